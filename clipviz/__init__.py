@@ -1,0 +1,42 @@
+"""clipviz: linked Jupyter panels around one shared CLIP session.
+
+Importing the package is instant: torch, open_clip and the widgets are loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "load": "clipviz.models",
+    "wrap": "clipviz.models",
+    "match": "clipviz.models.zoo",
+    "Index": "clipviz.data.index",
+    "Selection": "clipviz.values",
+    "Ablation": "clipviz.values",
+    "Session": "clipviz.session",
+    "Dashboard": "clipviz.panels",
+}
+_MODULES = ("lens", "models", "data", "figures", "panels", "values", "indexing", "session", "worker", "reproduce")
+__all__ = [*_NAMES, *_MODULES]
+
+if TYPE_CHECKING:
+    from clipviz.models import load, wrap
+    from clipviz.panels import Dashboard
+    from clipviz.session import Session
+    from clipviz.values import Ablation, Selection
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"clipviz.{name}")
+    raise AttributeError(f"module 'clipviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

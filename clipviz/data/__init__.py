@@ -1,0 +1,15 @@
+"""Data: images, texts, the on-disk index and the demo world. Each module is loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_MODULES = ("images", "index", "texts", "world")
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _MODULES:
+        return importlib.import_module(f"clipviz.data.{name}")
+    raise AttributeError(f"module 'clipviz.data' has no attribute {name!r}")

@@ -1,0 +1,29 @@
+"""Lenses: pure maths, tensors in, values out. One noun a module; each is loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_MODULES = (
+    "ablate",
+    "baselines",
+    "cues",
+    "decompose",
+    "heatmap",
+    "invert",
+    "neurons",
+    "retrieve",
+    "rosetta",
+    "segment",
+    "sparse",
+    "textspan",
+    "zeroshot",
+)
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _MODULES:
+        return importlib.import_module(f"clipviz.lens.{name}")
+    raise AttributeError(f"module 'clipviz.lens' has no attribute {name!r}")

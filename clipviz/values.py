@@ -1,0 +1,260 @@
+"""Frozen values shared by every room, and the glossary of axes.
+
+Axis words, always in this order:
+    image, layer, head, token, neuron, text, d_model, d_head, d_embed
+Layers and heads are counted from 0; token 0 is the class token; a layer counts its attention and its MLP.
+Symbols of the thesis: c_{i,l,h} (Eq. 2.6) is a token effect, c_head^{l,h} a head effect, M_text(t) a text
+direction, phi_n^l (Eq. 3.3) a second-order effect.
+
+Numerical values here hold arrays of whichever library their maker used (torch in the lenses, numpy in files).
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Head = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Which direct effects are removed from the embedding, and how (thesis 2.3, App. A.2).
+
+    heads: (layer, head) pairs; layers: attention layers taken out whole; mlps: MLP terms, 0 = the input term,
+    1 + layer = that layer's MLP; tokens: token indices taken out of every attention layer (0 = the class token
+    attending to itself). how: "mean" replaces an effect by its mean over the collection, "zero" removes it.
+    """
+
+    heads: frozenset[Head] = frozenset()
+    layers: frozenset[int] = frozenset()
+    mlps: frozenset[int] = frozenset()
+    tokens: frozenset[int] = frozenset()
+    how: Literal["mean", "zero"] = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", frozenset((int(layer), int(head)) for layer, head in self.heads))
+        for name in ("layers", "mlps", "tokens"):
+            object.__setattr__(self, name, frozenset(int(i) for i in getattr(self, name)))
+        if self.how not in ("mean", "zero"):
+            raise ValueError(f"expected how='mean' or 'zero', got {self.how!r}; choose one of the two")
+
+    def __bool__(self) -> bool:
+        return bool(self.heads or self.layers or self.mlps or self.tokens)
+
+    def toggle(self, layer: int, head: int) -> Ablation:
+        """The same ablation with one head switched."""
+        return dataclasses.replace(self, heads=self.heads ^ {(layer, head)})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "heads": sorted(map(list, self.heads)),
+            "layers": sorted(self.layers),
+            "mlps": sorted(self.mlps),
+            "tokens": sorted(self.tokens),
+            "how": self.how,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Ablation:
+        heads = frozenset((layer, head) for layer, head in fields.get("heads", ()))
+        rest = {k: frozenset(fields.get(k, ())) for k in ("layers", "mlps", "tokens")}
+        return cls(heads=heads, how=fields.get("how", "mean"), **rest)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is selected, everywhere. The only state that panels share; replaced whole, never edited.
+
+    image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token,
+    neuron: indices or None; text, text_b: the query and the text it is compared with ("" = none); concept: a
+    Rosetta concept's index; ablation: the ablation set.
+    """
+
+    image: int | None = None
+    images: tuple[int, ...] = ()
+    layer: int | None = None
+    head: int | None = None
+    token: int | None = None
+    neuron: int | None = None
+    text: str = ""
+    text_b: str = ""
+    concept: int | None = None
+    ablation: Ablation = Ablation()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", tuple(int(i) for i in self.images))
+        for name in ("image", "layer", "head", "token", "neuron", "concept"):
+            number = getattr(self, name)
+            if number is not None and (isinstance(number, bool) or int(number) != number or number < 0):
+                raise ValueError(f"expected {name} to be a non-negative integer or None, got {number!r}")
+        for name in ("text", "text_b"):
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                raise ValueError(f"expected {name} to be a string, got {type(text).__name__} {text!r}")
+
+    def replace(self, **changes: Any) -> Selection:
+        """A copy with some fields changed; ValueError names the fields there are."""
+        names = {field.name for field in dataclasses.fields(self)}
+        unknown = sorted(set(changes) - names)
+        if unknown:
+            raise ValueError(
+                f"a selection has no field {', '.join(map(repr, unknown))}; fields are {', '.join(sorted(names))}"
+            )
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "images": list(self.images), "ablation": self.ablation.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Selection:
+        fields = dict(fields)
+        ablation = Ablation.from_dict(fields.pop("ablation", None) or {})
+        return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})
+
+    def token_string(self) -> str:
+        """A short string that reopens the same view: URL-safe base64 of the changed fields as JSON."""
+        plain = Selection().to_dict()
+        changed = {k: v for k, v in self.to_dict().items() if v != plain[k]}
+        text = json.dumps(changed, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def from_token(cls, token: str) -> Selection:
+        """The selection that `token_string` wrote; ValueError for anything else."""
+        try:
+            text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+            return cls.from_dict(json.loads(text))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"expected a view token made by Selection.token_string(), got {token[:40]!r}; copy it whole"
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """One transformer layer as the lenses read it, float32; layer scale is folded into the output matrices.
+
+    The key bias is absent on purpose: it adds the same number to every token's score, which softmax ignores.
+    """
+
+    query: Tensor  # [head, d_head, d_model]
+    query_bias: Tensor  # [head, d_head]
+    key: Tensor  # [head, d_head, d_model]
+    value: Tensor  # [head, d_head, d_model]
+    value_bias: Tensor  # [head, d_head]
+    output: Tensor  # [head, d_model, d_head]
+    output_bias: Tensor  # [d_model]
+    ln_gamma: Tensor  # [d_model], the LayerNorm before the attention
+    ln_beta: Tensor  # [d_model]
+    ln_eps: float
+    mlp_output: Tensor  # [d_model, neuron], column n is the direction w_n that neuron n writes
+    mlp_output_bias: Tensor  # [d_model]
+
+
+@dataclass(frozen=True, eq=False)
+class TowerWeights:
+    """A CLIP vision tower as the lenses read it: layers, final LayerNorm (gamma, beta), projection P, grid."""
+
+    layers: tuple[LayerWeights, ...]
+    gamma: Tensor  # [d_model]
+    beta: Tensor  # [d_model]
+    eps: float
+    projection: Tensor  # [d_model, d_embed]
+    grid: tuple[int, int]  # rows, cols of image tokens
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def n_heads(self) -> int:
+        return int(self.layers[0].query.shape[0])
+
+    @property
+    def d_head(self) -> int:
+        return int(self.layers[0].query.shape[1])
+
+    @property
+    def d_model(self) -> int:
+        return int(self.layers[0].query.shape[2])
+
+    @property
+    def d_embed(self) -> int:
+        return int(self.projection.shape[1])
+
+    @property
+    def n_terms(self) -> int:
+        """Terms that write the class token: the input, then an attention and an MLP a layer."""
+        return 2 * self.n_layers + 1
+
+
+@dataclass(frozen=True, eq=False)
+class HeadBasis:
+    """The image-independent half of every head effect (thesis Eq. 2.6 and A.2, factored).
+
+    effect[layer, head] = (u @ basis[layer, head] + output_bias[layer] - mean * mean_share) / std + constant
+    with u the head code [d_head] and mean, std the final LayerNorm's statistics of the image's class token.
+    """
+
+    basis: Any  # [layer, head, d_head, d_embed]
+    output_bias: Any  # [layer, d_embed], a head's share of the attention's output bias
+    mean_share: Any  # [d_embed]
+    constant: Any  # [d_embed]
+    layers: tuple[int, ...]  # the layers that the first axis stands for
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """A collection as the small numbers that make every head effect exact (see HeadBasis)."""
+
+    codes: Any  # [image, layer, head, d_head]
+    mean: Any  # [image], final LayerNorm mean of the class token
+    std: Any  # [image], its sqrt(variance + eps)
+    embedding: Any  # [image, d_embed], unnormalised
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TextBasis:
+    """What TextSpan chose for one head (thesis Alg. 1).
+
+    order: [n_texts] indices into the pool; explained: [n_texts] cumulative share of the head's variance, in
+    0..1; directions: [n_texts, d_embed] orthonormal, in the order chosen.
+    """
+
+    order: Any
+    explained: Any
+    directions: Any
+
+    @property
+    def gains(self) -> Any:
+        """Share of variance that each text adds, [n_texts]."""
+        gains = self.explained.clone() if hasattr(self.explained, "clone") else self.explained.copy()
+        gains[..., 1:] -= self.explained[..., :-1]
+        return gains
+
+
+@dataclass(frozen=True, eq=False)
+class SparseCode:
+    """Sparse text codes of neuron directions (thesis 3.4): atoms [neuron, n_nonzero] are indices into the
+    dictionary, -1 where fewer were needed; weights [neuron, n_nonzero] are signed."""
+
+    atoms: Any
+    weights: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Rosetta matches of two models (thesis Eq. 4.1-4.4): correlation [unit_a, unit_b] or its top-k; pairs
+    [pair, 2] mutual nearest neighbours, strongest first."""
+
+    correlation: Any
+    pairs: Any
