@@ -20,7 +20,18 @@ _NAMES = {
     "Session": "clipviz.session",
     "Dashboard": "clipviz.panels",
 }
-_MODULES = ("lens", "models", "data", "figures", "panels", "values", "indexing", "session", "worker", "reproduce")
+_MODULES = (
+    "lens",
+    "models",
+    "data",
+    "figures",
+    "panels",
+    "values",
+    "indexing",
+    "session",
+    "worker",
+    "reproduce",
+)
 __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:

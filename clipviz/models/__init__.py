@@ -1,0 +1,18 @@
+"""Models: adapters that turn networks into what the lenses read. clip.py is the only room that knows open_clip."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_NAMES = {"load": "clip", "wrap": "clip", "ClipModel": "clip"}
+_MODULES = ("clip", "demo", "generator", "hooks", "zoo")
+__all__ = [*_NAMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"clipviz.models.{_NAMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"clipviz.models.{name}")
+    raise AttributeError(f"module 'clipviz.models' has no attribute {name!r}")

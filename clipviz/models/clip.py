@@ -1,0 +1,357 @@
+"""A CLIP model as the session uses it: encode, trace, and what identifies it. See tower.py for the decomposition."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from clipviz.lens.decompose import Trace, head_basis
+from clipviz.models.tower import read_tower, recording, unsupported
+from clipviz.values import HeadBasis, TowerWeights
+
+SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+DEMO = Path(__file__).parent / "demo" / "assets"
+
+
+class ClipModel:
+    """A CLIP image-text model opened up: its embedding as a sum of heads, MLPs and tokens.
+
+    network: the open_clip model, in eval mode, otherwise untouched; weights: the tower as the lenses read it;
+    sum_check: relative difference between the summed effects and the model's own output, measured on load;
+    fingerprint: a short hash of the weights and the activation, part of every cache's key.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        preprocess: Callable[[Image.Image], Tensor],
+        name: str = "custom",
+        pretrained: str = "",
+    ) -> None:
+        visual = getattr(network, "visual", None)
+        if visual is None or not hasattr(network, "encode_text"):
+            raise ValueError(
+                f"expected an open_clip model with .visual and .encode_text, got {type(network).__name__}; "
+                "create one with open_clip.create_model_and_transforms"
+            )
+        self.network = network.eval()
+        self.name = name
+        self.pretrained = pretrained
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.weights: TowerWeights = read_tower(visual)
+        self.fingerprint = _fingerprint(network)
+        self.sum_check = self._check_sum()
+
+    def __repr__(self) -> str:
+        tag = f", {self.pretrained}" if self.pretrained else ""
+        return f"<ClipModel {self.name}{tag}: {self.n_layers} layers x {self.n_heads} heads on {self.device}>"
+
+    @property
+    def visual(self) -> Any:
+        return self.network.visual
+
+    @property
+    def device(self) -> torch.device:
+        return self.visual.proj.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.visual.proj.dtype
+
+    @property
+    def n_layers(self) -> int:
+        return self.weights.n_layers
+
+    @property
+    def n_heads(self) -> int:
+        return self.weights.n_heads
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Rows and columns of a preprocessed image, pixels."""
+        size = self.visual.image_size
+        return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    @property
+    def logit_scale(self) -> float:
+        """The trained temperature: logits are logit_scale * cosine."""
+        return float(self.network.logit_scale.detach().exp())
+
+    @property
+    def activation(self) -> str:
+        """The MLPs' activation function, e.g. 'GELU' or 'QuickGELU'."""
+        return type(self.visual.transformer.resblocks[0].mlp.gelu).__name__
+
+    def prepare(
+        self, images: Tensor | Image.Image | Sequence[Image.Image]
+    ) -> Float[Tensor, "image 3 rows cols"]:
+        """Images as the network takes them, on its device: PIL images are preprocessed, tensors checked."""
+        if isinstance(images, Tensor):
+            return self._check_pixels(images).to(self.device, self.dtype)
+        images = [images] if isinstance(images, Image.Image) else list(images)
+        wrong = next((type(image).__name__ for image in images if not isinstance(image, Image.Image)), None)
+        if wrong or not images:
+            raise ValueError(
+                f"expected PIL images or a tensor [image, 3, rows, cols], got {wrong or 'an empty list'}; "
+                "open other sources with clipviz.data.images.open_images(...)"
+            )
+        return torch.stack([self.preprocess(image.convert("RGB")) for image in images]).to(
+            self.device, self.dtype
+        )
+
+    def shown(self, pixels: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
+        """Preprocessed images as the network sees them, back in uint8 [image, rows, cols, 3], for display."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.visual))
+        raw = (pixels.float().cpu() * std + mean).clamp(0, 1) * 255
+        return raw.round().byte().permute(0, 2, 3, 1).numpy()
+
+    @torch.no_grad()
+    def encode_images(
+        self, images: Tensor | Image.Image | Sequence[Image.Image]
+    ) -> Float[Tensor, "image d_embed"]:
+        """Unnormalised image embeddings, float32."""
+        return self._forward(self.prepare(images)).float()
+
+    @torch.no_grad()
+    def encode_texts(
+        self, texts: str | Sequence[str], normalize: bool = True, batch: int = 256
+    ) -> Float[Tensor, "text d_embed"]:
+        """Text embeddings, unit vectors unless normalize=False, float32 on the model's device."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        wrong = next((text for text in texts if not isinstance(text, str)), None)
+        if wrong is not None or not texts:
+            raise ValueError(f"expected one or more texts, got {'none' if wrong is None else repr(wrong)}")
+        rows = []
+        for start in range(0, len(texts), batch):
+            tokens = self.tokenizer(texts[start : start + batch]).to(self.device)
+            rows.append(self.network.encode_text(tokens).float())  # type: ignore[operator]
+        encoded = torch.cat(rows)
+        return encoded / encoded.norm(dim=-1, keepdim=True) if normalize else encoded
+
+    @torch.no_grad()
+    def trace(self, images: Tensor | Image.Image | Sequence[Image.Image], tokens: bool = True) -> Trace:
+        """One forward pass, opened up (thesis Eq. 2.4-2.6).
+
+        images: [image, 3, rows, cols] preprocessed, or PIL images. tokens=False drops the token inputs (whole
+        collections): head and MLP effects remain exact, token scores and heatmaps need them.
+        """
+        pixels = self.prepare(images)
+        with recording(self.visual, self.weights, tokens) as recorder:
+            embedding = self._forward(pixels)
+        return recorder.trace(embedding)
+
+    def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
+        """The image-independent basis of this model's head effects, see values.HeadBasis."""
+        return head_basis(self.weights, layers)
+
+    def identity(self) -> dict[str, Any]:
+        """What a cache must agree on to belong to this model."""
+        return {
+            "name": self.name,
+            "pretrained": self.pretrained,
+            "fingerprint": self.fingerprint,
+            "activation": self.activation,
+            "image_size": list(self.image_size),
+            "normalization": [list(v) for v in normalization(self.preprocess, self.visual)],
+        }
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        output = self.visual(pixels)
+        return output[0] if isinstance(output, tuple) else output
+
+    def _check_pixels(self, pixels: Tensor) -> Tensor:
+        expected = (3, *self.image_size)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
+            raise ValueError(
+                f"expected images [image, {', '.join(map(str, expected))}] for model {self.name!r}, got "
+                f"{list(pixels.shape)}; preprocess them with model.prepare(PIL images)"
+            )
+        if pixels.shape[0] == 0:
+            raise ValueError("expected at least one image, got an empty batch")
+        return pixels
+
+    def _check_sum(self) -> float:
+        generator = torch.Generator().manual_seed(0)
+        residual = self.trace(
+            torch.randn(1, 3, *self.image_size, generator=generator), tokens=False
+        ).sum_check()
+        limit = SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
+        if not residual <= limit:
+            found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
+            raise ValueError(unsupported(found))
+        return residual
+
+
+def wrap(
+    network: nn.Module,
+    tokenizer: Callable[[list[str]], Tensor] | None = None,
+    preprocess: Callable[[Image.Image], Tensor] | None = None,
+    name: str = "custom",
+) -> ClipModel:
+    """A ClipModel around an open_clip model that the user already has.
+
+    tokenizer: texts -> token ids, default open_clip's own; preprocess: PIL -> [3, rows, cols], default the
+    resize, centre crop and normalisation that open_clip gives a model of this size.
+    """
+    import open_clip
+
+    visual: Any = getattr(network, "visual", None)
+    if preprocess is None and visual is not None:
+        mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
+        preprocess = open_clip.image_transform(visual.image_size, is_train=False, mean=mean, std=std)
+    if tokenizer is None:
+        tokenizer = open_clip.SimpleTokenizer(context_length=getattr(network, "context_length", 77))
+    return ClipModel(network, tokenizer, preprocess, name=name)  # type: ignore[arg-type]
+
+
+def load(
+    name: str = "demo",
+    pretrained: str | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+) -> ClipModel:
+    """A CLIP model, ready to be traced.
+
+    name: "demo" (embedded, no network), any open_clip architecture with `pretrained` (a tag, or a local
+    checkpoint: safetensors, or a weights-only torch file), or "hf-hub:owner/model".
+    device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
+    Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
+    """
+    chosen = choose_device(device)
+    if name == "demo":
+        return _load_demo(chosen, precision)
+    _check_name(name, pretrained)
+    import open_clip
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*QuickGELU mismatch.*")
+            network, _, preprocess = open_clip.create_model_and_transforms(
+                name,
+                pretrained=pretrained,
+                device=chosen,
+                precision=precision,
+                force_quick_gelu=_wants_quick_gelu(name, pretrained),
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:
+        raise ValueError(
+            f"could not get the weights of {name!r} ({pretrained or 'hub'}): {_first_line(error)}. "
+            "Check the network or the path, pass a local checkpoint as pretrained=..., or start with "
+            'clipviz.load("demo"), which needs no network'
+        ) from error
+    return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "")
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the best there is; ValueError when the one asked for is not there."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"expected a device like 'cpu', 'cuda:0' or 'mps', got {device!r}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for but no CUDA device is there; use device='cpu'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {device!r} was asked for but MPS is not there; use device='cpu'")
+    return chosen
+
+
+def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:
+    """Mean and std of the last Normalize step of a preprocessing, or the tower's own, or OpenAI's."""
+    for step in reversed(getattr(preprocess, "transforms", [])):
+        if hasattr(step, "mean") and hasattr(step, "std"):
+            return [float(v) for v in step.mean], [float(v) for v in step.std]
+    mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
+    if mean is not None and std is not None:
+        return list(mean), list(std)
+    return [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+
+
+def _load_demo(device: torch.device, precision: str) -> ClipModel:
+    import open_clip
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from safetensors.torch import load_file
+
+    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision not in dtypes:
+        raise ValueError(f"expected precision one of {', '.join(dtypes)}, got {precision!r}")
+    config = json.loads((DEMO / "config.json").read_text())
+    network = CLIP(
+        config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
+    )
+    network.load_state_dict({k: v.float() for k, v in load_file(DEMO / "model.safetensors").items()})
+    network.to(device, dtypes[precision])
+    pre = config["preprocess"]
+    preprocess = open_clip.image_transform(
+        pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
+    )
+    tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    return ClipModel(network, tokenizer, preprocess, name="demo")
+
+
+def _check_name(name: str, pretrained: str | None) -> None:
+    import open_clip
+
+    if not isinstance(name, str):
+        raise ValueError(f"expected a model name, got {type(name).__name__} {name!r}")
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return
+    known = open_clip.list_models()
+    if name.replace("/", "-") not in known:
+        near = difflib.get_close_matches(name, ["demo", *known], n=4, cutoff=0.4)
+        raise ValueError(
+            f"no model is called {name!r}; near names: {', '.join(near) or 'none'}. Use 'demo', an open_clip name "
+            "(open_clip.list_models()) or 'hf-hub:owner/model'"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not pretrained:
+        raise ValueError(
+            f"model {name!r} needs pretrained=..., one of {', '.join(tags)} or a local checkpoint"
+        )
+    if pretrained not in tags and not Path(pretrained).expanduser().is_file():
+        raise ValueError(
+            f"model {name!r} has no pretrained tag {pretrained!r} and no such file exists; "
+            f"tags are {', '.join(tags)}"
+        )
+
+
+def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:
+    import open_clip
+
+    if not pretrained or name.startswith(("hf-hub:", "local-dir:")):
+        return False
+    return bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """A short hash over every tensor's name, shape and up to 4,096 evenly spaced entries."""
+    digest = hashlib.sha256(type(network).__name__.encode())
+    visual: Any = network.visual
+    digest.update(type(visual.transformer.resblocks[0].mlp.gelu).__name__.encode())
+    for key, tensor in network.state_dict().items():
+        flat = tensor.detach().flatten()
+        entries = flat[:: max(1, flat.numel() // 4096)][:4096].float().cpu().contiguous()
+        digest.update(f"{key}{list(tensor.shape)}".encode())
+        digest.update(entries.numpy().tobytes())
+    return digest.hexdigest()[:12]
