@@ -1,0 +1,263 @@
+"""Collections of images: a folder, files, pictures, arrays, a data set, an upload, or the embedded demo.
+
+An `Images` is an immutable sequence. Pictures are decoded when they are asked for; thumbnails are kept. A
+broken image never stops a collection: it is left out, counted and listed in `.skipped` with its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import operator
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from clipviz.data.decode import BrokenImage
+from clipviz.data.openers import gather
+from clipviz.data.sources import MemberSource, Source, digest
+
+__all__ = ["BrokenImage", "Images", "demo", "open_images"]
+
+_THUMBNAIL_BYTES = 128_000_000
+_JPEG_SIDE = 65_500
+
+Skipped = list[tuple[str, str]]
+
+
+class Images(Sequence[Image.Image]):
+    """An immutable sequence of RGB pictures, each with a name and perhaps a caption, attributes and a mask.
+
+    names: [image] display names; captions: [image] or None; attributes: column -> [image] words (None where a
+    column does not apply), or None; skipped: (name, reason) of what was left out; fingerprint: the set's hash.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        captions: list[str] | None = None,
+        attributes: dict[str, list[str | None]] | None = None,
+        skipped: Skipped | None = None,
+    ) -> None:
+        self._sources = tuple(sources)
+        self.names: list[str] = [source.name for source in self._sources]
+        self.captions = captions
+        self.attributes = attributes
+        self._skipped = list(skipped or ())
+        self._thumbnails: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
+        self._kept = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"Images({len(self):,}{skipped}, fingerprint={self.fingerprint!r})"
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Images: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | Images:
+        if isinstance(index, slice):
+            return self.subset(range(*index.indices(len(self))))
+        return self._load(self._index(index))
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return (self._load(i) for i in range(len(self)))
+
+    @property
+    def paths(self) -> list[Path] | None:
+        """The files, or None when some images are not files."""
+        paths = [source.path for source in self._sources if source.path is not None]
+        return paths if len(paths) == len(self) else None
+
+    @property
+    def skipped(self) -> Skipped:
+        """(name, reason) of every image that could not be used, also of those found broken only later."""
+        return list(self._skipped)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with any image of the set: names, sizes and times of files, content of pictures in memory."""
+        return digest("\n".join(source.key() for source in self._sources).encode())[:12]
+
+    def masks(self, i: int) -> np.ndarray | None:
+        """The true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""
+        return self._sources[self._index(i)].mask()
+
+    def thumbnail(self, i: int, size: int) -> Image.Image:
+        """The centred square of image i at size x size pixels."""
+        key = (self._index(i), int(size))
+        with self._lock:
+            if key in self._thumbnails:
+                self._thumbnails.move_to_end(key)
+                return self._thumbnails[key].copy()
+        picture = ImageOps.fit(self._load(key[0], near=key[1]), (key[1], key[1]), Image.Resampling.BICUBIC)
+        self._keep(key, picture)
+        return picture.copy()
+
+    def sprite(self, indices: Iterable[int], size: int, columns: int | None = None) -> tuple[bytes, int]:
+        """A JPEG of square thumbnails, row by row, and its number of columns; (b"", 0) for no indices.
+
+        An image that turns out to be broken is drawn grey, so that one file cannot empty a gallery.
+        """
+        chosen = [self._index(i) for i in indices]
+        if not chosen:
+            return b"", 0
+        columns = min(columns or math.ceil(math.sqrt(len(chosen))), len(chosen))
+        rows = math.ceil(len(chosen) / columns)
+        if max(rows, columns) * size > _JPEG_SIDE:
+            raise ValueError(
+                f"expected a sprite of at most {_JPEG_SIDE} pixels a side, got {columns} x {rows} thumbnails of"
+                f" {size} pixels; ask for fewer or smaller ones"
+            )
+        sheet = Image.new("RGB", (columns * size, rows * size), "white")
+        for place, i in enumerate(chosen):
+            sheet.paste(self._tile(i, size), (place % columns * size, place // columns * size))
+        stream = io.BytesIO()
+        sheet.save(stream, "JPEG", quality=88)
+        return stream.getvalue(), columns
+
+    def where(self, column: str, value: str | None) -> list[int]:
+        """Indices of the images whose attribute `column` is `value`, such as where("colour", "red")."""
+        words = (self.attributes or {}).get(column)
+        if words is None:
+            known = ", ".join(self.attributes) if self.attributes else "none"
+            raise ValueError(
+                f"expected an attribute of these images, got {column!r}; attributes are: {known}"
+            )
+        found = [i for i, word in enumerate(words) if word == value]
+        if not found and value is not None:
+            known = ", ".join(sorted({word for word in words if word is not None})[:30])
+            raise ValueError(f"no image has {column} = {value!r}; values are: {known}")
+        return found
+
+    def with_image(self, image: Any, name: str) -> Images:
+        """A collection with one more image (a picture, an array, a path or bytes) at the end."""
+        extra = open_images([image] if isinstance(image, (str, Path)) else image)
+        source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
+        captions = None if self.captions is None else [*self.captions, ""]
+        attributes = self.attributes and {column: [*words, None] for column, words in self.attributes.items()}
+        return Images([*self._sources, source], captions, attributes, self._skipped)
+
+    def subset(self, indices: Iterable[int]) -> Images:
+        """The images at `indices`, in that order, as a collection."""
+        chosen = [self._index(i) for i in indices]
+        captions = None if self.captions is None else [self.captions[i] for i in chosen]
+        attributes = self.attributes and {
+            column: [words[i] for i in chosen] for column, words in self.attributes.items()
+        }
+        return Images([self._sources[i] for i in chosen], captions, attributes)
+
+    def _index(self, i: int) -> int:
+        i = operator.index(i)
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"expected an image index in 0..{len(self) - 1}, got {i}")
+        return i % len(self)
+
+    def _load(self, i: int, near: int | None = None) -> Image.Image:
+        try:
+            return self._sources[i].load(near)
+        except BrokenImage as error:
+            with self._lock:
+                if (self.names[i], str(error)) not in self._skipped:
+                    self._skipped.append((self.names[i], str(error)))
+            raise BrokenImage(
+                f"expected a readable image, got {self.names[i]!r}: {error}; remove it and open the images again"
+            ) from error
+
+    def _tile(self, i: int, size: int) -> Image.Image:
+        try:
+            return self.thumbnail(i, size)
+        except BrokenImage:
+            return Image.new("RGB", (size, size), (128, 128, 128))
+
+    def _keep(self, key: tuple[int, int], picture: Image.Image) -> None:
+        with self._lock:
+            self._kept += 0 if key in self._thumbnails else 3 * key[1] ** 2
+            self._thumbnails[key] = picture
+            while self._kept > _THUMBNAIL_BYTES and len(self._thumbnails) > 1:
+                (_, side), _ = self._thumbnails.popitem(last=False)
+                self._kept -= 3 * side**2
+
+
+def open_images(source: Any) -> Images:
+    """Images from a folder (recursive), a file, a list, pictures, arrays, a data set or an upload's bytes.
+
+    Lists may mix paths, PIL pictures, arrays, tensors and bytes. A data set has __len__ and __getitem__, and
+    its items are a picture or (picture, label, ...); labels become the attribute "label". Up to 2,000 images
+    are decoded once to find the broken ones, which are listed in `.skipped`; beyond that they are found when
+    first used. ValueError when nothing is usable.
+    """
+    if isinstance(source, Images):
+        return source
+    found = gather(source)
+    attributes = None if found.labels is None else {"label": found.labels}
+    return Images(found.sources, None, attributes, found.skipped)
+
+
+@functools.cache
+def demo() -> Images:
+    """The embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
+    asset = resources.files("clipviz.data") / "assets" / "collection.zip"
+    archive = zipfile.ZipFile(io.BytesIO(asset.read_bytes()))
+    members = {info.filename: info for info in archive.infolist()}
+    names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))
+    lock = threading.Lock()
+    sources = [_member(archive, lock, name, members) for name in names]
+    captions = _captions(_json(archive, members, "captions.json"), len(names))
+    return Images(sources, captions, _attributes(_json(archive, members, "attributes.json"), len(names)))
+
+
+def _member(
+    archive: zipfile.ZipFile, lock: threading.Lock, name: str, members: dict[str, zipfile.ZipInfo]
+) -> MemberSource:
+    stem = Path(name).stem
+    mask = f"masks/{stem}.png"
+    return MemberSource(
+        archive, lock, name, mask if mask in members else None, f"demo {stem}", members[name].CRC
+    )
+
+
+def _json(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> Any:
+    return json.loads(archive.read(name)) if name in members else None
+
+
+def _captions(captions: Any, n_images: int) -> list[str] | None:
+    """The first caption of each image, whether the file holds one or several an image."""
+    if not isinstance(captions, list) or len(captions) != n_images:
+        return None
+    return [caption if isinstance(caption, str) else (caption or [""])[0] for caption in captions]
+
+
+def _attributes(table: Any, n_images: int) -> dict[str, list[str | None]] | None:
+    """Columns of words from {"columns", "rows", "vocabularies"}; columns without a vocabulary are numbers."""
+    if not isinstance(table, dict) or len(table.get("rows") or ()) != n_images:
+        return None
+    words = table.get("vocabularies") or {}
+    return {
+        column: [_word(row[k] if k < len(row) else None, words.get(column)) for row in table["rows"]]
+        for k, column in enumerate(table.get("columns") or ())
+    }
+
+
+def _word(code: Any, vocabulary: Any) -> str | None:
+    if code is None or isinstance(code, str):
+        return code
+    if vocabulary is None:
+        return str(code)
+    return str(vocabulary[code]) if 0 <= code < len(vocabulary) else None
