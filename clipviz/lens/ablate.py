@@ -1,0 +1,298 @@
+"""Ablation of direct effects, applied linearly and never by re-running the model (thesis 2.3, App. A.2).
+
+Removing a set S of terms changes the embedding by a known vector:
+    rep' = rep - sum_S (c - mean c)   (how="mean": every term is replaced by its mean over a collection)
+    rep' = rep - sum_S c              (how="zero")
+Terms are heads, whole attention layers, MLPs (0 = the input term) and tokens; a token's terms are c_{i,l,h}
+(Eq. 2.6) summed over every layer and head that is not already taken out whole, so nothing is removed twice.
+The final LayerNorm's statistics stay those of the unablated image, as in the thesis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens import headset
+from clipviz.lens.decompose import Trace, check_layers, head_basis
+from clipviz.values import Ablation, Codes, Head, HeadBasis
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """A collection as what ablations subtract from it: codes for heads and layers, optionally MLPs and tokens.
+
+    mlp_effects: [image, 1 + layer, d_embed]; token_codes: [image, layer, head, d_head], the part of the head
+    codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not kept.
+    """
+
+    codes: Codes
+    basis: HeadBasis
+    mlp_effects: Tensor | None = None
+    token_codes: Tensor | None = None
+    tokens: frozenset[int] = frozenset()
+    n_tokens: int = 1
+
+    @property
+    def embedding(self) -> Float[Tensor, "image d_embed"]:
+        """The unablated, unnormalised embedding."""
+        return headset.as_float(self.codes.embedding)
+
+    def select(self, images: Tensor | Sequence[int]) -> Terms:
+        """The same terms for some of the images."""
+        index = torch.as_tensor(images)
+        return dataclasses.replace(
+            self,
+            codes=_map_codes(self.codes, lambda array: torch.as_tensor(array)[index]),
+            mlp_effects=None if self.mlp_effects is None else self.mlp_effects[index],
+            token_codes=None if self.token_codes is None else self.token_codes[index],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Where mean-ablation takes its means: the average of every term over some collection.
+
+    codes: [layer, head, d_head + 2] mean augmented code; mlp_effects: [1 + layer, d_embed]; token_codes:
+    [layer, head, d_head + 2]. n_images says over how many images.
+    """
+
+    codes: Tensor
+    mlp_effects: Tensor | None
+    token_codes: Tensor | None
+    n_images: int
+
+
+def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable[int] = ()) -> Terms:
+    """What a trace leaves for ablation: codes of the chosen layers, all MLPs, and the codes of some tokens.
+
+    tokens: token indices whose removal will be asked for, (0,) for the class token attending to itself; they
+    need a trace taken with its tokens.
+    """
+    layers = check_layers(trace.weights, layers)
+    tokens = frozenset(int(token) for token in tokens)
+    n_tokens = trace.weights.grid[0] * trace.weights.grid[1] + 1
+    return Terms(
+        codes=trace.to_codes(layers),
+        basis=head_basis(trace.weights, layers),
+        mlp_effects=trace.mlp_effects(),
+        token_codes=token_codes(trace, tokens, layers) if tokens else None,
+        tokens=tokens,
+        n_tokens=n_tokens,
+    )
+
+
+def token_codes(
+    trace: Trace, tokens: Iterable[int], layers: Sequence[int] | None = None
+) -> Float[Tensor, "image layer head d_head"]:
+    """The part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V)."""
+    if trace.tokens is None or trace.attention is None:
+        raise ValueError(
+            "ablating tokens needs the token inputs, but this trace was taken with tokens=False; "
+            "trace the images again with model.trace(images)"
+        )
+    index = sorted(tokens)
+    n_tokens = trace.attention.shape[-1]
+    if not index or not 0 <= index[0] <= index[-1] < n_tokens:
+        raise ValueError(f"expected token indices within 0..{n_tokens - 1} (0 = class token), got {index}")
+    parts = []
+    for layer in check_layers(trace.weights, layers):
+        weights, attention = trace.weights.layers[layer], trace.attention[:, layer][..., index]
+        values = torch.einsum("ihd,hed->ihe", attention @ trace.tokens[layer][:, index], weights.value)
+        parts.append(values + attention.sum(-1, keepdim=True) * weights.value_bias)
+    return torch.stack(parts, 1)
+
+
+def join(parts: Sequence[Terms]) -> Terms:
+    """The terms of batches of images as one collection."""
+    if not parts:
+        raise ValueError("expected the terms of at least one batch, got none")
+    first = parts[0]
+    if any(part.codes.layers != first.codes.layers or part.tokens != first.tokens for part in parts):
+        raise ValueError(
+            "expected batches that keep the same layers and tokens; make each with the same terms_of"
+        )
+
+    def joined(name: str) -> Tensor | None:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else torch.cat(arrays)
+
+    codes = Codes(
+        *(
+            torch.cat([torch.as_tensor(getattr(part.codes, name)) for part in parts])
+            for name in ("codes", "mean", "std", "embedding")
+        ),
+        first.codes.layers,
+    )
+    return dataclasses.replace(
+        first, codes=codes, mlp_effects=joined("mlp_effects"), token_codes=joined("token_codes")
+    )
+
+
+def means_of(terms: Terms) -> Means:
+    """The mean of every term over the collection, for mean-ablation here or of another collection."""
+    codes = terms.codes
+    inverse = 1 / headset.as_float(codes.std)
+    statistics = torch.stack([inverse.mean(), (headset.as_float(codes.mean) * inverse).mean()])
+
+    def augmented(array: Tensor, share: float) -> Tensor:
+        scaled = torch.einsum("ilhe,i->lhe", headset.as_float(array), inverse) / len(inverse)
+        return torch.cat([scaled, (share * statistics).expand(*scaled.shape[:2], 2)], -1)
+
+    share = len(terms.tokens) / terms.n_tokens
+    return Means(
+        codes=augmented(codes.codes, 1.0),
+        mlp_effects=None if terms.mlp_effects is None else terms.mlp_effects.mean(0),
+        token_codes=None if terms.token_codes is None else augmented(terms.token_codes, share),
+        n_images=len(inverse),
+    )
+
+
+def embedding_after(
+    terms: Terms, ablation: Ablation, means: Means | None = None
+) -> Float[Tensor, "image d_embed"]:
+    """The embedding after an ablation, unnormalised: rep' = rep - sum_S (c - mean c), or - sum_S c for "zero".
+
+    means: where the means come from, default the collection itself. Costs one product [image, |S| d_head] x
+    [|S| d_head, d_embed] for the heads. Raises ValueError when a term named was not kept.
+    """
+    removed = removed_effects(terms, ablation, means)
+    return terms.embedding.clone() if removed is None else terms.embedding - removed
+
+
+def removed_effects(
+    terms: Terms, ablation: Ablation, means: Means | None = None
+) -> Float[Tensor, "image d_embed"] | None:
+    """What the ablation subtracts from the embedding; None for the empty ablation."""
+    if means is None and ablation.how == "mean":
+        means = means_of(terms)
+    heads = heads_of(terms.codes, ablation)
+    parts = []
+    if heads:
+        parts.append(_head_part(terms, heads, ablation.how, means))
+    if ablation.mlps:
+        parts.append(_mlp_part(terms, ablation, means))
+    if ablation.tokens:
+        rest = [head for head in headset.all_heads(terms.codes) if head not in set(heads)]
+        _check_tokens(terms, ablation)
+        if rest:
+            parts.append(_token_part(terms, rest, ablation.how, means))
+    return sum(parts[1:], parts[0]) if parts else None
+
+
+def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
+    """Every head that the ablation takes out whole: its heads and all heads of its layers, in order."""
+    n_heads = codes.codes.shape[2]
+    heads = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(n_heads)}
+    headset.head_positions(codes, heads)
+    return sorted(heads)
+
+
+def accumulated(layers: Sequence[int], mlps: Iterable[int] = ()) -> list[Ablation]:
+    """Figure 2.2: nothing, then the first layer's attention, the first two, ... and all of them.
+
+    mlps: MLP terms that every step ablates too.
+    """
+    layers = list(layers)
+    return [
+        Ablation(layers=frozenset(layers[:count]), mlps=frozenset(mlps)) for count in range(len(layers) + 1)
+    ]
+
+
+def isolated(layers: Sequence[int]) -> list[Ablation]:
+    """One ablation a layer: its attention alone."""
+    return [Ablation(layers=frozenset({layer})) for layer in layers]
+
+
+def all_mlps(n_layers: int, tokens: Iterable[int] = ()) -> Ablation:
+    """Tables 2.1 and A.1: the input term and every MLP at once, and optionally tokens (0 = the class token)."""
+    return Ablation(mlps=frozenset(range(n_layers + 1)), tokens=frozenset(tokens))
+
+
+def random_heads(
+    n_chosen: int,
+    heads: Sequence[Head],
+    n_draws: int = 5,
+    seed: int = 0,
+    how: Literal["mean", "zero"] = "mean",
+) -> list[Ablation]:
+    """The baseline of Table 2.3: draws of as many random heads, without replacement within a draw.
+
+    heads: those to draw from, e.g. headset.all_heads(codes).
+    """
+    if not 0 <= n_chosen <= len(heads):
+        raise ValueError(f"expected n_chosen within 0..{len(heads)} (the heads to draw from), got {n_chosen}")
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randperm(len(heads), generator=generator)[:n_chosen].tolist() for _ in range(n_draws)]
+    return [Ablation(heads=frozenset(heads[i] for i in draw), how=how) for draw in draws]
+
+
+def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -> Tensor:
+    codes, linear = headset.set_codes(terms.codes, heads), headset.set_map(terms.basis, heads)
+    if how == "zero":
+        return codes @ linear + len(heads) * headset.as_float(terms.basis.constant)
+    assert means is not None
+    return codes @ linear - _mean_code(means.codes, terms.codes, heads).to(codes) @ linear
+
+
+def _token_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -> Tensor:
+    """Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares."""
+    share = len(terms.tokens) / terms.n_tokens
+    token_terms = dataclasses.replace(terms.codes, codes=terms.token_codes)
+    codes = headset.set_codes(token_terms, heads)
+    linear = headset.set_map(terms.basis, heads)
+    codes[:, -2:] *= share
+    if how == "zero":
+        return codes @ linear + share * len(heads) * headset.as_float(terms.basis.constant)
+    assert means is not None
+    if means.token_codes is None:
+        raise ValueError(
+            "expected means that include the tokens' codes; take them with terms_of(..., tokens=...)"
+        )
+    return codes @ linear - _mean_code(means.token_codes, terms.codes, heads).to(codes) @ linear
+
+
+def _mlp_part(terms: Terms, ablation: Ablation, means: Means | None) -> Tensor:
+    if terms.mlp_effects is None:
+        raise ValueError(
+            f"ablating MLPs {sorted(ablation.mlps)} needs their effects, but these terms kept heads only; "
+            "trace the images and take terms_of(trace)"
+        )
+    n_terms = terms.mlp_effects.shape[1]
+    index = sorted(ablation.mlps)
+    if not 0 <= index[0] <= index[-1] < n_terms:
+        raise ValueError(
+            f"expected MLP terms within 0..{n_terms - 1} (0 = the input term, 1 + layer = an MLP), got {index}"
+        )
+    effects = terms.mlp_effects[:, index].sum(1)
+    if ablation.how == "zero":
+        return effects
+    if means is None or means.mlp_effects is None:
+        raise ValueError("expected means that include the MLPs; take them from terms that kept MLP effects")
+    return effects - means.mlp_effects[index].sum(0).to(effects)
+
+
+def _check_tokens(terms: Terms, ablation: Ablation) -> None:
+    if terms.token_codes is None or ablation.tokens != terms.tokens:
+        raise ValueError(
+            f"ablating tokens {sorted(ablation.tokens)} needs their codes, but these terms kept "
+            f"{sorted(terms.tokens) or 'none'}; trace the images and take terms_of(trace, tokens=...)"
+        )
+
+
+def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, "code"]:
+    """The mean of set_codes; the two shared columns are the same for every head."""
+    positions = headset.head_positions(codes, heads)
+    rows = means[[layer for layer, _ in positions], [head for _, head in positions]]
+    return torch.cat([rows[:, :-2].flatten(), rows[0, -2:]])
+
+
+def _map_codes(codes: Codes, change) -> Codes:  # type: ignore[no-untyped-def]
+    arrays = (change(getattr(codes, name)) for name in ("codes", "mean", "std", "embedding"))
+    return Codes(*arrays, codes.layers)

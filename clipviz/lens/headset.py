@@ -1,0 +1,88 @@
+"""The summed effect of any set of heads over a whole collection, as one matrix product of codes.
+
+A head effect is linear in the augmented code v = [u / std, 1 / std, mean / std]: c = v [B; b; -m] + k (see
+values.HeadBasis). The last two entries of v do not depend on the head, so a set S of heads shares them:
+    sum_S c = V_S M_S + |S| k,   V_S = [u_s1 / std, u_s2 / std, ..., 1 / std, mean / std],
+                                 M_S = [B_s1; B_s2; ...; sum_S b; -|S| m].
+Ablation, retrieval and TextSpan's reconstruction all rest on this product; it is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.values import Codes, Head, HeadBasis
+
+
+def set_codes(codes: Codes, heads: Iterable[Head]) -> Float[Tensor, "image code"]:
+    """V_S: the codes of the heads side by side, then 1 / std and mean / std; code = |S| * d_head + 2.
+
+    Raises ValueError when a head is not among the layers that the codes keep.
+    """
+    positions = head_positions(codes, heads)
+    inverse = 1 / as_float(codes.std)
+    chosen = gather_heads(codes.codes, positions)
+    return with_statistics(chosen.flatten(1) * inverse[:, None], inverse, as_float(codes.mean) * inverse)
+
+
+def set_map(basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "code d_embed"]:
+    """M_S: the bases of the heads stacked, then their output biases' sum and minus |S| mean shares."""
+    heads = list(heads)
+    if not heads:
+        raise ValueError("expected at least one (layer, head) pair, got none; name the heads to sum over")
+    layers = [basis.layers.index(layer) for layer, _ in heads]
+    stacked = as_float(basis.basis)[layers, [head for _, head in heads]].flatten(0, 1)
+    bias = as_float(basis.output_bias)[layers].sum(0)
+    return torch.cat([stacked, bias[None], -len(heads) * as_float(basis.mean_share)[None]])
+
+
+def summed_effects(codes: Codes, basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "image d_embed"]:
+    """Sum of the direct effects of a set of heads (thesis Eq. 2.6), unnormalised embedding units."""
+    heads = list(heads)
+    return set_codes(codes, heads) @ set_map(basis, heads) + len(heads) * as_float(basis.constant)
+
+
+def all_heads(codes: Codes) -> list[Head]:
+    """Every (layer, head) that the codes keep, in order."""
+    n_heads = codes.codes.shape[2]
+    return [(layer, head) for layer in codes.layers for head in range(n_heads)]
+
+
+def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]:
+    """(layer, head) pairs as positions in the codes; ValueError names a head that they do not keep."""
+    n_heads = codes.codes.shape[2]
+    positions = []
+    for layer, head in heads:
+        if layer not in codes.layers or not 0 <= head < n_heads:
+            raise ValueError(
+                f"expected heads as (layer, head) with layer in {list(codes.layers)} and head in "
+                f"0..{n_heads - 1}, got {(layer, head)}; other layers need codes that keep them"
+            )
+        positions.append((codes.layers.index(layer), head))
+    return positions
+
+
+def gather_heads(
+    codes: Float[Tensor, "image layer head d_head"], positions: list[tuple[int, int]]
+) -> Float[Tensor, "image set d_head"]:
+    """The codes of some heads, copied once, in full precision."""
+    layers = [layer for layer, _ in positions]
+    heads = [head for _, head in positions]
+    return as_float(torch.as_tensor(codes)[:, layers, heads])
+
+
+def with_statistics(
+    scaled: Float[Tensor, "image code"], inverse: Float[Tensor, "image"], shifted: Float[Tensor, "image"]
+) -> Float[Tensor, "image augmented"]:
+    """Scaled codes with the two columns that every head shares."""
+    return torch.cat([scaled, inverse[:, None], shifted[:, None]], 1)
+
+
+def as_float(array: Tensor) -> Tensor:
+    """An array of any library as a tensor, half precision widened to float32."""
+    tensor = torch.as_tensor(array)
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

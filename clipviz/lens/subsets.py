@@ -1,0 +1,129 @@
+"""Ablating ANY set of heads of one image exactly, from a few small arrays: what the browser needs.
+
+With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector over the terms j that are out:
+    logits'      = logits - s @ term_logits                       logits_t = <rep, t>,  term_logits_jt = <d_j, t>
+    |rep'|^2     = squared_norm - 2 s . cross + s . (gram @ s)     cross_j = <d_j, rep>,  gram_jk = <d_j, d_k>
+    cosine'      = logits' / |rep'|                               (directions of unit length)
+    <rep', rep>  = squared_norm - s . cross
+Toggling one term k updates logits' by -/+ term_logits[k], and |rep'|^2 by a row of the Gram: no message to the
+kernel, no re-run of the model, no approximation (thesis 2.3, Table 2.1 and 2.3 for one image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens import headset
+from clipviz.lens.ablate import Means, Terms, means_of
+from clipviz.values import Ablation, Head
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetLogits:
+    """One image's ablation desk; see the module for the formulas. Rows are the heads, then the MLP terms.
+
+    heads: (layer, head) of the first rows; mlps: the MLP terms of the others (0 = input, 1 + layer = MLP).
+    """
+
+    heads: tuple[Head, ...]
+    mlps: tuple[int, ...]
+    logits: Tensor  # [text], <rep, t>, unablated
+    term_logits: Tensor  # [term, text]
+    gram: Tensor  # [term, term]
+    cross: Tensor  # [term]
+    squared_norm: Tensor  # scalar, |rep|^2
+    how: Literal["mean", "zero"] = "mean"
+
+    @property
+    def n_terms(self) -> int:
+        return len(self.heads) + len(self.mlps)
+
+    def indicator(self, ablation: Ablation) -> Float[Tensor, "term"]:
+        """s: 1 for every term that the ablation takes out; ValueError names one that is not here."""
+        if ablation.tokens:
+            raise ValueError(
+                "tokens cannot be toggled here, only heads, layers and MLPs; use embedding_after"
+            )
+        heads = set(ablation.heads) | {head for head in self.heads if head[0] in ablation.layers}
+        missing = sorted(heads - set(self.heads)) or sorted(set(ablation.mlps) - set(self.mlps))
+        missing = missing or sorted(set(ablation.layers) - {layer for layer, _ in self.heads})
+        if missing:
+            raise ValueError(
+                f"terms {missing} are not on this desk; it has {list(self.heads)} and {self.mlps}"
+            )
+        out = [head in heads for head in self.heads] + [mlp in ablation.mlps for mlp in self.mlps]
+        return torch.tensor(out).to(self.cross)
+
+    def after(self, ablation: Ablation) -> tuple[Float[Tensor, "text"], Float[Tensor, ""]]:
+        """Logits <rep', t> and length |rep'| after the ablation; their ratio is the cosine."""
+        out = self.indicator(ablation)
+        squared = self.squared_norm - 2 * out @ self.cross + out @ self.gram @ out
+        return self.logits - out @ self.term_logits, squared.clamp_min(0).sqrt()
+
+
+def subset_logits(
+    terms: Terms,
+    image: int,
+    directions: Float[Tensor, "text d_embed"],
+    heads: Iterable[Head] | None = None,
+    mlps: Sequence[int] = (),
+    means: Means | None = None,
+    how: Literal["mean", "zero"] = "mean",
+) -> SubsetLogits:
+    """The ablation desk of one image for a set of texts (classes, or one query).
+
+    directions: usually unit text vectors. heads: those that can be toggled, default all that the codes keep.
+    means: where the means come from, default the collection of `terms`; pass them once for many images.
+    """
+    heads = headset.all_heads(terms.codes) if heads is None else list(heads)
+    means = means_of(terms) if means is None else means
+    rows = [term_effects(terms, image, heads, means, how)]
+    if mlps:
+        rows.append(_mlp_rows(terms, image, mlps, means, how))
+    effects = torch.cat(rows)
+    embedding = terms.embedding[image]
+    directions = directions.to(embedding)
+    return SubsetLogits(
+        heads=tuple(heads),
+        mlps=tuple(mlps),
+        logits=directions @ embedding,
+        term_logits=effects @ directions.T,
+        gram=effects @ effects.T,
+        cross=effects @ embedding,
+        squared_norm=embedding @ embedding,
+        how=how,
+    )
+
+
+def term_effects(
+    terms: Terms, image: int, heads: Sequence[Head], means: Means, how: Literal["mean", "zero"]
+) -> Float[Tensor, "head_all d_embed"]:
+    """d_j of one image's heads: the effect, minus its mean where how="mean"."""
+    positions = headset.head_positions(terms.codes, heads)
+    codes, basis = terms.codes, terms.basis
+    inverse = 1 / headset.as_float(codes.std)[image]
+    chosen = headset.gather_heads(torch.as_tensor(codes.codes)[image : image + 1], positions)[0]
+    shared = torch.stack([inverse, headset.as_float(codes.mean)[image] * inverse])
+    augmented = torch.cat([chosen * inverse, shared.expand(len(positions), 2)], 1)
+    if how == "mean":
+        rows = means.codes[[layer for layer, _ in positions], [head for _, head in positions]]
+        augmented = augmented - rows.to(augmented)
+    layers = [basis.layers.index(layer) for layer, _ in heads]
+    linear = headset.as_float(basis.basis)[layers, [head for _, head in heads]]
+    effects = torch.einsum("he,hed->hd", augmented[:, :-2], linear)
+    effects = effects + augmented[:, -2, None] * headset.as_float(basis.output_bias)[layers]
+    effects = effects - augmented[:, -1, None] * headset.as_float(basis.mean_share)
+    return effects if how == "mean" else effects + headset.as_float(basis.constant)
+
+
+def _mlp_rows(terms: Terms, image: int, mlps: Sequence[int], means: Means, how: str) -> Tensor:
+    if terms.mlp_effects is None or means.mlp_effects is None:
+        raise ValueError("toggling MLPs needs their effects; take the terms with terms_of(trace)")
+    rows = terms.mlp_effects[image, list(mlps)]
+    return rows - means.mlp_effects[list(mlps)].to(rows) if how == "mean" else rows

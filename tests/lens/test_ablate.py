@@ -1,0 +1,215 @@
+"""Ablation against the model re-run with those terms replaced, identities, hand-computed cases, errors."""
+
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens import ablate, headset, subsets
+from clipviz.lens.decompose import Trace
+from clipviz.values import Ablation, Codes, HeadBasis
+
+CASES = {
+    "heads": Ablation(heads={(0, 1), (5, 3), (5, 0)}),
+    "layers": Ablation(layers={0, 4}),
+    "mlps and input": Ablation(mlps=range(7)),
+    "class token": Ablation(tokens={0}),
+    "tokens": Ablation(tokens={0, 3, 40}),
+    "everything at once": Ablation(heads={(1, 2), (4, 1)}, layers={4}, mlps={0, 3}, tokens={0}),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pixels(model):
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(4, 3, *model.image_size, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def trace(model, pixels):
+    return model.trace(pixels)
+
+
+def naive_class_writes(model, pixels):
+    """Everything that writes the class token, literally: per head and token from the full attention matrix.
+
+    Returns heads_tokens [layer, image, head, token, d_model] (biases shared), mlps [term, image, d_model] and
+    the class token before the final LayerNorm, float64, from the model's own modules through hooks.
+    """
+    visual = model.visual
+    seen, handles = {"ln": [], "mlp": []}, []
+    blocks = visual.transformer.resblocks
+    handles.append(blocks[0].register_forward_pre_hook(lambda _m, inputs: seen.update(start=inputs[0][:, 0])))
+    handles.append(visual.ln_post.register_forward_pre_hook(lambda _m, inputs: seen.update(last=inputs[0])))
+    for block in blocks:
+        handles.append(block.ln_1.register_forward_hook(lambda _m, _i, output: seen["ln"].append(output)))
+        handles.append(
+            block.mlp.register_forward_hook(lambda _m, _i, output: seen["mlp"].append(output[:, 0]))
+        )
+    with torch.no_grad():
+        visual(pixels)
+    for handle in handles:
+        handle.remove()
+    writes = []
+    for block, tokens in zip(blocks, seen["ln"], strict=True):
+        attention, tokens = block.attn, tokens.double()
+        n_heads, d_head = attention.num_heads, tokens.shape[-1] // attention.num_heads
+        projected = tokens @ attention.in_proj_weight.double().T + attention.in_proj_bias.double()
+        query, key, value = projected.unflatten(-1, (3, n_heads, d_head)).permute(2, 0, 3, 1, 4)
+        pattern = torch.softmax(query @ key.transpose(-1, -2) / d_head**0.5, -1)
+        per_token = pattern[:, :, 0, :, None] * value
+        output = attention.out_proj.weight.double().unflatten(1, (n_heads, d_head))
+        bias = attention.out_proj.bias.double() / (n_heads * tokens.shape[1])
+        writes.append(torch.einsum("ihte,dhe->ihtd", per_token, output) + bias)
+    last = seen["last"][:, 0] if seen["last"].ndim == 3 else seen["last"]
+    return torch.stack(writes), torch.stack([seen["start"], *seen["mlp"]]).double(), last.double()
+
+
+@torch.no_grad()
+def naive_after(model, pixels, ablation):
+    """The model's output with the terms replaced before ln_post, its LayerNorm statistics frozen (App. A)."""
+    heads_tokens, mlps, last = naive_class_writes(model, pixels)
+    n_layers, _, n_heads, n_tokens, _ = heads_tokens.shape
+    out = torch.zeros(n_layers, n_heads, n_tokens, dtype=torch.float64)
+    for layer, head in ablation.heads:
+        out[layer, head] = 1
+    out[list(ablation.layers)] = 1
+    out[:, :, list(ablation.tokens)] = 1
+    write = torch.einsum("lihtd,lht->id", heads_tokens, out) + mlps[list(ablation.mlps)].sum(0)
+    n_terms = 2 * n_layers + 1
+    share = (out.sum() / (n_heads * n_tokens) + len(ablation.mlps)) / n_terms
+    visual = model.visual
+    gamma, beta = visual.ln_post.weight.double(), visual.ln_post.bias.double()
+    mean = last.mean(-1, keepdim=True)
+    std = (last.var(-1, unbiased=False, keepdim=True) + visual.ln_post.eps).sqrt()
+
+    def finish(stream, kept):
+        return (gamma * (stream - kept * mean) / std + kept * beta) @ visual.proj.double()
+
+    whole, zeroed = finish(last, 1.0), finish(last - write, 1.0 - share)
+    return zeroed if ablation.how == "zero" else zeroed + (whole - zeroed).mean(0)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_ablation_equals_the_model_with_those_terms_replaced(model, pixels, trace, name, how):
+    ablation = Ablation.from_dict({**CASES[name].to_dict(), "how": how})
+    terms = ablate.terms_of(trace, tokens=ablation.tokens)
+    expected = naive_after(model, pixels, ablation)
+    ours = ablate.embedding_after(terms, ablation)
+    assert float((ours - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_zeroing_everything_leaves_nothing_and_nothing_leaves_everything(trace):
+    terms = ablate.terms_of(trace, tokens=[0])
+    everything = Ablation(layers=range(6), mlps=range(7), tokens={0}, how="zero")
+    assert ablate.embedding_after(terms, everything).abs().max() < 1e-4
+    assert torch.equal(ablate.embedding_after(terms, Ablation()), trace.embedding)
+
+
+def test_mean_ablating_everything_leaves_the_mean_embedding(trace):
+    terms = ablate.terms_of(trace)
+    after = ablate.embedding_after(terms, Ablation(layers=range(6), mlps=range(7)))
+    torch.testing.assert_close(after, trace.embedding.mean(0).expand_as(after), atol=1e-4, rtol=1e-4)
+
+
+def test_means_may_come_from_another_collection(model, trace):
+    other = ablate.terms_of(model.trace(torch.zeros(2, 3, *model.image_size)))
+    ablation = Ablation(heads={(5, 1)}, mlps={2})
+    terms, means = ablate.terms_of(trace), ablate.means_of(other)
+    after = ablate.embedding_after(terms, ablation, means)
+    replaced = terms.embedding - (trace.head_effects()[:, 5, 1] + trace.mlp_effects()[:, 2])
+    effects = ablate.removed_effects(other, Ablation(heads={(5, 1)}, mlps={2}, how="zero")).mean(0)
+    torch.testing.assert_close(after, replaced + effects, atol=1e-4, rtol=1e-4)
+    assert means.n_images == 2
+
+
+def test_join_and_select_are_inverse(model, pixels):
+    parts = [ablate.terms_of(model.trace(pixels[i : i + 2]), layers=[4, 5], tokens=[0]) for i in (0, 2)]
+    joined = ablate.join(parts)
+    ablation = Ablation(heads={(4, 0)}, tokens={0}, how="zero")
+    after = ablate.embedding_after(joined, ablation)
+    torch.testing.assert_close(after[2:], ablate.embedding_after(parts[1], ablation))
+    torch.testing.assert_close(after[[3, 0]], ablate.embedding_after(joined.select([3, 0]), ablation))
+
+
+def test_summed_effects_by_hand():
+    """One layer, two heads of one number: c = (2 u [1, 0] + [0, 1] - mean [1, 1]) / std + [5, 5] for head 1."""
+    codes = Codes(
+        torch.tensor([[[[3.0], [4.0]]]]), torch.tensor([2.0]), torch.tensor([2.0]), torch.zeros(1, 2), (7,)
+    )
+    basis = HeadBasis(
+        basis=torch.tensor([[[[1.0, 1.0]], [[2.0, 0.0]]]]),
+        output_bias=torch.tensor([[0.0, 1.0]]),
+        mean_share=torch.tensor([1.0, 1.0]),
+        constant=torch.tensor([5.0, 5.0]),
+        layers=(7,),
+    )
+    torch.testing.assert_close(headset.summed_effects(codes, basis, [(7, 1)]), torch.tensor([[8.0, 4.5]]))
+    torch.testing.assert_close(
+        headset.summed_effects(codes, basis, [(7, 0), (7, 1)]), torch.tensor([[13.5, 10.5]])
+    )
+
+
+def test_half_precision_codes_are_widened_not_rejected(trace):
+    terms = ablate.terms_of(trace)
+    half = Codes(trace.codes.half(), trace.mean, trace.std, trace.embedding, tuple(range(6)))
+    ablation = Ablation(layers={5})
+    exact = ablate.embedding_after(terms, ablation)
+    ours = ablate.embedding_after(ablate.Terms(half, terms.basis), ablation)
+    assert float((ours - exact).norm() / exact.norm()) < 2e-3
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_subset_logits_give_exact_logits_norms_and_cosines(trace, how):
+    terms = ablate.terms_of(trace)
+    directions = torch.nn.functional.normalize(
+        torch.randn(5, 128, generator=torch.Generator().manual_seed(1)), dim=1
+    )
+    desk = subsets.subset_logits(terms, 2, directions, mlps=(0, 3), how=how)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(5):
+        chosen = [head for head in desk.heads if torch.rand(1, generator=generator) < 0.4]
+        ablation = Ablation(heads=chosen, layers={1}, mlps={3}, how=how)
+        after = ablate.embedding_after(terms, ablation)[2]
+        logits, length = desk.after(ablation)
+        torch.testing.assert_close(logits, directions @ after, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(length, after.norm(), atol=1e-4, rtol=1e-4)
+
+
+def test_accumulated_isolated_and_random_sets():
+    steps = ablate.accumulated([2, 3], mlps=[0])
+    assert [sorted(step.layers) for step in steps] == [[], [2], [2, 3]]
+    assert all(step.mlps == {0} for step in steps)
+    assert [sorted(step.layers) for step in ablate.isolated([2, 3])] == [[2], [3]]
+    heads = [(layer, head) for layer in (4, 5) for head in range(8)]
+    draws = ablate.random_heads(6, heads, n_draws=5, seed=3)
+    assert draws == ablate.random_heads(6, heads, n_draws=5, seed=3)
+    assert all(len(draw.heads) == 6 and draw.heads <= set(heads) for draw in draws)
+    assert len({draw.heads for draw in draws}) > 1
+    assert ablate.all_mlps(6, tokens=[0]) == Ablation(mlps=range(7), tokens={0})
+
+
+def test_errors_name_what_was_not_kept(trace):
+    terms = ablate.terms_of(trace, layers=[4, 5])
+    with pytest.raises(ValueError, match=r"layer in \[4, 5\].*got \(1, 0\)"):
+        ablate.embedding_after(terms, Ablation(heads={(1, 0)}))
+    with pytest.raises(ValueError, match=r"kept none; trace the images and take terms_of"):
+        ablate.embedding_after(terms, Ablation(tokens={0}))
+    with pytest.raises(ValueError, match=r"within 0..6 .*got \[9\]"):
+        ablate.embedding_after(terms, Ablation(mlps={9}))
+    with pytest.raises(ValueError, match="kept heads only"):
+        ablate.embedding_after(ablate.Terms(terms.codes, terms.basis), Ablation(mlps={1}))
+    without = Trace(**{**trace.__dict__, "tokens": None, "attention": None})
+    with pytest.raises(ValueError, match="tokens=False"):
+        ablate.terms_of(without, tokens=[0])
+    with pytest.raises(ValueError, match=r"within 0..144"):
+        ablate.token_codes(trace, [999])
+    with pytest.raises(ValueError, match="not on this desk"):
+        subsets.subset_logits(terms, 0, torch.eye(128)[:2]).after(Ablation(heads={(0, 0)}))
+    with pytest.raises(ValueError, match=r"n_chosen within 0..2"):
+        ablate.random_heads(3, [(0, 0), (0, 1)])
