@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from clipviz.lens.decompose import Trace, head_basis
 from clipviz.models.tower import read_tower, recording, unsupported
 from clipviz.values import HeadBasis, TowerWeights
+
+if TYPE_CHECKING:
+    from clipviz.lens.neurons import SecondOrder
 
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 DEMO = Path(__file__).parent / "demo" / "assets"
@@ -152,6 +155,12 @@ class ClipModel:
         with recording(self.visual, self.weights, tokens) as recorder:
             embedding = self._forward(pixels)
         return recorder.trace(embedding)
+
+    def second_order(self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int) -> SecondOrder:
+        """Second-order effects of one layer's neurons on some images (thesis Eq. 3.3, B.5), from one pass."""
+        from clipviz.models.second import trace_second_order
+
+        return trace_second_order(self, images, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
         """The image-independent basis of this model's head effects, see values.HeadBasis."""

@@ -1,0 +1,154 @@
+"""The second-order lens on real open_clip towers: Eq. 3.3 and B.5 written literally, interventions, hooks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import nn
+
+from clipviz.models.clip import wrap
+from clipviz.models.second import basis_of
+
+VARIANTS = {
+    "plain": {},
+    "layer_scale": {"ls_init_value": 0.3},
+    "no_ln_pre": {"no_ln_pre": True},
+    "quick_gelu": {"quick_gelu": True},
+}
+
+
+def random_model(seed: int = 0, quick_gelu: bool = False, **vision):
+    """A small CLIP whose LayerNorms, biases and layer scales are strongly perturbed."""
+    torch.manual_seed(seed)
+    vision_cfg = {"layers": 4, "width": 48, "head_width": 12, "patch_size": 8, "image_size": 32, **vision}
+    text_cfg = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+    network = CLIP(24, vision_cfg, text_cfg, quick_gelu=quick_gelu)
+    for module in network.visual.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.normal_(module.weight, 1.0, 0.5)
+            nn.init.normal_(module.bias, 0.0, 0.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.bias, 0.0, 0.5)
+        elif isinstance(module, nn.MultiheadAttention):
+            nn.init.normal_(module.in_proj_bias, 0.0, 0.5)
+            nn.init.normal_(module.out_proj.bias, 0.0, 0.5)
+        elif hasattr(module, "gamma"):
+            nn.init.normal_(module.gamma, 0.5, 0.3)
+    return wrap(network)
+
+
+def pixels(n_images: int = 2) -> torch.Tensor:
+    return torch.randn(n_images, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def layer_norm(norm: nn.LayerNorm, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return residual.mean(-1), (residual.var(-1, unbiased=False) + norm.eps).sqrt()
+
+
+def literal(model, images: torch.Tensor, layer: int) -> torch.Tensor:
+    """Eq. B.5 a head, a token and a neuron at a time, in float64, from the modules' own inputs and weights."""
+    visual = model.visual.double()
+    residuals, activations, final = [], [], []
+    handles = [
+        visual.transformer.resblocks[layer].mlp.gelu.register_forward_hook(
+            lambda m, i, o: activations.append(o)
+        ),
+        visual.ln_post.register_forward_pre_hook(lambda m, i: final.append(i[0])),
+    ]
+    handles += [
+        b.register_forward_pre_hook(lambda m, i: residuals.append(i[0])) for b in visual.transformer.resblocks
+    ]
+    with torch.no_grad():
+        embedding = visual(images.double())
+    for handle in handles:
+        handle.remove()
+    blocks, n_layers = visual.transformer.resblocks, len(visual.transformer.resblocks)
+    source, n_heads = blocks[layer], blocks[0].attn.num_heads
+    w_out, b_out = source.mlp.c_proj.weight, source.mlp.c_proj.bias
+    if hasattr(source.ls_2, "gamma"):
+        w_out, b_out = source.ls_2.gamma[:, None] * w_out, source.ls_2.gamma * b_out
+    n_neurons, width = w_out.shape[1], w_out.shape[0]
+    d_head = width // n_heads
+    effects = torch.zeros(len(images), n_neurons, visual.proj.shape[1], dtype=torch.float64)
+    for image in range(len(images)):
+        class_token = final[0][image] if final[0].ndim == 2 else final[0][image, 0]
+        mean, std = layer_norm(visual.ln_post, class_token)
+        gamma, beta = visual.ln_post.weight, visual.ln_post.bias
+        for later in range(layer + 1, n_layers):
+            block, count = blocks[later], (1 + 2 * later) * n_neurons
+            total = count * (1 + 2 * n_layers) * n_heads
+            tokens = residuals[later][image]
+            token_means, token_stds = layer_norm(block.ln_1, tokens)
+            w_q, w_k, w_v = block.attn.in_proj_weight.chunk(3)
+            b_q, b_k, b_v = block.attn.in_proj_bias.chunk(3)
+            scale = (
+                block.ls_1.gamma if hasattr(block.ls_1, "gamma") else torch.ones(width, dtype=torch.float64)
+            )
+            z = block.ln_1(tokens)
+            for head in range(n_heads):
+                rows = slice(head * d_head, (head + 1) * d_head)
+                scores = (z[0] @ w_q[rows].T + b_q[rows]) @ (z @ w_k[rows].T + b_k[rows]).T / d_head**0.5
+                attention = torch.softmax(scores, -1)
+                w_o, b_o = (
+                    scale[:, None] * block.attn.out_proj.weight[:, rows],
+                    scale * block.attn.out_proj.bias,
+                )
+                for token in range(len(tokens)):
+                    # e_i = p_i w (Eq. 3.1) for every neuron, then LN^{l'} with the neuron's share of its constants
+                    writes = activations[0][image, token][:, None] * w_out.T + b_out / n_neurons
+                    a_later = block.ln_1.weight / token_stds[token]
+                    normed = a_later * (writes - token_means[token] / count) + block.ln_1.bias / count
+                    heads_out = (normed @ w_v[rows].T + b_v[rows] / count) @ w_o.T + b_o / (count * n_heads)
+                    read = gamma * (heads_out - mean / total) / std + beta / total
+                    effects[image] += attention[token] * (read @ visual.proj)
+    visual.float()
+    return effects / embedding.norm(dim=-1)[:, None, None]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_effects_equal_the_literal_per_head_per_token_form(variant, layer):
+    model = random_model(**VARIANTS[variant])
+    expected = literal(model, pixels(), layer)
+    second = model.second_order(pixels(), layer)
+    assert (second.effects() - expected).norm() / expected.norm() < 1e-5
+    assert torch.allclose(second.norms().double(), expected.norm(dim=-1), rtol=1e-4, atol=1e-7)
+
+
+def test_norms_equal_explicit_norms_with_and_without_the_shared_part():
+    second = random_model(1).second_order(pixels(3), 1)
+    for shared in (True, False):
+        for normalize in (True, False):
+            explicit = second.effects(shared=shared, normalize=normalize).norm(dim=-1)
+            assert torch.allclose(second.norms(shared, normalize), explicit, rtol=1e-4, atol=1e-6)
+
+
+def test_first_order_effects_sum_to_the_mlps_direct_effect():
+    model = random_model(2)
+    for layer in range(model.n_layers - 1):
+        expected = model.trace(pixels()).mlp_effects(normalize=True)[:, 1 + layer]
+        found = model.second_order(pixels(), layer).first_order().sum(1)
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_model_is_untouched_and_the_basis_is_kept_a_layer():
+    model = random_model(3)
+    before = model.encode_images(pixels())
+    second = model.second_order(pixels(), 1)
+    assert torch.equal(model.encode_images(pixels()), before)
+    assert torch.equal(second.embedding, before)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.visual.modules())
+    assert model.second_order(pixels(), 1).basis is second.basis is basis_of(model.weights, 1)
+
+
+def test_hooks_are_gone_after_an_error():
+    model = random_model(3)
+    with pytest.raises(ValueError, match="expected images"):
+        model.second_order(torch.zeros(1, 3, 5, 5), 1)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.visual.modules())
+
+
+def test_last_layer_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"expected a layer within 0\.\.2 .* got 3; choose an earlier layer"):
+        random_model().second_order(pixels(), 3)
