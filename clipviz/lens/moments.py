@@ -1,0 +1,108 @@
+"""Means and covariances of whole collections: float64, one pass, mergeable over shards in any order.
+
+Two parts with counts a and b merge by Chan's formula (Chan, Golub and LeVeque 1983), d = mean_b - mean_a:
+    mean    = mean_a + d b / (a + b)
+    scatter = scatter_a + scatter_b + d d^T a b / (a + b)
+A head's code u enters as v = [u / std, 1 / std, mean / std], d_head + 2 numbers, because the head effect is
+linear in v with a basis that no image changes (values.HeadBasis, thesis Eq. 2.6 and A.2):
+    c = v A + k,   A = [B; b; -m]   so   mean(c) = mean(v) A + k   and   Cov(c) = A^T Cov(v) A
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens.textspan import augmented_codes
+from clipviz.values import HeadBasis
+
+__all__ = [
+    "Moments",
+    "augmented_basis",
+    "augmented_codes",
+    "effect_covariance",
+    "effect_mean",
+    "merge_means",
+    "moments",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """How many samples, their mean, and the sum of outer products of their deviations from it; float64.
+
+    mean: [..., feature]; scatter: [..., feature, feature]. `a + b` is the moments of both sets of samples.
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @property
+    def covariance(self) -> Float[Tensor, "*rows feature feature"]:
+        """Population covariance: scatter / count; zeros for no samples."""
+        return self.scatter / max(self.count, 1)
+
+    def __add__(self, other: Moments) -> Moments:
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(
+                f"expected moments of equal shapes, got means {list(self.mean.shape)} and "
+                f"{list(other.mean.shape)}; merge statistics of the same model and layers"
+            )
+        total = self.count + other.count
+        if not self.count or not other.count:
+            return self if self.count else other
+        difference = other.mean - self.mean
+        outer = difference[..., :, None] * difference[..., None, :]
+        return Moments(
+            count=total,
+            mean=self.mean + difference * (other.count / total),
+            scatter=self.scatter + other.scatter + outer * (self.count * other.count / total),
+        )
+
+
+def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
+    """The moments of some samples along their first axis, computed in float64."""
+    samples = samples.double()
+    count = samples.shape[0]
+    if not count:
+        shape = samples.shape[1:]
+        return Moments(0, samples.new_zeros(shape), samples.new_zeros(*shape, shape[-1]))
+    mean = samples.mean(0)
+    rows = (samples - mean).movedim(0, -2)
+    return Moments(count, mean, rows.transpose(-1, -2) @ rows)
+
+
+def merge_means(
+    count: int, mean: Float[Tensor, "*axes"], other_count: int, other_mean: Float[Tensor, "*axes"]
+) -> Float[Tensor, "*axes"]:
+    """The mean of two sets of samples from their counts and means."""
+    if not count or not other_count:
+        return mean if count else other_mean
+    return mean + (other_mean - mean) * (other_count / (count + other_count))
+
+
+def augmented_basis(basis: HeadBasis) -> Float[Tensor, "layer head augmented d_embed"]:
+    """A = [B; b; -m] of every head: a head effect is v A + k."""
+    n_layers, n_heads = basis.basis.shape[:2]
+    extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
+    return torch.cat([basis.basis, extra[:, None].expand(-1, n_heads, -1, -1)], 2)
+
+
+def effect_mean(
+    mean: Float[Tensor, "layer head augmented"], basis: HeadBasis
+) -> Float[Tensor, "layer head d_embed"]:
+    """Mean head effects, unnormalised embedding units, from the mean of v."""
+    linear = augmented_basis(basis).double()
+    return (torch.einsum("lhe,lhek->lhk", mean.to(linear), linear) + basis.constant).to(basis.basis)
+
+
+def effect_covariance(
+    covariance: Float[Tensor, "layer head augmented augmented"], basis: HeadBasis
+) -> Float[Tensor, "layer head d_embed d_embed"]:
+    """Covariance of head effects from the covariance of v. Large: [d_embed, d_embed] a head."""
+    linear = augmented_basis(basis).double()
+    return (linear.transpose(-1, -2) @ covariance.to(linear) @ linear).to(basis.basis)
