@@ -49,7 +49,7 @@ class Terms:
         index = torch.as_tensor(images)
         return dataclasses.replace(
             self,
-            codes=_map_codes(self.codes, lambda array: torch.as_tensor(array)[index]),
+            codes=_select_codes(self.codes, index),
             mlp_effects=None if self.mlp_effects is None else self.mlp_effects[index],
             token_codes=None if self.token_codes is None else self.token_codes[index],
         )
@@ -123,13 +123,10 @@ def join(parts: Sequence[Terms]) -> Terms:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else torch.cat(arrays)
 
-    codes = Codes(
-        *(
-            torch.cat([torch.as_tensor(getattr(part.codes, name)) for part in parts])
-            for name in ("codes", "mean", "std", "embedding")
-        ),
-        first.codes.layers,
-    )
+    def stacked(name: str) -> Tensor:
+        return torch.cat([torch.as_tensor(getattr(part.codes, name)) for part in parts])
+
+    codes = Codes(stacked("codes"), stacked("mean"), stacked("std"), stacked("embedding"), first.codes.layers)
     return dataclasses.replace(
         first, codes=codes, mlp_effects=joined("mlp_effects"), token_codes=joined("token_codes")
     )
@@ -293,6 +290,8 @@ def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, 
     return torch.cat([rows[:, :-2].flatten(), rows[0, -2:]])
 
 
-def _map_codes(codes: Codes, change) -> Codes:  # type: ignore[no-untyped-def]
-    arrays = (change(getattr(codes, name)) for name in ("codes", "mean", "std", "embedding"))
-    return Codes(*arrays, codes.layers)
+def _select_codes(codes: Codes, index: Tensor) -> Codes:
+    codes_, mean, std, embedding = (
+        torch.as_tensor(array)[index] for array in (codes.codes, codes.mean, codes.std, codes.embedding)
+    )
+    return Codes(codes_, mean, std, embedding, codes.layers)

@@ -51,8 +51,11 @@ class SubsetLogits:
                 "tokens cannot be toggled here, only heads, layers and MLPs; use embedding_after"
             )
         heads = set(ablation.heads) | {head for head in self.heads if head[0] in ablation.layers}
-        missing = sorted(heads - set(self.heads)) or sorted(set(ablation.mlps) - set(self.mlps))
-        missing = missing or sorted(set(ablation.layers) - {layer for layer, _ in self.heads})
+        missing: list[object] = [
+            *sorted(heads - set(self.heads)),
+            *sorted(set(ablation.mlps) - set(self.mlps)),
+        ]
+        missing += sorted(set(ablation.layers) - {layer for layer, _ in self.heads})
         if missing:
             raise ValueError(
                 f"terms {missing} are not on this desk; it has {list(self.heads)} and {self.mlps}"

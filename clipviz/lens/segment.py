@@ -1,0 +1,161 @@
+"""Heatmaps scored as segmentations, by the protocol of the field (thesis 2.5, Table 2.4).
+
+Per image: bilinear to the mask's pixels, clip below 0, min-max to [0, 1] = h, foreground where h is above the
+image's mean. Over the data set: correct pixels, intersections and unions are summed over ALL images before any
+division; mIoU is the mean of the background's and the foreground's ratio; mAP is the mean over images of the
+average precision of the two-channel score (1 - h, h) against the one-hot mask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from clipviz.lens.decompose import Trace
+
+
+@dataclass(frozen=True)
+class SegmentationScore:
+    """Scores of one method, 0..1: pixel accuracy, mean IoU (background, foreground), mean average precision."""
+
+    pixel_accuracy: float
+    miou: float
+    map: float
+    iou_background: float
+    iou_foreground: float
+    n_images: int
+
+
+def score(
+    heatmaps: Float[Tensor, "image rows cols"] | Sequence[Tensor],
+    masks: Tensor | Sequence[Tensor],
+) -> SegmentationScore:
+    """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (protocol: see the module).
+
+    heatmaps: [image, rows, cols] of any size and unit, or one map an image; masks: [image, height, width], or
+    one an image where sizes differ: nonzero is foreground. Raises ValueError when their numbers differ.
+    """
+    counts = torch.zeros(2, 2, dtype=torch.float64)
+    precisions = []
+    for heatmap, mask in _pairs(heatmaps, masks):
+        probability = to_pixels(heatmap, mask.shape)
+        counts += confusion(probability > probability.mean(), mask)
+        precisions.append(two_channel_precision(probability, mask))
+    (true_background, false_foreground), (false_background, true_foreground) = counts.tolist()
+    wrong = false_foreground + false_background
+    background = _ratio(true_background, true_background + wrong)
+    foreground = _ratio(true_foreground, true_foreground + wrong)
+    return SegmentationScore(
+        pixel_accuracy=(true_background + true_foreground) / float(counts.sum()),
+        miou=(background + foreground) / 2,
+        map=sum(precisions) / len(precisions),
+        iou_background=background,
+        iou_foreground=foreground,
+        n_images=len(precisions),
+    )
+
+
+def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float[Tensor, "height width"]:
+    """h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0."""
+    grown = torch.nn.functional.interpolate(
+        torch.as_tensor(heatmap)[None, None].float(), size=tuple(size), mode="bilinear", align_corners=False
+    )[0, 0].clamp_min(0)
+    spread = grown.max() - grown.min()
+    return (grown - grown.min()) / spread if float(spread) > 0 else torch.zeros_like(grown)
+
+
+def confusion(
+    predicted: Bool[Tensor, "height width"], mask: Bool[Tensor, "height width"]
+) -> Float[Tensor, "truth predicted"]:
+    """Pixel counts, rows the truth (background, foreground), columns the prediction."""
+    cells = (2 * mask.long() + predicted.long()).flatten()
+    return torch.bincount(cells, minlength=4).view(2, 2).double()
+
+
+def two_channel_precision(
+    probability: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]
+) -> float:
+    """Average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask."""
+    scores = torch.cat([(1 - probability).flatten(), probability.flatten()])
+    return average_precision(scores, torch.cat([~mask.flatten(), mask.flatten()]))
+
+
+def average_precision(scores: Float[Tensor, "item"], positives: Bool[Tensor, "item"]) -> float:
+    """sum_n (recall_n - recall_{n-1}) precision_n over the distinct thresholds; equal scores share one.
+
+    The area that scikit-learn's average_precision_score computes; 0 when there is no positive.
+    """
+    ordered, order = scores.sort(descending=True)
+    hits = positives[order].double().cumsum(0)
+    if len(hits) == 0 or float(hits[-1]) == 0:
+        return 0.0
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    found, seen = hits[last], (torch.nonzero(last)[:, 0] + 1).double()
+    recall_gain = torch.diff(found, prepend=found.new_zeros(1)) / hits[-1]
+    return float((recall_gain * found / seen).sum())
+
+
+def token_maps(
+    trace: Trace,
+    directions: Float[Tensor, "image d_embed"],
+    background: Float[Tensor, "text d_embed"] | None = None,
+    layers: Sequence[int] | None = None,
+) -> Float[Tensor, "image rows cols"]:
+    """The token decomposition as a segmenter: each image's map for its own text (thesis 2.5).
+
+    directions: one unit text direction an image (its class). background: the class texts whose mean map is
+    subtracted, the bias removal of the thesis; maps are linear in the direction, so the mean direction is.
+    layers: attention layers to sum over, default all.
+    """
+    if directions.shape[0] != trace.embedding.shape[0]:
+        raise ValueError(
+            f"expected one direction an image ({trace.embedding.shape[0]}), got {directions.shape[0]}; "
+            "index the class directions with the images' labels"
+        )
+    shifted = directions if background is None else directions - background.mean(0)
+    maps = [trace_one(trace, i).heatmap(shifted[i : i + 1], layers)[0, 0] for i in range(len(shifted))]
+    return torch.stack(maps)
+
+
+def trace_one(trace: Trace, image: int) -> Trace:
+    """One image of a trace, as a trace."""
+    part = slice(image, image + 1)
+    return dataclasses.replace(
+        trace,
+        embedding=trace.embedding[part],
+        codes=trace.codes[part],
+        mlp_writes=trace.mlp_writes[part],
+        mean=trace.mean[part],
+        std=trace.std[part],
+        tokens=None if trace.tokens is None else tuple(layer[part] for layer in trace.tokens),
+        attention=None if trace.attention is None else trace.attention[part],
+    )
+
+
+def _pairs(
+    heatmaps: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]
+) -> Iterable[tuple[Tensor, Tensor]]:
+    if len(heatmaps) != len(masks) or len(masks) == 0:
+        raise ValueError(
+            f"expected as many heatmaps as masks, at least one, got {len(heatmaps)} and {len(masks)}"
+        )
+    for heatmap, mask in zip(heatmaps, masks, strict=True):
+        heatmap, mask = torch.as_tensor(heatmap), torch.as_tensor(mask)
+        if heatmap.ndim != 2 or mask.ndim != 2:
+            raise ValueError(
+                f"expected maps [rows, cols] and masks [height, width], got {list(heatmap.shape)} and "
+                f"{list(mask.shape)}"
+            )
+        yield heatmap.cpu(), mask.cpu() > 0
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

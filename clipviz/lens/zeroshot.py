@@ -1,0 +1,192 @@
+"""Zero-shot classification (thesis 2.3, Eq. 2.1): classifiers from texts, accuracy by group, and what is wrong.
+
+The prediction for an image is the class whose text direction has the highest cosine with the embedding; an
+image's length does not change its best class, so embeddings are taken unnormalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+IMAGES_AT_ONCE = 8192
+AT_CHANCE = 3.0
+"""Standard errors above chance below which an accuracy counts as chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """Accuracy of one evaluation: top1 in 0..1 over n_images, and by group where groups were given.
+
+    groups: name -> (accuracy, images). worst: name of the worst group, worst_accuracy its accuracy. warnings:
+    likely causes when the accuracy is at chance, empty otherwise.
+    """
+
+    top1: float
+    n_images: int
+    n_classes: int
+    groups: dict[str, tuple[float, int]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def worst(self) -> str | None:
+        return min(self.groups, key=lambda name: self.groups[name][0]) if self.groups else None
+
+    @property
+    def worst_accuracy(self) -> float:
+        """Accuracy of the worst group; the overall accuracy where there are no groups."""
+        return self.groups[self.worst][0] if self.worst is not None else self.top1
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.n_classes
+
+
+def prompts(names: Sequence[str], templates: Sequence[str] = ("An image of a {}",)) -> list[list[str]]:
+    """Every class name in every template, [class][template]; "{}" or "{class}" marks the name's place."""
+    wrong = next(
+        (template for template in templates if "{}" not in template and "{class}" not in template), None
+    )
+    if wrong is not None or not templates or not names:
+        raise ValueError(
+            f"expected class names and templates with a {{}} for the name, got {len(names)} names and "
+            f"{wrong if wrong is not None else list(templates)!r}"
+        )
+    return [
+        [template.replace("{class}", name).replace("{}", name) for template in templates] for name in names
+    ]
+
+
+def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
+    """One unit direction a class: the mean of its prompts' unit vectors, of unit length again."""
+    if encoded.ndim != 3:
+        raise ValueError(
+            f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
+            "prompts(names, templates) class by class"
+        )
+    unit = torch.nn.functional.normalize(encoded, dim=-1)
+    return torch.nn.functional.normalize(unit.mean(1), dim=-1)
+
+
+def predict(
+    embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
+) -> Int[Tensor, "image"]:
+    """The class of highest cosine for every image, a few thousand images at a time."""
+    if embeddings.shape[-1] != class_directions.shape[-1]:
+        raise ValueError(
+            f"class directions have d_embed={class_directions.shape[-1]} but the embeddings have "
+            f"{embeddings.shape[-1]}; encode both with the same model"
+        )
+    texts = class_directions.to(embeddings).T
+    return torch.cat([(part @ texts).argmax(1) for part in embeddings.split(IMAGES_AT_ONCE)])
+
+
+def accuracy(
+    embeddings: Float[Tensor, "image d_embed"],
+    class_directions: Float[Tensor, "class d_embed"],
+    labels: Int[Tensor, "image"] | Sequence[int],
+    groups: Sequence[str] | None = None,
+) -> Accuracy:
+    """Top-1, per-group and worst-group zero-shot accuracy.
+
+    labels: class index of every image, -1 for images without one (left out). groups: a group's name an image
+    (for Waterbirds, class and background). At chance, the result's `warnings` name likely causes.
+    """
+    labels = torch.as_tensor(labels).to(embeddings.device)
+    n_classes = class_directions.shape[0]
+    _check_labels(labels, embeddings, n_classes, groups)
+    predicted = predict(embeddings, class_directions)
+    known = labels >= 0
+    hits = (predicted == labels)[known]
+    top1 = float(hits.float().mean())
+    named = (
+        [] if groups is None else [group for group, keep in zip(groups, known.tolist(), strict=True) if keep]
+    )
+    return Accuracy(
+        top1=top1,
+        n_images=int(known.sum()),
+        n_classes=n_classes,
+        groups=_by_group(hits, named),
+        warnings=tuple(likely_causes(embeddings[known], predicted[known], labels[known], n_classes)),
+    )
+
+
+def likely_causes(
+    embeddings: Float[Tensor, "image d_embed"],
+    predicted: Int[Tensor, "image"],
+    labels: Int[Tensor, "image"],
+    n_classes: int,
+) -> list[str]:
+    """Why an evaluation may be at chance: label order, preprocessing, activation function. Empty when it is not."""
+    n_images = len(labels)
+    top1 = float((predicted == labels).float().mean())
+    chance = 1 / n_classes
+    error = (chance * (1 - chance) / n_images) ** 0.5
+    if top1 > chance + AT_CHANCE * error or n_images < 2 * n_classes:
+        return []
+    head = f"accuracy {top1:.3f} is no better than chance ({chance:.3f} for {n_classes} classes)"
+    causes = [head]
+    if _relabelled(predicted, labels, n_classes) > 2 * chance + AT_CHANCE * error:
+        causes.append(
+            "the predictions follow the labels under another numbering: check the order of the class names "
+            "against the label indices (folders sort alphabetically, not in ImageNet's order)"
+        )
+        return causes
+    if _spread(embeddings) < 0.05:
+        causes.append(
+            "all images have nearly the same embedding: check the preprocessing (pixel range, mean and std, size)"
+        )
+    if float(torch.bincount(predicted, minlength=n_classes).max()) > 0.9 * n_images:
+        causes.append(
+            "one class takes nearly all images: check preprocessing and that texts are encoded once each"
+        )
+    causes.append(
+        "otherwise check the activation function (OpenAI weights want QuickGELU) and that images, texts and "
+        "weights belong to one model"
+    )
+    return causes
+
+
+def _relabelled(predicted: Tensor, labels: Tensor, n_classes: int) -> float:
+    """Accuracy under the best renaming of the classes, matched greedily so that no two share a name."""
+    table = torch.bincount(labels * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes)
+    confusion, hits = table.cpu().numpy().astype(np.int64), 0
+    for _ in range(n_classes):
+        row, column = np.unravel_index(confusion.argmax(), confusion.shape)
+        if confusion[row, column] <= 0:
+            break
+        hits += int(confusion[row, column])
+        confusion[row], confusion[:, column] = -1, -1
+    return hits / len(labels)
+
+
+def _spread(embeddings: Tensor) -> float:
+    """1 minus the mean cosine with the mean embedding: near 0 when all images look alike to the model."""
+    unit = torch.nn.functional.normalize(embeddings, dim=-1)
+    return 1 - float((unit @ torch.nn.functional.normalize(unit.mean(0), dim=0)).mean())
+
+
+def _by_group(hits: Tensor, groups: Sequence[str]) -> dict[str, tuple[float, int]]:
+    counts: dict[str, list[bool]] = {}
+    for hit, group in zip(hits.tolist(), groups, strict=False):
+        counts.setdefault(str(group), []).append(hit)
+    return {group: (sum(found) / len(found), len(found)) for group, found in sorted(counts.items())}
+
+
+def _check_labels(labels: Tensor, embeddings: Tensor, n_classes: int, groups: Sequence[str] | None) -> None:
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"expected one label an image ({len(embeddings)}), got {list(labels.shape)}")
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"expected one group an image ({len(labels)}), got {len(groups)}")
+    if not bool((labels >= 0).any()):
+        raise ValueError("expected at least one labelled image (label >= 0), got none")
+    if int(labels.max()) >= n_classes:
+        raise ValueError(
+            f"expected labels below {n_classes}, the number of class directions, got {int(labels.max())}; "
+            "give every class a name"
+        )

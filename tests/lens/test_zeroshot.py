@@ -1,0 +1,84 @@
+"""Zero-shot accuracy by hand, by group, and the causes named when it is at chance."""
+
+import pytest
+import torch
+
+from clipviz.lens import zeroshot
+
+
+def test_prompts_fill_every_template():
+    assert zeroshot.prompts(["cat"], ["a {}", "photo of {class}!"]) == [["a cat", "photo of cat!"]]
+    with pytest.raises(ValueError, match="for the name"):
+        zeroshot.prompts(["cat"], ["no place"])
+
+
+def test_classifier_by_hand():
+    encoded = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [0.0, 1.0]]])
+    half = 0.5**0.5
+    torch.testing.assert_close(zeroshot.classifier(encoded), torch.tensor([[half, half], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match=r"\[class, template, d_embed\]"):
+        zeroshot.classifier(encoded[0])
+
+
+def test_accuracy_groups_and_worst_by_hand():
+    embeddings = torch.tensor([[5.0, 1.0], [0.1, 0.2], [1.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
+    found = zeroshot.accuracy(embeddings, torch.eye(2), [0, 1, 1, 1, -1], groups=["a", "a", "b", "b", "b"])
+    assert found.top1 == pytest.approx(0.75)
+    assert found.n_images == 4
+    assert found.groups == {"a": (1.0, 2), "b": (0.5, 2)}
+    assert (found.worst, found.worst_accuracy, found.chance) == ("b", 0.5, 0.5)
+
+
+def test_predictions_do_not_depend_on_length_or_batching(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    embeddings, texts = torch.randn(50, 8, generator=generator), torch.randn(6, 8, generator=generator)
+    whole = zeroshot.predict(embeddings, texts)
+    monkeypatch.setattr(zeroshot, "IMAGES_AT_ONCE", 7)
+    assert torch.equal(zeroshot.predict(embeddings * torch.rand(50, 1, generator=generator), texts), whole)
+
+
+@pytest.fixture
+def solvable():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 10
+    return torch.eye(10)[labels] + 0.1 * torch.randn(400, 10, generator=generator), labels
+
+
+def test_no_warnings_when_it_works(solvable):
+    embeddings, labels = solvable
+    assert zeroshot.accuracy(embeddings, torch.eye(10), labels).warnings == ()
+
+
+def test_a_wrong_label_order_is_named(solvable):
+    embeddings, labels = solvable
+    found = zeroshot.accuracy(embeddings, torch.eye(10), (labels + 3) % 10)
+    assert found.top1 < 0.05
+    assert any("order of the class names" in cause for cause in found.warnings)
+
+
+def test_identical_embeddings_point_to_preprocessing(solvable):
+    _, labels = solvable
+    embeddings = torch.ones(400, 10) + 1e-4 * torch.randn(400, 10, generator=torch.Generator().manual_seed(1))
+    found = zeroshot.accuracy(embeddings, torch.eye(10), labels)
+    assert any("preprocessing" in cause for cause in found.warnings)
+
+
+def test_noise_points_to_the_activation_function(solvable):
+    _, labels = solvable
+    found = zeroshot.accuracy(
+        torch.randn(400, 10, generator=torch.Generator().manual_seed(2)), torch.eye(10), labels
+    )
+    assert "QuickGELU" in found.warnings[-1]
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="same model"):
+        zeroshot.predict(torch.ones(2, 3), torch.ones(2, 4))
+    with pytest.raises(ValueError, match="labels below 2"):
+        zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0, 2])
+    with pytest.raises(ValueError, match="one label an image"):
+        zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0])
+    with pytest.raises(ValueError, match="one group an image"):
+        zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0, 1], groups=["a"])
+    with pytest.raises(ValueError, match="at least one labelled"):
+        zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [-1, -1])
