@@ -1,0 +1,153 @@
+"""Sparse text codes of directions by orthogonal matching pursuit, all neurons at once (thesis 3.4).
+
+r_n ~ sum_j gamma_j t_j with few non-zero gamma_j. A round picks for every direction the text most aligned with
+what is left, then refits. The residual is kept in embedding space and orthonormalised, so that a round is ONE
+product [neuron, d_embed] x [d_embed, text] for all neurons: the dictionary's Gram [text, text], of rank
+d_embed, is never formed, and no per-neuron copy of it exists.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from clipviz.values import SparseCode
+
+CHUNK_ENTRIES = 1 << 23  # correlations [neuron, text] held at a time
+
+
+def prepare_dictionary(
+    text_directions: Float[Tensor, "text d_embed"],
+    centre: bool = True,
+    scale: Literal["rows", "columns", "none"] = "rows",
+) -> Float[Tensor, "text d_embed"]:
+    """A pool of text embeddings as a dictionary for `sparse_code`.
+
+    centre: subtract the pool's mean, the part that all texts share. scale: "rows" gives every text unit length
+    (default: the pursuit then compares cosines); "columns" divides each embedding coordinate by its norm over
+    the pool, as in the published code, which favours texts that remain long; "none" leaves the lengths.
+    Raises ValueError for another shape or scale.
+    """
+    if text_directions.ndim != 2 or len(text_directions) < 2:
+        raise ValueError(
+            f"expected a pool [text, d_embed] of at least two texts, got {list(text_directions.shape)}; "
+            "encode it with model.encode_texts(texts)"
+        )
+    if scale not in ("rows", "columns", "none"):
+        raise ValueError(
+            f"expected scale 'rows', 'columns' or 'none', got {scale!r}; choose one of the three"
+        )
+    pool = text_directions - text_directions.mean(0) if centre else text_directions
+    if scale == "none":
+        return pool
+    lengths = pool.norm(dim=1 if scale == "rows" else 0, keepdim=True)
+    return pool / lengths.clamp_min(torch.finfo(pool.dtype).tiny)
+
+
+def sparse_code(
+    directions: Float[Tensor, "neuron d_embed"],
+    dictionary: Float[Tensor, "text d_embed"],
+    n_nonzero: int,
+) -> SparseCode:
+    """Orthogonal matching pursuit of every direction over a dictionary (thesis 3.4).
+
+    directions: r_n, [neuron, d_embed], any length; dictionary: from `prepare_dictionary`, any row lengths;
+    n_nonzero: texts a neuron, at most. Returns atoms [neuron, n_nonzero], in the order chosen, -1 once a
+    direction is reproduced or no independent text is left, and weights [neuron, n_nonzero], signed, so that
+    r_n ~ weights[n] @ dictionary[atoms[n]] is the least-squares fit on those texts.
+    Selects the atoms of sklearn.linear_model.orthogonal_mp_gram (float64, generic inputs: no exact ties).
+    Raises ValueError when the widths differ or n_nonzero is not within 1..texts.
+
+    >>> codes = sparse_code(torch.tensor([[0.0, 2.0]]), torch.eye(2), n_nonzero=1)
+    >>> codes.atoms.tolist(), codes.weights.tolist()
+    ([[1]], [[2.0]])
+    """
+    _check(directions, dictionary, n_nonzero)
+    size = max(1, CHUNK_ENTRIES // len(dictionary))
+    dictionary = dictionary.to(directions)
+    parts = [_pursue(chunk, dictionary, n_nonzero) for chunk in directions.split(size)]
+    return SparseCode(torch.cat([atoms for atoms, _ in parts]), torch.cat([weights for _, weights in parts]))
+
+
+def reconstruct(
+    codes: SparseCode, dictionary: Float[Tensor, "text d_embed"], n_nonzero: int | None = None
+) -> Float[Tensor, "neuron d_embed"]:
+    """The directions that sparse codes stand for, weights[n] @ dictionary[atoms[n]].
+
+    n_nonzero: keep only the texts of largest |weight| (the code is not refitted).
+    """
+    weights = torch.where(codes.atoms >= 0, codes.weights, torch.zeros_like(codes.weights))
+    if n_nonzero is not None and n_nonzero < weights.shape[1]:
+        kept = weights.abs().topk(n_nonzero, dim=1).indices
+        weights = torch.zeros_like(weights).scatter(1, kept, weights.gather(1, kept))
+    return torch.einsum("nm,nmd->nd", weights, dictionary.to(weights)[codes.atoms.clamp_min(0)])
+
+
+def dense_weights(codes: SparseCode, n_texts: int) -> Float[Tensor, "neuron text"]:
+    """Sparse codes as a dense matrix gamma[neuron, text]."""
+    weights = torch.where(codes.atoms >= 0, codes.weights, torch.zeros_like(codes.weights))
+    dense = weights.new_zeros(len(weights), n_texts)
+    return dense.scatter_add(1, codes.atoms.clamp_min(0), weights)
+
+
+def _pursue(
+    directions: Float[Tensor, "neuron d_embed"], dictionary: Float[Tensor, "text d_embed"], n_nonzero: int
+) -> tuple[Int[Tensor, "neuron n_nonzero"], Float[Tensor, "neuron n_nonzero"]]:
+    n_neurons, d_embed = directions.shape
+    chosen = torch.full((n_neurons, n_nonzero), -1, dtype=torch.long, device=directions.device)
+    basis = directions.new_zeros(n_neurons, n_nonzero, d_embed)
+    triangle = torch.eye(n_nonzero).to(directions).repeat(n_neurons, 1, 1)
+    heights = directions.new_zeros(n_neurons, n_nonzero)
+    eps = torch.finfo(directions.dtype).eps
+    scale = directions.norm(dim=1) * dictionary.norm(dim=1).max()
+    residual, columns = directions.clone(), dictionary.T.contiguous()
+    alive: Bool[Tensor, "neuron"] = torch.ones_like(heights[:, 0], dtype=torch.bool)
+    for step in range(n_nonzero):
+        correlations = (residual @ columns).abs_()
+        if step:  # a chosen text is orthogonal to the residual; rounding must not choose it again
+            correlations.scatter_(1, chosen[:, :step].clamp_min(0), -1.0)
+        best = correlations.argmax(1)
+        atoms = dictionary[best]
+        parts, rest = _orthogonal(atoms, basis[:, :step])
+        length = rest.norm(dim=1)
+        strength = correlations.gather(1, best[:, None])[:, 0]
+        alive = alive & (strength > 16 * eps * scale) & (length > 16 * eps * atoms.norm(dim=1))
+        if not alive.any():
+            break
+        unit = torch.where(alive[:, None], rest / length[:, None].clamp_min(eps), 0.0)
+        triangle[:, step, :step] = torch.where(alive[:, None], parts, 0.0)
+        triangle[:, step, step] = torch.where(alive, length, 1.0)
+        basis[:, step] = unit
+        heights[:, step] = torch.linalg.vecdot(unit, residual)
+        residual = residual - heights[:, step, None] * unit
+        chosen[:, step] = torch.where(alive, best, -1)
+    weights = torch.linalg.solve_triangular(triangle.transpose(1, 2), heights[..., None], upper=True)[..., 0]
+    return chosen, torch.where(chosen >= 0, weights, 0.0)
+
+
+def _orthogonal(
+    atoms: Float[Tensor, "neuron d_embed"], basis: Float[Tensor, "neuron step d_embed"]
+) -> tuple[Float[Tensor, "neuron step"], Float[Tensor, "neuron d_embed"]]:
+    """Coordinates of atoms in an orthonormal basis and what is left, by Gram-Schmidt run twice for accuracy."""
+    parts, rest = atoms.new_zeros(basis.shape[:2]), atoms
+    for _ in range(2):
+        along = torch.einsum("nsd,nd->ns", basis, rest)
+        rest = rest - torch.einsum("ns,nsd->nd", along, basis)
+        parts = parts + along
+    return parts, rest
+
+
+def _check(directions: Tensor, dictionary: Tensor, n_nonzero: int) -> None:
+    if directions.ndim != 2 or dictionary.ndim != 2 or directions.shape[1] != dictionary.shape[1]:
+        raise ValueError(
+            f"expected directions [neuron, d_embed] and a dictionary [text, d_embed] of one width, got "
+            f"{list(directions.shape)} and {list(dictionary.shape)}; encode the texts with the same model"
+        )
+    if not 1 <= n_nonzero <= len(dictionary):
+        raise ValueError(
+            f"expected n_nonzero within 1..{len(dictionary)} (the dictionary's texts), got {n_nonzero}; "
+            "ask for fewer or give more texts"
+        )

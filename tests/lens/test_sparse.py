@@ -1,0 +1,105 @@
+"""Batch orthogonal matching pursuit against scikit-learn, an identity, a case by hand, and its messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import orthogonal_mp_gram
+
+from clipviz.lens.sparse import dense_weights, prepare_dictionary, reconstruct, sparse_code
+from clipviz.values import SparseCode
+
+
+def random_problem(n_neurons=40, n_texts=300, d_embed=64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pool = torch.randn(n_texts, d_embed, generator=generator, dtype=torch.float64) + 1.5
+    return torch.randn(n_neurons, d_embed, generator=generator, dtype=torch.float64), pool
+
+
+@pytest.mark.parametrize("scale", ["rows", "columns", "none"])
+def test_atoms_and_weights_equal_scikit_learns_in_float64(scale):
+    directions, pool = random_problem()
+    dictionary = prepare_dictionary(pool, scale=scale)
+    codes = sparse_code(directions, dictionary, 16)
+    expected = orthogonal_mp_gram(
+        (dictionary @ dictionary.T).numpy(), (dictionary @ directions.T).numpy(), n_nonzero_coefs=16
+    ).T
+    for atoms, row in zip(codes.atoms, expected, strict=True):
+        assert set(atoms.tolist()) == set(np.flatnonzero(row).tolist())
+    assert np.allclose(dense_weights(codes, 300).numpy(), expected, atol=1e-8)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    directions, pool = random_problem()
+    whole = sparse_code(directions, pool, 8)
+    monkeypatch.setattr("clipviz.lens.sparse.CHUNK_ENTRIES", 7 * len(pool))
+    parts = sparse_code(directions, pool, 8)
+    assert torch.equal(whole.atoms, parts.atoms)
+    assert torch.allclose(whole.weights, parts.weights)
+
+
+def test_weights_are_the_least_squares_fit_and_the_error_falls():
+    directions, pool = random_problem()
+    dictionary = prepare_dictionary(pool)
+    codes = sparse_code(directions, dictionary, 12)
+    for neuron in range(3):
+        columns = dictionary[codes.atoms[neuron]].T
+        fit = torch.linalg.lstsq(columns, directions[neuron, :, None]).solution[:, 0]
+        assert torch.allclose(codes.weights[neuron], fit, atol=1e-9)
+    errors = [
+        (directions - reconstruct(sparse_code(directions, dictionary, m), dictionary)).norm()
+        for m in (2, 6, 12)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_two_texts_by_hand():
+    # r = 3 e1 - 1 e2 over {e1, (e1 + e2)/sqrt 2, e2}: e1 first (3 > sqrt 2 > 1), then e2 (weight -1, exact)
+    dictionary = torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5], [0.0, 1.0]])
+    codes = sparse_code(torch.tensor([[3.0, -1.0]]), dictionary, 3)
+    assert codes.atoms.tolist() == [[0, 2, -1]]
+    assert torch.allclose(codes.weights, torch.tensor([[3.0, -1.0, 0.0]]))
+    assert torch.allclose(reconstruct(codes, dictionary), torch.tensor([[3.0, -1.0]]))
+    assert torch.allclose(reconstruct(codes, dictionary, 1), torch.tensor([[3.0, 0.0]]))
+
+
+def test_an_exhausted_dictionary_stops_with_minus_one():
+    directions, pool = random_problem(5, 30, 6)
+    codes = sparse_code(directions, pool, 10)
+    assert (codes.atoms[:, :6] >= 0).all()
+    assert (codes.atoms[:, 6:] == -1).all()
+    assert (codes.weights[:, 6:] == 0).all()
+    assert torch.allclose(reconstruct(codes, pool), directions, atol=1e-9)
+
+
+def test_a_zero_direction_has_an_empty_code():
+    codes = sparse_code(torch.zeros(1, 4), torch.eye(4), 2)
+    assert codes.atoms.tolist() == [[-1, -1]]
+    assert dense_weights(codes, 4).tolist() == [[0.0, 0.0, 0.0, 0.0]]
+
+
+def test_prepared_dictionaries_are_what_they_say():
+    _, pool = random_problem()
+    rows = prepare_dictionary(pool)
+    assert torch.allclose(rows.norm(dim=1), torch.ones(300, dtype=torch.float64))
+    columns = prepare_dictionary(pool, scale="columns")
+    assert torch.allclose(columns.norm(dim=0), torch.ones(64, dtype=torch.float64))
+    assert torch.allclose(columns.mean(0), torch.zeros(64, dtype=torch.float64))
+    assert torch.equal(prepare_dictionary(pool, centre=False, scale="none"), pool)
+
+
+def test_messages_say_expected_got_and_next_step():
+    with pytest.raises(ValueError, match=r"of one width, got .*encode the texts with the same model"):
+        sparse_code(torch.zeros(2, 3), torch.zeros(4, 5), 1)
+    with pytest.raises(ValueError, match=r"within 1\.\.4 .* got 9; ask for fewer"):
+        sparse_code(torch.zeros(2, 3), torch.zeros(4, 3), 9)
+    with pytest.raises(ValueError, match="got 'rwos'; choose one of the three"):
+        prepare_dictionary(torch.eye(3), scale="rwos")
+    with pytest.raises(ValueError, match="at least two texts"):
+        prepare_dictionary(torch.ones(1, 3))
+
+
+def test_code_of_dense_weights_round_trips():
+    codes = SparseCode(torch.tensor([[2, 0], [1, -1]]), torch.tensor([[0.5, -1.0], [2.0, 7.0]]))
+    assert dense_weights(codes, 3).tolist() == [[-1.0, 0.0, 0.5], [0.0, 2.0, 0.0]]
