@@ -8,6 +8,7 @@ from open_clip.model import CLIP
 from torch import nn
 
 from clipviz.models.clip import wrap
+from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
 from clipviz.models.second import basis_of
 
 VARIANTS = {
@@ -152,3 +153,29 @@ def test_hooks_are_gone_after_an_error():
 def test_last_layer_is_refused_by_name():
     with pytest.raises(ValueError, match=r"expected a layer within 0\.\.2 .* got 3; choose an earlier layer"):
         random_model().second_order(pixels(), 3)
+
+
+def test_indirect_effects_equal_one_intervention_at_a_time():
+    model, images = random_model(4, **VARIANTS["layer_scale"]), pixels(3)
+    mean = mean_activations(model, [images[:2], images[2:]], 1)
+    plain = model.encode_images(images)
+    found = indirect_effects(model, images, 1, mean, [5, 0, 17], normalize=False)
+    for place, neuron in enumerate([5, 0, 17]):
+        changed = intervened_embeddings(model, images, 1, mean, [neuron])
+        assert torch.allclose(found[:, place], plain - changed, atol=1e-5)
+    assert not any(m._forward_hooks for m in model.visual.modules())
+
+
+def test_mean_activations_are_per_token_and_replacing_all_is_constant():
+    model, images = random_model(5), pixels(4)
+    mean = mean_activations(model, [images], 2)
+    assert torch.allclose(mean, model.second_order(images, 2).activations.mean(0), atol=1e-6)
+    alone = intervened_embeddings(model, images[:1], 2, model.second_order(images[:1], 2).activations[0])
+    assert torch.allclose(alone, model.encode_images(images[:1]), atol=1e-5)
+
+
+def test_interventions_refuse_an_unknown_layer_and_an_empty_collection():
+    with pytest.raises(ValueError, match=r"expected a layer within 0\.\.3"):
+        mean_activations(random_model(), [pixels()], 4)
+    with pytest.raises(ValueError, match="expected at least one batch"):
+        mean_activations(random_model(), [], 1)

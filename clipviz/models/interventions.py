@@ -1,0 +1,133 @@
+"""Real interventions on neurons: the model runs again with activations replaced by per-token means (thesis 3.3).
+
+The indirect effect of a neuron is what its intervention changes in the embedding; later layers may repair it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
+
+Images = Tensor | Image.Image | Sequence[Image.Image]
+COPIES = 512  # image-neuron pairs that run through the later layers at a time
+
+
+@torch.no_grad()
+def mean_activations(
+    model: ClipModel, batches: Iterable[Images], layer: int
+) -> Float[Tensor, "token neuron"]:
+    """Per-token mean of one layer's activations p over a collection, given in batches."""
+    total, count = torch.zeros(()), 0
+    for images in batches:
+        pixels = model.prepare(images)
+        with _noting(_block(model, layer).mlp.gelu) as noted:
+            model.encode_images(pixels)
+        total, count = noted[0].float().sum(0) + total.to(pixels.device), count + len(pixels)
+    if not count:
+        raise ValueError("expected at least one batch of images, got none; pass batches of the collection")
+    return total / count
+
+
+@contextmanager
+def replacing(
+    model: ClipModel, layer: int, mean: Float[Tensor, "token neuron"], neurons: Sequence[int] | None = None
+) -> Iterator[None]:
+    """While open, the layer's activations of the chosen neurons (all when None) are their per-token means."""
+
+    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        if neurons is None:
+            return mean.to(output).expand_as(output)
+        replaced = output.clone()
+        replaced[..., list(neurons)] = mean.to(output)[:, list(neurons)]
+        return replaced
+
+    handle = _block(model, layer).mlp.gelu.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def intervened_embeddings(
+    model: ClipModel,
+    images: Images,
+    layer: int,
+    mean: Float[Tensor, "token neuron"],
+    neurons: Sequence[int] | None = None,
+) -> Float[Tensor, "image d_embed"]:
+    """Embeddings with the chosen neurons (all when None) set to their means together: "indirect" of Table 3.1."""
+    with replacing(model, layer, mean, neurons):
+        return model.encode_images(images)
+
+
+@torch.no_grad()
+def indirect_effects(
+    model: ClipModel,
+    images: Images,
+    layer: int,
+    mean: Float[Tensor, "token neuron"],
+    neurons: Sequence[int],
+    normalize: bool = True,
+) -> Float[Tensor, "image neuron d_embed"]:
+    """Indirect effect of each chosen neuron alone: the embedding minus the one with p set to its per-token mean.
+
+    mean: from `mean_activations`, over the collection. The layers up to `layer` run once a batch of neurons; the
+    later ones once an image and neuron. normalize: divide by the undisturbed embedding's length (cosine units).
+    """
+    pixels, chosen = model.prepare(images), [int(neuron) for neuron in neurons]
+    plain = model.encode_images(pixels)
+    size = max(1, COPIES // len(pixels))
+    parts = [
+        _without(model, pixels, layer, mean, chosen[start : start + size])
+        for start in range(0, len(chosen), size)
+    ]
+    effects = plain[:, None] - torch.cat(parts, 1)
+    return effects / plain.norm(dim=-1)[:, None, None] if normalize else effects
+
+
+def _without(
+    model: ClipModel, pixels: Tensor, layer: int, mean: Float[Tensor, "token neuron"], neurons: list[int]
+) -> Float[Tensor, "image neuron d_embed"]:
+    """Embeddings without each neuron in turn: the block's output is branched, one branch a neuron."""
+    writes = model.weights.layers[layer].mlp_output[:, neurons]
+    block = _block(model, layer)
+
+    def branch(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        gaps = noted[0][..., neurons].float() - mean.to(output.device)[:, neurons]
+        changes = torch.einsum("itn,dn->intd", gaps, writes)
+        return (output[:, None] - changes.to(output)).flatten(0, 1)
+
+    with _noting(block.mlp.gelu) as noted:
+        handle = block.register_forward_hook(branch)
+        try:
+            embeddings = model.encode_images(pixels)
+        finally:
+            handle.remove()
+    return embeddings.unflatten(0, (len(pixels), len(neurons)))
+
+
+@contextmanager
+def _noting(module: nn.Module) -> Iterator[list[Tensor]]:
+    noted: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: noted.append(output))
+    try:
+        yield noted
+    finally:
+        handle.remove()
+
+
+def _block(model: ClipModel, layer: int) -> Any:
+    blocks = model.visual.transformer.resblocks
+    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < len(blocks):
+        raise ValueError(f"expected a layer within 0..{len(blocks) - 1} (counted from 0), got {layer!r}")
+    return blocks[int(layer)]
