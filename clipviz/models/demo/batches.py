@@ -1,0 +1,87 @@
+"""Training batches of the demo world, drawn in a process of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.data.world import vocabulary as words
+from clipviz.data.world.captions import FACTS, caption, facts
+from clipviz.data.world.drawing import draw
+from clipviz.data.world.sampling import Theme, sample_scene, sample_theme
+from clipviz.models.demo.network import tokenize
+
+_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: [image, row, column, 3] uint8; caption_ids: [image, 24]; same: [image, image], 1 where two captions
+    are the same sentence; fact_images, fact_values: for each family of facts the images it applies to and their
+    values, [fact] each; prompt_ids: [prompt, 24], one sentence for every value of every family in order.
+    """
+
+    images: Tensor
+    caption_ids: Tensor
+    same: Tensor
+    fact_images: dict[str, Tensor]
+    fact_values: dict[str, Tensor]
+    prompt_ids: Tensor
+
+
+def make_batch(seed: int, step: int, size: int, themed: float) -> Batch:
+    """The batch of one training step; depends on nothing but its arguments.
+
+    themed: share of groups whose scenes agree in kind, background and more, so that only details tell them apart.
+    """
+    rng = np.random.default_rng([seed, step])
+    scenes = []
+    for group in np.array_split(np.arange(size), _GROUPS):
+        theme = sample_theme(rng) if rng.random() < themed else Theme()
+        scenes += [sample_scene(rng, theme) for _ in group]
+    images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
+    for index, scene in enumerate(scenes):
+        images[index] = torch.from_numpy(draw(scene, rng)[0])
+    captions = [caption(scene, rng) for scene in scenes]
+    first = {text: index for index, text in reversed(list(enumerate(captions)))}
+    twins = torch.tensor([first[text] for text in captions])
+    pairs: dict[str, list[tuple[int, int]]] = {family: [] for family in FACTS}
+    for index, scene in enumerate(scenes):
+        for family, value in facts(scene):
+            pairs[family].append((index, value))
+    found = {family: torch.tensor(listed) for family, listed in pairs.items() if listed}
+    prompts = [choices[rng.integers(len(choices))] for values in FACTS.values() for choices in values]
+    return Batch(
+        images,
+        tokenize(captions),
+        (twins[:, None] == twins[None]).float(),
+        {family: listed[:, 0] for family, listed in found.items()},
+        {family: listed[:, 1] for family, listed in found.items()},
+        tokenize(prompts),
+    )
+
+
+def stream(seed: int, first_step: int, size: int, themed: float, ahead: int = 3) -> Iterator[Batch]:
+    """Batches from `first_step` on, prepared by another process while the model trains."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(ahead)
+    worker = context.Process(target=_produce, args=(queue, seed, first_step, size, themed, os.getpid()), daemon=True)
+    worker.start()
+    try:
+        while True:
+            yield queue.get()
+    finally:
+        worker.terminate()
+
+
+def _produce(queue, seed: int, step: int, size: int, themed: float, parent: int) -> None:
+    torch.set_num_threads(1)
+    while os.getppid() == parent:
+        queue.put(make_batch(seed, step, size, themed))
+        step += 1

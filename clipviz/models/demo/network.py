@@ -1,0 +1,81 @@
+"""The demo model as open_clip builds it: its shape, its tokenizer and its weight files."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+CONFIG_FILE = ASSETS / "config.json"
+WEIGHTS_FILE = ASSETS / "model.safetensors"
+CONTEXT_LENGTH = 24
+MEAN, STD = 0.5, 0.25
+
+
+def read_config(path: Path = CONFIG_FILE) -> dict:
+    return json.loads(Path(path).read_text())
+
+
+def build(config: dict) -> CLIP:
+    """A freshly initialised open_clip CLIP of the given shape."""
+    return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
+
+
+def load_weights(model: CLIP, path: Path) -> CLIP:
+    """Load a safetensors file of any float precision into the model, in place."""
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    return model
+
+
+def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = None) -> None:
+    """Write half-precision weights. Token rows outside `keep_tokens` were never trained and are written as zeros."""
+    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    if keep_tokens is not None:
+        rows = torch.zeros_like(state["token_embedding.weight"])
+        index = torch.as_tensor(sorted(keep_tokens))
+        rows[index] = state["token_embedding.weight"][index]
+        state["token_embedding.weight"] = rows
+    save_file(state, path)
+
+
+@functools.cache
+def _bpe() -> SimpleTokenizer:
+    return SimpleTokenizer(context_length=CONTEXT_LENGTH)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _word_ids(word: str) -> tuple[int, ...]:
+    return tuple(_bpe().encode(word))
+
+
+def tokenize(texts: Sequence[str]) -> Tensor:
+    """open_clip's token ids, [text, 24] int64; words are remembered, which makes training captions cheap."""
+    ids = torch.zeros(len(texts), CONTEXT_LENGTH, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        inner = [token for word in text.lower().split() for token in _word_ids(word)]
+        sentence = [_bpe().sot_token_id, *inner[: CONTEXT_LENGTH - 2], _bpe().eot_token_id]
+        ids[row, : len(sentence)] = torch.tensor(sentence)
+    return ids
+
+
+def preprocess(images: Tensor) -> Tensor:
+    """[image, row, column, 3] uint8 to the model's input [image, 3, row, column]."""
+    return (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+
+
+def encode_short_texts(model: CLIP, ids: Tensor) -> Tensor:
+    """open_clip's encode_text without the padding that no text of the batch reaches; [text, d_embed]."""
+    length = int((ids != 0).sum(-1).max())
+    ids = ids[:, :length]
+    hidden = model.token_embedding(ids) + model.positional_embedding[:length]
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length].to(hidden.dtype))
+    hidden = model.ln_final(hidden)[torch.arange(len(ids)), ids.argmax(-1)]
+    return hidden @ model.text_projection
