@@ -66,9 +66,14 @@ def test_a_second_pass_replaces_the_first():
 def test_the_network_is_left_as_it_was_even_by_an_error(training):
     network = Net().train(training)
     weights = {k: v.clone() for k, v in network.state_dict().items()}
-    with pytest.raises(RuntimeError, match="expected input"), activation_maps(network, "**.conv1"):
-        assert n_hooks(network) == 4
-        network(torch.rand(1, 2, 4, 4))
+
+    def failing_pass():
+        with activation_maps(network, "**.conv1"):
+            assert n_hooks(network) == 4
+            network(torch.rand(1, 2, 4, 4))
+
+    with pytest.raises(RuntimeError, match="expected input"):
+        failing_pass()
     assert n_hooks(network) == 0
     assert network.training is training
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
