@@ -1,0 +1,28 @@
+"""The explainability methods that Table 2.4 compares with, each written from its paper; pure over tensors.
+
+raw_attention, rollout, grad_cam and chefer_generic read attention (and its gradients) alone; lrp, partial_lrp
+and chefer propagate relevance and read a whole `Record`. clipviz.models.attribution makes the record.
+"""
+
+from __future__ import annotations
+
+from clipviz.lens.baselines.attention import chefer_generic, grad_cam, raw_attention, rollout
+from clipviz.lens.baselines.record import LayerRecord, Record
+from clipviz.lens.baselines.relevance import Relevance, chefer, lrp, partial_lrp, propagate
+from clipviz.lens.baselines.table import METHODS, all_maps
+
+__all__ = [
+    "METHODS",
+    "LayerRecord",
+    "Record",
+    "Relevance",
+    "all_maps",
+    "chefer",
+    "chefer_generic",
+    "grad_cam",
+    "lrp",
+    "partial_lrp",
+    "propagate",
+    "raw_attention",
+    "rollout",
+]

@@ -1,0 +1,106 @@
+"""Forward and backward passes of a ClipModel recorded for the explainability baselines (thesis Table 2.4).
+
+The tower's blocks are run step by step with the model's own LayerNorms, matrices and activation function, so
+that attention weights exist as tensors with gradients; no hook stays, and no parameter's .grad is touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from clipviz.lens.baselines.record import LayerRecord, Record
+from clipviz.models.clip import ClipModel
+from clipviz.values import LayerWeights
+
+
+def record(
+    model: ClipModel,
+    images: Tensor | Image.Image | Sequence[Image.Image],
+    directions: Float[Tensor, "image d_embed"],
+) -> Record:
+    """One pass of some images, opened up, with gradients of each image's cosine with its own direction.
+
+    directions: one unit text direction an image. Keeps [token, token] attention and every activation: use small
+    batches (8 images of ViT-B/16 take about 1 GB).
+    """
+    pixels = model.prepare(images)
+    if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
+        raise ValueError(
+            f"expected one direction an image ({pixels.shape[0]}), got {list(directions.shape)}; index the class "
+            "directions with the images' labels"
+        )
+    stream = _first_input(model, pixels).float().requires_grad_(True)
+    with torch.enable_grad():
+        layers = []
+        for block, weights in zip(model.visual.transformer.resblocks, model.weights.layers, strict=True):
+            layers.append(_run_layer(block, weights, stream))
+            stream = layers[-1].residual + layers[-1].attention_output + layers[-1].mlp_output
+        final = torch.nn.functional.layer_norm(
+            stream[:, 0], (stream.shape[-1],), model.weights.gamma, model.weights.beta, model.weights.eps
+        )
+        embedding = final @ model.weights.projection
+        score = torch.nn.functional.cosine_similarity(embedding, directions.to(embedding))
+        gradients = torch.autograd.grad(score.sum(), [layer.attention for layer in layers])
+    return Record(
+        layers=tuple(_detached(layer) for layer in layers),
+        gradients=torch.stack(gradients, 1),
+        score=score.detach(),
+        final=final.detach(),
+        final_weights=(directions.to(embedding) @ model.weights.projection.T).detach(),
+    )
+
+
+def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:
+    """The residual stream that enters the first block, taken from one plain pass of the model."""
+    kept: dict[str, Tensor] = {}
+    block = model.visual.transformer.resblocks[0]
+    handle = block.register_forward_pre_hook(lambda _module, inputs: kept.update(stream=inputs[0]))
+    try:
+        with torch.no_grad():
+            model.visual(pixels)
+    finally:
+        handle.remove()
+    return kept["stream"].detach().clone()
+
+
+def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord:
+    normed = block.ln_1(stream).to(weights.query.dtype)
+    query = torch.einsum("itd,hed->ihte", normed, weights.query) + weights.query_bias[:, None]
+    key = torch.einsum("itd,hed->ihte", normed, weights.key)
+    value = torch.einsum("itd,hed->ihte", normed, weights.value) + weights.value_bias[:, None]
+    attention = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, -1)
+    context = attention @ value
+    written = torch.einsum("ihte,hde->itd", context, weights.output) + weights.output_bias
+    mlp_input = block.ln_2(stream + written).to(weights.query.dtype)
+    hidden_weights, hidden_bias = block.mlp.c_fc.weight.to(mlp_input), block.mlp.c_fc.bias
+    hidden = mlp_input @ hidden_weights.T + (0 if hidden_bias is None else hidden_bias.to(mlp_input))
+    activation = block.mlp.gelu(hidden)
+    mlp_output = activation @ weights.mlp_output.T + weights.mlp_output_bias
+    return LayerRecord(
+        residual=stream,
+        attention_input=normed,
+        query=query,
+        key=key,
+        value=value,
+        attention=attention,
+        context=context,
+        attention_output=written,
+        mlp_input=mlp_input,
+        hidden=hidden,
+        activation=activation,
+        mlp_output=mlp_output,
+        weights=weights,
+        mlp_hidden=hidden_weights,
+    )
+
+
+def _detached(layer: LayerRecord) -> LayerRecord:
+    names = [field.name for field in dataclasses.fields(layer) if field.name != "weights"]
+    return dataclasses.replace(layer, **{name: getattr(layer, name).detach() for name in names})
