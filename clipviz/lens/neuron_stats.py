@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -137,8 +136,8 @@ class RankOne:
 def rank_one(
     stats: NeuronStats,
     basis: NeuronBasis,
-    over: Literal["top", "all"] = "top",
-    reference: Literal["mean", "origin"] = "mean",
+    over: str = "top",
+    reference: str = "mean",
 ) -> RankOne:
     """First principal direction of every neuron's effects, from streamed statistics (thesis 3.3).
 
@@ -274,7 +273,7 @@ def _take(values: Tensor, order: Int[Tensor, "neuron top"]) -> Tensor:
     return values.gather(1, index)
 
 
-def _padded(values: Tensor, width: int, fill: float) -> Tensor:
+def _padded(values: Tensor, width: int, fill: int) -> Tensor:
     """The second axis filled up to `width`."""
     missing = width - values.shape[1]
     if missing == 0:

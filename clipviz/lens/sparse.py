@@ -8,8 +8,6 @@ d_embed, is never formed, and no per-neuron copy of it exists.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -22,7 +20,7 @@ CHUNK_ENTRIES = 1 << 23  # correlations [neuron, text] held at a time
 def prepare_dictionary(
     text_directions: Float[Tensor, "text d_embed"],
     centre: bool = True,
-    scale: Literal["rows", "columns", "none"] = "rows",
+    scale: str = "rows",
 ) -> Float[Tensor, "text d_embed"]:
     """A pool of text embeddings as a dictionary for `sparse_code`.
 
@@ -49,7 +47,7 @@ def prepare_dictionary(
 
 def sparse_code(
     directions: Float[Tensor, "neuron d_embed"],
-    dictionary: Float[Tensor, "text d_embed"],
+    dictionary: Float[Tensor, "text d_text"],
     n_nonzero: int,
 ) -> SparseCode:
     """Orthogonal matching pursuit of every direction over a dictionary (thesis 3.4).

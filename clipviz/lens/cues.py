@@ -1,0 +1,230 @@
+"""What neurons' text codes are good for: spurious cues, adversarial scenes, concepts, maps (thesis 3.5, App. B).
+
+A neuron that writes towards two unrelated concepts lets one stand in for the other. Neurons of several layers
+are given together by concatenating their directions and codes; neuron indices then run through all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from clipviz.lens.neurons import SecondOrder
+from clipviz.lens.sparse import dense_weights
+from clipviz.values import SparseCode
+
+Describe = Callable[[Sequence[str], str], Sequence[str]]
+Draw = Callable[[str], Any]
+Margin = Callable[[Sequence[Any]], Float[Tensor, "image"]]
+
+
+def class_neurons(
+    directions: Float[Tensor, "neuron d_embed"],
+    target: Float[Tensor, "d_target"],
+    n_neurons: int,
+    signed: bool = False,
+) -> Int[Tensor, "chosen"]:
+    """The neurons whose direction is most along the target: top |<v, r_n>| (thesis 3.5), strongest first.
+
+    target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: only those that write towards
+    the target, top <v, r_n>; the thesis takes the absolute value.
+    """
+    if target.shape != directions.shape[1:]:
+        raise ValueError(
+            f"expected a target [d_embed={directions.shape[1]}], got {list(target.shape)}; "
+            "pass one encoded text, or the difference of two"
+        )
+    along = directions @ target
+    return (along if signed else along.abs()).topk(min(n_neurons, len(along))).indices
+
+
+def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, "chosen"]:
+    """A baseline for `class_neurons`: neurons chosen at random."""
+    return torch.randperm(n_all, generator=generator)[:n_neurons]
+
+
+def contribution_scores(
+    codes: SparseCode,
+    directions: Float[Tensor, "neuron d_embed"],
+    target: Float[Tensor, "d_embed"],
+    neurons: Int[Tensor, "chosen"],
+    n_texts: int,
+) -> Float[Tensor, "text"]:
+    """Contribution of every text to a classification direction: w_j = sum_n gamma_j^n <v, r_n> (Eq. 3.4).
+
+    codes: sparse text codes of all neurons (of r_n, or of indirect-effect directions for that baseline). A text
+    scores high when important neurons carry it with a large weight: a candidate for a spurious cue of c_2.
+    """
+    chosen = SparseCode(codes.atoms[neurons], codes.weights[neurons])
+    return (directions[neurons] @ target) @ dense_weights(chosen, n_texts).to(directions)
+
+
+def image_contribution_scores(
+    codes: SparseCode,
+    norms: Float[Tensor, "image neuron"],
+    thresholds: Float[Tensor, "neuron"],
+    n_texts: int,
+) -> Float[Tensor, "image text"]:
+    """Concepts in images: w_j = sum over activated neurons of gamma_j^n |phi_n(I)| (App. B, Fig. B.1).
+
+    norms: |phi_n| of the images; thresholds: from `activation_thresholds`; a neuron above its own is activated.
+    """
+    activated = norms * (norms > thresholds)
+    return activated @ dense_weights(codes, n_texts).to(norms)
+
+
+def activation_thresholds(
+    norms: Float[Tensor, "image neuron"], percentile: float = 98.0
+) -> Float[Tensor, "neuron"]:
+    """Norms above which a neuron counts as activated: a percentile over a collection (App. B: the 98th)."""
+    if not 0 < percentile < 100:
+        raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; the thesis uses 98")
+    return torch.quantile(norms, percentile / 100, dim=0)
+
+
+def synonyms(
+    text_directions: Float[Tensor, "text d_embed"],
+    class_direction: Float[Tensor, "d_embed"],
+    threshold: float,
+    centre: Float[Tensor, "d_embed"] | None = None,
+) -> Bool[Tensor, "text"]:
+    """Texts too close to the target class to count as spurious: cosine above the threshold.
+
+    The thesis compares sentences with a language model; any encoder's vectors serve, the CLIP text tower's too.
+    centre: subtracted from both first, for encoders whose texts all point one way.
+    """
+    shift = 0.0 if centre is None else centre
+    pool = torch.nn.functional.normalize(text_directions - shift, dim=-1)
+    return pool @ torch.nn.functional.normalize(class_direction - shift, dim=-1) > threshold
+
+
+def top_words(
+    scores: Float[Tensor, "text"], banned: Bool[Tensor, "text"], n_words: int
+) -> Int[Tensor, "word"]:
+    """Indices of the texts with the highest positive score that are not banned, highest first."""
+    allowed = scores.masked_fill(banned, -torch.inf)
+    best = allowed.topk(min(n_words, len(scores)))
+    return best.indices[best.values > 0]
+
+
+def similar_words(
+    text_directions: Float[Tensor, "text d_embed"],
+    target: Float[Tensor, "d_embed"],
+    banned: Bool[Tensor, "text"],
+    n_words: int,
+) -> Int[Tensor, "word"]:
+    """A baseline without neurons: the texts most along the classification direction itself."""
+    return top_words(text_directions @ target, banned, n_words)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One run of the adversarial loop: what was written, drawn, and how each image was classified.
+
+    margins: similarity to the wrong class minus that to the class drawn; above 0 the classifier is fooled.
+    """
+
+    sentences: tuple[str, ...]  # one an image
+    images: tuple[Any, ...]
+    margins: tuple[float, ...]
+
+    @property
+    def n_fooled(self) -> int:
+        return sum(margin > 0 for margin in self.margins)
+
+    @property
+    def success(self) -> float:
+        """Share of images that fooled the classifier (Table 3.3 counts them of 100)."""
+        return self.n_fooled / len(self.margins) if self.margins else 0.0
+
+
+def attack(
+    words: Sequence[str],
+    class_name: str,
+    describe: Describe,
+    draw: Draw,
+    margin: Margin,
+    generator: torch.Generator,
+    forbidden: Sequence[str] = (),
+    n_sentences: int = 10,
+    n_images: int = 10,
+) -> Attack:
+    """The adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the pictures.
+
+    words: spurious words; class_name: what every picture shows (the class that should be recognised);
+    describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times a sentence;
+    margin(images) -> [image], above 0 where the wrong class wins; forbidden: names of the wrong class: a sentence
+    with one of them, or without class_name, is left out. At most n_sentences are kept, chosen by the generator.
+    Raises ValueError when no fair sentence was written.
+    """
+    written = list(dict.fromkeys(describe(list(words), class_name)))
+    fair = [sentence for sentence in written if is_fair(sentence, class_name, forbidden)]
+    if not fair:
+        raise ValueError(
+            f"expected sentences that name {class_name!r} and none of {list(forbidden)}, got "
+            f"{written[:3] or 'none'}; give describe() more words or another prompt"
+        )
+    order = torch.randperm(len(fair), generator=generator)[:n_sentences].tolist()
+    sentences = [fair[place] for place in order for _ in range(n_images)]
+    images = [draw(sentence) for sentence in sentences]
+    return Attack(tuple(sentences), tuple(images), tuple(float(value) for value in margin(images)))
+
+
+def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
+    """Whether a sentence names the class to draw and none of the forbidden words, as whole words or plurals."""
+    text = _spaced(sentence)
+    named = any(_spaced(form) in text for form in _forms(class_name))
+    return named and not any(_spaced(form) in text for word in forbidden for form in _forms(word))
+
+
+def neuron_maps(
+    seconds: Sequence[SecondOrder], neurons: Int[Tensor, "chosen"]
+) -> Float[Tensor, "image chosen rows cols"]:
+    """Activation maps of neurons that are numbered through several layers, in the order of `seconds`."""
+    maps: list[Tensor] = [torch.empty(0)] * len(neurons)
+    start = 0
+    for second in seconds:
+        places = [
+            place
+            for place, neuron in enumerate(neurons.tolist())
+            if start <= neuron < start + second.basis.n_neurons
+        ]
+        if places:
+            own = second.activation_maps([int(neurons[place]) - start for place in places])
+            for column, place in enumerate(places):
+                maps[place] = own[:, column]
+        start += second.basis.n_neurons
+    if len(neurons) and int(neurons.max()) >= start:
+        raise ValueError(
+            f"expected neurons below {start} for {len(seconds)} layers, got {int(neurons.max())}; "
+            "pass the second-order effects of every layer that the directions came from"
+        )
+    return torch.stack(maps, 1)
+
+
+def neuron_heatmap(
+    maps: Float[Tensor, "image neuron rows cols"], weights: Float[Tensor, "neuron"] | None = None
+) -> Float[Tensor, "image rows cols"]:
+    """Zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, stretched to 0..1.
+
+    The thesis binarises the result at 0.5. weights: for example <r_n, M(c)>, so that neurons which write away
+    from the class count against it; None averages plainly, as the thesis does.
+    """
+    summed = maps.mean(1) if weights is None else torch.einsum("inrc,n->irc", maps, weights)
+    low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
+    return (summed - low) / (high - low).clamp_min(torch.finfo(summed.dtype).eps)
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    plural = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return word, plural, f"{word}es"
+
+
+def _spaced(text: str) -> str:
+    letters = "".join(letter if letter.isalnum() else " " for letter in text.lower())
+    return f" {' '.join(letters.split())} "

@@ -1,0 +1,115 @@
+"""Contribution scores, words, concepts, the adversarial loop and neuron maps: by hand and against plain loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_neurons import example
+
+from clipviz.lens import cues
+from clipviz.values import SparseCode
+
+CODES = SparseCode(
+    torch.tensor([[0, 2], [1, -1], [2, 0]]), torch.tensor([[0.5, -1.0], [2.0, 9.0], [1.0, 1.0]])
+)
+DIRECTIONS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, -0.8]])
+
+
+def test_contribution_scores_by_hand():
+    # v = (1, 0): <v, r> = 1, 0, 0.6; neuron 1 carries nothing, the padding weight 9 counts nowhere
+    scores = cues.contribution_scores(CODES, DIRECTIONS, torch.tensor([1.0, 0.0]), torch.tensor([0, 1, 2]), 4)
+    assert torch.allclose(scores, torch.tensor([0.5 + 0.6, 0.0, -1.0 + 0.6, 0.0]))
+    alone = cues.contribution_scores(CODES, DIRECTIONS, torch.tensor([1.0, 0.0]), torch.tensor([2]), 4)
+    assert torch.allclose(alone, torch.tensor([0.6, 0.0, 0.6, 0.0]))
+
+
+def test_class_neurons_are_taken_by_size_or_by_sign():
+    target = torch.tensor([0.0, 1.0])
+    assert cues.class_neurons(DIRECTIONS, target, 2).tolist() == [1, 2]
+    assert cues.class_neurons(DIRECTIONS, target, 2, signed=True).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"expected a target \[d_embed=2\], got \[3\]"):
+        cues.class_neurons(DIRECTIONS, torch.zeros(3), 2)
+
+
+def test_words_leave_out_synonyms_and_negative_scores():
+    scores = torch.tensor([0.9, 0.8, -0.5, 0.3])
+    pool = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
+    banned = cues.synonyms(pool, torch.tensor([2.0, 0.0]), 0.9)
+    assert banned.tolist() == [True, False, False, False]
+    assert cues.top_words(scores, banned, 4).tolist() == [1, 3]
+    assert cues.similar_words(pool, torch.tensor([0.0, 1.0]), banned, 2).tolist() == [1, 2]
+
+
+def test_random_neurons_are_distinct_and_reproducible():
+    first, second = (cues.random_neurons(50, 20, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert len(set(first.tolist())) == 20
+
+
+def test_concepts_come_from_activated_neurons_only():
+    norms = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]])
+    scores = cues.image_contribution_scores(CODES, norms, torch.tensor([2.0, 2.0, 2.0]), 3)
+    assert torch.allclose(scores, torch.tensor([[0.0, 6.0, 0.0], [2.5, 0.0, -5.0]]))
+    many = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    assert ((many > cues.activation_thresholds(many)).sum(0) == 4).all()
+    with pytest.raises(ValueError, match="the thesis uses 98"):
+        cues.activation_thresholds(many, 100.0)
+
+
+def describe(words, class_name):
+    return [f"a {class_name} and a {word}" for word in words] + ["a tree", f"a {class_name} with two cats"]
+
+
+def run(**changes):
+    drawn = []
+
+    def draw(sentence):
+        drawn.append(sentence)
+        return sentence
+
+    arguments = {
+        "words": ["moon", "ball", "cat"],
+        "class_name": "dog",
+        "describe": describe,
+        "draw": draw,
+        "margin": lambda images: torch.tensor([0.1 if "moon" in image else -0.1 for image in images]),
+        "generator": torch.Generator().manual_seed(0),
+        "forbidden": ["cat"],
+        "n_images": 3,
+    }
+    return cues.attack(**{**arguments, **changes}), drawn
+
+
+def test_the_loop_draws_fair_sentences_and_counts_the_fooled():
+    attack, drawn = run()
+    assert sorted(set(drawn)) == ["a dog and a ball", "a dog and a moon"]
+    assert len(drawn) == len(attack.images) == 6
+    assert attack.n_fooled == 3
+    assert attack.success == pytest.approx(0.5)
+    assert len(run(n_sentences=1)[1]) == 3
+
+
+def test_the_loop_says_what_is_missing():
+    with pytest.raises(ValueError, match=r"name 'cow' and none of \['cat'\].*give describe\(\) more words"):
+        run(describe=lambda words, class_name: ["a tree"], class_name="cow")
+
+
+def test_fair_sentences_name_whole_words():
+    assert cues.is_fair("A dog, on the water.", "dog", ["cat"])
+    assert not cues.is_fair("a hotdog", "dog", [])
+    assert cues.is_fair("a dog and a caterpillar", "dog", ["cat"])
+    assert not cues.is_fair("a dog near ponies", "dog", ["pony"])
+
+
+def test_neuron_maps_run_through_layers_and_heatmaps_are_stretched():
+    seconds = [example(0), example(1)]
+    maps = cues.neuron_maps(seconds, torch.tensor([9, 3]))
+    assert torch.equal(maps[:, 0], seconds[1].activation_maps([2])[:, 0])
+    assert torch.equal(maps[:, 1], seconds[0].activation_maps([3])[:, 0])
+    heatmap = cues.neuron_heatmap(maps)
+    assert heatmap.amin((1, 2)).tolist() == [0.0] * 12
+    assert torch.allclose(heatmap.amax((1, 2)), torch.ones(12, dtype=torch.float64))
+    weighted = cues.neuron_heatmap(maps, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert torch.allclose(weighted, heatmap)
+    with pytest.raises(ValueError, match="expected neurons below 14 for 2 layers, got 14"):
+        cues.neuron_maps(seconds, torch.tensor([14]))
