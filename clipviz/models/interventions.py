@@ -78,7 +78,7 @@ def indirect_effects(
     mean: Float[Tensor, "token neuron"],
     neurons: Sequence[int],
     normalize: bool = True,
-) -> Float[Tensor, "image neuron d_embed"]:
+) -> Float[Tensor, "image chosen d_embed"]:
     """Indirect effect of each chosen neuron alone: the embedding minus the one with p set to its per-token mean.
 
     mean: from `mean_activations`, over the collection. The layers up to `layer` run once a batch of neurons; the
@@ -97,7 +97,7 @@ def indirect_effects(
 
 def _without(
     model: ClipModel, pixels: Tensor, layer: int, mean: Float[Tensor, "token neuron"], neurons: list[int]
-) -> Float[Tensor, "image neuron d_embed"]:
+) -> Float[Tensor, "image chosen d_embed"]:
     """Embeddings without each neuron in turn: the block's output is branched, one branch a neuron."""
     writes = model.weights.layers[layer].mlp_output[:, neurons]
     block = _block(model, layer)
