@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from clipviz.lens.decompose import Trace, head_basis
@@ -120,6 +120,15 @@ class ClipModel:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.visual))
         raw = (pixels.float().cpu() * std + mean).clamp(0, 1) * 255
         return raw.round().byte().permute(0, 2, 3, 1).numpy()
+
+    def shown_sharp(self, image: Image.Image, scale: int = 2) -> np.ndarray:
+        """One image as `shown`, at up to `scale` times the resolution when the preprocessing is resize and crop."""
+        rows, cols = self.image_size
+        steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
+        if "CenterCrop" not in steps or rows != cols or min(image.size) <= rows:
+            return self.shown(self.prepare(image))[0]
+        side = min(scale * rows, min(image.size))
+        return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC))
 
     @torch.no_grad()
     def encode_images(

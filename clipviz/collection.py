@@ -1,0 +1,145 @@
+"""A session's images as head codes, read batch by batch in the background or taken from an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens.textspan import augmented_codes
+from clipviz.values import Codes, HeadBasis
+
+if TYPE_CHECKING:
+    from clipviz.data.images import Images
+    from clipviz.models.clip import ClipModel
+
+LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
+
+
+class Collection:
+    """Codes of every image that has been read so far, and the linear questions they answer.
+
+    layers: the layers whose heads are kept; ready: rows that hold a real image (a broken one stays False).
+    """
+
+    def __init__(self, model: ClipModel, n_images: int, layers: Sequence[int] | None = None) -> None:
+        weights = model.weights
+        row = weights.n_layers * weights.n_heads * weights.d_head
+        large = n_images * row * 4 > LARGE
+        late = range(max(0, weights.n_layers - 4), weights.n_layers)
+        self.layers = (
+            tuple(layers) if layers is not None else tuple(late if large else range(weights.n_layers))
+        )
+        shape = (n_images, len(self.layers), weights.n_heads, weights.d_head)
+        self.basis: HeadBasis = model.head_basis(self.layers)
+        self.codes = torch.zeros(shape, dtype=torch.float16 if large else torch.float32, device=model.device)
+        self.mean = torch.zeros(n_images, device=model.device)
+        self.std = torch.ones(n_images, device=model.device)
+        self.embedding = torch.zeros(n_images, weights.d_embed, device=model.device)
+        self.ready = torch.zeros(n_images, dtype=torch.bool)
+        self.broken: dict[int, str] = {}
+        self.version = 0
+
+    def __len__(self) -> int:
+        return self.ready.shape[0]
+
+    @property
+    def n_ready(self) -> int:
+        return int(self.ready.sum())
+
+    @property
+    def complete(self) -> bool:
+        return self.n_ready + len(self.broken) == len(self)
+
+    def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
+        """Trace the images not read yet, a batch a step; yields how many are there. Broken ones are noted."""
+        for start in range(0, len(self), batch):
+            rows, pictures = [], []
+            for i in range(start, min(start + batch, len(self))):
+                if self.ready[i] or i in self.broken:
+                    continue
+                try:
+                    pictures.append(images[i])
+                    rows.append(i)
+                except (ValueError, OSError) as error:
+                    self.broken[i] = str(error)
+            if rows:
+                self.store(rows, model.trace(pictures, tokens=False).to_codes(self.layers))
+                yield self.n_ready
+
+    def store(self, rows: Sequence[int], codes: Codes) -> None:
+        """Fill some rows."""
+        index = torch.as_tensor(rows, device=self.codes.device)
+        self.codes[index] = codes.codes.to(self.codes)
+        self.mean[index], self.std[index] = codes.mean.to(self.mean), codes.std.to(self.std)
+        self.embedding[index] = codes.embedding.to(self.embedding)
+        self.ready[torch.as_tensor(rows)] = True
+        self.version += 1
+
+    def append(self, codes: Codes) -> int:
+        """Add one image; returns its index."""
+        self.codes = torch.cat([self.codes, codes.codes.to(self.codes)])
+        self.mean, self.std = torch.cat([self.mean, codes.mean]), torch.cat([self.std, codes.std])
+        self.embedding = torch.cat([self.embedding, codes.embedding])
+        self.ready = torch.cat([self.ready, torch.ones(1, dtype=torch.bool)])
+        self.version += 1
+        return len(self) - 1
+
+    def rows(self, subset: Sequence[int] = ()) -> Tensor:
+        """Indices of the ready images, of a subset if given."""
+        ready = torch.nonzero(self.ready)[:, 0]
+        if not len(subset):
+            return ready.to(self.codes.device)
+        chosen = torch.as_tensor(sorted(set(subset)))
+        return chosen[self.ready[chosen]].to(self.codes.device)
+
+    def head_covariance(self, subset: Sequence[int] = ()) -> Float[Tensor, "layer head augmented augmented"]:
+        """Covariance of every head's augmented codes over the ready images (see lens.textspan.head_span)."""
+        rows = self.rows(subset)
+        if len(rows) < 2:
+            raise ValueError(
+                f"expected at least 2 images that have been read, got {len(rows)}; wait or add images"
+            )
+        total = second = 0.0
+        for part in rows.split(4096):  # bounded memory for any number of images
+            vectors = augmented_codes(self.codes[part].float(), self.mean[part], self.std[part]).double()
+            total = total + vectors.sum(0)
+            second = second + torch.einsum("ilha,ilhb->lhab", vectors, vectors)
+        mean = total / len(rows)
+        return second / len(rows) - torch.einsum("lha,lhb->lhab", mean, mean)
+
+    def head_scores(
+        self, direction: Float[Tensor, "d_embed"], layer: int, head: int
+    ) -> Float[Tensor, "image"]:
+        """Direct effect of one head on a direction, for every image (0 where none was read)."""
+        at, basis = self.layer_index(layer), self.basis
+        reader = basis.basis[at, head] @ direction
+        bias, share = basis.output_bias[at] @ direction, basis.mean_share @ direction
+        scores = (self.codes[:, at, head].float() @ reader + bias - self.mean * share) / self.std
+        return scores + basis.constant @ direction
+
+    def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:
+        """Direct effects of one head on some images."""
+        at = self.layer_index(layer)
+        one = HeadBasis(
+            self.basis.basis[at : at + 1, head : head + 1],
+            self.basis.output_bias[at : at + 1],
+            self.basis.mean_share,
+            self.basis.constant,
+            (layer,),
+        )
+        codes = self.codes[rows][:, at : at + 1, head : head + 1].float()
+        return effects_from_codes(codes, self.mean[rows], self.std[rows], one)[:, 0, 0]
+
+    def layer_index(self, layer: int) -> int:
+        """Where a layer's codes are; ValueError when they are not kept."""
+        if layer not in self.layers:
+            raise ValueError(
+                f"layer {layer} is not among the layers kept for this collection, {list(self.layers)}; "
+                "choose one of them, or open the session with layers=..."
+            )
+        return self.layers.index(layer)

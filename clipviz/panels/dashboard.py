@@ -1,0 +1,69 @@
+"""The dashboard: every panel on one session, arranged to the width there is."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import ipywidgets
+
+from clipviz.panels.base import Panel
+from clipviz.panels.heads import Heads
+from clipviz.panels.heatmap import Heatmap
+from clipviz.panels.images import ImageGallery
+from clipviz.panels.query import Query
+from clipviz.panels.receipts import Receipts
+from clipviz.panels.textspan import TextSpan
+from clipviz.session import Session
+
+
+class Dashboard(ipywidgets.Box):
+    """The linked panels: clipviz.Dashboard(session) as the last line of a cell.
+
+    Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
+    `heads`, `textspan`, `receipts` are the panels. close() closes them and the session.
+    """
+
+    def __init__(self, session: Session, **unknown: Any) -> None:
+        if unknown:
+            raise TypeError(f"Dashboard takes a session; got {', '.join(map(repr, unknown))}")
+        if not isinstance(session, Session):
+            raise TypeError(
+                f"expected a clipviz.Session, got {type(session).__name__}; make one with "
+                "clipviz.Session(clipviz.load('demo'))"
+            )
+        self.session = session
+        self.query = Query(session)
+        self.images = ImageGallery(session)
+        self.heatmap = Heatmap(session)
+        self.heads = Heads(session)
+        self.textspan = TextSpan(session)
+        self.receipts = Receipts(session)
+        self.panels: tuple[Panel, ...] = (
+            self.query,
+            self.images,
+            self.heatmap,
+            self.heads,
+            self.textspan,
+            self.receipts,
+        )
+        for panel in self.panels:
+            panel.add_class(f"cv-at-{panel.name}")
+        sheet = ipywidgets.HTML(
+            f"<style>{(resources.files('clipviz.panels') / 'dashboard.css').read_text()}</style>"
+        )
+        sheet.add_class("cv-sheet")
+        self._sheet = sheet
+        self._board = ipywidgets.Box(children=self.panels)
+        self._board.add_class("cv-board")
+        super().__init__(children=(sheet, self._board))
+        self.add_class("cv-dashboard")
+
+    def close(self) -> None:
+        """Close every panel, stop the worker and end the session."""
+        for panel in self.panels:
+            panel.close()
+        self._sheet.close()
+        self._board.close()
+        self.session.close()
+        super().close()

@@ -1,0 +1,78 @@
+"""The grid of heads: layer x head, coloured by effect, variance or property; MLPs beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.base import Panel, marks, script, style
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Heads(Panel):
+    """Every head of the model. A click selects one, ctrl-click adds it to the ablation set, arrows move.
+
+    quantity: "effect" (direct effect on text A, or A minus B, of the selected image), "variance" (share of the
+    heads' variance over the collection) or "property" (what its first TextSpan texts have in common).
+    """
+
+    name = "heads"
+    cost = 1
+    _esm = script("heads")
+    _css = style("heads")
+
+    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(sync=True)
+
+    def looks_at(self, selection: Selection) -> Any:
+        s = selection
+        texts = (s.text, s.text_b)
+        return s.image, s.layer, s.head, texts, s.ablation, self.session.collection.complete
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        session = self.session
+        shape = (session.model.n_layers, session.model.n_heads)
+        arrays: dict[str, Any] = {
+            "heads": np.zeros(shape, np.float32),
+            "mlps": np.zeros(shape[0] + 1, np.float32),
+        }
+        cosine = None
+        if selection.text and selection.image is not None:
+            scores = session.head_scores(selection.text, selection.image)
+            heads, mlps, cosine = scores.heads, scores.mlps, scores.cosine
+            if selection.text_b:
+                other = session.head_scores(selection.text_b, selection.image)
+                heads, mlps, cosine = heads - other.heads, mlps - other.mlps, cosine - other.cosine
+            arrays["heads"], arrays["mlps"] = heads.astype(np.float32), mlps.astype(np.float32)
+        view = {
+            "selection": marks(selection),
+            "n_layers": shape[0],
+            "n_heads": shape[1],
+            "kept": list(session.collection.layers),
+            "cosine": cosine,
+            "summaries": None,
+        }
+        if session.collection.complete and session.collection.n_ready > 1:
+            if "summaries" not in self.view or self.view["summaries"] is None:
+                self._publish_early(view, arrays)
+                if stale():
+                    return None
+            view["summaries"] = session.head_summaries()
+            arrays["variance"] = session.head_variance().astype(np.float32)
+        return view, arrays
+
+    def figure(self) -> Figure:
+        from clipviz.figures.panels import heads_figure
+
+        shown = self.data()
+        return heads_figure(shown["heads"], shown["mlps"], _title(shown["selection"]))
+
+
+def _title(selection: dict[str, Any]) -> str:
+    minus = f" − {selection['text_b']}" if selection["text_b"] else ""
+    return f"direct effect on “{selection['text']}{minus}”" if selection["text"] else "direct effect"

@@ -1,0 +1,48 @@
+"""The query bar: text A, text B, undo, redo, copy the code or a token of the view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clipviz.panels.base import Panel, marks, script, style
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+
+class Query(Panel):
+    """Where texts are typed. Enter shows the text everywhere; a second text is subtracted (A minus B)."""
+
+    name = "query"
+    cost = 0
+    _esm = script("query")
+    _css = style("query")
+
+    def looks_at(self, selection: Selection) -> Any:
+        return selection, self.session.can_undo, self.session.can_redo, len(self.session.images)
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]]:
+        session = self.session
+        model = session.model
+        return {
+            "selection": marks(selection),
+            "can_undo": session.can_undo,
+            "can_redo": session.can_redo,
+            "model": model.name if not model.pretrained else f"{model.name} · {model.pretrained}",
+            "size": f"{model.n_layers} × {model.n_heads} heads",
+            "device": str(model.device),
+            "n_images": len(session.images),
+            "code": session.to_code(),
+            "token": selection.token_string(),
+            "examples": list(session.example_texts()),
+        }, {}
+
+    def act(self, request: dict[str, Any]) -> None:
+        action = request.get("action")
+        if action == "undo":
+            self.session.undo()
+        elif action == "redo":
+            self.session.redo()
+        elif action == "open":
+            self.session.selection = Selection.from_token(str(request.get("token", "")).strip())
+        else:
+            super().act(request)

@@ -1,0 +1,29 @@
+function build(api) {
+  const items = h("div", { class: "items num" });
+  const said = h("span", { role: "status", class: "said" });
+  const copy = h("button", { type: "button", class: "copy", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(api.view.code);
+      said.textContent = "copied";
+      setTimeout(() => (said.textContent = ""), 1500);
+    } catch {
+      window.prompt("Copy the code", api.view.code);
+    }
+  } }, "copy code");
+  api.body.append(items, said, copy);
+  return (view) => {
+    const { share, selection } = view;
+    const ok = view.sum_check < 1e-4;
+    const parts = [[`${ok ? "✓" : "!"} sum check ${view.sum_check.toExponential(0).replace("e-", "e−")}`, "Largest relative difference between the summed effects and the model's own output, measured on load", ok ? "ok" : "bad"]];
+    if (share) {
+      parts.push([`cosine ${signed(share.cosine)}`, `Cosine of the image and “${selection.text}”: the sum of all effects`]);
+      parts.push([`late heads ${signed(share.late)}`, "Summed direct effect of the last four attention layers"]);
+      if (share.head !== null) parts.push([`${headName(selection.layer, selection.head)} ${signed(share.head, 4)}`, "Direct effect of the selected head"]);
+    }
+    parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
+    items.replaceChildren(...parts.map(([text, title, kind]) => h("span", { title, class: kind }, text)));
+    api.root.dataset.sumCheck = view.sum_check;
+  };
+}
+
+export default { render: (context) => mount(context, "receipts", build) };

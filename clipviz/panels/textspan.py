@@ -1,0 +1,117 @@
+"""TextSpan of the selected head: its texts with explained variance, the null beside them, top images of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.base import Panel, marks, script, style
+from clipviz.session import Description
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THUMBNAIL = 56
+
+
+class TextSpan(Panel):
+    """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
+
+    The tick on each bar is what as many texts explain of the same data rotated at random inside the head's span
+    (mean of 20 draws): a bar that does not pass it says nothing. n_texts: rows shown; n_images: images a row.
+    """
+
+    name = "textspan"
+    cost = 3
+    _esm = script("textspan")
+    _css = style("textspan")
+
+    n_texts = traitlets.Int(10, min=1, max=60, option=True)
+    n_images = traitlets.Int(3, min=0, max=8, option=True)
+
+    def looks_at(self, selection: Selection) -> Any:
+        s = selection
+        return s.layer, s.head, s.images, s.text, self.session.collection.version
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        session, layer, head = self.session, selection.layer, selection.head
+        view: dict[str, Any] = {"selection": marks(selection), "rows": [], "message": ""}
+        if layer is None or head is None:
+            return {**view, "message": "Select a head to read what it writes."}, {}
+        if layer not in session.collection.layers:
+            kept = ", ".join(map(str, session.collection.layers))
+            return {
+                **view,
+                "message": f"Layer {layer} was not read for this collection; layers {kept} were.",
+            }, {}
+        few = self._too_few(selection)
+        if few:
+            return {**view, "message": few}, {}
+        described = session.textspan(layer, head, self.n_texts, selection.images)
+        if stale():
+            return None
+        view |= self._rows(described)
+        view |= {
+            "n_read": session.collection.n_ready if not selection.images else len(selection.images),
+            "n_images": len(session.images),
+            "complete": session.collection.complete,
+            "label": session.label(described)._asdict(),
+            "pool": session.texts.name,
+        }
+        sprite = self._thumbnails(described, layer, head)
+        view["thumbnails"] = {"columns": self.n_images, "per_row": self.n_images, "ids": sprite[0]}
+        return view, {"sprite": sprite[1]} if sprite[1] else {}
+
+    def figure(self) -> Figure:
+        from clipviz.figures.panels import textspan_figure
+
+        shown = self.data()
+        return textspan_figure(shown["rows"], f"L{shown['selection']['layer']}·H{shown['selection']['head']}")
+
+    def _too_few(self, selection: Selection) -> str:
+        session = self.session
+        n_read = len(session.collection.rows(selection.images))
+        if n_read < 2 and not session.collection.complete:
+            return "Reading the collection…"
+        if n_read < 2:
+            return (
+                "TextSpan explains how a head varies over images, so it needs at least 2 of them. "
+                "Open a folder with more, or choose a larger set."
+            )
+        return ""
+
+    def _rows(self, described: Description) -> dict[str, Any]:
+        null = described.null_gains.mean(0)
+        high = np.quantile(described.null_gains, 0.95, axis=0)
+        rows = [
+            {
+                "text": text,
+                "family": family or "",
+                "gain": float(gain),
+                "null": float(low),
+                "null_high": float(top),
+            }
+            for text, family, gain, low, top in zip(
+                described.texts, described.families, described.gains, null, high, strict=True
+            )
+        ]
+        total = {"explained": float(described.gains.sum()), "null_explained": float(null.sum())}
+        return {"rows": rows, **total, "n_draws": len(described.null_gains)}
+
+    def _thumbnails(self, described: Description, layer: int, head: int) -> tuple[list[list[int]], bytes]:
+        session = self.session
+        if not self.n_images:
+            return [], b""
+        pool = session.pool()
+        best = [
+            [i for i, _ in session.top_images(pool[j], layer, head, self.n_images)] for j in described.order
+        ]
+        if any(len(row) < self.n_images for row in best):
+            best = [(row * self.n_images)[: self.n_images] for row in best]
+        flat = [i for row in best for i in row]
+        sprite, _ = session.images.sprite(flat, THUMBNAIL, columns=self.n_images)
+        return best, sprite

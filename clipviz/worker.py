@@ -1,0 +1,136 @@
+"""One thread that owns the model: the newest request wins, background work runs when nothing else waits.
+
+Callbacks of widgets only note a request and wake the worker, so twenty rapid clicks cost the first and the last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+
+# Workers still at work when the interpreter exits are stopped first: torch aborts in a thread torn down mid-call.
+_LIVING: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+Stale = Callable[[], bool]
+Job = Callable[[Stale], None]
+
+
+class Worker:
+    """Runs `Job`s in one daemon thread.
+
+    request(job): replaces any request that has not started; a running job can ask stale() between its stages
+    and stop early. background(steps): an iterator advanced one step at a time while no request waits.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
+        self._wake = threading.Condition()
+        self._slot: Job | None = None
+        self._background: deque[Iterator[object]] = deque()
+        self._running: Job | Iterator[object] | None = None
+        self._closed = False
+        self._newest = 0
+        self._errors: list[BaseException] = []
+        self._on_error = on_error
+        self._thread = threading.Thread(target=self._run, name="clipviz-worker", daemon=True)
+        self._thread.start()
+        _LIVING.add(self)
+
+    def request(self, job: Job) -> None:
+        """Ask for `job`; a request not yet started is forgotten."""
+        with self._wake:
+            if self._closed:
+                return
+            self._slot = job
+            self._newest += 1
+            self._wake.notify_all()
+
+    def background(self, steps: Iterator[object]) -> None:
+        """Advance `steps` to its end, yielding to requests between steps."""
+        with self._wake:
+            if self._closed:
+                return
+            self._background.append(steps)
+            self._wake.notify_all()
+
+    def wait(self, timeout: float | None = None, background: bool = False) -> None:
+        """Block until no request waits or runs (and no background work, if asked); raise a job's error.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a job cannot wait for its own worker")
+        with self._wake:
+            if not self._wake.wait_for(lambda: self._idle(background), timeout):
+                raise TimeoutError(f"the worker was still busy after {timeout} s")
+            errors, self._errors = self._errors, []
+        if errors:
+            raise errors[0]
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop after the running step; nothing that waits is started."""
+        with self._wake:
+            self._closed = True
+            self._slot = None
+            self._background.clear()
+            self._newest += 1
+            self._wake.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _idle(self, background: bool) -> bool:
+        requested = self._slot is not None or callable(self._running)
+        return self._closed or not (
+            requested or (background and (self._background or self._running is not None))
+        )
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._running = None
+                self._wake.notify_all()
+                self._wake.wait_for(lambda: self._closed or self._slot is not None or bool(self._background))
+                if self._closed:
+                    return
+                job, self._slot, number = self._slot, None, self._newest
+                steps = self._background[0] if job is None else None
+                self._running = steps if job is None else job
+            try:
+                if job is not None:
+                    self._start(job, number)
+                elif steps is not None:
+                    self._advance(steps)
+            except BaseException as error:  # the thread must outlive any job
+                self._note(error)
+            del job, steps
+
+    def _start(self, job: Job, number: int) -> None:
+        job(lambda: self._newest != number)
+
+    def _advance(self, steps: Iterator[object]) -> None:
+        try:
+            next(steps)
+        except BaseException as error:
+            with self._wake:
+                if steps in self._background:
+                    self._background.remove(steps)
+            if not isinstance(error, StopIteration):
+                raise
+
+    def _note(self, error: BaseException) -> None:
+        with self._wake:
+            self._errors.append(error)
+        if self._on_error is not None:
+            self._on_error(error)
+
+
+@atexit.register
+def _close_all() -> None:
+    for worker in list(_LIVING):
+        worker.close()
