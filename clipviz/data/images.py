@@ -147,10 +147,10 @@ class Images(Sequence[Image.Image]):
         return found
 
     def with_image(self, image: Any, name: str) -> Images:
-        """A collection with one more image (a picture, an array, a path or bytes) at the end."""
+        """A collection with one more image (a picture, an array, a path or bytes) at the end, captioned by its name."""
         extra = open_images([image] if isinstance(image, (str, Path)) else image)
         source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
-        captions = None if self.captions is None else [*self.captions, ""]
+        captions = None if self.captions is None else [*self.captions, str(name)]
         attributes = self.attributes and {column: [*words, None] for column, words in self.attributes.items()}
         return Images([*self._sources, source], captions, attributes, self._skipped)
 

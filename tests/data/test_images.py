@@ -96,7 +96,7 @@ def test_the_users_picture_is_copied():
 def test_with_image_and_subset_keep_captions_and_attributes_aligned():
     images = demo().subset([3, 1]).with_image(plain(), "mine")
     assert images.names == ["demo 00003", "demo 00001", "mine"]
-    assert images.captions == [demo().captions[3], demo().captions[1], ""]
+    assert images.captions == [demo().captions[3], demo().captions[1], "mine"]
     assert all(len(words) == 3 and words[2] is None for words in images.attributes.values())
     assert images[2].getpixel((0, 0)) == RED
     assert images.masks(2) is None
