@@ -24,6 +24,8 @@ def set_codes(codes: Codes, heads: Iterable[Head]) -> Float[Tensor, "image code"
     Raises ValueError when a head is not among the layers that the codes keep.
     """
     positions = head_positions(codes, heads)
+    if not positions:
+        raise ValueError("expected at least one (layer, head) pair, got none; name the heads to sum over")
     inverse = 1 / as_float(codes.std)
     chosen = gather_heads(codes.codes, positions)
     return with_statistics(chosen.flatten(1) * inverse[:, None], inverse, as_float(codes.mean) * inverse)
@@ -34,6 +36,12 @@ def set_map(basis: HeadBasis, heads: Iterable[Head]) -> Float[Tensor, "code d_em
     heads = list(heads)
     if not heads:
         raise ValueError("expected at least one (layer, head) pair, got none; name the heads to sum over")
+    unknown = [head for head in heads if head[0] not in basis.layers]
+    if unknown:
+        raise ValueError(
+            f"expected heads in the basis's layers {list(basis.layers)}, got {unknown}; make it with "
+            "model.head_basis(layers) for the layers of the codes"
+        )
     layers = [basis.layers.index(layer) for layer, _ in heads]
     stacked = as_float(basis.basis)[layers, [head for _, head in heads]].flatten(0, 1)
     bias = as_float(basis.output_bias)[layers].sum(0)

@@ -47,27 +47,12 @@ class Accuracy:
         return 1 / self.n_classes
 
 
-def prompts(names: Sequence[str], templates: Sequence[str] = ("An image of a {}",)) -> list[list[str]]:
-    """Every class name in every template, [class][template]; "{}" or "{class}" marks the name's place."""
-    wrong = next(
-        (template for template in templates if "{}" not in template and "{class}" not in template), None
-    )
-    if wrong is not None or not templates or not names:
-        raise ValueError(
-            f"expected class names and templates with a {{}} for the name, got {len(names)} names and "
-            f"{wrong if wrong is not None else list(templates)!r}"
-        )
-    return [
-        [template.replace("{class}", name).replace("{}", name) for template in templates] for name in names
-    ]
-
-
 def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
     """One unit direction a class: the mean of its prompts' unit vectors, of unit length again."""
     if encoded.ndim != 3:
         raise ValueError(
             f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
-            "prompts(names, templates) class by class"
+            "the prompts of each class, see clipviz.data.texts.class_texts"
         )
     unit = torch.nn.functional.normalize(encoded, dim=-1)
     return torch.nn.functional.normalize(unit.mean(1), dim=-1)

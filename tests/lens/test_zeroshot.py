@@ -6,12 +6,6 @@ import torch
 from clipviz.lens import zeroshot
 
 
-def test_prompts_fill_every_template():
-    assert zeroshot.prompts(["cat"], ["a {}", "photo of {class}!"]) == [["a cat", "photo of cat!"]]
-    with pytest.raises(ValueError, match="for the name"):
-        zeroshot.prompts(["cat"], ["no place"])
-
-
 def test_classifier_by_hand():
     encoded = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [0.0, 1.0]]])
     half = 0.5**0.5

@@ -1,0 +1,56 @@
+"""Joint decomposition: which regions write a head's texts (thesis 2.5, Fig. 2.6, A.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens.decompose import Trace
+from clipviz.lens.heatmap import check_directions
+from clipviz.lens.segment import trace_one
+
+
+@dataclass(frozen=True, eq=False)
+class JointMaps:
+    """For one head and one image: the texts it agrees with most and least, and where each comes from.
+
+    positive, negative: positions in the head's texts, strongest first; coefficients: <c_head, t> of all the
+    head's texts [text]; positive_maps, negative_maps: [k, rows, cols], summing (with the class token's share)
+    to the coefficients.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    coefficients: Tensor
+    positive_maps: Tensor
+    negative_maps: Tensor
+
+
+def joint_maps(
+    trace: Trace,
+    image: int,
+    layer: int,
+    head: int,
+    text_directions: Float[Tensor, "text d_embed"],
+    background: Float[Tensor, "text_background d_embed"] | None = None,
+    k: int = 1,
+) -> JointMaps:
+    """The most and least similar of a head's TextSpan texts on an image, with their token maps of that head.
+
+    text_directions: the encoded texts that TextSpan chose for this head. background: texts whose mean direction
+    is subtracted, the bias removal of Fig. 2.6 (maps and coefficients alike, so that they stay one sum).
+    """
+    directions = check_directions(text_directions, trace.weights).to(trace.codes)
+    if not 1 <= k <= len(directions):
+        raise ValueError(f"expected k within 1..{len(directions)} (the head's texts), got {k}")
+    if background is not None:
+        directions = directions - background.to(directions).mean(0)
+    one = trace_one(trace, image)
+    coefficients = one.head_effects([layer])[0, 0, head] @ directions.T
+    ranked = coefficients.argsort(descending=True)
+    positive, negative = ranked[:k], ranked.flip(0)[:k]
+    maps = one.heatmap(directions[torch.cat([positive, negative])], [layer], [(layer, head)])[:, 0]
+    return JointMaps(positive, negative, coefficients, maps[:k], maps[k:])

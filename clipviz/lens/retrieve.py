@@ -1,0 +1,149 @@
+"""Retrieval by what some heads see: nearest neighbours and top images (thesis 2.4, Fig. 2.4, 2.5, A.5, A.6).
+
+Similarity of two images under a set S of heads is <c_S(I), c_S(I')> with c_S the sum of the heads' effects (for
+one head, the thesis's). As c_S = V M (see lens.headset; V gets a column of ones for the constant), the whole
+collection is one product in code space: V_q G V^T with G = M M^T. No d_embed vector an image is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens import headset
+from clipviz.values import Codes, Head, HeadBasis
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieved:
+    """The best images of every query, best first. images: [query, k] indices; scores: [query, k]."""
+
+    images: Tensor
+    scores: Tensor
+
+
+def similarity(
+    codes: Codes,
+    basis: HeadBasis,
+    queries: Sequence[int],
+    heads: Iterable[Head],
+    centre: bool = False,
+    cosine: bool = False,
+) -> Float[Tensor, "query image"]:
+    """Inner products of the queries' effects with every image's, through a set of heads (Fig. 2.5).
+
+    queries: image indices. centre: subtract the collection's mean effect first, so that what all images share
+    does not count. cosine: divide by both lengths. The thesis uses neither.
+    """
+    vectors, linear = _factors(codes, basis, heads, centre)
+    index = torch.as_tensor(list(queries))
+    n_images = vectors.shape[0]
+    if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n_images:
+        raise ValueError(f"expected image indices within 0..{n_images - 1}, got {index.tolist()}")
+    asked = vectors[index] @ linear
+    products = (asked @ linear.T) @ vectors.T
+    if not cosine:
+        return products
+    lengths = _squared_lengths(vectors, linear).clamp_min(1e-12).sqrt()
+    return products / (asked.norm(dim=-1).clamp_min(1e-6)[:, None] * lengths)
+
+
+def whole_similarity(
+    codes: Codes, queries: Sequence[int], centre: bool = False, cosine: bool = True
+) -> Float[Tensor, "query image"]:
+    """Similarity under the whole model's embedding, to be shown beside a head's; cosine by default (Eq. 2.1)."""
+    embeddings = headset.as_float(codes.embedding)
+    embeddings = embeddings - embeddings.mean(0) if centre else embeddings
+    embeddings = torch.nn.functional.normalize(embeddings, dim=-1) if cosine else embeddings
+    return embeddings[torch.as_tensor(list(queries))] @ embeddings.T
+
+
+def direction_scores(
+    codes: Codes, basis: HeadBasis, directions: Float[Tensor, "text d_embed"], heads: Iterable[Head]
+) -> Float[Tensor, "text image"]:
+    """<c_S(I), t> of every image for every direction, through a set of heads (Fig. 2.4).
+
+    directions: unit text vectors or TextSpan directions; scores are in unnormalised embedding units.
+    """
+    vectors, linear = _factors(codes, basis, heads, centre=False)
+    if directions.ndim != 2 or directions.shape[1] != linear.shape[1]:
+        raise ValueError(
+            f"directions have shape {list(directions.shape)} but the heads write to d_embed={linear.shape[1]}; "
+            "encode texts with model.encode_texts(...)"
+        )
+    return (directions.to(linear) @ linear.T) @ vectors.T
+
+
+def nearest(
+    codes: Codes,
+    basis: HeadBasis,
+    queries: Sequence[int],
+    heads: Iterable[Head],
+    k: int = 4,
+    centre: bool = False,
+    cosine: bool = False,
+) -> Retrieved:
+    """The k nearest neighbours of each query through a set of heads; a query is not its own neighbour."""
+    queries = list(queries)
+    scores = similarity(codes, basis, queries, heads, centre, cosine)
+    scores[torch.arange(len(queries)), torch.as_tensor(queries)] = -torch.inf
+    return best(scores, min(k, scores.shape[1] - 1))
+
+
+def top_images(
+    codes: Codes,
+    basis: HeadBasis,
+    directions: Float[Tensor, "text d_embed"],
+    heads: Iterable[Head],
+    k: int = 4,
+) -> Retrieved:
+    """The k images on which the heads write most along each direction."""
+    return best(direction_scores(codes, basis, directions, heads), k)
+
+
+def text_variance(
+    codes: Codes, basis: HeadBasis, directions: Float[Tensor, "text d_embed"]
+) -> Float[Tensor, "text layer head"]:
+    """Variance over the collection of every head's score <c, t>: which heads respond to a text.
+
+    Finds the heads of a property by a query: pass a difference of two texts ("on the water" minus "in a forest").
+    """
+    rows = [
+        direction_scores(codes, basis, directions, [head]).var(1, unbiased=False)
+        for head in headset.all_heads(codes)
+    ]
+    return torch.stack(rows, 1).unflatten(1, (len(codes.layers), -1))
+
+
+def best(scores: Float[Tensor, "query image"], k: int) -> Retrieved:
+    """The k highest scores of every row."""
+    if k < 1:
+        raise ValueError(f"expected k >= 1 and more than one image, got k={k}")
+    found = scores.topk(min(k, scores.shape[1]), dim=1)
+    return Retrieved(found.indices, found.values)
+
+
+def _factors(
+    codes: Codes, basis: HeadBasis, heads: Iterable[Head], centre: bool
+) -> tuple[Float[Tensor, "image code"], Float[Tensor, "code d_embed"]]:
+    """V and M of the module, with the constant as a last column of ones; centred, the constant drops out."""
+    heads = list(heads)
+    vectors = headset.set_codes(codes, heads)
+    linear = headset.set_map(basis, heads)
+    if centre:
+        return vectors - vectors.mean(0), linear
+    constant = len(heads) * headset.as_float(basis.constant)
+    return torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1), torch.cat([linear, constant[None]])
+
+
+def _squared_lengths(
+    vectors: Float[Tensor, "image code"], linear: Float[Tensor, "code d_embed"]
+) -> Float[Tensor, "image"]:
+    """|c_S|^2 through whichever of the Gram and the effects is smaller."""
+    if linear.shape[0] < linear.shape[1]:
+        return ((vectors @ (linear @ linear.T)) * vectors).sum(-1)
+    return (vectors @ linear).square().sum(-1)

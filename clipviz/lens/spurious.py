@@ -1,0 +1,67 @@
+"""Removing a spurious cue by ablating the heads that carry it (thesis 2.4, Table 2.3, A.7-A.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipviz.lens import ablate, headset, zeroshot
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.values import Ablation, Head
+
+
+@dataclass(frozen=True, eq=False)
+class SpuriousCue:
+    """Worst-group accuracy before and after an ablation, and under as many random heads.
+
+    random: one accuracy a draw; best_random: the draw with the best worst group, the thesis's baseline ("best
+    of 5 trials"). gain: after - before of the worst group.
+    """
+
+    ablation: Ablation
+    before: Accuracy
+    after: Accuracy
+    random: tuple[Accuracy, ...]
+
+    @property
+    def best_random(self) -> Accuracy | None:
+        return max(self.random, key=lambda accuracy: accuracy.worst_accuracy, default=None)
+
+    @property
+    def gain(self) -> float:
+        return self.after.worst_accuracy - self.before.worst_accuracy
+
+
+def compare(
+    terms: Terms,
+    class_directions: Float[Tensor, "class d_embed"],
+    labels: Int[Tensor, "image"] | Sequence[int],
+    groups: Sequence[str],
+    ablation: Ablation,
+    n_draws: int = 5,
+    seed: int = 0,
+    draw_from: Sequence[Head] | None = None,
+    means: Means | None = None,
+) -> SpuriousCue:
+    """Zero-shot accuracy by group before and after an ablation, beside draws of as many random heads.
+
+    draw_from: heads that the random draws take from, default all that the terms keep. means: where the means
+    come from, default the evaluated images.
+    """
+    means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
+
+    def evaluate(chosen: Ablation) -> Accuracy:
+        return zeroshot.accuracy(
+            ablate.embedding_after(terms, chosen, means), class_directions, labels, groups
+        )
+
+    pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
+    n_heads = len(ablate.heads_of(terms.codes, ablation))
+    draws = ablate.random_heads(n_heads, pool, n_draws, seed, ablation.how) if n_heads else []
+    return SpuriousCue(
+        ablation, evaluate(Ablation()), evaluate(ablation), tuple(evaluate(draw) for draw in draws)
+    )

@@ -1,0 +1,215 @@
+"""Retrieval, projection on texts, roles, spurious cues and joint maps against the plain arithmetic on effects."""
+
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens import ablate, headset, joint, projection, retrieve, roles, spurious
+from clipviz.lens.textspan import textspan
+from clipviz.values import Ablation, TextBasis
+
+HEADS = [(4, 1), (5, 0), (5, 7)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trace(model):
+    """Pictures with colours and edges of their own, so that heads have something to differ on."""
+    generator = torch.Generator().manual_seed(11)
+    coarse = torch.randn(40, 3, 6, 6, generator=generator)
+    return model.trace(torch.nn.functional.interpolate(coarse, model.image_size, mode="nearest"))
+
+
+@pytest.fixture(scope="module")
+def codes(trace):
+    return trace.to_codes([4, 5])
+
+
+@pytest.fixture(scope="module")
+def basis(model):
+    return model.head_basis([4, 5])
+
+
+@pytest.fixture(scope="module")
+def effects(trace):
+    return trace.head_effects([4, 5])
+
+
+@pytest.fixture(scope="module")
+def texts(model):
+    names = [
+        "red",
+        "green",
+        "blue",
+        "dog",
+        "forest",
+        "sea",
+        "circle",
+        "square",
+        "two",
+        "letter a",
+        "dark",
+        "city",
+    ]
+    return model.encode_texts([f"something {name}" for name in names])
+
+
+# -- retrieval ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize(
+    "heads", [HEADS[:1], HEADS, [(layer, head) for layer in (4, 5) for head in range(8)]]
+)
+def test_similarity_equals_inner_products_of_effects(codes, basis, effects, centre, cosine, heads):
+    summed = sum(effects[:, layer - 4, head] for layer, head in heads)
+    summed = summed - summed.mean(0) if centre else summed
+    summed = torch.nn.functional.normalize(summed, dim=-1) if cosine else summed
+    found = retrieve.similarity(codes, basis, [3, 0], heads, centre, cosine)
+    torch.testing.assert_close(found, summed[[3, 0]] @ summed.T, atol=1e-4, rtol=1e-3)
+
+
+def test_similarity_through_everything_is_the_embeddings(model, trace):
+    """All heads plus the MLPs make the embedding, so the heads' part is the embedding less the MLPs'."""
+    codes, basis = trace.to_codes(), model.head_basis()
+    rest = trace.embedding - trace.mlp_effects().sum(1)
+    found = retrieve.similarity(codes, basis, [0], headset.all_heads(codes))
+    torch.testing.assert_close(found[0], rest @ rest[0], atol=1e-3, rtol=1e-3)
+
+
+def test_nearest_leaves_out_the_query_and_ranks(codes, basis):
+    found = retrieve.nearest(codes, basis, [5, 6], HEADS[:1], k=3, centre=True)
+    assert found.images.shape == (2, 3)
+    assert 5 not in found.images[0].tolist()
+    assert bool((found.scores[:, :-1] >= found.scores[:, 1:]).all())
+    whole = retrieve.whole_similarity(codes, [5])
+    assert whole[0].argmax() == 5
+    assert float(whole[0, 5]) == pytest.approx(1, abs=1e-5)
+
+
+def test_direction_scores_and_top_images(codes, basis, effects, texts):
+    expected = (effects[:, 0, 1] @ texts.T).T
+    found = retrieve.direction_scores(codes, basis, texts, [(4, 1)])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    top = retrieve.top_images(codes, basis, texts[:1], [(4, 1)], k=2)
+    assert top.images[0].tolist() == expected[0].argsort(descending=True)[:2].tolist()
+    variance = retrieve.text_variance(codes, basis, texts[:2])
+    torch.testing.assert_close(variance[:, 0, 1], expected[:2].var(1, unbiased=False), atol=1e-6, rtol=1e-3)
+    assert variance.shape == (2, 2, 8)
+
+
+def test_retrieval_errors(codes, basis, texts):
+    with pytest.raises(ValueError, match=r"image indices within 0..39, got \[99\]"):
+        retrieve.similarity(codes, basis, [99], HEADS)
+    with pytest.raises(ValueError, match="d_embed=128"):
+        retrieve.direction_scores(codes, basis, texts[:, :5], HEADS)
+    with pytest.raises(ValueError, match=r"got \(0, 0\)"):
+        retrieve.similarity(codes, basis, [0], [(0, 0)])
+    with pytest.raises(ValueError, match="at least one"):
+        retrieve.similarity(codes, basis, [0], [])
+
+
+# -- projection on texts ----------------------------------------------------------------------------------------
+
+
+def test_description_from_codes_equals_textspan_on_effects(codes, basis, effects, texts):
+    found = projection.describe_heads(codes, basis, texts, 4)
+    for i, (layer, head) in enumerate([(4, 0), (4, 1)]):
+        reference = textspan(effects[:, layer - 4, head], texts, 4)
+        assert found.order[i].tolist() == reference.order.tolist()
+        torch.testing.assert_close(found.explained[i], reference.explained, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_projection_equals_the_plain_sum(codes, basis, effects, texts, trace, centred):
+    described = projection.describe_heads(codes, basis, texts, 4)
+    found = projection.project_heads(codes, basis, described, [0, 2, 4], centred)
+    flat, mean = effects.flatten(1, 2), effects.flatten(1, 2).mean(0)
+    for size, embedding in found.items():
+        onto = torch.einsum("hmd,hme->hde", described.directions[:, :size], described.directions[:, :size])
+        if centred:
+            parts = torch.einsum("ihd,hde->ie", flat - mean, onto)
+        else:
+            parts = torch.einsum("ihd,hde->ie", flat, onto) - mean.sum(0)
+        torch.testing.assert_close(embedding, trace.embedding.mean(0) + parts, atol=1e-4, rtol=1e-3)
+
+
+def test_projection_on_the_whole_span_ablates_everything_else(codes, basis, trace):
+    """With the identity as the texts nothing of a head is lost: all else is mean-ablated, exactly."""
+    identity = torch.eye(128).expand(16, -1, -1)
+    whole = TextBasis(order=torch.zeros(16, 128), explained=torch.zeros(16, 128), directions=identity)
+    found = projection.project_heads(codes, basis, whole, [128])[128]
+    terms = ablate.terms_of(trace)
+    rest = Ablation(layers=range(4), mlps=range(7))
+    torch.testing.assert_close(found, ablate.embedding_after(terms, rest), atol=1e-3, rtol=1e-3)
+
+
+def test_projection_errors(codes, basis, texts):
+    described = projection.describe_heads(codes, basis, texts, 3)
+    with pytest.raises(ValueError, match=r"sizes within 0..3 .*got \[9\]"):
+        projection.project_heads(codes, basis, described, [1, 9])
+    one = TextBasis(described.order[:1], described.explained[:1], described.directions[:1])
+    with pytest.raises(ValueError, match="texts of 16 heads, got 1"):
+        projection.project_heads(codes, basis, one, [1])
+
+
+# -- roles ------------------------------------------------------------------------------------------------------
+
+
+def test_roles_by_hand():
+    families = ["colour", "colour", "colour", "place", "place", None]
+    order = torch.tensor([[0, 1, 2, 3, 5], [0, 3, 1, 4, 2], [5, 5, 5, 5, 5]])
+    null = torch.tensor([[[3, 4, 5, 0, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]] * 19)
+    first, second, third = roles.label_heads([(5, 0), (5, 1), (5, 2)], order, null, families)
+    assert (first.family, first.n_texts, first.clear, first.label) == ("colour", 3, True, "colour")
+    assert first.p_value == pytest.approx(1 / 20)
+    assert first.confidence == pytest.approx(0.95)
+    assert (second.family, second.clear, second.label) == ("colour", False, "no clear role")
+    assert second.p_value == 1.0
+    assert (third.family, third.n_texts, third.clear) == (None, 0, False)
+    assert roles.heads_with([first, second, third], {"colour"}) == {(5, 0)}
+    with pytest.raises(ValueError, match="texts of 2 heads, got 3"):
+        roles.label_heads([(5, 0), (5, 1)], order, null, families)
+    with pytest.raises(ValueError, match="a family for each text"):
+        roles.label_heads([(5, 0), (5, 1), (5, 2)], order, null, families[:3])
+
+
+# -- spurious cues ----------------------------------------------------------------------------------------------
+
+
+def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
+    terms = ablate.terms_of(trace, layers=[4, 5])
+    labels, groups = [i % 2 for i in range(40)], ["ab"[i % 2] for i in range(40)]
+    ablation = Ablation(heads={(5, 1), (4, 2)})
+    found = spurious.compare(terms, texts[:2], labels, groups, ablation, n_draws=4, seed=1)
+    assert found.before.groups.keys() == {"a", "b"}
+    assert len(found.random) == 4
+    assert found.best_random.worst_accuracy == max(draw.worst_accuracy for draw in found.random)
+    assert found.gain == pytest.approx(found.after.worst_accuracy - found.before.worst_accuracy)
+    nothing = spurious.compare(terms, texts[:2], labels, groups, Ablation())
+    assert nothing.gain == 0
+    assert nothing.best_random is None
+
+
+# -- joint maps -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_joint_maps_sum_to_their_coefficients(trace, texts, background):
+    found = joint.joint_maps(trace, 2, 5, 3, texts, texts if background else None, k=2)
+    used = texts - texts.mean(0) if background else texts
+    torch.testing.assert_close(
+        found.coefficients, trace.head_effects([5])[2, 0, 3] @ used.T, atol=1e-5, rtol=1e-4
+    )
+    assert found.positive[0] == found.coefficients.argmax()
+    assert found.negative[0] == found.coefficients.argmin()
+    class_token = trace.token_scores(used, [5])[:, 2, 0, 3, 0]
+    sums = found.positive_maps.sum((1, 2)) + class_token[found.positive]
+    torch.testing.assert_close(sums, found.coefficients[found.positive], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"k within 1..12"):
+        joint.joint_maps(trace, 0, 5, 3, texts, k=13)
