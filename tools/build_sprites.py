@@ -235,7 +235,9 @@ def draw_shape(shape: str) -> Image.Image:
         draw.ellipse(box, fill=255)
         draw.ellipse((186, 46, 586, 446), fill=0)
     elif shape == "arrow":
-        draw.polygon([(56, 186), (276, 186), (276, 96), (456, 256), (276, 416), (276, 326), (56, 326)], fill=255)
+        draw.polygon(
+            [(56, 186), (276, 186), (276, 96), (456, 256), (276, 416), (276, 326), (56, 326)], fill=255
+        )
     return white_with_alpha(alpha)
 
 

@@ -117,7 +117,9 @@ def city(rng):
     left = 0
     while left < SIDE:
         width, height, shade = int(rng.integers(14, 30)), int(rng.integers(60, 150)), rng.uniform(60, 140)
-        pixels[SIDE - height :, left : left + width] = np.array([shade, shade, shade + 8]) + rng.normal(0, 8, 3)
+        pixels[SIDE - height :, left : left + width] = np.array([shade, shade, shade + 8]) + rng.normal(
+            0, 8, 3
+        )
         lit = (245, 225, 140) if rng.random() < 0.6 else (50, 60, 80)
         for top in range(SIDE - height + 4, SIDE - 4, 8):
             for window in range(left + 3, min(left + width - 4, SIDE - 4), 6):
@@ -189,8 +191,6 @@ def grid(rng):
     return pixels
 
 
-PAINTERS = {
-    painter.__name__.replace("_", " "): painter
-    for painter in (water, forest, meadow, desert, sky, night, snow, city, sunset, mountains, road)
-    + (brick_wall, wood, grid)
-}
+_PLACES = (water, forest, meadow, desert, sky, night, snow, city, sunset, mountains, road)
+_SURFACES = (brick_wall, wood, grid)
+PAINTERS = {painter.__name__.replace("_", " "): painter for painter in (*_PLACES, *_SURFACES)}

@@ -1,8 +1,8 @@
 """The demo world: captioned scenes whose true masks, attributes and groups are known.
 
-    scenes = clipviz.data.world.render(100, seed=0)
-    scenes = clipviz.data.world.scene("two red apples on a striped background")
-    scenes = clipviz.data.world.spurious(150, seed=0)
+scenes = clipviz.data.world.render(100, seed=0)
+scenes = clipviz.data.world.scene("two red apples on a striped background")
+scenes = clipviz.data.world.spurious(150, seed=0)
 """
 
 from __future__ import annotations

@@ -171,20 +171,24 @@ def _position_words(scene: Scene) -> list[str]:
 def _named(names) -> tuple[tuple[str, ...], ...]:
     """'a photo of a duck', 'a duck', ... for every noun phrase."""
     return tuple(
-        tuple(f"{prefix} {words.with_article(name)}" for prefix in PREFIXES) + (words.with_article(name),)
+        (*(f"{prefix} {words.with_article(name)}" for prefix in PREFIXES), words.with_article(name))
         for name in names
     )
 
 
 def _background_facts(name: str) -> tuple[str, ...]:
-    return tuple(f"{start}{phrase}" for phrase in words.BACKGROUND_PHRASES[name] for start in ("", "something "))
+    return tuple(
+        f"{start}{phrase}" for phrase in words.BACKGROUND_PHRASES[name] for start in ("", "something ")
+    )
 
 
 def _treatment_facts(treatment: int) -> tuple[str, ...]:
     if not treatment:
         return ("a photo", "a picture", "an image")
     return tuple(
-        words.with_article(f"{word} {noun}") for word in words.TREATMENT_PHRASES[treatment] for noun in PHOTO_WORDS
+        words.with_article(f"{word} {noun}")
+        for word in words.TREATMENT_PHRASES[treatment]
+        for noun in PHOTO_WORDS
     )
 
 
@@ -194,10 +198,15 @@ FACTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bird": (("a waterbird", "a photo of a waterbird"), ("a landbird", "a photo of a landbird")),
     "shape": _named(words.SHAPES),
     "glyph": _named(words.glyph_name(index) for index in range(len(words.GLYPHS))),
-    "colour": tuple((f"something {colour}", words.with_article(f"{colour} object")) for colour in words.COLOURS),
+    "colour": tuple(
+        (f"something {colour}", words.with_article(f"{colour} object")) for colour in words.COLOURS
+    ),
     "background": tuple(_background_facts(name) for name in words.BACKGROUNDS),
     "background colour": tuple(
-        (f"on {words.with_article(colour)} background", f"something on {words.with_article(colour)} background")
+        (
+            f"on {words.with_article(colour)} background",
+            f"something on {words.with_article(colour)} background",
+        )
         for colour in words.COLOURS
     ),
     "treatment": tuple(_treatment_facts(index) for index in range(len(words.TREATMENTS))),
@@ -213,4 +222,3 @@ FACTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fill": tuple((f"a {fill} shape", f"a photo of a {fill} shape") for fill in words.FILLS),
 }
 """For every family of facts, for every value, the sentences that state it: the prompts of the zero-shot tests."""
-

@@ -44,10 +44,12 @@ def balanced_scenes(rng: np.random.Generator) -> list[Scene]:
     for index, (kind, word) in enumerate(wanted):
         theme = Theme(kind, backgrounds[index], layout=_LAYOUTS[index % len(_LAYOUTS)], plain=True)
         scenes.append(_with_word(sample_scene(rng, theme), word))
-    treated = rng.permutation(len(scenes))[:: _TREATED_EVERY].tolist()
+    treated = rng.permutation(len(scenes))[::_TREATED_EVERY].tolist()
     for turn, index in enumerate(treated):
         scenes[index] = replace(scenes[index], treatment=1 + turn % (len(words.TREATMENTS) - 1))
-    scenes += [bird_scene(group, rng) for group in range(len(words.BIRD_GROUPS)) for _ in range(N_PER_BIRD_GROUP)]
+    scenes += [
+        bird_scene(group, rng) for group in range(len(words.BIRD_GROUPS)) for _ in range(N_PER_BIRD_GROUP)
+    ]
     return [scenes[index] for index in rng.permutation(len(scenes)).tolist()]
 
 

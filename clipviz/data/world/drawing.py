@@ -97,7 +97,7 @@ def _scatter(count: int, side: int, rng) -> list[tuple[int, int]]:
                 corners.append((left, top))
                 if len(corners) == count:
                     return corners
-    cell = SIDE // 3 if SIDE // 3 >= side else SIDE // 2
+    cell = SIDE // 3 if side <= SIDE // 3 else SIDE // 2
     grid = [(x * cell, y * cell) for y in range(SIDE // cell) for x in range(SIDE // cell)]
     return [grid[i] for i in rng.permutation(len(grid))[:count].tolist()]
 
@@ -147,7 +147,9 @@ def tint(sprite: np.ndarray, colour: int, rng) -> np.ndarray:
     elif words.COLOURS[colour] == "white":
         shaded = 140 + 125 * light
     else:
-        shaded = np.where(light < 0.5, target * (0.3 + 1.4 * light), target + (255 - target) * (light - 0.5) * 0.9)
+        shaded = np.where(
+            light < 0.5, target * (0.3 + 1.4 * light), target + (255 - target) * (light - 0.5) * 0.9
+        )
     sprite[..., :3] = np.clip(shaded, 0, 255) * alpha[..., None]
     return sprite
 
@@ -183,7 +185,9 @@ def draw_background(scene: Scene, rng, unseen_views: bool = False) -> np.ndarray
     if name == "plain":
         return np.repeat(np.repeat(first[None, None], SIDE, 0), SIDE, 1)
     if name == "gradient":
-        ramp = (_COLUMN_OF, _ROW_OF, (_COLUMN_OF + _ROW_OF) / 2)[rng.integers(3)].astype(np.float32) / (SIDE - 1)
+        ramp = (_COLUMN_OF, _ROW_OF, (_COLUMN_OF + _ROW_OF) / 2)[rng.integers(3)].astype(np.float32) / (
+            SIDE - 1
+        )
         return first * (1 - ramp[..., None]) + second * ramp[..., None]
     marks = _background_marks(name, rng)
     return np.where(marks[..., None], first, second)

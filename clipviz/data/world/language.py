@@ -73,7 +73,9 @@ def parse(text: str, rng: np.random.Generator) -> Scene:
     """A scene that the sentence describes. Raises ValueError on words the world does not know."""
     reading = read(text)
     if not reading.nouns:
-        return _on_background(replace(sample_scene(rng), thing=None, count=0, second=None, relation=-1), reading, rng)
+        return _on_background(
+            replace(sample_scene(rng), thing=None, count=0, second=None, relation=-1), reading, rng
+        )
     things = [_thing(noun, reading, rng) for noun in reading.nouns]
     scene = Scene(0, (0, 1), things[0], treatment=reading.treatment)
     if len(things) == 2:
@@ -82,7 +84,9 @@ def parse(text: str, rng: np.random.Generator) -> Scene:
     noun = reading.nouns[0]
     count = noun.count if noun.count is not None else int(rng.integers(3, words.MAX_COUNT + 1))
     if count > 1 and reading.position is not None:
-        raise ValueError(f"expected a position with one thing only, got {text!r}; leave the position or the number out")
+        raise ValueError(
+            f"expected a position with one thing only, got {text!r}; leave the position or the number out"
+        )
     scene = replace(scene, count=count)
     return _on_background(_placed(scene, noun, reading, rng) if count == 1 else scene, reading, rng)
 
@@ -111,7 +115,9 @@ def _on_background(scene: Scene, reading: _Reading, rng) -> Scene:
     taken = {*colours, scene.thing.colour if scene.thing is not None else -1}
     free = [colour for colour in range(len(words.COLOURS)) if colour not in taken]
     colours += [free[i] for i in rng.permutation(len(free)).tolist()]
-    background = int(rng.integers(len(words.BACKGROUNDS))) if reading.background is None else reading.background
+    background = (
+        int(rng.integers(len(words.BACKGROUNDS))) if reading.background is None else reading.background
+    )
     return replace(
         scene, background=background, background_colours=tuple(colours[:2]), treatment=reading.treatment
     )
@@ -178,7 +184,9 @@ def _read_background(rest: str, reading: _Reading) -> str:
 
 @functools.cache
 def _background_phrases() -> list[tuple[str, int]]:
-    phrases = [(text, i) for i, name in enumerate(words.BACKGROUNDS) for text in words.BACKGROUND_PHRASES[name]]
+    phrases = [
+        (text, i) for i, name in enumerate(words.BACKGROUNDS) for text in words.BACKGROUND_PHRASES[name]
+    ]
     return sorted(phrases, key=lambda entry: -len(entry[0]))
 
 
@@ -216,7 +224,10 @@ def _read_noun(phrase: str) -> _Noun:
         quality, value = _ADJECTIVES[adjective]
         said[quality], rest = value, rest[len(adjective) + 1 :]
     for quality in ("colour", "size", "fill"):
-        if rest.startswith("something ") and _ADJECTIVES.get(rest.removeprefix("something "), ("",))[0] == quality:
+        if (
+            rest.startswith("something ")
+            and _ADJECTIVES.get(rest.removeprefix("something "), ("",))[0] == quality
+        ):
             said[quality], rest = _ADJECTIVES[rest.removeprefix("something ")][1], "something"
     if rest not in _nouns():
         raise _unknown(rest or phrase, _nouns(), "things")
@@ -224,7 +235,9 @@ def _read_noun(phrase: str) -> _Noun:
     if "fill" in said:
         choices = tuple(choice for choice in choices if choice[0] == SHAPE)
         if not choices:
-            raise ValueError(f"expected a fill with a shape only, got {phrase!r}; shapes are {', '.join(words.SHAPES)}")
+            raise ValueError(
+                f"expected a fill with a shape only, got {phrase!r}; shapes are {', '.join(words.SHAPES)}"
+            )
     return _Noun(choices, count, said)
 
 

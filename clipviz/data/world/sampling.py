@@ -42,6 +42,9 @@ _HABITATS = {
 HABITAT_SHARE = 0.25
 """How often an object that is no bird is put where its category belongs."""
 
+BIRD_PLACE_SHARE = 0.9
+"""How often a bird is in one of the two bird places rather than anywhere."""
+
 _BACKGROUND_SHARES = np.cumsum([0.19, *[0.05] * 5, *[0.035] * 3, *[0.05] * 11])
 
 
@@ -67,7 +70,9 @@ def sample_scene(
     correlation: share of birds over the place they belong to (waterbirds on water, landbirds in a forest);
     unseen_views: use the drawing style and the font that training never shows.
     """
-    kind = theme.kind if theme.kind is not None else int(np.searchsorted(np.cumsum(KIND_SHARES), rng.random()))
+    kind = (
+        theme.kind if theme.kind is not None else int(np.searchsorted(np.cumsum(KIND_SHARES), rng.random()))
+    )
     kind = min(kind, EMPTY)
     if kind == EMPTY:
         return _with_treatment(_backdrop(rng, theme), rng)
@@ -156,10 +161,9 @@ def _habitat(thing: Thing, background: int, correlation: float, rng) -> int:
     """Birds mostly over their own place; other objects now and then where they belong."""
     if thing.category == "bird":
         home, away = (WATER, FOREST) if thing.name in words.WATERBIRDS else (FOREST, WATER)
-        chance = rng.random()
-        if chance < 0.5 * correlation + 0.5 * correlation * correlation:
-            return home
-        return away if chance < correlation else background
+        if rng.random() < BIRD_PLACE_SHARE:
+            return home if rng.random() < correlation else away
+        return background
     places = _HABITATS.get(thing.category)
     if places and rng.random() < HABITAT_SHARE:
         return words.BACKGROUNDS.index(places[rng.integers(len(places))])

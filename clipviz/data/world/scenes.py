@@ -41,7 +41,9 @@ class Scenes:
     def attribute(self, column: str) -> np.ndarray:
         """One column of the attribute table as indices, [image]."""
         if column not in self.columns:
-            raise ValueError(f"expected one of {', '.join(self.columns)}, got {column!r}; choose a listed column")
+            raise ValueError(
+                f"expected one of {', '.join(self.columns)}, got {column!r}; choose a listed column"
+            )
         return self.attributes[:, self.columns.index(column)]
 
     def words(self, column: str) -> list[str | int | None]:
@@ -100,5 +102,7 @@ def compose(
         images[index], masks[index] = draw(one, rng, unseen_views)
         written = [caption(one, rng) for _ in range(n_captions)]
         captions.append(written if first_caption is None else [first_caption, *written[1:]])
-    table = np.array([attributes(one) for one in scenes], np.int16).reshape(len(scenes), len(ATTRIBUTE_COLUMNS))
+    table = np.array([attributes(one) for one in scenes], np.int16).reshape(
+        len(scenes), len(ATTRIBUTE_COLUMNS)
+    )
     return Scenes(images, masks, captions, table, tuple(scenes))

@@ -69,7 +69,8 @@ def glyph_atlas(font: int) -> str:
 def sizes(atlas: str, word: str) -> tuple[Sizes, ...]:
     """Every picture of a word in an atlas, at all sizes."""
     return tuple(
-        tuple(resized(picture, longest) for longest in words.SPRITE_SIZES) for picture in originals(atlas)[word]
+        tuple(resized(picture, longest) for longest in words.SPRITE_SIZES)
+        for picture in originals(atlas)[word]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -68,10 +69,15 @@ def make_batch(seed: int, step: int, size: int, themed: float) -> Batch:
 
 
 def stream(seed: int, first_step: int, size: int, themed: float, ahead: int = 3) -> Iterator[Batch]:
-    """Batches from `first_step` on, prepared by another process while the model trains."""
+    """Batches from `first_step` on, up to `ahead` of them prepared by another process (0: by this one)."""
+    if not ahead:
+        for step in itertools.count(first_step):
+            yield make_batch(seed, step, size, themed)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(ahead)
-    worker = context.Process(target=_produce, args=(queue, seed, first_step, size, themed, os.getpid()), daemon=True)
+    worker = context.Process(
+        target=_produce, args=(queue, seed, first_step, size, themed, os.getpid()), daemon=True
+    )
     worker.start()
     try:
         while True:

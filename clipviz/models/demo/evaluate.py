@@ -43,7 +43,10 @@ def encoder_of(model, batch_size: int = 100) -> Encoder:
     @torch.inference_mode()
     def encode_texts(texts: Sequence[str]) -> Tensor:
         return torch.cat(
-            [F.normalize(model.encode_text(chunk.to(device)), dim=-1).cpu() for chunk in tokenize(texts).split(256)]
+            [
+                F.normalize(model.encode_text(chunk.to(device)), dim=-1).cpu()
+                for chunk in tokenize(texts).split(256)
+            ]
         )
 
     return Encoder(encode_images, encode_texts)
@@ -81,7 +84,9 @@ FAMILY_TESTS = (
 )
 
 
-def zero_shot(encoder: Encoder, scenes: Scenes, directions: dict[str, Tensor] | None = None) -> dict[str, dict]:
+def zero_shot(
+    encoder: Encoder, scenes: Scenes, directions: dict[str, Tensor] | None = None
+) -> dict[str, dict]:
     """Accuracy of every family on the scenes it applies to: {family: {accuracy, chance, n}}.
 
     All families but treatment are tested on untreated scenes with one kind of thing; count on 2 to 6 copies;
@@ -117,7 +122,9 @@ def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Sce
     """Large solid shapes or glyphs in the middle of a white background (a black one for white things)."""
     rng = np.random.default_rng([seed, 5, kind])
     white, black = words.COLOURS.index("white"), words.COLOURS.index("black")
-    theme = Theme(kind, words.BACKGROUNDS.index("plain"), (white, black), layout="single", large=True, plain=True)
+    theme = Theme(
+        kind, words.BACKGROUNDS.index("plain"), (white, black), layout="single", large=True, plain=True
+    )
     scenes = []
     for _ in range(n):
         scene = sample_scene(rng, theme, unseen_views=unseen_views)
@@ -133,7 +140,9 @@ def bird_groups(encoder: Encoder, n_per_group: int, seed: int) -> dict[str, floa
     directions = prompt_directions(encoder)["bird"]
     landbird = (encoder.images(scenes.images) @ directions.T).argmax(1).numpy()
     right = landbird == (scenes.groups >= 2)
-    by_group = {name: float(right[scenes.groups == group].mean()) for group, name in enumerate(words.BIRD_GROUPS)}
+    by_group = {
+        name: float(right[scenes.groups == group].mean()) for group, name in enumerate(words.BIRD_GROUPS)
+    }
     return {**by_group, "worst group": min(by_group.values()), "mean": float(right.mean())}
 
 
@@ -146,5 +155,7 @@ def report(
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
         scenes = large_plain(kind, n_large, seed, unseen_views)
         truth = [scene.thing.word for scene in scenes.scenes]
-        results[f"{family}, large, plain"] = _accuracy(encoder.images(scenes.images), directions[family], truth)
+        results[f"{family}, large, plain"] = _accuracy(
+            encoder.images(scenes.images), directions[family], truth
+        )
     return results

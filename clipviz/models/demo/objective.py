@@ -34,7 +34,11 @@ def caption_contrast(image_units: Tensor, text_units: Tensor, scale: Tensor, sam
 
 
 def fact_contrast(
-    image_units: Tensor, prompt_units: Tensor, scale: Tensor, images: dict[str, Tensor], values: dict[str, Tensor]
+    image_units: Tensor,
+    prompt_units: Tensor,
+    scale: Tensor,
+    images: dict[str, Tensor],
+    values: dict[str, Tensor],
 ) -> tuple[Tensor, dict[str, float]]:
     """Each image against every short sentence of a family, of which the world knows the true one.
 
@@ -55,7 +59,9 @@ def fact_contrast(
     return total / weights, accuracy
 
 
-def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+def attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
     """softmax(q k^T / sqrt(d)) v written out: on CPUs its backward pass is faster than the fused kernel's."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if attn_mask is not None:

@@ -62,12 +62,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
-    parser.add_argument("--patch-dropout", type=float, default=0.5, help="half of it from 50%% of the run, none from 80%%")
+    parser.add_argument("--patch-dropout", type=float, default=0.5, help="half from 50%% on, none from 80%%")
     parser.add_argument("--themed", type=float, default=0.6, help="share of groups of hard negatives")
     parser.add_argument("--fact-weight", type=float, default=1.5, help="weight of the single facts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument(
+        "--ahead", type=int, default=3, help="batches drawn ahead by another process; 0: none"
+    )
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     parser.add_argument("--watched", type=int, default=600, help="held-out images tested at every checkpoint")
     return parser.parse_args(arguments)
@@ -150,7 +153,7 @@ class Trainer:
         plain_attention = options.device == "cpu"
         fused = F.scaled_dot_product_attention
         F.scaled_dot_product_attention = attention if plain_attention else fused
-        batches = stream(options.seed, progress.step, options.batch_size, options.themed)
+        batches = stream(options.seed, progress.step, options.batch_size, options.themed, options.ahead)
         try:
             while progress.share(options) < 1:
                 step_started = time.monotonic()
@@ -173,6 +176,7 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """One optimiser step on one batch."""
         share, options = self.progress.share(self.options), self.options
+        torch.manual_seed(options.seed * 2**32 + self.progress.step)  # a resumed run drops the same patches
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(share, self.progress.step, options)
         self.model.visual.patch_dropout.prob = patch_dropout(share, options)
@@ -266,7 +270,9 @@ def draw_curves(folder: Path) -> None:
         losses.plot(*zip(*points, strict=True), label=name) if points else None
     tests = [entry for entry in entries if "held out" in entry]
     for family in tests[-1]["held out"] if tests else ():
-        accuracies.plot(*zip(*[(e["samples"], e["held out"][family]) for e in tests], strict=True), label=family)
+        accuracies.plot(
+            *zip(*[(e["samples"], e["held out"][family]) for e in tests], strict=True), label=family
+        )
     for axes, title in ((losses, "training loss"), (accuracies, "held-out accuracy")):
         axes.set(xlabel="samples", title=title)
         if axes.lines:

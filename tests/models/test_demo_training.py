@@ -1,0 +1,149 @@
+"""Training of the demo model: the objective, resuming after a kill, the evaluation's tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clipviz.data.world.captions import FACTS
+from clipviz.models.demo import batches, evaluate, network, objective, train
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": 1, "width": 32, "head_width": 16, "patch_size": 32, "image_size": 96},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def arguments(folder, config, samples):
+    quiet = ["--watched", "0", "--ahead", "0", "--warmup", "2", "--checkpoint-minutes", "0"]
+    options = ["--batch-size", "8", "--threads", "1", "--device", "cpu", *quiet]
+    return [str(folder), "--config", str(config), "--samples", str(samples), *options]
+
+
+def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_config):
+    folder, samples = tmp_path / "killed", 48
+    command = [sys.executable, "-m", "clipviz.models.demo.train", *arguments(folder, tiny_config, samples)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    steps = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"]
+    assert steps >= 1
+    train.main(arguments(folder, tiny_config, samples))
+    train.main(arguments(tmp_path / "whole", tiny_config, samples))
+    ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("killed", "whole")]
+    assert ends[0]["progress"]["samples"] == ends[1]["progress"]["samples"] == samples
+    for name, weight in ends[0]["model"].items():
+        torch.testing.assert_close(weight, ends[1]["model"][name], msg=name)
+    assert (folder / "model.safetensors").exists()
+    assert (folder / "curves.png").exists()
+
+
+def test_a_batch_depends_on_seed_and_step_only():
+    first, again, other = (batches.make_batch(3, step, 8, 0.5) for step in (5, 5, 6))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.caption_ids, again.caption_ids)
+    assert not torch.equal(first.images, other.images)
+    assert len(first.prompt_ids) == sum(len(values) for values in FACTS.values())
+
+
+def test_caption_contrast_of_distinct_captions_is_clips_loss():
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (F.normalize(torch.randn(5, 4, generator=generator), dim=-1) for _ in range(2))
+    logits, truth = 10 * images @ texts.T, torch.arange(5)
+    expected = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+    found = objective.caption_contrast(images, texts, torch.tensor(10.0), torch.eye(5))
+    torch.testing.assert_close(found, expected)
+
+
+def test_fact_contrast_is_zero_for_a_model_that_knows():
+    n_prompts = sum(len(values) for values in FACTS.values())
+    prompts = torch.eye(n_prompts)
+    start = len(FACTS["object"]) + len(FACTS["category"])
+    images = prompts[[3, 7]]
+    loss, accuracy = objective.fact_contrast(
+        images,
+        prompts,
+        torch.tensor(100.0),
+        {"object": torch.tensor([0, 1])},
+        {"object": torch.tensor([3, 7])},
+    )
+    assert loss.item() < 1e-3
+    assert accuracy == {"object": 1.0}
+    wrong, _ = objective.fact_contrast(
+        prompts[[start]],
+        prompts,
+        torch.tensor(100.0),
+        {"bird": torch.tensor([0])},
+        {"bird": torch.tensor([1])},
+    )
+    assert wrong.item() == pytest.approx(100, abs=1)
+
+
+def test_plain_attention_equals_the_fused_kernel():
+    query, key, value = torch.randn(3, 2, 4, 7, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), float("-inf"))
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(objective.attention(query, key, value, mask), expected)
+
+
+def test_short_texts_encode_like_padded_ones():
+    torch.manual_seed(0)
+    model = network.build(TINY).eval()
+    ids = network.tokenize(["a duck", "two red apples on a striped background"])
+    with torch.inference_mode():
+        torch.testing.assert_close(network.encode_short_texts(model, ids), model.encode_text(ids))
+
+
+def test_token_ids_are_open_clips_own():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    sentences = ["a photo of a t-shirt", "a landbird in the woods", "something on graph paper"]
+    assert torch.equal(network.tokenize(sentences), SimpleTokenizer(context_length=24)(sentences))
+
+
+def test_the_report_has_every_family_with_its_chance():
+    torch.manual_seed(0)
+    encoder = evaluate.encoder_of(network.build(TINY).eval())
+    results = evaluate.report(encoder, n=120, seed=1, n_large=12)
+    assert {"object, single, own colour", "glyph, large, plain", "count", "treatment"} <= set(results)
+    assert results["count"]["chance"] == pytest.approx(1 / 5)
+    for result in results.values():
+        assert result["n"] > 0
+        assert 0 <= result["accuracy"] <= 1
+
+
+def test_bird_groups_report_the_worst_one():
+    torch.manual_seed(0)
+    groups = evaluate.bird_groups(evaluate.encoder_of(network.build(TINY).eval()), 3, 1)
+    assert groups["worst group"] == min(list(groups.values())[:4])
+    assert 0 <= groups["mean"] <= 1
+
+
+def test_weights_are_written_with_untrained_tokens_zeroed(tmp_path):
+    model = network.build(TINY)
+    network.save_weights(model, tmp_path / "w.safetensors", keep_tokens=[5])
+    again = network.load_weights(network.build(TINY), tmp_path / "w.safetensors")
+    rows = again.token_embedding.weight.abs().sum(-1)
+    assert rows[5] > 0
+    assert rows.count_nonzero() == 1
