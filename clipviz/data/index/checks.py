@@ -1,0 +1,51 @@
+"""Is an index whole? Sizes at a glance when it is opened, every byte when it is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clipviz.data.index.layout import HEADER, JOURNAL, columns, file_digest, header, read_journal
+
+
+def wrong_sizes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each file that is missing or too short; longer ones are being appended to."""
+    sizes = {file: spec["bytes"] for file, spec in manifest["columns"].items()}
+    sizes |= {JOURNAL: manifest["segments"]["bytes"], manifest["statistics"]["file"]: 0}
+    for file, size in sizes.items():
+        path = folder / file
+        found = path.stat().st_size if path.exists() else -1
+        if found < size:
+            yield f"{file} is missing" if found < 0 else f"{file} holds {found:,} bytes of {size:,}"
+
+
+def damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each file, and each range of images in it, that is not as it was written."""
+    missing = list(wrong_sizes(folder, manifest))
+    yield from missing
+    size, checksum = (manifest["segments"][key] for key in ("bytes", "checksum"))
+    if missing:
+        return
+    if file_digest(folder / JOURNAL, 0, size) != checksum:
+        yield f"{JOURNAL} differs from its checksum"
+        return
+    statistics = manifest["statistics"]
+    if file_digest(folder / statistics["file"]) != statistics["checksum"]:
+        yield f"{statistics['file']} differs from its checksum"
+    entries, _ = read_journal(folder, size)
+    for file, column in columns(manifest["dims"]).items():
+        with open(folder / file, "rb") as stream:
+            if column.header and stream.read(HEADER) != header(column, manifest["rows"]):
+                yield f"{file}: its first {HEADER} bytes differ from what was written"
+        yield from _damaged_segments(folder / file, column.header, entries)
+
+
+def _damaged_segments(path: Path, start: int, entries: list[dict[str, Any]]) -> Iterator[str]:
+    row = 0
+    for entry in entries:
+        size, checksum = entry["files"][path.name]
+        if file_digest(path, start, size) != checksum:
+            yield f"{path.name}: images {row}..{row + entry['rows'] - 1} differ from their checksum"
+        start += size
+        row += entry["rows"]

@@ -1,0 +1,10 @@
+"""One streaming pass of a model over any collection into an index, alone or under torchrun.
+
+clipviz.Index.build(model, "photos/", "photos.index")                  # or: clipviz index photos/ --out ...
+torchrun --nproc-per-node 8 -m clipviz.cli index "shards-{000..999}.tar" --model ViT-L-14 ... --out big.index
+"""
+
+from clipviz.indexing.build import append, build, merge
+from clipviz.indexing.command import add_arguments, run
+
+__all__ = ["add_arguments", "append", "build", "merge", "run"]

@@ -1,0 +1,376 @@
+"""Building, appending to and merging indexes; see data.index.writer for what a kill can and cannot do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import clipviz
+from clipviz.data.images import Images
+from clipviz.data.index import Index
+from clipviz.data.index.collection import open_collection
+from clipviz.data.index.layout import (
+    BLOBS,
+    MANIFEST,
+    PLAN,
+    Shard,
+    columns,
+    read_journal,
+    read_manifest,
+    writing,
+)
+from clipviz.data.index.writer import Writer, read_plan, staged, to_plain
+from clipviz.indexing.gathering import Gathering, fold
+from clipviz.indexing.ranks import Ranks
+from clipviz.indexing.reading import MISSING, Decoder, batches
+from clipviz.lens.decompose import check_layers
+
+Progress = bool | Callable[[int, int], None]
+LAST_LAYERS = 4
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+_TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes an image, to notice a disk that is too small
+
+
+def build(
+    model: Any,
+    images: Any,
+    path: str | os.PathLike[str],
+    layers: Sequence[int] | None = None,
+    *,
+    batch: int = 64,
+    shard: int = 4096,
+    workers: int | None = None,
+    precision: str = "auto",
+    thumbnail: int = 96,
+    progress: Progress = True,
+) -> Index:
+    """One pass of `model` over `images` into a new index at `path`.
+
+    images: what open_collection takes (folders, lists, tars, parquet files, pictures). layers: whose head codes are
+    kept, default the last 4. batch: images a forward pass; shard: images a commit, all that a kill can lose.
+    workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA and fp32 elsewhere.
+    thumbnail: pixels of the shorter side, 0 for none. progress: a bar, or a function of (images done, images).
+    Called again with the same arguments it goes on where it stopped, and opens the index once it is finished.
+    Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
+    """
+    collection = open_collection(images)
+    chosen = check_layers(model.weights, _default_layers(model, layers))
+    settings = {
+        "batch": _positive("batch", batch),
+        "shard": _positive("shard", shard),
+        "precision": _precision(model, precision),
+        "thumbnail": _positive("thumbnail", thumbnail, least=0),
+    }
+    return _write(
+        model, collection, Path(path).expanduser(), chosen, settings, workers, progress, append=False
+    )
+
+
+def append(
+    index: Index, model: Any, images: Any, *, workers: int | None = None, progress: Progress = True
+) -> Index:
+    """Add images to a finished index, with its own layers and settings; the index opened anew.
+
+    Until it is finished readers see the index as it was. Images that are already in it change nothing.
+    Raises ValueError for another model or for files that the index already has.
+    """
+    index.check_model(model)
+    collection = open_collection(images)
+    if not (index.path / PLAN).exists():
+        if collection.fingerprint in [source["fingerprint"] for source in index.manifest["sources"]]:
+            return Index.open(index.path)
+        _check_disjoint([index.paths, [os.path.abspath(path) for path in collection.paths or ()]])
+    settings = index.manifest["settings"]
+    return _write(model, collection, index.path, index.layers, settings, workers, progress, append=True)
+
+
+def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
+    """The indexes of disjoint collections, made by the same model, as one new index; images in the order given.
+
+    Statistics are those of all images, in any order of merging to the last digits of float64. Nothing appears at
+    `out` before it is whole. Raises ValueError for different models or layers, or for files that two parts share.
+    """
+    if isinstance(paths, (str, os.PathLike)) or not len(paths):
+        raise ValueError(f"expected a list of indexes to merge, got {paths!r}; name one or more folders")
+    parts = [Index.open(path) for path in paths]
+    out = Path(out).expanduser()
+    _check_alike(parts)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"expected a new or empty folder to merge into, got {str(out)!r}; choose another")
+    first = parts[0].manifest
+    plan = {key: first[key] for key in ("model", "layers", "dims", "settings")}
+    plan["images"] = [source for part in parts for source in part.manifest["sources"]]
+    plan["shards"] = sum(part.manifest["segments"]["count"] for part in parts)
+    plan["library"] = clipviz.__version__
+    work = out.with_name(f".{out.name}.merging")
+    with writing(out):
+        shutil.rmtree(work, ignore_errors=True)
+    with Writer(work, plan, fold) as writer:
+        for part in parts:
+            for shard in _shards_of(part):
+                writer.commit(shard)
+        writer.finish()
+    with writing(out):
+        os.replace(work, out)
+    return Index.open(out)
+
+
+def _write(
+    model: Any,
+    images: Images,
+    path: Path,
+    layers: tuple[int, ...],
+    settings: dict[str, Any],
+    workers: int | None,
+    progress: Progress,
+    append: bool,
+) -> Index:
+    weights = model.weights
+    plan = {
+        "model": model.identity(),
+        "layers": list(layers),
+        "dims": {
+            "n_layers": len(layers),
+            "n_heads": weights.n_heads,
+            "d_head": weights.d_head,
+            "d_embed": weights.d_embed,
+        },
+        "settings": settings,
+        "images": [{"fingerprint": images.fingerprint, "count": len(images)}],
+        "shards": -(-len(images) // settings["shard"]),
+        "library": clipviz.__version__,
+    }
+    ranks = Ranks.current()
+    if ranks.share(lambda: not append and _finished(path, plan)):
+        return Index.open(path)
+    writer: list[Writer] = []
+    try:
+        todo = ranks.share(lambda: _start(writer, path, plan, append))
+        _check_same_plan(ranks, path, plan)
+        shards = _pass(model, images, layers, settings, todo[ranks.rank :: ranks.world], workers, progress)
+        _deliver(shards, path, writer[0] if writer else None)
+        ranks.wait()
+        ranks.share(lambda: _finish(writer[0]))
+    finally:
+        for one in writer:
+            one.close()
+    return Index.open(path)
+
+
+def _start(writer: list[Writer], path: Path, plan: dict[str, Any], append: bool) -> list[int]:
+    """Make the writer of the first rank; the shards that are neither committed nor staged."""
+    writer.append(Writer(path, plan, fold, append))
+    _drain(writer[0])
+    left = writer[0].n_images - writer[0].committed * plan["settings"]["shard"]
+    row = sum(spec.row_bytes for spec in columns(plan["dims"]).values() if spec.header)
+    row += _TEXT_BYTES + (_THUMBNAIL_BYTES if plan["settings"]["thumbnail"] else 0)
+    free = shutil.disk_usage(path).free
+    if left * row > free:
+        with writing(path):
+            told = f"about {left * row / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
+            raise OSError(errno.ENOSPC, told)
+    rest = range(writer[0].committed, plan["shards"])
+    return [k for k in rest if not staged(path, k).exists()]
+
+
+def _finish(writer: Writer) -> None:
+    _drain(writer)
+    if not writer.finished:
+        raise ValueError(
+            f"shard {writer.committed} of {writer.plan['shards']} is missing in {str(writer.folder)!r}; all ranks need "
+            "the same folder on a shared disk: give one, or index on each machine and use Index.merge"
+        )
+    writer.finish()
+
+
+def _drain(writer: Writer) -> None:
+    """Commit the shards that wait their turn in staging/."""
+    while not writer.finished and (path := staged(writer.folder, writer.committed)).exists():
+        try:
+            shard = Shard.load(path)
+        except (OSError, ValueError, KeyError, EOFError):  # damaged by something else: do it again
+            path.unlink()
+            return
+        writer.commit(shard)
+        path.unlink()
+
+
+def _pass(
+    model: Any,
+    images: Images,
+    layers: tuple[int, ...],
+    settings: dict[str, Any],
+    shards: list[int],
+    workers: int | None,
+    progress: Progress,
+) -> Iterator[tuple[int, Shard]]:
+    """The given shards in order, through one stream of batches."""
+    positions = {
+        k: range(k * settings["shard"], min((k + 1) * settings["shard"], len(images))) for k in shards
+    }
+    step = settings["batch"]
+    parts = {k: [span[i : i + step] for i in range(0, len(span), step)] for k, span in positions.items()}
+    decoder = Decoder(images, model.preprocess, settings["thumbnail"])
+    stream = batches(decoder, [part for k in shards for part in parts[k]], workers, model.device)
+    unopened = _unopened(images) if 0 in parts else []
+    with _counter(progress, sum(map(len, positions.values()))) as count:
+        for k in shards:
+            gathering = Gathering(model, layers, settings["precision"])
+            gathering.skipped += unopened if k == 0 else []
+            for part in parts[k]:
+                gathering.add(next(stream))
+                count(len(part))
+            shard = gathering.shard()
+            _check_there(shard)
+            yield k, shard
+
+
+def _unopened(images: Images) -> list[tuple[str, str]]:
+    """What was left out when the collection was opened; images found broken later are met in the pass."""
+    names = set(images.names) if images.skipped else set()
+    return [(name, reason) for name, reason in images.skipped if name not in names]
+
+
+def _deliver(shards: Iterator[tuple[int, Shard]], path: Path, writer: Writer | None) -> None:
+    """Hand shards to the disk in a thread of their own, one at a time, while the next one is computed."""
+
+    def write(k: int, shard: Shard) -> None:
+        if writer is not None and writer.committed == k:
+            writer.commit(shard)
+            _drain(writer)
+        else:
+            with writing(path):
+                shard.save(staged(path, k))
+
+    with ThreadPoolExecutor(1, "index-writer") as pool:
+        pending: Future[None] | None = None
+        for k, shard in shards:
+            if pending is not None:
+                pending.result()
+            pending = pool.submit(write, k, shard)
+        if pending is not None:
+            pending.result()
+
+
+class _counter:
+    """A progress bar with rate and time left, a caller's function, or nothing."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.total, self.done = total, 0
+        self.call = progress if callable(progress) else None
+        self.bar = tqdm(
+            total=total, unit=" images", smoothing=0.05, disable=self.call is not None or not progress
+        )
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self._count
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def _count(self, n_images: int) -> None:
+        self.done += n_images
+        self.bar.update(n_images)
+        if self.call is not None:
+            self.call(self.done, self.total)
+
+
+def _check_there(shard: Shard) -> None:
+    """One lost file is skipped; a whole shard of lost files means that the folder or the disk is gone."""
+    if not shard.rows and shard.skipped and all(reason == MISSING for _, reason in shard.skipped):
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"none of {len(shard.skipped):,} images in a row is there any more, the first {shard.skipped[0][0]!r}; "
+            "bring the folder back and run the same again: it goes on where it stopped",
+        )
+
+
+def _check_same_plan(ranks: Ranks, path: Path, plan: dict[str, Any]) -> None:
+    if ranks.first:
+        return
+    shared = read_plan(path) if (path / PLAN).exists() else {}
+    if shared.get("images") != plan["images"] or shared.get("model") != to_plain(plan["model"]):
+        raise ValueError(
+            f"rank {ranks.rank} sees other images or another model than rank 0 in {str(path)!r}; every rank needs the "
+            "same arguments, and the same images and index folder on a shared disk"
+        )
+
+
+def _finished(path: Path, plan: dict[str, Any]) -> bool:
+    """Is this very index already there, whole?"""
+    if not (path / MANIFEST).exists() or (path / PLAN).exists():
+        return False
+    manifest = read_manifest(path)
+    same = all(manifest[key] == to_plain(plan[key]) for key in ("model", "layers", "dims", "settings"))
+    return same and manifest["sources"] == plan["images"]
+
+
+def _check_alike(parts: list[Index]) -> None:
+    first = parts[0]
+    for part in parts[1:]:
+        for key in ("model", "layers", "dims"):
+            if part.manifest[key] != first.manifest[key]:
+                raise ValueError(
+                    f"expected indexes of one model and the same layers, got {key} {first.manifest[key]} in "
+                    f"{str(first.path)!r} and {part.manifest[key]} in {str(part.path)!r}; build them alike"
+                )
+    marks = [source["fingerprint"] for part in parts for source in part.manifest["sources"]]
+    if len(set(marks)) < len(marks):
+        raise ValueError("expected indexes of disjoint images, got the same image set twice; give each once")
+    _check_disjoint([part.paths for part in parts])
+
+
+def _check_disjoint(collections: Sequence[Sequence[str]]) -> None:
+    seen: set[str] = set()
+    for paths in collections:
+        new = {path for path in paths if path}
+        if shared := seen & new:
+            raise ValueError(
+                f"expected disjoint images, got {len(shared):,} files twice, such as {min(shared)!r}; leave out the "
+                "ones that are already there"
+            )
+        seen |= new
+
+
+def _shards_of(part: Index) -> Iterator[Shard]:
+    """An index's segments as shards again; the first with rows carries the statistics of them all."""
+    entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
+    codes, start = part.codes(), 0
+    statistics = dict(part._statistics)
+    for entry in entries:
+        rows = slice(start, start + entry["rows"])
+        start = rows.stop
+        blobs = {name: part._blobs(name, rows.start, rows.stop) for name in BLOBS}
+        arrays = {
+            f"{name}.npy": np.asarray(getattr(codes, name)[rows])
+            for name in ("codes", "embedding", "mean", "std")
+        }
+        skipped = [(name, reason) for name, reason in entry["skipped"]]
+        yield Shard(arrays, blobs, statistics if entry["rows"] else {}, skipped, entry["sum_check"])
+        statistics = {} if entry["rows"] else statistics
+
+
+def _default_layers(model: Any, layers: Sequence[int] | None) -> Sequence[int]:
+    return range(max(0, model.n_layers - LAST_LAYERS), model.n_layers) if layers is None else layers
+
+
+def _precision(model: Any, precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "auto":
+        return "fp16" if model.device.type == "cuda" and str(model.dtype) == "torch.float32" else "fp32"
+    return precision
+
+
+def _positive(name: str, value: int, least: int = 1) -> int:
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"expected {name} to be a whole number of at least {least}, got {value!r}")
+    return int(value)

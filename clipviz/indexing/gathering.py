@@ -1,0 +1,148 @@
+"""From batches to one shard of an index: a trace a batch, its numbers kept small, its statistics in float64."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.data.index.layout import BLOBS, Shard
+from clipviz.indexing.reading import Batch
+from clipviz.lens.decompose import Trace
+from clipviz.lens.moments import Moments, augmented_codes, merge_means, moments
+
+HALF_MAX = 65_504.0
+_CHECKED = 2  # images a shard whose effects are summed and compared with the model's output
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Gathering:
+    """The rows and the statistics of one shard, batch by batch, in the order of the images."""
+
+    def __init__(self, model: Any, layers: tuple[int, ...], precision: str) -> None:
+        self.model = model
+        self.layers = list(layers)
+        self.precision = precision
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.facts: list[dict[str, bytes]] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.statistics: dict[str, np.ndarray] | None = None
+        self.sum_check: float | None = None
+
+    def add(self, batch: Batch) -> None:
+        self.skipped += batch.skipped
+        if batch.pixels is None:
+            return
+        trace = self._trace(batch.pixels)
+        facts = batch.facts
+        usable = _usable(trace, self.layers)
+        if not bool(usable.all()):
+            names = [fact["name"].decode("utf-8", "surrogateescape") for fact in facts]
+            lost = [name for name, good in zip(names, usable.tolist(), strict=True) if not good]
+            self.skipped += [(name, "the model gave numbers that are infinite or too large") for name in lost]
+            facts = [fact for fact, good in zip(facts, usable.tolist(), strict=True) if good]
+            trace = select(trace, usable)
+        if facts:
+            self._keep(trace, facts)
+
+    def shard(self) -> Shard:
+        """What was gathered; without rows when no image was usable."""
+        weights, n_layers = self.model.weights, len(self.layers)
+        empty = {
+            "codes.npy": np.empty((0, n_layers, weights.n_heads, weights.d_head), np.float16),
+            "embedding.npy": np.empty((0, weights.d_embed), np.float16),
+            "mean.npy": np.empty(0, np.float32),
+            "std.npy": np.empty(0, np.float32),
+        }
+        return Shard(
+            arrays={f: np.concatenate(self.columns[f]) if self.columns else empty[f] for f in empty},
+            blobs={name: [fact[name] for fact in self.facts] for name in BLOBS},
+            statistics=self.statistics or {},
+            skipped=self.skipped,
+            sum_check=self.sum_check or 0.0,
+        )
+
+    def _trace(self, pixels: Tensor) -> Trace:
+        device = self.model.device
+        pixels = pixels.to(device, non_blocking=True)
+        mixed = (
+            torch.autocast(device.type, _DTYPES[self.precision])
+            if self.precision in _DTYPES
+            else contextlib.nullcontext()
+        )
+        with mixed:
+            return self.model.trace(pixels, tokens=False)
+
+    def _keep(self, trace: Trace, facts: list[dict[str, bytes]]) -> None:
+        if self.sum_check is None:
+            self.sum_check = select(trace, slice(_CHECKED)).sum_check()
+        self.statistics = fold(self.statistics, statistics(trace, self.layers), len(self.facts))
+        self.facts += facts
+        columns = {
+            "codes.npy": trace.codes[:, self.layers].half(),
+            "embedding.npy": trace.embedding.half(),
+            "mean.npy": trace.mean.float(),
+            "std.npy": trace.std.float(),
+        }
+        for file, column in columns.items():
+            self.columns.setdefault(file, []).append(column.cpu().numpy())
+
+
+def statistics(trace: Trace, layers: list[int]) -> dict[str, np.ndarray]:
+    """The float64 statistics of one batch, from its unrounded codes."""
+    exact = [
+        t.cpu() if t.device.type == "mps" else t for t in (trace.codes[:, layers], trace.mean, trace.std)
+    ]
+    codes, mean, std = (tensor.double() for tensor in exact)
+    found = moments(augmented_codes(codes, mean, std))
+    means = {"mlp_mean": trace.mlp_effects(), "embedding_mean": trace.embedding}
+    return {
+        "count": np.array(found.count),
+        "code_mean": found.mean.cpu().numpy(),
+        "code_scatter": found.scatter.cpu().numpy(),
+        **{name: tensor.cpu().double().mean(0).numpy() for name, tensor in means.items()},
+    }
+
+
+def fold(
+    total: dict[str, np.ndarray] | None, part: dict[str, np.ndarray], rows: int
+) -> dict[str, np.ndarray]:
+    """The statistics of `total` and of `part`, whose images come after the first `rows`."""
+    if not part:
+        return total or {}
+    if not total:
+        return part
+    a, b = (
+        Moments(int(s["count"]), torch.from_numpy(s["code_mean"]), torch.from_numpy(s["code_scatter"]))
+        for s in (total, part)
+    )
+    both = a + b
+    means = {
+        name: merge_means(a.count, torch.from_numpy(total[name]), b.count, torch.from_numpy(part[name]))
+        for name in ("mlp_mean", "embedding_mean")
+    }
+    return {
+        "count": np.array(both.count),
+        "code_mean": both.mean.numpy(),
+        "code_scatter": both.scatter.numpy(),
+        **{name: mean.numpy() for name, mean in means.items()},
+    }
+
+
+def select(trace: Trace, rows: Tensor | slice) -> Trace:
+    """Some images of a trace taken without tokens."""
+    fields = ("embedding", "codes", "mlp_writes", "mean", "std")
+    return dataclasses.replace(trace, **{name: getattr(trace, name)[rows] for name in fields})
+
+
+def _usable(trace: Trace, layers: list[int]) -> Tensor:
+    """Which images gave numbers that float16 holds."""
+    largest = torch.maximum(
+        trace.codes[:, layers].abs().amax((1, 2, 3)), trace.embedding.abs().amax(1)
+    )  # NaN is propagated
+    finite = torch.isfinite(trace.mean + trace.std) & torch.isfinite(trace.mlp_writes).all(2).all(1)
+    return (largest <= HALF_MAX) & finite

@@ -1,0 +1,76 @@
+"""The processes of one run. Statistics meet in files, so only small words pass between ranks, always by gloo.
+
+No tensor is reduced over the network: each rank leaves its shards, statistics included, on the shared disk and the
+first rank folds them in the order of the images. That is what makes a run on many GPUs equal a run on one to the
+last bit, and what lets a restart pick up the shards of a rank that was lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+_PATIENCE = timedelta(days=7)  # the first rank may wait long for a slow one
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run; group: a gloo group, None when alone."""
+
+    rank: int = 0
+    world: int = 1
+    group: Any = None
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """The ranks of the initialised process group, or one rank."""
+        dist = torch.distributed
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return cls()
+        group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        return cls(dist.get_rank(), dist.get_world_size(), group)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the first rank, on every rank; its ValueError or OSError too."""
+        if self.group is None:
+            return make()
+        answer: list[Any] = [None, None]
+        if self.first:
+            try:
+                answer[0] = make()
+            except (ValueError, OSError) as error:
+                answer[1] = error
+        torch.distributed.broadcast_object_list(answer, src=0, group=self.group)
+        if answer[1] is not None:
+            raise answer[1]
+        return answer[0]
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.group is not None:
+            torch.distributed.barrier(group=self.group)
+
+
+def join_torchrun() -> bool:
+    """Join the process group that torchrun set up in the environment; False when there is none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or torch.distributed.is_initialized():
+        return False
+    torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    return True
+
+
+def local_device(device: str | None) -> str | None:
+    """This rank's GPU when several processes share a machine and none was asked for."""
+    if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return device

@@ -1,0 +1,134 @@
+"""From a collection to batches: decoding, preprocessing and thumbnails, in DataLoader workers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from clipviz.data.images import BrokenImage, Images
+
+MISSING = "there is no such file"
+_QUALITY = 80
+
+
+class Decoded(NamedTuple):
+    """One image: preprocessed pixels [3, rows, cols], or None and the reason; facts: blob name -> bytes."""
+
+    pixels: Tensor | None
+    facts: dict[str, bytes]
+    name: str
+    reason: str
+
+
+@dataclass
+class Batch:
+    """Some images in order: pixels [image, 3, rows, cols] or None, facts of each, and those left out."""
+
+    pixels: Tensor | None
+    facts: list[dict[str, bytes]]
+    skipped: list[tuple[str, str]]
+
+    def pin_memory(self) -> Batch:
+        """Called by the DataLoader, so that the copy to the GPU overlaps with its work."""
+        pixels = None if self.pixels is None else self.pixels.pin_memory()
+        return Batch(pixels, self.facts, self.skipped)
+
+
+class Decoder:
+    """The collection as a map-style data set of Decoded."""
+
+    def __init__(self, images: Images, preprocess: Callable[[Image.Image], Tensor], thumbnail: int) -> None:
+        self.images = images
+        self.preprocess = preprocess
+        self.thumbnail = thumbnail
+        self.paths = images.paths
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> Decoded:
+        name = self.images.names[position]
+        try:
+            image = self.images[position]
+            pixels = self.preprocess(image)
+            facts = {**self.facts(position), "thumbnail": jpeg(image, self.thumbnail)}
+        except FileNotFoundError:
+            return Decoded(None, {}, name, MISSING)
+        except BrokenImage as error:
+            return Decoded(None, {}, name, str(error.__cause__ or error))
+        except Exception as error:  # whatever one image does, the pass goes on
+            return Decoded(None, {}, name, f"{type(error).__name__}: {error}"[:300])
+        return Decoded(pixels, facts, name, "")
+
+    def facts(self, position: int) -> dict[str, bytes]:
+        """The text columns of one image."""
+        images = self.images
+        words = {column: values[position] for column, values in (images.attributes or {}).items()}
+        known = {
+            "name": images.names[position],
+            "path": os.path.abspath(self.paths[position]) if self.paths else "",
+            "label": words.pop("label", None) or "",
+            "group": words.pop("group", None) or "",
+            "caption": images.captions[position] if images.captions else "",
+        }
+        words = {column: word for column, word in words.items() if word is not None}
+        known["attributes"] = json.dumps(words, ensure_ascii=False, sort_keys=True) if words else ""
+        return {column: text.encode("utf-8", "surrogateescape") for column, text in known.items()}
+
+
+def jpeg(image: Image.Image, side: int) -> bytes:
+    """A JPEG whose shorter side is at most `side` pixels (the longer at most 4 times that); b"" for side 0."""
+    if not side:
+        return b""
+    shorter, longer = sorted(image.size)
+    scale = min(1.0, side / shorter, 4 * side / longer)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
+
+
+def collate(decoded: Sequence[Decoded]) -> Batch:
+    usable = [item for item in decoded if item.pixels is not None]
+    pixels = torch.stack([item.pixels for item in usable]) if usable else None  # type: ignore[misc]
+    skipped = [(item.name, item.reason) for item in decoded if item.pixels is None]
+    return Batch(pixels, [item.facts for item in usable], skipped)
+
+
+def batches(
+    decoder: Decoder, positions: Sequence[Sequence[int]], workers: int | None, device: torch.device
+) -> Iterator[Batch]:
+    """The batches in order; workers: processes that decode, None for a number that suits the machine."""
+    workers = default_workers(device, sum(map(len, positions))) if workers is None else workers
+    options: dict[str, Any] = {}
+    if workers:
+        options = {"prefetch_factor": 4, "multiprocessing_context": "fork"}
+    loader: DataLoader[Any] = DataLoader(
+        decoder,  # type: ignore[arg-type]
+        batch_sampler=positions,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        **options,
+    )
+    return iter(loader)
+
+
+def default_workers(device: torch.device, n_images: int) -> int:
+    """None where processes cannot be forked or the work is small; one core is left for the model's thread."""
+    if not sys.platform.startswith("linux") or n_images < 256:
+        return 0
+    share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = max(1, len(os.sched_getaffinity(0)) // share)
+    return min(cores - 1, 16 if device.type == "cuda" else 2)

@@ -1,0 +1,168 @@
+"""Forks, kills and joins real processes around index builds; run by the tests in a process of its own.
+
+    python index_driver.py crash WORK POINTS SEED      python index_driver.py ranks WORK
+Prints one JSON line. One import of torch serves every child, which is forked before any thread runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from index_tools import bytes_of, folder_of, tiny_model
+
+from clipviz.data.index import Index
+
+OPTIONS = {"shard": 5, "batch": 2, "thumbnail": 16, "progress": False, "workers": 0}
+
+
+def child(work: Callable[[], object]) -> int:
+    """Fork; the child does `work` and leaves with 0, or with 1 after an error."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def succeed(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SystemExit(f"a build failed with status {status}")
+
+
+def dying_at(call: int, work: Callable[[], object]) -> Callable[[], object]:
+    """`work` in a process that kills itself at its n-th sync, replacement, removal or cut of a file."""
+
+    def run() -> None:
+        left = [call]
+
+        def counted(real: Callable[..., object]) -> Callable[..., object]:
+            def wrapper(*args: object, **kwargs: object) -> object:
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **kwargs)
+
+            return wrapper
+
+        for name in ("fsync", "replace", "unlink", "truncate", "mkdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        work()
+
+    return run
+
+
+def crash(work: Path, points: int, seed: int) -> dict[str, object]:
+    """Kill a build or an append at random moments, once or twice, resume it, and compare the bytes."""
+    rng = random.Random(seed)
+    model = tiny_model()
+    images, more = folder_of(work / "images", 17, broken=(3,)), folder_of(work / "more", 8, start=50)
+    base, grown = work / "base", work / "grown"
+    started = time.monotonic()
+    succeed(child(lambda: Index.build(model, images, base, **OPTIONS)))
+    duration = time.monotonic() - started
+    shutil.copytree(base, grown)
+    succeed(child(lambda: Index.open(grown).append(model, more, progress=False, workers=0)))
+    expected = {"build": bytes_of(base), "append": bytes_of(grown)}
+    killed = {"build": 0, "append": 0}
+    for point in range(points):
+        out = work / f"point{point}"
+        kind = "append" if point % 3 == 2 else "build"
+        if kind == "append":
+            shutil.copytree(base, out)
+            task = lambda: Index.open(out).append(model, more, progress=False, workers=0)  # noqa: B023, E731
+        else:
+            task = lambda: Index.build(model, images, out, **OPTIONS)  # noqa: B023, E731
+        for _ in range(rng.choice((1, 1, 2))):
+            killed[kind] += kill_once(rng, task, duration)
+        if kind == "append":
+            assert len(Index.open(out)) in (16, 24), "readers see the index of before or of after"
+        succeed(child(task))
+        assert Index.verify(out) == [], (point, kind)
+        assert bytes_of(out) == expected[kind], (point, kind, set(bytes_of(out)) ^ set(expected[kind]))
+        shutil.rmtree(out)
+    return {"points": points, "killed": killed, "build_seconds": round(duration, 2)}
+
+
+def kill_once(rng: random.Random, task: Callable[[], object], duration: float) -> bool:
+    """Kill one attempt at a random moment or at a random system call; did it die of it?"""
+    if rng.random() < 0.5:
+        pid = child(dying_at(rng.randrange(1, 110), task))
+    else:
+        pid = child(task)
+        time.sleep(rng.random() * duration)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def ranks(work: Path) -> dict[str, object]:
+    """Two gloo ranks against one process; then a rank is lost and the run is started again."""
+    model = tiny_model()
+    images = folder_of(work / "images", 33)
+    succeed(child(lambda: Index.build(model, images, work / "alone", **OPTIONS)))
+    expected = bytes_of(work / "alone")
+    for pid in pair(model, images, work / "two", work / "store1"):
+        succeed(pid)
+    equal = bytes_of(work / "two") == expected
+    pids = pair(model, images, work / "lost", work / "store2", lose=1)
+    os.waitpid(pids[1], 0)
+    os.kill(pids[0], signal.SIGKILL)  # as torchrun does when a rank is lost
+    os.waitpid(pids[0], 0)
+    unfinished = not (work / "lost" / "manifest.json").exists()
+    left = len(list((work / "lost" / "staging").glob("*.npz")))
+    for pid in pair(model, images, work / "lost", work / "store3"):
+        succeed(pid)
+    return {
+        "equal": equal,
+        "unfinished": unfinished,
+        "staged": left,
+        "resumed": bytes_of(work / "lost") == expected,
+    }
+
+
+def pair(model: object, images: Path, out: Path, store: Path, lose: int | None = None) -> list[int]:
+    """Two ranks of one run; the rank `lose` kills itself after its first shard."""
+
+    def work(rank: int) -> Callable[[], object]:
+        def progress(done: int, _: int) -> None:
+            if rank == lose and done > 5:
+                time.sleep(0.3)  # the shard before is on its way to the disk
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def run() -> None:
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+            )
+            Index.build(model, images, out, **{**OPTIONS, "progress": progress})
+            torch.distributed.destroy_process_group()
+
+        return run
+
+    return [child(work(rank)) for rank in (0, 1)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    command, folder, *numbers = sys.argv[1:]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    answer = crash(Path(folder), *map(int, numbers)) if command == "crash" else ranks(Path(folder))
+    print(json.dumps(answer))
