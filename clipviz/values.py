@@ -253,8 +253,53 @@ class SparseCode:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Rosetta matches of two models (thesis Eq. 4.1-4.4): correlation [unit_a, unit_b] or its top-k; pairs
-    [pair, 2] mutual nearest neighbours, strongest first."""
+    """Rosetta matches of two models (thesis Eq. 4.1-4.4): correlation [unit_a, unit_b], or a sparse tensor of its
+    top k where the table would not fit; pairs [pair, 2] mutual nearest neighbours, strongest first; strength
+    [pair] their correlation.
+
+    Units are counted through all layers: layers_a, layers_b list (layer name, number of units) in that order.
+    """
 
     correlation: Any
     pairs: Any
+    strength: Any = None
+    layers_a: tuple[tuple[str, int], ...] = ()
+    layers_b: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """A dictionary of Rosetta neurons (thesis 4.3): one row a pivot unit, one column a model, the pivot first.
+
+    units: [concept, model] unit counted through the model's layers, -1 where the model has none; correlation,
+    heldout: [concept, model] with the pivot on the mining images and on others (1 for the pivot itself, 0 where
+    there is no unit); cluster: [concept] rows that share a number are one concept; examples: [concept, example]
+    image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance: [model] best
+    buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k: neighbours;
+    threshold: [model] correlation that a pair had to exceed; labels: [concept] a person's names, "" where none.
+    """
+
+    models: tuple[str, ...]
+    layers: tuple[tuple[tuple[str, int], ...], ...]
+    units: Any
+    correlation: Any
+    heldout: Any
+    cluster: Any
+    examples: Any
+    n_pairs: Any
+    n_chance: Any
+    threshold: Any
+    k: int = 5
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def where(self, concept: int, model: int) -> tuple[str, int] | None:
+        """Layer name and unit inside it of one cell, or None where the model has no unit."""
+        unit = int(self.units[concept, model])
+        for layer, n_units in self.layers[model] if unit >= 0 else ():
+            if unit < n_units:
+                return layer, unit
+            unit -= n_units
+        return None
