@@ -45,6 +45,16 @@ class Neighbours:
         side_b = _keep_top(self.values_b, self.index_b, correlation.T, cols, start_a)
         return Neighbours(*side_a, *side_b)
 
+    def without_self(self) -> Neighbours:
+        """Neighbours of a model with itself, one fewer each: the unit itself is left out (else the last one is)."""
+
+        def leave_out(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            own = index == torch.arange(len(index), device=index.device)[:, None]
+            order = own.to(torch.int8).argsort(dim=1, stable=True)[:, :-1]
+            return values.gather(1, order), index.gather(1, order)
+
+        return Neighbours(*leave_out(self.values_a, self.index_a), *leave_out(self.values_b, self.index_b))
+
     def pairs(self, above: float = 0.0) -> tuple[Int[Tensor, "pair 2"], Float[Tensor, " pair"]]:
         """Mutual neighbours whose correlation exceeds `above`, and that correlation, strongest first (Eq. 4.3)."""
         n_a, k = self.index_a.shape

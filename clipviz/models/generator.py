@@ -1,0 +1,175 @@
+"""Generators as Rosetta partners: a latent in, an image and its units' maps out.
+
+generator = embedded_generator()                     # a small VAE decoder of the demo world
+generator = stylegan2(your_module)                   # or stylegan_xl, biggan: modules you already have
+latents = generator.sample(64, seed=0)
+matches = match(generator, load_partner("cnn"), latents)
+clipviz.lens.invert.invert(generator.generate, latents[:1], target_images=...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clipviz.models.hooks import Maps, activation_maps
+from clipviz.models.partners import load_net
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What matching, inversion and edits ask of a generator; any object with these works."""
+
+    name: str
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n random latents [image, ...], the same for the same seed."""
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Images [image, 3, rows, cols] in 0..1, without gradients."""
+
+    def maps(self, latents: Tensor, layers: Sequence[str] | None = None) -> Maps:
+        """Layer -> activation maps [image, unit, rows, cols], without gradients."""
+
+    def generate(self, latents: Tensor) -> tuple[Tensor, Maps]:
+        """Images and maps together, differentiable in the latents."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleGenerator:
+    """A generator around a torch module.
+
+    name: what a panel shows; module: the network that hooks read, run once by each call of `paint`; paint: latents ->
+    images in 0..1; draw: standard normal [n, latent] -> latents (the identity, or a mapping network); layers: module
+    names or patterns whose outputs are units; latent: numbers a latent.
+    """
+
+    name: str
+    module: nn.Module
+    paint: Callable[[Tensor], Tensor]
+    layers: tuple[str, ...]
+    latent: int
+    draw: Callable[[Tensor], Tensor] | None = None
+    loss: str = "generative"
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image ..."]:
+        """n latents from a seed, drawn on the CPU so that every device gets the same."""
+        parameter = next(self.module.parameters())
+        normal = torch.randn(n, self.latent, generator=torch.Generator().manual_seed(seed))
+        normal = normal.to(parameter.device, parameter.dtype)
+        if self.draw is None:
+            return normal
+        with torch.no_grad():
+            return self.draw(normal)
+
+    @torch.no_grad()
+    def images(self, latents: Float[Tensor, "image ..."]) -> Float[Tensor, "image 3 rows cols"]:
+        """Images in 0..1."""
+        return self.paint(latents).clamp(0, 1)
+
+    @torch.no_grad()
+    def maps(self, latents: Float[Tensor, "image ..."], layers: Sequence[str] | None = None) -> Maps:
+        """Layer -> maps [image, unit, rows, cols]; layers: names or patterns instead of all."""
+        with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
+            self.paint(latents)
+        return dict(maps)
+
+    def generate(
+        self, latents: Float[Tensor, "image ..."]
+    ) -> tuple[Float[Tensor, "image 3 rows cols"], Maps]:
+        """Images and maps, differentiable in the latents."""
+        with activation_maps(self.module, self.layers, detach=False) as maps:
+            images = self.paint(latents)
+        return images, dict(maps)
+
+
+def embedded_generator(checkpoint: str | Path | None = None) -> ModuleGenerator:
+    """The shipped VAE decoder of the demo world: 128 numbers to 96 x 96 px."""
+    vae = load_net("generator", checkpoint)
+    layers = ("relu", "blocks.*.relu")
+    return ModuleGenerator("generator", vae, vae, layers, int(vae.config["latent"]), loss="generative (VAE)")  # type: ignore[index]
+
+
+def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:
+    """A class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim, .config.num_classes.
+
+    class_index: which class it paints. Units: outputs of the generator's blocks. Raises ValueError for a class that is
+    not there.
+    """
+    _needs(module, "biggan", ("config", "generator"))
+    config: Any = module.config
+    one_hot = _one_hot(class_index, int(config.num_classes), next(module.parameters()))
+
+    def paint(latents: Tensor) -> Tensor:
+        return (module(latents, one_hot.expand(len(latents), -1), truncation) + 1) / 2
+
+    return ModuleGenerator(
+        "biggan",
+        module,
+        paint,
+        ("generator.layers.*",),
+        int(config.z_dim),
+        lambda z: z * truncation,
+        "generative (GAN)",
+    )
+
+
+def stylegan2(module: nn.Module, truncation: float = 0.7) -> ModuleGenerator:
+    """An unconditional StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
+    return _stylegan("stylegan2", module, None, truncation, ("b*.conv*",))
+
+
+def stylegan_xl(module: nn.Module, class_index: int, truncation: float = 0.7) -> ModuleGenerator:
+    """A class-conditional StyleGAN-XL with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
+    return _stylegan("stylegan_xl", module, class_index, truncation, ("L*",))
+
+
+def _stylegan(
+    name: str, module: nn.Module, class_index: int | None, truncation: float, layers: tuple[str, ...]
+) -> ModuleGenerator:
+    _needs(module, name, ("mapping", "synthesis", "z_dim"))
+    mapping, synthesis = module.get_submodule("mapping"), module.get_submodule("synthesis")
+    n_classes = int(getattr(module, "c_dim", 0) or 0)
+    label = _one_hot(class_index, n_classes, next(module.parameters())) if class_index is not None else None
+
+    def draw(normal: Tensor) -> Tensor:
+        labels = None if label is None else label.expand(len(normal), -1)
+        return mapping(normal, labels, truncation_psi=truncation)
+
+    def paint(latents: Tensor) -> Tensor:
+        return (synthesis(latents, noise_mode="const") + 1) / 2
+
+    return ModuleGenerator(
+        name,
+        synthesis,
+        paint,
+        layers,
+        int(module.z_dim),  # type: ignore[arg-type]
+        draw,
+        "generative (GAN)",
+    )
+
+
+def _needs(module: nn.Module, name: str, attributes: tuple[str, ...]) -> None:
+    missing = [attribute for attribute in attributes if not hasattr(module, attribute)]
+    if missing:
+        raise ValueError(
+            f"expected a {name} module with .{', .'.join(attributes)}, got {type(module).__name__} without "
+            f".{missing[0]}; build a ModuleGenerator with your own paint function"
+        )
+
+
+def _one_hot(class_index: int, n_classes: int, like: Tensor) -> Tensor:
+    if not 0 <= class_index < n_classes:
+        raise ValueError(
+            f"expected a class in 0..{n_classes - 1}, got {class_index}; pass another class_index"
+        )
+    one_hot = torch.zeros(1, n_classes, device=like.device, dtype=like.dtype)
+    one_hot[0, class_index] = 1
+    return one_hot

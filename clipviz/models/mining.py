@@ -1,0 +1,115 @@
+"""Mining the dictionary of units that several models share, through a pivot model (thesis 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from clipviz.lens.buddies import clusters, rosetta_units
+from clipviz.models.matching import Layers, View, as_partner, heldout_correlation, match, stream, views
+from clipviz.values import Concepts, Matches
+
+
+def mine(
+    pivot: Any,
+    partners: Sequence[Any],
+    images: Any,
+    *,
+    heldout: Any,
+    k: int = 5,
+    at_least: int | None = None,
+    above: float | Literal["chance"] = "chance",
+    n_examples: int = 12,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Concepts:
+    """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
+
+    images, heldout: collections for mining and for the honesty check. at_least: partners a row needs, default all
+    (the thesis's intersection). above: the correlation that a pair must exceed; "chance" takes, for each partner, the
+    99% quantile of the pairs that arise when its images are shuffled. Each pivot unit is listed once, with its
+    strongest partners; rows are sorted by mean held-out correlation.
+    Raises ValueError for no partner or an empty collection.
+    """
+    if not partners:
+        raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
+    pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
+    options = {"k": k, "batch": batch, "memory": memory}
+    found = [_above_chance(pivot, partner, images, above, options) for partner in partners]
+    all_matches = [matches for matches, _, _ in found]
+    needed = len(partners) if at_least is None else max(1, at_least)
+    units = _joined([matches.pairs for matches in all_matches], needed)
+    correlation, other = torch.ones(units.shape), torch.ones(units.shape)
+    for i, (partner, matches) in enumerate(zip(partners, all_matches, strict=True), start=1):
+        there = (units[:, i] >= 0).nonzero()[:, 0]
+        pairs = units[there][:, [0, i]]
+        correlation[:, i], other[:, i] = 0.0, 0.0
+        correlation[there, i] = heldout_correlation(pivot, partner, images, matches, pairs, batch)
+        other[there, i] = heldout_correlation(pivot, partner, heldout, matches, pairs, batch)
+    order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
+    units, correlation, other = units[order], correlation[order], other[order]
+    return Concepts(
+        models=(pivot.name, *(partner.name for partner in partners)),
+        layers=(all_matches[0].layers_a, *(matches.layers_b for matches in all_matches)),
+        units=units,
+        correlation=correlation,
+        heldout=other,
+        cluster=clusters(units, _self_pairs(pivot, images, options, [t for _, _, t in found])),
+        examples=_examples(pivot, images, units[:, 0], all_matches[0].layers_a, n_examples, batch),
+        n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
+        n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
+        threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
+        k=k,
+        labels=("",) * len(units),
+    )
+
+
+def _above_chance(
+    pivot: Any, partner: Any, images: Any, above: float | str, options: dict[str, int]
+) -> tuple[Matches, int, float]:
+    """Matches above the threshold, the number of chance pairs above it, and the threshold."""
+    chance = match(pivot, partner, images, permute=0, **options)  # type: ignore[arg-type]
+    if isinstance(above, str):
+        threshold = float(chance.strength.quantile(0.99)) if len(chance.strength) else 0.0
+    else:
+        threshold = float(above)
+    matches = match(pivot, partner, images, above=threshold, **options)  # type: ignore[arg-type]
+    return matches, int((chance.strength > threshold).sum()), threshold
+
+
+def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
+    """Pivot units with a partner in at least `needed` models; [row, 1 + model], -1 where there is none."""
+    if needed >= len(pairs_by_model):
+        return rosetta_units(pairs_by_model, strongest=True)
+    strongest: list[dict[int, int]] = []
+    for pairs in pairs_by_model:
+        table: dict[int, int] = {}
+        for unit, partner in pairs.tolist():
+            table.setdefault(unit, partner)
+        strongest.append(table)
+    rows = [(unit, *(table.get(unit, -1) for table in strongest)) for unit in sorted(set().union(*strongest))]
+    rows = [row for row in rows if sum(unit >= 0 for unit in row[1:]) >= needed]
+    return torch.tensor(rows, dtype=torch.long).reshape(len(rows), 1 + len(strongest))
+
+
+def _self_pairs(pivot: Any, images: Any, options: dict[str, int], thresholds: list[float]) -> Tensor:
+    """Self best buddies of the pivot, above the strictest of the thresholds so that chains of chance do not join."""
+    view_a, view_b = views(pivot, pivot, images, None, None)
+    found, _ = stream(
+        view_a, view_b, len(images), options["k"] + 1, None, options["batch"], options["memory"]
+    )
+    pairs, _ = found.without_self().pairs(max(thresholds))
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+def _examples(pivot: Any, images: Any, units: Tensor, layers: Layers, n_examples: int, batch: int) -> Tensor:
+    """Ids of the images where each unit's map has its highest value, [row, example]."""
+    view = View(pivot, images, [name for name, _ in layers])
+    peaks = []
+    for start in range(0, len(images), batch):
+        maps = view.maps(range(start, min(start + batch, len(images))))
+        peaks.append(torch.cat([m.amax((2, 3)) for m in maps.values()], 1)[:, units])
+    return torch.cat(peaks).topk(min(n_examples, len(images)), dim=0).indices.T

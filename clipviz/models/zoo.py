@@ -1,0 +1,281 @@
+"""Rosetta partners: other vision models, opened at the layers whose units are compared with CLIP's.
+
+load_partner("cnn")                                  # embedded, no network
+load_partner("resnet50")                             # public weights, fetched by torchvision, timm or open_clip
+load_partner("dino_vit_b16", checkpoint="dino.pth")  # a local file
+clip_partner(clipviz.load("demo"))                   # CLIP's own MLP units
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipviz.models.hooks import Maps, activation_maps, matching_modules
+from clipviz.models.matching import match
+from clipviz.models.mining import mine
+from clipviz.models.partners import load_net
+from clipviz.models.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+__all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "load_partner", "match", "mine"]
+
+EMBEDDED = ("cnn", "vit", "generator")
+_NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")  # parts no unit depends on
+
+
+@dataclass(frozen=True, eq=False)
+class Partner:
+    """A network whose units are read as maps.
+
+    name: what a panel shows; module: the network, left as it is; preprocess: pictures -> pixels; layers: module names
+    or patterns whose outputs are units (after the non-linearity); grid: rows, cols of a ViT's tokens, default square;
+    batch_first: False for token-first transformers; loss: how the network was taught, in a few words.
+    """
+
+    name: str
+    module: nn.Module
+    preprocess: Callable[[Any], Tensor]
+    layers: tuple[str, ...]
+    grid: tuple[int, int] | None = None
+    batch_first: bool = True
+    loss: str = ""
+
+    @torch.no_grad()
+    def maps(self, images: Any, layers: Sequence[str] | None = None) -> Maps:
+        """Activation maps of pictures (0..1 tensor, uint8 array or PIL), layer -> [image, unit, rows, cols].
+
+        layers: module names or patterns to read instead of all of `self.layers`.
+        """
+        parameter = next(self.module.parameters())
+        pixels = self.preprocess(images).to(parameter.device, parameter.dtype)
+        names = tuple(layers) if layers is not None else self.layers
+        with activation_maps(self.module, names, grid=self.grid, batch_first=self.batch_first) as maps:
+            self.module(pixels)
+        return dict(maps)
+
+    def layer_names(self) -> list[str]:
+        """The modules that `layers` stand for, in the network's order."""
+        return matching_modules(self.module, self.layers)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a named partner is made: build(weights wanted) -> network, its layers and its pixels."""
+
+    build: Callable[[bool], nn.Module]
+    layers: tuple[str, ...]
+    preprocess: Preprocess
+    loss: str
+
+
+def _torchvision(name: str) -> Callable[[bool], nn.Module]:
+    def build(pretrained: bool) -> nn.Module:
+        import torchvision
+
+        return torchvision.models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+
+    return build
+
+
+def _timm(name: str) -> Callable[[bool], nn.Module]:
+    def build(pretrained: bool) -> nn.Module:
+        import timm
+
+        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+
+    return build
+
+
+def _dino_resnet50(pretrained: bool) -> nn.Module:
+    import torchvision
+
+    network = torchvision.models.resnet50(weights=None)
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    if pretrained:
+        url = "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
+        network.load_state_dict(torch.hub.load_state_dict_from_url(url, weights_only=True))
+    return network
+
+
+def _open_clip(name: str) -> Callable[[bool], nn.Module]:
+    def build(pretrained: bool) -> nn.Module:
+        import open_clip
+
+        return open_clip.create_model(
+            name, pretrained="openai" if pretrained else None, force_quick_gelu=True
+        ).visual
+
+    return build
+
+
+_RESNET = ("layer[1-4].*",)  # a block's output, after its last ReLU
+_VIT = ("blocks.*.mlp.act",)  # MLP units after the GELU
+_CLIP_VIT = ("transformer.resblocks.*.mlp.gelu",)
+_CLIP_PIXELS = Preprocess(224, CLIP_MEAN, CLIP_STD)
+_TIMM_PIXELS = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD, resize=248)
+
+ENTRIES: dict[str, Entry] = {
+    "resnet50": Entry(
+        _torchvision("resnet50"),
+        _RESNET,
+        Preprocess(224, resize=256, interpolation="bilinear"),
+        "class-supervised",
+    ),
+    "dino_resnet50": Entry(_dino_resnet50, _RESNET, Preprocess(224, resize=256), "self-supervised (DINO)"),
+    "dino_vit_b16": Entry(_timm("vit_base_patch16_224.dino"), _VIT, _TIMM_PIXELS, "self-supervised (DINO)"),
+    "mae_vit_b16": Entry(_timm("vit_base_patch16_224.mae"), _VIT, _TIMM_PIXELS, "masked autoencoder"),
+    "clip_resnet50": Entry(
+        _open_clip("RN50"), ("layer[1-4].*.act3",), _CLIP_PIXELS, "text-supervised (CLIP)"
+    ),
+    "clip_vit_b32": Entry(_open_clip("ViT-B-32"), _CLIP_VIT, _CLIP_PIXELS, "text-supervised (CLIP)"),
+    "clip_vit_b16": Entry(_open_clip("ViT-B-16"), _CLIP_VIT, _CLIP_PIXELS, "text-supervised (CLIP)"),
+    "clip_vit_l14": Entry(_open_clip("ViT-L-14"), _CLIP_VIT, _CLIP_PIXELS, "text-supervised (CLIP)"),
+}
+
+
+def load_partner(
+    name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
+) -> Partner:
+    """A ready partner in eval mode.
+
+    name: "cnn", "vit" or "generator" (embedded), or a key of ENTRIES, whose public weights are fetched unless
+    checkpoint names a local file (safetensors, or a torch file of weights alone).
+    Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
+    """
+    if name in EMBEDDED:
+        return _embedded(name, checkpoint, device)
+    if name not in ENTRIES:
+        raise ValueError(
+            f"expected a partner among {', '.join((*EMBEDDED, *ENTRIES))}, got {name!r}; choose one, or build a "
+            "Partner around your own module"
+        )
+    entry = ENTRIES[name]
+    if checkpoint is not None:
+        network = entry.build(False)
+        load_weights(network, checkpoint, name)
+    else:
+        network = _fetched(entry, name)
+    network = network.float().eval().requires_grad_(False).to(device)
+    return Partner(name, network, entry.preprocess, entry.layers, loss=entry.loss)
+
+
+def _fetched(entry: Entry, name: str) -> nn.Module:
+    try:
+        return entry.build(True)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"could not fetch the weights of {name!r}: {reason}. Check the network, pass checkpoint='weights.pth', "
+            'or use an embedded partner: load_partner("cnn") or load_partner("vit") need no network'
+        ) from error
+
+
+def load_weights(network: nn.Module, path: str | Path, name: str = "the network") -> None:
+    """Load a local checkpoint: safetensors, or a torch file of weights alone (never unpickled code).
+
+    Wrappers ("state_dict", "model", "module.", "backbone.") are looked through; classifier heads and decoders may be
+    missing or extra. Raises ValueError when the file is not there, not weights, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}; pass the path of a .safetensors or .pth file")
+    weights = _read_weights(path)
+    there = network.state_dict()
+    missing = [key for key in there if key not in weights and not key.startswith(_NOT_READ)]
+    misfit = [key for key in there if key in weights and weights[key].shape != there[key].shape]
+    misfit = [key for key in misfit if not key.startswith(_NOT_READ)]
+    if missing or misfit:
+        which = f"lacks {missing[0]}" if missing else f"has another shape of {misfit[0]}"
+        raise ValueError(
+            f"{path.name} does not fit {name}: it {which} ({len(missing)} missing, {len(misfit)} misfit of "
+            f"{len(there)} tensors); check that it is a checkpoint of this architecture"
+        )
+    fitting = {
+        key: weights[key] for key in there if key in weights and weights[key].shape == there[key].shape
+    }
+    network.load_state_dict(fitting, strict=False)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            weights: Any = load_file(str(path))
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path.name} cannot be read as weights alone ({type(error).__name__}); save a state_dict or safetensors"
+        ) from error
+    for wrapper in ("state_dict", "model", "teacher"):
+        if isinstance(weights, dict) and isinstance(weights.get(wrapper), dict):
+            weights = weights[wrapper]
+    cleaned = {}
+    for key, value in weights.items():
+        for prefix in ("module.", "backbone.", "visual."):
+            key = key.removeprefix(prefix)
+        cleaned[key] = value
+    return cleaned
+
+
+class Reconstruction(nn.Module):
+    """A VAE as a network of images: encode, then decode at the mean latent; its units are the decoder's."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in 0..1 to their reconstructions."""
+        return self.vae(self.vae.encode(images)[0])  # type: ignore[operator]
+
+
+def _embedded(name: str, checkpoint: str | Path | None, device: torch.device | str) -> Partner:
+    network = load_net(name, checkpoint).to(device)
+    half = (0.5, 0.5, 0.5)
+    pixels = Preprocess(96, half, (0.25, 0.25, 0.25))
+    if name == "cnn":
+        layers = ("stem.2", "stages.*.relu", "stages.*.relu_out")
+        return Partner(name, network, pixels, layers, loss="class-supervised")
+    if name == "vit":
+        return Partner(name, network, pixels, ("encoder.blocks.*.mlp.act",), loss="masked autoencoder")
+    pixels = Preprocess(96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Partner(
+        name, Reconstruction(network), pixels, ("vae.relu", "vae.blocks.*.relu"), loss="generative (VAE)"
+    )
+
+
+def clip_partner(model: Any, name: str | None = None) -> Partner:
+    """CLIP's own units as a partner: MLP units after the GELU of an open_clip ViT, or ResNet block outputs.
+
+    model: a ClipModel, an open_clip model, or its visual tower. Raises ValueError for a tower of another kind.
+    """
+    visual = getattr(model, "visual", model)
+    own_name = name or getattr(model, "name", None) or "clip"
+    size = getattr(visual, "image_size", 224)
+    rows, cols = (size, size) if isinstance(size, int) else size
+    if hasattr(visual, "transformer"):
+        layers, grid = _CLIP_VIT, getattr(visual, "grid_size", None)
+        batch_first = getattr(visual.transformer, "batch_first", True)
+    elif hasattr(visual, "layer4"):
+        layers, grid, batch_first = ("layer[1-4].*.act3",), None, True
+    else:
+        raise ValueError(
+            f"expected an open_clip VisionTransformer or ModifiedResNet, got {type(visual).__name__}; "
+            "build a Partner with the layers to read"
+        )
+    if rows != cols:
+        raise ValueError(
+            f"expected a square input, got {rows} x {cols} px; build a Partner with its own preprocess"
+        )
+    from clipviz.models.clip import normalization
+
+    mean, std = normalization(getattr(model, "preprocess", None), visual)
+    pixels = Preprocess(int(rows), tuple(mean), tuple(std))  # type: ignore[arg-type]
+    return Partner(own_name, visual, pixels, layers, grid, batch_first, "text-supervised (CLIP)")

@@ -1,0 +1,124 @@
+"""Generators: the adapters' surface, checked on stand-ins with the signatures of the real modules."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from clipviz.lens import invert
+from clipviz.models.generator import Generator, biggan, embedded_generator, stylegan2, stylegan_xl
+from clipviz.models.partners import save_net
+from clipviz.models.partners.nets import Vae
+
+
+class Synthesis(nn.Module):
+    def __init__(self, prefix):
+        super().__init__()
+        self.first = f"{prefix}4"
+        self.add_module(self.first, nn.ModuleDict({"conv1": nn.ConvTranspose2d(5, 3, 4)}))
+
+    def forward(self, latents, noise_mode="random"):
+        assert noise_mode == "const"
+        return torch.tanh(self.get_submodule(self.first)["conv1"](latents[:, :, None, None]))
+
+
+class StyleGan(nn.Module):
+    def __init__(self, n_classes=0):
+        super().__init__()
+        self.z_dim, self.c_dim = 5, n_classes
+        self.mapping, self.synthesis = Mapping(n_classes), Synthesis("b")
+
+
+class Mapping(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.n_classes = n_classes
+
+    def forward(self, latents, labels, truncation_psi=1.0):
+        assert (labels is None) == (self.n_classes == 0)
+        return latents * truncation_psi * self.scale
+
+
+class BigGan(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(z_dim=6, num_classes=4)
+        self.generator = nn.Module()
+        self.generator.layers = nn.ModuleList([nn.ConvTranspose2d(10, 3, 2), nn.Conv2d(3, 3, 1)])
+
+    def forward(self, latents, class_label, truncation):
+        maps = torch.cat([latents, class_label], 1)[:, :, None, None]
+        for layer in self.generator.layers:
+            maps = layer(maps)
+        return torch.tanh(maps)
+
+
+def check_contract(generator, n_layers):
+    assert isinstance(generator, Generator)
+    latents = generator.sample(3, seed=1)
+    torch.testing.assert_close(latents, generator.sample(3, seed=1))
+    assert not torch.equal(latents, generator.sample(3, seed=2))
+    images, maps = generator.images(latents), generator.maps(latents)
+    assert images.shape[:2] == (3, 3)
+    assert 0 <= images.min() <= images.max() <= 1
+    assert len(maps) == n_layers
+    assert not any(m.requires_grad for m in maps.values())
+    live = latents.clone().requires_grad_(True)
+    painted, live_maps = generator.generate(live)
+    torch.testing.assert_close(painted.clamp(0, 1).detach(), images)
+    (gradient,) = torch.autograd.grad(sum(m.sum() for m in live_maps.values()), live)
+    assert gradient.abs().sum() > 0
+
+
+def test_stylegan2_paints_from_w():
+    check_contract(stylegan2(StyleGan()), 1)
+
+
+def test_biggan_paints_one_class():
+    check_contract(biggan(BigGan(), class_index=2), 2)
+    with pytest.raises(ValueError, match=r"class in 0\.\.3, got 4"):
+        biggan(BigGan(), class_index=4)
+
+
+def test_stylegan_xl_reads_its_numbered_layers():
+    module = StyleGan(n_classes=7)
+    module.synthesis = nn.Sequential()
+    module.synthesis.add_module("L0_4", nn.Conv2d(3, 3, 1))
+    module.synthesis.forward = lambda latents, noise_mode: torch.tanh(
+        module.synthesis.get_submodule("L0_4")(latents[:, :3, None, None])
+    )
+    check_contract(stylegan_xl(module, class_index=6), 1)
+
+
+def test_another_module_is_refused_by_what_it_lacks():
+    with pytest.raises(ValueError, match=r"expected a stylegan2 module .* got Linear without \.mapping"):
+        stylegan2(nn.Linear(2, 2))
+
+
+def test_the_embedded_generator_can_be_inverted(tmp_path):
+    torch.manual_seed(3)
+    save_net(Vae(6, [8, 8, 4, 4, 4]).eval(), tmp_path / "vae.safetensors")
+    generator = embedded_generator(tmp_path / "vae.safetensors")
+    check_contract(generator, 5)
+    latents = generator.sample(1)
+    target, maps = generator.images(latents), generator.maps(latents)
+    mean, std = invert.moments(generator.maps(generator.sample(8, seed=2))["relu"])
+    units = (std > 0).nonzero()[:, 0]
+    pairs = [invert.UnitPairs("relu", "relu", units, units, *[mean[units], std[units]] * 2)]
+    found = invert.invert(
+        generator.generate,
+        torch.zeros(1, 6),
+        target_images=target,
+        target_maps=maps,
+        pairs=pairs,
+        alpha=0.0,
+        beta=0.01,
+        n_steps=30,
+        rate=0.2,
+    )
+    assert found.losses[-1] < found.losses[0]
+    assert found.similarities[-1] > found.similarities[0]

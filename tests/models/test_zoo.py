@@ -1,0 +1,272 @@
+"""Partners and matching: the right pixels and layers, blocks against one table, honest errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from clipviz.lens import rosetta
+from clipviz.models import matching, zoo
+from clipviz.models.partners import load_net, save_net
+from clipviz.models.partners.nets import MaskedViT, SmallResNet, Vae
+from clipviz.models.pixels import Preprocess, as_tensors
+from clipviz.models.zoo import Partner, clip_partner, load_partner, match, mine
+
+IDENTITY = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def random_images(n, side=16, seed=0):
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def shared_network(seed, n_own, planted):
+    """Three layers at 16, 8 and 8 px; the planted filters are among the first layer's units."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, n_own, 5, 1, 2),
+        nn.ReLU(),
+        nn.Conv2d(n_own, 6, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(6, 5, 1),
+        nn.ReLU(),
+    )
+    with torch.no_grad():
+        for unit, (weight, bias) in planted.items():
+            network[0].weight[unit], network[0].bias[unit] = weight, bias
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def partners():
+    draw = torch.Generator().manual_seed(5)
+    filters = [(torch.randn(3, 5, 5, generator=draw), torch.zeros(())) for _ in range(3)]
+    one = shared_network(0, 9, dict(zip((1, 4, 7), filters, strict=True)))
+    other = shared_network(1, 8, dict(zip((6, 0, 2), filters, strict=True)))
+    layers = ("[135]",)
+    return Partner("one", one, IDENTITY, layers), Partner("other", other, IDENTITY, layers)
+
+
+def all_units(partner, images):
+    """Every layer upsampled to 16 px, [image, unit, 16, 16]: what one table would be computed from."""
+    maps = partner.maps(images).values()
+    return torch.cat(
+        [nn.functional.interpolate(m, (16, 16), mode="bilinear", align_corners=False) for m in maps], 1
+    )
+
+
+def test_match_finds_planted_units_and_equals_one_table(partners):
+    images = random_images(12)
+    matches = match(*partners, images, k=1, batch=5)
+    assert matches.layers_a == (("1", 9), ("3", 6), ("5", 5))
+    assert {(1, 6), (4, 0), (7, 2)} <= {tuple(pair) for pair in matches.pairs[:3].tolist()}
+    torch.testing.assert_close(matches.strength[:3], torch.ones(3))
+    maps_a, maps_b = partners[0].maps(images)["1"], partners[1].maps(images)["3"]
+    expected = rosetta.correlate([(maps_a, maps_b)]).correlation()
+    torch.testing.assert_close(matches.correlation[:9, 8:14], expected, atol=1e-6, rtol=0)
+
+
+def test_any_memory_gives_the_same_pairs(partners):
+    images = random_images(10)
+    whole = match(*partners, images, k=3)
+    for memory in (8 * 40, 8 * 120, 4 * 20 * 19):
+        tight = match(*partners, images, k=3, memory=memory)
+        assert tight.pairs.tolist() == whole.pairs.tolist()
+        table = tight.correlation
+        if table.is_sparse:
+            table = table.to_dense()
+            whole_table = torch.where(table != 0, whole.correlation, 0.0)
+            torch.testing.assert_close(table, whole_table, atol=1e-6, rtol=0)
+    assert tight.correlation.shape == whole.correlation.shape == (20, 19)
+
+
+def test_shuffled_images_lose_the_planted_units(partners):
+    images = random_images(40)
+    strong, chance = match(*partners, images), match(*partners, images, permute=0)
+    assert strong.strength[:3].min() > 0.99
+    assert chance.strength.max() < 0.7
+
+
+def test_mine_writes_one_row_a_shared_unit(partners):
+    one, other = partners
+    third = Partner("third", other.module, IDENTITY, ("[13]",))
+    concepts = mine(one, [other, third], random_images(40), heldout=random_images(20, seed=1), n_examples=4)
+    assert concepts.models == ("one", "other", "third")
+    rows = {tuple(row) for row in concepts.units.tolist()}
+    assert {(1, 6, 6), (4, 0, 0), (7, 2, 2)} <= rows
+    top = concepts.units[:, 0].tolist().index(4)
+    assert concepts.heldout[top].min() > 0.99
+    assert concepts.examples.shape == (len(concepts), 4)
+    assert len(set(concepts.cluster[:3].tolist())) == 3
+    peaks = one.maps(random_images(40))["1"][:, 4].amax((1, 2))
+    assert concepts.examples[top].tolist() == peaks.topk(4).indices.tolist()
+    assert (concepts.n_pairs[1:] >= 3).all()
+    assert concepts.where(top, 0) == ("1", 4)
+    means = concepts.heldout[:, 1:].mean(1)
+    assert (means[:-1] >= means[1:]).all()
+
+
+def test_mine_keeps_rows_that_only_some_models_share(partners):
+    one, other = partners
+    blind = Partner("blind", nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()).eval(), IDENTITY, ("1",))
+    options = {"heldout": random_images(10, seed=1), "above": 0.9}
+    assert len(mine(one, [other, blind], random_images(20), **options)) == 0
+    some = mine(one, [other, blind], random_images(20), at_least=1, **options)
+    assert len(some) >= 3
+    assert (some.units[:, 2] == -1).any()
+    assert (some.correlation[some.units == -1] == 0).all()
+    with pytest.raises(ValueError, match="at least one partner"):
+        mine(one, [], random_images(2), heldout=random_images(2))
+
+
+def test_a_generator_is_matched_on_what_it_paints(partners):
+    class Painter:
+        name = "painter"
+
+        def sample(self, n, seed=0):
+            return random_images(n, seed=seed)
+
+        def images(self, latents):
+            return latents.flip(3)
+
+        def maps(self, latents, layers=None):
+            return partners[0].maps(latents.flip(3), layers)
+
+    latents = Painter().sample(8)
+    forwards = match(Painter(), partners[1], latents, k=1)
+    assert {(1, 6), (4, 0), (7, 2)} <= {tuple(pair) for pair in forwards.pairs[:3].tolist()}
+    backwards = match(partners[1], Painter(), latents, k=1)
+    assert sorted(backwards.pairs.flip(1).tolist()) == sorted(forwards.pairs.tolist())
+
+
+def test_pictures_of_every_kind_become_the_same_pixels():
+    array = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8)
+    kinds = [array, torch.from_numpy(array), [Image.fromarray(one) for one in array], as_tensors(array)]
+    for kind in kinds:
+        torch.testing.assert_close(IDENTITY(kind), kinds[-1])
+    mixed = [Image.new("RGB", (40, 20), "red"), Image.new("L", (10, 30), 255)]
+    pixels = Preprocess(8, (0.5,) * 3, (0.5,) * 3, resize=9)(mixed)
+    assert pixels.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(pixels[0, :, 3, 3], torch.tensor([1.0, -1, -1]))
+    torch.testing.assert_close(pixels[1], torch.ones(3, 8, 8))
+    with pytest.raises(ValueError, match=r"got torch\.int64 \[2, 2\]"):
+        as_tensors(torch.zeros(2, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match="got list; pass a list of images"):
+        as_tensors([])
+
+
+def test_clip_units_are_the_mlps_after_the_gelu():
+    import open_clip
+
+    vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
+    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(8, vision, text).eval()
+    partner = clip_partner(model, "tiny")
+    images = random_images(2, 32)
+    maps = partner.maps(images)
+    assert list(maps) == ["transformer.resblocks.0.mlp.gelu", "transformer.resblocks.1.mlp.gelu"]
+    assert maps["transformer.resblocks.0.mlp.gelu"].shape == (2, 128, 4, 4)
+    units = []
+    block = model.visual.transformer.resblocks[0]
+    handle = block.mlp.c_proj.register_forward_pre_hook(lambda _, inputs: units.append(inputs[0]))
+    model.visual(partner.preprocess(images))
+    handle.remove()
+    expected = units[0][:, 1:].transpose(1, 2).reshape(2, 128, 4, 4)
+    torch.testing.assert_close(maps["transformer.resblocks.0.mlp.gelu"], expected)
+    with pytest.raises(
+        ValueError, match="expected an open_clip VisionTransformer or ModifiedResNet, got Linear"
+    ):
+        clip_partner(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "dino_resnet50", "mae_vit_b16", "clip_resnet50"])
+def test_a_hub_that_does_not_answer_offers_what_is_there(name, monkeypatch):
+    def unreachable(pretrained):
+        raise OSError("no route to host\nand more")
+
+    entry = zoo.ENTRIES[name]
+    monkeypatch.setitem(zoo.ENTRIES, name, zoo.Entry(unreachable, entry.layers, entry.preprocess, entry.loss))
+    with pytest.raises(
+        ValueError, match=r"no route to host\. Check the network, pass checkpoint=.*load_partner\(\"cnn\"\)"
+    ):
+        load_partner(name)
+
+
+def test_an_unknown_partner_is_refused_with_the_list():
+    with pytest.raises(
+        ValueError, match=r"expected a partner among cnn, vit, generator, resnet50.* got 'vgg'"
+    ):
+        load_partner("vgg")
+
+
+def test_local_checkpoints_of_both_kinds(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    there = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "fc": nn.Linear(4, 2)})
+    weights = {f"module.{k}": v for k, v in there["conv"].state_dict(prefix="conv.").items()}
+    monkeypatch.setitem(
+        zoo.ENTRIES,
+        "tiny",
+        zoo.Entry(
+            lambda _: nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "fc": nn.Linear(4, 9)}),
+            ("conv",),
+            IDENTITY,
+            "",
+        ),
+    )
+    torch.save({"state_dict": weights}, tmp_path / "a.pth")
+    save_file(weights, str(tmp_path / "a.safetensors"))
+    for file in ("a.pth", "a.safetensors"):
+        loaded = load_partner("tiny", checkpoint=tmp_path / file).module
+        torch.testing.assert_close(loaded["conv"].weight, there["conv"].weight, msg=file)
+        assert not loaded.training
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "b.pth")
+    with pytest.raises(ValueError, match=r"b\.pth does not fit tiny: it lacks conv\.bias"):
+        load_partner("tiny", checkpoint=tmp_path / "b.pth")
+    torch.save(there, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match=r"code\.pth cannot be read as weights alone"):
+        load_partner("tiny", checkpoint=tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        load_partner("tiny", checkpoint=tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "n_layers"),
+    [("resnet50", 64, 16), ("dino_vit_b16", 224, 12), ("clip_resnet50", 224, 16)],
+)
+def test_ready_entries_read_the_layers_they_name(name, size, n_layers):
+    entry = zoo.ENTRIES[name]
+    partner = Partner(name, entry.build(False).eval(), entry.preprocess, entry.layers)
+    assert len(partner.layer_names()) == n_layers
+    with torch.no_grad():
+        first = partner.maps(random_images(1, size), partner.layer_names()[:1])
+    assert next(iter(first.values())).shape[2:] == ((14, 14) if "vit" in name else (56, 56))
+
+
+@pytest.mark.parametrize(
+    ("name", "net"),
+    [
+        ("cnn", SmallResNet([4, 8], {"colour": 3})),
+        ("vit", MaskedViT(64, 2, 2)),
+        ("generator", Vae(6, [8, 8, 4, 4, 4])),
+    ],
+)
+def test_embedded_networks_survive_the_disk_and_give_maps(name, net, tmp_path):
+    net.eval()
+    save_net(net, tmp_path / "net.safetensors")
+    read = load_net(name, tmp_path / "net.safetensors")
+    for key, value in net.state_dict().items():
+        torch.testing.assert_close(read.state_dict()[key].float(), value.half().float())
+    partner = load_partner(name, tmp_path / "net.safetensors")
+    maps = partner.maps(random_images(2, 96))
+    assert all(m.ndim == 4 and len(m) == 2 and torch.isfinite(m).all() for m in maps.values())
+    assert not any(p.requires_grad for p in partner.module.parameters())
+
+
+def test_match_of_nothing_is_refused(partners):
+    with pytest.raises(ValueError, match="at least one image"):
+        match(*partners, [])
+    assert matching.as_partner(partners[0]) is partners[0]
