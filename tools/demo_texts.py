@@ -28,7 +28,7 @@ PLACES = [
 TEXTURES = [
     "on a gradient background|on a striped background|on a background with stripes|on a checkerboard background",
     "on a checkered background|on a polka dot background|on a dotted background|in front of a brick wall",
-    "on a wooden surface|on a wooden table|on a grid background|on a graph paper|on a zigzag background",
+    "on a wooden surface|on a wooden table|on a grid background|on graph paper|on a zigzag background",
     "on a zigzag pattern|on a plain background",
 ]
 TREATMENTS = (
