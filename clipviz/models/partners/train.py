@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipviz.models.partners import ASSETS, save_net
+from clipviz.models.partners import ASSETS, load_net, save_net
 from clipviz.models.partners.nets import MaskedViT, SmallResNet, Vae
 
 QUESTIONS = ("background", "colour", "category", "style", "kind", "treatment")
@@ -79,18 +79,27 @@ def _generator(scenes: Scenes) -> tuple[nn.Module, Callable[..., Tensor]]:
     return net, lambda images, answers, share: net.loss(images, draw, weight=0.5 * min(1.0, 2 * share))
 
 
-def train(name: str, scenes: Scenes, minutes: float, seed: int = 0, device: str = "cpu") -> nn.Module:
-    """Train one partner with AdamW for `minutes`; the rate warms up for 3% of the time and falls as a cosine."""
+def train(
+    name: str, scenes: Scenes, minutes: float, seed: int = 0, device: str = "cpu", start: str | None = None
+) -> nn.Module:
+    """Train one partner with AdamW for `minutes`; the rate warms up for 3% of the time and falls as a cosine.
+
+    start: weights to go on from, at half the rate; default from scratch.
+    """
     torch.manual_seed(seed)
     net, loss = {"cnn": _cnn, "vit": _vit, "generator": _generator}[name](scenes)
+    peak = PEAK_RATE[name]
+    if start is not None:
+        net.load_state_dict(load_net(name, start).state_dict())
+        peak /= 2
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # 1.4 x faster on a CPU
-    optimiser = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE[name], weight_decay=0.05)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.05)
     started, step, running = time.monotonic(), 0, math.nan
     for images, answers in batches(scenes, BATCH[name], seed, device):
         share = (time.monotonic() - started) / (60 * minutes)
         if share >= 1:
             break
-        rate = PEAK_RATE[name] * min(share / 0.03 + 0.01, 0.5 + 0.5 * math.cos(math.pi * share))
+        rate = peak * min(share / 0.03 + 0.01, 0.5 + 0.5 * math.cos(math.pi * share))
         optimiser.param_groups[0]["lr"] = rate
         error = loss(images, answers, share)
         optimiser.zero_grad()
@@ -112,11 +121,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=24_000, help="scenes to render")
     parser.add_argument("--scenes", help="an .npz of scenes to use instead of rendering")
     parser.add_argument("--out", help="file to write; default the embedded one")
+    parser.add_argument("--start", help="weights to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
     scenes = saved_scenes(chosen.scenes) if chosen.scenes else world_scenes(chosen.images, chosen.seed)
-    net = train(chosen.name, scenes, chosen.minutes, chosen.seed, chosen.device)
+    net = train(chosen.name, scenes, chosen.minutes, chosen.seed, chosen.device, chosen.start)
     save_net(net.cpu(), chosen.out or ASSETS / f"{chosen.name}.safetensors")
 
 
