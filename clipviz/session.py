@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
+TREATMENTS = "sepia vintage black grayscale blurry focus dark dimly grainy noisy pixelated resolution"
 NO_ROLE = "no clear role"
 DEMO_EXAMPLES = (
     "a flamingo",
@@ -482,7 +483,7 @@ class Session(traitlets.HasTraits):
         captions = self.images.captions
         if self.model.name != "demo" or not captions:
             return Selection(image=0, layer=layer, head=0)
-        scene = next((i for i, c in enumerate(captions) if "flamingo" in c and c.startswith("a ")), 0)
+        scene = next((i for i, c in enumerate(captions) if "flamingo" in c and _plain(c)), 0)
         return Selection(image=scene, layer=layer, head=0, text="a flamingo")
 
 
@@ -495,6 +496,12 @@ def _images(model: ClipModel, images: Any) -> Images:
             )
         return demo()
     return open_images(images)
+
+
+def _plain(caption: str) -> bool:
+    """Whether a demo caption tells of one large object without a treatment of the whole picture."""
+    words = set(caption.split())
+    return bool(words & {"large", "big", "huge"}) and not words & set(TREATMENTS.split())
 
 
 def _default_texts(model: ClipModel) -> str:

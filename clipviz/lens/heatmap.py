@@ -7,16 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.lens.decompose import Trace, check_heads, check_layers
 from clipviz.values import LayerWeights, TowerWeights
-
-if TYPE_CHECKING:
-    from clipviz.lens.decompose import Trace
 
 
 def token_scores(
@@ -32,8 +29,6 @@ def token_scores(
     Summed over tokens the scores equal <head effect, direction> exactly.
     Raises ValueError when the trace kept no tokens, or a direction has another d_embed.
     """
-    from clipviz.lens.decompose import check_layers
-
     layers = check_layers(trace.weights, layers)
     tokens, attention = _kept(trace)
     directions = check_directions(directions, trace.weights).to(trace.codes)
@@ -59,8 +54,6 @@ def heatmap(
 
     heads: (layer, head) pairs, None for every head of `layers`.
     """
-    from clipviz.lens.decompose import check_heads, check_layers
-
     layers = check_layers(trace.weights, layers)
     mask = check_heads(trace.weights, heads, layers)
     scores = token_scores(trace, directions, layers, normalize)[..., 1:]

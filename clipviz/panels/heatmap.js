@@ -68,7 +68,7 @@ function build(api) {
     context.imageSmoothingQuality = "high";
     const opacity = api.model.get("opacity");
     context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    context.fillStyle = `rgba(17,24,39,${0.28 * opacity})`; // quiet the image so that the map is read
+    context.fillStyle = `rgba(17,24,39,${0.2 * opacity})`; // quiet the image so that the map is read
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.globalAlpha = opacity;
     context.drawImage(overlay(map), 0, 0, canvas.width, canvas.height);

@@ -4,7 +4,7 @@ function build(api) {
   const hint = h("small", {});
   const put = (value) => { api.model.set("order", value); api.model.set("page", 0); api.ask(); };
   const [orders, setOrder] = segmented("Order", [
-    ["text", "For the text"], ["model", "Near: model", "Nearest to the selected image, whole model"], ["head", "Near: head", "Nearest under the selected head's similarity"], ["all", "All"]], put);
+    ["text", "Text", "Highest cosine with text A"], ["model", "Near", "Nearest to the selected image, whole model"], ["head", "Near by head", "Nearest to the selected image under the selected head alone"], ["all", "All", "As they come"]], put);
   const gallery = h("div", { class: "gallery", role: "grid", "aria-label": "Images" });
   const note = h("span", { class: "note" });
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
@@ -87,7 +87,7 @@ function build(api) {
     previous.disabled = view.page === 0;
     next.disabled = view.page + 1 >= view.pages;
     const head = view.selection.layer === null || view.selection.head === null ? "head" : headName(view.selection.layer, view.selection.head);
-    orders.children[2].textContent = `Near: ${head}`;
+    orders.children[2].textContent = `Near by ${head}`;
     describe.textContent = set.size ? `describe these ${set.size}` : `describe the ${view.ids.length} shown`;
     describe.title = "TextSpan of the selected head over this set of images";
     clear.hidden = !set.size;

@@ -1,0 +1,133 @@
+"""TextSpan: the literal algorithm's choices, its null, streamed moments, by hand, and what it refuses."""
+
+from __future__ import annotations
+
+import naive
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens import textspan as lens
+from clipviz.lens.decompose import effects_from_codes
+
+
+def problem(seed: int, n_images: int = 200, d_embed: int = 40, rank: int = 12, n_pool: int = 300):
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(rank, d_embed, generator=generator)
+    codes = torch.randn(n_images, rank, generator=generator) * torch.logspace(0, -1.3, rank)
+    pool = torch.randn(n_pool, d_embed, generator=generator) + 0.5
+    return codes @ basis + 3, torch.nn.functional.normalize(pool, dim=-1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_choices_equal_the_literal_algorithm(seed):
+    effects, pool = problem(seed)
+    chosen = lens.textspan(effects, pool, 12)
+    order, explained = naive.textspan(effects, pool, 12)
+    assert chosen.order.tolist() == order
+    assert torch.allclose(chosen.explained.double(), torch.tensor(explained, dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [5, 20])
+def test_a_fixed_rank_equals_the_literal_algorithm_at_that_rank(rank):
+    effects, pool = problem(3, rank=30)
+    assert lens.textspan(effects, pool, 5, rank=rank).order.tolist() == naive.textspan(effects, pool, 5, rank)[0]
+
+
+def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():
+    effects, pool = problem(1, d_embed=96, rank=64, n_pool=800)
+    assert lens.textspan(effects, pool, 60).order.tolist() == naive.textspan(effects, pool, 60)[0]
+
+
+def test_heads_in_one_batch_equal_heads_alone():
+    heads = [problem(seed)[0] for seed in range(4)]
+    pool = problem(0)[1]
+    together = lens.textspan(torch.stack(heads, 1).unflatten(1, (2, 2)), pool, 8)
+    for i, effects in enumerate(heads):
+        alone = lens.textspan(effects, pool, 8)
+        assert together.order.flatten(0, 1)[i].tolist() == alone.order.tolist()
+        assert torch.allclose(together.explained.flatten(0, 1)[i], alone.explained, atol=1e-5)
+
+
+def test_directions_are_orthonormal_and_explain_what_is_said():
+    effects, pool = problem(7)
+    chosen = lens.textspan(effects, pool, 10)
+    assert torch.allclose(chosen.directions @ chosen.directions.T, torch.eye(10), atol=1e-4)
+    centred = effects - effects.mean(0)
+    share = (centred @ chosen.directions.T).square().sum() / centred.square().sum()
+    assert share == pytest.approx(float(chosen.explained[-1]), abs=1e-4)
+    assert torch.allclose(chosen.gains.cumsum(-1), chosen.explained, atol=1e-6)
+    assert (chosen.gains > 0).all()
+
+
+def test_by_hand():
+    effects = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    pool = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]])
+    chosen = lens.textspan(effects, pool, 2)
+    assert chosen.order.tolist() == [1, 0]  # variances 4.5 and 0.5; the third text mixes both, 3.06
+    assert torch.allclose(chosen.explained, torch.tensor([0.9, 1.0]))
+
+
+def test_normalised_scores_ignore_the_length_of_texts():
+    effects, pool = problem(11)
+    lengths = torch.linspace(0.1, 5, len(pool))[:, None]
+    plain = lens.textspan(effects, pool, 6, normalised=True).order
+    assert torch.equal(lens.textspan(effects, pool * lengths, 6, normalised=True).order, plain)
+
+
+def test_a_centred_pool_does_not_care_about_a_common_direction():
+    effects, pool = problem(12)
+    shifted = lens.textspan(effects, pool + torch.randn(40), 6, centre_pool=True).order
+    assert torch.equal(shifted, lens.textspan(effects, pool, 6, centre_pool=True).order)
+
+
+def test_streamed_moments_give_the_choices_of_the_raw_effects():
+    model = clipviz.load("demo", device="cpu")
+    trace = model.trace(torch.randn(64, 3, 96, 96, generator=torch.Generator().manual_seed(0)), tokens=False)
+    vectors = lens.augmented_codes(trace.codes, trace.mean, trace.std).double()
+    centred = vectors - vectors.mean(0)
+    moments = torch.einsum("ilha,ilhb->lhab", centred, centred) / len(vectors)
+    covariance, span = lens.head_span(model.head_basis(), moments)
+    pool = torch.nn.functional.normalize(torch.randn(200, 128), dim=-1)
+    effects = effects_from_codes(trace.codes, trace.mean, trace.std, model.head_basis())
+    streamed = lens.textspan_from_covariance(covariance, span, pool, 10)
+    raw = lens.textspan(effects, pool, 10)
+    assert torch.equal(streamed.order, raw.order.flatten(0, 1))
+    assert torch.allclose(streamed.explained, raw.explained.flatten(0, 1), atol=1e-3)
+
+
+def test_the_null_keeps_the_spectrum_and_breaks_the_relation():
+    effects, pool = problem(5)
+    planted = torch.cat([pool, torch.linalg.svd(effects - effects.mean(0), full_matrices=False)[2][:3]])
+    data = effects - effects.mean(0)
+    span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None]
+    coordinates = data @ span[0]
+    covariance = (coordinates.T @ coordinates / len(data))[None]
+    real = lens.textspan_from_covariance(covariance, span, planted, 3)
+    null, order = lens.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)
+    assert null.shape == order.shape == (20, 1, 3)
+    assert (null <= 1 + 1e-5).all()
+    assert real.explained[0, -1] > null[:, 0, -1].max()
+    assert torch.equal(null, lens.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)[0])
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize(
+    ("effects", "pool", "n_texts", "message"),
+    [
+        (torch.randn(1, 8), torch.randn(5, 8), 2, "image >= 2"),
+        (torch.randn(9, 8), torch.randn(5, 7), 2, r"\[5, 7\].*d_embed=8.*encode_texts"),
+        (torch.randn(9, 8), torch.zeros(0, 8), 2, "pool of texts"),
+        (torch.randn(9, 8), torch.randn(5, 8), 0, "n_texts >= 1"),
+        (torch.randn(9, 8), torch.randn(5, 8), 6, r"within 1\.\.5.*got 6"),
+        (torch.ones(9, 8), torch.randn(5, 8), 2, "constant effects"),
+    ],
+)
+def test_wrong_input_is_told_what_was_expected(effects, pool, n_texts, message):
+    with pytest.raises(ValueError, match=message):
+        lens.textspan(effects, pool, n_texts)
+
+
+def test_rank_is_checked():
+    with pytest.raises(ValueError, match="rank within"):
+        lens.textspan(torch.randn(9, 8), torch.randn(5, 8), 2, rank=40)
