@@ -72,7 +72,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--ahead", type=int, default=3, help="batches drawn ahead by another process; 0: none"
     )
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
-    parser.add_argument("--watched", type=int, default=600, help="held-out images tested at every checkpoint")
+    parser.add_argument("--watch-minutes", type=float, default=10, help="time between tests on held-out images")
+    parser.add_argument("--watched", type=int, default=600, help="held-out images in such a test")
     return parser.parse_args(arguments)
 
 
@@ -149,7 +150,7 @@ class Trainer:
 
     def run(self) -> None:
         options, progress = self.options, self.progress
-        saved_at = started = time.monotonic()
+        saved_at = watched_at = time.monotonic()
         plain_attention = options.device == "cpu"
         fused = F.scaled_dot_product_attention
         F.scaled_dot_product_attention = attention if plain_attention else fused
@@ -160,11 +161,13 @@ class Trainer:
                 self.step(next(batches))
                 progress.seconds += time.monotonic() - step_started
                 if progress.step % 20 == 0:
-                    self.report(started)
+                    self.report()
                 if time.monotonic() - saved_at > 60 * options.checkpoint_minutes:
                     self.save()
-                    self.watch()
                     saved_at = time.monotonic()
+                if time.monotonic() - watched_at > 60 * options.watch_minutes:
+                    self.watch()
+                    watched_at = time.monotonic()
         finally:
             F.scaled_dot_product_attention = fused
             batches.close()
@@ -195,12 +198,11 @@ class Trainer:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         device = self.options.device
-        texts = torch.cat([batch.caption_ids, batch.prompt_ids]).to(device)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             images = self.model.visual(preprocess(batch.images.to(device)))
-            texts = encode_short_texts(self.model, texts)
-        images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
-        captions, prompts = texts[: len(images)], texts[len(images) :]
+            captions = encode_short_texts(self.model, batch.caption_ids.to(device))
+            prompts = encode_short_texts(self.model, batch.prompt_ids.to(device))
+        images, captions, prompts = (F.normalize(x.float(), dim=-1) for x in (images, captions, prompts))
         scale = self.model.logit_scale.exp()
         contrast = caption_contrast(images, captions, scale, batch.same.to(device))
         found = {family: rows.to(device) for family, rows in batch.fact_images.items()}
@@ -209,7 +211,7 @@ class Trainer:
         measured = {"caption loss": contrast.item(), "fact loss": fact.item()}
         return contrast + self.options.fact_weight * fact, {**measured, **accuracy}
 
-    def report(self, started: float) -> None:
+    def report(self) -> None:
         """One line of progress: how far, how fast, how long still."""
         progress, options = self.progress, self.options
         share = progress.share(options)
