@@ -1,6 +1,6 @@
 """Forks, kills and joins real processes around index builds; run by the tests in a process of its own.
 
-    python index_driver.py crash WORK POINTS SEED      python index_driver.py ranks WORK
+    python index_driver.py WORK POINTS SEED [ranks]
 Prints one JSON line. One import of torch serves every child, which is forked before any thread runs.
 """
 
@@ -162,7 +162,8 @@ def pair(model: object, images: Path, out: Path, store: Path, lose: int | None =
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    command, folder, *numbers = sys.argv[1:]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    answer = crash(Path(folder), *map(int, numbers)) if command == "crash" else ranks(Path(folder))
+    folder, points, seed, *also = sys.argv[1:]
+    answer = {"crash": crash(Path(folder, "crash"), int(points), int(seed))}
+    if also == ["ranks"]:
+        answer["ranks"] = ranks(Path(folder, "ranks"))
     print(json.dumps(answer))

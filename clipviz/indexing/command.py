@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from clipviz.data.index import Index
-from clipviz.indexing import build
+from clipviz.indexing.building import PRECISIONS
 from clipviz.indexing.ranks import Ranks, join_torchrun, local_device
 
 DESCRIPTION = """\
@@ -44,8 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=64, help="images a forward pass")
     parser.add_argument("--shard", type=int, default=4096, help="images a commit")
     parser.add_argument("--workers", type=int, help="processes that decode images")
-    parser.add_argument("--precision", default="auto", choices=build.PRECISIONS)
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--thumbnail", type=int, default=96, help="pixels of thumbnails, 0 for none")
+    parser.add_argument(
+        "--neurons", help="MLP layers whose second-order statistics are kept too, such as 8,9"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--append", action="store_true", help="add the images to the index at --out")
@@ -85,7 +88,7 @@ def summary(index: Index, seconds: float) -> str:
     size = sum(spec["bytes"] for spec in index.manifest["columns"].values())
     told = [
         f"{len(index):,} images in {str(index.path)!r}, layers {list(index.layers)}, {size / 1e6:,.1f} MB "
-        f"({index.bytes_per_image:,.0f} bytes an image and thumbnails)",
+        f"({index.bytes_per_image:,.0f} bytes an image without its thumbnail)",
         f"{seconds:,.1f} s, {len(index) / max(seconds, 1e-9):,.0f} images/s; effects sum to the embedding within "
         f"{index.manifest['sum_check']:.1e}",
         f"{skipped['count']:,} skipped" + (":" if skipped["count"] else ""),
@@ -112,6 +115,7 @@ def _pass(args: argparse.Namespace) -> Index:
         shard=args.shard,
         precision=args.precision,
         thumbnail=args.thumbnail,
+        neurons=_layers(args.neurons, model.n_layers) or (),
         **options,
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clipviz.data.index.layout import BLOBS, Shard
 from clipviz.indexing.reading import Batch
+from clipviz.indexing.second import batch_statistics, fold_neurons
 from clipviz.lens.decompose import Trace
 from clipviz.lens.moments import Moments, augmented_codes, merge_means, moments
 
@@ -23,10 +24,12 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 class Gathering:
     """The rows and the statistics of one shard, batch by batch, in the order of the images."""
 
-    def __init__(self, model: Any, layers: tuple[int, ...], precision: str) -> None:
+    def __init__(self, model: Any, layers: tuple[int, ...], settings: dict[str, Any]) -> None:
         self.model = model
         self.layers = list(layers)
-        self.precision = precision
+        self.precision = settings["precision"]
+        self.neurons: list[int] = settings["neurons"]
+        self.n_top: int = settings["neuron_top"]
         self.columns: dict[str, list[np.ndarray]] = {}
         self.facts: list[dict[str, bytes]] = []
         self.skipped: list[tuple[str, str]] = []
@@ -37,7 +40,9 @@ class Gathering:
         self.skipped += batch.skipped
         if batch.pixels is None:
             return
-        trace = self._trace(batch.pixels)
+        pixels = batch.pixels.to(self.model.device, non_blocking=True)
+        with self._mixed():
+            trace = self.model.trace(pixels, tokens=False)
         facts = batch.facts
         usable = _usable(trace, self.layers)
         if not bool(usable.all()):
@@ -45,9 +50,9 @@ class Gathering:
             lost = [name for name, good in zip(names, usable.tolist(), strict=True) if not good]
             self.skipped += [(name, "the model gave numbers that are infinite or too large") for name in lost]
             facts = [fact for fact, good in zip(facts, usable.tolist(), strict=True) if good]
-            trace = select(trace, usable)
+            trace, pixels = select(trace, usable), pixels[usable]
         if facts:
-            self._keep(trace, facts)
+            self._keep(trace, pixels, facts)
 
     def shard(self) -> Shard:
         """What was gathered; without rows when no image was usable."""
@@ -66,21 +71,18 @@ class Gathering:
             sum_check=self.sum_check or 0.0,
         )
 
-    def _trace(self, pixels: Tensor) -> Trace:
-        device = self.model.device
-        pixels = pixels.to(device, non_blocking=True)
-        mixed = (
-            torch.autocast(device.type, _DTYPES[self.precision])
-            if self.precision in _DTYPES
-            else contextlib.nullcontext()
-        )
-        with mixed:
-            return self.model.trace(pixels, tokens=False)
+    def _mixed(self) -> AbstractContextManager[Any]:
+        if self.precision not in _DTYPES:
+            return nullcontext()
+        return torch.autocast(self.model.device.type, _DTYPES[self.precision])
 
-    def _keep(self, trace: Trace, facts: list[dict[str, bytes]]) -> None:
+    def _keep(self, trace: Trace, pixels: Tensor, facts: list[dict[str, bytes]]) -> None:
         if self.sum_check is None:
             self.sum_check = select(trace, slice(_CHECKED)).sum_check()
-        self.statistics = fold(self.statistics, statistics(trace, self.layers), len(self.facts))
+        part = statistics(trace, self.layers)
+        with self._mixed():
+            part |= batch_statistics(self.model, pixels, self.neurons, self.n_top)
+        self.statistics = fold(self.statistics, part, len(self.facts))
         self.facts += facts
         columns = {
             "codes.npy": trace.codes[:, self.layers].half(),
@@ -130,6 +132,7 @@ def fold(
         "code_mean": both.mean.numpy(),
         "code_scatter": both.scatter.numpy(),
         **{name: mean.numpy() for name, mean in means.items()},
+        **fold_neurons(total, part, rows),
     }
 
 

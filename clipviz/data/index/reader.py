@@ -188,10 +188,37 @@ class Index:
             layers=self.layers,
         )
 
-    @functools.cached_property
-    def neurons(self) -> dict[str, np.ndarray]:
-        """Second-order statistics, "neurons LAYER NAME" -> array, empty unless layers were asked for."""
-        return {name: array for name, array in self._statistics.items() if name.startswith("neurons ")}
+    @property
+    def neuron_layers(self) -> tuple[int, ...]:
+        """MLP layers whose second-order statistics were asked for."""
+        return tuple(self.manifest["settings"]["neurons"])
+
+    def neurons(self, layer: int) -> dict[str, np.ndarray]:
+        """Second-order statistics of one MLP layer, the fields of lens.neuron_stats.NeuronStats as arrays.
+
+        See `clipviz.indexing.neuron_statistics` for the value itself. ValueError names the layers there are.
+        """
+        if layer not in self.neuron_layers:
+            known = ", ".join(map(str, self.neuron_layers)) or "none"
+            raise ValueError(
+                f"the index {str(self.path)!r} keeps second-order statistics of layers {known}, got {layer!r}; "
+                f"build it with neurons=[{layer!r}]"
+            )
+        prefix = f"neurons {layer} "
+        return {name.removeprefix(prefix): array for name, array in self.raw_statistics(prefix).items()}
+
+    def raw_statistics(self, prefix: str | tuple[str, ...] = "") -> dict[str, np.ndarray]:
+        """The float64 arrays on disk whose names start with `prefix`, read anew."""
+        segments, checksum = self.manifest["segments"]["count"], self.manifest["statistics"]["checksum"]
+        try:
+            return read_statistics(self.path, segments, checksum, prefix)
+        except ValueError as error:
+            if read_manifest(self.path)["checksum"] == self.manifest["checksum"]:
+                raise
+            told = (
+                f"the index {str(self.path)!r} has grown since it was opened; open it again with Index.open"
+            )
+            raise ValueError(told) from error
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -268,9 +295,7 @@ class Index:
 
     @functools.cached_property
     def _statistics(self) -> dict[str, np.ndarray]:
-        return read_statistics(
-            self.path, self.manifest["segments"]["count"], self.manifest["statistics"]["checksum"]
-        )
+        return self.raw_statistics(("count", "code_", "embedding_mean", "mlp_mean"))
 
     def _map(self, file: str) -> np.ndarray:
         if file not in self._maps:

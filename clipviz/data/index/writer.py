@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from clipviz.data.index.layout import (
 
 Statistics = dict[str, np.ndarray]
 Fold = Callable[[Statistics | None, Statistics, int], Statistics]
+_HASHED = 1 << 26  # statistics up to this size are hashed whenever they are read
 LISTED = 1_000  # skipped images that the manifest itself lists; the journal has all
 
 _AGREE = ("model", "layers", "dims", "settings", "images", "shards")
@@ -261,16 +263,25 @@ def to_plain(value: Any) -> Any:
     return json.loads(to_json(value))
 
 
-def read_statistics(folder: Path, segments: int, checksum: str) -> Statistics:
-    """The statistics after so many segments; ValueError when the file is missing or damaged."""
+def read_statistics(
+    folder: Path, segments: int, checksum: str, prefix: str | tuple[str, ...] = ""
+) -> Statistics:
+    """The statistics after so many segments whose names start with `prefix`.
+
+    A file up to _HASHED bytes is compared with its checksum, a larger one by the checksums of what is read. ValueError
+    when it is missing or damaged.
+    """
     path = folder / _statistics_name(segments)
-    if not path.exists() or file_digest(path) != checksum:
+    try:
+        if path.stat().st_size <= _HASHED and file_digest(path) != checksum:
+            raise ValueError("it differs from its checksum")
+        with np.load(path, allow_pickle=False) as saved:
+            return {name: saved[name] for name in saved.files if name.startswith(prefix)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"the index file {str(path)!r} is missing or damaged; restore it from a copy, or delete the folder and "
-            "build the index again"
-        )
-    with np.load(path, allow_pickle=False) as saved:
-        return {name: saved[name] for name in saved.files}
+            f"the index file {str(path)!r} is missing or damaged ({error}); restore it from a copy, or delete the "
+            "folder and build the index again"
+        ) from error
 
 
 def discard(folder: str | os.PathLike[str]) -> None:

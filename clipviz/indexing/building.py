@@ -32,6 +32,7 @@ from clipviz.indexing.gathering import Gathering, fold
 from clipviz.indexing.ranks import Ranks
 from clipviz.indexing.reading import MISSING, Decoder, batches
 from clipviz.lens.decompose import check_layers
+from clipviz.lens.neurons import check_layer
 
 Progress = bool | Callable[[int, int], None]
 LAST_LAYERS = 4
@@ -50,6 +51,8 @@ def build(
     workers: int | None = None,
     precision: str = "auto",
     thumbnail: int = 96,
+    neurons: Sequence[int] = (),
+    neuron_top: int = 50,
     progress: Progress = True,
 ) -> Index:
     """One pass of `model` over `images` into a new index at `path`.
@@ -57,7 +60,9 @@ def build(
     images: what open_collection takes (folders, lists, tars, parquet files, pictures). layers: whose head codes are
     kept, default the last 4. batch: images a forward pass; shard: images a commit, all that a kill can lose.
     workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA and fp32 elsewhere.
-    thumbnail: pixels of the shorter side, 0 for none. progress: a bar, or a function of (images done, images).
+    thumbnail: pixels of the shorter side, 0 for none. neurons: MLP layers whose second-order statistics are kept, a
+    further forward pass each, with the neuron_top strongest images of every neuron. progress: a bar, or a function
+    of (images done, images).
     Called again with the same arguments it goes on where it stopped, and opens the index once it is finished.
     Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
     """
@@ -68,6 +73,8 @@ def build(
         "shard": _positive("shard", shard),
         "precision": _precision(model, precision),
         "thumbnail": _positive("thumbnail", thumbnail, least=0),
+        "neurons": sorted({check_layer(model.weights, layer) for layer in neurons}),
+        "neuron_top": _positive("neuron_top", neuron_top),
     }
     return _write(
         model, collection, Path(path).expanduser(), chosen, settings, workers, progress, append=False
@@ -223,7 +230,7 @@ def _pass(
     unopened = _unopened(images) if 0 in parts else []
     with _counter(progress, sum(map(len, positions.values()))) as count:
         for k in shards:
-            gathering = Gathering(model, layers, settings["precision"])
+            gathering = Gathering(model, layers, settings)
             gathering.skipped += unopened if k == 0 else []
             for part in parts[k]:
                 gathering.add(next(stream))
@@ -316,11 +323,12 @@ def _finished(path: Path, plan: dict[str, Any]) -> bool:
 def _check_alike(parts: list[Index]) -> None:
     first = parts[0]
     for part in parts[1:]:
-        for key in ("model", "layers", "dims"):
-            if part.manifest[key] != first.manifest[key]:
+        for key in ("model", "layers", "dims", "neurons", "neuron_top"):
+            one, other = ({**index.manifest, **index.manifest["settings"]}[key] for index in (first, part))
+            if one != other:
                 raise ValueError(
-                    f"expected indexes of one model and the same layers, got {key} {first.manifest[key]} in "
-                    f"{str(first.path)!r} and {part.manifest[key]} in {str(part.path)!r}; build them alike"
+                    f"expected indexes of one model and the same layers, got {key} {one} in {str(first.path)!r} and "
+                    f"{other} in {str(part.path)!r}; build them alike"
                 )
     marks = [source["fingerprint"] for part in parts for source in part.manifest["sources"]]
     if len(set(marks)) < len(marks):
@@ -344,7 +352,7 @@ def _shards_of(part: Index) -> Iterator[Shard]:
     """An index's segments as shards again; the first with rows carries the statistics of them all."""
     entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
     codes, start = part.codes(), 0
-    statistics = dict(part._statistics)
+    statistics = part.raw_statistics()
     for entry in entries:
         rows = slice(start, start + entry["rows"])
         start = rows.stop

@@ -1,0 +1,74 @@
+"""Second-order statistics of chosen MLP layers, streamed into an index beside the first-order ones.
+
+They are lens.neuron_stats.NeuronStats as plain arrays named "neurons LAYER FIELD"; sums are kept in float64, and the
+ids of the top images are rows of the index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.data.index import Index
+from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
+
+Arrays = dict[str, np.ndarray]
+_SUMS = ("mean", "scatter", "shared_mean", "total")
+
+
+def neuron_statistics(index: Index, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
+    """The statistics of one MLP layer that an index holds, float32 on `device`; ids are rows of the index.
+
+    ValueError names the layers there are.
+    """
+    stats = _unpack(index.neurons(layer), layer)
+    tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
+    small = {name: t.float() if t.dtype == torch.float64 else t for name, t in tensors.items()}
+    fields: dict[str, Any] = {name: tensor.to(device) for name, tensor in small.items()}
+    return dataclasses.replace(stats, **fields)
+
+
+def batch_statistics(model: Any, pixels: Tensor, layers: list[int], n_top: int) -> Arrays:
+    """The statistics of one batch, whose images have ids 0, 1, ...; one more forward pass a layer."""
+    found: Arrays = {}
+    for layer in layers:
+        stats = neuron_stats(model.second_order(pixels, layer), range(len(pixels)), n_top)
+        stats = dataclasses.replace(stats, **{name: getattr(stats, name).cpu().double() for name in _SUMS})
+        found |= _pack(stats)
+    return found
+
+
+def fold_neurons(total: Arrays, part: Arrays, rows: int) -> Arrays:
+    """Both parts' statistics of every layer; the images of `part` come after the first `rows`."""
+    found: Arrays = {}
+    for layer in layers_in(part):
+        stats = _unpack(fields_of(part, layer), layer)
+        ids = stats.top_images
+        stats = dataclasses.replace(stats, top_images=torch.where(ids >= 0, ids + rows, ids))
+        before = fields_of(total, layer)
+        found |= _pack(_unpack(before, layer).merge(stats) if before else stats)
+    return found
+
+
+def layers_in(arrays: Arrays) -> list[int]:
+    return sorted({int(name.split()[1]) for name in arrays if name.startswith("neurons ")})
+
+
+def fields_of(arrays: Arrays, layer: int) -> Arrays:
+    prefix = f"neurons {layer} "
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _pack(stats: NeuronStats) -> Arrays:
+    fields = {name: value for name, value in vars(stats).items() if name != "layer"}
+    arrays = {n: v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for n, v in fields.items()}
+    return {f"neurons {stats.layer} {name}": array for name, array in arrays.items()}
+
+
+def _unpack(fields: Arrays, layer: int) -> NeuronStats:
+    tensors = {name: torch.from_numpy(array) for name, array in fields.items() if name != "count"}
+    return NeuronStats(layer=layer, count=int(fields["count"]), **tensors)  # type: ignore[arg-type]
