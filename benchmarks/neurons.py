@@ -75,9 +75,9 @@ def compare() -> list[dict[str, Any]]:
             lambda: model.second_order(few, LAYER).norms(),
         ]
     )
-    with recording_second(model.visual, model.weights, LAYER) as recorder:
+    with recording_second(model.visual, model.weights, [LAYER]) as recorder:
         embedding = model.encode_images(few)
-    passage = recorder.passage(embedding)
+    passage = recorder.passage(LAYER, embedding)
     (naive,) = _best([lambda: naive_effects(model, passage, NAIVE_NEURONS)], repeats=2)
     naive *= basis_of(model.weights, LAYER).n_neurons / NAIVE_NEURONS
     expected = naive_effects(model, passage, NAIVE_NEURONS)

@@ -44,25 +44,33 @@ def trace_second_order(model: ClipModel, images: Images, layer: int) -> SecondOr
 
     images: [image, 3, rows, cols] preprocessed, or PIL images; layer: counted from 0, below the last.
     """
-    basis = basis_of(model.weights, layer)
+    return trace_second_orders(model, images, [layer])[0]
+
+
+@torch.no_grad()
+def trace_second_orders(model: ClipModel, images: Images, layers: Sequence[int]) -> list[SecondOrder]:
+    """Second-order effects of several layers' neurons from one forward pass, in the order of `layers`."""
+    bases = [basis_of(model.weights, layer) for layer in layers]
     pixels = model.prepare(images)
-    with recording_second(model.visual, model.weights, layer) as recorder:
+    with recording_second(model.visual, model.weights, layers) as recorder:
         embedding = model.encode_images(pixels)
-    return second_order(recorder.passage(embedding), basis)
+    return [second_order(recorder.passage(basis.layer, embedding), basis) for basis in bases]
 
 
 @contextmanager
-def recording_second(visual: nn.Module, weights: TowerWeights, layer: int) -> Iterator[_SecondRecorder]:
-    """Hooks for one forward pass: the layer's activations, later layers' class attention, final statistics."""
-    layer = check_layer(weights, layer)
+def recording_second(
+    visual: nn.Module, weights: TowerWeights, layers: Sequence[int]
+) -> Iterator[_SecondRecorder]:
+    """Hooks for one forward pass: the layers' activations, later layers' class attention, final statistics."""
+    chosen = [check_layer(weights, layer) for layer in layers]
     tower: Any = visual
     recorder = _SecondRecorder(weights)
     blocks = list(tower.transformer.resblocks)
-    handles = [
-        blocks[layer].mlp.gelu.register_forward_hook(recorder.note_activations),
-        tower.ln_post.register_forward_pre_hook(recorder.note_statistics),
-    ]
-    for later in range(layer + 1, len(blocks)):
+    handles = [tower.ln_post.register_forward_pre_hook(recorder.note_statistics)]
+    for layer in chosen:
+        hook = partial(recorder.note_activations, layer)
+        handles.append(blocks[layer].mlp.gelu.register_forward_hook(hook))
+    for later in range(min(chosen) + 1, len(blocks)):
         handles.append(blocks[later].ln_1.register_forward_hook(partial(recorder.note_later, later)))
     try:
         yield recorder
@@ -76,21 +84,21 @@ class _SecondRecorder:
 
     def __init__(self, weights: TowerWeights) -> None:
         self.weights = weights
-        self.activations: Tensor | None = None
-        self.attention: list[Tensor] = []
-        self.shift: list[Tensor] = []
+        self.activations: dict[int, Tensor] = {}
+        self.attention: dict[int, Tensor] = {}  # later layer -> [image, head, token]
+        self.shift: dict[int, Tensor] = {}  # later layer -> [image, head]
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
 
-    def note_activations(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        self.activations = output.float()
+    def note_activations(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.activations[layer] = output.float()
 
     def note_later(self, later: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weights, tokens = self.weights.layers[later], inputs[0].float()
         variance, mean = torch.var_mean(tokens, -1, correction=0)
         attention = class_attention(output.float(), weights) / (variance + weights.ln_eps).sqrt()[:, None]
-        self.attention.append(attention)
-        self.shift.append(torch.einsum("iht,it->ih", attention, mean))
+        self.attention[later] = attention
+        self.shift[later] = torch.einsum("iht,it->ih", attention, mean)
 
     def note_statistics(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         final = inputs[0].float()
@@ -98,14 +106,15 @@ class _SecondRecorder:
         variance, self.mean = torch.var_mean(final, -1, correction=0)
         self.std = (variance + self.weights.eps).sqrt()
 
-    def passage(self, embedding: Float[Tensor, "image d_embed"]) -> Passage:
-        assert self.activations is not None
+    def passage(self, layer: int, embedding: Float[Tensor, "image d_embed"]) -> Passage:
+        """What the pass left for one of the recorded layers."""
+        later = range(layer + 1, self.weights.n_layers)
         assert self.mean is not None
         assert self.std is not None
         return Passage(
-            activations=self.activations,
-            attention=torch.cat(self.attention, 1),
-            shift=torch.cat(self.shift, 1),
+            activations=self.activations[layer],
+            attention=torch.cat([self.attention[k] for k in later], 1),
+            shift=torch.cat([self.shift[k] for k in later], 1),
             mean=self.mean,
             std=self.std,
             embedding=embedding.float(),
