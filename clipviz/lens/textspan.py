@@ -19,6 +19,7 @@ from clipviz.values import HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
+RANK_TOLERANCE = 1e-4  # singular values below this share of the largest are float32 noise, not span
 
 
 def textspan(
@@ -124,6 +125,9 @@ def head_span(
 
     code_covariance: covariance of v = [u / std, 1 / std, mean / std] (d_head + 2 numbers an image); the head
     effect is linear in v: c = v [B; b; -m] + k (see values.HeadBasis), so nothing of d_embed an image is needed.
+    The span is cut to what varies over these images (Alg. 1 projects the pool onto the span of C): with fewer
+    images than d_head it is smaller than the head's. Its axes are the principal ones, so the covariance is
+    diagonal; heads of smaller rank are padded with zero columns.
     """
     n_layers, n_heads, d_head, d_embed = basis.basis.shape
     extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
@@ -133,7 +137,12 @@ def head_span(
     coordinates = (
         triangular[:, :rank] @ code_covariance.double().flatten(0, 1) @ triangular[:, :rank].transpose(1, 2)
     )
-    return coordinates.to(linear), span[..., :rank].to(linear)
+    variances, axes = torch.linalg.eigh(coordinates)
+    varies = variances > RANK_TOLERANCE**2 * variances[:, -1:].clamp_min(1e-24)
+    width = max(1, int(varies.sum(-1).max()))
+    axes = (axes * varies[:, None]).flip(-1)[..., :width]
+    covariance = torch.diag_embed((variances * varies).flip(-1)[..., :width])
+    return covariance.to(linear), (span[..., :rank] @ axes).to(linear)
 
 
 def augmented_codes(
@@ -224,9 +233,8 @@ def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Ten
 def _span_of_data(data: Float[Tensor, "head image d_embed"], rank: int | None) -> tuple[Tensor, Tensor]:
     """Orthonormal columns spanning each head's data, zero columns where a head's rank is smaller."""
     _, singular, right = torch.linalg.svd(data.double(), full_matrices=False)
-    threshold = singular[:, :1] * max(data.shape[1:]) * torch.finfo(data.dtype).eps
-    n_valid = (singular > threshold).sum(-1)
-    if int(n_valid.min()) == 0:
+    n_valid = (singular > RANK_TOLERANCE * singular[:, :1]).sum(-1)
+    if int(n_valid.min()) == 0 or bool((singular[:, 0] <= 1e-12).any()):
         raise ValueError(
             "expected effects that vary over images, got constant effects; use more than one image"
         )

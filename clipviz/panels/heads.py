@@ -27,7 +27,7 @@ class Heads(Panel):
     _esm = script("heads")
     _css = style("heads")
 
-    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(sync=True)
+    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(sync=True, option=True)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection

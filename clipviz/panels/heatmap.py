@@ -32,9 +32,9 @@ class Heatmap(Panel):
     _esm = script("heatmap")
     _css = style("heatmap")
 
-    scope = traitlets.Enum(SCOPES, "late").tag(sync=True)
-    show = traitlets.Enum(("effect", "attention"), "effect").tag(sync=True)
-    opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True)
+    scope = traitlets.Enum(SCOPES, "late").tag(sync=True, option=True)
+    show = traitlets.Enum(("effect", "attention"), "effect").tag(sync=True, option=True)
+    opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True, option=True)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
     )

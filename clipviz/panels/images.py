@@ -27,9 +27,9 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "model", "head", "all"), "text").tag(sync=True, option=True)
-    page = traitlets.Int(0, min=0).tag(sync=True, option=True)
-    n_shown = traitlets.Int(28, min=1, max=200, option=True)
+    order = traitlets.Enum(("text", "model", "head", "all"), "text").tag(sync=True, option=True, recompute=True)
+    page = traitlets.Int(0, min=0).tag(sync=True, option=True, recompute=True)
+    n_shown = traitlets.Int(28, min=1, max=200).tag(option=True, recompute=True)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session

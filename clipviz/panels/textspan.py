@@ -30,8 +30,8 @@ class TextSpan(Panel):
     _esm = script("textspan")
     _css = style("textspan")
 
-    n_texts = traitlets.Int(10, min=1, max=60, option=True)
-    n_images = traitlets.Int(3, min=0, max=8, option=True)
+    n_texts = traitlets.Int(10, min=1, max=60).tag(option=True, recompute=True)
+    n_images = traitlets.Int(3, min=0, max=8).tag(option=True, recompute=True)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection

@@ -1,0 +1,152 @@
+"""The house stands: arrows run one way, importing is instant, both environment files name the same packages."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "clipviz"
+
+# A room and the clipviz rooms it may import (itself always).
+ARROWS = {
+    "values": set(),
+    "worker": set(),
+    "lens": {"values"},
+    "data": {"values"},
+    "figures": {"values"},
+    "models": {"lens", "values"},
+    "collection": {"lens", "models", "data", "values"},
+    "indexing": {"models", "lens", "data", "values"},
+    "session": {"collection", "indexing", "worker", "models", "lens", "data", "values"},
+    "panels": {"session", "figures", "values", "worker"},
+    "reproduce": {"session", "collection", "indexing", "models", "lens", "data", "figures", "values"},
+    "cli": {"panels", "reproduce", "indexing", "models", "values"},
+    "__init__": {"models", "session", "panels", "values", "data"},
+}
+# What a room may touch outside the standard library; None = anything declared.
+OUTSIDE = {
+    "values": {"torch"},
+    "worker": set(),
+    "lens": {"torch", "numpy", "sklearn", "jaxtyping"},
+    "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow"},
+    "figures": {"numpy", "matplotlib", "plotly"},
+    "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
+}
+# The world is what the demo models are drawn from; an index's manifest names the library's version.
+ALSO = {("models", "data"), ("indexing", "__init__")}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports at run time, at any depth; TYPE_CHECKING blocks are left out."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            known = (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "clipviz" else set()
+            )
+            found |= known if node.module == "clipviz" else {node.module}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(f.relative_to(PACKAGE)) for f in FILES])
+def test_arrows_run_one_way(path):
+    relative = path.relative_to(PACKAGE)
+    room = relative.parts[0].removesuffix(".py")
+    for module in imports(path):
+        top = module.split(".")[0]
+        if top == "clipviz":
+            target = room_of(module)
+            allowed = ARROWS[room] | {room}
+            assert target in allowed or (room, target) in ALSO, (
+                f"{relative} imports {module}: {room} -> {target}"
+            )
+        elif room in OUTSIDE and top not in sys.stdlib_module_names:
+            assert top in OUTSIDE[room], f"{relative} imports {module}, which is not for {room}"
+
+
+def test_only_the_models_room_knows_open_clip():
+    knowing = {
+        f.relative_to(PACKAGE).parts[0] for f in FILES if any(m.startswith("open_clip") for m in imports(f))
+    }
+    assert knowing <= {"models"}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, clipviz; print([m for m in ('torch', 'open_clip', 'ipywidgets', 'numpy') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_public_names_are_there():
+    import clipviz
+
+    for name in ("load", "wrap", "Session", "Dashboard", "Selection", "Ablation"):
+        assert getattr(clipviz, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        clipviz.nothing  # noqa: B018
+    assert "load" in dir(clipviz)
+
+
+def bare(requirement: str) -> str:
+    return re.split(r"[<>=!\[ ;]", requirement.strip().strip('",- '))[0].lower().replace("_", "-")
+
+
+def test_both_environment_files_name_the_same_packages():
+    project = (ROOT / "pyproject.toml").read_text()
+    block = project.split("dependencies = [")[1].split("]\n")[0]
+    declared = {bare(line) for line in block.splitlines() if line.strip()}
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    wanted = {bare(line) for line in lines if line.strip().startswith("- ")}
+    renamed = {"pytorch": "torch"}
+    named = {renamed.get(name, name) for name in wanted} - {
+        "python",
+        "pip",
+        "conda-forge",
+        "nodefaults",
+        "-e",
+        "pip:",
+    }
+    assert {name for name in named if name} == declared
+
+
+def test_requirements_are_ranges():
+    block = (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("]\n")[0]
+    assert "==" not in block
+    assert "+cpu" not in block
+
+
+WORDS = ["/work/", "/root/", "issue #", "pypi.org", "registry.npmjs", "huggingface.co"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_product_speaks_of_itself_alone(word):
+    texts = [
+        f for f in ROOT.rglob("*") if f.suffix in {".py", ".js", ".css", ".md", ".toml", ".yml", ".ipynb"}
+    ]
+    texts = [f for f in texts if not {".venv", ".git", "node_modules"} & set(f.relative_to(ROOT).parts)]
+    guilty = [
+        str(f.relative_to(ROOT))
+        for f in texts
+        if f != Path(__file__) and word in f.read_text(errors="replace")
+    ]
+    assert not guilty

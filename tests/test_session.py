@@ -1,0 +1,210 @@
+"""A session without any widget: lenses as values, a checked selection, history, added images, a clean end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clipviz
+from clipviz.values import Ablation
+
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue square",
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    images = clipviz.data.images.demo().subset(range(40))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+def test_lenses_are_values(session):
+    scores = session.head_scores("a red circle", 3)
+    assert scores.heads.shape == (6, 8)
+    assert scores.mlps.shape == (7,)
+    assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
+    maps = session.token_maps("a red circle", 3)
+    assert maps.scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
+
+
+def test_cosine_is_the_models_own(session, model):
+    image = model.encode_images(session.images[5])[0]
+    text = model.encode_texts("a dog")[0]
+    expected = float(torch.nn.functional.cosine_similarity(image, text, dim=0))
+    assert session.head_scores("a dog", 5).cosine == pytest.approx(expected, abs=1e-5)
+
+
+def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, model):
+    described = session.textspan(5, 2, n_texts=4, n_draws=0)
+    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 2] for i in range(40)])
+    raw = clipviz.lens.textspan.textspan(effects, model.encode_texts(TEXTS), 4)
+    assert described.order.tolist() == raw.order.tolist()
+    assert described.gains == pytest.approx(raw.gains.numpy(), abs=1e-4)
+    assert described.texts == tuple(TEXTS[i] for i in raw.order)
+
+
+def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
+    chosen = (1, 5, 8, 13, 21, 34)
+    described = session.textspan(4, 1, n_texts=3, images=chosen, n_draws=0)
+    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 4, 1] for i in chosen])
+    raw = clipviz.lens.textspan.textspan(effects, model.encode_texts(TEXTS), 3)
+    assert described.order.tolist() == raw.order.tolist()
+
+
+def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, model):
+    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 3] for i in range(40)])
+    expected = effects @ effects[7]
+    found = session.neighbours(7, 40, layer=5, head=3)
+    assert [i for i, _ in found] == expected.argsort(descending=True).tolist()
+    assert dict(found)[7] == pytest.approx(float(expected[7]), rel=1e-4)
+    assert session.neighbours(7, 3)[0][0] == 7
+
+
+def test_search_ranks_by_cosine(session):
+    found = session.search("in the sea", 40)
+    assert len(found) == 40
+    assert found == sorted(found, key=lambda pair: -pair[1])
+    assert found[0][1] == pytest.approx(session.head_scores("in the sea", found[0][0]).cosine, abs=1e-5)
+
+
+def test_variance_shares_sum_to_one(session):
+    shares = session.head_variance()
+    assert shares.shape == (6, 8)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": 6}, r"layer within 0\.\.5.*got 6"),
+        ({"head": 8}, r"head within 0\.\.7.*got 8"),
+        ({"image": 40}, r"image within 0\.\.39.*got 40"),
+        ({"token": 145}, r"token within 0\.\.144"),
+        ({"images": (1, 99)}, r"images within 0\.\.39, got \[99\]"),
+        ({"ablation": Ablation(heads={(9, 9)})}, r"6 layers x 8 heads.*\(9, 9\)"),
+    ],
+)
+def test_an_impossible_selection_is_refused_and_nothing_changes(session, changes, message):
+    before = session.selection
+    with pytest.raises(ValueError, match=message):
+        session.select(**changes)
+    assert session.selection == before
+
+
+def test_a_selection_is_a_selection(session):
+    with pytest.raises(Exception, match=r"Selection"):
+        session.selection = {"layer": 1}
+
+
+def test_undo_and_redo_walk_the_history(session):
+    start = session.selection
+    session.select(text="a dog")
+    session.select(layer=2)
+    assert session.undo().layer == start.layer
+    assert session.selection.text == "a dog"
+    assert session.undo() == start
+    assert session.redo().text == "a dog"
+    session.select(head=7)
+    assert not session.can_redo
+    assert session.redo().head == 7
+    assert session.history[-1].head == 7
+
+
+@pytest.mark.parametrize("text", ["", "   ", None])
+def test_an_empty_text_is_refused(session, text):
+    with pytest.raises(ValueError, match="expected a text"):
+        session.direction(text)
+
+
+def test_an_added_image_is_like_any_other(session):
+    index = session.add_image(Image.new("RGB", (300, 200), (200, 20, 20)), "red")
+    assert len(session.images) == len(session.collection) == index + 1
+    assert session.images.names[index] == "red"
+    assert any(i == index for i, _ in session.search("a red circle", 60))
+    assert session.neighbours(index, 2)[0][0] == index
+
+
+@pytest.mark.parametrize("source", [b"not an image", np.zeros((5, 5, 7)), "/nowhere/at/all.jpg"])
+def test_a_bad_image_is_refused_and_the_session_goes_on(session, source):
+    n_images = len(session.images)
+    with pytest.raises((ValueError, OSError)):
+        session.add_image(source)
+    assert len(session.images) == n_images
+    assert session.search("a dog", 1)
+
+
+def test_code_reopens_the_view(model, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "b.png")
+    session = clipviz.Session(model, images=str(tmp_path), texts=TEXTS)
+    session.select(text='say "hi" <b>', layer=3, ablation=Ablation(heads={(1, 2)}))
+    scope = {"my_texts": TEXTS, "clipviz": clipviz}
+    code = session.to_code().replace("clipviz.Dashboard(session)", "")
+    exec(code, scope)
+    assert scope["session"].selection == session.selection
+    assert len(scope["session"].images) == 2
+    for made in (session, scope["session"]):
+        made.close()
+
+
+def test_the_collection_is_read_in_the_background(model):
+    images = clipviz.data.images.demo().subset(range(70))
+    session = clipviz.Session(model, images, texts=TEXTS)
+    session.wait(60, background=True)
+    assert session.progress == (70, 70)
+    assert session.collection.complete
+    session.close()
+
+
+def test_unknown_arguments_and_missing_images_are_told(model):
+    with pytest.raises(TypeError, match="model, images, texts"):
+        clipviz.Session(model, picture=3)
+    other = clipviz.wrap(model.network, model.tokenizer, model.preprocess, name="other")
+    with pytest.raises(ValueError, match="'other' needs images"):
+        clipviz.Session(other)
+
+
+def test_a_layer_not_kept_is_named(model):
+    session = clipviz.Session(
+        model, clipviz.data.images.demo().subset(range(4)), TEXTS, layers=[4, 5], background=False
+    )
+    with pytest.raises(ValueError, match=r"layer 1 is not among .*\[4, 5\]"):
+        session.textspan(1, 0)
+    assert session.textspan(5, 0, n_texts=2).texts
+    session.close()
+
+
+def test_closing_leaves_nothing_behind(model):
+    before = threading.active_count()
+    session = clipviz.Session(model, clipviz.data.images.demo().subset(range(4)), TEXTS)
+    session.wait(60, background=True)
+    gone, worker = weakref.ref(session), session.worker
+    session.close()
+    session.close()
+    assert not worker.alive
+    del session
+    gc.collect()
+    assert gone() is None
+    assert threading.active_count() == before
