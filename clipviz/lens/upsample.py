@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+_SMALL = 256  # positions up to which one matrix over all of them beats many tiny ones an axis
+
 
 def axis_matrix(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "large small"]:
     """U of one axis: linear interpolation from n_small to n_large samples, pixel centres aligned by area
@@ -38,7 +40,8 @@ def weighted_mean(
         return maps.sum((2, 3)).sum(0) / n_positions
     row_weights = axis_matrix(rows, size[0], maps).sum(0)
     col_weights = axis_matrix(cols, size[1], maps).sum(0)
-    return ((maps @ col_weights) @ row_weights).sum(0) / n_positions
+    weights = torch.outer(row_weights, col_weights).flatten()
+    return (maps.flatten(2) @ weights).sum(0) / n_positions
 
 
 def upsampled_square(
@@ -46,16 +49,20 @@ def upsampled_square(
 ) -> Float[Tensor, " unit"]:
     """Sum over images and positions of the squares of the maps upsampled to `size`."""
     rows, cols = maps.shape[2:]
-    smoothed = maps
-    if cols != size[1]:
-        upsample = axis_matrix(cols, size[1], maps)
-        smoothed = smoothed @ (upsample.T @ upsample)
-    if rows != size[0]:
-        upsample = axis_matrix(rows, size[0], maps)
-        smoothed = (upsample.T @ upsample) @ smoothed
-    if smoothed is maps:
+    if (rows, cols) == size:
         return torch.linalg.vector_norm(maps, dim=(2, 3)).square().sum(0)
+    row_gram, col_gram = _axis_gram(rows, size[0], maps), _axis_gram(cols, size[1], maps)
+    if rows * cols <= _SMALL:
+        smoothed = (maps.flatten(2) @ torch.kron(row_gram, col_gram)).view_as(maps)
+    else:
+        smoothed = row_gram @ (maps @ col_gram)
     return (maps * smoothed).sum((2, 3)).sum(0)
+
+
+def _axis_gram(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "small small"]:
+    """U^T U of one axis."""
+    upsample = axis_matrix(n_small, n_large, like)
+    return upsample.T @ upsample
 
 
 def adjoint(
@@ -63,6 +70,9 @@ def adjoint(
 ) -> Float[Tensor, "image unit small_rows small_cols"]:
     """U^T of the maps on every axis where they are larger than `size`; other axes are left as they are."""
     rows, cols = maps.shape[2:]
+    if rows > size[0] and cols > size[1] and rows * cols <= _SMALL:
+        both = torch.kron(axis_matrix(size[0], rows, maps), axis_matrix(size[1], cols, maps))
+        return (maps.flatten(2) @ both).unflatten(2, size)
     if cols > size[1]:
         maps = maps @ axis_matrix(size[1], cols, maps)
     if rows > size[0]:

@@ -90,7 +90,9 @@ def train(
     net, loss = {"cnn": _cnn, "vit": _vit, "generator": _generator}[name](scenes)
     peak = PEAK_RATE[name]
     if start is not None:
-        net.load_state_dict(load_net(name, start).state_dict())
+        there, own = load_net(name, start).state_dict(), net.state_dict()
+        fitting = {key: value for key, value in there.items() if own[key].shape == value.shape}
+        net.load_state_dict(fitting, strict=False)  # a head of another question starts anew
         peak /= 2
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # 1.4 x faster on a CPU
     optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.05)
