@@ -123,7 +123,7 @@ def test_both_environment_files_name_the_same_packages():
         "pip",
         "conda-forge",
         "nodefaults",
-        "-e",
+        "e",
         "pip:",
     }
     assert {name for name in named if name} == declared

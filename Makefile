@@ -1,0 +1,45 @@
+# make demo   the dashboard in JupyterLab          ARGS="--no-browser --port 8899"
+# make test   everything, browser tests included   ARGS="-k heads"
+# make bench  measured ratios beside their budgets
+# make lint   ruff and mypy
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint browser clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.tools: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/clipviz demo $(ARGS)
+
+test: $(VENV)/.tools browser
+	$(BIN)/python -m pytest $(ARGS)
+
+# A Chromium for the browser tests: the system's, else apt as root, else Playwright's own; tests say if there is none.
+browser: $(VENV)/.tools
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || echo "apt could not install chromium"; \
+	else $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "Playwright could not install chromium"; fi
+
+bench: $(VENV)/.tools
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist artifacts *.egg-info

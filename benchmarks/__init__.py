@@ -1,0 +1,1 @@
+"""Measured ratios beside their budgets: `make bench`, or `python -m benchmarks trace textspan`."""

@@ -1,0 +1,186 @@
+"""A JupyterLab and a Chromium as context managers, and a notebook open in both: for tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+READY = """async path => {
+  const nap = () => new Promise(r => setTimeout(r, 20));
+  while (!window.jupyterapp) await nap();
+  const app = window.jupyterapp; await app.restored;
+  let w; while (!((w = app.shell.currentWidget) && w.context && w.context.path === path)) await nap();
+  await w.context.ready; await w.revealed; await w.sessionContext.ready;
+  while (w.sessionContext.session?.kernel?.status !== 'idle') await nap();
+}"""
+RUN = r"""async () => { const app = window.jupyterapp; await app.commands.execute('notebook:run-all-cells');
+  return app.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code').map(c => ({
+    n: c.model.executionCount,
+    err: c.model.outputs.toJSON().filter(o => o.output_type === 'error')
+      .map(o => (o.traceback || []).join('\n') || o.evalue)})); }"""
+EXECUTE = """async code => {
+  const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const f = k.requestExecute({code, store_history: false}); let out = '', err = null;
+  f.onIOPub = m => { if (m.header.msg_type === 'stream') out += m.content.text;
+    if (m.header.msg_type === 'error') err = m.content.ename + ': ' + m.content.evalue; };
+  await f.done; return [out, err]; }"""
+SHUTDOWN = "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
+
+
+def find_chromium() -> str | None:
+    named = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
+    )
+    if named:
+        return named
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        bundled = playwright.chromium.executable_path
+    return bundled if Path(bundled).exists() else None
+
+
+@contextmanager
+def chromium_browser(path: str) -> Iterator[Any]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settings(folder: Path) -> None:
+    """A quiet Lab: no news, no autosave, every cell in the page."""
+    wanted = {
+        "@jupyterlab/apputils-extension/notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+            "doNotDisturbMode": True,
+        },
+        "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+        "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    }
+    for plugin, values in wanted.items():
+        target = folder / f"{plugin}.jupyterlab-settings"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(values))
+
+
+@contextmanager
+def jupyterlab() -> Iterator[tuple[str, Path]]:
+    """A quiet JupyterLab in a folder of its own: its address and its notebooks' folder."""
+    root = Path(tempfile.mkdtemp(prefix="clipviz-lab-"))
+    notebooks, own = root / "notebooks", root / "own"
+    notebooks.mkdir()
+    settings(own / "settings")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_RUNTIME_DIR": str(own / "run"),
+        "IPYTHONDIR": str(own / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    command += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={notebooks}"]
+    command += [
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+        "--LabApp.extension_manager=readonly",
+    ]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += [f"--LabApp.user_settings_dir={own}/settings", f"--LabApp.workspaces_dir={own}/workspaces"]
+    log = root / "lab.log"
+    with log.open("w") as sink:
+        server = subprocess.Popen(command, env=environment, stdout=sink, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(480):
+        try:
+            with urllib.request.urlopen(url + "/api/status", timeout=1):
+                break
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.25)
+    else:
+        raise RuntimeError("JupyterLab did not start: " + log.read_text())
+    try:
+        yield url, notebooks
+    finally:
+        server.terminate()
+        server.wait(20)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Notebook:
+    """A notebook open in the browser: .page (Playwright), .kernel(code) -> printed text, .console (errors)."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.console: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(str(error)))
+
+    def run_all(self) -> None:
+        cells = self.page.evaluate(RUN)
+        assert cells, "no code cell"
+        assert all(cell["n"] and not cell["err"] for cell in cells), cells
+
+    def kernel(self, code: str) -> str:
+        output, error = self.page.evaluate(EXECUTE, code)
+        assert error is None, error
+        return output
+
+    def panel(self, name: str, **data: object):
+        """Locator of a panel whose data-* attributes have these values."""
+        dashed = {"".join(f"-{c.lower()}" if c.isupper() else c for c in key): v for key, v in data.items()}
+        wanted = "".join(f'[data-{key}="{value}"]' for key, value in dashed.items())
+        return self.page.locator(f'[data-panel="{name}"]{wanted}')
+
+
+def open_notebook(context: Any, url: str, folder: Path, *cells: str, name: str = "test.ipynb") -> Notebook:
+    """Write a notebook of code cells, open it in a new page, run every cell."""
+    document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(document, folder / name)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    made = Notebook(page)
+    page.goto(f"{url}/lab/tree/{name}?reset")
+    page.evaluate(READY, name)
+    made.run_all()
+    return made

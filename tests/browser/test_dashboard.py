@@ -1,0 +1,279 @@
+"""The dashboard in a real JupyterLab: one selection, everything follows; nothing is lost, nothing leaks."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+# 120 images of the collection: enough for every panel, read in a moment.
+START = """import clipviz
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(120)), "demo")
+dashboard = clipviz.Dashboard(session)
+dashboard"""
+READ = "session.wait(120, background=True)"
+MESSAGES = """() => { window.sent = 0; const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  k.anyMessage.connect((_, m) => { if (m.direction === 'send') window.sent += 1; }); }"""
+
+
+@pytest.fixture
+def dashboard(notebook):
+    opened = notebook(START)
+    opened.panel("heads", ready="true").wait_for()
+    opened.kernel(READ)
+    opened.panel("textspan", complete="true").wait_for()
+    return opened
+
+
+def head(opened, layer, index):
+    return opened.page.locator(f'[data-panel="heads"] button[data-layer="{layer}"][data-head="{index}"]')
+
+
+def pixels(opened):
+    script = "() => document.querySelector('[data-panel=heatmap] canvas').toDataURL()"
+    return opened.page.evaluate(script)
+
+
+def type_text(opened, label, text):
+    box = opened.page.get_by_label(label, exact=True)
+    box.fill(text)
+    box.press("Enter")
+
+
+def test_a_head_click_changes_the_texts_and_the_map(dashboard):
+    page = dashboard.page
+    page.get_by_role("button", name="Head L5·H0").click()
+    dashboard.panel("heatmap", scope="head").wait_for()
+    seen = set()
+    for index in (1, 4, 6):
+        head(dashboard, 4, index).click()
+        dashboard.panel("textspan", layer=4, head=index).wait_for()
+        dashboard.panel("heatmap", layer=4, head=index).wait_for()
+        seen.add(pixels(dashboard))
+        expect(head(dashboard, 4, index)).to_have_attribute("aria-selected", "true")
+    assert len(seen) == 3
+    assert dashboard.kernel("print(session.selection.layer, session.selection.head)").strip() == "4 6"
+    assert not dashboard.console
+
+
+def test_a_typed_text_recolours_heads_and_map(dashboard):
+    before = pixels(dashboard)
+    colours = "() => [...document.querySelectorAll('[data-panel=heads] button.cell')].map(c => c.style.background).join()"
+    grid = dashboard.page.evaluate(colours)
+    type_text(dashboard, "Text A", "a yellow star")
+    dashboard.panel("heads", text="a yellow star").wait_for()
+    dashboard.panel("heatmap", text="a yellow star").wait_for()
+    dashboard.panel("images", order="text").wait_for()
+    assert pixels(dashboard) != before
+    assert dashboard.page.evaluate(colours) != grid
+    type_text(dashboard, "Text B, subtracted", "a blue square")
+    dashboard.panel("heatmap", textB="a blue square").wait_for()
+    drawn = float(dashboard.panel("heatmap").get_attribute("data-total"))
+    expected = dashboard.kernel("print(dashboard.heatmap.map().sum())")
+    assert drawn == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_what_is_drawn_is_what_python_says(dashboard):
+    for scope in ("All heads", "Late layers", "Layer 5", "Head L5·H0"):
+        dashboard.page.get_by_role("button", name=scope).click()
+        name = {"All heads": "all", "Late layers": "late", "Layer 5": "layer"}.get(scope, "head")
+        dashboard.panel("heatmap", scope=name).wait_for()
+        drawn = float(dashboard.panel("heatmap").get_attribute("data-total"))
+        assert drawn == pytest.approx(
+            float(dashboard.kernel("print(dashboard.heatmap.map().sum())")), abs=1e-4
+        )
+
+
+def test_twenty_rapid_clicks_settle_on_the_last(dashboard):
+    script = """() => { for (let i = 0; i < 20; i++)
+      document.querySelector(`[data-panel="heads"] button[data-layer="${i % 6}"][data-head="${(3 * i) % 8}"]`).click(); }"""
+    dashboard.page.evaluate(script)
+    dashboard.panel("textspan", layer=1, head=1).wait_for(timeout=10_000)
+    dashboard.kernel("session.wait(20)")
+    assert dashboard.kernel("print(session.selection.layer, session.selection.head)").strip() == "1 1"
+    for name in ("heads", "textspan", "heatmap"):
+        dashboard.panel(name, layer=1, head=1).wait_for()
+    assert not dashboard.console
+
+
+def test_hovering_sends_nothing(dashboard):
+    page = dashboard.page
+    page.evaluate(MESSAGES)
+    box = page.locator("[data-panel=heatmap] canvas").bounding_box()
+    for step in range(40):
+        page.mouse.move(box["x"] + 5 + step * box["width"] / 45, box["y"] + 8 + step * box["height"] / 50)
+    assert re.match(
+        r"token \(\d+, \d+\) · [+−]0\.\d+", page.locator("[data-panel=heatmap] .tip").inner_text()
+    )
+    for index in range(8):
+        head(dashboard, 2, index).hover()
+    assert "L2·H7" in page.locator("[data-panel=heads] .tip").inner_text()
+    assert page.evaluate("window.sent") == 0
+
+
+def test_a_token_click_is_told_to_every_panel(dashboard):
+    box = dashboard.page.locator("[data-panel=heatmap] canvas").bounding_box()
+    dashboard.page.mouse.click(box["x"] + box["width"] * 5.5 / 12, box["y"] + box["height"] * 2.5 / 12)
+    dashboard.panel("heatmap", token=2 * 12 + 5 + 1).wait_for()
+    assert dashboard.kernel("session.wait(20); print(session.selection.token)").strip() == "30"
+
+
+def test_keyboard_only(dashboard):
+    page = dashboard.page
+    head(dashboard, 5, 0).focus()
+    page.keyboard.press("ArrowRight")
+    dashboard.panel("textspan", layer=5, head=1).wait_for()
+    page.keyboard.press("ArrowDown")
+    dashboard.panel("textspan", layer=4, head=1).wait_for()
+    page.keyboard.press("a")
+    dashboard.panel("heads", ablated=1).wait_for()
+    page.locator("[data-panel=heatmap] canvas").focus()
+    page.keyboard.press("ArrowRight")
+    dashboard.panel("heatmap", token=6 * 12 + 6 + 1 + 1).wait_for()
+    page.locator('[data-panel="images"] .tile[tabindex="0"]').focus()
+    page.keyboard.press("ArrowRight")
+    dashboard.kernel("session.wait(20)")
+    chosen = dashboard.kernel("print(session.selection.image)").strip()
+    dashboard.panel("heatmap", image=chosen).wait_for()
+    first = page.locator('[data-panel="textspan"] button.text').first
+    first.focus()
+    text = first.get_attribute("title")
+    page.keyboard.press("Enter")
+    dashboard.panel("heads", text=text).wait_for()
+
+
+def test_choosing_images_and_describing_a_set(dashboard):
+    page = dashboard.page
+    tile = page.locator('[data-panel="images"] .tile').nth(6)
+    image = tile.get_attribute("data-image")
+    tile.click()
+    dashboard.panel("heatmap", image=image).wait_for()
+    whole = dashboard.panel("textspan").get_attribute("data-first")
+    page.get_by_role("button", name=re.compile("Near by")).click()
+    dashboard.panel("images", order="head", first=image).wait_for()
+    page.get_by_role("button", name=re.compile("describe the")).click()
+    dashboard.panel("textspan", images=28).wait_for()
+    described = dashboard.panel("textspan").get_attribute("data-first")
+    page.get_by_role("button", name="back to the whole collection").click()
+    dashboard.panel("textspan", images=0, first=whole).wait_for()
+    assert described
+
+
+def test_upload_and_bad_uploads(dashboard, tmp_path):
+    from PIL import Image
+
+    good, bad, cut = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "cut.jpg"
+    Image.new("RGB", (200, 120), (220, 40, 40)).save(good)
+    bad.write_bytes(b"<script>alert(1)</script>")
+    Image.effect_noise((300, 300), 60).convert("RGB").save(cut)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    chooser = dashboard.page.locator('[data-panel="images"] input[type=file]')
+    chooser.set_input_files(good)
+    dashboard.panel("heatmap", image=120).wait_for()
+    for broken in (bad, cut):
+        chooser.set_input_files(broken)
+        message = dashboard.page.locator('[data-panel="images"] .cv-error')
+        message.wait_for()
+        assert "expected" in message.inner_text() or "image" in message.inner_text()
+        dashboard.page.get_by_role("button", name="Dismiss").click()
+    head(dashboard, 3, 3).click()
+    dashboard.panel("textspan", layer=3, head=3).wait_for()
+    assert dashboard.kernel("print(len(session.images))").strip() == "121"
+
+
+def test_texts_are_shown_as_text(notebook):
+    texts = [
+        "<script>window.hacked = 1</script>",
+        "<img src=x onerror='window.hacked=1'>",
+        "say \"hi\" & 'bye'",
+    ]
+    cell = START.replace('"demo")\ndash', f"{texts!r})\ndash")
+    assert "hacked" in cell
+    opened = notebook(cell)
+    opened.kernel(READ)
+    opened.panel("textspan", rows=3).wait_for()
+    assert "<script>" in opened.page.locator('[data-panel="textspan"] .rows').inner_text()
+    type_text(opened, "Text A", texts[1])
+    opened.panel("heads").and_(opened.page.locator('[data-text^="<img"]')).wait_for()
+    assert opened.page.evaluate("window.hacked === undefined")
+
+
+def test_an_error_is_shown_and_the_session_goes_on(dashboard):
+    dashboard.kernel(
+        "def broken(*a, **k): raise ValueError('expected <b>peace</b>, got war; try again')\n"
+        "kept, session.token_maps = session.token_maps, broken"
+    )
+    type_text(dashboard, "Text A", "trouble")
+    message = dashboard.page.locator('[data-panel="heatmap"] .cv-error')
+    message.wait_for()
+    assert "expected <b>peace</b>, got war" in message.inner_text()
+    dashboard.kernel("session.token_maps = kept")
+    type_text(dashboard, "Text A", "a red circle")
+    dashboard.panel("heatmap", text="a red circle").wait_for()
+    expect(message).to_have_count(0)
+
+
+def test_undo_redo_and_the_clipboard(dashboard):
+    page = dashboard.page
+    type_text(dashboard, "Text A", "a letter")
+    dashboard.panel("heads", text="a letter").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    dashboard.panel("heads", text="a flamingo").or_(dashboard.panel("heads", text="")).first.wait_for()
+    page.get_by_role("button", name="Redo").click()
+    dashboard.panel("heads", text="a letter").wait_for()
+    page.get_by_role("button", name="Copy code").first.click()
+    assert "a letter" in page.evaluate("navigator.clipboard.readText()")
+
+
+def test_reload_and_scrolling_away_keep_the_view(dashboard):
+    page = dashboard.page
+    head(dashboard, 3, 5).click()
+    dashboard.panel("textspan", layer=3, head=5).wait_for()
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save'); }")
+    page.reload()
+    dashboard.panel("textspan", layer=3, head=5).wait_for()
+    dashboard.panel("heads", ready="true").wait_for()
+    head(dashboard, 2, 2).click()
+    dashboard.panel("textspan", layer=2, head=2).wait_for()
+
+
+def test_first_display_is_light(dashboard):
+    sizes = dashboard.kernel(
+        "print({p.name: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, 'picture', b'')) for p in dashboard.panels})"
+    )
+    assert all(size < 1_000_000 for size in eval(sizes).values()), sizes
+
+
+def test_closing_leaves_no_widget(dashboard):
+    left = dashboard.kernel(
+        "import gc, weakref, ipywidgets\ngone = [weakref.ref(p) for p in dashboard.panels]\n"
+        "worker = session.worker\ndashboard.close()\ndel dashboard, session, worker\nOut.clear(); _ = __ = ___ = None\n"
+        "for name in [n for n in list(globals()) if n.startswith('_') and n[1:].isdigit()]: del globals()[name]\n"
+        "gc.collect(); print(sum(g() is not None for g in gone))"
+    )
+    assert left.strip() == "0"
+
+
+@pytest.mark.parametrize(
+    ("width", "name"), [(1500, "dashboard"), (1020, "dashboard-900"), (640, "dashboard-narrow")]
+)
+def test_screenshots(dashboard, artifacts, width, name):
+    page = dashboard.page
+    page.set_viewport_size({"width": width, "height": 1250 if width > 1200 else 2100})
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.wait_for_timeout(600)
+    overflow = (
+        "() => { const d = document.querySelector('.cv-board'); return d.scrollWidth - d.clientWidth; }"
+    )
+    assert page.evaluate(overflow) <= 1
+    page.screenshot(path=artifacts / f"{name}.png")
+    if width == 1500:
+        dark = "async () => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
+        light = dark.replace("JupyterLab Dark", "JupyterLab Light")
+        page.evaluate(dark)
+        dashboard.page.locator('[data-panel="heads"][data-theme="dark"]').wait_for()
+        page.wait_for_timeout(600)
+        page.screenshot(path=artifacts / "dashboard-dark.png")
+        page.evaluate(light)
+        dashboard.page.locator('[data-panel="heads"][data-theme="light"]').wait_for()
