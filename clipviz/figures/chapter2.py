@@ -1,0 +1,351 @@
+"""Figures of chapter 2: one function a table or figure of the thesis, plain values in, a matplotlib Figure out.
+
+Nothing here computes: accuracies, curves, scores and maps come ready. plotly twins are in chapter2_interactive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from clipviz.figures import style
+
+Curve = Mapping[int, float]
+"""x -> accuracy in 0..1."""
+
+
+def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.COLUMN) -> Figure:
+    """Tables 2.1 and A.1: accuracy of each task with nothing, the class token, the MLPs, or both taken out.
+
+    rows: task -> {"nothing": .., "class token": .., "MLPs": .., "both": ..}, accuracies in 0..1.
+    """
+    names = list(rows)
+    markers = (
+        ("nothing", "o", style.INK),
+        ("class token", "|", style.FAINT),
+        ("MLPs", "D", style.ACCENT),
+        ("both", "x", style.FAINT),
+    )
+    figure, axes = style.panels(1, 1, width, 0.75 + 0.28 * len(names))
+    axis = style.plain(axes[0, 0], "What is left when terms are mean-ablated", "zero-shot accuracy")
+    for row, name in enumerate(names):
+        found = [rows[name][key] for key, _, _ in markers if key in rows[name]]
+        axis.hlines(row, min(found), max(found), color=style.RULE, linewidth=2.5, zorder=1)
+        for key, marker, color in markers:
+            if key in rows[name]:
+                axis.plot(
+                    rows[name][key], row, marker, color=color, markersize=5, label=key if row == 0 else None
+                )
+    _share_axis(axis)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.6)
+    axis.legend(
+        fontsize=style.SMALL,
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.4, -0.9 / (0.3 + 0.28 * len(names))),
+        ncols=4,
+        handletextpad=0.2,
+        columnspacing=0.9,
+    )
+    return figure
+
+
+def accumulated_ablation(
+    curves: Mapping[str, Curve],
+    chance: Mapping[str, float] | None = None,
+    late: int = 4,
+    width: float = style.COLUMN,
+) -> Figure:
+    """Figure 2.2: accuracy when the attention of the first n layers is mean-ablated, a line a task or model.
+
+    curves: name -> {layers ablated: accuracy}; the last `late` layers are shaded.
+    """
+    figure, axes = style.panels(1, 1, width, 2.1)
+    axis = style.plain(
+        axes[0, 0], "Attention layers accumulated", "first layers mean-ablated", "zero-shot accuracy"
+    )
+    last = max(max(curve) for curve in curves.values())
+    axis.axvspan(last - late, last, color=style.ZERO, zorder=0)
+    axis.text(
+        last - late + 0.08, 1.0, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, va="top"
+    )
+    _lines(axis, curves, first_is_ours=False)
+    for name, level in (chance or {}).items():
+        axis.axhline(level, color=style.RULE, linewidth=0.6, zorder=0, label=f"chance, {name}")
+    axis.set_xlim(0, last * 1.32)
+    axis.set_xticks(range(0, last + 1, 1 if last <= 12 else 4))
+    axis.set_ylim(0, 1.04)
+    axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    return figure
+
+
+def textspan_accuracy(
+    pools: Mapping[str, Curve], base: float, title: str = "", width: float = style.COLUMN
+) -> Figure:
+    """Figures 2.3 and A.1: accuracy when every late head is its projection on m texts, a line a pool.
+
+    pools: name -> {m: accuracy}, ours first; base: accuracy of the unchanged model.
+    """
+    figure, axes = style.panels(1, 1, width, 2.1)
+    axis = style.plain(
+        axes[0, 0], title or "Late heads projected on m texts", "texts a head, m", "zero-shot accuracy"
+    )
+    axis.axhline(base, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
+    last = max(max(curve) for curve in pools.values())
+    axis.text(
+        last * 1.32, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom", ha="right"
+    )
+    _lines(axis, pools)
+    axis.set_xlim(0, last * 1.32)
+    axis.set_ylim(0, max(1.08 * base, 0.02))
+    axis.set_xticks(sorted({x for curve in pools.values() for x in curve}))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    return figure
+
+
+def spurious_groups(
+    groups: Mapping[str, Sequence[float]],
+    worst: Sequence[float],
+    title: str = "Worst group, before and after",
+    width: float = style.COLUMN,
+) -> Figure:
+    """Tables 2.3 and A.7-A.10: accuracy by group for the model, the best random draw, and ours.
+
+    groups: name -> (base, best random, ours); worst: the same for the worst group. Accuracies in 0..1.
+    """
+    names = [*groups, "worst group"]
+    values = np.array([*groups.values(), worst], float)
+    figure, axes = style.panels(1, 1, width, 0.85 + 0.24 * len(names))
+    axis = style.plain(axes[0, 0], title, "zero-shot accuracy")
+    rows = np.arange(len(names))
+    axis.hlines(rows, values.min(1), values.max(1), color=style.RULE, linewidth=2.5, zorder=1)
+    looks = (
+        ("model", "o", style.INK),
+        ("best random draw", "|", style.FAINT),
+        ("background heads ablated", "D", style.ACCENT),
+    )
+    for column, (name, marker, color) in enumerate(looks):
+        axis.plot(values[:, column], rows, marker, color=color, markersize=5, label=name, linestyle="none")
+    axis.set_yticks(rows, names)
+    axis.get_yticklabels()[-1].set_fontweight("bold")
+    axis.set_ylim(len(names) - 0.5, -0.6)
+    _share_axis(axis)
+    figure.legend(
+        fontsize=style.SMALL,
+        frameon=False,
+        loc="outside lower center",
+        ncols=3,
+        handletextpad=0.2,
+        columnspacing=0.9,
+    )
+    return figure
+
+
+def segmentation_scores(
+    scores: Mapping[str, Mapping[str, float]], ours: str = "ours", width: float = style.PAGE
+) -> Figure:
+    """Table 2.4: pixel accuracy, mIoU and mAP of every method, ours accented.
+
+    scores: method -> {"pixel accuracy": .., "mIoU": .., "mAP": ..}, in the order to be shown.
+    """
+    measures = ("pixel accuracy", "mIoU", "mAP")
+    methods = list(scores)
+    figure, axes = style.panels(1, 3, width, 0.7 + 0.22 * len(methods), sharey=True)
+    for axis, measure in zip(axes[0], measures, strict=True):
+        values = [scores[method][measure] for method in methods]
+        colors = [style.ACCENT if method == ours else style.RULE for method in methods]
+        style.plain(axis, measure)
+        bars = axis.barh(range(len(methods)), values, height=0.66, color=colors)
+        axis.bar_label(
+            bars, [f"{100 * value:.1f}" for value in values], fontsize=style.SMALL, padding=2, color=style.INK
+        )
+        axis.set_xlim(0, 1.12)
+        axis.set_xticks([])
+        axis.spines["bottom"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set_yticks(range(len(methods)), methods)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def segmentation_examples(
+    pictures: Sequence[np.ndarray],
+    texts: Sequence[str],
+    maps: Mapping[str, np.ndarray],
+    masks: Sequence[np.ndarray] | None = None,
+    width: float = style.PAGE,
+) -> Figure:
+    """Figure A.4: each image, its true mask, and every method's map. maps: method -> [image, rows, cols]."""
+    columns = ["image", *(["mask"] if masks is not None else []), *maps]
+    size = width / len(columns)
+    figure, axes = style.panels(len(pictures), len(columns), width, len(pictures) * (size + 0.06) + 0.3)
+    for row, pixels in enumerate(pictures):
+        cells = iter(axes[row])
+        style.picture(next(cells), pixels)
+        axes[row, 0].set_ylabel(texts[row], fontsize=style.SMALL, color=style.INK)
+        if masks is not None:
+            style.picture(next(cells), np.repeat((255 * (masks[row] > 0))[..., None], 3, -1).astype(np.uint8))
+        for name, found in maps.items():
+            style.overlay(next(cells), pixels, found[row], edge=style.ACCENT if name == "ours" else None)
+    for column, name in enumerate(columns):
+        axes[0, column].set_title(
+            name, fontsize=style.SMALL, color=style.ACCENT if name == "ours" else style.INK, pad=3
+        )
+    return figure
+
+
+def gallery(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
+    queries: Sequence[np.ndarray] | None = None,
+    title: str = "",
+    width: float = style.COLUMN,
+) -> Figure:
+    """Figures 2.4, 2.5, A.5, A.6: rows of retrieved images, each with its text or its head's name.
+
+    rows: (label, images best first). queries: one image a row, shown first in an accented frame.
+    """
+    shift = 0 if queries is None else 1
+    n_cols = max(len(pictures) for _, pictures in rows) + shift
+    size = (width - 0.9) / n_cols
+    figure, axes = style.panels(
+        len(rows), n_cols, width, len(rows) * (size + 0.05) + (0.25 if title else 0.05)
+    )
+    for row, (label, pictures) in enumerate(rows):
+        if queries is not None:
+            style.picture(axes[row, 0], queries[row], edge=style.ACCENT)
+        for column in range(n_cols - shift):
+            style.picture(axes[row, column + shift], pictures[column] if column < len(pictures) else None)
+        axes[row, 0].set_ylabel(
+            _wrapped(label),
+            fontsize=style.SMALL,
+            color=style.INK,
+            rotation=0,
+            ha="right",
+            va="center",
+            labelpad=4,
+        )
+    if title:
+        figure.suptitle(title, fontsize=style.BODY, x=0.01, ha="left", color=style.INK)
+    return figure
+
+
+def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
+    """Figure 2.6: for a head and an image, the text it agrees with most and least, and where each comes from.
+
+    examples: dicts with head, image, positive_text, positive_map, negative_text, negative_map.
+    """
+    size = width / 3
+    figure, axes = style.panels(len(examples), 3, width, len(examples) * (size + 0.32))
+    for row, example in enumerate(examples):
+        style.picture(axes[row, 0], example["image"], example["head"])
+        style.overlay(
+            axes[row, 1],
+            example["image"],
+            example["positive_map"],
+            _wrapped(example["positive_text"], 22),
+            style.POSITIVE,
+        )
+        style.overlay(
+            axes[row, 2],
+            example["image"],
+            example["negative_map"],
+            _wrapped(example["negative_text"], 22),
+            style.NEGATIVE,
+        )
+    return figure
+
+
+def head_roles(
+    labels: Mapping[tuple[int, int], str],
+    confidence: Mapping[tuple[int, int], float],
+    texts: Mapping[tuple[int, int], Sequence[str]] | None = None,
+    width: float = style.PAGE,
+) -> Figure:
+    """Table 2.2: the layer x head grid with each late head's property, faint where there is no clear role.
+
+    labels, confidence: (layer, head) -> name, 0..1. texts: (layer, head) -> its first texts, shown small.
+    """
+    layers, n_heads = sorted({layer for layer, _ in labels}), 1 + max(head for _, head in labels)
+    height = 0.42 if texts is None else 0.62
+    figure, axes = style.panels(1, 1, width, 0.5 + height * len(layers))
+    axis = style.plain(axes[0, 0], "What the late heads are about")
+    for (layer, head), label in labels.items():
+        clear = label != "no clear role"
+        row = layers.index(layer)
+        axis.add_patch(
+            _cell(head, row, style.ACCENT, 0.10 + 0.22 * confidence[(layer, head)] if clear else 0.0)
+        )
+        axis.text(
+            head,
+            row - (0.22 if texts else 0),
+            label if clear else "–",
+            ha="center",
+            va="center",
+            fontsize=style.SMALL,
+            color=style.INK if clear else style.FAINT,
+        )
+        for line, text in enumerate((texts or {}).get((layer, head), ())[:2]):
+            axis.text(
+                head,
+                row + 0.08 + 0.24 * line,
+                _short(text, 19),
+                ha="center",
+                va="center",
+                fontsize=4.6,
+                color=style.FAINT,
+            )
+    axis.set_xlim(-0.5, n_heads - 0.5)
+    axis.set_ylim(len(layers) - 0.5, -0.5)
+    axis.set_xticks(range(n_heads), [f"head {head}" for head in range(n_heads)])
+    axis.set_yticks(range(len(layers)), [f"layer {layer}" for layer in layers])
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -> None:
+    """One line a curve with its name at its end; the first is the accented one."""
+    looks = [style.OURS, *style.RIVALS]
+    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.055 * _top(curves))
+    for position, (name, curve) in enumerate(curves.items()):
+        look = looks[position % len(looks)]
+        xs = sorted(curve)
+        axis.plot(xs, [curve[x] for x in xs], linewidth=1.2, markersize=3, **look)
+        style.label_end(axis, xs[-1], ends[position], name, str(look["color"]))
+
+
+def _top(curves: Mapping[str, Curve]) -> float:
+    return max(max(curve.values()) for curve in curves.values()) or 1.0
+
+
+def _share_axis(axis: Any) -> None:
+    axis.set_xlim(0, 1.02)
+    axis.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+
+
+def _cell(column: float, row: float, color: str, strength: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=color, alpha=strength, linewidth=0)
+
+
+def _wrapped(text: str, length: int = 14) -> str:
+    """A label broken into lines at its spaces."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) + 1 > length:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines[:4])
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

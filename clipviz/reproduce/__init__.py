@@ -1,0 +1,57 @@
+"""The thesis's tables and figures, chapter by chapter: numbers, a Markdown report, figures.
+
+    clipviz reproduce chapter2 [--model ViT-L-14 --pretrained laion2b_s32b_b82k --data FOLDER]
+    clipviz.reproduce.run("chapter2", "demo", "reproduction")
+Every chapter is a module here with `run(model, out, **options) -> Path of its report`. Finished steps are kept
+beside the report, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+CHAPTERS = ("world", "chapter2", "chapter3", "chapter4")
+
+
+def run(
+    chapter: str | argparse.Namespace, model: Any = "demo", out: str | Path = "reproduction", **options: Any
+) -> Path | int:
+    """Reproduce one chapter; returns its report.
+
+    chapter: one of CHAPTERS (the command line passes its options instead, and gets an exit code). model: a
+    ClipModel, or a name for clipviz.load (with pretrained=...). out: folder for the report, figures and finished
+    steps. Other options are the chapter's own. Raises ValueError for a chapter that is not there.
+    """
+    if isinstance(chapter, argparse.Namespace):
+        given = vars(chapter)
+        names = ("pretrained", "data", "segmentation", "waterbirds", "limit", "quiet")
+        options = {name: given[name] for name in names if given.get(name) is not None}
+        report = run(given["chapter"], given["model"], given["out"], **options)
+        print(report)
+        return 0
+    available = chapters()
+    if chapter not in available:
+        raise ValueError(f"expected a chapter among {', '.join(available)}, got {chapter!r}")
+    return importlib.import_module(f"clipviz.reproduce.{chapter}").run(model, Path(out), **options)
+
+
+def chapters() -> list[str]:
+    """The chapters that can be reproduced."""
+    return [name for name in CHAPTERS if importlib.util.find_spec(f"clipviz.reproduce.{name}") is not None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `clipviz reproduce`."""
+    parser.add_argument("chapter", choices=chapters())
+    parser.add_argument("--model", default="demo", help="'demo', an open_clip name or hf-hub:owner/model")
+    parser.add_argument("--pretrained", help="open_clip tag or local checkpoint")
+    parser.add_argument("--data", help="folder of images, a subfolder a class (default: the demo world)")
+    parser.add_argument("--segmentation", help="gtsegs_ijcv.mat, or a folder that holds images/ and masks/")
+    parser.add_argument("--waterbirds", help="folder of the Waterbirds data set, with its metadata.csv")
+    parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
+    parser.add_argument("--limit", type=int, help="at most so many images")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -1,0 +1,477 @@
+"""Chapter 2, reproduced: what heads and tokens write, on the demo world or on the user's model and images.
+
+Each function below is one table or figure of the thesis: it computes, and adds a section to the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.data.texts import Texts, broad
+from clipviz.figures import chapter2 as figures
+from clipviz.figures import chapter2_interactive as interactive
+from clipviz.lens import ablate, headset, joint, projection, retrieve, roles, spurious, textspan, zeroshot
+from clipviz.lens.ablate import Terms
+from clipviz.lens.roles import Role
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.models.clip import ClipModel, load
+from clipviz.reproduce import published
+from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
+from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.segmenting import segmentation_section
+from clipviz.values import Ablation, Codes, Head
+
+N_LATE, N_FIRST, N_DRAWS = 4, 5, 20
+CUES = frozenset({"background", "place"})
+"""Broad families of texts that name a background: the spurious cue of birds."""
+
+
+def run(
+    model: ClipModel | str = "demo",
+    out: str | Path = "reproduction",
+    pretrained: str | None = None,
+    data: str | None = None,
+    segmentation: str | None = None,
+    waterbirds: str | None = None,
+    limit: int | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
+
+    data: a folder with a subfolder a class; without it the demo world. limit: at most so many images. Traced
+    images are kept in out/steps: an interrupted run goes on from there.
+    """
+    model = load(model, pretrained) if isinstance(model, str) else model
+    evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
+    folder = Path(out)
+    steps = Steps(folder / "steps", {**model.identity(), "images": evaluation.images.fingerprint})
+    terms, kept, broken = trace_terms(model, evaluation.images, steps, "images", quiet)
+    report = Report(
+        folder,
+        "Chapter 2: what the heads and tokens of a CLIP image encoder write",
+        _lead(model, evaluation, broken),
+    )
+    accuracies = Measured(evaluation, terms, kept)
+    terms_section(report, model, accuracies)
+    layers_section(report, model, accuracies)
+    late = late_terms(model, terms)
+    found_roles = textspan_section(report, model, evaluation, accuracies, late)
+    retrieval_section(report, model, evaluation, late, kept, found_roles)
+    spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
+    segmentation_section(report, model, evaluation, quiet)
+    joint_section(report, model, evaluation, late, found_roles)
+    return report.write("chapter2")
+
+
+class Measured:
+    """Accuracy of every task under any ablation of the traced images."""
+
+    def __init__(self, evaluation: Evaluation, terms: Terms, kept: Sequence[int]) -> None:
+        self.terms, self.means = terms, ablate.means_of(terms)
+        self.tasks = [
+            (task.name, task.directions.cpu(), [task.labels[i] for i in kept]) for task in evaluation.tasks
+        ]
+
+    def after(self, ablation: Ablation) -> dict[str, Accuracy]:
+        return self.of(ablate.embedding_after(self.terms, ablation, self.means))
+
+    def of(self, embeddings: Float[Tensor, "image d_embed"]) -> dict[str, Accuracy]:
+        return {
+            name: zeroshot.accuracy(embeddings, directions, labels) for name, directions, labels in self.tasks
+        }
+
+    def top1(self, ablation: Ablation) -> dict[str, float]:
+        return {name: found.top1 for name, found in self.after(ablation).items()}
+
+
+def terms_section(report: Report, model: ClipModel, measured: Measured) -> None:
+    """Tables 2.1 and A.1."""
+    cases = {
+        "nothing": Ablation(),
+        "class token": Ablation(tokens=frozenset({0})),
+        "MLPs": ablate.all_mlps(model.n_layers),
+        "both": ablate.all_mlps(model.n_layers, tokens=[0]),
+    }
+    found = {case: measured.after(ablation) for case, ablation in cases.items()}
+    names = list(found["nothing"])
+    report.section(
+        "MLPs and the class token (Tables 2.1, A.1)",
+        "Direct effects replaced by their mean over the images: of the class token attending to itself, of the "
+        "input term and all MLPs, of both.",
+    )
+    rows = [
+        [name, found["nothing"][name].n_images, *(found[case][name].top1 for case in cases)] for name in names
+    ]
+    report.table(["task", "images", *cases], rows)
+    thesis = published.for_model(published.TABLE_A_1, model.name, model.pretrained)
+    mlps = published.for_model(published.TABLE_2_1, model.name, model.pretrained)
+    if thesis and mlps:
+        report.table(["thesis, ImageNet", "", *cases], [["", "", thesis[0], thesis[1], mlps[1], thesis[2]]])
+    for name in names:
+        for warning in found["nothing"][name].warnings:
+            report.text(f"**{name}**: {warning}")
+    shown = {name: {case: found[case][name].top1 for case in cases} for name in names}
+    report.figure(
+        "terms", figures.term_ablation(shown), "Tables 2.1 and A.1: accuracy when terms are mean-ablated"
+    )
+    report.interactive("terms", interactive.term_ablation(shown), "the same, interactive")
+
+
+def layers_section(report: Report, model: ClipModel, measured: Measured) -> None:
+    """Figure 2.2, and the thesis's summary of it: only the last layers' attention is kept."""
+    steps = ablate.accumulated(range(model.n_layers))
+    curves: dict[str, dict[int, float]] = {}
+    for count, step in enumerate(steps):
+        for name, top1 in measured.top1(step).items():
+            curves.setdefault(name, {})[count] = top1
+    base, early = measured.top1(Ablation()), range(max(0, model.n_layers - N_LATE))
+    late = measured.top1(Ablation(layers=frozenset(early), mlps=frozenset(range(model.n_layers + 1))))
+    report.section(
+        "Attention layers (Figure 2.2)",
+        "The attention of the first layers is mean-ablated, layer after layer.",
+    )
+    report.figure(
+        "layers",
+        figures.accumulated_ablation(curves, late=N_LATE),
+        "Figure 2.2: accuracy when the attention of the first n layers is mean-ablated",
+    )
+    report.interactive("layers", interactive.accumulated_ablation(curves), "the same, interactive")
+    report.text(
+        f"Mean-ablating all MLPs, the input term and all but the last {N_LATE} attention layers leaves: "
+        + "; ".join(f"**{name} {late[name]:.3f}** of {base[name]:.3f}" for name in base)
+        + "."
+    )
+    report.table(
+        ["layers ablated", *curves],
+        [[count, *(c[count] for c in curves.values())] for count in range(len(steps))],
+    )
+
+
+def late_terms(model: ClipModel, terms: Terms) -> Terms:
+    """The codes of the last layers alone."""
+    first = max(0, model.n_layers - N_LATE)
+    codes, basis = terms.codes, terms.basis
+    layers = tuple(range(first, model.n_layers))
+    late = type(basis)(
+        basis.basis[first:], basis.output_bias[first:], basis.mean_share, basis.constant, layers
+    )
+    return Terms(Codes(codes.codes[:, first:], codes.mean, codes.std, codes.embedding, layers), late)
+
+
+def textspan_section(
+    report: Report, model: ClipModel, evaluation: Evaluation, measured: Measured, late: Terms
+) -> dict[Head, tuple[Role, list[str]]]:
+    """Figures 2.3 and A.1, Table 2.2."""
+    widest = min(60, min(late.codes.codes.shape[3], model.weights.d_embed))
+    sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else _sizes(widest)
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    for pool, directions in _pools(model, evaluation).items():
+        chosen = projection.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
+        for size, embedding in projection.project_heads(late.codes, late.basis, chosen, sizes).items():
+            for task, found in measured.of(embedding).items():
+                curves.setdefault(task, {}).setdefault(pool, {})[size] = found.top1
+    report.section(
+        "TextSpan, evaluated (Figures 2.3, A.1)",
+        f"Every head of the last {N_LATE} layers is replaced by its projection on its first m texts (around its "
+        "mean), everything else by its mean. The texts are chosen by the thesis's greedy on these images.",
+    )
+    base = measured.top1(Ablation())
+    for task, pools in curves.items():
+        report.figure(
+            f"textspan-{task}",
+            figures.textspan_accuracy(pools, base[task], f"Late heads projected on m texts: {task}"),
+            f"Figure 2.3: {task}, by pool of texts",
+        )
+        report.table(
+            ["pool", *(f"m = {m}" for m in sizes)],
+            [[pool, *(c[m] for m in sizes)] for pool, c in pools.items()],
+        )
+    thesis = published.for_model(published.FIGURE_2_3, model.name, model.pretrained)
+    if thesis:
+        report.text(f"Thesis, ImageNet, general descriptions: {thesis}.")
+    return roles_section(report, model, evaluation.pools["descriptions"], late)
+
+
+def roles_section(
+    report: Report, model: ClipModel, pool: Texts, late: Terms
+) -> dict[Head, tuple[Role, list[str]]]:
+    """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null."""
+    covariance, span = textspan.head_span(late.basis, projection.code_covariance(late.codes))
+    directions = model.encode_texts(list(pool)).cpu()
+    chosen = textspan.textspan_from_covariance(
+        covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
+    )
+    _, null = textspan.null_explained(
+        covariance, span, directions, N_FIRST, N_DRAWS, seed=0, centre_pool=True, normalised=True
+    )
+    heads = headset.all_heads(late.codes)
+    families = [broad(family) for family in pool.families]
+    labelled = roles.label_heads(heads, chosen.order, null, families, N_FIRST)
+    texts = {head: [pool[i] for i in chosen.order[row].tolist()] for row, head in enumerate(heads)}
+    n_clear = sum(role.clear for role in labelled)
+    report.section(
+        "What the late heads are about (Table 2.2)",
+        f"TextSpan with a centred pool and length-normalised scores; a role is the family of at least 3 of the first "
+        f"{N_FIRST} texts, where at most 5% of {N_DRAWS} random rotations inside the head's span do as well. "
+        f"{n_clear} of {len(heads)} heads have a clear role; the others have none.",
+    )
+    report.figure(
+        "roles",
+        figures.head_roles(
+            {r.head: r.label for r in labelled}, {r.head: r.confidence for r in labelled}, texts
+        ),
+        "Table 2.2: the property of each late head, stronger colour = rarer under the null; its first two texts",
+    )
+    report.table(
+        ["head", "role", "texts of it", "p", "first texts"],
+        [
+            [_name(r.head), r.label, f"{r.n_texts}/{r.n_first}", r.p_value, "; ".join(texts[r.head])]
+            for r in labelled
+        ],
+    )
+    return {role.head: (role, texts[role.head]) for role in labelled}
+
+
+def retrieval_section(
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    late: Terms,
+    kept: Sequence[int],
+    found_roles: dict[Head, tuple[Role, list[str]]],
+) -> None:
+    """Figures 2.4, 2.5, A.5, A.6."""
+    shown, codes, basis = _varied(found_roles, 4), late.codes, late.basis
+    rows, neighbours, queries = [], [], []
+    unit = torch.nn.functional.normalize(codes.embedding, dim=-1)
+    query = int((unit @ unit.mean(0)).argmin())
+    for head in shown:
+        role, texts = found_roles[head]
+        directions = model.encode_texts(texts[:1]).cpu()
+        top = retrieve.top_images(codes, basis, directions, [head], k=4).images[0].tolist()
+        rows.append((f"{_name(head)}: {texts[0]}", [_pixels(evaluation, kept[i]) for i in top]))
+        near = retrieve.nearest(codes, basis, [query], [head], k=4, centre=True).images[0].tolist()
+        neighbours.append((f"{_name(head)}: {role.label}", [_pixels(evaluation, kept[i]) for i in near]))
+        queries.append(_pixels(evaluation, kept[query]))
+    whole = retrieve.whole_similarity(codes, [query])
+    near = retrieve.best(whole, 5).images[0, 1:].tolist()
+    neighbours.insert(0, ("the whole model", [_pixels(evaluation, kept[i]) for i in near]))
+    queries.append(queries[0])
+    report.section("Retrieval by head (Figures 2.4, 2.5, A.5, A.6)")
+    report.figure(
+        "top-images",
+        figures.gallery(rows),
+        "Figure 2.4: images on which a head writes most along its first text",
+    )
+    report.figure(
+        "neighbours",
+        figures.gallery(neighbours, queries),
+        "Figure 2.5: nearest neighbours of one image under the whole model and under single heads (mean-centred)",
+    )
+
+
+def spurious_section(
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    terms: Terms,
+    found_roles: dict[Head, tuple[Role, list[str]]],
+    steps: Steps,
+    quiet: bool,
+) -> None:
+    """Tables 2.3 and A.7-A.10."""
+    report.section("Spurious background (Tables 2.3, A.7-A.10)")
+    data = evaluation.groups
+    if data is None:
+        report.text("Not measured: no images with groups were given (name the Waterbirds folder).")
+        return
+    birds, kept, _ = trace_terms(model, data.images, steps, "birds", quiet)
+    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
+    means, late = ablate.means_of(terms), list(found_roles)
+    by_label = roles.heads_with([role for role, _ in found_roles.values()], CUES)
+    by_query = cue_heads(
+        late_terms(model, terms), data.cue.cpu(), data.directions.cpu(), len(by_label) or len(late) // 4
+    )
+    rows, best = [], None
+    for name, heads in (("TextSpan label", by_label), ("text query", by_query)):
+        if not heads:
+            report.text(f"By {name}: no late head qualifies.")
+            continue
+        found = spurious.compare(
+            birds, data.directions.cpu(), labels, groups, Ablation(heads=heads), draw_from=late, means=means
+        )
+        assert found.best_random is not None
+        rows.append(
+            [
+                name,
+                len(heads),
+                found.before.worst_accuracy,
+                found.best_random.worst_accuracy,
+                found.after.worst_accuracy,
+                found.before.top1,
+                found.after.top1,
+            ]
+        )
+        best = found if best is None or found.after.worst_accuracy > best.after.worst_accuracy else best
+    report.table(
+        [
+            "heads found by",
+            "heads",
+            "worst group",
+            "best of 5 random draws",
+            "worst group, ablated",
+            "all",
+            "all, ablated",
+        ],
+        rows,
+    )
+    thesis = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
+    if thesis:
+        report.table(["thesis, Waterbirds", "base", "best random", "ours"], [["", *thesis]])
+    if best is None or best.best_random is None:
+        return
+    shown = {
+        name: (accuracy, best.best_random.groups[name][0], best.after.groups[name][0])
+        for name, (accuracy, _) in best.before.groups.items()
+    }
+    worst = (best.before.worst_accuracy, best.best_random.worst_accuracy, best.after.worst_accuracy)
+    report.figure(
+        "spurious",
+        figures.spurious_groups(shown, worst),
+        "Tables 2.3 and A.8: accuracy by group before and after",
+    )
+    report.interactive("spurious", interactive.spurious_groups(shown, worst), "the same, interactive")
+    report.text(
+        f"Means come from {means.n_images} general images; heads: {', '.join(map(_name, sorted(best.ablation.heads)))}."
+    )
+
+
+def cue_heads(late: Terms, cue: Tensor, classes: Tensor, n_heads: int) -> frozenset[Head]:
+    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
+
+    Variances of <c, t> over the general images, for t the difference of the two backgrounds and of the two
+    classes; no group or label is looked at.
+    """
+    differences = torch.stack([cue[0] - cue[1], classes[0] - classes[1]])
+    variance = retrieve.text_variance(late.codes, late.basis, differences).flatten(1)
+    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
+    heads = headset.all_heads(late.codes)
+    return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
+
+
+def joint_section(
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    late: Terms,
+    found_roles: dict[Head, tuple[Role, list[str]]],
+) -> None:
+    """Figures 2.6 and A.3."""
+    pool = evaluation.pools["descriptions"]
+    chosen = projection.describe_heads(
+        late.codes, late.basis, model.encode_texts(list(pool)).cpu(), _sizes(late.codes.codes.shape[3])[-1]
+    )
+    heads = headset.all_heads(late.codes)
+    background = model.encode_texts(list(pool))
+    examples = []
+    for number, head in enumerate(_varied(found_roles, 3)):
+        texts = [pool[i] for i in chosen.order[heads.index(head)].tolist()]
+        row = (number * 7 + 3) % len(evaluation.images)
+        trace = model.trace([evaluation.images[row]])
+        found = joint.joint_maps(trace, 0, *head, model.encode_texts(texts), background)
+        examples.append(
+            {
+                "head": f"{_name(head)} ({found_roles[head][0].label})",
+                "image": model.shown(model.prepare([evaluation.images[row]]))[0],
+                "positive_text": texts[int(found.positive[0])],
+                "positive_map": found.positive_maps[0].cpu().numpy(),
+                "negative_text": texts[int(found.negative[0])],
+                "negative_map": (-found.negative_maps[0]).cpu().numpy(),
+            }
+        )
+    report.section(
+        "Joint decomposition (Figures 2.6, A.3)",
+        "For a head and an image: the TextSpan text it agrees with most and least, and the tokens that write it "
+        "(for the least similar, what writes against it).",
+    )
+    report.figure(
+        "joint",
+        figures.joint_examples(examples),
+        "Figure 2.6: where a head's most and least similar texts come from",
+    )
+
+
+def _evaluation(
+    model: ClipModel, data: str | None, masks: str | None, birds: str | None, limit: int | None
+) -> Evaluation:
+    if data is not None:
+        return folder_evaluation(model, data, limit, masks, birds)
+    if model.name != "demo":
+        raise ValueError(
+            f"model {model.name!r} was not trained on the demo world; pass data=FOLDER with a subfolder of images "
+            "for each class"
+        )
+    return demo_evaluation(model, limit)
+
+
+def _lead(model: ClipModel, evaluation: Evaluation, broken: Sequence[Any]) -> str:
+    tag = f", {model.pretrained}" if model.pretrained else ""
+    notes = "; ".join(evaluation.notes)
+    skipped = f"; {len(broken)} broken images were skipped" if broken else ""
+    return (
+        f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x {model.n_heads} "
+        f"heads), measured on {evaluation.name}: {notes}{skipped}. The summed effects miss the model's own output "
+        f"by {model.sum_check:.1e} (relative)."
+    )
+
+
+def _pools(model: ClipModel, evaluation: Evaluation) -> dict[str, Float[Tensor, "text d_embed"]]:
+    """The pools of Figure 2.3, encoded, and as many random unit vectors as there are descriptions."""
+    encoded = {name: model.encode_texts(list(pool)).cpu() for name, pool in evaluation.pools.items()}
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randn(encoded["descriptions"].shape, generator=generator)
+    return {**encoded, "random vectors": torch.nn.functional.normalize(random, dim=-1)}
+
+
+def _sizes(widest: int) -> list[int]:
+    """Six numbers of texts up to the head's width."""
+    return sorted({max(1, round(widest * share)) for share in (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)})
+
+
+def _varied(found_roles: dict[Head, tuple[Role, list[str]]], n_heads: int) -> list[Head]:
+    """Heads to show: clear roles first, one a family while there are new ones."""
+    ranked = sorted(
+        found_roles,
+        key=lambda head: (
+            not found_roles[head][0].clear,
+            found_roles[head][0].p_value,
+            -found_roles[head][0].n_texts,
+            head,
+        ),
+    )
+    chosen: list[Head] = []
+    for fresh in (True, False):
+        for head in ranked:
+            families = {found_roles[other][0].family for other in chosen}
+            if (
+                head not in chosen
+                and len(chosen) < n_heads
+                and (not fresh or found_roles[head][0].family not in families)
+            ):
+                chosen.append(head)
+    return chosen
+
+
+def _pixels(evaluation: Evaluation, row: int) -> np.ndarray:
+    return np.asarray(evaluation.images.thumbnail(row, 96))
+
+
+def _name(head: Head) -> str:
+    return f"L{head[0]}.H{head[1]}"

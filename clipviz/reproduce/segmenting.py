@@ -1,0 +1,107 @@
+"""Table 2.4 and Figure A.4: the token decomposition against its rivals."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from clipviz.figures import chapter2 as figures
+from clipviz.figures import chapter2_interactive as interactive
+from clipviz.lens import segment
+from clipviz.lens.baselines import METHODS, all_maps
+from clipviz.models.attribution import record
+from clipviz.models.clip import ClipModel
+from clipviz.reproduce import published
+from clipviz.reproduce.evaluation import Evaluation, class_directions
+from clipviz.reproduce.report import Report
+
+OURS = "ours"
+BATCH = 4
+N_LATE = 4
+
+
+def segmentation_section(
+    report: Report, model: ClipModel, evaluation: Evaluation, quiet: bool = False
+) -> None:
+    """Table 2.4 and Figure A.4; says so when there are no masks."""
+    report.section("Segmentation (Table 2.4, Figure A.4)")
+    if evaluation.masks is None:
+        report.text(
+            "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
+        )
+        return
+    maps, masks, pictures, texts = all_methods(model, evaluation, quiet)
+    scores = {name: segment.score(found, masks) for name, found in maps.items()}
+    report.text(
+        f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of the last "
+        f"{N_LATE} layers on the class direction minus the mean over all classes. Maps are grown bilinearly, "
+        "clipped at 0 and thresholded at their mean; pixels are counted over all images."
+    )
+    rows = {
+        name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
+    }
+    known = (
+        published.TABLE_2_4
+        if model.name == "ViT-L-14" and model.pretrained.startswith(published.LAION_2B)
+        else {}
+    )
+    head = [
+        "method",
+        "pixel accuracy",
+        "mIoU",
+        "mAP",
+        *(["thesis: accuracy", "mIoU", "mAP"] if known else []),
+    ]
+    report.table(head, [[name, *row.values(), *known.get(name, ())] for name, row in rows.items()])
+    report.figure(
+        "segmentation", figures.segmentation_scores(rows), "Table 2.4: segmentation by every method"
+    )
+    report.interactive("segmentation", interactive.segmentation_scores(rows), "the same, interactive")
+    few = np.linspace(0, len(masks) - 1, min(4, len(masks))).round().astype(int).tolist()
+    shown = {
+        name: np.stack([maps[name][i].numpy() for i in few])
+        for name in (OURS, *(n for n in maps if n != OURS))
+    }
+    figure = figures.segmentation_examples(
+        [pictures[i] for i in few], [texts[i] for i in few], shown, [masks[i].numpy() for i in few]
+    )
+    report.figure("segmentation-examples", figure, "Figure A.4: the maps of every method")
+
+
+def all_methods(
+    model: ClipModel, evaluation: Evaluation, quiet: bool = False
+) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
+    """Maps of every rival and ours on every masked image, with masks and pictures as the network sees them."""
+    data = evaluation.masks
+    assert data is not None
+    names = list(evaluation.class_prompts)
+    classes = class_directions(model, list(evaluation.class_prompts.values()))
+    usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]
+    maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, OURS)}
+    masks, pictures, texts = [], [], []
+    late = range(max(0, model.n_layers - N_LATE), model.n_layers)
+    for start in tqdm(range(0, len(usable), BATCH), desc="segmenting", unit="batch", disable=quiet):
+        rows = usable[start : start + BATCH]
+        pairs = [data[i] for i in rows]
+        pixels = model.prepare([picture for picture, _ in pairs])
+        labels = [names.index(str(data.labels[i])) for i in rows]
+        directions = classes[labels]
+        for name, found in all_maps(record(model, pixels, directions), model.weights.grid).items():
+            maps[name] += list(found.cpu())
+        maps[OURS] += list(segment.token_maps(model.trace(pixels), directions, classes, layers=late).cpu())
+        masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
+        pictures += list(model.shown(pixels))
+        texts += [names[label] for label in labels]
+    return maps, masks, pictures, texts
+
+
+def fitted_mask(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """A mask through the geometry of the preprocessing: shorter side to the network's size, centre crop."""
+    rows, cols = mask.shape
+    scale = max(size[0] / rows, size[1] / cols)
+    grown = Image.fromarray(mask).resize((round(cols * scale), round(rows * scale)), Image.Resampling.NEAREST)
+    top, left = (grown.height - size[0]) // 2, (grown.width - size[1]) // 2
+    return torch.from_numpy(np.array(grown.crop((left, top, left + size[1], top + size[0]))))
