@@ -35,10 +35,14 @@ _MODULES = (
 __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:
-    from clipviz.models import load, wrap
-    from clipviz.panels import Dashboard
-    from clipviz.session import Session
-    from clipviz.values import Ablation, Selection
+    from clipviz.data.index import Index as Index
+    from clipviz.models import load as load
+    from clipviz.models import wrap as wrap
+    from clipviz.models.zoo import match as match
+    from clipviz.panels import Dashboard as Dashboard
+    from clipviz.session import Session as Session
+    from clipviz.values import Ablation as Ablation
+    from clipviz.values import Selection as Selection
 
 
 def __getattr__(name: str) -> Any:

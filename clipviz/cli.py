@@ -98,7 +98,8 @@ def notebook(
         ),
         (
             "code",
-            f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\nclipviz.Dashboard(session)",
+            f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
+            "clipviz.Dashboard(session)",
         ),
         (
             "markdown",

@@ -27,7 +27,7 @@ ARROWS = {
     "panels": {"session", "figures", "values", "worker"},
     "reproduce": {"session", "collection", "indexing", "models", "lens", "data", "figures", "values"},
     "cli": {"panels", "reproduce", "indexing", "models", "values"},
-    "__init__": {"models", "session", "panels", "values", "data"},
+    "__init__": {"models", "session", "panels", "values", "data", "indexing", "reproduce"},
 }
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {

@@ -20,6 +20,7 @@ import numpy as np
 from clipviz.values import Concepts
 
 FORMAT = 1
+EMBEDDED = Path(__file__).parent / "assets" / "rosetta"
 _ARRAYS = {
     "units": np.int64,
     "correlation": np.float32,
@@ -85,6 +86,26 @@ def load(folder: str | Path) -> Concepts:
     )
     _check(arrays, concepts)
     return concepts
+
+
+def embedded() -> Concepts:
+    """The shipped dictionary of the demo CLIP and the embedded partners; example ids are the demo collection's."""
+    return load(EMBEDDED)
+
+
+def summary(concepts: Concepts) -> str:
+    """A few lines: rows and concepts, and for each partner its pairs, the chance pairs and the held-out mean."""
+    n_clusters = len(np.unique(np.asarray(concepts.cluster)))
+    lines = [f"{len(concepts)} units of {concepts.models[0]} in {n_clusters} concepts"]
+    units, heldout = np.asarray(concepts.units), np.asarray(concepts.heldout)
+    for i, model in enumerate(concepts.models[1:], start=1):
+        there = units[:, i] >= 0
+        mean = float(heldout[there, i].mean()) if there.any() else 0.0
+        lines.append(
+            f"{model}: {int(concepts.n_pairs[i])} best buddies above {float(concepts.threshold[i]):.2f} "
+            f"({int(concepts.n_chance[i])} with shuffled images), {int(there.sum())} rows, held-out mean {mean:.2f}"
+        )
+    return "\n".join(lines)
 
 
 def read_head(folder: str | Path) -> dict[str, Any]:

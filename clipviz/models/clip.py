@@ -274,6 +274,13 @@ def load(
     return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "")
 
 
+def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
+    """ImageNet's 1,000 class names and prompt templates as open_clip keeps them, in the order of the class ids."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+
+    return list(IMAGENET_CLASSNAMES), list(OPENAI_IMAGENET_TEMPLATES)
+
+
 def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, or the best there is; ValueError when the one asked for is not there."""
     if device is None:

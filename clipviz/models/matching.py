@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clipviz.lens.buddies import Neighbours
+from clipviz.lens.invert import UnitPairs
 from clipviz.lens.rosetta import CorrelationSums
 from clipviz.models.pixels import take
 from clipviz.values import Matches
@@ -191,23 +192,70 @@ def heldout_correlation(
     model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor, batch: int = 32
 ) -> Tensor:
     """Correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`."""
+    correlation = torch.zeros(len(pairs))
+    for group in _paired(model_a, model_b, images, matches, pairs, batch):
+        correlation[group.rows] = group.sums.correlation()
+    return correlation
+
+
+def unit_pairs(
+    model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor | None = None, batch: int = 32
+) -> list[UnitPairs]:
+    """Matched units as `lens.invert` reads them, with the means and deviations of Eq. 4.1 over these images.
+
+    model_a: the generator that will be inverted or edited. pairs: [pair, 2], default all of `matches`.
+
+        pairs = unit_pairs(generator, cnn, latents, match(generator, cnn, latents))
+        invert(generator.generate, start, target_maps=cnn.maps(picture), pairs=pairs)
+    """
+    groups = _paired(model_a, model_b, images, matches, matches.pairs if pairs is None else pairs, batch)
+    found = []
+    for group in groups:
+        sums, freedom = group.sums, max(group.sums.n_positions - 1, 1)
+        moments = [
+            sums.mean_a,
+            (sums.square_a / freedom).sqrt(),
+            sums.mean_b,
+            (sums.square_b / freedom).sqrt(),
+        ]
+        units = (group.units_a, group.units_b)
+        found.append(UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float() for moment in moments)))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Pairs of one layer of a and one of b: their rows among all pairs, their units, their sums."""
+
+    layer_a: str
+    layer_b: str
+    rows: Tensor
+    units_a: Tensor
+    units_b: Tensor
+    sums: CorrelationSums
+
+
+def _paired(
+    model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor, batch: int
+) -> list[_Group]:
+    """Sums of pairs alone, in one pass over the images."""
     names_a, names_b = ([layer for layer, _ in layers] for layers in (matches.layers_a, matches.layers_b))
     view_a, view_b = views(model_a, model_b, images, names_a, names_b)
     layer_a, unit_a = _places(pairs[:, 0], matches.layers_a)
     layer_b, unit_b = _places(pairs[:, 1], matches.layers_b)
-    groups = {}
-    for key in sorted(set(zip(layer_a.tolist(), layer_b.tolist(), strict=True))):
-        rows = ((layer_a == key[0]) & (layer_b == key[1])).nonzero()[:, 0]
-        groups[key] = (rows, CorrelationSums(len(rows), len(rows), paired=True))
+    groups = []
+    for one, other in sorted(set(zip(layer_a.tolist(), layer_b.tolist(), strict=True))):
+        rows = ((layer_a == one) & (layer_b == other)).nonzero()[:, 0]
+        sums = CorrelationSums(len(rows), len(rows), paired=True)
+        groups.append(_Group(names_a[one], names_b[other], rows, unit_a[rows], unit_b[rows], sums))
     for start in range(0, len(images), batch):
-        rows_now = range(start, min(start + batch, len(images)))
-        maps_a, maps_b = view_a.maps(rows_now), view_b.maps(rows_now)
-        for (one, other), (rows, sums) in groups.items():
-            sums.update(maps_a[names_a[one]][:, unit_a[rows]], maps_b[names_b[other]][:, unit_b[rows]])
-    correlation = torch.zeros(len(pairs))
-    for rows, sums in groups.values():
-        correlation[rows] = sums.correlation()
-    return correlation
+        now = range(start, min(start + batch, len(images)))
+        maps_a, maps_b = view_a.maps(now), view_b.maps(now)
+        for group in groups:
+            group.sums.update(
+                maps_a[group.layer_a][:, group.units_a], maps_b[group.layer_b][:, group.units_b]
+            )
+    return groups
 
 
 def _places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:

@@ -161,7 +161,9 @@ class Panel(anywidget.AnyWidget):
     def _state(self) -> Any:
         """The panel's own options that ask Python for something else; the others only change the drawing."""
         traits = type(self).class_own_traits()
-        return tuple(getattr(self, name) for name in self._options() if traits[name].metadata.get("recompute"))
+        return tuple(
+            getattr(self, name) for name in self._options() if traits[name].metadata.get("recompute")
+        )
 
     def _publish(self, view: dict[str, Any], buffer: bytes | None) -> None:
         self._seq += 1

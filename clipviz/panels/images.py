@@ -27,7 +27,9 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "model", "head", "all"), "text").tag(sync=True, option=True, recompute=True)
+    order = traitlets.Enum(("text", "model", "head", "all"), "text").tag(
+        sync=True, option=True, recompute=True
+    )
     page = traitlets.Int(0, min=0).tag(sync=True, option=True, recompute=True)
     n_shown = traitlets.Int(28, min=1, max=200).tag(option=True, recompute=True)
 

@@ -29,7 +29,7 @@ from clipviz.data.texts import Texts, class_texts, open_texts
 from clipviz.data.world import vocabulary as words
 from clipviz.lens import ablate, zeroshot
 from clipviz.lens.ablate import Terms
-from clipviz.models.clip import ClipModel
+from clipviz.models.clip import ClipModel, imagenet_prompts
 from clipviz.reproduce.report import Steps
 from clipviz.values import Codes
 
@@ -163,9 +163,8 @@ def class_directions(model: ClipModel, prompts: Sequence[Sequence[str]]) -> Floa
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Names and templates for class folders: ImageNet's own (from open_clip) for its 1,000 ids, else the names."""
     if len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders):
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
-
-        return list(IMAGENET_CLASSNAMES), [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+        names, templates = imagenet_prompts()
+        return names, [template("{}") for template in templates]
     return [folder.replace("_", " ") for folder in folders], None
 
 

@@ -8,8 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager

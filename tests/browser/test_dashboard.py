@@ -59,7 +59,8 @@ def test_a_head_click_changes_the_texts_and_the_map(dashboard):
 
 def test_a_typed_text_recolours_heads_and_map(dashboard):
     before = pixels(dashboard)
-    colours = "() => [...document.querySelectorAll('[data-panel=heads] button.cell')].map(c => c.style.background).join()"
+    cells = "document.querySelectorAll('[data-panel=heads] button.cell')"
+    colours = f"() => [...{cells}].map(c => c.style.background).join()"
     grid = dashboard.page.evaluate(colours)
     type_text(dashboard, "Text A", "a yellow star")
     dashboard.panel("heads", text="a yellow star").wait_for()
@@ -86,8 +87,9 @@ def test_what_is_drawn_is_what_python_says(dashboard):
 
 
 def test_twenty_rapid_clicks_settle_on_the_last(dashboard):
-    script = """() => { for (let i = 0; i < 20; i++)
-      document.querySelector(`[data-panel="heads"] button[data-layer="${i % 6}"][data-head="${(3 * i) % 8}"]`).click(); }"""
+    script = """() => { const grid = document.querySelector('[data-panel="heads"]');
+      for (let i = 0; i < 20; i++)
+        grid.querySelector(`button[data-layer="${i % 6}"][data-head="${(3 * i) % 8}"]`).click(); }"""
     dashboard.page.evaluate(script)
     dashboard.panel("textspan", layer=1, head=1).wait_for(timeout=10_000)
     dashboard.kernel("session.wait(20)")
@@ -240,7 +242,8 @@ def test_reload_and_scrolling_away_keep_the_view(dashboard):
 
 def test_first_display_is_light(dashboard):
     sizes = dashboard.kernel(
-        "print({p.name: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, 'picture', b'')) for p in dashboard.panels})"
+        "size = lambda p: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, 'picture', b''))\n"
+        "print({p.name: size(p) for p in dashboard.panels})"
     )
     assert all(size < 1_000_000 for size in eval(sizes).values()), sizes
 
@@ -269,7 +272,10 @@ def test_screenshots(dashboard, artifacts, width, name):
     assert page.evaluate(overflow) <= 1
     page.screenshot(path=artifacts / f"{name}.png")
     if width == 1500:
-        dark = "async () => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
+        dark = (
+            "async () => { await window.jupyterapp.commands.execute("
+            "'apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
+        )
         light = dark.replace("JupyterLab Dark", "JupyterLab Light")
         page.evaluate(dark)
         dashboard.page.locator('[data-panel="heads"][data-theme="dark"]').wait_for()

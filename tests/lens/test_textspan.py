@@ -31,7 +31,9 @@ def test_choices_equal_the_literal_algorithm(seed):
 @pytest.mark.parametrize("rank", [5, 20])
 def test_a_fixed_rank_equals_the_literal_algorithm_at_that_rank(rank):
     effects, pool = problem(3, rank=30)
-    assert lens.textspan(effects, pool, 5, rank=rank).order.tolist() == naive.textspan(effects, pool, 5, rank)[0]
+    assert (
+        lens.textspan(effects, pool, 5, rank=rank).order.tolist() == naive.textspan(effects, pool, 5, rank)[0]
+    )
 
 
 def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():

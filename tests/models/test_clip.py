@@ -121,14 +121,23 @@ def test_shown_is_what_the_network_sees(demo):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.trace(torch.randn(1, 3, 50, 96)), r"expected images \[image, 3, 96, 96\].*\[1, 3, 50, 96\]"),
+        (
+            lambda m: m.trace(torch.randn(1, 3, 50, 96)),
+            r"expected images \[image, 3, 96, 96\].*\[1, 3, 50, 96\]",
+        ),
         (lambda m: m.trace(torch.randn(0, 3, 96, 96)), "empty batch"),
         (lambda m: m.trace([]), "got an empty list"),
         (lambda m: m.trace(["a.jpg"]), "got str"),
         (lambda m: m.encode_texts([]), "one or more texts"),
         (lambda m: m.encode_texts([3]), "got 3"),
-        (lambda m: m.trace(torch.randn(1, 3, 96, 96), tokens=False).heatmap(torch.randn(1, 128)), "tokens=False"),
-        (lambda m: m.trace(torch.randn(1, 3, 96, 96)).heatmap(torch.randn(1, 77)), r"\[1, 77\].*encode_texts"),
+        (
+            lambda m: m.trace(torch.randn(1, 3, 96, 96), tokens=False).heatmap(torch.randn(1, 128)),
+            "tokens=False",
+        ),
+        (
+            lambda m: m.trace(torch.randn(1, 3, 96, 96)).heatmap(torch.randn(1, 77)),
+            r"\[1, 77\].*encode_texts",
+        ),
         (lambda m: m.trace(torch.randn(1, 3, 96, 96)).head_effects([9]), r"layers within 0\.\.5"),
         (
             lambda m: m.trace(torch.randn(1, 3, 96, 96)).heatmap(torch.randn(1, 128), heads=[(5, 8)]),
@@ -195,7 +204,9 @@ def test_a_local_checkpoint_loads(tmp_path):
     ],
 )
 def test_towers_that_do_not_sum_are_refused_by_name(vision, named):
-    network = naive.small_clip(0, **({"attn_pooler_heads": 2} if "attentional_pool" in vision else {}), **vision)
+    network = naive.small_clip(
+        0, **({"attn_pooler_heads": 2} if "attentional_pool" in vision else {}), **vision
+    )
     with pytest.raises(ValueError, match=f"{named}.*supported: open_clip VisionTransformer"):
         clipviz.wrap(network)
 
@@ -203,7 +214,7 @@ def test_towers_that_do_not_sum_are_refused_by_name(vision, named):
 def test_other_families_are_refused_by_name():
     import open_clip
 
-    with pytest.raises(ValueError, match="tower ModifiedResNet.*supported"):
+    with pytest.raises(ValueError, match=r"tower ModifiedResNet.*supported"):
         clipviz.wrap(open_clip.create_model("RN50"))
     with pytest.raises(ValueError, match="expected an open_clip model"):
         clipviz.wrap(torch.nn.Linear(2, 2))

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clipviz.lens import rosetta
+from clipviz.lens import invert, rosetta
 from clipviz.models import matching, zoo
+from clipviz.models.matching import heldout_correlation
 from clipviz.models.partners import load_net, save_net
 from clipviz.models.partners.nets import MaskedViT, SmallResNet, Vae
 from clipviz.models.pixels import Preprocess, as_tensors
-from clipviz.models.zoo import Partner, clip_partner, load_partner, match, mine
+from clipviz.models.zoo import Partner, clip_partner, load_partner, match, mine, unit_pairs
 
 IDENTITY = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -139,6 +140,23 @@ def test_a_generator_is_matched_on_what_it_paints(partners):
     assert {(1, 6), (4, 0), (7, 2)} <= {tuple(pair) for pair in forwards.pairs[:3].tolist()}
     backwards = match(partners[1], Painter(), latents, k=1)
     assert sorted(backwards.pairs.flip(1).tolist()) == sorted(forwards.pairs.tolist())
+    heldout = Painter().sample(8, seed=1)
+    concepts = mine(Painter(), [partners[1]], latents, heldout=heldout, above=0.9)
+    assert {(1, 6), (4, 0), (7, 2)} <= {tuple(row) for row in concepts.units.tolist()}
+
+
+def test_unit_pairs_carry_the_moments_that_inversion_needs(partners):
+    images = random_images(12)
+    matches = match(*partners, images, k=1)
+    groups = unit_pairs(*partners, images, matches, batch=5)
+    assert sum(len(group.units_a) for group in groups) == len(matches.pairs)
+    group = next(g for g in groups if (g.layer_a, g.layer_b) == ("1", "1"))
+    maps = partners[0].maps(images)["1"][:, group.units_a].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(group.mean_a, maps.mean(1))
+    torch.testing.assert_close(group.std_a, maps.std(1))
+    similarity = invert.activation_similarity(partners[0].maps(images), partners[1].maps(images), groups)
+    expected = heldout_correlation(*partners, images, matches, matches.pairs).mean()
+    torch.testing.assert_close(similarity, expected, atol=1e-3, rtol=0)
 
 
 def test_pictures_of_every_kind_become_the_same_pixels():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +17,15 @@ from clipviz.data.world.captions import FACTS, facts
 from clipviz.data.world.sampling import Theme, sample_scene
 from clipviz.data.world.scene import GLYPH, OBJECT, OWN_COLOUR, SHAPE, Scene
 from clipviz.data.world.scenes import Scenes, compose, render, spurious
-from clipviz.models.demo.network import preprocess, tokenize
+from clipviz.models.demo.network import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    build,
+    load_weights,
+    preprocess,
+    read_config,
+    tokenize,
+)
 
 HELD_OUT_SEED = 1_000_003
 """Scenes rendered from this seed never enter training, which draws from other streams."""
@@ -159,3 +169,36 @@ def report(
             encoder.images(scenes.images), directions[family], truth
         )
     return results
+
+
+def as_markdown(tables: dict[str, dict[str, dict]]) -> str:
+    """One row a family, one column a test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
+    first = next(iter(tables.values()))
+    lines = [f"| zero-shot | chance | {' | '.join(tables)} |", f"| --- | --- {'| --- ' * len(tables)}|"]
+    for family, result in first.items():
+        cells = [f"{table[family]['accuracy']:.3f}" for table in tables.values()]
+        lines.append(f"| {family} | {result['chance']:.3f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weights", type=Path, nargs="*", default=[WEIGHTS_FILE], help="safetensors files")
+    parser.add_argument("--config", type=Path, default=CONFIG_FILE)
+    parser.add_argument("--images", type=int, default=2000)
+    options = parser.parse_args(arguments)
+    tables, groups = {}, {}
+    for path in options.weights:
+        model = load_weights(build(read_config(options.config)), path).eval()
+        model.visual.patch_dropout = torch.nn.Identity()
+        encoder = encoder_of(model)
+        tables[f"{path.stem}"] = report(encoder, options.images)
+        tables[f"{path.stem}, unseen views"] = report(encoder, options.images, unseen_views=True)
+        groups[path.stem] = bird_groups(encoder, max(1, options.images // 20), HELD_OUT_SEED)
+    print(as_markdown(tables))
+    for name, accuracies in groups.items():
+        print(name, {group: round(accuracy, 3) for group, accuracy in accuracies.items()})
+
+
+if __name__ == "__main__":
+    main()

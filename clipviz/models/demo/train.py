@@ -72,7 +72,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--ahead", type=int, default=3, help="batches drawn ahead by another process; 0: none"
     )
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
-    parser.add_argument("--watch-minutes", type=float, default=10, help="time between tests on held-out images")
+    parser.add_argument(
+        "--watch-minutes", type=float, default=10, help="time between tests on held-out images"
+    )
     parser.add_argument("--watched", type=int, default=600, help="held-out images in such a test")
     return parser.parse_args(arguments)
 

@@ -1,0 +1,181 @@
+"""Figures of chapter 3 (neurons): one function a table or figure of the thesis, plain values in, a Figure out.
+
+Nothing here computes: accuracies, shares, maps and words come ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from clipviz.figures import style
+
+Curve = Mapping[int, float]
+"""x -> accuracy in 0..1."""
+
+
+def layer_ablation(
+    curves: Mapping[str, Curve], baseline: float, title: str = "", width: float = style.COLUMN
+) -> Figure:
+    """Figures 3.3, B.2, B.3: accuracy by layer when second-order effects are mean-ablated or rebuilt.
+
+    curves: "w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1" -> {layer: accuracy};
+    the last one is drawn as ours. baseline: accuracy with nothing changed.
+    """
+    figure, axes = style.panels(1, 1, width, 2.3)
+    axis = style.plain(axes[0, 0], title, "MLP layer (from 0)", "zero-shot accuracy")
+    axis.axhline(baseline, color=style.RULE, linewidth=1.2, zorder=0)
+    _lines(axis, curves, {"baseline": baseline})
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_xticks(sorted({layer for curve in curves.values() for layer in curve}))
+    return figure
+
+
+def effect_comparison(rows: Mapping[str, tuple[float, float]], width: float = style.COLUMN) -> Figure:
+    """Table 3.1: indirect against second-order effects of one layer, two small bar charts.
+
+    rows: effect type -> (accuracy after mean-ablation, share of variance of the first component), 0..1. Low
+    accuracy and high share speak for an effect type.
+    """
+    names = list(rows)
+    figure, axes = style.panels(1, 2, width, 0.6 + 0.32 * len(names), sharey=True)
+    titles = ("accuracy after mean-ablation", "variance of first component")
+    for column, title in enumerate(titles):
+        axis = style.plain(axes[0, column], title)
+        values = [rows[name][column] for name in names]
+        colours = [style.ACCENT if name.startswith("second") else style.FAINT for name in names]
+        axis.barh(range(len(names)), values, 0.55, color=colours)
+        for place, value in enumerate(values):
+            axis.text(value, place, f" {value:.1%}", va="center", fontsize=style.SMALL, color=style.INK)
+        axis.set_xlim(0, max(values) * 1.35 + 1e-9)
+        axis.set_xticks([])
+        axis.spines["bottom"].set_visible(False)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def sparse_accuracy(
+    curves: Mapping[str, Curve], levels: Mapping[str, float], width: float = style.COLUMN
+) -> Figure:
+    """Figure 3.4: accuracy when every neuron's direction is replaced by its sparse text code.
+
+    curves: pool -> {number of texts m: accuracy}, the first drawn as ours; levels: horizontal references such as
+    "nothing changed" and "rank 1".
+    """
+    figure, axes = style.panels(1, 1, width, 2.3)
+    axis = style.plain(axes[0, 0], "", "texts a neuron, m", "zero-shot accuracy")
+    for level in levels.values():
+        axis.axhline(level, color=style.RULE, linewidth=1.2, zorder=0)
+    names = list(curves)
+    axis.set_xscale("log", base=2)
+    _lines(axis, {name: curves[name] for name in [*names[1:], names[0]]}, levels)
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ticks = sorted({m for curve in curves.values() for m in curve})
+    axis.set_xticks(ticks, [str(m) for m in ticks])
+    axis.minorticks_off()
+    return figure
+
+
+@dataclass(frozen=True)
+class NeuronRow:
+    """One neuron of a gallery: its name, its texts with signed weights, its images [image][rows, cols, 3] uint8
+    and their activation maps [image][rows, cols]."""
+
+    name: str
+    texts: Sequence[tuple[str, float]]
+    images: Sequence[np.ndarray]
+    maps: Sequence[np.ndarray]
+
+
+def gallery(neurons: Sequence[NeuronRow], width: float = style.PAGE) -> Figure:
+    """Figure 3.5 with Table 3.2: texts of each neuron beside the images of largest second-order norm."""
+    columns = max(len(neuron.images) for neuron in neurons)
+    size = width / (columns + 2.4)
+    figure, axes = style.panels(
+        len(neurons), columns + 1, width, size * len(neurons) * 1.08, width_ratios=[2.4, *[1] * columns]
+    )
+    for row, neuron in enumerate(neurons):
+        axis = axes[row, 0]
+        axis.axis("off")
+        words = "\n".join(f"{'+' if weight >= 0 else '−'} {text}" for text, weight in neuron.texts)
+        axis.text(0, 1, neuron.name, va="top", fontsize=style.BODY, color=style.INK, weight="bold")
+        axis.text(0, 0.78, words, va="top", fontsize=style.SMALL, color=style.INK)
+        for column in range(columns):
+            if column < len(neuron.images):
+                style.overlay(axes[row, column + 1], neuron.images[column], neuron.maps[column])
+            else:
+                style.picture(axes[row, column + 1], None)
+    return figure
+
+
+def attack_success(
+    rows: Mapping[str, Mapping[str, tuple[float, float]]], width: float = style.COLUMN
+) -> Figure:
+    """Table 3.3: share of drawn images that fool the classifier, a group a task, a mark a method.
+
+    rows: task -> method -> (mean, standard deviation over repeats), 0..1; "second order" is drawn as ours.
+    """
+    tasks = list(rows)
+    methods = list(dict.fromkeys(method for row in rows.values() for method in row))
+    figure, axes = style.panels(1, 1, width, 0.9 + 0.42 * len(tasks))
+    axis = style.plain(axes[0, 0], "", "images that fool the classifier")
+    for place, method in enumerate(methods):
+        ours = method == "second order"
+        look = style.OURS if ours else style.RIVALS[place % len(style.RIVALS)]
+        offset = (place - (len(methods) - 1) / 2) * 0.13
+        present = [task for task in tasks if method in rows[task]]
+        axis.errorbar(
+            [rows[task][method][0] for task in present],
+            [tasks.index(task) + offset for task in present],
+            xerr=[rows[task][method][1] for task in present],
+            fmt=look["marker"],
+            color=look["color"],
+            markersize=4.5 if ours else 3.5,
+            elinewidth=0.8,
+            label=method,
+        )
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_xlim(left=0)
+    axis.set_yticks(range(len(tasks)), tasks)
+    axis.set_ylim(len(tasks) - 0.5, -0.5)
+    figure.legend(fontsize=style.SMALL, frameon=False, loc="outside lower center", ncols=3)
+    return figure
+
+
+def concepts(
+    images: Sequence[np.ndarray], words: Sequence[Sequence[str]], width: float = style.PAGE
+) -> Figure:
+    """Figure B.1: images with the words of highest image-contribution score under each."""
+    size = width / len(images)
+    longest = max(len(found) for found in words)
+    figure, axes = style.panels(1, len(images), width, size + 0.13 * longest + 0.1)
+    for column, (pixels, found) in enumerate(zip(images, words, strict=True)):
+        axis = style.picture(axes[0, column], pixels)
+        axis.set_xlabel("\n".join(found), fontsize=style.SMALL, color=style.INK)
+    return figure
+
+
+def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float]) -> None:
+    """Curves with their names at the end, the last one as ours; names of levels among them."""
+    names = list(curves)
+    ends = []
+    for place, name in enumerate(names):
+        look: Any = style.OURS if place == len(names) - 1 else style.RIVALS[place % len(style.RIVALS)]
+        x, y = list(curves[name]), list(curves[name].values())
+        axis.plot(x, y, label=name, linewidth=1.2, markersize=3.5, **look)
+        ends.append((name, x[-1], y[-1], look["color"]))
+    right = max(end[1] for end in ends)
+    ends += [(name, right, level, style.FAINT) for name, level in levels.items()]
+    low, high = axis.get_ylim()
+    low, high = min(low, *(end[2] for end in ends)), max(high, *(end[2] for end in ends))
+    axis.set_ylim(low, high + 0.03 * (high - low))
+    heights = style.spread_labels([end[2] for end in ends], 0.075 * (high - low))
+    for (name, _, _, color), height in zip(ends, heights, strict=True):
+        style.label_end(axis, right, height, name, str(color))

@@ -1,0 +1,93 @@
+"""Merging the indexes of disjoint collections: columns are copied, statistics folded, no image is looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import clipviz
+from clipviz.data.index import Index
+from clipviz.data.index.layout import BLOBS, Shard, read_journal, writing
+from clipviz.data.index.writer import Writer
+from clipviz.indexing.gathering import fold
+
+
+def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
+    """The indexes of disjoint collections, made by the same model, as one new index; images in the order given.
+
+    Statistics are those of all images, in any order of merging to the last digits of float64. Nothing appears at
+    `out` before it is whole. Raises ValueError for different models or layers, or for files that two parts share.
+    """
+    if isinstance(paths, (str, os.PathLike)) or not len(paths):
+        raise ValueError(f"expected a list of indexes to merge, got {paths!r}; name one or more folders")
+    parts = [Index.open(path) for path in paths]
+    out = Path(out).expanduser()
+    _check_alike(parts)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"expected a new or empty folder to merge into, got {str(out)!r}; choose another")
+    first = parts[0].manifest
+    plan = {key: first[key] for key in ("model", "layers", "dims", "settings")}
+    plan["images"] = [source for part in parts for source in part.manifest["sources"]]
+    plan["shards"] = sum(part.manifest["segments"]["count"] for part in parts)
+    plan["library"] = clipviz.__version__
+    work = out.with_name(f".{out.name}.merging")
+    with writing(out):
+        shutil.rmtree(work, ignore_errors=True)
+    with Writer(work, plan, fold) as writer:
+        for part in parts:
+            for shard in _shards_of(part):
+                writer.commit(shard)
+        writer.finish()
+    with writing(out):
+        os.replace(work, out)
+    return Index.open(out)
+
+
+def check_disjoint(collections: Sequence[Sequence[str]]) -> None:
+    seen: set[str] = set()
+    for paths in collections:
+        new = {path for path in paths if path}
+        if shared := seen & new:
+            raise ValueError(
+                f"expected disjoint images, got {len(shared):,} files twice, such as {min(shared)!r}; leave out the "
+                "ones that are already there"
+            )
+        seen |= new
+
+
+def _check_alike(parts: list[Index]) -> None:
+    first = parts[0]
+    for part in parts[1:]:
+        for key in ("model", "layers", "dims", "neurons", "neuron_top"):
+            one, other = ({**index.manifest, **index.manifest["settings"]}[key] for index in (first, part))
+            if one != other:
+                raise ValueError(
+                    f"expected indexes of one model and the same layers, got {key} {one} in {str(first.path)!r} and "
+                    f"{other} in {str(part.path)!r}; build them alike"
+                )
+    marks = [source["fingerprint"] for part in parts for source in part.manifest["sources"]]
+    if len(set(marks)) < len(marks):
+        raise ValueError("expected indexes of disjoint images, got the same image set twice; give each once")
+    check_disjoint([part.paths for part in parts])
+
+
+def _shards_of(part: Index) -> Iterator[Shard]:
+    """An index's segments as shards again; the first with rows carries the statistics of them all."""
+    entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
+    codes, start = part.codes(), 0
+    statistics = part.raw_statistics()
+    for entry in entries:
+        rows = slice(start, start + entry["rows"])
+        start = rows.stop
+        blobs = {name: part._blobs(name, rows.start, rows.stop) for name in BLOBS}
+        arrays = {
+            f"{name}.npy": np.asarray(getattr(codes, name)[rows])
+            for name in ("codes", "embedding", "mean", "std")
+        }
+        skipped = [(name, reason) for name, reason in entry["skipped"]]
+        yield Shard(arrays, blobs, statistics if entry["rows"] else {}, skipped, entry["sum_check"])
+        statistics = {} if entry["rows"] else statistics
