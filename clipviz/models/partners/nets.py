@@ -106,7 +106,9 @@ class MaskedViT(nn.Module):
         keep, hidden = shuffle[:, :n_kept], shuffle[:, n_kept:]
         seen = self.narrow(self.encode(images, keep))
         tokens = self.mask_token.expand(len(images), n_patches, -1)
-        tokens = tokens.scatter(1, keep[..., None].expand_as(seen), seen) + self.decoder_position
+        tokens = (
+            tokens.scatter(1, keep[..., None].expand_as(seen), seen.to(tokens.dtype)) + self.decoder_position
+        )
         painted = self.paint(self.decoder(tokens))
         target = F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
         target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-2).sqrt()
