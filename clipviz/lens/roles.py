@@ -8,7 +8,7 @@ same pool, no relation between them). "No clear role" is an answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int
@@ -21,17 +21,17 @@ NO_ROLE = "no clear role"
 
 @dataclass(frozen=True)
 class Role:
-    """What one head is about. family: of most of its first texts; n_texts of the n_first belong to it.
+    """What a head is about. family: of most of its first texts; n_texts of the n_first belong to it.
 
-    p_value: share of null draws (the observation counted in) in which the same family has as many or more of the
-    first texts; confidence = 1 - p_value.
+    p_value: share of the n_draws null draws (the observation counted in) in which the same family has as many or
+    more of the first texts; confidence = 1 - p_value.
     """
 
-    head: Head
     family: str | None
     n_texts: int
     n_first: int
     p_value: float
+    n_draws: int
     clear: bool
 
     @property
@@ -42,6 +42,17 @@ class Role:
     def label(self) -> str:
         return self.family if self.clear and self.family is not None else NO_ROLE
 
+    @property
+    def why(self) -> str:
+        """The evidence in words."""
+        if self.family is None:
+            return "the pool says nothing about its texts' families"
+        as_good = round(self.p_value * (1 + self.n_draws)) - 1
+        return (
+            f"{self.n_texts} of the first {self.n_first} texts are about {self.family}; random rotations of the "
+            f"head's span do as well in {as_good} of {self.n_draws} draws"
+        )
+
 
 def label_heads(
     heads: Sequence[Head],
@@ -51,7 +62,7 @@ def label_heads(
     n_first: int = 5,
     at_least: int = 3,
     level: float = 0.05,
-) -> list[Role]:
+) -> dict[Head, Role]:
     """The role of every head from its first texts.
 
     order: texts chosen for the heads; null_order: for random rotations of them (lens.textspan.null_explained).
@@ -66,20 +77,33 @@ def label_heads(
         raise ValueError(
             f"expected a family for each text of the pool ({int(order.max()) + 1} or more), got {len(families)}"
         )
-    n_first = min(n_first, order.shape[1])
-    roles = []
-    for i, head in enumerate(heads):
-        family, n_texts = _largest(order[i, :n_first].tolist(), families)
-        draws = [_count(draw, families, family) for draw in null_order[:, i, :n_first].tolist()]
-        p_value = (1 + sum(count >= n_texts for count in draws)) / (1 + len(draws))
-        clear = family is not None and n_texts >= at_least and p_value <= level
-        roles.append(Role(head, family, n_texts, n_first, p_value, clear))
-    return roles
+    rows = zip(order.tolist(), null_order.transpose(0, 1).tolist(), strict=True)
+    return {
+        head: role_of(texts, draws, families, n_first, at_least, level)
+        for head, (texts, draws) in zip(heads, rows, strict=True)
+    }
 
 
-def heads_with(roles: Sequence[Role], labels: Collection[str]) -> frozenset[Head]:
+def role_of(
+    texts: Sequence[int],
+    null_texts: Sequence[Sequence[int]],
+    families: Sequence[str | None],
+    n_first: int = 5,
+    at_least: int = 3,
+    level: float = 0.05,
+) -> Role:
+    """The role of one head: texts chosen for it, and for each random rotation of it, best first; see label_heads."""
+    n_first = min(n_first, len(texts))
+    family, n_texts = _largest(texts[:n_first], families)
+    as_good = sum(_count(draw[:n_first], families, family) >= n_texts for draw in null_texts)
+    p_value = (1 + as_good) / (1 + len(null_texts))
+    clear = family is not None and n_texts >= at_least and p_value <= level
+    return Role(family, n_texts, n_first, p_value, len(null_texts), clear)
+
+
+def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset[Head]:
     """The heads whose clear role is one of `labels`."""
-    return frozenset(role.head for role in roles if role.clear and role.family in labels)
+    return frozenset(head for head, role in roles.items() if role.clear and role.family in labels)
 
 
 def _largest(texts: Sequence[int], families: Sequence[str | None]) -> tuple[str | None, int]:

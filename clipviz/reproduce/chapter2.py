@@ -215,7 +215,7 @@ def roles_section(
     families = [broad(family) for family in pool.families]
     labelled = roles.label_heads(heads, chosen.order, null, families, N_FIRST)
     texts = {head: [pool[i] for i in chosen.order[row].tolist()] for row, head in enumerate(heads)}
-    n_clear = sum(role.clear for role in labelled)
+    n_clear = sum(role.clear for role in labelled.values())
     report.section(
         "What the late heads are about (Table 2.2)",
         f"TextSpan with a centred pool and length-normalised scores; a role is the family of at least 3 of the first "
@@ -225,18 +225,20 @@ def roles_section(
     report.figure(
         "roles",
         figures.head_roles(
-            {r.head: r.label for r in labelled}, {r.head: r.confidence for r in labelled}, texts
+            {head: role.label for head, role in labelled.items()},
+            {head: role.confidence for head, role in labelled.items()},
+            texts,
         ),
         "Table 2.2: the property of each late head, stronger colour = rarer under the null; its first two texts",
     )
     report.table(
         ["head", "role", "texts of it", "p", "first texts"],
         [
-            [_name(r.head), r.label, f"{r.n_texts}/{r.n_first}", r.p_value, "; ".join(texts[r.head])]
-            for r in labelled
+            [_name(head), role.label, f"{role.n_texts}/{role.n_first}", role.p_value, "; ".join(texts[head])]
+            for head, role in labelled.items()
         ],
     )
-    return {role.head: (role, texts[role.head]) for role in labelled}
+    return {head: (role, texts[head]) for head, role in labelled.items()}
 
 
 def retrieval_section(
@@ -295,7 +297,7 @@ def spurious_section(
     birds, kept, _ = trace_terms(model, data.images, steps, "birds", quiet)
     labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
     means, late = ablate.means_of(terms), list(found_roles)
-    by_label = roles.heads_with([role for role, _ in found_roles.values()], CUES)
+    by_label = roles.heads_with({head: role for head, (role, _) in found_roles.items()}, CUES)
     by_query = cue_heads(
         late_terms(model, terms), data.cue.cpu(), data.directions.cpu(), len(by_label) or len(late) // 4
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 from clipviz.collection import Collection
 from clipviz.data.images import Images, demo, open_images
 from clipviz.data.texts import Texts, broad, open_texts
+from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
 from clipviz.lens.decompose import Trace
 from clipviz.values import Selection
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
 TREATMENTS = "sepia vintage black grayscale blurry focus dark dimly grainy noisy pixelated resolution"
-NO_ROLE = "no clear role"
+NO_ROLE = roles.NO_ROLE
 DEMO_EXAMPLES = (
     "a flamingo",
     "a red circle",
@@ -360,21 +361,10 @@ class Session(traitlets.HasTraits):
         )
 
     def label(self, described: Description, n_texts: int = 5) -> Label:
-        """The family that most of a head's first texts share, if random rotations rarely do as well."""
-        families = [broad(family) for family in described.families[:n_texts]]
-        known = [family for family in families if family]
-        if not known:
-            return Label(NO_ROLE, "the pool says nothing about its texts' families")
-        name = max(sorted(set(known)), key=known.count)
-        count = known.count(name)
-        draws = [[broad(self.texts.families[i]) for i in order[:n_texts]] for order in described.null_order]
-        chance = sum(draw.count(name) >= count for draw in draws) / max(1, len(draws))
-        why = (
-            f"{count} of the first {len(families)} texts are about {name}; random rotations of the head's span do "
-            f"as well in {chance:.0%} of {len(draws)} draws"
-        )
-        clear = count >= 3 and draws and chance <= 0.1
-        return Label(name if clear else NO_ROLE, why)
+        """What most of a head's first texts are about, if random rotations do not do as well (lens.roles)."""
+        families = [broad(family) for family in self.texts.families]
+        role = roles.role_of(described.order.tolist(), described.null_order.tolist(), families, n_texts)
+        return Label(role.label, role.why)
 
     def head_summaries(self, n_texts: int = 5, n_draws: int = 20) -> dict[str, dict[str, Any]]:
         """Label and first texts of every head kept, keyed "layer,head"."""

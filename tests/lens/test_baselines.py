@@ -164,7 +164,7 @@ def test_chefer_generic_by_hand_and_by_its_update_rule(small):
     torch.testing.assert_close(baselines.chefer_generic(one, 4 * torch.ones_like(one)), torch.tensor([[2.0]]))
 
 
-def test_attention_maps_refuse_a_class_row():
+def test_attention_maps_refuse_a_class_row(unchecked_shapes):
     with pytest.raises(ValueError, match="full attention"):
         baselines.rollout(torch.zeros(1, 2, 3, 5))
     with pytest.raises(ValueError, match="gradients of the attention's shape"):
@@ -283,5 +283,8 @@ def test_all_maps_are_finite_and_on_the_grid(model, recorded):
     for name, found in maps.items():
         assert found.shape == (2, *model.weights.grid), name
         assert bool(found.isfinite().all()), name
+
+
+def test_an_unknown_rule_is_refused(recorded, unchecked_shapes):
     with pytest.raises(ValueError, match="'alpha1beta0' or 'epsilon'"):
         baselines.propagate(recorded, "gamma")

@@ -165,14 +165,19 @@ def test_roles_by_hand():
     families = ["colour", "colour", "colour", "place", "place", None]
     order = torch.tensor([[0, 1, 2, 3, 5], [0, 3, 1, 4, 2], [5, 5, 5, 5, 5]])
     null = torch.tensor([[[3, 4, 5, 0, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]] * 19)
-    first, second, third = roles.label_heads([(5, 0), (5, 1), (5, 2)], order, null, families)
+    found = roles.label_heads([(5, 0), (5, 1), (5, 2)], order, null, families)
+    first, second, third = found[5, 0], found[5, 1], found[5, 2]
     assert (first.family, first.n_texts, first.clear, first.label) == ("colour", 3, True, "colour")
     assert first.p_value == pytest.approx(1 / 20)
     assert first.confidence == pytest.approx(0.95)
     assert (second.family, second.clear, second.label) == ("colour", False, "no clear role")
     assert second.p_value == 1.0
     assert (third.family, third.n_texts, third.clear) == (None, 0, False)
-    assert roles.heads_with([first, second, third], {"colour"}) == {(5, 0)}
+    assert first.why == (
+        "3 of the first 5 texts are about colour; random rotations of the head's span do as well in 0 of 19 draws"
+    )
+    assert "nothing about its texts' families" in third.why
+    assert roles.heads_with(found, {"colour"}) == {(5, 0)}
     with pytest.raises(ValueError, match="texts of 2 heads, got 3"):
         roles.label_heads([(5, 0), (5, 1)], order, null, families)
     with pytest.raises(ValueError, match="a family for each text"):

@@ -81,7 +81,7 @@ def test_token_maps_remove_the_class_mean():
         segment.token_maps(trace, classes[:2])
 
 
-def test_errors():
+def test_errors(unchecked_shapes):
     with pytest.raises(ValueError, match="as many heatmaps as masks"):
         segment.score(torch.zeros(2, 3, 3), torch.zeros(1, 3, 3))
     with pytest.raises(ValueError, match=r"\[rows, cols\]"):
