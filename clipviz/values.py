@@ -72,8 +72,8 @@ class Ablation:
 class Selection:
     """What is selected, everywhere. The only state that panels share; replaced whole, never edited.
 
-    image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token,
-    neuron: indices or None; text, text_b: the query and the text it is compared with ("" = none); concept: a
+    image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token: indices
+    or None; neuron: a neuron of the MLP of `layer`, or None; text, text_b: the query and the text it is compared with ("" = none); concept: a
     Rosetta concept's index; ablation: the ablation set.
     """
 
@@ -100,13 +100,18 @@ class Selection:
                 raise ValueError(f"expected {name} to be a string, got {type(text).__name__} {text!r}")
 
     def replace(self, **changes: Any) -> Selection:
-        """A copy with some fields changed; ValueError names the fields there are."""
+        """A copy with some fields changed; ValueError names the fields there are.
+
+        A neuron belongs to its layer: another layer without a neuron named leaves the neuron behind.
+        """
         names = {field.name for field in dataclasses.fields(self)}
         unknown = sorted(set(changes) - names)
         if unknown:
             raise ValueError(
                 f"a selection has no field {', '.join(map(repr, unknown))}; fields are {', '.join(sorted(names))}"
             )
+        if changes.get("layer", self.layer) != self.layer:
+            changes.setdefault("neuron", None)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -268,6 +273,20 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
+class Portraits:
+    """What the units of a dictionary look like on its example images.
+
+    maps: [concept, model, example, rows, cols] uint8; 0 is the unit's mean over the mining images, 255 its peak;
+    floor, peak: [concept, model] those two, in the unit's own activation (peak: mean over its strongest images).
+    All are 0 where a model has no unit.
+    """
+
+    maps: Any
+    floor: Any
+    peak: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Concepts:
     """A dictionary of Rosetta neurons (thesis 4.3): one row a pivot unit, one column a model, the pivot first.
 
@@ -276,7 +295,8 @@ class Concepts:
     there is no unit); cluster: [concept] rows that share a number are one concept; examples: [concept, example]
     image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance: [model] best
     buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k: neighbours;
-    threshold: [model] correlation that a pair had to exceed; labels: [concept] a person's names, "" where none.
+    threshold: [model] correlation that a pair had to exceed; labels: [concept] a person's names, "" where none;
+    hints: [concept] (text, correlation) of the text whose heatmap is most like the pivot's maps, or empty.
     """
 
     models: tuple[str, ...]
@@ -291,9 +311,17 @@ class Concepts:
     threshold: Any
     k: int = 5
     labels: tuple[str, ...] = ()
+    hints: tuple[tuple[str, float], ...] = ()
+    portraits: Portraits | None = None
 
     def __len__(self) -> int:
         return len(self.units)
+
+    def name(self, concept: int) -> str:
+        """A person's name for a concept, else its hint, else the pivot's unit."""
+        if self.labels and self.labels[concept]:
+            return self.labels[concept]
+        return self.hints[concept][0] if self.hints else f"unit {int(self.units[concept, 0])}"
 
     def where(self, concept: int, model: int) -> tuple[str, int] | None:
         """Layer name and unit inside it of one cell, or None where the model has no unit."""

@@ -78,3 +78,10 @@ def test_gains_are_what_each_text_adds():
     basis = TextBasis(np.array([4, 2]), np.array([0.5, 0.8]), None)
     assert basis.gains == pytest.approx([0.5, 0.3])
     assert basis.explained == pytest.approx([0.5, 0.8])
+
+
+def test_another_layer_leaves_the_neuron_behind():
+    chosen = Selection(layer=3, neuron=7)
+    assert chosen.replace(layer=4).neuron is None
+    assert chosen.replace(layer=3, head=1).neuron == 7
+    assert chosen.replace(layer=4, neuron=9).neuron == 9

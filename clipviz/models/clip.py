@@ -21,7 +21,7 @@ from clipviz.models.tower import read_tower, recording, unsupported
 from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
-    from clipviz.lens.neurons import SecondOrder
+    from clipviz.lens.neurons import NeuronBasis, SecondOrder
 
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 DEMO = Path(__file__).parent / "demo" / "assets"
@@ -170,6 +170,12 @@ class ClipModel:
         from clipviz.models.second import trace_second_order
 
         return trace_second_order(self, images, layer)
+
+    def neuron_basis(self, layer: int) -> NeuronBasis:
+        """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""
+        from clipviz.models.second import basis_of
+
+        return basis_of(self.weights, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
         """The image-independent basis of this model's head effects, see values.HeadBasis."""

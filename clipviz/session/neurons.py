@@ -6,10 +6,12 @@ is known so far (`LayerNeurons`). Panels read in the background; `read(session, 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch.nn.functional import normalize
 
 from clipviz.lens.neuron_stats import NeuronStats, RankOne, neuron_stats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
-from clipviz.lens.sparse import prepare_dictionary, sparse_code
+from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
 
 if TYPE_CHECKING:
     from clipviz.session import Session
@@ -31,6 +33,9 @@ MOST = 5_000  # images read at most: the norms of every neuron on every image ar
 FIRST = 64  # images after which there is something to show; then at every doubling
 KEPT = 8  # current images whose effects are kept
 MAX_GROUPS = 5
+GOLDEN = 0.6180339887  # its multiples fill the unit interval evenly from the first on
+SAMPLES = ("top", "quantiles", "random")
+SAME = 0.6  # cosine of centred texts above which the second adds nothing
 SEPARATE = 0.1  # silhouette below which top images are one group
 
 
@@ -39,6 +44,22 @@ class Word(NamedTuple):
 
     text: str
     weight: float
+
+
+class Code(NamedTuple):
+    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it rebuilds."""
+
+    words: tuple[Word, ...]
+    share: float
+
+
+class Found(NamedTuple):
+    """A neuron and how it answers a search: what it adds to the text's cosine on its top images, and the cosine of
+    its direction and the text."""
+
+    neuron: int
+    effect: float
+    cosine: float
 
 
 class Samples(NamedTuple):
@@ -72,31 +93,49 @@ class LayerNeurons:
     embedding: Tensor
     dictionary: Tensor
     texts: Sequence[str]
-    _words: dict[int, list[Word]] = field(default_factory=dict)
+    _codes: dict[tuple[int, int], Code] = field(default_factory=dict)
 
     @property
     def n_neurons(self) -> int:
         return int(self.norms.shape[1])
 
-    def towards(self, direction: Tensor, k: int) -> list[tuple[int, float]]:
-        """The neurons whose rank-1 direction has the highest cosine with a direction, best first."""
-        return _best(self.line.directions @ normalize(direction, dim=0), k)
+    @cached_property
+    def strength(self) -> Tensor:
+        """[neuron] root mean square of x_n over its top images: how far it moves the embedding along r_n."""
+        return (self.line.share * self.line.variance).clamp_min(0).sqrt()
 
-    def words(self, neurons: Sequence[int], n_words: int = N_WORDS) -> list[list[Word]]:
-        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4), the largest |weight| first."""
-        missing = [neuron for neuron in neurons if neuron not in self._words]
+    def towards(self, direction: Tensor, k: int, by: str = "effect") -> list[Found]:
+        """The neurons that write towards a direction [d_embed], best first.
+
+        by: "effect" is strength * <r_n, t>, what a neuron adds to the text's cosine on its top images; "cosine" is
+        <r_n, t> alone, which weak neurons can win.
+        """
+        if by not in ("effect", "cosine"):
+            raise ValueError(f"expected by='effect' or 'cosine', got {by!r}")
+        cosines = self.line.directions @ normalize(direction, dim=0)
+        effects = self.strength * (self.line.directions @ direction)
+        order = (effects if by == "effect" else cosines).topk(min(k, len(cosines))).indices
+        rows = zip(order.tolist(), effects[order].tolist(), cosines[order].tolist(), strict=True)
+        return [Found(*row) for row in rows]
+
+    def strongest(self, k: int) -> list[tuple[int, float]]:
+        """The neurons that move the embedding most on their top images, with their strength."""
+        return _best(self.strength, k)
+
+    def codes(self, neurons: Sequence[int], n_words: int = N_WORDS) -> list[Code]:
+        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4)."""
+        missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_words) not in self._codes]
         if missing:
             n_nonzero = min(n_words, len(self.dictionary), self.dictionary.shape[1])
-            codes = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
-            rows = zip(missing, codes.atoms.tolist(), codes.weights.tolist(), strict=True)
-            for neuron, atoms, weights in rows:
-                words = [
-                    Word(self.texts[j], weight)
-                    for j, weight in zip(atoms, weights, strict=True)
-                    if j >= 0 and weight
-                ]
-                self._words[neuron] = sorted(words, key=lambda word: -abs(word.weight))
-        return [self._words[neuron] for neuron in neurons]
+            found = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
+            shares = reconstruct(found, self.dictionary).square().sum(1).clamp_max(1).tolist()
+            rows = zip(missing, found.atoms.tolist(), found.weights.tolist(), shares, strict=True)
+            for neuron, atoms, weights, share in rows:
+                pairs = zip(atoms, weights, strict=True)
+                words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
+                words.sort(key=lambda word: -abs(word.weight))
+                self._codes[neuron, n_words] = Code(tuple(words), share)
+        return [self._codes[neuron, n_words] for neuron in neurons]
 
     def top(self, neuron: int, k: int = N_TOP) -> Samples:
         """The images with the largest |phi_n|."""
@@ -121,6 +160,11 @@ class LayerNeurons:
             places = torch.randperm(len(order), generator=generator)[:k].sort().values
         return self.ids[order.cpu()[places]].tolist()
 
+    def profile(self, neuron: int, n_points: int = 64) -> np.ndarray:
+        """Quantiles of |phi_n| over the images read, smallest first, [n_points]: how few images it has an effect on."""
+        levels = torch.linspace(0, 1, n_points, device=self.norms.device)
+        return _numpy(torch.quantile(self.norms[:, neuron].float(), levels))
+
     def rank(self, neuron: int, norm: float) -> float:
         """Share of the images read on which the neuron's effect is smaller."""
         return float((self.norms[:, neuron].float() < norm).float().mean())
@@ -136,15 +180,22 @@ class LayerNeurons:
         for label in range(labels.max() + 1):
             members = np.flatnonzero(labels == label)
             mean = vectors[torch.as_tensor(members, device=vectors.device)].mean(0)
-            texts = tuple(
-                self.texts[j] for j, _ in _best(self.dictionary @ mean, min(2, len(self.dictionary)))
-            )
-            found.append(Group(members.tolist(), texts, float(samples.along[members].mean())))
+            found.append(Group(members.tolist(), self._nearest(mean), float(samples.along[members].mean())))
         return sorted(found, key=lambda group: -len(group.places)), separation
+
+    def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
+        """The texts nearest to a direction that do not say the same again."""
+        chosen: list[int] = []
+        for j, _ in _best(self.dictionary @ direction, min(32, len(self.dictionary))):
+            if all(float(self.dictionary[j] @ self.dictionary[other]) < SAME for other in chosen):
+                chosen.append(j)
+            if len(chosen) == n_texts:
+                break
+        return tuple(self.texts[j] for j in chosen)
 
 
 class Reading:
-    """One layer's neurons, read from the collection in steps: images spread evenly first, the rest on demand."""
+    """One layer's neurons, read from the collection in steps, so spread that the first few speak for all."""
 
     def __init__(self, session: Session, layer: int) -> None:
         self.layer = check_layer(session.model.weights, layer)
@@ -157,6 +208,7 @@ class Reading:
         self._embedding: list[Tensor] = []
         self._done: set[int] = set()  # read or broken
         self._seconds: OrderedDict[int, SecondOrder] = OrderedDict()
+        self._lock = threading.RLock()  # a panel reads in the worker, a notebook in its own thread
 
     @property
     def session(self) -> Session:
@@ -169,13 +221,18 @@ class Reading:
         return len(self._ids)
 
     def plan(self, n_images: int | None) -> list[int]:
-        """The images to read, spread evenly over the collection; all of them (at most MOST) when None."""
+        """The images to read, in order: evenly spread, and so is any beginning; at most MOST when None."""
         n_all = len(self.session.images)
         n_images = min(n_all, MOST if n_images is None else n_images)
-        return np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int)).tolist()
+        chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
+        return chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist()
 
     def step(self, n_images: int | None) -> bool:
         """Read the next few images; False when the planned ones have been read."""
+        with self._lock:
+            return self._step(n_images)
+
+    def _step(self, n_images: int | None) -> bool:
         wanted = self._todo(n_images)
         if not wanted:
             return False
@@ -201,12 +258,13 @@ class Reading:
 
     def second(self, image: int) -> SecondOrder:
         """Every neuron's effect on one image; the last few are kept."""
-        if image not in self._seconds:
-            self._seconds[image] = self.session.model.second_order(self.session.images[image], self.layer)
-        self._seconds.move_to_end(image)
-        while len(self._seconds) > KEPT:
-            self._seconds.popitem(last=False)
-        return self._seconds[image]
+        with self._lock:
+            if image not in self._seconds:
+                self._seconds[image] = self.session.model.second_order(self.session.images[image], self.layer)
+            self._seconds.move_to_end(image)
+            while len(self._seconds) > KEPT:
+                self._seconds.popitem(last=False)
+            return self._seconds[image]
 
     def on_image(self, known: LayerNeurons, image: int, neuron: int) -> Samples:
         """One neuron on one image, which need not be among those read."""
@@ -218,6 +276,8 @@ class Reading:
 
     def samples(self, known: LayerNeurons, neuron: int, how: str, k: int) -> Samples:
         """A gallery: "top" by |phi_n|, "quantiles" of it, or "random"; the last two run the model on k images."""
+        if how not in SAMPLES:
+            raise ValueError(f"expected how to be one of {', '.join(SAMPLES)}, got {how!r}")
         if how == "top":
             return known.top(neuron, k)
 

@@ -1,0 +1,192 @@
+"""What the Neurons panel asks: readings in steps, searches, codes, honest samples, concept groups."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+import clipviz
+from clipviz.session import neurons
+
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue star",
+]
+LAYER, N_IMAGES = 3, 40
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    images = clipviz.data.images.demo().subset(range(N_IMAGES))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def known(session):
+    return neurons.read(session, LAYER)
+
+
+@pytest.fixture(scope="module")
+def effects(session, model, known):
+    """phi of every image and neuron, in the order of known.ids, [image, neuron, d_embed]."""
+    images = [session.images[i] for i in known.ids.tolist()]
+    return model.second_order(images, LAYER).effects()
+
+
+def test_reading_in_steps_is_reading_at_once(session, model, known):
+    assert sorted(known.ids.tolist()) == list(range(N_IMAGES))
+    second = model.second_order([session.images[i] for i in known.ids.tolist()], LAYER)
+    assert known.norms.float().numpy() == pytest.approx(second.norms().numpy(), rel=2e-3, abs=1e-6)
+    assert known.stats.mean.numpy() == pytest.approx(second.scaled()[0].mean(0).numpy(), abs=1e-6)
+
+
+def test_any_beginning_is_spread_over_the_collection(session):
+    order = neurons.Reading(session, LAYER).plan(None)
+    assert sorted(order) == list(range(N_IMAGES))
+    first = sorted(order[:8])
+    assert max(np.diff([-1, *first, N_IMAGES])) <= 10
+
+
+def test_effect_on_a_text_is_the_rms_of_the_explicit_effects_along_the_direction(session, known, effects):
+    direction = neurons.text_direction(session, "a dog")
+    found = known.towards(direction, 5)
+    assert [f.effect for f in found] == sorted((f.effect for f in found), reverse=True)
+    best = found[0]
+    top = [known.ids.tolist().index(i) for i in known.top(best.neuron).ids]
+    r = known.line.directions[best.neuron]
+    along = (effects[top, best.neuron] - effects[:, best.neuron].mean(0)) @ r
+    assert best.cosine == pytest.approx(float(r @ normalize(direction, dim=0)), abs=1e-5)
+    assert best.effect == pytest.approx(float(along.square().mean().sqrt() * (r @ direction)), rel=1e-3)
+    by_cosine = known.towards(direction, 5, by="cosine")
+    assert by_cosine[0].cosine == pytest.approx(
+        float((known.line.directions @ normalize(direction, dim=0)).max()), abs=1e-5
+    )
+    with pytest.raises(ValueError, match="'effect' or 'cosine'"):
+        known.towards(direction, 5, by="size")
+
+
+def test_texts_are_compared_without_what_all_texts_share(session):
+    pool = session.pool()
+    assert torch.allclose(neurons.text_direction(session, "a dog"), pool[1] - pool.mean(0), atol=1e-5)
+    difference = neurons.text_direction(session, "a dog", "a car")
+    assert torch.allclose(difference, pool[1] - pool[6], atol=1e-5)
+
+
+def test_codes_are_least_squares_fits_with_signs(session, known):
+    code = known.codes([7], 3)[0]
+    assert len(code.words) == 3
+    sizes = [abs(word.weight) for word in code.words]
+    assert sizes == sorted(sizes, reverse=True)
+    rows = known.dictionary[[TEXTS.index(word.text) for word in code.words]]
+    fit = torch.linalg.lstsq(rows.T, known.line.directions[7][:, None]).solution[:, 0]
+    assert [word.weight for word in code.words] == pytest.approx(fit.tolist(), abs=1e-4)
+    rebuilt = fit @ rows
+    assert code.share == pytest.approx(float(rebuilt.square().sum()), abs=1e-4)
+    assert known.codes([7], 3)[0] is code
+
+
+def test_top_images_are_those_of_largest_norm_with_their_maps(session, model, known, effects):
+    norms = effects.norm(dim=-1)
+    top = known.top(11, 6)
+    order = norms[:, 11].argsort(descending=True)[:6]
+    assert top.ids == known.ids[order].tolist()
+    assert top.norms == pytest.approx(norms[order, 11].numpy(), rel=1e-4)
+    second = model.second_order([session.images[i] for i in top.ids], LAYER)
+    assert top.maps == pytest.approx(second.activation_maps([11])[:, 0].numpy(), abs=5e-3)
+    along = (effects[order, 11] - effects[:, 11].mean(0)) @ known.line.directions[11]
+    assert top.along == pytest.approx(along.numpy(), abs=1e-6)
+
+
+def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
+    reading = neurons.neurons(session, LAYER)
+    sample = reading.samples(known, 11, "quantiles", 5)
+    order = known.norms[:, 11].float().argsort(descending=True)
+    assert sample.ids[0] == known.ids[order[0]]
+    assert sample.ids[-1] == known.ids[order[-1]]
+    assert list(sample.norms) == sorted(sample.norms, reverse=True)
+    random = reading.samples(known, 11, "random", 5)
+    assert len(set(random.ids)) == 5
+    assert random.ids == reading.samples(known, 11, "random", 5).ids
+    with pytest.raises(ValueError, match="top, quantiles, random"):
+        reading.samples(known, 11, "best", 5)
+
+
+def test_one_image_is_ranked_among_the_images_read(session, known, effects):
+    reading = neurons.neurons(session, LAYER)
+    image = int(known.ids[4])
+    found = reading.most_active(image, 3)
+    expected = effects[4].norm(dim=-1)
+    assert [n for n, _ in found] == expected.topk(3).indices.tolist()
+    here = reading.on_image(known, image, found[0][0])
+    assert float(here.norms[0]) == pytest.approx(found[0][1], abs=1e-6)
+    assert 0 <= known.rank(found[0][0], found[0][1]) <= 1
+    profile = known.profile(11, 16)
+    assert list(profile) == sorted(profile)
+    assert profile[-1] == pytest.approx(float(known.norms[:, 11].max()), rel=1e-3)
+
+
+def test_unrelated_top_images_part_into_groups():
+    generator = np.random.default_rng(0)
+    centres = np.eye(12)[:3]
+    vectors = np.repeat(centres, [8, 5, 4], 0) + 0.05 * generator.standard_normal((17, 12))
+    labels, separation = neurons.cluster(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    assert sorted(np.bincount(labels).tolist()) == [4, 5, 8]
+    assert separation > 0.7
+    one, nothing = neurons.cluster(np.ones((6, 4)))
+    assert one.tolist() == [0] * 6
+    assert nothing == 0
+
+
+def test_groups_hold_every_top_image_once(session, known):
+    samples = known.top(11)
+    groups, _ = known.groups(samples)
+    assert sorted(place for group in groups for place in group.places) == list(range(len(samples.ids)))
+    assert all(group.texts and set(group.texts) <= set(TEXTS) for group in groups)
+
+
+def test_broken_images_are_left_out(model, tmp_path):
+    images = clipviz.data.images.demo().subset(range(6))
+    for i in range(6):
+        images[i].save(tmp_path / f"{i}.png")
+    opened = clipviz.data.images.open_images(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"no image")
+    session = clipviz.Session(model, opened, texts=TEXTS, background=False)
+    known = neurons.read(session, LAYER)
+    assert sorted(known.ids.tolist()) == [0, 1, 3, 4, 5]
+    assert neurons.neurons(session, LAYER).complete(None)
+    session.close()
+
+
+def test_a_layer_without_later_attention_is_refused(session):
+    with pytest.raises(ValueError, match=r"expected a layer within 0\.\.4"):
+        neurons.neurons(session, 5)
+
+
+def test_readings_go_with_their_session(model):
+    session = clipviz.Session(
+        model, clipviz.data.images.demo().subset(range(4)), texts=TEXTS, background=False
+    )
+    neurons.read(session, LAYER)
+    reading = weakref.ref(neurons.neurons(session, LAYER))
+    session.close()
+    del session
+    gc.collect()
+    assert reading() is None
