@@ -87,7 +87,7 @@ class Panel(anywidget.AnyWidget):
     @classmethod
     def _options(cls) -> list[str]:
         """Names of the panel's own public traits, settable at construction."""
-        return [name for name, trait in cls.class_own_traits().items() if trait.metadata.get("option")]
+        return [name for name, trait in cls.class_traits().items() if trait.metadata.get("option")]
 
     def looks_at(self, selection: Selection) -> Any:
         """What the panel depends on, as a comparable value."""
@@ -160,7 +160,7 @@ class Panel(anywidget.AnyWidget):
 
     def _state(self) -> Any:
         """The panel's own options that ask Python for something else; the others only change the drawing."""
-        traits = type(self).class_own_traits()
+        traits = type(self).class_traits()
         return tuple(
             getattr(self, name) for name in self._options() if traits[name].metadata.get("recompute")
         )
