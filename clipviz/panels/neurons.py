@@ -1,0 +1,273 @@
+"""Neurons through the second-order lens: found by text, by image or by number; each with its words and its images."""
+
+from __future__ import annotations
+
+import io
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+from PIL import Image
+
+from clipviz.panels.base import Panel, marks, script, style
+from clipviz.session import neurons as asked
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from clipviz.session.neurons import LayerNeurons, Reading, Samples
+
+THUMBNAIL, PICTURE = 96, 240
+N_LISTED_WORDS = 3
+GALLERIES = ("top", "groups", "quantiles", "random")
+FINDS = ("text", "image", "strength")
+
+
+class Neurons(Panel):
+    """Which neurons write towards the text, or are most active on the image; what one says, and where it fires.
+
+    find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
+    second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm,
+    "groups" of the top ones that belong together, even "quantiles" of the norm, or "random" ones. layer: whose
+    neurons; a selected neuron brings its own. n_images: images read, spread over the collection (None: all).
+    visible=False waits until the browser shows the panel.
+    """
+
+    name = "neurons"
+    cost = 6
+    _esm = script("neurons")
+    _css = style("neurons")
+
+    find = traitlets.Enum(FINDS, "text").tag(sync=True, option=True, recompute=True)
+    show = traitlets.Enum(GALLERIES, "top").tag(sync=True, option=True, recompute=True)
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(sync=True, option=True, recompute=True)
+    opacity = traitlets.Float(0.8, min=0, max=1).tag(sync=True, option=True)
+    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
+    n_listed = traitlets.Int(14, min=1, max=100).tag(option=True, recompute=True)
+    n_words = traitlets.Int(8, min=1, max=40).tag(option=True, recompute=True)
+    n_shown = traitlets.Int(24, min=1, max=48).tag(option=True, recompute=True)
+    n_images = traitlets.Int(None, allow_none=True, min=1).tag(option=True, recompute=True)
+    progress = traitlets.Tuple(
+        traitlets.Int(),
+        traitlets.Int(),
+        default_value=(0, 0),
+        help="images read for this layer, images in all",
+    ).tag(sync=True)
+
+    _following: int | None = None
+    _gone = False
+
+    def looks_at(self, selection: Selection) -> Any:
+        s, layer = selection, self._layer(selection)
+        # the first version is made by compute itself
+        version = None if layer is None else max(1, asked.neurons(self.session, layer).version)
+        return s.image, layer, s.neuron, s.text, s.text_b, version
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        session, layer = self.session, self._layer(selection)
+        view: dict[str, Any] = {
+            "selection": marks(selection),
+            "layer": layer,
+            "n_layers": session.model.n_layers,
+            "message": "",
+            "waiting": not self.visible,
+        }
+        if layer is None:
+            return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
+        if not self.visible:
+            return view, {}
+        reading = asked.neurons(session, layer)
+        known = self._first_look(reading, stale)
+        if known is None:
+            return None if stale() else ({**view, "message": "No image of the collection could be read."}, {})
+        self._follow(layer)
+        listed, unit, found_by = self._list(reading, known, selection)
+        neuron = selection.neuron if selection.neuron is not None and selection.layer == layer else None
+        shown = listed[0]["neuron"] if neuron is None else neuron
+        if stale():
+            return None
+        arrays = {"profile": known.profile(shown).astype(np.float32)}
+        gallery, more = self._gallery(reading, known, shown)
+        if stale():
+            return None
+        current, most = self._current(reading, known, shown, selection.image)
+        view |= {
+            "n_neurons": known.n_neurons,
+            "n_read": known.stats.count,
+            "complete": reading.complete(self.n_images),
+            "grid": list(session.model.weights.grid),
+            "found_by": found_by,
+            "unit": unit,
+            "list": listed,
+            "neuron": self._about(known, shown),
+            "pinned": neuron is not None,
+            "gallery": gallery,
+            "current": current,
+            "texts": session.texts.name,
+        }
+        return view, arrays | more | most
+
+    def figure(self) -> Figure:
+        """The neuron with its words and top images, in the form of Figure 3.5."""
+        from clipviz.figures.chapter3 import NeuronRow, gallery
+
+        shown = self.data()
+        ids, about = shown["gallery"]["ids"][:8], shown["neuron"]
+        row = NeuronRow(
+            f"layer {shown['layer']}, neuron {about['number']}",
+            [(text, weight) for text, weight in about["words"]],
+            [self.session.pixels(i) for i in ids],
+            list(shown["maps"][: len(ids)]),
+        )
+        return gallery([row])
+
+    def close(self) -> None:
+        self._gone = True
+        super().close()
+
+    def _layer(self, selection: Selection) -> int | None:
+        """The layer on show: the selected neuron's, else the panel's own; None where there is none."""
+        last = self.session.model.n_layers - 2
+        if last < 0:
+            return None
+        if selection.neuron is not None and selection.layer is not None and selection.layer <= last:
+            return selection.layer
+        return min(asked.default_layer(self.session) if self.layer is None else self.layer, last)
+
+    def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
+        """What is known; reads the first images now, so that a panel that opens has something to show."""
+        while reading.latest is None and not stale():
+            more = reading.step(self.n_images)
+            self._tell(reading)
+            if not more:
+                break
+        return reading.latest
+
+    def _follow(self, layer: int) -> None:
+        """Read the rest of the collection behind everything else."""
+        if self._following != layer:
+            self._following = layer
+            self.session.worker.background(_read_on(weakref.ref(self), layer))
+
+    def _read_more(self, layer: int) -> bool:
+        """One step of the background reading; False when it is done, or no longer wanted."""
+        if self._gone or not self.visible or self._following != layer:
+            return False
+        reading = asked.neurons(self.session, layer)
+        before = reading.version
+        more = reading.step(self.n_images)
+        self._tell(reading)
+        if reading.version != before:
+            self.session.refresh()
+        return more
+
+    def _tell(self, reading: Reading) -> None:
+        if not self._gone:
+            self.progress = (reading.n_read, len(reading.plan(self.n_images)))
+
+    def _list(
+        self, reading: Reading, known: LayerNeurons, selection: Selection
+    ) -> tuple[list[dict[str, Any]], str, str]:
+        """Rows of the list, the unit of their scores, and how they were found."""
+        s, found_by = selection, self.find
+        if found_by == "text" and not s.text:
+            found_by = "image"
+        if found_by == "image" and s.image is None:
+            found_by = "strength"
+        if found_by == "text":
+            found = known.towards(asked.text_direction(self.session, s.text, s.text_b), self.n_listed)
+            rows = [(one.neuron, one.effect, f"cosine {one.cosine:.2f}") for one in found]
+            unit = "effect on the cosine, on its top images"
+        elif found_by == "image":
+            assert s.image is not None
+            active = reading.most_active(s.image, self.n_listed)
+            rows = [(n, norm, f"above {known.rank(n, norm):.0%} of images") for n, norm in active]
+            unit = "length of its effect on this image"
+        else:
+            rows = [(n, size, "") for n, size in known.strongest(self.n_listed)]
+            unit = "length of its effect on its top images"
+        codes = known.codes([n for n, _, _ in rows], self.n_words)
+        listed = [
+            {"neuron": n, "score": score, "note": note, "words": _words(code, N_LISTED_WORDS)}
+            for (n, score, note), code in zip(rows, codes, strict=True)
+        ]
+        return listed, unit, found_by
+
+    def _about(self, known: LayerNeurons, neuron: int) -> dict[str, Any]:
+        code = known.codes([neuron], self.n_words)[0]
+        return {
+            "number": neuron,
+            "words": _words(code, self.n_words),
+            "code_share": code.share,
+            "rank_one": float(known.line.share[neuron]),
+            "strength": float(known.strength[neuron]),
+        }
+
+    def _gallery(
+        self, reading: Reading, known: LayerNeurons, neuron: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The neuron's images as a sprite with maps, all on the scale of the top images."""
+        session, how = self.session, self.show
+        top = known.top(neuron)
+        samples = top if how == "groups" else reading.samples(known, neuron, how, self.n_shown)
+        groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
+        sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
+        names = session.images.captions or session.images.names
+        return {
+            "how": how,
+            "ids": samples.ids,
+            "names": [names[i] for i in samples.ids],
+            "norms": samples.norms.tolist(),
+            "along": samples.along.tolist(),
+            "columns": columns,
+            "limit": _limit(top),
+            "groups": [group._asdict() for group in groups],
+            "separation": separation,
+        }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
+
+    def _current(
+        self, reading: Reading, known: LayerNeurons, neuron: int, image: int | None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """The neuron on the selected image, which need not be among those read."""
+        if image is None:
+            return None, {}
+        images = self.session.images
+        here = reading.on_image(known, image, neuron)
+        buffer = io.BytesIO()
+        picture = Image.fromarray(self.session.picture(image))
+        picture.thumbnail((PICTURE, PICTURE))
+        picture.save(buffer, "JPEG", quality=88)
+        norm = float(here.norms[0])
+        return {
+            "image": image,
+            "name": (images.captions or images.names)[image],
+            "norm": norm,
+            "along": float(here.along[0]),
+            "rank": known.rank(neuron, norm),
+        }, {"picture": buffer.getvalue(), "map": here.maps[0].astype(np.float32)}
+
+
+def _read_on(panel: weakref.ref[Neurons], layer: int) -> Iterator[None]:
+    """Steps for the worker; they hold nothing of the panel while they wait."""
+    while True:
+        shown = panel()
+        if shown is None:
+            return
+        if not shown._read_more(layer):
+            shown._following = None if shown._following == layer and not shown.visible else shown._following
+            return
+        del shown
+        yield
+
+
+def _words(code: asked.Code, n_words: int) -> list[list[Any]]:
+    return [[word.text, word.weight] for word in code.words[:n_words]]
+
+
+def _limit(top: Samples) -> float:
+    """Activation at full colour: near the largest of the top images, so that other galleries can be compared."""
+    return float(np.quantile(top.maps.max((1, 2)), 0.75)) if len(top.maps) else 1.0

@@ -1,0 +1,189 @@
+"""The Neurons panel without a browser: a request changes the selection, a selection changes the buffers."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.panels.neurons import Neurons
+from clipviz.session import neurons as asked
+
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue star",
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture
+def session(model):
+    images = clipviz.data.images.demo().subset(range(24))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def panel(session):
+    panel = Neurons(session)
+    session.wait(60, background=True)
+    return panel
+
+
+def ask(panel, changes=None, **extra):
+    seq = panel.request.get("seq", 0) + 1
+    panel.request = {"seq": seq, "changes": changes or {}, **extra}
+    panel.session.wait(60, background=True)
+    assert panel.view["ack"] == seq
+
+
+def test_it_opens_on_the_best_neuron_for_the_text(session):
+    session.select(text="a dog")
+    panel = Neurons(session, n_listed=5)
+    session.wait(60, background=True)
+    shown = panel.data()
+    known = asked.neurons(session, shown["layer"]).latest
+    expected = known.towards(asked.text_direction(session, "a dog"), 5)
+    assert shown["found_by"] == "text"
+    assert [row["neuron"] for row in shown["list"]] == [one.neuron for one in expected]
+    assert shown["neuron"]["number"] == expected[0].neuron
+    assert not shown["pinned"]
+    assert shown["n_read"] == 24
+    assert shown["complete"]
+    assert panel.progress == (24, 24)
+
+
+def test_a_request_selects_a_neuron_and_its_layer(panel, session):
+    ask(panel, {"layer": 2, "neuron": 31})
+    assert (session.selection.layer, session.selection.neuron) == (2, 31)
+    shown = panel.data()
+    assert shown["layer"] == 2
+    assert shown["neuron"]["number"] == 31
+    assert shown["pinned"]
+
+
+def test_a_selection_changes_the_buffers(panel, session):
+    before = panel.data()
+    session.select(layer=3, neuron=40)
+    session.wait(60)
+    after = panel.data()
+    assert after["neuron"]["number"] == 40
+    assert after["maps"].shape == (24, 12, 12)
+    assert not np.array_equal(before["maps"], after["maps"])
+    known = asked.neurons(session, 3).latest
+    assert np.allclose(after["maps"], known.top(40, 24).maps)
+    session.select(image=7)
+    session.wait(60)
+    second = session.model.second_order(session.images[7], 3)
+    assert np.allclose(panel.data()["map"], second.activation_maps([40])[0, 0].numpy(), atol=1e-5)
+    assert panel.data()["current"]["norm"] == pytest.approx(float(second.norms()[0, 40]), rel=1e-4)
+
+
+def test_a_word_becomes_the_sessions_text_and_searches(panel, session):
+    panel.find = "strength"
+    session.wait(60)
+    word = panel.data()["neuron"]["words"][0][0]
+    panel.find = "text"
+    ask(panel, {"text": word, "neuron": None})
+    assert session.selection.text == word
+    shown = panel.data()
+    direction = asked.text_direction(session, word)
+    assert (
+        shown["list"][0]["neuron"]
+        == asked.neurons(session, shown["layer"]).latest.towards(direction, 1)[0].neuron
+    )
+
+
+def test_lists_fall_back_to_what_there_is(panel, session):
+    session.select(text="", image=3)
+    session.wait(60)
+    assert panel.data()["found_by"] == "image"
+    active = asked.neurons(session, panel.data()["layer"]).most_active(3, 1)[0][0]
+    assert panel.data()["list"][0]["neuron"] == active
+    session.select(image=None)
+    session.wait(60)
+    assert panel.data()["found_by"] == "strength"
+    assert panel.data()["current"] is None
+
+
+@pytest.mark.parametrize("show", ["top", "groups", "quantiles", "random"])
+def test_every_gallery_has_images_with_maps(panel, session, show):
+    panel.show = show
+    ask(panel)
+    shown = panel.data()
+    gallery = shown["gallery"]
+    assert gallery["how"] == show
+    assert len(gallery["ids"]) == len(gallery["norms"]) == len(shown["maps"]) == 24
+    assert bytes(shown["sprite"][:2]) == b"\xff\xd8"
+    places = sorted(place for group in gallery["groups"] for place in group["places"])
+    assert places == (list(range(24)) if show == "groups" else [])
+
+
+def test_an_unknown_neuron_is_an_error_in_the_panel(panel, session):
+    ask(panel, {"layer": 3, "neuron": 100_000})
+    assert "expected neuron within 0.." in panel.error["message"]
+    assert session.selection.neuron is None
+
+
+def test_a_head_of_another_layer_lets_the_neuron_go(panel, session):
+    session.select(layer=3, neuron=9)
+    session.select(layer=5, head=2)
+    session.wait(60)
+    assert session.selection.neuron is None
+    assert not panel.data()["pinned"]
+
+
+def test_a_hidden_panel_reads_nothing(session):
+    panel = Neurons(session, visible=False)
+    session.wait(60, background=True)
+    assert panel.data()["waiting"]
+    assert asked.neurons(session, panel.data()["layer"]).n_read == 0
+    panel.visible = True
+    ask(panel)
+    assert panel.data()["n_read"] == 24
+
+
+def test_another_layer_is_read_when_it_is_chosen(panel, session):
+    panel.layer = 1
+    ask(panel, {"neuron": None})
+    assert panel.data()["layer"] == 1
+    assert asked.neurons(session, 1).complete(None)
+    panel.layer = 99
+    ask(panel)
+    assert panel.data()["layer"] == 4
+
+
+def test_a_figure_for_print(panel):
+    assert panel.figure().axes
+
+
+def test_unknown_options_are_refused(session):
+    with pytest.raises(TypeError, match="Neurons takes a session and"):
+        Neurons(session, colour="red")
+
+
+def test_close_leaves_nothing(session):
+    panel = Neurons(session)
+    session.wait(60, background=True)
+    ask(panel, {"layer": 3, "neuron": 2})
+    panel.close()
+    gone = weakref.ref(panel)
+    session.select(neuron=3)
+    session.wait(60, background=True)
+    del panel
+    gc.collect()
+    assert gone() is None
