@@ -8,10 +8,10 @@ function build(api) {
   const meter = h("span", { class: "meter", role: "progressbar", "aria-label": "Images read", hidden: true }, bar);
 
   // -- finding ------------------------------------------------------------------------------------------------
-  const text = h("input", { type: "text", "aria-label": "Find neurons that write towards", placeholder: "which neurons write towards…", spellcheck: "false", maxlength: 300 });
-  const search = h("form", { class: "field towards" }, h("b", {}, "→"), text);
-  const lookFor = (value) => { set("find", "text"); api.ask({ text: value, neuron: null }); };
-  search.addEventListener("submit", (event) => { event.preventDefault(); if (text.value.trim()) lookFor(text.value.trim()); });
+  const onEnter = (act) => (event) => { if (event.key === "Enter" && !event.isComposing) act(event.target.value.trim()); };
+  const lookFor = (value) => { if (!value) return; set("find", "text"); api.ask({ text: value, neuron: null }); };
+  const text = h("input", { type: "text", autocomplete: "off", onkeydown: onEnter(lookFor), "aria-label": "Find neurons that write towards", placeholder: "which neurons write towards…", spellcheck: "false", maxlength: 300 });
+  const search = h("span", { class: "field towards" }, h("b", {}, "→"), text);
   const [finds, setFind] = segmented("List neurons by", [
     ["text", "Text", "Effect on the text's cosine, on each neuron's top images"],
     ["image", "Image", "Largest second-order effects on the selected image"],
@@ -19,13 +19,9 @@ function build(api) {
   const layerSlot = h("span", { class: "layers" });
   let setLayer = () => {}, nLayers = 0;
   const chooseLayer = (value) => { set("layer", Number(value)); api.ask({ neuron: null }); };
-  const number = h("input", { type: "number", min: 0, step: 1, "aria-label": "Neuron number", placeholder: "number" });
-  const jump = h("form", { class: "field jump" }, h("b", {}, "#"), number);
-  jump.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (number.value === "" || !api.view.seq) return;
-    api.ask({ layer: api.view.layer, neuron: Number(number.value) });
-  });
+  const open = (value) => { if (value !== "" && api.view.seq) api.ask({ layer: api.view.layer, neuron: Number(value) }); };
+  const number = h("input", { type: "number", min: 0, step: 1, onkeydown: onEnter(open), "aria-label": "Neuron number", placeholder: "number" });
+  const jump = h("span", { class: "field jump" }, h("b", {}, "#"), number);
 
   // -- the list -----------------------------------------------------------------------------------------------
   const listTitle = h("h4", {});
@@ -63,7 +59,7 @@ function build(api) {
   const code = h("div", { class: "code", role: "list", "aria-label": "Sparse text code" });
   const codeNote = h("p", { class: "note" });
   const canvas = h("canvas", { role: "img" });
-  const profile = h("canvas", { class: "profile", width: 280, height: 84, role: "img" });
+  const profile = h("canvas", { class: "profile", role: "img" });
   const here = h("p", { class: "facts" });
   const current = h("div", { class: "current" }, h("div", { class: "stage" }, canvas), h("div", { class: "side" }, here, profile));
   code.addEventListener("click", (event) => {
@@ -133,7 +129,7 @@ function build(api) {
   const tile = (place, largest) => {
     const { gallery: shown, grid, selection } = api.view;
     const id = shown.ids[place], norm = shown.norms[place], along = shown.along[place];
-    const about = `${shown.names[place]} · effect ${norm.toFixed(4)}, ${signed(along, 4)} along its direction`;
+    const about = `${shown.names[place]} · effect ${norm.toFixed(4)}, ${signed(along, 4)} from its mean along the direction`;
     return h("button", { type: "button", class: "tile", "data-image": id, title: about, "aria-label": about, "aria-selected": String(id === selection.image), tabindex: -1, style: tileStyle(url, place, shown.columns, shown.ids.length) },
       glow(h("canvas", { class: "map", "aria-hidden": "true" }), api.arrays.maps, place * grid[0] * grid[1], shown.limit),
       h("i", { class: along < 0 ? "minus" : "plus", style: { width: `${(100 * norm) / largest}%` } }));
@@ -148,7 +144,7 @@ function build(api) {
     const first = gallery.querySelector(".tile");
     if (first) first.tabIndex = 0;
     galleryNote.textContent = {
-      top: `The ${ids.length} images with the largest effects. Bars: size of the effect, orange along the direction, blue against it.`,
+      top: `The ${ids.length} images with the largest effects. Bars: its size; orange above the neuron's mean along the direction, blue below.`,
       groups: groups.length > 1 ? `The ${ids.length} top images fall into ${groups.length} groups (silhouette ${separation.toFixed(2)}).` : `The ${ids.length} top images do not part into groups.`,
       quantiles: "From the largest effect to the smallest in even steps; maps and bars on the scale of the top images.",
       random: "Drawn at random from the collection, strongest first; maps on the scale of the top images.",
@@ -182,7 +178,8 @@ function build(api) {
     }
   };
   const drawProfile = (view) => {
-    const values = api.arrays.profile, { width, height } = profile;
+    const values = api.arrays.profile;
+    const width = (profile.width = 2 * (profile.clientWidth || 140)), height = (profile.height = 84);
     const context = profile.getContext("2d");
     const colours = getComputedStyle(api.root);
     const pad = 4, floor = height - pad, top = Math.max(1e-12, values[values.length - 1]);
@@ -229,6 +226,7 @@ function build(api) {
 
   const seen = new ResizeObserver(() => {
     const visible = api.root.clientWidth > 0;
+    if (visible && api.arrays.profile && !api.view.waiting) drawProfile(api.view);
     if (visible === api.model.get("visible") || api.standalone) return;
     set("visible", visible);
     api.ask();
@@ -270,7 +268,7 @@ function build(api) {
     current.hidden = !view.current;
     if (view.current) {
       const { norm, along, rank, name } = view.current;
-      here.replaceChildren("On the selected image its effect is ", h("b", { class: "num" }, norm.toFixed(4)), `, ${signed(along, 4)} along the direction; larger than on `, h("b", { class: "num" }, percent(rank)), " of the images read.");
+      here.replaceChildren("On this image its effect has size ", h("b", { class: "num" }, norm.toFixed(4)), ", larger than on ", h("b", { class: "num" }, percent(rank)), ` of the images; ${signed(along, 4)} from its mean along the direction.`);
       canvas.title = name;
       canvas.setAttribute("aria-label", `Activation map of neuron ${neuron.number} on ${name}`);
       loadPicture(arrays.picture);
