@@ -11,17 +11,19 @@ The final LayerNorm's statistics stay those of the unablated image, as in the th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipviz.lens import headset
 from clipviz.lens.decompose import Trace, check_layers, head_basis
 from clipviz.values import Ablation, Codes, Head, HeadBasis
+
+IMAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +46,9 @@ class Terms:
         """The unablated, unnormalised embedding."""
         return headset.as_float(self.codes.embedding)
 
-    def select(self, images: Tensor | Sequence[int]) -> Terms:
-        """The same terms for some of the images."""
-        index = torch.as_tensor(images)
+    def select(self, images: Tensor | Sequence[int] | slice) -> Terms:
+        """The same terms for some of the images; a slice does not copy."""
+        index = images if isinstance(images, slice) else torch.as_tensor(images)
         return dataclasses.replace(
             self,
             codes=_select_codes(self.codes, index),
@@ -151,6 +153,50 @@ def means_of(terms: Terms) -> Means:
     )
 
 
+def with_rest(terms: Terms) -> Terms:
+    """The same terms with everything that is not a kept head as one further term, named by mlps={0}.
+
+    rest = rep - sum of the kept heads' effects: the input term and all MLPs together where the codes keep every
+    layer, and the attention of the other layers too where they do not.
+    """
+    heads = headset.all_heads(terms.codes)
+    parts = [
+        part.embedding - headset.summed_effects(part.codes, terms.basis, heads)
+        for _, part in _in_parts(terms)
+    ]
+    return dataclasses.replace(terms, mlp_effects=torch.cat(parts)[:, None])
+
+
+def predict_after(
+    terms: Terms,
+    ablation: Ablation,
+    directions: Float[Tensor, "text d_embed"],
+    means: Means | None = None,
+    logits: Float[Tensor, "image text"] | None = None,
+) -> Int[Tensor, "image"]:
+    """The text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or MLPs.
+
+    logits: the unablated <rep, t> where they are at hand. The heads then cost one product
+    [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept.
+    """
+    if ablation.tokens:
+        raise ValueError("tokens cannot be taken out here, only heads, layers and MLPs; use embedding_after")
+    means = means_of(terms) if means is None and ablation.how == "mean" else means
+    heads, directions = heads_of(terms.codes, ablation), directions.to(terms.embedding)
+    if heads:
+        reader = headset.set_map(terms.basis, heads) @ directions.T
+        shift = _shift_of(terms, heads, ablation.how, means, reader, directions)
+    predicted = []
+    for start, part in _in_parts(terms):
+        after = part.embedding @ directions.T if logits is None else logits[start : start + IMAGES_AT_ONCE]
+        if heads:
+            after = torch.addmm(after - shift, headset.set_codes(part.codes, heads), reader, alpha=-1)
+        if ablation.mlps:
+            after = after - _mlp_part(part, ablation, means) @ directions.T
+        predicted.append(after.argmax(1))
+    return torch.cat(predicted)
+
+
 def embedding_after(
     terms: Terms, ablation: Ablation, means: Means | None = None
 ) -> Float[Tensor, "image d_embed"]:
@@ -230,6 +276,22 @@ def random_heads(
     return [Ablation(heads=frozenset(heads[i] for i in draw), how=how) for draw in draws]
 
 
+def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
+    """A few thousand images at a time, without copying, and where each part starts."""
+    for start in range(0, len(terms.codes.mean), IMAGES_AT_ONCE):
+        yield start, terms.select(slice(start, start + IMAGES_AT_ONCE))
+
+
+def _shift_of(
+    terms: Terms, heads: list[Head], how: str, means: Means | None, reader: Tensor, directions: Tensor
+) -> Float[Tensor, "text"]:
+    """What the heads' removal subtracts from every image's logits alike."""
+    if how == "zero":
+        return len(heads) * directions @ headset.as_float(terms.basis.constant)
+    assert means is not None
+    return -_mean_code(means.codes, terms.codes, heads).to(reader) @ reader
+
+
 def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -> Tensor:
     codes, linear = headset.set_codes(terms.codes, heads), headset.set_map(terms.basis, heads)
     if how == "zero":
@@ -290,7 +352,7 @@ def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, 
     return torch.cat([rows[:, :-2].flatten(), rows[0, -2:]])
 
 
-def _select_codes(codes: Codes, index: Tensor) -> Codes:
+def _select_codes(codes: Codes, index: Tensor | slice) -> Codes:
     codes_, mean, std, embedding = (
         torch.as_tensor(array)[index] for array in (codes.codes, codes.mean, codes.std, codes.embedding)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,8 @@ def compare(
 ) -> SpuriousCue:
     """Zero-shot accuracy by group before and after an ablation, beside draws of as many random heads.
 
-    draw_from: heads that the random draws take from, default all that the terms keep. means: where the means
-    come from, default the evaluated images.
+    draw_from: heads that the random draws take from, default all that the terms keep; a draw replaces the heads
+    alone, MLPs and tokens are ablated alike. means: where the means come from, default the evaluated images.
     """
     means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
 
@@ -59,9 +60,21 @@ def compare(
             ablate.embedding_after(terms, chosen, means), class_directions, labels, groups
         )
 
-    pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
-    n_heads = len(ablate.heads_of(terms.codes, ablation))
-    draws = ablate.random_heads(n_heads, pool, n_draws, seed, ablation.how) if n_heads else []
+    draws = random_draws(terms, ablation, n_draws, seed, draw_from)
     return SpuriousCue(
         ablation, evaluate(Ablation()), evaluate(ablation), tuple(evaluate(draw) for draw in draws)
     )
+
+
+def random_draws(
+    terms: Terms,
+    ablation: Ablation,
+    n_draws: int = 5,
+    seed: int = 0,
+    draw_from: Sequence[Head] | None = None,
+) -> list[Ablation]:
+    """The ablation with as many random heads in place of its own, once a draw; none where it takes no heads."""
+    pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
+    n_heads = len(ablate.heads_of(terms.codes, ablation))
+    draws = ablate.random_heads(n_heads, pool, n_draws, seed, ablation.how) if n_heads else []
+    return [dataclasses.replace(draw, mlps=ablation.mlps, tokens=ablation.tokens) for draw in draws]

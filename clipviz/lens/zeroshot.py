@@ -6,6 +6,7 @@ image's length does not change its best class, so embeddings are taken unnormali
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -86,19 +87,25 @@ def accuracy(
     n_classes = class_directions.shape[0]
     _check_labels(labels, embeddings, n_classes, groups)
     predicted = predict(embeddings, class_directions)
+    found = accuracy_of(predicted, labels, n_classes, groups)
+    known = labels >= 0
+    causes = likely_causes(embeddings[known], predicted[known], labels[known], n_classes)
+    return dataclasses.replace(found, warnings=tuple(causes))
+
+
+def accuracy_of(
+    predicted: Int[Tensor, "image"],
+    labels: Int[Tensor, "image"],
+    n_classes: int,
+    groups: Sequence[str] | None = None,
+) -> Accuracy:
+    """Top-1, per-group and worst-group accuracy of predictions; images labelled -1 are left out."""
     known = labels >= 0
     hits = (predicted == labels)[known]
-    top1 = float(hits.float().mean())
     named = (
         [] if groups is None else [group for group, keep in zip(groups, known.tolist(), strict=True) if keep]
     )
-    return Accuracy(
-        top1=top1,
-        n_images=int(known.sum()),
-        n_classes=n_classes,
-        groups=_by_group(hits, named),
-        warnings=tuple(likely_causes(embeddings[known], predicted[known], labels[known], n_classes)),
-    )
+    return Accuracy(float(hits.float().mean()), int(known.sum()), n_classes, _by_group(hits, named))
 
 
 def likely_causes(

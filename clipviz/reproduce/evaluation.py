@@ -25,6 +25,7 @@ from clipviz.data import segmentation
 from clipviz.data.groups import waterbirds
 from clipviz.data.images import Images
 from clipviz.data.segmentation import MaskedImages
+from clipviz.data.tasks import class_folder, world_tasks
 from clipviz.data.texts import Texts, class_texts, open_texts
 from clipviz.data.world import vocabulary as words
 from clipviz.lens import ablate, zeroshot
@@ -79,25 +80,15 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
     everything = image_data.demo()
     chosen = spaced(len(everything), limit or DEMO_IMAGES)
     images = everything.subset(chosen)
-    table = images.attributes or {}
-    plain = [
-        a is None and b in (None, "none")
-        for a, b in zip(table["second kind"], table["treatment"], strict=True)
-    ]
-    objects = [kind == "object" and ok for kind, ok in zip(table["kind"], plain, strict=True)]
-    full = everything.attributes or {}
-    names = sorted({str(n) for n, k in zip(full["class"], full["kind"], strict=True) if k == "object"})
-    prompts = {
-        "object": class_texts(names),
-        "colour": [[f"something {c}", f"{words.with_article(c)} object"] for c in words.COLOURS],
-        "background": [list(words.BACKGROUND_PHRASES[name]) for name in words.BACKGROUNDS],
-    }
-    asked = {"object": ("class", names, objects), "colour": ("colour", list(words.COLOURS), plain)}
-    asked["background"] = ("background", list(words.BACKGROUNDS), [t == "none" for t in table["treatment"]])
+    world = world_tasks(images)
+    shown = {name: world[name] for name in ("objects", "colours", "backgrounds")}
     tasks = [
-        Task(name, class_directions(model, prompts[name]), _labels(table[column], vocabulary, use))
-        for name, (column, vocabulary, use) in asked.items()
+        Task(name, class_directions(model, task.prompts), list(task.labels)) for name, task in shown.items()
     ]
+    prompts = {
+        name: list(texts)
+        for name, texts in zip(world["objects"].classes, world["objects"].prompts, strict=True)
+    }
     pool = open_texts("demo")
     return Evaluation(
         name="the demo world",
@@ -106,11 +97,11 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
         pools={
             "descriptions": pool,
             "common words": single_words(pool),
-            "class names": _flat(prompts["object"]),
+            "class names": _flat(list(prompts.values())),
         },
         groups=_demo_birds(model, everything),
         masks=_demo_masks(everything),
-        class_prompts=dict(zip(names, prompts["object"], strict=True)),
+        class_prompts=prompts,
         notes=[
             f"an even sample of {len(images)} of the {len(everything):,} embedded images",
             "objects: lone kinds of object without a treatment; colours: without a second thing",
@@ -129,7 +120,7 @@ def folder_evaluation(
     everything = image_data.open_images(data)
     chosen = spaced(len(everything), limit or 2_000)
     images = everything.subset(chosen)
-    folders = sorted({_class_folder(name) for name in everything.names} - {""})
+    folders = sorted({class_folder(name) for name in everything.names} - {""})
     if len(folders) < 2:
         raise ValueError(
             f"expected a folder with a subfolder for each class, got {len(folders)} classes in {data!r}; "
@@ -137,7 +128,7 @@ def folder_evaluation(
         )
     names, templates = class_names(folders)
     prompts = class_texts(names, templates)
-    labels = [folders.index(_class_folder(name)) for name in images.names]
+    labels = [folders.index(class_folder(name)) for name in images.names]
     pool = open_texts("general")
     return Evaluation(
         name=Path(data).name,
@@ -245,25 +236,18 @@ def _terms(model: ClipModel, chunk: dict[str, Any]) -> Terms:
     )
 
 
-def _labels(column: Sequence[str | None], vocabulary: list[str], use: Sequence[bool]) -> list[int]:
-    index = {word: i for i, word in enumerate(vocabulary)}
-    return [index.get(str(word), -1) if ok else -1 for word, ok in zip(column, use, strict=True)]
-
-
 def _demo_birds(model: ClipModel, images: Images) -> Groups | None:
-    column = (images.attributes or {}).get("bird group")
-    rows = [] if column is None else [i for i, group in enumerate(column) if group is not None]
-    if len(rows) < 8 or column is None:
+    birds = world_tasks(images).get("birds")
+    if birds is None or birds.n_labelled < 8:
         return None
-    names = sorted({str(column[i]) for i in rows})
-    per_group = [[i for i in rows if column[i] == name][: DEMO_BIRDS // len(names)] for name in names]
-    rows = sorted(i for group in per_group for i in group)
-    groups = [str(column[i]) for i in rows]
+    names = sorted(set(birds.groups) - {""})
+    per_group = [[i for i, g in enumerate(birds.groups) if g == name] for name in names]
+    rows = sorted(i for group in per_group for i in group[: DEMO_BIRDS // len(names)])
     return Groups(
         images=images.subset(rows),
-        directions=class_directions(model, class_texts(["waterbird", "landbird"])),
-        labels=[int(group.startswith("landbird")) for group in groups],
-        groups=groups,
+        directions=class_directions(model, birds.prompts),
+        labels=[birds.labels[i] for i in rows],
+        groups=[birds.groups[i] for i in rows],
         cue=class_directions(
             model, [list(words.BACKGROUND_PHRASES["water"]), list(words.BACKGROUND_PHRASES["forest"])]
         ),
@@ -309,10 +293,6 @@ def _masks(source: str, limit: int | None) -> MaskedImages:
             f"expected masks whose images have a class, got none in {source!r}; use class subfolders"
         )
     return found.subset([labelled[i] for i in spaced(len(labelled), limit or len(labelled))])
-
-
-def _class_folder(name: str) -> str:
-    return name.replace("\\", "/").split("/")[-2] if "/" in name.replace("\\", "/") else ""
 
 
 def _flat(prompts: Sequence[Sequence[str]]) -> Texts:

@@ -181,6 +181,35 @@ def test_subset_logits_give_exact_logits_norms_and_cosines(trace, how):
         torch.testing.assert_close(length, after.norm(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("how", ["mean", "zero"])
+@pytest.mark.parametrize("layers", [None, [4, 5]])
+def test_the_rest_is_everything_that_is_no_kept_head(trace, how, layers):
+    terms = ablate.with_rest(ablate.terms_of(trace, layers))
+    kept = trace.head_effects(layers).sum((1, 2))
+    torch.testing.assert_close(terms.mlp_effects[:, 0], trace.embedding - kept, atol=1e-4, rtol=1e-4)
+    after = ablate.embedding_after(terms, Ablation(mlps={0}, how=how))
+    expected = kept if how == "zero" else kept + (trace.embedding - kept).mean(0)
+    torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, monkeypatch):
+    monkeypatch.setattr(ablate, "IMAGES_AT_ONCE", 3)
+    terms = ablate.with_rest(ablate.terms_of(trace))
+    texts = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
+    for ablation in (
+        Ablation(how=how),
+        Ablation(heads={(5, 1), (0, 2)}, layers={4}, how=how),
+        Ablation(heads={(5, 1)}, mlps={0}, how=how),
+    ):
+        expected = (ablate.embedding_after(terms, ablation) @ texts.T).argmax(1)
+        assert torch.equal(ablate.predict_after(terms, ablation, texts), expected)
+        kept = terms.embedding @ texts.T
+        assert torch.equal(ablate.predict_after(terms, ablation, texts, logits=kept), expected)
+    with pytest.raises(ValueError, match="tokens cannot be taken out here"):
+        ablate.predict_after(terms, Ablation(tokens={0}), texts)
+
+
 def test_accumulated_isolated_and_random_sets():
     steps = ablate.accumulated([2, 3], mlps=[0])
     assert [sorted(step.layers) for step in steps] == [[], [2], [2, 3]]

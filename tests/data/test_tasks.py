@@ -1,0 +1,59 @@
+"""Tasks from a collection's own labels: the demo world, data sets, class folders, typed class names."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipviz.data import images as image_data
+from clipviz.data import tasks
+
+
+def test_the_demo_world_poses_four_tasks():
+    images = image_data.demo()
+    found = tasks.labelled_tasks(images)
+    assert list(found) == ["objects", "colours", "backgrounds", "birds"]
+    for name, column in (("objects", "class"), ("colours", "colour"), ("backgrounds", "background")):
+        task = found[name]
+        assert task.n_labelled > 100
+        for i, label in enumerate(task.labels):
+            assert label == -1 or task.classes[label] == images.attributes[column][i]
+            assert bool(task.groups[i]) == (label >= 0)
+    birds = found["birds"]
+    assert set(birds.groups) - {""} == {f"{b} on {g}" for b in birds.classes for g in ("water", "forest")}
+    for i in images.where("bird group", "landbird/water")[:5]:
+        assert birds.classes[birds.labels[i]] == "landbird"
+    assert all(
+        images.attributes["second kind"][i] is None
+        for i, label in enumerate(found["objects"].labels)
+        if label >= 0
+    )
+
+
+def test_class_folders_and_data_sets_pose_one(tmp_path):
+    for name in ("owl", "swan"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (8, 8), (40 * i, 90, 9)).save(tmp_path / name / f"{i}.png")
+    task = tasks.labelled_tasks(image_data.open_images(tmp_path))["classes"]
+    assert task.classes == ("owl", "swan")
+    assert sorted(task.labels) == [0, 0, 1, 1]
+    assert tasks.labelled_tasks(image_data.open_images([np.zeros((8, 8, 3), np.uint8)] * 3)) == {}
+
+
+def test_typed_classes_take_labels_where_every_name_is_known():
+    world = tasks.labelled_tasks(image_data.demo())
+    task = tasks.typed_task(["a swan", "an owl", "swan ", ""], list(world.values()))
+    assert task.classes == ("swan", "owl")
+    objects = world["objects"]
+    expected = [
+        {objects.classes.index("swan"): 0, objects.classes.index("owl"): 1}.get(k, -1) for k in objects.labels
+    ]
+    assert list(task.labels) == expected
+    assert task.by == "background"
+    unknown = tasks.typed_task(["swan", "a saxophone player"], list(world.values()))
+    assert unknown.n_labelled == 0
+    assert "a saxophone player" in " ".join(unknown.prompts[1])
+    with pytest.raises(
+        ValueError, match="at least two class names, got \\['owl'\\]; separate them by commas"
+    ):
+        tasks.typed_task(["owl", " "])
