@@ -141,12 +141,14 @@ def means_of(terms: Terms) -> Means:
     statistics = torch.stack([inverse.mean(), (headset.as_float(codes.mean) * inverse).mean()])
 
     def augmented(array: Tensor, share: float) -> Tensor:
-        scaled = torch.einsum("ilhe,i->lhe", headset.as_float(array), inverse) / len(inverse)
+        pieces = zip(array.split(IMAGES_AT_ONCE), inverse.split(IMAGES_AT_ONCE), strict=True)
+        sums = [torch.einsum("ilhe,i->lhe", headset.as_float(part), weights) for part, weights in pieces]
+        scaled = torch.stack(sums).sum(0) / len(inverse)
         return torch.cat([scaled, (share * statistics).expand(*scaled.shape[:2], 2)], -1)
 
     share = len(terms.tokens) / terms.n_tokens
     return Means(
-        codes=augmented(codes.codes, 1.0),
+        codes=augmented(torch.as_tensor(codes.codes), 1.0),
         mlp_effects=None if terms.mlp_effects is None else terms.mlp_effects.mean(0),
         token_codes=None if terms.token_codes is None else augmented(terms.token_codes, share),
         n_images=len(inverse),

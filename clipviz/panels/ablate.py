@@ -1,0 +1,209 @@
+"""The ablation desk: take heads out, see the image's classes move at once and the collection's accuracy follow."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.base import Panel, marks, pack, script, style
+from clipviz.session import Session, ablation
+from clipviz.session.ablation import Desk, Outcome
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from clipviz.data.tasks import LabelledTask
+
+THUMBNAIL = 112
+MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
+
+
+class Ablate(Panel):
+    """Heads and MLPs taken out of one image's class scores, exactly and in the browser; the collection beside it.
+
+    task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
+    commas between them, for "typed". What is out is the selection's ablation, shared with every panel.
+    visible=False waits until the browser shows the panel.
+    """
+
+    name = "ablate"
+    cost = 6
+    _esm = script("ablate")
+    _css = style("ablate")
+
+    task = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+    classes = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
+    desk = traitlets.Bytes(
+        help="logits and Grams of one image's terms; written when image or classes change"
+    ).tag(sync=True)
+
+    _desk_key: Any = None
+    _desk_view: dict[str, Any] | None = None
+    _desk: Desk | None = None
+
+    def looks_at(self, selection: Selection) -> Any:
+        s, session = selection, self.session
+        return s.image, s.text, s.ablation, session.collection.version, len(session.images)
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        session, collection = self.session, self.session.collection
+        known = ablation.tasks(session)
+        task = self._task(known)
+        view: dict[str, Any] = {
+            "selection": marks(selection),
+            "n_layers": session.model.n_layers,
+            "n_heads": session.model.n_heads,
+            "kept": list(collection.layers),
+            "rest": ablation.everything_else(session).to_dict(),
+            "tasks": list(known),
+            "task": self.task or (task.name if task else "typed"),
+            "classes": self.classes,
+            "n_read": collection.n_ready,
+            "n_images": len(session.images),
+            "complete": collection.complete,
+            "desk": None,
+            "outcome": None,
+            "presets": [],
+            "message": "",
+        }
+        if not self.visible:
+            return view, {}
+        if task is None:
+            view["message"] = (
+                "Nothing is known of these images’ classes. Type class names, with commas between them."
+            )
+            return view, {}
+        if selection.image is None:
+            view["message"] = "Select an image."
+            return view, {}
+        ablation.on_desk(session, selection.ablation)
+        view["desk"] = self._put_desk(task, selection.image)
+        if view["desk"] is None:
+            view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
+            return view, {}
+        view["presets"] = [preset._asdict() for preset in self._presets(selection)]
+        if not self.view.get("outcome"):
+            self._publish_early(view, {})  # the image's bars need not wait for the collection
+        if stale():
+            return None
+        found = ablation.outcome(session, task, selection.ablation, stale)
+        if stale():
+            return None
+        view["outcome"] = None if found is None else _outcome(found, task)
+        return view, {}
+
+    def probabilities(self) -> dict[str, float]:
+        """Class probabilities of the image on screen after the selection's ablation, as the browser sums them."""
+        if self._desk is None or self._desk_view is None:
+            raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
+        chosen = ablation.on_desk(self.session, self.session.selection.ablation)
+        values = self._desk.probabilities(chosen)
+        return dict(zip(self._desk_view["names"], values[self._desk_view["rows"]].tolist(), strict=True))
+
+    def figure(self) -> Figure:
+        from clipviz.figures.chapter2 import spurious_groups
+
+        shown = self.view.get("outcome")
+        if not shown:
+            raise ValueError(
+                "expected an outcome over the collection, got none; the images need known classes"
+            )
+        rows = {row["name"]: _three(row) for row in [shown["everything"], *shown["groups"]]}
+        return spurious_groups(rows, _three(shown["worst"] or shown["everything"]), "Before and after")
+
+    def act(self, request: dict[str, Any]) -> None:
+        """Choose a task or type classes: one message, both traits."""
+        if request.get("action") != "task":
+            return super().act(request)
+        with self.hold_sync():
+            self.classes = str(request.get("classes", ""))[:4000]
+            self.task = str(request.get("task", ""))
+        return None
+
+    def _task(self, known: dict[str, LabelledTask]) -> LabelledTask | None:
+        if self.task == "typed" or (not self.task and self.classes):
+            return ablation.typed(self.session, self.classes) if self.classes.strip() else None
+        if self.task and self.task not in known:
+            raise ValueError(
+                f"expected a task among {', '.join([*known, 'typed'])}, got {self.task!r}; choose one of them"
+            )
+        return known.get(self.task) or next(iter(known.values()), None)
+
+    def _presets(self, selection: Selection) -> list[ablation.Preset]:
+        return ablation.presets(self.session, selection.text, selection.image)
+
+    def _put_desk(self, task: LabelledTask, image: int) -> dict[str, Any] | None:
+        """Write the desk's arrays where image, classes or means are new; what the view says of them."""
+        session = self.session
+        key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint)
+        if key == self._desk_key:
+            return self._desk_view
+        made = ablation.desk(session, task, image)
+        if made is None:
+            return None
+        rows = _nearest(made, MOST_CLASSES)
+        names = [task.classes[i] for i in rows]
+        places, buffer = pack(_arrays(made, rows, session, image))
+        self._desk_view = {
+            "arrays": places,
+            "names": names,
+            "prompts": [task.prompts[i][0] for i in rows],
+            "rows": rows,
+            "n_classes": len(task.classes),
+            "heads": [list(head) for head in made.mean.heads],
+            "scale": made.scale,
+            "label": rows.index(made.label) if made.label in rows else -1,
+            "n_means": made.n_images,
+            "key": (self._desk_view or {}).get("key", 0) + 1,
+        }
+        self._desk_key, self._desk, self.desk = key, made, buffer
+        return self._desk_view
+
+
+def _nearest(desk: Desk, most: int) -> list[int]:
+    """Classes in their order; where there are too many, those nearest to the unablated image."""
+    logits = desk.mean.logits
+    if len(logits) <= most:
+        return list(range(len(logits)))
+    return sorted(logits.topk(most).indices.tolist())
+
+
+def _arrays(desk: Desk, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
+    stream = io.BytesIO()
+    session.images.thumbnail(image, THUMBNAIL).save(stream, "JPEG", quality=88)
+    arrays: dict[str, np.ndarray | bytes] = {"thumbnail": stream.getvalue()}
+    for side in (desk.mean, desk.zero):
+        arrays[f"terms_{side.how}"] = _floats(side.term_logits[:, rows])
+        arrays[f"gram_{side.how}"] = _floats(side.gram)
+        arrays[f"cross_{side.how}"] = _floats(side.cross)
+    arrays["logits"] = _floats(desk.mean.logits[rows])
+    arrays["squared_norm"] = _floats(desk.mean.squared_norm[None])
+    return arrays
+
+
+def _floats(tensor: Any) -> np.ndarray:
+    return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
+
+
+def _outcome(found: Outcome, task: LabelledTask) -> dict[str, Any]:
+    worst = found.worst
+    return {
+        "everything": found.everything._asdict(),
+        "worst": None if worst is None else worst._asdict(),
+        "groups": [row._asdict() for row in found.groups],
+        "by": task.by,
+        "n_heads": found.n_heads,
+        "drawn_from": list(found.drawn_from),
+        "chance": found.before.chance,
+    }
+
+
+def _three(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Before, best random draw, after."""
+    return row["before"], max(row["random"], default=row["before"]), row["after"]

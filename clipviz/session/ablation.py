@@ -1,0 +1,326 @@
+"""The ablation desk: one image's class scores under any set of heads, and what the set does to a collection.
+
+`desk(session, task, image)` is what the browser needs to toggle terms alone; `outcome(session, task, ablation)` is
+accuracy before, after and under as many random heads, linear in the codes: the model never runs again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.data.tasks import LabelledTask, labelled_tasks, typed_task
+from clipviz.lens import ablate, spurious, subsets, zeroshot
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.subsets import SubsetLogits
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.session.core import NO_ROLE
+from clipviz.values import Ablation, Codes, Head, HeadBasis
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from clipviz.session import Session
+
+N_LATE = 4
+N_DRAWS = 5
+N_TOWARDS = 5
+MIN_GROUP = 8  # images below which a group's accuracy is chance
+LARGE = 1 << 29  # bytes of unablated logits above which they are made anew for each ablation
+
+
+class Preset(NamedTuple):
+    """A set of heads worth ablating: where it comes from (kind), its name, the heads."""
+
+    kind: str
+    name: str
+    heads: tuple[Head, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
+    the rest. label: the image's class, -1 where it has none; n_images: how many images the means come from."""
+
+    mean: SubsetLogits
+    zero: SubsetLogits
+    scale: float
+    label: int
+    n_images: int
+
+    def probabilities(self, ablation: Ablation) -> np.ndarray:
+        """Zero-shot class probabilities after an ablation, [class]."""
+        side = self.mean if ablation.how == "mean" else self.zero
+        logits, length = side.after(ablation)
+        return torch.softmax(self.scale * logits / length, 0).cpu().numpy()
+
+
+class Row(NamedTuple):
+    """Accuracy of one group of images (or of all): before, after, and in each random draw."""
+
+    name: str
+    n_images: int
+    before: float
+    after: float
+    random: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers."""
+
+    before: Accuracy
+    after: Accuracy
+    random: tuple[Accuracy, ...]
+    n_heads: int
+    drawn_from: tuple[int, ...]
+
+    @property
+    def everything(self) -> Row:
+        draws = tuple(draw.top1 for draw in self.random)
+        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws)
+
+    @property
+    def groups(self) -> list[Row]:
+        """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
+        counts = {name: n for name, (_, n) in self.before.groups.items()}
+        names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
+        rows = [
+            Row(
+                name,
+                counts[name],
+                self.before.groups[name][0],
+                self.after.groups[name][0],
+                tuple(draw.groups[name][0] for draw in self.random),
+            )
+            for name in names
+        ]
+        return sorted(rows, key=lambda row: row.before)
+
+    @property
+    def worst(self) -> Row | None:
+        """The worst group of each column, which need not be one group."""
+        rows = self.groups
+        if not rows:
+            return None
+        draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
+        before, after = (min(rows, key=lambda row: row[column]) for column in (2, 3))
+        return Row(before.name, before.n_images, before.before, after.after, draws)
+
+
+@dataclass
+class _Kept:
+    """What is kept while the collection stays the same: its terms, its means, and a task's part of it."""
+
+    version: int
+    terms: Terms
+    means: Means
+    parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small."""
+
+    terms: Terms
+    labels: Tensor
+    groups: list[str]
+    directions: Tensor
+    logits: Tensor | None
+    before: Accuracy
+
+
+_KEPT: weakref.WeakKeyDictionary[Session, _Kept] = weakref.WeakKeyDictionary()
+
+
+def tasks(session: Session) -> dict[str, LabelledTask]:
+    """The tasks that the session's images pose by themselves; none where nothing is known of their classes."""
+    return session.remember(("ablation tasks", len(session.images)), lambda: labelled_tasks(session.images))
+
+
+def typed(session: Session, names: str) -> LabelledTask:
+    """A task of class names typed with commas between them; at least two."""
+    key = ("ablation typed", len(session.images), names)
+    return session.remember(key, lambda: typed_task(names.split(","), list(tasks(session).values())))
+
+
+def directions(session: Session, task: LabelledTask) -> Tensor:
+    """The task's classifier, [class, d_embed] unit vectors."""
+
+    def make() -> Tensor:
+        flat = [text for texts in task.prompts for text in texts]
+        encoded = session.model.encode_texts(flat).split([len(texts) for texts in task.prompts])
+        return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
+
+    return session.remember(("ablation classes", task.prompts), make)
+
+
+def everything_else(session: Session) -> Ablation:
+    """All that is not a kept head: every MLP, the input term, and whole layers that the collection does not keep."""
+    n_layers = session.model.n_layers
+    unkept = frozenset(range(n_layers)) - frozenset(session.collection.layers)
+    return Ablation(mlps=frozenset(range(n_layers + 1)), layers=unkept)
+
+
+def on_desk(session: Session, ablation: Ablation) -> Ablation:
+    """The ablation in the desk's terms: its kept heads, and mlps={0} for everything else.
+
+    ValueError where it names what cannot be taken out alone: single MLPs, tokens, layers that are not kept.
+    """
+    rest = everything_else(session)
+    kept = set(session.collection.layers)
+    whole = ablation.mlps == rest.mlps and ablation.layers >= rest.layers
+    single = ablation.mlps and not whole
+    if ablation.tokens or single or (not whole and ablation.layers - kept):
+        raise ValueError(
+            f"the desk takes out heads of layers {sorted(kept)} and all MLPs together, got {ablation.to_dict()}; "
+            "for single MLPs and tokens use clipviz.lens.ablate on a trace"
+        )
+    unkept = sorted({layer for layer, _ in ablation.heads} - kept)
+    if unkept:
+        raise ValueError(
+            f"layers {unkept} are not among the layers kept for this collection, {sorted(kept)}; open the session "
+            "with layers=..."
+        )
+    layers = ablation.layers & kept
+    return Ablation(
+        heads=ablation.heads, layers=layers, mlps=frozenset({0}) if whole else frozenset(), how=ablation.how
+    )
+
+
+def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
+    """Everything that toggling needs for one image; None until the first images have been read."""
+    kept = _kept(session)
+    if kept is None:
+        return None
+    trace = session.trace(image)
+    terms = ablate.with_rest(Terms(trace.to_codes(session.collection.layers), session.collection.basis))
+    classes = directions(session, task)
+    sides = [
+        subsets.subset_logits(terms, 0, classes, mlps=(0,), means=kept.means, how=how)
+        for how in ("mean", "zero")
+    ]
+    label = task.labels[image] if image < len(task.labels) else -1
+    return Desk(sides[0], sides[1], session.model.logit_scale, label, kept.means.n_images)
+
+
+def outcome(session: Session, task: LabelledTask, ablation: Ablation, stale: Stale) -> Outcome | None:
+    """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
+
+    The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
+    None when overtaken by a newer request, or where no labelled image has been read.
+    """
+    kept, part = _kept(session), _part(session, task)
+    if kept is None or part is None:
+        return None
+    chosen = on_desk(session, ablation)
+    heads = ablate.heads_of(part.terms.codes, chosen)
+    layers = tuple(layer for layer in session.collection.layers if heads and layer >= heads[0][0])
+    pool = [(layer, head) for layer in layers for head in range(session.model.n_heads)]
+    draws = (
+        spurious.random_draws(part.terms, chosen, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
+    )
+    found = []
+    for step in (chosen, *draws):
+        if stale():
+            return None
+        predicted = ablate.predict_after(part.terms, step, part.directions, kept.means, part.logits)
+        found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
+    return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
+
+
+def presets(session: Session, text: str = "", image: int | None = None) -> list[Preset]:
+    """Sets worth ablating: the heads of each property (once the collection is read), the early layers, and the
+    heads that write most towards the text on the image."""
+    layers, n_heads = session.collection.layers, session.model.n_heads
+    found = []
+    by_label: dict[str, list[Head]] = {}
+    for key, about in _summaries(session).items():
+        layer, head = map(int, key.split(","))
+        by_label.setdefault(about["label"], []).append((layer, head))
+    found += [
+        Preset("property", label, tuple(heads))
+        for label, heads in sorted(by_label.items())
+        if label != NO_ROLE
+    ]
+    if text and image is not None:
+        scores = session.head_scores(text, image).heads[list(layers)]
+        best = np.argsort(-scores, axis=None)[:N_TOWARDS]
+        heads = [(layers[i // n_heads], int(i % n_heads)) for i in best.tolist()]
+        found.append(Preset("text", text, tuple(sorted(heads))))
+    early = [layer for layer in layers if layer < session.model.n_layers - N_LATE]
+    if early:
+        everyone = tuple((layer, head) for layer in early for head in range(n_heads))
+        found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
+    return found
+
+
+def _summaries(session: Session) -> dict[str, dict[str, Any]]:
+    """What every head is about, once the collection is read; nothing for images too alike to tell heads apart."""
+    if not session.collection.complete or session.collection.n_ready < 2:
+        return {}
+    try:
+        return session.head_summaries()
+    except ValueError:
+        return {}
+
+
+def _kept(session: Session) -> _Kept | None:
+    """Terms and means of the images read so far; made anew only when more have been read."""
+    collection = session.collection
+    kept = _KEPT.get(session)
+    if kept is not None and kept.version == collection.version:
+        return kept
+    with session.lock:
+        version, rows = collection.version, collection.rows()
+        if not len(rows):
+            return None
+        whole = len(rows) == len(collection)
+        index = slice(None) if whole else rows
+        codes = Codes(
+            collection.codes[index],
+            collection.mean[index],
+            collection.std[index],
+            collection.embedding[index],
+            collection.layers,
+        )
+    terms = ablate.with_rest(Terms(codes, _moved(collection.basis, codes.embedding)))
+    kept = _Kept(version, terms, ablate.means_of(terms))
+    _KEPT[session] = kept
+    return kept
+
+
+def _moved(basis: HeadBasis, like: Tensor) -> HeadBasis:
+    """The basis where the codes are: codes that stay in a file are on the CPU."""
+    names = ("basis", "output_bias", "mean_share", "constant")
+    return dataclasses.replace(basis, **{name: getattr(basis, name).to(like) for name in names})
+
+
+def _part(session: Session, task: LabelledTask) -> _Part | None:
+    """The task's labelled images among those read."""
+    kept = _kept(session)
+    if kept is None:
+        return None
+    key = (task.name, *task.classes)
+    if key not in kept.parts:
+        rows = session.collection.rows().tolist()
+        place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
+        if not place:
+            return None
+        if len(kept.parts) > 4:
+            kept.parts.clear()
+        terms = kept.terms if len(place) == len(rows) else kept.terms.select(place)
+        classes = directions(session, task).to(terms.embedding)
+        labels = torch.tensor([task.labels[rows[i]] for i in place], device=classes.device)
+        groups = [task.groups[rows[i]] for i in place]
+        small = 4 * len(place) * len(classes) <= LARGE
+        logits = terms.embedding @ classes.T if small else None
+        predicted = ablate.predict_after(terms, Ablation(), classes, kept.means, logits)
+        before = zeroshot.accuracy_of(predicted, labels, len(classes), groups)
+        kept.parts[key] = _Part(terms, labels, groups, classes, logits, before)
+    return kept.parts[key]

@@ -1,0 +1,126 @@
+"""The ablation desk in a real JupyterLab: toggling moves the bars with no message, the kernel's answer follows."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+START = """import clipviz
+from clipviz.panels.ablate import Ablate
+from clipviz.panels.heads import Heads
+from IPython.display import display
+demo = clipviz.data.images.demo()
+birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:60]
+session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(60), *birds]), "demo")
+panel, heads = Ablate(session), Heads(session)
+display(heads, panel)"""
+MESSAGES = """() => { window.sent = 0; const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  k.anyMessage.connect((_, m) => { if (m.direction === 'send') window.sent += 1; }); }"""
+
+
+@pytest.fixture
+def desk(notebook):
+    opened = notebook(START)
+    opened.panel("ablate", ready="true").wait_for()
+    opened.kernel("session.wait(120, background=True)")
+    opened.panel("ablate", complete="true", measured=0).wait_for()
+    return opened
+
+
+def cell(opened, layer, head):
+    return opened.page.locator(f'[data-panel="ablate"] button[data-layer="{layer}"][data-head="{head}"]')
+
+
+def settle(opened, **data):
+    opened.panel("ablate", **data).wait_for()
+    opened.kernel("session.wait(30)")
+
+
+def test_toggling_is_local_exact_and_told_to_every_panel(desk):
+    page = desk.page
+    page.evaluate(MESSAGES)
+    script = """() => { const root = document.querySelector('[data-panel="ablate"]');
+      const seen = [root.dataset.probability];
+      for (const [l, h] of [[5, 0], [5, 7], [3, 2], [5, 1], [5, 1]]) {
+        root.querySelector(`button[data-layer="${l}"][data-head="${h}"]`).click();
+        seen.push(root.dataset.probability); }
+      root.querySelector('[data-rest]').click(); seen.push(root.dataset.probability);
+      return [seen, window.sent]; }"""
+    seen, sent = page.evaluate(script)
+    assert sent == 0  # the bars moved six times, and nothing was asked
+    assert len(set(seen)) >= 5
+    assert seen[3] == seen[5]  # a head taken out and put back
+    settle(desk, measured=3)
+    assert desk.kernel(
+        "print(sorted(session.selection.ablation.heads), len(session.selection.ablation.mlps))"
+    ).strip() == ("[(3, 2), (5, 0), (5, 7)] 7")
+    shown = float(desk.panel("ablate").get_attribute("data-probability"))
+    assert shown == pytest.approx(float(desk.kernel("print(max(panel.probabilities().values()))")), abs=2e-5)
+    assert desk.panel("ablate").get_attribute("data-draws") == "5"
+    expect(desk.page.locator('[data-panel="heads"] button.ablated')).to_have_count(3)
+    assert page.evaluate("window.sent") <= 4  # one request, however many clicks
+    assert not desk.console
+
+
+def test_accuracy_and_random_heads_are_the_kernels(desk):
+    page = desk.page
+    page.get_by_role("button", name="Birds").click()
+    settle(desk, task="birds")
+    cell(desk, 5, 0).click()
+    cell(desk, 5, 7).click()
+    settle(desk, measured=2)
+    expected = desk.kernel(
+        "o = panel.view['outcome']; print(o['everything']['after'], o['worst']['after'])"
+    ).split()
+    root = desk.panel("ablate")
+    assert float(root.get_attribute("data-accuracy")) == pytest.approx(float(expected[0]), abs=1e-5)
+    assert float(root.get_attribute("data-worst")) == pytest.approx(float(expected[1]), abs=1e-5)
+    lines = page.locator('[data-panel="ablate"] .line')
+    assert "worst group" in lines.nth(1).inner_text()
+    expect(lines.nth(1).locator("s")).to_have_count(5)
+    assert "draws of 2 random heads" in page.locator('[data-panel="ablate"] .all .note').inner_text()
+
+
+def test_keyboard_presets_and_clearing(desk):
+    page = desk.page
+    cell(desk, 5, 0).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    settle(desk, heads=1, measured=1)
+    assert "(4, 1)" in desk.kernel("print(session.selection.ablation.heads)")
+    page.keyboard.press("Enter")
+    settle(desk, heads=0, measured=0)
+    page.locator('[data-panel="ablate"] .preset[data-kind="early"]').click()
+    settle(desk, heads=16, measured=16)
+    page.get_by_role("button", name="Zero").click()
+    settle(desk, how="zero", measuredHow="zero")
+    assert desk.kernel("print(session.selection.ablation.how)").strip() == "zero"
+    page.get_by_role("button", name="clear").click()
+    settle(desk, heads=0, measured=0)
+
+
+def test_an_ablation_made_elsewhere_is_shown(desk):
+    page = desk.page
+    page.locator('[data-panel="heads"] button[data-layer="5"][data-head="3"]').click(modifiers=["Control"])
+    settle(desk, heads=1, measured=1)
+    expect(cell(desk, 5, 3)).to_have_attribute("aria-pressed", "true")
+    desk.kernel("session.undo(); session.wait(30)")
+    desk.panel("ablate", heads=0).wait_for()
+
+
+def test_typed_classes_are_shown_as_text(desk):
+    page = desk.page
+    page.get_by_role("button", name="Yours").click()
+    box = page.get_by_label("Class names, with commas between them")
+    box.fill("<img src=x onerror='window.hacked=1'>, an owl, a car")
+    box.press("Enter")
+    settle(desk, task="typed", classes=3)
+    assert "<img" in page.locator('[data-panel="ablate"] .bars').inner_text()
+    assert page.evaluate("window.hacked === undefined")
+    box.fill("owl")
+    box.press("Enter")
+    expect(page.locator('[data-panel="ablate"] .cv-error')).to_have_count(0)  # one name is not sent
+    desk.kernel("session.select(ablation=clipviz.Ablation(tokens={0}))")
+    page.locator('[data-panel="ablate"] .cv-error').wait_for()
+    assert "the desk takes out heads" in page.locator('[data-panel="ablate"] .cv-error').inner_text()

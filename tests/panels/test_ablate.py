@@ -1,0 +1,234 @@
+"""The ablation desk without a browser: what it sends sums to the model's own answer; the collection follows."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.panels.ablate import Ablate
+from clipviz.session import ablation as asked
+from clipviz.values import Ablation
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    demo = clipviz.data.images.demo()
+    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:24]
+    return demo.subset([*range(24), *birds])
+
+
+@pytest.fixture
+def session(model, images):
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def panel(session):
+    panel = Ablate(session)
+    session.wait(60)
+    return panel
+
+
+def ask(panel, changes=None, **extra):
+    seq = panel.request.get("seq", 0) + 1
+    panel.request = {"seq": seq, "changes": changes or {}, **extra}
+    panel.session.wait(60)
+    assert panel.view["ack"] == seq
+
+
+def desk_arrays(panel):
+    return {
+        name: np.frombuffer(panel.desk[p["offset"] : p["offset"] + p["size"]], p["dtype"]).reshape(p["shape"])
+        for name, p in panel.view["desk"]["arrays"].items()
+    }
+
+
+def naive(session, task, image, ablation):
+    """Class probabilities from the trace's own effects, term by term, float64; means over every image's trace."""
+    traces = [session.model.trace(picture) for picture in session.images]
+    heads = torch.cat([t.head_effects() for t in traces]).double()
+    rest = torch.cat([t.mlp_effects().sum(1) for t in traces]).double()
+    after = traces[image].embedding[0].double()
+    for layer, head in ablation.heads:
+        after = after - heads[image, layer, head]
+        after = after + (heads[:, layer, head].mean(0) if ablation.how == "mean" else 0)
+    if ablation.mlps:
+        after = after - rest[image] + (rest.mean(0) if ablation.how == "mean" else 0)
+    cosines = asked.directions(session, task).double() @ after / after.norm()
+    return torch.softmax(session.model.logit_scale * cosines, 0).numpy()
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_the_desk_is_exact(session, panel, how):
+    task = asked.tasks(session)["objects"]
+    for ablation in (
+        Ablation(how=how),
+        Ablation(heads={(5, 1), (2, 3), (0, 0)}, how=how),
+        Ablation(heads={(5, 7)}, mlps=range(7), how=how),
+    ):
+        session.select(ablation=ablation, image=3)
+        session.wait(60)
+        ours = panel.probabilities()
+        assert tuple(ours) == task.classes
+        expected = naive(session, task, 3, ablation)
+        np.testing.assert_allclose(list(ours.values()), expected, atol=2e-5)
+
+
+def test_what_the_browser_gets_sums_as_python_does(session, panel):
+    session.select(ablation=Ablation(heads={(5, 1), (4, 4)}, mlps=range(7)))
+    session.wait(60)
+    desk, arrays = panel.view["desk"], desk_arrays(panel)
+    out = [head in ([5, 1], [4, 4]) for head in desk["heads"]] + [True]
+    s = np.array(out, np.float64)
+    logits = arrays["logits"] - s @ arrays["terms_mean"]
+    squared = arrays["squared_norm"][0] - 2 * s @ arrays["cross_mean"] + s @ arrays["gram_mean"] @ s
+    scores = desk["scale"] * logits / np.sqrt(squared)
+    scores = np.exp(scores - scores.max())
+    np.testing.assert_allclose(scores / scores.sum(), list(panel.probabilities().values()), atol=1e-5)
+
+
+def test_the_desk_is_sent_once_an_image(session, panel):
+    desk, key = panel.desk, panel.view["desk"]["key"]
+    ask(panel, {"ablation": Ablation(heads={(5, 0)}).to_dict()})
+    assert session.selection.ablation == Ablation(heads={(5, 0)})
+    assert panel.desk is desk
+    assert panel.view["desk"]["key"] == key
+    session.select(image=2)
+    session.wait(60)
+    assert panel.view["desk"]["key"] == key + 1
+
+
+def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
+    ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
+    session.select(ablation=ablation)
+    ask(panel, action="task", task="birds")
+    task, shown = asked.tasks(session)["birds"], panel.view["outcome"]
+    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
+    removed = sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in ablation.heads)
+    after = session.collection.embedding - removed
+    predicted = (after @ asked.directions(session, task).T).argmax(1)
+    labels = torch.tensor(task.labels)
+    hits = (predicted == labels)[labels >= 0].float()
+    assert shown["everything"]["after"] == pytest.approx(float(hits.mean()))
+    assert shown["everything"]["n_images"] == int((labels >= 0).sum())
+    worst = min(row["after"] for row in shown["groups"])
+    assert shown["worst"]["after"] == worst
+    assert len(shown["everything"]["random"]) == asked.N_DRAWS
+    assert (shown["n_heads"], shown["drawn_from"]) == (3, [3, 4, 5])
+
+
+def test_nothing_ablated_changes_nothing(panel):
+    row = panel.view["outcome"]["everything"]
+    assert row["before"] == row["after"]
+    assert row["random"] == ()
+
+
+def test_presets_name_heads(session, panel):
+    session.select(text="a dog")
+    session.wait(60)
+    by_kind = {preset["kind"]: preset for preset in panel.view["presets"]}
+    assert len(by_kind["early"]["heads"]) == 2 * 8
+    best = np.unravel_index(session.head_scores("a dog").heads.argmax(), (6, 8))
+    assert tuple(map(int, best)) in by_kind["text"]["heads"]
+    assert len(by_kind["text"]["heads"]) == asked.N_TOWARDS
+    labels = {k: about["label"] for k, about in session.head_summaries().items()}
+    for preset in panel.view["presets"]:
+        if preset["kind"] == "property":
+            assert all(labels[f"{layer},{head}"] == preset["name"] for layer, head in preset["heads"])
+
+
+def test_typed_classes(session, panel):
+    ask(panel, action="task", task="typed", classes="a <b>swan</b>, an owl, a truck")
+    assert panel.view["desk"]["names"] == ["<b>swan</b>", "owl", "truck"]
+    assert panel.view["outcome"] is None
+    ask(panel, action="task", task="typed", classes="owl")
+    assert "at least two class names, got ['owl']" in panel.error["message"]
+    ask(panel, action="task", task="objects", classes="owl")
+    assert not panel.error
+    assert panel.view["desk"]["n_classes"] == len(asked.tasks(session)["objects"].classes)
+
+
+def test_what_the_desk_cannot_take_out_is_said(session, panel):
+    session.select(ablation=Ablation(tokens={0}))
+    session.wait(60)
+    assert "the desk takes out heads" in panel.error["message"]
+    session.select(ablation=Ablation(layers={4}))
+    session.wait(60)
+    assert not panel.error
+    assert panel.view["outcome"]["n_heads"] == 8
+    with pytest.raises(TypeError, match="classes, task, visible"):
+        Ablate(session, wrong=1)
+
+
+def test_images_without_classes_wait_for_typed_ones(model):
+    session = clipviz.Session(model, [np.zeros((40, 40, 3), np.uint8)] * 4, texts=TEXTS, background=False)
+    panel = Ablate(session)
+    session.wait(60)
+    assert "Type class names" in panel.view["message"]
+    ask(panel, action="task", task="typed", classes="a dog, a cat")
+    assert panel.view["desk"]["names"] == ["dog", "cat"]
+    session.close()
+
+
+def test_before_anything_is_read_it_says_so(model, images):
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session.collection.ready[:] = False
+    session.collection.version += 1
+    panel = Ablate(session)
+    session.wait(60)
+    assert panel.view["message"].startswith("Reading the collection: 0 of 48")
+    session.close()
+
+
+def test_a_hidden_desk_computes_nothing(session):
+    panel = Ablate(session, visible=False)
+    session.wait(60)
+    assert panel.view["desk"] is None
+    assert panel.desk == b""
+
+
+def test_partial_layers_join_the_rest(model, images):
+    session = clipviz.Session(model, images, texts=TEXTS, layers=[4, 5], background=False)
+    panel = Ablate(session)
+    session.wait(60)
+    rest = panel.view["rest"]
+    assert rest["layers"] == [0, 1, 2, 3]
+    session.select(ablation=Ablation(mlps=rest["mlps"], layers=rest["layers"], heads={(5, 2)}))
+    session.wait(60)
+    assert panel.view["outcome"]["n_heads"] == 1
+    session.select(ablation=Ablation(heads={(0, 2)}))
+    session.wait(60)
+    assert "not among the layers kept" in panel.error["message"]
+    session.close()
+
+
+def test_the_figure_shows_the_groups(session, panel):
+    session.select(ablation=Ablation(heads={(5, 0)}))
+    session.wait(60)
+    figure = panel.figure()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert "all images" in labels
+
+
+def test_close_leaves_nothing(session, panel):
+    gone = weakref.ref(panel)
+    panel.close()
+    del panel
+    gc.collect()
+    session.wait(60)
+    assert session.selection is not None
+    assert gone() is None or not session._watchers
