@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from clipviz.values import Codes, HeadBasis
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
+    from clipviz.data.index import Index
     from clipviz.models.clip import ClipModel
 
 LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
@@ -23,7 +25,8 @@ LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only t
 class Collection:
     """Codes of every image that has been read so far, and the linear questions they answer.
 
-    layers: the layers whose heads are kept; ready: rows that hold a real image (a broken one stays False).
+    layers: the layers whose heads are kept; ready: rows that hold a real image (a broken one stays False); mapped:
+    the codes stay in the index's file, because they would not fit in memory or on the device.
     """
 
     def __init__(self, model: ClipModel, n_images: int, layers: Sequence[int] | None = None) -> None:
@@ -43,6 +46,33 @@ class Collection:
         self.ready = torch.zeros(n_images, dtype=torch.bool)
         self.broken: dict[int, str] = {}
         self.version = 0
+        self.mapped = False
+        self._covariance: Tensor | None = None
+
+    @classmethod
+    def from_index(cls, model: ClipModel, index: Index) -> Collection:
+        """The codes of an index, read at once, or left in its file beyond LARGE bytes; ValueError for another model."""
+        index.check_model(model)
+        stored = index.codes()
+        made = cls(model, 0, index.layers)
+        made.mapped = 2 * stored.codes.size > LARGE
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns that a read-only file cannot be written to
+            codes, mean, std, embedding = (
+                torch.from_numpy(column)
+                for column in (stored.codes, stored.mean, stored.std, stored.embedding)
+            )
+        if not made.mapped:
+            codes = codes.to(made.codes, copy=True)
+        made.codes = codes
+        made.mean, made.std, made.embedding = (
+            column.to(codes.device, torch.float32, copy=True) for column in (mean, std, embedding)
+        )
+        made.ready = torch.ones(len(index), dtype=torch.bool)
+        if len(index) > 1:
+            made._covariance = torch.from_numpy(index.statistics().covariance).to(model.device)
+        made.version = 1
+        return made
 
     def __len__(self) -> int:
         return self.ready.shape[0]
@@ -57,6 +87,8 @@ class Collection:
 
     def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
         """Trace the images not read yet, a batch a step; yields how many are there. Broken ones are noted."""
+        if self.complete:
+            return
         for start in range(0, len(self), batch):
             rows, pictures = [], []
             for i in range(start, min(start + batch, len(self))):
@@ -78,49 +110,57 @@ class Collection:
         self.mean[index], self.std[index] = codes.mean.to(self.mean), codes.std.to(self.std)
         self.embedding[index] = codes.embedding.to(self.embedding)
         self.ready[torch.as_tensor(rows)] = True
-        self.version += 1
+        self._changed()
 
-    def append(self, codes: Codes) -> int:
-        """Add one image; returns its index."""
+    def append(self, codes: Codes) -> None:
+        """Add one image at the end; codes that stay in a file are left as they are."""
+        if self.mapped:
+            return
         self.codes = torch.cat([self.codes, codes.codes.to(self.codes)])
         self.mean, self.std = torch.cat([self.mean, codes.mean]), torch.cat([self.std, codes.std])
         self.embedding = torch.cat([self.embedding, codes.embedding])
         self.ready = torch.cat([self.ready, torch.ones(1, dtype=torch.bool)])
+        self._changed()
+
+    def _changed(self) -> None:
+        self._covariance = None
         self.version += 1
-        return len(self) - 1
 
     def rows(self, subset: Sequence[int] = ()) -> Tensor:
         """Indices of the ready images, of a subset if given."""
         ready = torch.nonzero(self.ready)[:, 0]
         if not len(subset):
             return ready.to(self.codes.device)
-        chosen = torch.as_tensor(sorted(set(subset)))
+        chosen = torch.as_tensor([i for i in sorted(set(subset)) if i < len(self)], dtype=torch.long)
         return chosen[self.ready[chosen]].to(self.codes.device)
 
     def head_covariance(self, subset: Sequence[int] = ()) -> Float[Tensor, "layer head augmented augmented"]:
         """Covariance of every head's augmented codes over the ready images (see lens.textspan.head_span)."""
+        if self._covariance is not None and not len(subset):
+            return self._covariance
         rows = self.rows(subset)
         if len(rows) < 2:
             raise ValueError(
                 f"expected at least 2 images that have been read, got {len(rows)}; wait or add images"
             )
-        total = second = 0.0
+        total, second = torch.zeros(()), torch.zeros(())
         for part in rows.split(4096):  # bounded memory for any number of images
             vectors = augmented_codes(self.codes[part].float(), self.mean[part], self.std[part]).double()
             total = total + vectors.sum(0)
             second = second + torch.einsum("ilha,ilhb->lhab", vectors, vectors)
         mean = total / len(rows)
-        return second / len(rows) - torch.einsum("lha,lhb->lhab", mean, mean)
+        covariance = second / len(rows) - torch.einsum("lha,lhb->lhab", mean, mean)
+        return covariance.to(self.basis.basis.device)
 
     def head_scores(
         self, direction: Float[Tensor, "d_embed"], layer: int, head: int
     ) -> Float[Tensor, "image"]:
         """Direct effect of one head on a direction, for every image (0 where none was read)."""
         at, basis = self.layer_index(layer), self.basis
-        reader = basis.basis[at, head] @ direction
+        reader = (basis.basis[at, head] @ direction).to(self.codes.device)
         bias, share = basis.output_bias[at] @ direction, basis.mean_share @ direction
-        scores = (self.codes[:, at, head].float() @ reader + bias - self.mean * share) / self.std
-        return scores + basis.constant @ direction
+        scores = (self.codes[:, at, head].float() @ reader + float(bias) - self.mean * float(share)) / self.std
+        return scores + float(basis.constant @ direction)
 
     def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:
         """Direct effects of one head on some images."""
@@ -132,8 +172,9 @@ class Collection:
             self.basis.constant,
             (layer,),
         )
-        codes = self.codes[rows][:, at : at + 1, head : head + 1].float()
-        return effects_from_codes(codes, self.mean[rows], self.std[rows], one)[:, 0, 0]
+        chosen = self.codes[rows][:, at : at + 1, head : head + 1].float()
+        columns = (column.to(one.basis.device) for column in (chosen, self.mean[rows], self.std[rows]))
+        return effects_from_codes(*columns, one)[:, 0, 0]
 
     def layer_index(self, layer: int) -> int:
         """Where a layer's codes are; ValueError when they are not kept."""

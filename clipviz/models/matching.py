@@ -241,8 +241,8 @@ def _paired(
     """Sums of pairs alone, in one pass over the images."""
     names_a, names_b = ([layer for layer, _ in layers] for layers in (matches.layers_a, matches.layers_b))
     view_a, view_b = views(model_a, model_b, images, names_a, names_b)
-    layer_a, unit_a = _places(pairs[:, 0], matches.layers_a)
-    layer_b, unit_b = _places(pairs[:, 1], matches.layers_b)
+    layer_a, unit_a = places(pairs[:, 0], matches.layers_a)
+    layer_b, unit_b = places(pairs[:, 1], matches.layers_b)
     groups = []
     for one, other in sorted(set(zip(layer_a.tolist(), layer_b.tolist(), strict=True))):
         rows = ((layer_a == one) & (layer_b == other)).nonzero()[:, 0]
@@ -258,7 +258,7 @@ def _paired(
     return groups
 
 
-def _places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
+def places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
     """Layer number and unit inside it of units counted through all layers."""
     ends = torch.tensor([n_units for _, n_units in layers]).cumsum(0)
     layer = torch.searchsorted(ends, units.contiguous(), right=True)

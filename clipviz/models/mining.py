@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipviz.lens.buddies import clusters, rosetta_units
-from clipviz.models.matching import Layers, View, as_partner, heldout_correlation, match, stream, views
-from clipviz.values import Concepts, Matches
+from clipviz.lens.portrait import SIDE, Range, drawn
+from clipviz.models.matching import (
+    Layers,
+    View,
+    as_partner,
+    heldout_correlation,
+    match,
+    places,
+    stream,
+    views,
+)
+from clipviz.values import Concepts, Matches, Portraits
 
 
 def mine(
@@ -22,7 +33,7 @@ def mine(
     k: int = 5,
     at_least: int | None = None,
     above: float | Literal["chance"] = "chance",
-    n_examples: int = 12,
+    n_examples: int = 8,
     batch: int = 32,
     memory: int = 2 << 30,
 ) -> Concepts:
@@ -51,19 +62,22 @@ def mine(
         other[there, i] = heldout_correlation(pivot, partner, heldout, matches, pairs, batch)
     order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
     units, correlation, other = units[order], correlation[order], other[order]
+    layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
+    examples, looks = portraits([pivot, *partners], images, units, layers, n_examples, batch)
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
-        layers=(all_matches[0].layers_a, *(matches.layers_b for matches in all_matches)),
+        layers=layers,
         units=units,
         correlation=correlation,
         heldout=other,
         cluster=clusters(units, _self_pairs(pivot, images, options, [t for _, _, t in found])),
-        examples=_examples(pivot, images, units[:, 0], all_matches[0].layers_a, n_examples, batch),
+        examples=examples,
         n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
         n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
         threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
         k=k,
         labels=("",) * len(units),
+        portraits=looks,
     )
 
 
@@ -105,11 +119,78 @@ def _self_pairs(pivot: Any, images: Any, options: dict[str, int], thresholds: li
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def _examples(pivot: Any, images: Any, units: Tensor, layers: Layers, n_examples: int, batch: int) -> Tensor:
-    """Ids of the images where each unit's map has its highest value, [row, example]."""
-    view = View(pivot, images, [name for name, _ in layers])
+@torch.no_grad()
+def portraits(
+    models: Sequence[Any],
+    images: Any,
+    units: Tensor,
+    layers: Sequence[Layers],
+    n_examples: int = 8,
+    batch: int = 32,
+) -> tuple[Tensor, Portraits]:
+    """Example images of every row and how each model's unit looks on them.
+
+    models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids of
+    the images where the pivot's map has its highest value [row, example], and the portraits. Two passes over them.
+    """
+    seen = _seen_by(models, images, layers)
+    ranges = [Range(len(units), n_examples) for _ in models]
     peaks = []
-    for start in range(0, len(images), batch):
-        maps = view.maps(range(start, min(start + batch, len(images))))
-        peaks.append(torch.cat([m.amax((2, 3)) for m in maps.values()], 1)[:, units])
-    return torch.cat(peaks).topk(min(n_examples, len(images)), dim=0).indices.T
+    for rows in _batches(range(len(images)), batch):
+        for i, view in enumerate(seen):
+            found = ranges[i].update(_chosen(view.maps(rows), layers[i], units[:, i]))
+            if i == 0:
+                peaks.append(found)
+    examples = torch.cat(peaks).topk(min(n_examples, len(images)), dim=0).indices.T.contiguous()
+    floor, peak = (torch.stack([getattr(r, name)() for r in ranges], 1) for name in ("floor", "peak"))
+    drawings = torch.zeros(*units.shape, examples.shape[1], SIDE, SIDE, dtype=torch.uint8)
+    for ids in _batches(examples.unique().tolist(), batch):
+        for i, view in enumerate(seen):
+            found = drawn(_chosen(view.maps(ids), layers[i], units[:, i]), floor[:, i], peak[:, i])
+            for picture, one in zip(ids, found.cpu(), strict=True):
+                row, place = (examples == picture).nonzero(as_tuple=True)
+                drawings[row, i, place] = one[row]
+    there = units >= 0
+    drawings[~there] = 0
+    return examples, Portraits(drawings, torch.where(there, floor, 0.0), torch.where(there, peak, 0.0))
+
+
+def maps_of_units(model: Any, images: Any, units: Tensor, layers: Layers) -> Tensor:
+    """Maps of some units, counted through the layers, on a few pictures: [image, unit, rows, cols] of the largest size.
+
+    Units of -1 are dark (0). Layers that no unit is of are not read.
+    """
+    view = View(model, images, [name for name, _ in layers])
+    return _chosen(view.maps(range(len(images))), layers, units)
+
+
+def _seen_by(models: Sequence[Any], images: Any, layers: Sequence[Layers]) -> list[View]:
+    generators = [model for model in models if hasattr(model, "images") and hasattr(model, "sample")]
+    generator = generators[0] if generators else None
+    return [
+        View(model, images, [name for name, _ in own], generator)
+        for model, own in zip(models, layers, strict=True)
+    ]
+
+
+def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(ids), size):
+        yield list(ids[start : start + size])
+
+
+def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
+    """The maps of units counted through all layers, at the size of the largest among them."""
+    units = torch.as_tensor(units)
+    layer, place = places(units.clamp_min(0), layers)
+    used = [(i, layers[i][0], (layer == i) & (units >= 0)) for i in range(len(layers))]
+    used = [(i, name, rows) for i, name, rows in used if rows.any()]
+    sizes = [maps[name].shape[2:] for _, name, _ in used] or [next(iter(maps.values())).shape[2:]]
+    size = (max(rows for rows, _ in sizes), max(cols for _, cols in sizes))
+    first = next(iter(maps.values()))
+    chosen = torch.zeros(len(first), len(units), *size, device=first.device)
+    for _, name, rows in used:
+        found = maps[name][:, place[rows]].float()
+        if found.shape[2:] != size:
+            found = F.interpolate(found, size, mode="bilinear", align_corners=False)
+        chosen[:, rows] = found
+    return chosen

@@ -56,7 +56,7 @@ const themeNow = () => {
 // A panel's life: build the skeleton once, draw every view, send requests, show errors, clean up.
 // spec.build(api) -> draw(view, arrays); api.ask(changes, extra) sends a change of the selection.
 const mount = ({ model, el }, name, build) => {
-  const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false" });
+  const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" }); // keys belong to the panel, not the notebook
   const body = h("div", { class: "cv-body" });
   const errors = h("div", { role: "alert" });
   root.append(h("div", { class: "cv-busy" }), errors, body);

@@ -1,13 +1,12 @@
 function build(api) {
-  const submit = (field) => (event) => {
-    event.preventDefault();
-    const value = event.target.querySelector("input").value.trim();
-    api.ask({ [field]: value });
+  // Not a form: a form's own Enter does nothing inside a notebook's output.
+  const enter = (field) => (event) => {
+    if (event.key === "Enter" && !event.isComposing) api.ask({ [field]: event.target.value.trim() });
   };
   const input = (field, letter, label, placeholder) => {
-    const node = h("input", { type: "text", placeholder, "aria-label": label, list: "", spellcheck: "false", maxlength: 300 });
+    const node = h("input", { type: "text", placeholder, "aria-label": label, autocomplete: "off", spellcheck: "false", maxlength: 300, onkeydown: enter(field) });
     const clear = h("button", { type: "button", class: "clear", "aria-label": `Clear text ${letter}`, onclick: () => { node.value = ""; api.ask({ [field]: "" }); node.focus(); } }, "✕");
-    const form = h("form", { class: "field", onsubmit: submit(field) }, h("b", {}, letter), node, clear);
+    const form = h("span", { class: "field" }, h("b", {}, letter), node, clear);
     return { node, form, clear };
   };
   const a = input("text", "A", "Text A", "type a text, press Enter");

@@ -27,9 +27,36 @@ TABLE_2_4 = {  # ImageNet-Segmentation, ViT-L-14: pixel accuracy, mIoU, mAP
     "Chefer et al.": (0.6921, 0.4747, 0.7829),
     "ours": (0.7521, 0.5450, 0.8161),
 }
+TABLE_3_1 = {  # ImageNet, layer 9: accuracy after mean-ablation, variance of the first component
+    "indirect": (0.523, 0.110),
+    "second-order": (0.296, 0.482),
+}
+TABLE_3_3 = {  # share of 100 drawn images that fool the classifier: random, indirect, similar words, second order
+    "horse → automobile": (0.010, 0.028, 0.010, 0.053),
+    "dog → deer": (0.003, 0.063, 0.033, 0.227),
+    "bird → frog": (0.003, 0.010, 0.050, 0.080),
+    "ship → truck": (0.000, 0.000, 0.000, 0.057),
+    "ship → automobile": (0.013, 0.000, 0.013, 0.070),
+}
+TABLE_3_4 = {  # ImageNet-Segmentation: pixel accuracy, mIoU, mAP
+    "partial LRP": (0.550, 0.355, 0.669),
+    "rollout": (0.618, 0.426, 0.740),
+    "LRP": (0.629, 0.358, 0.685),
+    "Grad-CAM": (0.673, 0.393, 0.619),
+    "Chefer et al.": (0.689, 0.491, 0.797),
+    "raw attention": (0.696, 0.498, 0.800),
+    "token decomposition": (0.765, 0.581, 0.841),
+    "neurons": (0.781, 0.590, 0.849),
+}
+
 LAION_2B = "laion2b"
 
 
 def for_model(table: dict, name: str, pretrained: str) -> tuple[float, ...] | dict | None:  # type: ignore[type-arg]
     """A row of a table, when the model is the one that the thesis measured."""
     return table.get(name.replace("/", "-")) if pretrained.startswith(LAION_2B) else None
+
+
+def chapter_3_model(name: str, pretrained: str) -> bool:
+    """Whether the model is the one that chapter 3's tables were measured on: OpenAI's ViT-B/32."""
+    return name.replace("/", "-") in ("ViT-B-32", "ViT-B-32-quickgelu") and pretrained == "openai"

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from clipviz.collection import Collection
 from clipviz.data.images import Images, demo, open_images
+from clipviz.data.index import Index, demo_index
 from clipviz.data.texts import Texts, broad, open_texts
 from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
@@ -94,8 +95,9 @@ class Session(traitlets.HasTraits):
 
     model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
     (see clipviz.data.images.open_images); the embedded collection when the model is the demo. texts: "general",
-    "demo", a file, or a list. layers: whose heads are kept for the collection (default all, or the last 4 when
-    memory asks for it). background=False reads the whole collection before returning.
+    "demo", a file, or a list. index: an open Index or its folder, read instead of the images, which need not be at
+    hand (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4
+    when memory asks for it). background=False reads the whole collection before returning.
     """
 
     selection = traitlets.Instance(Selection)
@@ -106,26 +108,28 @@ class Session(traitlets.HasTraits):
         model: ClipModel,
         images: Any = None,
         texts: Any = None,
+        index: Any = None,
         layers: Sequence[int] | None = None,
         background: bool = True,
         **unknown: Any,
     ) -> None:
         if unknown:
-            names = "model, images, texts, layers, background"
+            names = "model, images, texts, index, layers, background"
             raise TypeError(f"Session takes {names}; got {', '.join(map(repr, unknown))}")
         self.model = model
         self.images_source = images
         self.texts_source = texts
-        self.images = _images(model, images)
+        self.index = _index(index)
+        self.images = _images(model, images, self.index)
         self.texts: Texts = open_texts(texts if texts is not None else _default_texts(model))
-        self.collection = Collection(model, len(self.images), layers)
+        self.collection = _collection(model, self.images, self.index, layers)
         self.lock = threading.RLock()
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seconds = 0.0
         self._history: list[Selection] = []
         self._position = -1
-        super().__init__(selection=self._first_selection(), progress=(0, len(self.images)))
+        super().__init__(selection=self._first_selection(), progress=(self.collection.n_ready, len(self.images)))
         self.worker = Worker()
         self._read = self._reading()
         if background:
@@ -161,6 +165,7 @@ class Session(traitlets.HasTraits):
             "image": len(self.images),
             "layer": self.model.n_layers,
             "head": self.model.n_heads,
+            "neuron": int(self.model.weights.layers[0].mlp_output.shape[1]),
             "token": int(np.prod(self.model.weights.grid)) + 1,
         }
         for name, limit in limits.items():
@@ -216,6 +221,8 @@ class Session(traitlets.HasTraits):
             f", images={_literal(self.images_source, 'my_images')}" if self.images_source is not None else ""
         )
         texts = f", texts={_literal(self.texts_source, 'my_texts')}" if self.texts_source is not None else ""
+        if self.index is not None:
+            images += f", index={str(self.index.path)!r}"
         name = self.model.name
         tag = f", pretrained={self.model.pretrained!r}" if self.model.pretrained else ""
         plain = Selection().to_dict()
@@ -386,10 +393,14 @@ class Session(traitlets.HasTraits):
             return DEMO_EXAMPLES
         return ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
 
+    def subset(self, column: str, value: str) -> tuple[int, ...]:
+        """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""
+        return tuple(self.images.where(column, value))
+
     def search(self, text: str, k: int = 24) -> list[tuple[int, float]]:
         """The images nearest to a text by cosine, best first."""
         unit = torch.nn.functional.normalize(self.collection.embedding, dim=-1)
-        return self._best(unit @ self.direction(text), k)
+        return self._best(unit @ self.direction(text).to(unit), k)
 
     def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> list[tuple[int, float]]:
         """The images on which one head writes most along a direction (Fig. 2.4)."""
@@ -399,14 +410,19 @@ class Session(traitlets.HasTraits):
         self, image: int | None = None, k: int = 24, layer: int | None = None, head: int | None = None
     ) -> list[tuple[int, float]]:
         """Nearest images under the whole model, or under one head's inner product (thesis 2.4, Fig. 2.5)."""
-        i = self._image(image)
-        if not self.collection.ready[i]:
-            self.collection.store([i], self.trace(i).to_codes(self.collection.layers))
+        i, collection = self._image(image), self.collection
+        known = i < len(collection) and bool(collection.ready[i])
         if layer is None or head is None:
-            unit = torch.nn.functional.normalize(self.collection.embedding, dim=-1)
-            return self._best(unit @ unit[i], k)
-        effect = self.collection.head_effects(torch.tensor([i], device=self.model.device), layer, head)[0]
-        return self._best(self.collection.head_scores(effect, layer, head), k)
+            unit = torch.nn.functional.normalize(collection.embedding, dim=-1)
+            own = collection.embedding[i] if known else self.trace(i).embedding[0].to(unit)
+            return self._best(unit @ torch.nn.functional.normalize(own, dim=-1), k)
+        if known:
+            row = torch.tensor([i], device=collection.codes.device)
+            effect = collection.head_effects(row, layer, head)[0]
+        else:
+            collection.layer_index(layer)
+            effect = self.trace(i).head_effects(layers=[layer])[0, 0, head]
+        return self._best(collection.head_scores(effect, layer, head), k)
 
     def add_image(self, source: Any, name: str = "upload") -> int:
         """Add one image (path, bytes, PIL, array) to the session; returns its index."""
@@ -418,9 +434,9 @@ class Session(traitlets.HasTraits):
         trace = self.model.trace(opened[0])
         with self.lock:
             self.images = self.images.with_image(opened[0], name)
-            index = self.collection.append(trace.to_codes(self.collection.layers))
+            self.collection.append(trace.to_codes(self.collection.layers))
         self.progress = (self.collection.n_ready, len(self.images))
-        return index
+        return len(self.images) - 1
 
     def receipts(self) -> dict[str, Any]:
         """What this view rests on: the sum check, fingerprints, device and the time of the last refresh."""
@@ -456,7 +472,7 @@ class Session(traitlets.HasTraits):
             raise ValueError(f"expected an image within 0..{len(self.images) - 1}, got {i}; select one first")
         return int(i)
 
-    def _reading(self) -> Iterator[int]:
+    def _reading(self) -> Generator[int, None, None]:
         """Read the collection a batch at a time; panels are refreshed as it grows and when it is complete."""
         told = 0.0
         for n_read in self.collection.read(self.model, self.images):
@@ -477,7 +493,32 @@ class Session(traitlets.HasTraits):
         return Selection(image=scene, layer=layer, head=0, text="a flamingo")
 
 
-def _images(model: ClipModel, images: Any) -> Images:
+def _index(index: Any) -> Index | None:
+    return index if index is None or isinstance(index, Index) else Index.open(index)
+
+
+def _collection(
+    model: ClipModel, images: Images, index: Index | None, layers: Sequence[int] | None
+) -> Collection:
+    """Codes from the index, from those shipped for the demo's own images, or empty and still to be read."""
+    if index is None and layers is None and model.name == "demo" and images is demo():
+        index = demo_index(model.identity())
+    if index is None:
+        return Collection(model, len(images), layers)
+    if layers is not None and tuple(layers) != index.layers:
+        raise ValueError(f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out")
+    return Collection.from_index(model, index)
+
+
+def _images(model: ClipModel, images: Any, index: Index | None = None) -> Images:
+    if index is not None:
+        opened = index.images() if images is None else open_images(images)
+        if len(opened) != len(index):
+            raise ValueError(
+                f"expected the {len(index):,} images of the index, got {len(opened):,}; leave images out, the index "
+                "knows them"
+            )
+        return opened
     if images is None:
         if model.name != "demo":
             raise ValueError(

@@ -110,7 +110,7 @@ def test_damage_and_disagreement_are_named(tmp_path):
     head = tmp_path / "a" / "dictionary.json"
     good = json.loads(head.read_text())
     head.write_text(json.dumps({**good, "format": 99}))
-    with pytest.raises(ValueError, match="format 1, got 99"):
+    with pytest.raises(ValueError, match="format 2, got 99"):
         dictionary.load(tmp_path / "a")
     head.write_text("{")
     with pytest.raises(ValueError, match="is not a dictionary"):

@@ -11,7 +11,8 @@ Why plain .npy columns with a JSON manifest, and not another format:
 The layout is in layout.py, the guarantees in writer.py.
 """
 
+from clipviz.data.index.embedded import demo_index
 from clipviz.data.index.reader import Index, Statistics
 from clipviz.data.index.writer import discard
 
-__all__ = ["Index", "Statistics", "discard"]
+__all__ = ["Index", "Statistics", "demo_index", "discard"]

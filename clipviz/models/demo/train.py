@@ -40,11 +40,18 @@ WATCHED_SEED = 1_000_001
 
 @dataclass
 class Progress:
-    """Counters that a resumed run continues from."""
+    """Counters that a resumed run continues from; typical: seconds of a step, a running mean."""
 
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
+    typical: float = math.inf
+
+    def count(self, seconds: float) -> None:
+        """Add the time of one step, of which a pause of the process (suspend, SIGSTOP) is no part."""
+        self.seconds += min(seconds, 5 * self.typical)
+        recent = seconds if math.isinf(self.typical) else min(seconds, 2 * self.typical)
+        self.typical = recent if math.isinf(self.typical) else 0.95 * self.typical + 0.05 * recent
 
     def share(self, options: argparse.Namespace) -> float:
         """How much of the run is done, 0 to 1."""
@@ -161,7 +168,7 @@ class Trainer:
             while progress.share(options) < 1:
                 step_started = time.monotonic()
                 self.step(next(batches))
-                progress.seconds += time.monotonic() - step_started
+                progress.count(time.monotonic() - step_started)
                 if progress.step % 20 == 0:
                     self.report()
                 if time.monotonic() - saved_at > 60 * options.checkpoint_minutes:

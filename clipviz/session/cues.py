@@ -1,0 +1,219 @@
+"""Spurious cues of a pair of classes: the words, the neurons behind them, and pictures that put them to the test.
+
+`source(known, ...)` holds what words are chosen from; `cues` answers a panel; `attack_pair` is one run of the
+experiment of thesis 3.5 with its baselines. Unless others are given, the demo world writes and draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.data.texts import with_article
+from clipviz.data.world import writing
+from clipviz.data.world.vocabulary import OBJECT_NAMES
+from clipviz.lens import cues as lens
+from clipviz.lens.sparse import dense_weights, sparse_code
+from clipviz.models.clip import ClipModel
+from clipviz.session.neurons import LayerNeurons
+from clipviz.values import SparseCode
+
+if TYPE_CHECKING:
+    from clipviz.session import Session
+
+N_NEURONS, N_WORDS, N_ATOMS = 100, 25, 32
+SYNONYM = 0.7  # cosine with the class, both without what all texts share
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What the methods choose their words from: the pool, its unit vectors, and the codes of two kinds of directions."""
+
+    pool: Sequence[str]
+    encoded: Tensor  # [text, d_embed]
+    codes: SparseCode
+    directions: Tensor  # [neuron, d_embed], second-order r_n; neurons of several layers one after the other
+    indirect_codes: SparseCode | None = None
+    indirect_directions: Tensor | None = None
+
+
+class Behind(NamedTuple):
+    """A neuron behind a word: its weight of the word, how far it writes along the class pair, and their product."""
+
+    neuron: int
+    weight: float
+    along: float
+    part: float
+
+
+class Cue(NamedTuple):
+    """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that make it up, largest part first."""
+
+    text: str
+    score: float
+    neurons: tuple[Behind, ...]
+
+
+def source(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Source:
+    """The words and codes of one layer's neurons."""
+    n_atoms = min(n_atoms, len(known.dictionary), known.dictionary.shape[1])
+    codes = sparse_code(known.line.directions, known.dictionary, n_atoms)
+    return Source(known.texts, encoded, codes, known.line.directions)
+
+
+def session_source(session: Session, known: LayerNeurons) -> Source:
+    """The same, remembered as long as no more images have been read."""
+    key = ("cue source", known.stats.layer, known.stats.count)
+    return session.remember(key, lambda: source(known, session.pool()))
+
+
+def class_names(session: Session) -> tuple[str, ...]:
+    """Classes that the demo world can draw."""
+    return OBJECT_NAMES if session.model.name == "demo" else ()
+
+
+def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
+    """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
+    for name in (drawn, mistaken):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"expected two class names, got {drawn!r} and {mistaken!r}; type one word for each")
+    if drawn.strip().lower() == mistaken.strip().lower():
+        raise ValueError(f"expected two different classes, got {drawn!r} twice")
+    encoded = model.encode_texts([with_article(drawn.strip()), with_article(mistaken.strip())])
+    return encoded, encoded[1] - encoded[0]
+
+
+def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, "text"]:
+    """Texts that are no spurious cue: they name the class mistaken for, or mean nearly the same."""
+    near = lens.synonyms(found.encoded, direction, SYNONYM, found.encoded.mean(0))
+    named = [not lens.is_fair(f"{drawn} {text}", drawn, [mistaken]) for text in found.pool]
+    return near | torch.tensor(named, device=near.device)
+
+
+def cues(
+    model: ClipModel,
+    found: Source,
+    drawn: str,
+    mistaken: str,
+    n_words: int = N_WORDS,
+    n_neurons: int = N_NEURONS,
+    n_behind: int = 4,
+) -> list[Cue]:
+    """The words that pull pictures of `drawn` towards `mistaken` by way of the layer's neurons, strongest first."""
+    encoded, target = target_direction(model, drawn, mistaken)
+    neurons = lens.class_neurons(found.directions, target, n_neurons)
+    scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
+    best = lens.top_words(scores, banned_words(found, drawn, mistaken, encoded[1]), n_words)
+    weights = dense_weights(SparseCode(found.codes.atoms[neurons], found.codes.weights[neurons]), len(found.pool))
+    along = found.directions[neurons] @ target
+    answers = []
+    for j in best.tolist():
+        parts = weights[:, j] * along
+        order = [i for i in parts.argsort(descending=True)[:n_behind].tolist() if parts[i] > 0]
+        behind = [Behind(int(neurons[i]), float(weights[i, j]), float(along[i]), float(parts[i])) for i in order]
+        answers.append(Cue(found.pool[j], float(scores[j]), tuple(behind)))
+    return answers
+
+
+def choose_words(
+    found: Source,
+    target: Float[Tensor, "d_embed"],
+    banned: Bool[Tensor, "text"],
+    generator: torch.Generator,
+    n_neurons: int = N_NEURONS,
+    n_words: int = N_WORDS,
+) -> dict[str, Int[Tensor, "word"]]:
+    """The words of every method of Table 3.3 for one classification direction."""
+
+    def by(codes: SparseCode, directions: Tensor, neurons: Tensor) -> Tensor:
+        scores = lens.contribution_scores(codes, directions, target, neurons, len(found.pool))
+        return lens.top_words(scores, banned, n_words)
+
+    picked = lens.random_neurons(len(found.directions), n_neurons, generator)
+    chosen = {"random neurons": by(found.codes, found.directions, picked.to(target.device))}
+    if found.indirect_codes is not None and found.indirect_directions is not None:
+        neurons = lens.class_neurons(found.indirect_directions, target, n_neurons)
+        chosen["indirect effect"] = by(found.indirect_codes, found.indirect_directions, neurons)
+    chosen["similar words"] = lens.similar_words(found.encoded, target, banned, n_words)
+    best = lens.class_neurons(found.directions, target, n_neurons)
+    chosen["second order"] = by(found.codes, found.directions, best)
+    return chosen
+
+
+def binary_margin(model: ClipModel, pair: Float[Tensor, "2 d_embed"]) -> Callable[..., Tensor]:
+    """margin(images): cosine with the wrong class minus cosine with the class drawn."""
+
+    def margin(images: Sequence[Image.Image]) -> Float[Tensor, "image"]:
+        starts = range(0, len(images), BATCH)
+        parts = [model.encode_images(list(images[start : start + BATCH])) for start in starts]
+        return normalize(torch.cat(parts), dim=-1) @ (pair[1] - pair[0])
+
+    return margin
+
+
+def attempt(
+    model: ClipModel,
+    spurious: Sequence[str],
+    drawn: str,
+    mistaken: str,
+    seed: int = 0,
+    n_sentences: int = 10,
+    n_images: int = 3,
+    recolour: bool = True,
+    describe: lens.Describe | None = None,
+    draw: lens.Draw | None = None,
+) -> lens.Attack:
+    """Pictures of `drawn` made from spurious words, and how the model takes them.
+
+    describe, draw: who writes and draws (see lens.cues.attack); by default the demo world, which can draw its own
+    classes only. No words: the class alone, in as many pictures.
+    """
+    if draw is None and drawn not in OBJECT_NAMES:
+        raise ValueError(
+            f"expected a class that the demo world can draw ({', '.join(OBJECT_NAMES[:6])}, ...), got {drawn!r}; "
+            "choose one, or give describe and draw of your own"
+        )
+    encoded, _ = target_direction(model, drawn, mistaken)
+    write = describe or writing.writer(mistaken, np.random.default_rng([seed, len(spurious)]), recolour)
+    return lens.attack(
+        spurious,
+        drawn,
+        write,
+        draw or writing.drawer(1000 * seed),
+        binary_margin(model, encoded),
+        torch.Generator().manual_seed(seed),
+        forbidden=[mistaken],
+        n_sentences=n_sentences,
+        n_images=n_images if spurious or describe else n_images * n_sentences,
+    )
+
+
+def attack_pair(
+    model: ClipModel,
+    found: Source,
+    pair: tuple[str, str],
+    seed: int,
+    recolour: bool = True,
+    n_sentences: int = 10,
+    n_images: int = 10,
+    n_neurons: int = N_NEURONS,
+) -> dict[str, tuple[list[str], lens.Attack]]:
+    """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone."""
+    encoded, target = target_direction(model, *pair)
+    banned = banned_words(found, *pair, encoded[1])
+    generator = torch.Generator().manual_seed(seed)
+    picks = choose_words(found, target, banned, generator, n_neurons)
+    chosen = {"no words": [], **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()}}
+    return {
+        name: (spurious, attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour))
+        for place, (name, spurious) in enumerate(chosen.items())
+    }
