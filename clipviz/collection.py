@@ -57,7 +57,9 @@ class Collection:
         made = cls(model, 0, index.layers)
         made.mapped = 2 * stored.codes.size > LARGE
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch warns that a read-only file cannot be written to
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch warns that a read-only file cannot be written to
             codes, mean, std, embedding = (
                 torch.from_numpy(column)
                 for column in (stored.codes, stored.mean, stored.std, stored.embedding)
@@ -159,7 +161,9 @@ class Collection:
         at, basis = self.layer_index(layer), self.basis
         reader = (basis.basis[at, head] @ direction).to(self.codes.device)
         bias, share = basis.output_bias[at] @ direction, basis.mean_share @ direction
-        scores = (self.codes[:, at, head].float() @ reader + float(bias) - self.mean * float(share)) / self.std
+        scores = (
+            self.codes[:, at, head].float() @ reader + float(bias) - self.mean * float(share)
+        ) / self.std
         return scores + float(basis.constant @ direction)
 
     def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:

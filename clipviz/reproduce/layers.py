@@ -37,11 +37,16 @@ def usable_layers(model: ClipModel) -> list[int]:
     """Layers with later attention whose covariances [neuron, later head, later head] fit in memory."""
     weights = model.weights
     n_neurons = int(weights.layers[0].mlp_output.shape[1])
-    size = [4 * n_neurons * (weights.n_heads * (weights.n_layers - 1 - layer)) ** 2 for layer in range(weights.n_layers)]
+    size = [
+        4 * n_neurons * (weights.n_heads * (weights.n_layers - 1 - layer)) ** 2
+        for layer in range(weights.n_layers)
+    ]
     return [layer for layer in range(weights.n_layers - 1) if size[layer] <= LARGEST]
 
 
-def batches(images: Sequence[Image.Image], name: str, quiet: bool) -> Iterator[tuple[list[int], list[Image.Image]]]:
+def batches(
+    images: Sequence[Image.Image], name: str, quiet: bool
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
     """(rows, pictures) of the images that can be read."""
     for start in tqdm(range(0, len(images), BATCH), desc=name, unit="batch", disable=quiet):
         rows, pictures = [], []
@@ -66,7 +71,9 @@ class Layer:
     def concentration(self) -> float:
         """Mean share of a neuron's summed squared norm that falls on the few images above its threshold."""
         squares = self.norms.float().square()
-        return float(((squares * (self.norms > self.thresholds)).sum(0) / squares.sum(0).clamp_min(1e-20)).mean())
+        return float(
+            ((squares * (self.norms > self.thresholds)).sum(0) / squares.sum(0).clamp_min(1e-20)).mean()
+        )
 
 
 def layer_statistics(
@@ -84,11 +91,17 @@ def layer_statistics(
             norms.append(second.norms().half().cpu())
         if total is None:
             raise ValueError("expected images that can be read, got none")
-        arrays = {name: value.cpu().numpy() for name, value in vars(total).items() if isinstance(value, Tensor)}
+        arrays = {
+            name: value.cpu().numpy() for name, value in vars(total).items() if isinstance(value, Tensor)
+        }
         return {**arrays, "norms": torch.cat(norms).numpy(), "count": total.count}
 
     found = steps.get(f"neurons-statistics-{layer}", make)
-    tensors = {name: torch.from_numpy(value).to(model.device) for name, value in found.items() if isinstance(value, np.ndarray)}
+    tensors = {
+        name: torch.from_numpy(value).to(model.device)
+        for name, value in found.items()
+        if isinstance(value, np.ndarray)
+    }
     norms = tensors.pop("norms")
     return Layer(model, NeuronStats(layer=layer, count=int(found["count"]), **tensors), norms)
 
@@ -158,7 +171,9 @@ def intervened(
             embeddings.append(intervened_embeddings(model, pictures, layer, mean).cpu())
             rows += some
         n_neurons = int(model.weights.layers[layer].mlp_output.shape[1])
-        few = model.prepare([p for _, ps in batches(reference[:n_directions], "a few images", True) for p in ps])
+        few = model.prepare(
+            [p for _, ps in batches(reference[:n_directions], "a few images", True) for p in ps]
+        )
         found = []
         for start in tqdm(range(0, n_neurons, 64), desc="indirect effects", unit="64 neurons", disable=quiet):
             neurons = range(start, min(start + 64, n_neurons))

@@ -129,7 +129,9 @@ class Session(traitlets.HasTraits):
         self._seconds = 0.0
         self._history: list[Selection] = []
         self._position = -1
-        super().__init__(selection=self._first_selection(), progress=(self.collection.n_ready, len(self.images)))
+        super().__init__(
+            selection=self._first_selection(), progress=(self.collection.n_ready, len(self.images))
+        )
         self.worker = Worker()
         self._read = self._reading()
         if background:
@@ -506,7 +508,9 @@ def _collection(
     if index is None:
         return Collection(model, len(images), layers)
     if layers is not None and tuple(layers) != index.layers:
-        raise ValueError(f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out")
+        raise ValueError(
+            f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
+        )
     return Collection.from_index(model, index)
 
 

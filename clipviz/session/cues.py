@@ -85,7 +85,9 @@ def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tenso
     """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
     for name in (drawn, mistaken):
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"expected two class names, got {drawn!r} and {mistaken!r}; type one word for each")
+            raise ValueError(
+                f"expected two class names, got {drawn!r} and {mistaken!r}; type one word for each"
+            )
     if drawn.strip().lower() == mistaken.strip().lower():
         raise ValueError(f"expected two different classes, got {drawn!r} twice")
     encoded = model.encode_texts([with_article(drawn.strip()), with_article(mistaken.strip())])
@@ -113,13 +115,17 @@ def cues(
     neurons = lens.class_neurons(found.directions, target, n_neurons)
     scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
     best = lens.top_words(scores, banned_words(found, drawn, mistaken, encoded[1]), n_words)
-    weights = dense_weights(SparseCode(found.codes.atoms[neurons], found.codes.weights[neurons]), len(found.pool))
+    weights = dense_weights(
+        SparseCode(found.codes.atoms[neurons], found.codes.weights[neurons]), len(found.pool)
+    )
     along = found.directions[neurons] @ target
     answers = []
     for j in best.tolist():
         parts = weights[:, j] * along
         order = [i for i in parts.argsort(descending=True)[:n_behind].tolist() if parts[i] > 0]
-        behind = [Behind(int(neurons[i]), float(weights[i, j]), float(along[i]), float(parts[i])) for i in order]
+        behind = [
+            Behind(int(neurons[i]), float(weights[i, j]), float(along[i]), float(parts[i])) for i in order
+        ]
         answers.append(Cue(found.pool[j], float(scores[j]), tuple(behind)))
     return answers
 
@@ -212,7 +218,10 @@ def attack_pair(
     banned = banned_words(found, *pair, encoded[1])
     generator = torch.Generator().manual_seed(seed)
     picks = choose_words(found, target, banned, generator, n_neurons)
-    chosen = {"no words": [], **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()}}
+    chosen = {
+        "no words": [],
+        **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()},
+    }
     return {
         name: (spurious, attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour))
         for place, (name, spurious) in enumerate(chosen.items())

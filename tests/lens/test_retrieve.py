@@ -196,7 +196,9 @@ def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
     assert len(found.random) == 4
     assert found.best_random.worst_accuracy == max(draw.worst_accuracy for draw in found.random)
     assert found.gain == pytest.approx(found.after.worst_accuracy - found.before.worst_accuracy)
-    draws = spurious.random_draws(terms, Ablation(heads={(5, 1)}, mlps={2}, how="zero"), 3, draw_from=[(4, 0)])
+    draws = spurious.random_draws(
+        terms, Ablation(heads={(5, 1)}, mlps={2}, how="zero"), 3, draw_from=[(4, 0)]
+    )
     assert draws == [Ablation(heads={(4, 0)}, mlps={2}, how="zero")] * 3
     nothing = spurious.compare(terms, texts[:2], labels, groups, Ablation())
     assert nothing.gain == 0

@@ -34,9 +34,7 @@ class Wordlist:
     backgrounds: list[str] = field(default_factory=list)
 
 
-def writer(
-    avoid: str, rng: np.random.Generator, recolour: bool = True, n_sentences: int = 50
-) -> Describe:
+def writer(avoid: str, rng: np.random.Generator, recolour: bool = True, n_sentences: int = 50) -> Describe:
     """describe(words, class_name) that writes sentences of the demo world, never with the class `avoid`.
 
     A sentence names the class, then as many of the words as the world's grammar holds: a treatment, a colour, a
