@@ -46,12 +46,12 @@ def _opening(scene: Scene, rng) -> str:
 
 def _subject(scene: Scene, rng, colours: bool) -> str:
     if scene.second is None:
-        noun = noun_phrase(scene.thing, scene.count, rng, colours, scene.size)
+        noun = noun_phrase(scene.subject, scene.count, rng, colours, scene.size)
         if scene.count == 1:
             return words.with_article(noun)
         number = words.NUMBERS[scene.count] if rng.random() < 0.85 else _pick(MANY, rng)
         return f"{number} {noun}"
-    first = words.with_article(noun_phrase(scene.thing, 1, rng, colours))
+    first = words.with_article(noun_phrase(scene.subject, 1, rng, colours))
     second = words.with_article(noun_phrase(scene.second, 1, rng, colours))
     chance = rng.random()
     if chance < 0.45:

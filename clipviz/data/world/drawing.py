@@ -45,10 +45,10 @@ def layout(scene: Scene, rng, unseen_views: bool) -> list[tuple[np.ndarray, int,
     if scene.thing is None:
         return []
     if scene.second is not None:
-        return _pair(scene, rng, unseen_views)
+        return _pair(scene, scene.second, rng, unseen_views)
     if scene.count > 1:
         return _several(scene, rng, unseen_views)
-    sprite = draw_thing(scene.thing, scene.sprite_size, rng, unseen_views)
+    sprite = draw_thing(scene.subject, scene.sprite_size, rng, unseen_views)
     height, width = sprite.shape[:2]
     return [(sprite, _placed(scene.column, width, rng), _placed(scene.row, height, rng))]
 
@@ -61,10 +61,9 @@ def _placed(third: int, length: int, rng) -> int:
     return int(np.clip((inset, free // 2, free - inset)[third] + play, 0, free))
 
 
-def _pair(scene: Scene, rng, unseen_views: bool):
+def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool):
     size = (2, 2, 3)[rng.integers(3)]
-    first = draw_thing(scene.thing, size, rng, unseen_views)
-    second = draw_thing(scene.second, size, rng, unseen_views)
+    first, second = (draw_thing(thing, size, rng, unseen_views) for thing in (scene.subject, second_thing))
     along = (int(rng.integers(18, 31)), int(rng.integers(64, 79)))
     across = rng.integers(34, 63, 2)
     placed = []
@@ -81,7 +80,7 @@ def _several(scene: Scene, rng, unseen_views: bool):
     corners = _scatter(scene.count, words.SPRITE_SIZES[size], rng)
     placed = []
     for left, top in corners:
-        sprite = draw_thing(scene.thing, size, rng, unseen_views)
+        sprite = draw_thing(scene.subject, size, rng, unseen_views)
         height, width = sprite.shape[:2]
         slack = words.SPRITE_SIZES[size]
         placed.append((sprite, left + (slack - width) // 2, top + (slack - height) // 2))
@@ -106,6 +105,12 @@ def near(colour: int, rng, spread: int = 14) -> np.ndarray:
     """A colour close to a named one, [3] float32."""
     play = rng.integers(-spread, spread + 1, (2, 3)).sum(0)
     return np.clip(RGB[colour] + play, 0, 255).astype(np.float32)
+
+
+def luminance(pixels: np.ndarray) -> np.ndarray:
+    """Brightness [row, column] of [row, column, 3 or more] pixels, in their unit."""
+    red, green, blue = (pixels[..., channel] * weight for channel, weight in enumerate(LUMINANCE))
+    return red + green + blue
 
 
 def draw_thing(thing: Thing, size: int, rng, unseen_views: bool) -> np.ndarray:
@@ -139,8 +144,7 @@ def tilted(atlas: str, word: str, variant: int, longest: int, degrees: int) -> n
 def tint(sprite: np.ndarray, colour: int, rng) -> np.ndarray:
     """Recolour a sprite: shadows darken the named colour, lights lift it towards white."""
     alpha = sprite[..., 3]
-    light = sum(sprite[..., channel] * weight for channel, weight in enumerate(LUMINANCE))
-    light = (light / np.maximum(alpha, 0.02) / 255)[..., None]
+    light = (luminance(sprite) / np.maximum(alpha, 0.02) / 255)[..., None]
     target = near(colour, rng, 5)
     if words.COLOURS[colour] == "black":
         shaded = 20 + 90 * light
@@ -224,7 +228,7 @@ def _painted(name: str, rng, unseen_views: bool) -> np.ndarray:
 def treat(canvas: np.ndarray, treatment: str, rng) -> np.ndarray:
     """Apply a treatment to the finished picture and round it to uint8."""
     if treatment in ("black and white", "sepia"):
-        light = sum(canvas[..., channel] * weight for channel, weight in enumerate(LUMINANCE))[..., None]
+        light = luminance(canvas)[..., None]
         canvas = light * np.ones(3, np.float32)
         if treatment == "sepia":
             canvas = light * np.array([1.07, 0.86, 0.62], np.float32) + 8

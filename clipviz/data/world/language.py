@@ -119,7 +119,10 @@ def _on_background(scene: Scene, reading: _Reading, rng) -> Scene:
         int(rng.integers(len(words.BACKGROUNDS))) if reading.background is None else reading.background
     )
     return replace(
-        scene, background=background, background_colours=tuple(colours[:2]), treatment=reading.treatment
+        scene,
+        background=background,
+        background_colours=(colours[0], colours[1]),
+        treatment=reading.treatment,
     )
 
 

@@ -98,7 +98,7 @@ def _choose(shares: dict[str, float], rng) -> str:
 
 
 def _with_place(scene: Scene, rng, large: bool) -> Scene:
-    biased = large or (scene.thing.kind != OBJECT and rng.random() < 0.5)
+    biased = large or (scene.subject.kind != OBJECT and rng.random() < 0.5)
     size = int(rng.integers(4, 6) if biased else rng.integers(len(words.SPRITE_SIZES)))
     centred = size == len(words.SPRITE_SIZES) - 1
     column, row = (1, 1) if centred else rng.integers(0, 3, 2).tolist()

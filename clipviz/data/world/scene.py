@@ -66,6 +66,15 @@ class Scene:
     treatment: int = 0
 
     @property
+    def subject(self) -> Thing:
+        """The first thing. Raises ValueError where the scene is empty."""
+        if self.thing is None:
+            raise ValueError(
+                "expected a scene with a thing in it, got an empty one; look at scene.thing first"
+            )
+        return self.thing
+
+    @property
     def single(self) -> bool:
         return self.count == 1 and self.second is None
 

@@ -53,7 +53,8 @@ def pixels_of(picture: Image.Image) -> np.ndarray:
 def resized(picture: Image.Image, longest: int) -> np.ndarray:
     """The picture with its longer side scaled to `longest` pixels."""
     scale = longest / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    size = (width, height)
     return pixels_of(picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS))
 
 

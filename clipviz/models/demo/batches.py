@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,9 @@ def make_batch(seed: int, step: int, size: int, themed: float) -> Batch:
     )
 
 
-def stream(seed: int, first_step: int, size: int, themed: float, ahead: int = 3) -> Iterator[Batch]:
+def stream(
+    seed: int, first_step: int, size: int, themed: float, ahead: int = 3
+) -> Generator[Batch, None, None]:
     """Batches from `first_step` on, up to `ahead` of them prepared by another process (0: by this one)."""
     if not ahead:
         for step in itertools.count(first_step):

@@ -109,7 +109,7 @@ def zero_shot(
         truth = [_test_value(family, scene) for scene in scenes.scenes]
         results[family] = _accuracy(units, directions[family], truth, first=1 if family == "count" else 0)
     lone = [
-        scene.thing.word if _untreated(scene) and scene.single and _as_drawn(scene) else None
+        scene.subject.word if _untreated(scene) and scene.single and _as_drawn(scene) else None
         for scene in scenes.scenes
     ]
     results["object, single, own colour"] = _accuracy(units, directions["object"], lone)
@@ -117,10 +117,10 @@ def zero_shot(
 
 
 def _as_drawn(scene: Scene) -> bool:
-    return scene.thing.kind == OBJECT and scene.thing.colour == OWN_COLOUR
+    return scene.subject.kind == OBJECT and scene.subject.colour == OWN_COLOUR
 
 
-def _accuracy(units: Tensor, directions: Tensor, truth: list[int | None], first: int = 0) -> dict:
+def _accuracy(units: Tensor, directions: Tensor, truth: Sequence[int | None], first: int = 0) -> dict:
     rows = [index for index, value in enumerate(truth) if value is not None]
     wanted = torch.tensor([truth[index] for index in rows])
     chosen = (units[rows] @ directions[first:].T).argmax(1) + first
@@ -138,8 +138,8 @@ def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Sce
     scenes = []
     for _ in range(n):
         scene = sample_scene(rng, theme, unseen_views=unseen_views)
-        backdrop = (black, white) if scene.thing.colour == white else (white, black)
-        thing = replace(scene.thing, fill=0)
+        backdrop = (black, white) if scene.subject.colour == white else (white, black)
+        thing = replace(scene.subject, fill=0)
         scenes.append(replace(scene, thing=thing, background_colours=backdrop, column=1, row=1))
     return compose(scenes, seed, unseen_views=unseen_views)
 
@@ -164,7 +164,7 @@ def report(
     results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views), directions)
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
         scenes = large_plain(kind, n_large, seed, unseen_views)
-        truth = [scene.thing.word for scene in scenes.scenes]
+        truth = [scene.subject.word for scene in scenes.scenes]
         results[f"{family}, large, plain"] = _accuracy(
             encoder.images(scenes.images), directions[family], truth
         )

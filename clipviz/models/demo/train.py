@@ -250,7 +250,8 @@ class Trainer:
 
 def parameter_groups(model: torch.nn.Module) -> list[dict]:
     """Weight decay for matrices only: not for embeddings, biases and norms."""
-    decayed, free = [], []
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (decayed if parameter.ndim >= 2 and "embedding" not in name else free).append(parameter)
     return [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}]
