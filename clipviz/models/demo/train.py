@@ -181,6 +181,7 @@ class Trainer:
             F.scaled_dot_product_attention = fused
             batches.close()
         self.save()
+        self.report()
         self.watch()
         save_weights(self.model, options.folder / "model.safetensors", keep_tokens=sorted(self.tokens_seen))
         draw_curves(options.folder)
