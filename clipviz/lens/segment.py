@@ -36,17 +36,20 @@ class SegmentationScore:
 def score(
     heatmaps: Float[Tensor, "image rows cols"] | Sequence[Tensor],
     masks: Tensor | Sequence[Tensor],
+    threshold: float | None = None,
 ) -> SegmentationScore:
     """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (protocol: see the module).
 
     heatmaps: [image, rows, cols] of any size and unit, or one map an image; masks: [image, height, width], or
-    one an image where sizes differ: nonzero is foreground. Raises ValueError when their numbers differ.
+    one an image where sizes differ: nonzero is foreground. threshold: of h in 0..1; None is the image's mean
+    (thesis 3.5 takes 0.5 for neurons). Raises ValueError when their numbers differ.
     """
     counts = torch.zeros(2, 2, dtype=torch.float64)
     precisions = []
     for heatmap, mask in _pairs(heatmaps, masks):
         probability = to_pixels(heatmap, mask.shape)
-        counts += confusion(probability > probability.mean(), mask)
+        cut = probability.mean() if threshold is None else threshold
+        counts += confusion(probability > cut, mask)
         precisions.append(two_channel_precision(probability, mask))
     (true_background, false_foreground), (false_background, true_foreground) = counts.tolist()
     wrong = false_foreground + false_background

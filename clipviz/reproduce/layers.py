@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -31,6 +32,7 @@ PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP = 16
+N_INDIRECT = 16  # images a neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:
@@ -146,61 +148,88 @@ def layer_embeddings(
     return steps.get(f"neurons-ablations-{layer}{'-codes' if codes else ''}", make)
 
 
+def mean_of(
+    model: ClipModel, reference: Sequence[Image.Image], layer: int, steps: Steps, quiet: bool = False
+) -> Tensor:
+    """Per-token mean activations of one layer over the reference images, [token, neuron]."""
+
+    def make() -> dict[str, Any]:
+        pictures = (some for _, some in batches(reference, f"mean activations of layer {layer}", quiet))
+        return {"mean": mean_activations(model, pictures, layer).cpu().numpy()}
+
+    return torch.from_numpy(steps.get(f"neurons-mean-{layer}", make)["mean"]).to(model.device)
+
+
 def intervened(
     model: ClipModel,
     images: Sequence[Image.Image],
     reference: Sequence[Image.Image],
     layer: int,
     steps: Steps,
-    n_directions: int,
     n_compared: tuple[int, int],
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Indirect effects of one layer by real interventions.
+    """Indirect effects of one layer by real interventions, for Table 3.1.
 
-    "embeddings": images with every activation of the layer at its per-token mean; "directions" [neuron, d_embed]:
-    first components of each neuron's indirect effects over n_directions reference images; "compared indirect"
-    and "compared second" [image, chosen, d_embed]: both effects of the same (images, neurons) = n_compared.
+    "embeddings" [image, d_embed]: with every activation of the layer at its per-token mean, "rows" the images they
+    are; "indirect" and "second order" [image, chosen, d_embed]: both effects of n_compared = (images, neurons),
+    random neurons on the first reference images.
     """
+    mean = mean_of(model, reference, layer, steps, quiet)
+    n_images, n_chosen = n_compared
 
     def make() -> dict[str, Any]:
-        pixels = (pictures for _, pictures in batches(reference, "mean activations", quiet))
-        mean = mean_activations(model, pixels, layer)
         embeddings, rows = [], []
-        for some, pictures in batches(images, "intervening", quiet):
+        for some, pictures in batches(images, f"intervening in layer {layer}", quiet):
             embeddings.append(intervened_embeddings(model, pictures, layer, mean).cpu())
             rows += some
-        n_neurons = int(model.weights.layers[layer].mlp_output.shape[1])
-        few = model.prepare(
-            [p for _, ps in batches(reference[:n_directions], "a few images", True) for p in ps]
-        )
-        found = []
-        for start in tqdm(range(0, n_neurons, 64), desc="indirect effects", unit="64 neurons", disable=quiet):
-            neurons = range(start, min(start + 64, n_neurons))
-            found.append(indirect_effects(model, few, layer, mean, neurons).cpu())
-        effects = torch.cat(found, 1)
-        n_images, n_chosen = n_compared
+        n_neurons = model.neuron_basis(layer).n_neurons
         chosen = torch.randperm(n_neurons, generator=torch.Generator().manual_seed(0))[:n_chosen].tolist()
-        some = model.prepare([p for _, ps in batches(reference[:n_images], "more images", True) for p in ps])
+        few = [reference[row] for row in range(min(n_images, len(reference)))]
+        pixels = model.prepare(few)
         return {
             "rows": rows,
             "embeddings": torch.cat(embeddings).numpy(),
-            "directions": signed_components(effects.transpose(0, 1)).numpy(),
-            "compared indirect": indirect_effects(model, some, layer, mean, chosen).cpu().numpy(),
-            "compared second": model.second_order(some, layer).effects(chosen).cpu().numpy(),
+            "indirect": indirect_effects(model, pixels, layer, mean, chosen).cpu().numpy(),
+            "second order": model.second_order(pixels, layer).effects(chosen).cpu().numpy(),
         }
 
     return steps.get(f"neurons-indirect-{layer}", make)
 
 
-def signed_components(effects: Tensor) -> Tensor:
-    """First components [neuron, d_embed] of centred effects [neuron, image, d_embed]; most large ones project positively."""
-    centred = effects - effects.mean(1, keepdim=True)
-    directions, _, _ = first_component(centred)
-    along = torch.einsum("nid,nd->ni", centred, directions)
-    sizes = along.abs().topk(max(1, along.shape[1] // 3), dim=1).indices
-    flip = torch.where(along.gather(1, sizes).sign().sum(1) < 0, -1.0, 1.0)
-    return directions * flip[:, None]
+def indirect_directions(
+    model: ClipModel,
+    reference: Sequence[Image.Image],
+    known: Layer,
+    steps: Steps,
+    n_top: int = N_INDIRECT,
+    quiet: bool = False,
+) -> Tensor:
+    """First component [neuron, d_embed] of every neuron's indirect effects, signed as second-order ones are.
+
+    An intervention a neuron and image is dear: each neuron's effects are taken on the n_top reference images where
+    its second-order effect is largest. They are changes against the mean activation, so nothing is subtracted.
+    """
+    layer, top = known.stats.layer, known.stats.top_images[:, :n_top].cpu()
+
+    def make() -> dict[str, Any]:
+        mean = mean_of(model, reference, layer, steps, quiet)
+        effects = torch.zeros(*top.shape, model.weights.d_embed)
+        rows = sorted(set(top[top >= 0].tolist()))
+        for row in tqdm(rows, desc=f"indirect effects of layer {layer}", unit="image", disable=quiet):
+            neurons, places = (top == row).nonzero(as_tuple=True)
+            found = indirect_effects(model, reference[row], layer, mean, neurons.tolist())
+            effects[neurons, places] = found[0].float().cpu()
+        return {"directions": signed_components(effects).numpy()}
+
+    return torch.from_numpy(steps.get(f"neurons-indirect-directions-{layer}", make)["directions"])
+
+
+def signed_components(effects: Float[Tensor, "neuron image d_embed"]) -> Float[Tensor, "neuron d_embed"]:
+    """First components of effects; most images project positively on them."""
+    directions, _, _ = first_component(effects)
+    along = torch.einsum("nid,nd->ni", effects, directions)
+    return directions * torch.where(along.sign().sum(1) < 0, -1.0, 1.0)[:, None]
 
 
 def component_share(effects: np.ndarray, top: float = 0.25) -> float:

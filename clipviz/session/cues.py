@@ -36,7 +36,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What the methods choose their words from: the pool, its unit vectors, and the codes of two kinds of directions."""
+    """What the methods choose words from: the pool, its unit vectors, and the codes of two kinds of directions."""
 
     pool: Sequence[str]
     encoded: Tensor  # [text, d_embed]

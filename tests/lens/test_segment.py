@@ -86,3 +86,10 @@ def test_errors(unchecked_shapes):
         segment.score(torch.zeros(2, 3, 3), torch.zeros(1, 3, 3))
     with pytest.raises(ValueError, match=r"\[rows, cols\]"):
         segment.score(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3))
+
+
+def test_a_fixed_threshold_replaces_the_mean():
+    heatmap = torch.tensor([[[0.0, 0.3], [0.4, 1.0]]])
+    mask = torch.tensor([[[0, 1], [1, 1]]])
+    assert segment.score(heatmap, mask).pixel_accuracy == pytest.approx(0.5)  # the mean is 0.425
+    assert segment.score(heatmap, mask, threshold=0.25).pixel_accuracy == 1.0
