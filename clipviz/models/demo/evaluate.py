@@ -88,6 +88,11 @@ def _test_value(family: str, scene: Scene) -> int | None:
     return values[0]
 
 
+def truths(family: str, scenes: Scenes) -> list[int | None]:
+    """The value of every scene in a family of FACTS, None where the family's test leaves the scene out."""
+    return [_test_value(family, scene) for scene in scenes.scenes]
+
+
 FAMILY_TESTS = (
     *("object", "category", "shape", "glyph", "colour", "count", "background", "background colour"),
     *("treatment", "style", "size", "position"),
@@ -106,7 +111,7 @@ def zero_shot(
     units = encoder.images(scenes.images)
     results = {}
     for family in FAMILY_TESTS:
-        truth = [_test_value(family, scene) for scene in scenes.scenes]
+        truth = truths(family, scenes)
         results[family] = _accuracy(units, directions[family], truth, first=1 if family == "count" else 0)
     lone = [
         scene.subject.word if _untreated(scene) and scene.single and _as_drawn(scene) else None

@@ -1,0 +1,125 @@
+"""Held-out scenes of the demo world as an evaluation: tasks by family of attributes, birds and places, true masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipviz.data.images import open_images
+from clipviz.data.segmentation import MaskedImages
+from clipviz.data.texts import open_texts
+from clipviz.data.world import vocabulary as words
+from clipviz.data.world.captions import FACTS
+from clipviz.data.world.scene import OBJECT
+from clipviz.data.world.scenes import Scenes, render, spurious
+from clipviz.models.clip import ClipModel
+from clipviz.models.demo import evaluate
+from clipviz.models.demo.evaluate import HELD_OUT_SEED, Encoder
+from clipviz.reproduce.evaluation import Evaluation, Groups, Task, class_directions, spaced
+
+FAMILIES = ("object", "shape", "glyph", "colour", "count", "background", "treatment")
+"""The families whose accuracy is followed through ablations."""
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images each measurement takes: held-out scenes, large plain shapes and glyphs, traced scenes,
+    scenes with masks, birds a group, scenes for neurons."""
+
+    scenes: int = 2000
+    large: int = 720
+    traced: int = 1000
+    masks: int = 120
+    birds: int = 100
+    neurons: int = 600
+
+    @classmethod
+    def within(cls, limit: int | None) -> Sizes:
+        """The usual sizes, or smaller ones in proportion to at most `limit` held-out scenes."""
+        if limit is None:
+            return cls()
+        if limit < 40:
+            raise ValueError(
+                f"expected a limit of at least 40 held-out scenes, got {limit}; give a larger one"
+            )
+        usual = vars(cls())
+        share = min(1.0, limit / usual["scenes"])
+        least = {"scenes": 40, "large": 36, "traced": 40, "masks": 6, "birds": 5, "neurons": 40}
+        return cls(**{name: max(least[name], round(share * size)) for name, size in usual.items()})
+
+
+def encoder_of(model: ClipModel) -> Encoder:
+    """The towers of any traced model as the world's tests take them: uint8 arrays and sentences to unit vectors."""
+
+    def encode_images(images: np.ndarray) -> Tensor:
+        parts = [
+            model.encode_images([Image.fromarray(pixels) for pixels in images[start : start + BATCH]])
+            for start in range(0, len(images), BATCH)
+        ]
+        return torch.nn.functional.normalize(torch.cat(parts), dim=-1).cpu()
+
+    def encode_texts(texts: Sequence[str]) -> Tensor:
+        return model.encode_texts(texts).cpu()
+
+    return Encoder(encode_images, encode_texts)
+
+
+def held_out(model: ClipModel, sizes: Sizes, seed: int = HELD_OUT_SEED) -> tuple[Evaluation, Scenes]:
+    """An evaluation on scenes that training never draws, and the scenes themselves."""
+    scenes = render(sizes.traced, seed)
+    return Evaluation(
+        name="held-out scenes of the demo world",
+        images=open_images([Image.fromarray(pixels) for pixels in scenes.images]),
+        tasks=family_tasks(model, scenes),
+        pools={"descriptions": open_texts("demo")},
+        groups=bird_groups(model, sizes.birds, seed),
+        masks=masked_objects(scenes, sizes.masks),
+        class_prompts=dict(zip(words.OBJECT_NAMES, map(list, FACTS["object"]), strict=True)),
+    ), scenes
+
+
+def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
+    """One task a family of FAMILIES; count is judged on 2 to 6 copies."""
+    directions = evaluate.prompt_directions(encoder_of(model))
+    tasks = []
+    for family in FAMILIES:
+        first = 1 if family == "count" else 0
+        labels = [-1 if value is None else value - first for value in evaluate.truths(family, scenes)]
+        tasks.append(Task(family, directions[family][first:], labels))
+    return tasks
+
+
+def bird_groups(model: ClipModel, n_per_group: int, seed: int) -> Groups:
+    """Lone birds over water and in a forest, equally many a group (thesis 2.4)."""
+    birds = spurious(n_per_group, seed)
+    return Groups(
+        images=[Image.fromarray(pixels) for pixels in birds.images],
+        directions=class_directions(model, [list(prompts) for prompts in FACTS["bird"]]),
+        labels=[int(group >= 2) for group in birds.groups],
+        groups=[words.BIRD_GROUPS[group].replace("/", " on ") for group in birds.groups],
+        cue=class_directions(model, [list(words.BACKGROUND_PHRASES[place]) for place in ("water", "forest")]),
+    )
+
+
+def masked_objects(scenes: Scenes, n: int) -> MaskedImages:
+    """Up to `n` untreated scenes with one kind of object, with the true mask of all its copies."""
+    fitting = [
+        i
+        for i, scene in enumerate(scenes.scenes)
+        if scene.thing is not None
+        and scene.thing.kind == OBJECT
+        and scene.second is None
+        and scene.treatment == 0
+    ]
+    rows = [fitting[i] for i in spaced(len(fitting), n)]
+
+    def read(i: int) -> tuple[Image.Image, np.ndarray]:
+        return Image.fromarray(scenes.images[rows[i]]), scenes.masks[rows[i]]
+
+    return MaskedImages([f"scene {i}" for i in rows], [scenes.scenes[i].subject.name for i in rows], read)

@@ -1,0 +1,369 @@
+"""The demo world's report card: what a model has learned of a world whose true answers are known.
+
+    clipviz reproduce world
+Held-out scenes and views that training never shows; the thesis's findings of chapters 2 and 3 measured end to end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipviz.data.images import Images
+from clipviz.figures import chapter2 as thesis_figures
+from clipviz.figures import world as figures
+from clipviz.lens.spurious import SpuriousCue
+from clipviz.models.clip import ClipModel, load
+from clipviz.models.demo.evaluate import HELD_OUT_SEED
+from clipviz.reproduce import world_measures as measures
+from clipviz.reproduce.chapter2 import Measured, late_terms
+from clipviz.reproduce.evaluation import Evaluation, trace_terms
+from clipviz.reproduce.held_out import Sizes, held_out
+from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.segmenting import segmentation_section
+from clipviz.reproduce.world_measures import AT_LEAST, N_DRAWS, N_FIRST, HeadTable, NeuronLayer
+
+N_LATE = 4
+
+
+def run(
+    model: ClipModel | str = "demo",
+    out: str | Path = "reproduction",
+    pretrained: str | None = None,
+    limit: int | None = None,
+    quiet: bool = False,
+    **other: Any,
+) -> Path:
+    """The report card of a model on the demo world; returns the report's path.
+
+    model: the demo model or any other (a model that was not trained here is judged by the same sentences). limit:
+    at most so many held-out scenes (default 2,000; the other measurements shrink with it). Finished steps are kept
+    in out/steps. Raises ValueError for options of other chapters: the world brings its own images.
+    """
+    given = sorted(name for name, value in other.items() if value is not None)
+    if given:
+        raise ValueError(
+            f"expected no images of the user's own for the demo world, got {', '.join(given)}; leave them out, or "
+            "reproduce chapter2 with them"
+        )
+    model = load(model, pretrained) if isinstance(model, str) else model
+    sizes = Sizes.within(limit)
+    folder = Path(out)
+    steps = Steps(folder / "steps", {**model.identity(), **vars(sizes), "seed": HELD_OUT_SEED})
+    evaluation, scenes = held_out(model, sizes)
+    terms, kept, _ = trace_terms(model, evaluation.images, steps, "world-scenes", quiet)
+    measured = Measured(evaluation, terms, kept)
+    families = measures.families(model, sizes, steps, HELD_OUT_SEED)
+    table = measures.head_table(model, evaluation.pools["descriptions"], late_terms(model, terms), scenes)
+    birds = measures.background_ablation(model, evaluation, terms, table, steps, quiet)
+    depths = measures.token_map_scores(model, evaluation)
+    neurons = measures.neuron_layers(
+        model,
+        _first(evaluation.images, sizes.neurons),
+        measures.naming_pool(model, evaluation.pools["descriptions"]),
+        quiet,
+    )
+    report = Report(folder, "The demo world: a report card", _lead(model, sizes))
+    summary_section(report, families, table, birds, depths, neurons)
+    families_section(report, families)
+    terms_section(report, measures.ablations(model, measured))
+    heads_section(report, table)
+    segmentation_section(report, model, evaluation, quiet)
+    depths_section(report, depths)
+    birds_section(report, birds, evaluation)
+    neurons_section(report, neurons)
+    return report.write("world")
+
+
+def summary_section(
+    report: Report,
+    families: dict[str, dict[str, dict]],
+    table: HeadTable,
+    birds: dict[str, SpuriousCue],
+    depths: dict[str, dict[int, dict[str, float]]],
+    neurons: list[NeuronLayer],
+) -> None:
+    """The whole card in one table."""
+    report.section("In short")
+    report.table(
+        ["held-out scenes of the demo world", "measured"], summary(families, table, birds, depths, neurons)
+    )
+
+
+def summary(
+    families: dict[str, dict[str, dict]],
+    table: HeadTable,
+    birds: dict[str, SpuriousCue],
+    depths: dict[str, dict[int, dict[str, float]]],
+    neurons: list[NeuronLayer],
+) -> list[list[str]]:
+    """Rows (what, measured) of the summary."""
+    seen, unseen = families["held out"], families["unseen views"]
+
+    def shown(*names: str) -> str:
+        return " / ".join(f"{seen[name]['accuracy']:.2f}" for name in names)
+
+    n_classes = round(1 / seen["object"]["chance"])
+    ours = depths["token maps"][min(N_LATE, max(depths["token maps"]))]
+    raw = max(scores["AP"] for scores in depths["raw attention"].values())
+    clear = sorted({role.label for role in table.roles.values() if role.clear})
+    lone = "object, single, own colour"
+    rows = [
+        [f"lone object in its own colours, of {n_classes}", shown(lone)],
+        ["the same in a drawing style never seen", f"{unseen[lone]['accuracy']:.2f}"],
+        ["colour / background / treatment", shown("colour", "background", "treatment")],
+        [
+            "count 2-6 / large plain shape / large plain letter or digit",
+            shown("count", "shape, large, plain", "glyph, large, plain"),
+        ],
+        [
+            f"token maps of the last {N_LATE} layers: mIoU, AP; AP above the best raw attention",
+            f"{ours['mIoU']:.2f}, {ours['AP']:.2f}; {ours['AP'] - raw:+.2f}",
+        ],
+        [
+            f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts; over the null",
+            f"{table.n_heads()} of {len(table.heads)}; {table.ratio():.1f}x",
+        ],
+        ["properties with a clear head", ", ".join(clear) or "none"],
+    ]
+    for name, found in birds.items():
+        assert found.best_random is not None
+        rows.append(
+            [
+                f"worst group of birds and places, background heads ({name}) ablated; best of 5 random draws",
+                f"{found.before.worst_accuracy:.2f} to {found.after.worst_accuracy:.2f}; "
+                f"{found.best_random.worst_accuracy:.2f}",
+            ]
+        )
+    shares = [layer.first_component for layer in neurons]
+    named = [layer.n_named for layer in neurons]
+    rows.append(
+        [
+            "second-order effects, layers with later attention: share of the first component on the top 10% images; "
+            f"neurons of the {neurons[0].n_neurons} strongest with a text at cosine > {measures.COSINE}",
+            f"{min(shares):.2f}-{max(shares):.2f}; {min(named)}-{max(named)}",
+        ]
+    )
+    return rows
+
+
+def families_section(report: Report, families: dict[str, dict[str, dict]]) -> None:
+    """Zero-shot accuracy by family of attributes."""
+    seen, unseen = families["held out"], families["unseen views"]
+    report.section(
+        "What it tells apart",
+        "Zero-shot accuracy by family of attributes. Unseen views: a drawing style, a font, tilts and background "
+        "tiles that training never shows. Every family but treatment is judged on untreated scenes with one kind of "
+        "thing; count on 2 to 6 copies; large and plain: one solid shape or glyph in the middle.",
+    )
+    cells = {name: (_accuracy(seen[name]), _accuracy(unseen[name]), seen[name]["chance"]) for name in seen}
+    report.table(
+        ["family", "chance", "held out", "scenes", "unseen views", "scenes"],
+        [
+            [name, chance, held, seen[name]["n"], new, unseen[name]["n"]]
+            for name, (held, new, chance) in cells.items()
+        ],
+    )
+    rows = {name: (float(held or 0), new, chance) for name, (held, new, chance) in cells.items()}
+    report.figure("world-families", figures.families(rows), "Accuracy by family, held out and unseen views")
+
+
+def terms_section(report: Report, found: dict[str, dict[str, float]]) -> None:
+    """Mean-ablation by layer and MLP (thesis 2.3)."""
+    report.section(
+        "Where it is computed (Table 2.1, Figure 2.2)",
+        "Accuracy by family when direct effects are replaced by their mean: the input term, each MLP, each layer's "
+        "attention alone, and the attention of the first layers together.",
+    )
+    names = list(found["nothing"])
+    report.table(
+        ["mean-ablated", *names], [[what, *(row[name] for name in names)] for what, row in found.items()]
+    )
+    report.figure(
+        "world-terms", figures.grid(found, "Accuracy when a term is mean-ablated"), "The same, as a picture"
+    )
+
+
+def heads_section(report: Report, table: HeadTable) -> None:
+    """TextSpan of every late head, its null, and the supervised shares."""
+    ks = range(1, N_FIRST + 1)
+    null = {k: table.null_heads(k) for k in ks}
+    report.section(
+        "What the late heads are about (Table 2.2)",
+        f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside {N_DRAWS} "
+        "random rotations inside the head's span (same spectrum, same pool, no relation between them). A role is clear "
+        f"where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do so. "
+        "Supervised: the property between whose true values most of the head's variance lies (adjusted share).",
+    )
+    report.table(
+        ["texts of one family", "heads", "null, mean", "null, range", "ratio"],
+        [
+            [
+                f"{k} of {N_FIRST} or more",
+                f"{table.n_heads(k)} of {len(table.heads)}",
+                f"{float(null[k].mean()):.1f}",
+                f"{int(null[k].min())}-{int(null[k].max())}",
+                f"{table.ratio(k):.1f}x",
+            ]
+            for k in ks
+        ],
+    )
+    report.figure(
+        "world-head-counts",
+        figures.head_counts(
+            {k: table.n_heads(k) for k in ks}, {k: null[k].tolist() for k in ks}, len(table.heads)
+        ),
+        "Heads with k texts of one family, and the range of the null",
+    )
+    rows = []
+    for row, head in enumerate(table.heads):
+        role, (name, share) = table.roles[head], table.supervised(row)
+        null_mean = float(table.null_counts[:, row].double().mean())
+        counts = f"{role.n_texts}/{role.n_first} (null {null_mean:.1f})"
+        rows.append(
+            [
+                _head(head),
+                role.label,
+                counts,
+                role.p_value,
+                f"{name} {share:.2f}",
+                "; ".join(table.texts[head]),
+            ]
+        )
+    report.table(["head", "role", "texts of one family", "p", "supervised", "first texts"], rows)
+    roles = table.roles.items()
+    report.figure(
+        "world-roles",
+        thesis_figures.head_roles(
+            {head: role.label for head, role in roles},
+            {head: role.confidence for head, role in roles},
+            table.texts,
+        ),
+        "The property of each late head; its first two texts",
+    )
+    shares = {
+        _head(head): {name: float(share[row]) for name, share in table.shares.items()}
+        for row, head in enumerate(table.heads)
+    }
+    best = {_head(head): table.supervised(row)[0] for row, head in enumerate(table.heads)}
+    report.figure(
+        "world-shares",
+        figures.grid(shares, "Share of each head's variance between a property's values", marked=best),
+        "The supervised half: adjusted share of variance, the largest framed",
+    )
+
+
+def depths_section(report: Report, depths: dict[str, dict[int, dict[str, float]]]) -> None:
+    """Token maps against raw attention, by the number of late layers summed."""
+    report.section(
+        "Token maps against raw attention of the best layers",
+        "Both summed over all heads of the last k layers; the same images and protocol as above.",
+    )
+    best = max(depths["raw attention"], key=lambda k: depths["raw attention"][k]["AP"])
+    head = [
+        "layers",
+        *(f"{name}: {measure}" for name in depths for measure in ("pixel accuracy", "mIoU", "AP")),
+    ]
+    report.table(
+        head,
+        [
+            [f"last {k}", *(value for name in depths for value in depths[name][k].values())]
+            for k in depths["token maps"]
+        ],
+    )
+    ours, raw = depths["token maps"], depths["raw attention"][best]
+    late = min(N_LATE, max(ours))
+    report.text(
+        f"Token maps of the last {late} layers: AP {ours[late]['AP']:.3f}, {ours[late]['AP'] - raw['AP']:+.3f} over "
+        f"raw attention at its best (the last {best}, AP {raw['AP']:.3f})."
+    )
+    curves = {name: {k: scores["AP"] for k, scores in found.items()} for name, found in depths.items()}
+    report.figure("world-maps", figures.map_depths(curves, "AP"), "AP by the number of late layers summed")
+
+
+def birds_section(report: Report, birds: dict[str, SpuriousCue], evaluation: Evaluation) -> None:
+    """Worst group of birds and places before and after ablating the background heads (thesis 2.4)."""
+    assert evaluation.groups is not None
+    per_group = len(evaluation.groups.labels) // len(set(evaluation.groups.groups))
+    report.section(
+        "Spurious background (Table 2.3)",
+        f"Waterbird or landbird, {per_group} scenes a group; in training about 80% of the birds are over their own "
+        "place. Heads are mean-ablated (means over the held-out scenes); random draws take as many late heads.",
+    )
+    if not birds:
+        report.text("No late head qualifies as a background head.")
+        return
+    rows = []
+    for name, found in birds.items():
+        assert found.best_random is not None
+        worst = [run.worst_accuracy for run in (found.before, found.best_random, found.after)]
+        heads = ", ".join(map(_head, sorted(found.ablation.heads)))
+        rows.append([name, len(found.ablation.heads), *worst, found.before.top1, found.after.top1, heads])
+    titles = ["worst group", "best of 5 random draws", "worst group, ablated", "all", "all, ablated"]
+    report.table(["heads found by", "heads", *titles, "which"], rows)
+    best = max(birds.values(), key=lambda found: found.after.worst_accuracy)
+    assert best.best_random is not None
+    groups = {
+        name: (value, best.best_random.groups[name][0], best.after.groups[name][0])
+        for name, (value, _) in best.before.groups.items()
+    }
+    worst_of = (best.before.worst_accuracy, best.best_random.worst_accuracy, best.after.worst_accuracy)
+    report.figure(
+        "world-birds", thesis_figures.spurious_groups(groups, worst_of), "Accuracy by group, before and after"
+    )
+
+
+def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
+    """Sparsity, rank and names of second-order effects (thesis 3.3)."""
+    n_strongest = neurons[0].n_neurons
+    report.section(
+        "Neurons by their second-order effects (thesis 3.3)",
+        f"The {n_strongest} strongest neurons of every layer with later attention. Sparse: the share of a neuron's "
+        "summed squared effect on its top 10% images (0.10 if it were spread evenly). Rank 1: the share of variance "
+        f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE}, and the same "
+        "for directions turned by one random rotation of the embedding.",
+    )
+    report.table(
+        ["layer", "squared effect on top 10%", "first component", "named", "named, rotated", "best names"],
+        [
+            [
+                layer.layer,
+                layer.squared_share,
+                layer.first_component,
+                f"{layer.n_named} of {layer.n_neurons}",
+                layer.n_named_null,
+                "; ".join(f"n{neuron} {text} ({cosine:.2f})" for neuron, text, cosine in layer.examples),
+            ]
+            for layer in neurons
+        ],
+    )
+    curves = {
+        "first component": {layer.layer: layer.first_component for layer in neurons},
+        "named": {layer.layer: layer.n_named / layer.n_neurons for layer in neurons},
+        "squared effect on top 10%": {layer.layer: layer.squared_share for layer in neurons},
+    }
+    report.figure("world-neurons", figures.neuron_curves(curves), "Rank, names and sparsity by layer")
+
+
+def _lead(model: ClipModel, sizes: Sizes) -> str:
+    tag = f", {model.pretrained}" if model.pretrained else ""
+    return (
+        f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x {model.n_heads} heads) "
+        f"on scenes rendered from seed {HELD_OUT_SEED}, which training never draws: {sizes.scenes} for zero-shot, "
+        f"{sizes.traced} traced, {sizes.neurons} for neurons, {sizes.masks} with masks. The summed effects miss the "
+        f"model's own output by {model.sum_check:.1e} (relative)."
+    )
+
+
+def _accuracy(result: dict) -> float | None:
+    return None if result["n"] == 0 or np.isnan(result["accuracy"]) else float(result["accuracy"])
+
+
+def _first(images: Images, n: int) -> Images:
+    return images.subset(range(min(n, len(images))))
+
+
+def _head(head: tuple[int, int]) -> str:
+    return f"L{head[0]}.H{head[1]}"

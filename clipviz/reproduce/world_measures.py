@@ -1,0 +1,298 @@
+"""What the demo world's report card measures: numbers only, in steps that can be resumed.
+
+Every function takes a model and held-out scenes, and returns plain values for the report and its figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from clipviz.data.images import Images
+from clipviz.data.texts import Texts, broad
+from clipviz.data.world.captions import FACTS
+from clipviz.data.world.scenes import Scenes
+from clipviz.lens import ablate, headset, projection, roles, segment, spurious, textspan
+from clipviz.lens.ablate import Terms
+from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens.neuron_stats import neuron_stats, rank_one
+from clipviz.lens.roles import Role
+from clipviz.lens.spurious import SpuriousCue
+from clipviz.models.clip import ClipModel
+from clipviz.models.demo import evaluate
+from clipviz.reproduce.chapter2 import CUES, Measured, cue_heads, late_terms
+from clipviz.reproduce.evaluation import Evaluation, trace_terms
+from clipviz.reproduce.held_out import Sizes, encoder_of
+from clipviz.reproduce.layers import batches, usable_layers
+from clipviz.reproduce.report import Steps
+from clipviz.reproduce.segmenting import fitted_mask
+from clipviz.values import Ablation, Head
+
+N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
+N_STRONGEST, TOP_SHARE, COSINE = 200, 0.10, 0.5
+SUPERVISED = {
+    "kind of thing": "kind",
+    "object": "class",
+    "shape": "class",
+    "letter or number": "class",
+    "colour": "colour",
+    "background": "background",
+    "background colour": "background colour",
+    "treatment": "treatment",
+    "count": "count",
+    "size": "size",
+    "column": "column",
+    "row": "row",
+}
+"""Property -> the column of the attribute table that tells it, for the supervised half of the head table."""
+_KINDS = {"object": "object", "shape": "shape", "letter or number": "glyph"}
+
+
+def families(model: ClipModel, sizes: Sizes, steps: Steps, seed: int) -> dict[str, dict[str, dict]]:
+    """Zero-shot accuracy of every family: {"held out" or "unseen views": {family: {accuracy, chance, n}}}."""
+    encoder = encoder_of(model)
+    return {
+        title: steps.get(
+            f"world-{title.replace(' ', '-')}",
+            partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large),
+        )
+        for title, unseen in (("held out", False), ("unseen views", True))
+    }
+
+
+def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float]]:
+    """Accuracy of every family when one term, or several, are mean-ablated: {what: {family: accuracy}}."""
+    n_layers = model.n_layers
+    cases = {"nothing": Ablation(), "input": Ablation(mlps=frozenset({0}))}
+    cases |= {f"MLP {layer}": Ablation(mlps=frozenset({1 + layer})) for layer in range(n_layers)}
+    cases["input and all MLPs"] = ablate.all_mlps(n_layers)
+    cases |= {f"attention {k}": case for k, case in enumerate(ablate.isolated(range(n_layers)))}
+    cumulative = ablate.accumulated(range(n_layers))[2:]
+    cases |= {f"attention 0-{k}": case for k, case in enumerate(cumulative, 1)}
+    return {name: measured.top1(case) for name, case in cases.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTable:
+    """The late heads by TextSpan and by supervision.
+
+    roles, texts: of each head. null_counts: [draw, head] how many of the first texts share a broad family under
+    random rotations. shares: property -> [head] share of a head's variance between the property's values.
+    """
+
+    heads: list[Head]
+    roles: dict[Head, Role]
+    texts: dict[Head, list[str]]
+    null_counts: Int[Tensor, "draw head_all"]
+    shares: dict[str, Float[Tensor, "head_all"]]
+
+    def n_heads(self, at_least: int = AT_LEAST) -> int:
+        """Heads with so many of their first texts from one broad family."""
+        return sum(role.n_texts >= at_least for role in self.roles.values())
+
+    def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, "draw"]:
+        """The same count in every draw of the null."""
+        return (self.null_counts >= at_least).sum(1).double()
+
+    def ratio(self, at_least: int = AT_LEAST) -> float:
+        """Heads found over heads expected under the null; infinite where no draw finds one."""
+        expected = float(self.null_heads(at_least).mean())
+        return self.n_heads(at_least) / expected if expected else float("inf")
+
+    def supervised(self, row: int) -> tuple[str, float]:
+        """The property that a head varies with most, and its share."""
+        name = max(self.shares, key=lambda key: float(self.shares[key][row]))
+        return name, float(self.shares[name][row])
+
+
+def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes) -> HeadTable:
+    """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
+    covariance, span = textspan.head_span(late.basis, projection.code_covariance(late.codes))
+    directions = model.encode_texts(list(pool)).cpu()
+    chosen = textspan.textspan_from_covariance(
+        covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
+    )
+    _, null = textspan.null_explained(
+        covariance, span, directions, N_FIRST, N_DRAWS, seed=0, centre_pool=True, normalised=True
+    )
+    heads, names = headset.all_heads(late.codes), [broad(family) for family in pool.families]
+    effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
+    return HeadTable(
+        heads=heads,
+        roles=roles.label_heads(heads, chosen.order, null, names, N_FIRST, AT_LEAST),
+        texts={head: [pool[i] for i in chosen.order[row].tolist()] for row, head in enumerate(heads)},
+        null_counts=torch.tensor(
+            [[largest_family([names[i] for i in texts]) for texts in draw] for draw in null.tolist()]
+        ),
+        shares={name: between_share(effects, labels) for name, labels in supervision(scenes).items()},
+    )
+
+
+def largest_family(families: Sequence[str | None]) -> int:
+    """How many of some texts belong to their most frequent family."""
+    return max(Counter(family for family in families if family is not None).values(), default=0)
+
+
+def supervision(scenes: Scenes) -> dict[str, list[int]]:
+    """For each property of SUPERVISED the value of every scene, -1 where it does not apply."""
+    kinds = scenes.words("kind")
+    labels = {}
+    for name, column in SUPERVISED.items():
+        values, kind = scenes.attribute(column).tolist(), _KINDS.get(name)
+        fits = [kind is None or found == kind for found in kinds]
+        labels[name] = [value if fit else -1 for value, fit in zip(values, fits, strict=True)]
+    return labels
+
+
+def between_share(
+    effects: Float[Tensor, "image head_all d_embed"], labels: Sequence[int]
+) -> Float[Tensor, "head_all"]:
+    """Share of each head's variance that lies between the groups of a label, adjusted for the number of groups.
+
+    eta^2 = between / total over the images with a label (>= 0), adjusted as 1 - (1 - eta^2)(n - 1)/(n - k) so
+    that groups without meaning give 0 on average; 0 where there are not more images than groups.
+    """
+    labels_of = torch.as_tensor(labels)
+    known = labels_of >= 0
+    values, groups = torch.unique(labels_of[known], return_inverse=True)
+    chosen, n_images, n_groups = effects[known].double(), int(known.sum()), len(values)
+    if n_groups < 2 or n_images <= n_groups:
+        return effects.new_zeros(effects.shape[1])
+    centred = chosen - chosen.mean(0)
+    sums = centred.new_zeros(n_groups, *centred.shape[1:]).index_add_(0, groups, centred)
+    sizes = torch.bincount(groups, minlength=n_groups).double()
+    between = (sums.square().sum(-1) / sizes[:, None]).sum(0)
+    share = between / centred.square().sum((0, 2)).clamp_min(1e-30)
+    return (1 - (1 - share) * (n_images - 1) / (n_images - n_groups)).to(effects)
+
+
+def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict[int, dict[str, float]]]:
+    """Token maps and raw attention summed over the last k layers: {"token maps" | "raw attention": {k: scores}}."""
+    data = evaluation.masks
+    assert data is not None
+    names = list(evaluation.class_prompts)
+    classes = evaluation.tasks[0].directions
+    depths = range(1, model.n_layers + 1)
+    maps: dict[str, dict[int, list[Tensor]]] = {
+        name: {k: [] for k in depths} for name in ("token maps", "raw attention")
+    }
+    masks = []
+    for start in range(0, len(data), 16):
+        pairs = [data[i] for i in range(start, min(start + 16, len(data)))]
+        directions = classes[[names.index(str(data.labels[start + i])) for i in range(len(pairs))]]
+        trace = model.trace(model.prepare([picture for picture, _ in pairs]))
+        assert trace.attention is not None
+        for k in depths:
+            layers = range(model.n_layers - k, model.n_layers)
+            found = segment.token_maps(
+                trace, directions.to(trace.embedding), classes.to(trace.embedding), layers
+            )
+            maps["token maps"][k] += list(found.cpu())
+            raw = trace.attention[:, list(layers), :, 1:].mean((1, 2)).unflatten(-1, model.weights.grid)
+            maps["raw attention"][k] += list(raw.cpu())
+        masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
+    return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
+
+
+def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, float]:
+    found = segment.score(maps, masks)
+    return {"pixel accuracy": found.pixel_accuracy, "mIoU": found.miou, "AP": found.map}
+
+
+def background_ablation(
+    model: ClipModel,
+    evaluation: Evaluation,
+    terms: Terms,
+    table: HeadTable,
+    steps: Steps,
+    quiet: bool = False,
+) -> dict[str, SpuriousCue]:
+    """Birds by group before and after ablating the background heads, found by label and by a text query.
+
+    Means come from the held-out scenes; beside each the best of 5 draws of as many random late heads.
+    """
+    data = evaluation.groups
+    assert data is not None
+    birds, kept, _ = trace_terms(model, data.images, steps, "world-birds", quiet)
+    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
+    by_label = roles.heads_with(table.roles, CUES)
+    late, classes = late_terms(model, terms), data.directions.cpu()
+    by_query = cue_heads(late, data.cue.cpu(), classes, len(by_label) or len(table.heads) // 4)
+    means = ablate.means_of(terms)
+    return {
+        name: spurious.compare(
+            birds, classes, labels, groups, Ablation(heads=heads), draw_from=table.heads, means=means
+        )
+        for name, heads in (("TextSpan label", by_label), ("text query", by_query))
+        if heads
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronLayer:
+    """Second-order effects of one layer: sparsity, rank, and texts.
+
+    squared_share: share of the summed squared effect on the top 10% images; first_component: share of variance of
+    the first component there, means over the strongest neurons. n_named: strongest neurons with a text at cosine
+    > COSINE; n_named_null: the same for their directions under a random rotation of the embedding.
+    examples: (neuron, text, cosine) of the best-named neurons.
+    """
+
+    layer: int
+    n_neurons: int
+    squared_share: float
+    first_component: float
+    n_named: int
+    n_named_null: int
+    examples: list[tuple[int, str, float]]
+
+
+def neuron_layers(
+    model: ClipModel, images: Images, pool: Mapping[str, Tensor], quiet: bool = False
+) -> list[NeuronLayer]:
+    """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3); pool: text -> unit direction."""
+    texts, directions = list(pool), torch.stack(list(pool.values()))
+    return [_neuron_layer(model, images, layer, texts, directions, quiet) for layer in usable_layers(model)]
+
+
+def _neuron_layer(
+    model: ClipModel, images: Images, layer: int, texts: list[str], directions: Tensor, quiet: bool
+) -> NeuronLayer:
+    n_top, stats = max(2, round(TOP_SHARE * len(images))), None
+    for rows, pictures in batches(images, f"neurons of layer {layer}", quiet):
+        part = neuron_stats(model.second_order(pictures, layer), rows, n_top, shared=False)
+        stats = part if stats is None else stats.merge(part)
+    assert stats is not None
+    line = rank_one(stats, model.neuron_basis(layer))
+    strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
+    found = line.directions[strongest].cpu()
+    cosines, best = (found @ directions.T).max(1)
+    order = cosines.topk(min(5, len(cosines))).indices.tolist()
+    return NeuronLayer(
+        layer=layer,
+        n_neurons=len(strongest),
+        squared_share=float(stats.top_share()[strongest].mean()),
+        first_component=float(line.share[strongest].mean()),
+        n_named=int((cosines > COSINE).sum()),
+        n_named_null=int(
+            ((found @ _rotation(found.shape[1]).to(found) @ directions.T).amax(1) > COSINE).sum()
+        ),
+        examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
+    )
+
+
+def _rotation(size: int) -> Float[Tensor, "size size"]:
+    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0))).Q
+
+
+def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
+    """The texts that neurons are named with: the pool and every sentence of the world's facts, encoded."""
+    facts = [sentence for values in FACTS.values() for sentences in values for sentence in sentences]
+    texts = list(dict.fromkeys([*pool, *facts]))
+    return dict(zip(texts, model.encode_texts(texts).cpu(), strict=True))
