@@ -1,0 +1,249 @@
+"""Figures of chapter 4 (Rosetta neurons): one function a figure of the thesis, plain values in, a Figure out.
+
+Nothing here computes: maps, correlations and counts come ready. Maps are uint8, 0 at a unit's mean and 255 at its
+usual peak, so that a faint map stays faint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clipviz.figures import style
+
+GAP = 0.03
+"""Inches between neighbouring pictures."""
+
+
+@dataclass(frozen=True)
+class ConceptBlock:
+    """One concept of a dictionary page: title and note, pictures [example] uint8, maps [model, example, rows, cols]
+    uint8, and a note a model, "" where it has no unit."""
+
+    title: str
+    note: str
+    pictures: Sequence[np.ndarray]
+    maps: np.ndarray
+    units: Sequence[str]
+
+
+def dictionary_page(
+    blocks: Sequence[ConceptBlock], models: Sequence[str], width: float = style.PAGE, across: int = 4
+) -> Figure:
+    """Figures 4.2 and C.4-C.6: a block a concept; in it the images and below them each model's maps.
+
+    models: names of the rows; across: blocks beside each other.
+    """
+    across = min(across, max(1, len(blocks)))
+    n_examples = max((len(block.pictures) for block in blocks), default=1)
+    left, between, head, tail = 0.62, 0.16, 0.3, 0.1
+    side = (width - left - between * (across - 1) - 0.02) / (across * n_examples) - GAP
+    band = head + (1 + len(models)) * (side + GAP) + tail
+    n_bands = -(-len(blocks) // across)
+    height = max(0.5, n_bands * band)
+    figure = Figure(figsize=(width, height))
+    for place, block in enumerate(blocks):
+        row, column = divmod(place, across)
+        x0 = left + column * (n_examples * (side + GAP) + between)
+        y0 = row * band
+        _words(figure, x0, y0 + 0.13, _short(block.title, 22), style.BODY, style.INK)
+        _words(figure, x0, y0 + 0.25, block.note, style.SMALL - 1, style.FAINT)
+        for example, pixels in enumerate(block.pictures):
+            x = x0 + example * (side + GAP)
+            style.picture(_place(figure, x, y0 + head, side), pixels)
+            for model in range(len(models)):
+                y = y0 + head + (model + 1) * (side + GAP)
+                axes = _place(figure, x, y, side)
+                if block.units[model]:
+                    lit(axes, pixels, block.maps[model, example])
+                else:
+                    _nothing(axes)
+        if column == 0:
+            for model, name in enumerate(["image", *models]):
+                y = y0 + head + model * (side + GAP) + side / 2
+                _words(figure, left - 0.06, y, name, style.SMALL, style.INK, ha="right", va="center")
+    return figure
+
+
+def all_concepts(
+    picture: np.ndarray,
+    tiles: Sequence[tuple[str, np.ndarray]],
+    model: str = "",
+    width: float = style.PAGE,
+    across: int = 8,
+) -> Figure:
+    """Figure 4.1: every concept on one image; the image itself comes first.
+
+    picture: uint8 [rows, cols, 3]; tiles: (name, uint8 map [rows, cols]) a concept; model: whose units they are.
+    """
+    gap, under = 0.06, 0.16
+    side = (width - gap * (across - 1)) / across
+    n_rows = -(-(len(tiles) + 1) // across)
+    figure = Figure(figsize=(width, n_rows * (side + under) + 0.02))
+    for place in range(len(tiles) + 1):
+        row, column = divmod(place, across)
+        x, y = column * (side + gap), row * (side + under)
+        axes = _place(figure, x, y, side)
+        title = "image" if place == 0 else tiles[place - 1][0]
+        if place == 0:
+            style.picture(axes, picture, edge=style.ACCENT)
+            title = f"image; units of {model}" if model else title
+        else:
+            lit(axes, picture, tiles[place - 1][1])
+        _words(figure, x, y + side + 0.11, _short(title, int(24 * side)), style.SMALL - 1.5, style.INK)
+    return figure
+
+
+def pairs_against_chance(
+    rows: Mapping[str, tuple[int, int, int]], k: int, width: float = style.COLUMN
+) -> Figure:
+    """Best buddies of CLIP with each model: all, and above the chance threshold, against shuffled images.
+
+    rows: model -> (pairs above the threshold, pairs of shuffled images above it, pairs of an untrained copy above it).
+    """
+    figure, axes = style.panels(1, 1, width, 0.8 + 0.42 * len(rows))
+    axis = style.plain(axes[0, 0], f"Best buddies with CLIP (K = {k})", "pairs above the threshold")
+    looks = (
+        ("trained", style.ACCENT, 0.0),
+        ("shuffled images", style.FAINT, 0.27),
+        ("untrained copy", style.RULE, -0.27),
+    )
+    for place, counts in enumerate(rows.values()):
+        order = (counts[0], counts[1], counts[2])
+        for (label, color, offset), count in zip(looks, order, strict=True):
+            axis.barh(place + offset, count, 0.24, color=color, label=label if place == 0 else None)
+            axis.annotate(
+                f"{count:,}",
+                (count, place + offset),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=style.SMALL - 1,
+                color=style.INK,
+            )
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    axis.set_xlim(0, 1.15 * max(1, max(max(counts) for counts in rows.values())))
+    figure.legend(fontsize=style.SMALL, frameon=False, loc="outside lower center", ncols=3)
+    return figure
+
+
+def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float = style.PAGE) -> Figure:
+    """Correlation of every pair on the mined images and on others, a panel a model: how much was chance.
+
+    points: model -> (mined [pair], held out [pair]).
+    """
+    figure, axes = style.panels(1, len(points), width, 0.5 + width / len(points) * 0.82)
+    for axis, (name, (mined, other)) in zip(axes[0], points.items(), strict=True):
+        style.plain(axis, name, "mined images", "other images" if axis is axes[0, 0] else "")
+        low = min(0.0, *(float(values.min()) if len(values) else 0.0 for values in (mined, other)))
+        axis.plot([low, 1], [low, 1], color=style.RULE, linewidth=0.8, zorder=0)
+        axis.scatter(mined, other, s=4, color=style.ACCENT, alpha=0.35, linewidths=0, rasterized=True)
+        axis.set_xlim(low, 1)
+        axis.set_ylim(low, 1)
+        if len(other):
+            axis.text(
+                0.03,
+                0.97,
+                f"{len(other):,} pairs\nmean {mined.mean():.2f} → {other.mean():.2f}",
+                transform=axis.transAxes,
+                va="top",
+                fontsize=style.SMALL,
+                color=style.INK,
+            )
+    return figure
+
+
+def where_units_meet(
+    counts: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    pivot_layers: Sequence[str],
+    width: float = style.PAGE,
+) -> Figure:
+    """Which layers of CLIP and of each model hold the pairs: one small matrix a model.
+
+    counts: model -> (names of its layers, pairs [pivot layer, layer]).
+    """
+    figure, axes = style.panels(1, len(counts), width, 0.9 + 0.16 * len(pivot_layers) + 0.4)
+    for axis, (name, (layers, table)) in zip(axes[0], counts.items(), strict=True):
+        share = table / max(1, int(table.sum()))
+        axis.imshow(share, cmap="Blues", vmin=0, aspect="auto")
+        first = axis is axes[0, 0]
+        style.plain(axis, name, "its layer", "CLIP layer" if first else "")
+        axis.set_xticks(range(len(layers)), layers, rotation=90)
+        axis.set_yticks(range(len(pivot_layers)), pivot_layers if first else [""] * len(pivot_layers))
+        top = share.max() if share.size else 0
+        for row, column in zip(*np.nonzero(table), strict=True):
+            color = "white" if share[row, column] > 0.55 * top else style.INK
+            axis.text(column, row, int(table[row, column]), ha="center", va="center", fontsize=5, color=color)
+    return figure
+
+
+def image_rows(
+    rows: Sequence[Sequence[tuple[np.ndarray, str]]], heads: Sequence[str], width: float = style.PAGE
+) -> Figure:
+    """Figures 4.3-4.8: rows of pictures with a word under each: inversions beside their target, edits beside theirs.
+
+    rows: a row of (uint8 picture, word); heads: what each column is.
+    """
+    n_columns = len(heads)
+    gap, head, under = 0.06, 0.2, 0.17
+    side = (width - gap * (n_columns - 1)) / n_columns
+    figure = Figure(figsize=(width, head + len(rows) * (side + under)))
+    for column, name in enumerate(heads):
+        _words(figure, column * (side + gap), 0.14, name, style.SMALL, style.INK)
+    for row, pictures in enumerate(rows):
+        for column, (pixels, word) in enumerate(pictures):
+            x, y = column * (side + gap), head + row * (side + under)
+            style.picture(_place(figure, x, y, side), pixels)
+            _words(figure, x, y + side + 0.11, word, style.SMALL - 1, style.FAINT)
+    return figure
+
+
+def lit(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray) -> Axes:
+    """A pale grey picture under a uint8 map on its own fixed scale."""
+    rows, cols = pixels.shape[:2]
+    grey = pixels.astype(float).mean(-1, keepdims=True).repeat(3, -1) / 255
+    style.picture(axes, 0.62 * grey + 0.38)
+    strength = heatmap.astype(float) / 255
+    colours = mpl.colormaps[style.SEQUENTIAL](0.15 + 0.75 * strength)
+    colours[..., 3] = np.clip(1.15 * strength, 0, 1) ** 0.8
+    axes.imshow(colours, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+    return axes
+
+
+def _nothing(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(style.RULE)
+        spine.set_linewidth(0.5)
+
+
+def _place(figure: Figure, x: float, y: float, side: float) -> Axes:
+    """Square axes at inches from the figure's top left corner."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
+
+
+def _words(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    color: str,
+    ha: str = "left",
+    va: str = "baseline",
+) -> None:
+    """A text at inches from the figure's top left corner; a dollar sign is a dollar sign."""
+    width, height = figure.get_size_inches()
+    figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va, parse_math=False)
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(1, length - 1)].rstrip() + "…"

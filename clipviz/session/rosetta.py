@@ -1,0 +1,438 @@
+"""The dictionary of units that CLIP shares with other models, as a session sees it.
+
+`rosetta(session)` is the shipped dictionary for the demo model, `rosetta(session, folder)` one that was mined and
+saved. It lists concepts sorted and filtered, finds the concept of a neuron, shows every unit on any image of the
+session, and keeps the names that people give.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from clipviz.data import dictionary as saved
+from clipviz.data.images import Images, demo
+from clipviz.lens.portrait import drawn
+from clipviz.models.mining import maps_of_units
+from clipviz.models.partners import ASSETS
+from clipviz.models.zoo import EMBEDDED, clip_partner, load_partner
+
+if TYPE_CHECKING:
+    from clipviz.data.dictionary import Dictionary
+    from clipviz.session import Session
+    from clipviz.values import Concepts
+
+SORTS = ("heldout", "correlation", "size", "layer")
+SIDE = 48
+"""Rows and columns of a unit's map on the image that is looked at."""
+KEPT = 8  # images whose maps are kept
+SURE = 0.3
+"""Correlation from which on the text most like a unit's maps is used as its name."""
+_BLOCK = re.compile(r"resblocks\.(\d+)\.")
+
+
+class Cell(NamedTuple):
+    """One model's unit of a concept: its layer, the unit inside it, correlation with the pivot, and held out."""
+
+    layer: str
+    unit: int
+    correlation: float
+    heldout: float
+
+
+class OnImage(NamedTuple):
+    """Every unit of the dictionary on one image.
+
+    maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept, model]
+    the highest activation there on the same scale (1: as high as on its strongest images); 0 where there is no unit
+    or the model is not at hand.
+    """
+
+    maps: np.ndarray
+    strength: np.ndarray
+
+
+class Here(NamedTuple):
+    """One concept on one image through one model: its name, the map (0..255), and the peak as a share of its usual."""
+
+    concept: int
+    title: str
+    map: np.ndarray
+    strength: float
+
+
+class Entry(NamedTuple):
+    """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
+    to write: a title, one note, one note a model ("" where it has no unit)."""
+
+    title: str
+    note: str
+    pictures: list[np.ndarray]
+    maps: np.ndarray
+    units: list[str]
+
+
+class Column(NamedTuple):
+    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is at hand."""
+
+    name: str
+    loss: str
+    n_units: int
+    n_rows: int
+    n_pairs: int
+    n_chance: int
+    threshold: float
+    heldout: float
+    at_hand: bool
+
+
+class SharedUnits:
+    """One opened dictionary in one session; made by `rosetta`.
+
+    partners: model name -> anything with .maps(images), for models that are not shipped; without one a model's units
+    are shown on the dictionary's own images only.
+    """
+
+    def __init__(
+        self, session: Session, opened: Dictionary, partners: Mapping[str, Any] | None = None
+    ) -> None:
+        self._session = weakref.ref(session)
+        self._given = dict(partners or {})
+        self._lock = threading.RLock()
+        self._seen: OrderedDict[tuple[str, int], OnImage] = OrderedDict()
+        self.opened = opened
+        self.version = 0
+
+    @property
+    def concepts(self) -> Concepts:
+        return self.opened.concepts
+
+    @property
+    def session(self) -> Session:
+        session = self._session()
+        if session is None:
+            raise ValueError("the session of this dictionary is gone; open a new one")
+        return session
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The models, the pivot first."""
+        concepts, losses = self.concepts, self.opened.about.get("losses", {})
+        units, heldout = np.asarray(concepts.units), np.asarray(concepts.heldout)
+        found = []
+        for i, name in enumerate(concepts.models):
+            there = units[:, i] >= 0
+            found.append(
+                Column(
+                    name,
+                    str(losses.get(name, "")),
+                    sum(n for _, n in concepts.layers[i]),
+                    int(there.sum()),
+                    int(concepts.n_pairs[i]),
+                    int(concepts.n_chance[i]),
+                    float(concepts.threshold[i]),
+                    float(heldout[there, i].mean()) if there.any() else 0.0,
+                    self.partners.get(name) is not None,
+                )
+            )
+        return tuple(found)
+
+    @cached_property
+    def partners(self) -> dict[str, Any]:
+        """Model name -> network to read, or None where it is not at hand. The pivot is the session's CLIP."""
+        pivot, *others = self.concepts.models
+        device, hashes = self.session.model.device, self.opened.about.get("partners", {})
+        found: dict[str, Any] = {pivot: clip_partner(self.session.model, pivot)}
+        for name in others:
+            found[name] = self._given.get(name)
+            if found[name] is None and name in EMBEDDED and weights_hash(name) == hashes.get(name):
+                found[name] = load_partner(name, device=device)
+        return found
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """[concept] how many pivot units share the concept of this row."""
+        _, inverse, counts = np.unique(
+            np.asarray(self.concepts.cluster), return_inverse=True, return_counts=True
+        )
+        return counts[inverse]
+
+    @cached_property
+    def pivot_layers(self) -> np.ndarray:
+        """[concept] place of the pivot unit's layer among the pivot's layers."""
+        ends = np.cumsum([n for _, n in self.concepts.layers[0]])
+        return np.searchsorted(ends, np.asarray(self.concepts.units)[:, 0], side="right")
+
+    def cells(self, concept: int) -> list[Cell | None]:
+        """One cell a model, None where it has no unit for this concept."""
+        found: list[Cell | None] = []
+        for i in range(len(self.concepts.models)):
+            place = self.concepts.where(concept, i)
+            correlation, heldout = self.concepts.correlation[concept, i], self.concepts.heldout[concept, i]
+            found.append(None if place is None else Cell(*place, float(correlation), float(heldout)))
+        return found
+
+    # -- sorting and finding -----------------------------------------------------------------------------------
+
+    def listed(
+        self, sort: str = "heldout", models: Sequence[str] = (), words: str = "", every_unit: bool = False
+    ) -> list[int]:
+        """Concepts in order, one row a cluster (its best) unless `every_unit`.
+
+        sort: "heldout" or "correlation" (mean over the partners), "size" (units of the pivot that share it) or
+        "layer" (from the pivot's first to its last). models: only concepts that these models have. words: only
+        concepts whose name or hint holds all of them.
+        Raises ValueError for another sort or model.
+        """
+        if sort not in SORTS:
+            raise ValueError(f"expected a sort among {', '.join(SORTS)}, got {sort!r}")
+        unknown = [name for name in models if name not in self.concepts.models]
+        if unknown:
+            raise ValueError(
+                f"expected models among {', '.join(self.concepts.models)}, got {unknown[0]!r}; choose one of them"
+            )
+        units = np.asarray(self.concepts.units)
+        kept = np.ones(len(units), bool)
+        for name in models:
+            kept &= units[:, self.concepts.models.index(name)] >= 0
+        for word in words.casefold().split():
+            kept &= [word in self.about(concept).casefold() for concept in range(len(units))]
+        order = np.lexsort((np.arange(len(units)), *self._keys(sort)))
+        rows = [int(i) for i in order if kept[i]]
+        return rows if every_unit else self._one_a_cluster(rows)
+
+    def _keys(self, sort: str) -> tuple[np.ndarray, ...]:
+        """Keys for lexsort, the most important last; strong ones first."""
+        means = {name: self._means(getattr(self.concepts, name)) for name in ("heldout", "correlation")}
+        if sort == "size":
+            return -means["heldout"], -self.sizes
+        if sort == "layer":
+            return -means["heldout"], self.pivot_layers
+        return (-means[sort],)
+
+    def _means(self, values: Any) -> np.ndarray:
+        """[concept] mean over the partners that have a unit."""
+        there = np.asarray(self.concepts.units)[:, 1:] >= 0
+        return np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
+
+    def _one_a_cluster(self, rows: list[int]) -> list[int]:
+        """The first row of every cluster in this order."""
+        cluster, seen, first = np.asarray(self.concepts.cluster), set(), []
+        for row in rows:
+            if cluster[row] not in seen:
+                seen.add(cluster[row])
+                first.append(row)
+        return first
+
+    def about(self, concept: int) -> str:
+        """A person's name and the text that is most like it, for searching."""
+        return f"{self.label(concept)} {self.hint(concept)[0]}"
+
+    def label(self, concept: int) -> str:
+        """A person's name for a concept, "" where none was given."""
+        return self.concepts.labels[concept] if self.concepts.labels else ""
+
+    def hint(self, concept: int) -> tuple[str, float]:
+        """The text whose heatmap is most like the pivot's maps and that correlation; ("", 0) below SURE."""
+        text, value = self.concepts.hints[concept] if self.concepts.hints else ("", 0.0)
+        return (text, float(value)) if value >= SURE else ("", 0.0)
+
+    def title(self, concept: int) -> str:
+        """What a concept is called: a person's name, else its hint, else the pivot's unit."""
+        place = self.neuron(concept)
+        unit = f"L{place[0]} · {place[1]}" if place else f"unit {int(self.concepts.units[concept][0])}"
+        return self.label(concept) or self.hint(concept)[0] or unit
+
+    def neuron(self, concept: int) -> tuple[int, int] | None:
+        """(layer, neuron) of the session's CLIP for a concept; None where the pivot's layers are not its MLPs."""
+        place = self.concepts.where(concept, 0)
+        block = _BLOCK.search(place[0]) if place else None
+        return None if place is None or block is None else (int(block[1]), place[1])
+
+    def concept_of(self, layer: int | None, neuron: int | None) -> int | None:
+        """The concept of one of CLIP's neurons, or None."""
+        return None if layer is None or neuron is None else self._by_neuron.get((layer, neuron))
+
+    @cached_property
+    def _by_neuron(self) -> dict[tuple[int, int], int]:
+        found = {self.neuron(concept): concept for concept in reversed(range(len(self.concepts)))}
+        return {place: concept for place, concept in found.items() if place is not None}
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def name(self, concept: int, label: str) -> None:
+        """Give a concept a name (or take it back, ""); written at once where the dictionary lies in a user's folder.
+
+        Raises ValueError for a concept that is not there.
+        """
+        with self._lock:
+            named = self.opened.named(concept, label)
+            if named.folder is not None and not same_folder(named.folder, saved.EMBEDDED):
+                named = named.save(named.folder)
+            self.opened = named
+            self.version += 1
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the dictionary with its names and example pictures into a folder; names are kept there from now on."""
+        with self._lock:
+            opened = self.opened
+            if not opened.picture_ids:
+                ids = sorted({int(i) for i in np.unique(np.asarray(self.concepts.examples))})
+                pictures = {i: self.picture(i, saved.SIDE) for i in ids}
+                saved.save(opened.concepts, folder, dict(opened.about), pictures)
+                self.opened = saved.open_folder(folder)
+            else:
+                self.opened = opened.save(folder)
+        return Path(folder)
+
+    # -- pictures ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def linked(self) -> bool:
+        """Whether the example images are the session's own, so that one can be selected."""
+        return self.opened.about.get("images") == self.session.images.fingerprint
+
+    @cached_property
+    def _source(self) -> Images | None:
+        if self.linked:
+            return self.session.images
+        known = demo()
+        return known if self.opened.about.get("images") == known.fingerprint else None
+
+    def picture(self, image: int, size: int) -> Image.Image:
+        """An example image of the dictionary as a square; grey where it is not known."""
+        if self._source is not None and image < len(self._source):
+            return self._source.thumbnail(image, size)
+        return self.opened.picture(image, size)
+
+    def caption(self, image: int) -> str:
+        """What an example image is called."""
+        source = self._source
+        return (source.captions or source.names)[image] if source is not None else f"image {image}"
+
+    def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
+        """A JPEG of example images, row by row, and its number of columns."""
+        if not len(images):
+            return b"", 0
+        columns = min(columns, len(images))
+        sheet = Image.new("RGB", (columns * size, -(-len(images) // columns) * size), "white")
+        for place, image in enumerate(images):
+            sheet.paste(self.picture(image, size), (place % columns * size, place // columns * size))
+        stream = io.BytesIO()
+        sheet.save(stream, "JPEG", quality=86)
+        return stream.getvalue(), columns
+
+    def on_image(self, image: int) -> OnImage:
+        """Every unit on an image of the session, each model through its own pixels."""
+        if not 0 <= image < len(self.session.images):
+            raise ValueError(f"expected an image within 0..{len(self.session.images) - 1}, got {image}")
+        key = (self.session.images.names[image], image)
+        with self._lock:
+            if key in self._seen:
+                self._seen.move_to_end(key)
+                return self._seen[key]
+        found = self._on_image(image)
+        with self._lock:
+            self._seen[key] = found
+            while len(self._seen) > KEPT:
+                self._seen.popitem(last=False)
+        return found
+
+    def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
+        """Those of some concepts whose unit of a model rises above its mean on an image, the strongest first."""
+        seen, place = self.on_image(image), self.concepts.models.index(model)
+        strength = seen.strength[:, place]
+        rows = sorted((row for row in concepts if strength[row] > 0), key=lambda row: -strength[row])
+        return [
+            Here(row, self.title(row), seen.maps[row, place], float(strength[row])) for row in rows
+        ]
+
+    def entries(self, concepts: Sequence[int], n_examples: int = 3, size: int = 96) -> list[Entry]:
+        """Concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
+        found = []
+        for concept in concepts:
+            examples = np.asarray(self.concepts.examples)[concept][:n_examples].tolist()
+            portraits = self.concepts.portraits
+            shape = (len(self.concepts.models), len(examples), 1, 1)
+            maps = np.zeros(shape, np.uint8) if portraits is None else portraits.maps[concept][:, :n_examples]
+            cells, neuron = self.cells(concept), self.neuron(concept)
+            partners = [cell.heldout for cell in cells[1:] if cell is not None]
+            at = f"L{neuron[0]}.{neuron[1]}, " if neuron else ""
+            found.append(
+                Entry(
+                    self.title(concept),
+                    f"{at}held out {np.mean(partners):.2f}" if partners else at,
+                    [np.asarray(self.picture(image, size)) for image in examples],
+                    np.asarray(maps),
+                    ["" if cell is None else f"{cell.heldout:.2f}" for cell in cells],
+                )
+            )
+        return found
+
+    @torch.no_grad()
+    def _on_image(self, image: int) -> OnImage:
+        concepts = self.concepts
+        n_rows, n_models = np.asarray(concepts.units).shape
+        maps = np.zeros((n_rows, n_models, SIDE, SIDE), np.uint8)
+        strength = np.zeros((n_rows, n_models), np.float32)
+        if concepts.portraits is None:
+            return OnImage(maps, strength)
+        side = min(self.session.images[image].size)
+        picture = ImageOps.fit(self.session.images[image].convert("RGB"), (side, side))
+        for i, name in enumerate(concepts.models):
+            partner = self.partners.get(name)
+            if partner is None:
+                continue
+            units = torch.as_tensor(np.asarray(concepts.units)[:, i])
+            floor, peak = (
+                torch.as_tensor(np.asarray(getattr(concepts.portraits, part))[:, i])
+                for part in ("floor", "peak")
+            )
+            found = maps_of_units(partner, [picture], units, concepts.layers[i]).cpu()
+            maps[:, i] = drawn(found, floor, peak, SIDE)[0].numpy()
+            share = (found[0].amax((1, 2)) - floor) / (peak - floor).clamp_min(1e-30)
+            strength[:, i] = torch.where((peak > floor) & (units >= 0), share, 0.0).clamp(0, 9).numpy()
+            maps[units.numpy() < 0, i] = 0
+        return OnImage(maps, strength)
+
+
+def rosetta(
+    session: Session, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
+) -> SharedUnits:
+    """The dictionary of a session's model, opened once: the shipped one, or that of a folder.
+
+    Raises ValueError when there is none for this model.
+    """
+    names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
+    key = ("rosetta", str(folder or ""), names)
+
+    def make() -> SharedUnits:
+        path = Path(folder).expanduser() if folder else saved.EMBEDDED
+        return SharedUnits(session, saved.open_folder(path, session.model.fingerprint), partners)
+
+    return session.remember(key, make)
+
+
+def weights_hash(name: str, folder: Path = ASSETS) -> str:
+    """The first 16 digits of the sha256 of a shipped partner's weights, "" where they are not there."""
+    path = folder / f"{name}.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths are one folder."""
+    return one.resolve() == other.resolve()
