@@ -19,10 +19,10 @@ def main() -> int:
     for name in names:
         for row in importlib.import_module(f"benchmarks.{name}").run():
             failed += not row["ok"]
-            print(
-                f"{'ok  ' if row['ok'] else 'OVER'}  {row['what']:76}  {row['measured']:>16}  budget {row['budget']}",
-                flush=True,
-            )
+            measured = row["measured"]
+            shown = measured if isinstance(measured, str) else f"{measured:,.4g}"
+            mark = "ok  " if row["ok"] else "OVER"
+            print(f"{mark}  {row['what']:78}  {shown:>10}  budget {row['budget']}", flush=True)
     print(f"{failed} over budget" if failed else "all within budget")
     return 0
 

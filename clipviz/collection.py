@@ -177,8 +177,9 @@ class Collection:
             (layer,),
         )
         chosen = self.codes[rows][:, at : at + 1, head : head + 1].float()
-        columns = (column.to(one.basis.device) for column in (chosen, self.mean[rows], self.std[rows]))
-        return effects_from_codes(*columns, one)[:, 0, 0]
+        device = one.basis.device
+        mean, std = self.mean[rows].to(device), self.std[rows].to(device)
+        return effects_from_codes(chosen.to(device), mean, std, one)[:, 0, 0]
 
     def layer_index(self, layer: int) -> int:
         """Where a layer's codes are; ValueError when they are not kept."""

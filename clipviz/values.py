@@ -73,8 +73,8 @@ class Selection:
     """What is selected, everywhere. The only state that panels share; replaced whole, never edited.
 
     image: index into the session's images; images: a chosen set (for "describe these"); layer, head, token: indices
-    or None; neuron: a neuron of the MLP of `layer`, or None; text, text_b: the query and the text it is compared with ("" = none); concept: a
-    Rosetta concept's index; ablation: the ablation set.
+    or None; neuron: a neuron of the MLP of `layer`, or None; text, text_b: the query and the text it is compared
+    with ("" = none); concept: a Rosetta concept's index; ablation: the ablation set.
     """
 
     image: int | None = None

@@ -91,7 +91,7 @@ class ClipModel:
     @property
     def logit_scale(self) -> float:
         """The trained temperature: logits are logit_scale * cosine."""
-        return float(self.network.logit_scale.detach().exp())
+        return float(self.network.logit_scale.detach().exp())  # type: ignore[operator]
 
     @property
     def activation(self) -> str:

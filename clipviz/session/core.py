@@ -359,11 +359,11 @@ class Session(traitlets.HasTraits):
         if n_draws:
             explained, order = _textspan.null_explained(covariance, span, pool, n_texts, n_draws)
             null_gains, null_order = np.diff(_numpy(explained[:, 0]), axis=1, prepend=0), _numpy(order[:, 0])
-        order = _numpy(basis.order[0])
+        chosen = _numpy(basis.order[0])
         return Description(
-            tuple(self.texts[i] for i in order),
-            tuple(self.texts.families[i] for i in order),
-            order,
+            tuple(self.texts[i] for i in chosen),
+            tuple(self.texts.families[i] for i in chosen),
+            chosen,
             _numpy(basis.gains[0]),
             null_gains,
             null_order,

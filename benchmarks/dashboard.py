@@ -1,0 +1,65 @@
+"""The dashboard in a real JupyterLab and Chromium: click to painted, hover, first display.
+
+A click is timed in the page from the event to the frame in which the panel publishes what it has drawn. Nothing is
+measured, and that is said, where there is no Chromium.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks._timing import row
+
+CLICK = """async ([layer, head]) => {
+  const grid = document.querySelector('[data-panel="heads"]');
+  const shown = document.querySelector('[data-panel="textspan"]');
+  const map = document.querySelector('[data-panel="heatmap"]');
+  const there = (p) => p.dataset.layer === String(layer) && p.dataset.head === String(head);
+  const started = performance.now();
+  grid.querySelector(`button[data-layer="${layer}"][data-head="${head}"]`).click();
+  while (!(there(shown) && there(map))) await new Promise(r => requestAnimationFrame(r));
+  return performance.now() - started; }"""
+CLICKS = [(layer, (3 * layer + step) % 8) for step in range(4) for layer in (5, 4, 3, 2)]
+
+
+CELL = """import clipviz
+session = clipviz.Session(clipviz.load("demo"))
+dashboard = clipviz.Dashboard(session)
+dashboard"""
+SIZES = """size = lambda p: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, "picture", b""))
+print(max(map(size, dashboard.panels)))"""
+
+
+def run() -> list[dict[str, Any]]:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from browser.lab import chromium_browser, find_chromium, jupyterlab, open_notebook
+    from browser.test_dashboard import MESSAGES
+
+    chromium = find_chromium()
+    if chromium is None:
+        print("no Chromium found: the dashboard is not measured")
+        return []
+    with jupyterlab() as (url, folder), chromium_browser(chromium) as browser:
+        context = browser.new_context(viewport={"width": 1500, "height": 1000})
+        started = time.perf_counter()
+        opened = open_notebook(context, url, folder, CELL)
+        opened.panel("textspan", complete="true").wait_for()
+        first = time.perf_counter() - started
+        opened.kernel("session.head_summaries(); session.wait(60, background=True)")
+        times = sorted(opened.page.evaluate(CLICK, list(where)) for where in CLICKS)
+        opened.page.evaluate(MESSAGES)
+        box = opened.page.locator("[data-panel=heatmap] canvas").first.bounding_box()
+        for step in range(40):
+            opened.page.mouse.move(box["x"] + step * box["width"] / 40, box["y"] + step * box["height"] / 40)
+        sent = opened.page.evaluate("window.sent")
+        largest = int(opened.kernel(SIZES))
+        context.close()
+    return [
+        row("click on a head to texts and map painted, median ms", times[len(times) // 2], 100),
+        row("kernel messages while hovering", sent, 0),
+        row("first display of the largest panel, MB", largest / 1e6, 1),
+        row("open the notebook to everything painted, warm, s", first, 15),
+    ]
