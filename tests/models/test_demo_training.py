@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from clipviz.data.world.captions import FACTS
+from clipviz.data.world.sampling import sample_scene, spotlight_theme
+from clipviz.data.world.scene import GLYPH, SHAPE
 from clipviz.models.demo import batches, evaluate, network, objective, train
 
 TINY = {
@@ -57,6 +60,50 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_co
         torch.testing.assert_close(weight, ends[1]["model"][name], msg=name)
     assert (folder / "model.safetensors").exists()
     assert (folder / "curves.png").exists()
+
+
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, tiny_config, monkeypatch):
+    folder, samples = tmp_path / "stopped", 48
+    options = [*arguments(folder, tiny_config, samples), "--checkpoint-minutes", "60"]
+    step = train.Trainer.step
+
+    def stop_after_two(trainer, batch):
+        step(trainer, batch)
+        if trainer.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Trainer, "step", stop_after_two)
+        train.main(options)
+    assert not (folder / "model.safetensors").exists()
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"] == 2
+    train.main(options)
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["samples"] == samples
+    assert (folder / "model.safetensors").exists()
+
+
+def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_config):
+    options = train.parse_arguments([*arguments(tmp_path, tiny_config, 80), "--patch-dropout", "0.5"])
+    trainer, seen = train.Trainer(options), []
+    trainer.model.visual.transformer.register_forward_hook(
+        lambda _, inputs, __: seen.append(inputs[0].shape[1])
+    )
+    for _ in range(10):
+        trainer.step(batches.make_batch(0, trainer.progress.step, 8, 0.5))
+    whole = 1 + (96 // TINY["vision_cfg"]["patch_size"]) ** 2
+    assert seen == [1 + int((whole - 1) * 0.5)] * 5 + [1 + int((whole - 1) * 0.75)] * 3 + [whole] * 2
+
+
+def test_the_spotlight_shows_single_large_forms():
+    scenes = [
+        sample_scene(np.random.default_rng(i), spotlight_theme(np.random.default_rng(i))) for i in range(60)
+    ]
+    for scene in scenes:
+        assert scene.single
+        assert scene.subject.kind in (SHAPE, GLYPH)
+        assert scene.size == 2
+        assert scene.treatment == 0
+    assert {scene.subject.kind for scene in scenes} == {SHAPE, GLYPH}
 
 
 def test_a_batch_depends_on_seed_and_step_only():

@@ -188,6 +188,12 @@ def sample_theme(rng: np.random.Generator) -> Theme:
     )
 
 
+def spotlight_theme(rng: np.random.Generator) -> Theme:
+    """A theme of single large shapes or glyphs, one background and untreated: the curriculum of fine forms."""
+    kind = (SHAPE, GLYPH, GLYPH)[rng.integers(3)]
+    return Theme(kind, PLAIN, _two_colours(rng), layout="single", large=True, plain=True)
+
+
 def bird_scene(group: int, rng: np.random.Generator) -> Scene:
     """A lone bird in its own colours and untreated: the test of thesis 2.3. group: index in BIRD_GROUPS."""
     members = tuple(i for i in _members("bird") if (words.OBJECT_NAMES[i] in words.WATERBIRDS) == (group < 2))

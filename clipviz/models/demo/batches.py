@@ -15,7 +15,7 @@ from torch import Tensor
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS, caption, facts
 from clipviz.data.world.drawing import draw
-from clipviz.data.world.sampling import Theme, sample_scene, sample_theme
+from clipviz.data.world.sampling import Theme, sample_scene, sample_theme, spotlight_theme
 from clipviz.models.demo.network import tokenize
 
 _GROUPS = 4
@@ -36,15 +36,19 @@ class Batch:
     prompt_ids: Tensor
 
 
-def make_batch(seed: int, step: int, size: int, themed: float) -> Batch:
+def make_batch(seed: int, step: int, size: int, themed: float, spotlight: float = 0.0) -> Batch:
     """The batch of one training step; depends on nothing but its arguments.
 
     themed: share of groups whose scenes agree in kind, background and more, so that only details tell them apart.
+    spotlight: share of groups of single large shapes or glyphs on a plain background; the rest is as without.
     """
     rng = np.random.default_rng([seed, step])
     scenes = []
     for group in np.array_split(np.arange(size), _GROUPS):
-        theme = sample_theme(rng) if rng.random() < themed else Theme()
+        if spotlight and rng.random() < spotlight:
+            theme = spotlight_theme(rng)
+        else:
+            theme = sample_theme(rng) if rng.random() < themed else Theme()
         scenes += [sample_scene(rng, theme) for _ in group]
     images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
     for index, scene in enumerate(scenes):
@@ -69,16 +73,16 @@ def make_batch(seed: int, step: int, size: int, themed: float) -> Batch:
 
 
 def stream(
-    seed: int, first_step: int, size: int, themed: float, ahead: int = 3
+    seed: int, first_step: int, size: int, themed: float, ahead: int = 3, spotlight: float = 0.0
 ) -> Generator[Batch, None, None]:
     """Batches from `first_step` on, up to `ahead` of them prepared by another process (0: by this one)."""
     if not ahead:
         for step in itertools.count(first_step):
-            yield make_batch(seed, step, size, themed)
+            yield make_batch(seed, step, size, themed, spotlight)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(ahead)
     worker = context.Process(
-        target=_produce, args=(queue, seed, first_step, size, themed, os.getpid()), daemon=True
+        target=_produce, args=(queue, seed, first_step, size, themed, spotlight, os.getpid()), daemon=True
     )
     worker.start()
     try:
@@ -88,8 +92,8 @@ def stream(
         worker.terminate()
 
 
-def _produce(queue, seed: int, step: int, size: int, themed: float, parent: int) -> None:
+def _produce(queue, seed: int, step: int, size: int, themed: float, spotlight: float, parent: int) -> None:
     torch.set_num_threads(1)
     while os.getppid() == parent:
-        queue.put(make_batch(seed, step, size, themed))
+        queue.put(make_batch(seed, step, size, themed, spotlight))
         step += 1

@@ -1,7 +1,8 @@
 """Train the demo model: python -m clipviz.models.demo.train FOLDER --minutes 90.
 
 FOLDER receives checkpoint.pt (weights, optimiser, counters; written atomically every few minutes), log.jsonl,
-curves.png and at the end model.safetensors. The same command continues a run that was stopped in any way.
+curves.png and at the end model.safetensors. The same command continues a run that was stopped in any way; asked to
+stop (SIGTERM) it saves first, killed it goes back to the last checkpoint.
 The learning rate follows a cosine over the training time (--minutes) or over the samples (--samples).
 """
 
@@ -12,6 +13,7 @@ import ctypes
 import json
 import math
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import PatchDropout
 from torch import Tensor
 
 from clipviz.models.demo import evaluate
@@ -71,6 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument("--patch-dropout", type=float, default=0.5, help="half from 50%% on, none from 80%%")
     parser.add_argument("--themed", type=float, default=0.6, help="share of groups of hard negatives")
+    parser.add_argument("--spotlight", type=float, default=0.0, help="share of groups of large plain forms")
     parser.add_argument("--fact-weight", type=float, default=1.5, help="weight of the single facts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -118,6 +122,7 @@ class Trainer:
         self.model = build(self.config)
         if options.init:
             load_weights(self.model, options.init)
+        self.model.visual.patch_dropout = PatchDropout(0.5)  # open_clip leaves it out where the config says 0
         self.model.to(options.device).train()
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model), lr=options.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
@@ -125,6 +130,7 @@ class Trainer:
         self.progress = Progress()
         self.averages: dict[str, float] = {}
         self.tokens_seen: set[int] = {0}
+        self.stopping = False
 
     @property
     def checkpoint(self) -> Path:
@@ -163,9 +169,17 @@ class Trainer:
         plain_attention = options.device == "cpu"
         fused = F.scaled_dot_product_attention
         F.scaled_dot_product_attention = attention if plain_attention else fused
-        batches = stream(options.seed, progress.step, options.batch_size, options.themed, options.ahead)
+        batches = stream(
+            options.seed,
+            progress.step,
+            options.batch_size,
+            options.themed,
+            options.ahead,
+            options.spotlight,
+        )
+        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
         try:
-            while progress.share(options) < 1:
+            while progress.share(options) < 1 and not self.stopping:
                 step_started = time.monotonic()
                 self.step(next(batches))
                 progress.count(time.monotonic() - step_started)
@@ -180,8 +194,11 @@ class Trainer:
         finally:
             F.scaled_dot_product_attention = fused
             batches.close()
+            signal.signal(signal.SIGTERM, previous)
         self.save()
         self.report()
+        if self.stopping:
+            return
         self.watch()
         save_weights(self.model, options.folder / "model.safetensors", keep_tokens=sorted(self.tokens_seen))
         draw_curves(options.folder)
