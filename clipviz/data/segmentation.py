@@ -141,6 +141,18 @@ def from_collection(images: Images, column: str | None = None) -> MaskedImages:
     return MaskedImages([images.names[i] for i in kept], [words[i] for i in kept], read)
 
 
+def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask through the geometry of the preprocessing: shorter side to the network's `size`, centre crop.
+
+    mask: bool or uint8 [rows, cols]; size: (rows, cols). Values are kept as they are, none is made between two.
+    """
+    rows, cols = mask.shape
+    scale = max(size[0] / rows, size[1] / cols)
+    grown = Image.fromarray(mask).resize((round(cols * scale), round(rows * scale)), Image.Resampling.NEAREST)
+    top, left = (grown.height - size[0]) // 2, (grown.width - size[1]) // 2
+    return np.array(grown.crop((left, top, left + size[1], top + size[0])))
+
+
 def _any(mask: np.ndarray | None) -> bool:
     return mask is not None and bool(mask.any())
 

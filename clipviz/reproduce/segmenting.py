@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clipviz.data.segmentation import fit_mask
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import segment
@@ -99,9 +99,5 @@ def all_methods(
 
 
 def fitted_mask(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """A mask through the geometry of the preprocessing: shorter side to the network's size, centre crop."""
-    rows, cols = mask.shape
-    scale = max(size[0] / rows, size[1] / cols)
-    grown = Image.fromarray(mask).resize((round(cols * scale), round(rows * scale)), Image.Resampling.NEAREST)
-    top, left = (grown.height - size[0]) // 2, (grown.width - size[1]) // 2
-    return torch.from_numpy(np.array(grown.crop((left, top, left + size[1], top + size[0]))))
+    """A mask as the model sees it (data.segmentation.fit_mask), as a tensor."""
+    return torch.from_numpy(fit_mask(mask, size))
