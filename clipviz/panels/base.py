@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def script(name: str) -> str:
-    """A panel's script: the shared helpers, then its own file. A string, so that close() frees it."""
+def script(*names: str) -> str:
+    """A panel's script: the shared helpers, then its own files. A string, so that close() frees it."""
     folder = resources.files("clipviz.panels")
-    return (folder / "base.js").read_text() + (folder / f"{name}.js").read_text()
+    return "".join((folder / f"{name}.js").read_text() for name in ("base", *names))
 
 
 def style(name: str) -> str:
