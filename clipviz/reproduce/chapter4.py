@@ -1,0 +1,309 @@
+"""Chapter 4: the units that CLIP shares with other models, against chance, on images that were not mined.
+
+On the demo world the embedded partners are read; with a folder of images the public ones that the thesis uses, as far
+as their weights can be had. The dictionary is saved beside the report, in `rosetta`, to open in the panel.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clipviz.data import dictionary, world
+from clipviz.data.images import Images, demo, open_images
+from clipviz.data.texts import open_texts
+from clipviz.figures import chapter4 as figures
+from clipviz.models.clip import ClipModel, load
+from clipviz.models.matching import match, places
+from clipviz.models.partners.mine import about, mined
+from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
+from clipviz.reproduce.evaluation import spaced
+from clipviz.reproduce.inverting import inversion_section
+from clipviz.reproduce.report import Report, Steps
+from clipviz.session.rosetta import SharedUnits, weights_hash
+from clipviz.values import Concepts
+
+N_MINED, N_HELDOUT, K = 384, 192, 5
+THESIS = ("resnet50", "dino_resnet50", "dino_vit_b16", "mae_vit_b16", "clip_resnet50")
+"""Partners that read images, Table 4.2."""
+N_LISTED, N_PAGE, N_PAGES = 20, 8, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Mining:
+    """What is mined: a CLIP and its pictures, the partners, and other pictures for the honesty check."""
+
+    model: ClipModel
+    images: Images
+    partners: list[Partner]
+    heldout: Any
+    notes: list[str]
+
+
+def run(
+    model: ClipModel | str = "demo",
+    out: str | Path = "reproduction",
+    pretrained: str | None = None,
+    data: str | None = None,
+    partners: Sequence[str | Partner] | None = None,
+    limit: int | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Figures 4.1-4.3, 4.7 and C.4-C.6, Tables 4.1 and 4.2; returns the report's path.
+
+    data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
+    load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
+    so many mined images. A finished dictionary and finished steps in `out` are used again.
+    """
+    model = load(model, pretrained) if isinstance(model, str) else model
+    mining, folder = _mining(model, data, partners, limit), Path(out)
+    concepts = mine_into(folder / "rosetta", mining)
+    key = {**_key(mining), "rows": len(concepts)}
+    steps = Steps(folder / "steps", key)
+    report = Report(folder, "Chapter 4: Rosetta neurons, the units that models share", _lead(mining))
+    models_section(report, mining)
+    pairs_section(report, mining, concepts, steps)
+    book = SharedUnits(mining, dictionary.open_folder(folder / "rosetta"), _named(mining.partners))
+    dictionary_section(report, book)
+    image_section(report, mining, book)
+    if data is None:
+        inversion_section(report, mining, steps)
+    return report.write("chapter4")
+
+
+def mine_into(folder: Path, mining: Mining) -> Concepts:
+    """The dictionary in a folder, mined now unless the same one lies there."""
+    key = _key(mining)
+    try:
+        if dictionary.read_head(folder)["about"].get("key") == key:
+            return dictionary.load(folder)
+    except ValueError:
+        pass
+    concepts = mined(
+        mining.model,
+        mining.partners,
+        mining.images,
+        mining.heldout,
+        list(open_texts("demo" if mining.model.name == "demo" else "general")),
+        k=K,
+        at_least=min(2, len(mining.partners)),
+    )
+    examples = sorted({int(i) for i in np.unique(np.asarray(concepts.examples))})
+    hashes = {name: weights_hash(name) for name in concepts.models if name in EMBEDDED}
+    dictionary.save(
+        concepts,
+        folder,
+        {**about(mining.model, mining.partners, mining.images), "partners": hashes, "key": key},
+        {i: mining.images.thumbnail(i, dictionary.SIDE) for i in examples},
+    )
+    return dictionary.load(folder)
+
+
+def models_section(report: Report, mining: Mining) -> None:
+    """Table 4.2."""
+    report.section("Models (Table 4.2)", "Units are read after the non-linearity, as maps over the image.")
+    rows = []
+    for partner in [clip_partner(mining.model, "clip"), *mining.partners]:
+        maps = partner.maps([mining.images[0]])
+        sizes = sorted({tuple(found.shape[2:]) for found in maps.values()}, reverse=True)
+        n_units = sum(found.shape[1] for found in maps.values())
+        rows.append(
+            [partner.name, partner.loss, len(maps), f"{n_units:,}", ", ".join(f"{r} x {c}" for r, c in sizes)]
+        )
+    report.table(["model", "taught by", "layers", "units", "maps"], rows)
+
+
+def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Steps) -> None:
+    """Pairs of Eq. 4.3 with every model, beside what chance and an untrained network give."""
+    untrained = steps.get(
+        "untrained", lambda: {"pairs": _untrained_pairs(mining, np.asarray(concepts.threshold).tolist())}
+    )["pairs"]
+    report.section(
+        "Best buddies, and how many arise by chance",
+        f"Pairs among each other's {K} nearest neighbours (Eq. 4.3) whose correlation exceeds a threshold: the 99% "
+        "quantile of the pairs that arise when the model's images are shuffled. An untrained copy of the network sees "
+        "the same pictures through random weights: what it shares is what any local filter shares.",
+    )
+    units, counts, points, rows = np.asarray(concepts.units), {}, {}, []
+    for i, name in enumerate(concepts.models[1:], start=1):
+        there = units[:, i] >= 0
+        mined_r, other_r = (
+            np.asarray(values)[there, i] for values in (concepts.correlation, concepts.heldout)
+        )
+        counts[name] = (int(concepts.n_pairs[i]), int(concepts.n_chance[i]), int(untrained[i - 1]))
+        points[name] = (mined_r, other_r)
+        kept = float((other_r > float(concepts.threshold[i])).mean()) if len(other_r) else None
+        means = [float(r.mean()) if len(r) else None for r in (mined_r, other_r)]
+        rows.append([name, *counts[name], float(concepts.threshold[i]), int(there.sum()), *means, kept])
+    head = ["model", "pairs", "shuffled", "untrained", "threshold", "rows of the dictionary"]
+    report.table([*head, "mean r, mined", "mean r, other images", "still above the threshold"], rows)
+    report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
+    report.figure(
+        "held-out", figures.held_out(points), "The dictionary's pairs on images that were not mined"
+    )
+    tables = {
+        name: _meeting(concepts, i)
+        for i, name in enumerate(concepts.models[1:], 1)
+        if (units[:, i] >= 0).any()
+    }
+    if tables:
+        pivots = [_short(layer) for layer, _ in concepts.layers[0]]
+        report.figure(
+            "layers", figures.where_units_meet(tables, pivots), "Which layers hold the dictionary's pairs"
+        )
+
+
+def dictionary_section(report: Report, book: SharedUnits) -> None:
+    """Figures 4.2 and C.4-C.6, and the strongest concepts in words and numbers."""
+    concepts, partners = book.concepts, book.concepts.models[1:]
+    everywhere = book.listed(models=partners)
+    n_models = (np.asarray(concepts.units) >= 0).sum(1)
+    report.section(
+        "The dictionary (Figures 4.2, C.4-C.6)",
+        f"{len(concepts)} CLIP units in {len(set(np.asarray(concepts.cluster).tolist()))} concepts; "
+        + ", ".join(
+            f"{int((n_models == n).sum())} units in {n} models" for n in sorted(set(n_models.tolist()))
+        )
+        + f". {len(everywhere)} concepts are shared by all {len(concepts.models)} models. A concept is named by the "
+        "text whose heatmap is most like the CLIP unit's maps, where their correlation is at least 0.3.",
+    )
+    rows = []
+    for concept in everywhere[:N_LISTED]:
+        cells = [cell for cell in book.cells(concept) if cell is not None]
+        where = [f"{_short(cell.layer)} · {cell.unit}" for cell in cells]
+        others = [cell.heldout for cell in cells[1:]]
+        rows.append([concept, book.title(concept), *where, int(book.sizes[concept]), float(np.mean(others))])
+    report.table(["row", "concept", *concepts.models, "CLIP units", "held out"], rows)
+    for page in range(N_PAGES):
+        shown = everywhere[page * N_PAGE :][:N_PAGE]
+        if shown:
+            blocks = [figures.ConceptBlock(*entry) for entry in book.entries(shown)]
+            figure = figures.dictionary_page(blocks, concepts.models)
+            report.figure(f"dictionary-{page + 1}", figure, f"Figure 4.2: the dictionary, page {page + 1}")
+
+
+def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:
+    """Figure 4.1: all concepts on one image."""
+    if not len(book.concepts):
+        return
+    examples = np.asarray(book.concepts.examples)[:, 0]
+    image = int(np.bincount(examples).argmax())  # the image that is the best example most often
+    report.section(
+        "All concepts of one image (Figure 4.1)", "CLIP's unit of every concept, the strongest first."
+    )
+    found = book.strongest(image, book.listed(), book.concepts.models[0])[:47]
+    picture = mining.model.shown_sharp(mining.images[image])
+    tiles = [(one.title, one.map) for one in found]
+    report.figure(
+        "one-image", figures.all_concepts(picture, tiles, "CLIP"), "Figure 4.1: all concepts on one image"
+    )
+
+
+def untrained_copy(partner: Partner, seed: int = 0) -> Partner:
+    """The same architecture with new random weights."""
+    network = copy.deepcopy(partner.module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _reset(network)
+    return Partner(
+        partner.name, network, partner.preprocess, partner.layers, partner.grid, partner.batch_first
+    )
+
+
+def _reset(network: nn.Module) -> None:
+    """New random weights in place; parameters of no layer, such as position embeddings, as ViTs begin."""
+    fresh: set[int] = set()
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # type: ignore[operator]
+            fresh |= {id(parameter) for parameter in module.parameters(recurse=False)}
+    for parameter in network.parameters():
+        if id(parameter) not in fresh:
+            nn.init.normal_(parameter, std=0.02)
+
+
+def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
+    pivot = clip_partner(mining.model, "clip")
+    found = []
+    for partner, threshold in zip(mining.partners, thresholds[1:], strict=True):
+        pairs = match(pivot, untrained_copy(partner), mining.images, k=K, above=threshold).pairs
+        found.append(len(pairs))
+    return found
+
+
+def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:
+    """Names of a model's layers, and the dictionary's pairs [pivot layer, layer]."""
+    units = torch.as_tensor(np.asarray(concepts.units))
+    units = units[units[:, i] >= 0]
+    pivot, other = places(units[:, 0], concepts.layers[0])[0], places(units[:, i], concepts.layers[i])[0]
+    table = np.zeros((len(concepts.layers[0]), len(concepts.layers[i])), int)
+    np.add.at(table, (pivot.numpy(), other.numpy()), 1)
+    return [_short(layer) for layer, _ in concepts.layers[i]], table
+
+
+def _mining(
+    model: ClipModel, data: str | None, partners: Sequence[str | Partner] | None, limit: int | None
+) -> Mining:
+    everything = demo() if data is None else open_images(data)
+    if data is None:
+        n_mined = min(limit or N_MINED, len(everything))
+        chosen, heldout = (
+            spaced(len(everything), n_mined),
+            world.render(min(N_HELDOUT, n_mined), seed=2024).images,
+        )
+    else:
+        n_mined = min(limit or 1600, len(everything) // 2)
+        both = spaced(len(everything), 2 * n_mined)
+        chosen, heldout = both[::2], everything.subset(both[1::2])
+    wanted = partners or (EMBEDDED if data is None else THESIS)
+    found, notes = [], []
+    for partner in wanted:
+        try:
+            found.append(load_partner(partner) if isinstance(partner, str) else partner)
+        except ValueError as error:
+            if partners is not None:
+                raise
+            notes.append(str(error))
+    if not found:
+        raise ValueError(
+            "expected the weights of at least one partner, got none: "
+            + "; ".join(notes)
+            + '; pass partners=["cnn"]'
+        )
+    return Mining(model, everything.subset(chosen), found, heldout, notes)
+
+
+def _key(mining: Mining) -> dict[str, Any]:
+    return {
+        "model": mining.model.fingerprint,
+        "images": mining.images.fingerprint,
+        "partners": {p.name: weights_hash(p.name) if p.name in EMBEDDED else p.loss for p in mining.partners},
+        "n_heldout": len(mining.heldout),
+    }
+
+
+def _lead(mining: Mining) -> str:
+    names = ", ".join(partner.name for partner in mining.partners)
+    lead = (
+        f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} images; "
+        f"{len(mining.heldout):,} other images for the honesty check. One Pearson correlation over images and "
+        "positions a pair (Eq. 4.2)."
+    )
+    return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
+
+
+def _named(partners: Sequence[Partner]) -> dict[str, Partner]:
+    return {partner.name: partner for partner in partners}
+
+
+def _short(layer: str) -> str:
+    dull = {"transformer", "encoder", "vae", "mlp", "act", "gelu"}
+    parts = [part for part in layer.split(".") if part not in dull]
+    return ".".join(parts).replace("resblocks.", "L").replace("relu_out", "out")
