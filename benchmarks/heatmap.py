@@ -1,4 +1,4 @@
-"""A new heatmap for an encoded text on a traced image, all heads of four layers: milliseconds of wall clock on one thread."""
+"""A new heatmap for an encoded text on a traced image, all heads of four layers: wall-clock ms on one thread."""
 
 from __future__ import annotations
 
