@@ -48,9 +48,10 @@ class Images(Sequence[Image.Image]):
         captions: list[str] | None = None,
         attributes: dict[str, list[str | None]] | None = None,
         skipped: Skipped | None = None,
+        names: list[str] | None = None,
     ) -> None:
         self._sources = tuple(sources)
-        self.names: list[str] = [source.name for source in self._sources]
+        self.names: list[str] = names if names is not None else [source.name for source in self._sources]
         self.captions = captions
         self.attributes = attributes
         self._skipped = list(skipped or ())
@@ -89,6 +90,11 @@ class Images(Sequence[Image.Image]):
     def skipped(self) -> Skipped:
         """(name, reason) of every image that could not be used, also of those found broken only later."""
         return list(self._skipped)
+
+    @property
+    def stand_ins(self) -> int:
+        """How many pictures are shown by something smaller, because their files are gone."""
+        return 0
 
     @functools.cached_property
     def fingerprint(self) -> str:

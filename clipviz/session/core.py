@@ -441,8 +441,13 @@ class Session(traitlets.HasTraits):
         return len(self.images) - 1
 
     def receipts(self) -> dict[str, Any]:
-        """What this view rests on: the sum check, fingerprints, device and the time of the last refresh."""
+        """What this view rests on: the sum check, fingerprints, device and the time of the last refresh.
+
+        stand_ins: pictures shown by their thumbnails because their files are gone.
+        """
         return {
+            "index": "" if self.index is None else f"{self.index.path.name}@{self.index.fingerprint[:6]}",
+            "stand_ins": self.images.stand_ins,
             "sum_check": self.model.sum_check,
             "model": f"{self.model.name}@{self.model.fingerprint[:6]}",
             "images": f"{len(self.images)}@{self.images.fingerprint[:6]}",

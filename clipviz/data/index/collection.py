@@ -5,6 +5,7 @@ Folders (an ImageFolder tree gives labels), list files, WebDataset tars and parq
 
 from __future__ import annotations
 
+import functools
 import glob
 import itertools
 import os
@@ -177,8 +178,26 @@ class IndexedSource(_Plain):
         return f"{self.index.fingerprint}|{self.row}"
 
 
+class IndexedImages(Images):
+    """The rows of an index: a picture is its file where it still exists, its thumbnail where not."""
+
+    def __init__(self, index: Index) -> None:
+        sources = [IndexedSource(index, row) for row in range(len(index))]
+        captions = index.captions if any(index.captions) else None
+        super().__init__(sources, captions, index.attributes or None, names=index.names)
+        self.index = index
+
+    @functools.cached_property
+    def stand_ins(self) -> int:  # type: ignore[override]
+        """How many files of the index are not there (any more)."""
+        return sum(not path or not os.path.exists(path) for path in self.index.paths)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The index's own."""
+        return self.index.fingerprint
+
+
 def indexed_images(index: Index) -> Images:
     """The rows of an index as Images, with its captions and attributes."""
-    captions = index.captions if any(index.captions) else None
-    sources = [IndexedSource(index, row) for row in range(len(index))]
-    return Images(sources, captions, index.attributes or None)
+    return IndexedImages(index)
