@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -132,14 +131,6 @@ def test_unseen_views_differ_from_all_that_training_shows():
     scenes = world.render(200, 3, unseen_views=True)
     assert set(scenes.words("style")) == {None, words.UNSEEN_STYLE}
     assert words.UNSEEN_STYLE not in world.render(200, 3).words("style")
-
-
-def test_world_loads_in_under_a_second():
-    program = "import time, numpy, PIL.Image; t = time.perf_counter(); from clipviz.data import world; "
-    program += "world.render(1, 0); print(time.process_time())"
-    started = time.process_time()
-    seconds = float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
-    assert seconds < 1.5 + (time.process_time() - started)
 
 
 def test_vocabulary_is_what_the_design_asks_for():
