@@ -249,14 +249,15 @@ def load(
 ) -> ClipModel:
     """A CLIP model, ready to be traced.
 
-    name: "demo" (embedded, no network), any open_clip architecture with `pretrained` (a tag, or a local
-    checkpoint: safetensors, or a weights-only torch file), or "hf-hub:owner/model".
+    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.models.demo.train wrote), any
+    open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
+    file), or "hf-hub:owner/model".
     device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
     Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
     """
     chosen = choose_device(device)
     if name == "demo":
-        return _load_demo(chosen, precision)
+        return _load_demo(chosen, precision, pretrained)
     _check_name(name, pretrained)
     import open_clip
 
@@ -315,9 +316,10 @@ def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], lis
     return [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
-def _load_demo(device: torch.device, precision: str) -> ClipModel:
+def _load_demo(device: torch.device, precision: str, trained: str | None = None) -> ClipModel:
     import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -327,14 +329,21 @@ def _load_demo(device: torch.device, precision: str) -> ClipModel:
     network = CLIP(
         config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
     )
-    network.load_state_dict({k: v.float() for k, v in load_file(DEMO / "model.safetensors").items()})
+    path = Path(trained).expanduser() if trained else DEMO / "model.safetensors"
+    try:
+        network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"expected weights of the demo model in {str(path)!r}: {_first_line(error)}; train some with "
+            "python -m clipviz.models.demo.train FOLDER, or leave pretrained out"
+        ) from error
     network.to(device, dtypes[precision])
     pre = config["preprocess"]
     preprocess = open_clip.image_transform(
         pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
     )
     tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
-    return ClipModel(network, tokenizer, preprocess, name="demo")
+    return ClipModel(network, tokenizer, preprocess, name="demo", pretrained=trained or "")
 
 
 def _check_name(name: str, pretrained: str | None) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import clipviz
 from clipviz.data.world.captions import FACTS
 from clipviz.data.world.sampling import sample_scene, spotlight_theme
 from clipviz.data.world.scene import GLYPH, SHAPE
@@ -194,3 +195,25 @@ def test_weights_are_written_with_untrained_tokens_zeroed(tmp_path):
     rows = again.token_embedding.weight.abs().sum(-1)
     assert rows[5] > 0
     assert rows.count_nonzero() == 1
+
+
+def test_trained_weights_load_like_the_embedded_ones(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    trained = network.build(network.read_config())
+    network.save_weights(trained, path)
+    model = clipviz.load("demo", pretrained=str(path), device="cpu")
+    torch.testing.assert_close(model.visual.proj, trained.visual.proj.half().float())
+    assert model.pretrained == str(path)
+    assert model.fingerprint != clipviz.load("demo", device="cpu").fingerprint
+
+
+@pytest.mark.parametrize("content", [None, b"nothing", "tiny"])
+def test_other_files_are_refused_as_weights_of_the_demo(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    if content == "tiny":
+        network.save_weights(network.build(TINY), path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected weights of the demo model in .*model.safetensors"):
+        clipviz.load("demo", pretrained=str(path))
