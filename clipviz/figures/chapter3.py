@@ -5,6 +5,7 @@ Nothing here computes: accuracies, shares, maps and words come ready.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ def effect_comparison(rows: Mapping[str, tuple[float, float]], width: float = st
     """
     names = list(rows)
     figure, axes = style.panels(1, 2, width, 0.6 + 0.32 * len(names), sharey=True)
-    titles = ("accuracy after mean-ablation", "variance of first component")
+    titles = ("accuracy, mean-ablated", "variance of PC 1")
     for column, title in enumerate(titles):
         axis = style.plain(axes[0, column], title)
         values = [rows[name][column] for name in names]
@@ -140,6 +141,7 @@ def attack_success(
             markersize=4.5 if ours else 3.5,
             elinewidth=0.8,
             label=method,
+            clip_on=False,
         )
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set_xlim(left=0)
@@ -153,12 +155,46 @@ def concepts(
     images: Sequence[np.ndarray], words: Sequence[Sequence[str]], width: float = style.PAGE
 ) -> Figure:
     """Figure B.1: images with the words of highest image-contribution score under each."""
-    size = width / len(images)
-    longest = max(len(found) for found in words)
+    size, columns = width / len(images), len(images)
+    longest = max(_wrapped(found, columns).count("\n") + 1 for found in words)
     figure, axes = style.panels(1, len(images), width, size + 0.13 * longest + 0.1)
     for column, (pixels, found) in enumerate(zip(images, words, strict=True)):
         axis = style.picture(axes[0, column], pixels)
-        axis.set_xlabel("\n".join(found), fontsize=style.SMALL, color=style.INK)
+        axis.set_xlabel(_wrapped(found, columns), fontsize=style.SMALL, color=style.INK)
+    return figure
+
+
+def _wrapped(texts: Sequence[str], columns: int) -> str:
+    """Texts under each other, broken to the width of one of `columns` pictures across the page."""
+    return "\n".join(textwrap.fill(text, max(12, 120 // columns), subsequent_indent="   ") for text in texts)
+
+
+@dataclass(frozen=True)
+class AttackExample:
+    """A picture that fools the classifier: (class drawn, class mistaken for), its sentence, by how much cosine, the
+    picture [rows, cols, 3] uint8 and a map [rows, cols], above 0 where tokens write towards the wrong class."""
+
+    pair: tuple[str, str]
+    sentence: str
+    margin: float
+    picture: np.ndarray
+    heatmap: np.ndarray
+
+
+def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE) -> Figure:
+    """Figure 3.6: pictures above, what writes towards the wrong class (orange) and the class drawn (blue) below."""
+    n = max(4, len(examples))
+    size = width / n
+    figure, axes = style.panels(2, n, width, 2 * size + 0.75)
+    for column in range(n):
+        if column >= len(examples):
+            style.picture(axes[0, column], None)
+            style.picture(axes[1, column], None)
+            continue
+        one = examples[column]
+        style.picture(axes[0, column], one.picture, f"{one.pair[0]} → {one.pair[1]} ({one.margin:+.3f})")
+        axis = style.signed_overlay(axes[1, column], one.picture, one.heatmap)
+        axis.set_xlabel(textwrap.fill(one.sentence, 26), fontsize=style.SMALL, color=style.INK)
     return figure
 
 
@@ -177,5 +213,6 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
     low, high = min(low, *(end[2] for end in ends)), max(high, *(end[2] for end in ends))
     axis.set_ylim(low, high + 0.03 * (high - low))
     heights = style.spread_labels([end[2] for end in ends], 0.075 * (high - low))
+    axis.set_ylim(min(low, *heights), max(high + 0.03 * (high - low), *heights))
     for (name, _, _, color), height in zip(ends, heights, strict=True):
         style.label_end(axis, right, height, name, str(color))

@@ -94,6 +94,18 @@ def overlay(
     return axes
 
 
+def signed_overlay(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "") -> Axes:
+    """An image in grey under a signed token map: orange above 0, blue below, one scale for both."""
+    rows, cols = pixels.shape[:2]
+    grey = pixels.astype(float).mean(-1, keepdims=True).repeat(3, -1) / 255
+    picture(axes, 0.55 * grey + 0.45, title)
+    strength = heatmap / max(float(np.abs(heatmap).max()), 1e-12)
+    colours = DIVERGING(0.5 + 0.5 * strength)
+    colours[..., 3] = np.abs(strength) ** 0.7
+    axes.imshow(colours, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+    return axes
+
+
 def label_end(axes: Axes, x: float, y: float, text: str, color: str) -> None:
     """A line's name at its end, instead of a legend."""
     axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=SMALL, color=color)

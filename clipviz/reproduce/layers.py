@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clipviz.data.images import Images
+from clipviz.lens import zeroshot
 from clipviz.lens.cues import activation_thresholds
 from clipviz.lens.neuron_stats import (
     NeuronStats,
@@ -25,13 +28,14 @@ from clipviz.lens.neuron_stats import (
 )
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
+from clipviz.reproduce.evaluation import Evaluation, Task
 from clipviz.reproduce.report import Steps
 
 BATCH = 32
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
-MIN_TOP = 16
+MIN_TOP, N_LATE = 16, 3
 N_INDIRECT = 16  # images a neuron for the components of indirect effects
 
 
@@ -78,6 +82,47 @@ class Layer:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What chapter 3 is measured on. reference: other images, for means, directions and thresholds (D, thesis 3.3)."""
+
+    model: ClipModel
+    evaluation: Evaluation
+    reference: Images
+    steps: Steps
+    quiet: bool = False
+    quick: bool = False
+    kept: dict[int, Layer] = field(default_factory=dict)  # late layers, which several sections use
+
+    @property
+    def layers(self) -> list[int]:
+        return usable_layers(self.model)
+
+    @property
+    def late(self) -> list[int]:
+        """The three layers before the last (8-10 of 12 in the thesis)."""
+        return self.layers[-N_LATE:]
+
+    def layer(self, layer: int) -> Layer:
+        """A layer's statistics over the reference images."""
+        found = self.kept.get(layer)
+        if found is None:
+            found = layer_statistics(self.model, self.reference, layer, self.steps, self.quiet)
+            if layer in self.late:
+                self.kept[layer] = found
+        return found
+
+    def accuracy(
+        self, embeddings: np.ndarray | Tensor, rows: Sequence[int], tasks: Sequence[Task] | None = None
+    ) -> dict[str, float]:
+        """Zero-shot accuracy by task (the evaluation's, or others) of embeddings [row, d_embed] of some images."""
+        found = torch.as_tensor(embeddings)
+        return {
+            task.name: zeroshot.accuracy(found, task.directions.cpu(), [task.labels[i] for i in rows]).top1
+            for task in (self.evaluation.tasks if tasks is None else tasks)
+        }
+
+
 def layer_statistics(
     model: ClipModel, images: Sequence[Image.Image], layer: int, steps: Steps, quiet: bool = False
 ) -> Layer:
@@ -115,11 +160,12 @@ def layer_embeddings(
     steps: Steps,
     quiet: bool = False,
     codes: bool = False,
+    name: str = "images",
 ) -> dict[str, Any]:
     """Unit embeddings before and after every condition, [image, d_embed]; rows: which images they are.
 
     codes=True also leaves what Figure 3.4 needs: "left", the embedding without the layer's effects (their mean
-    added back), and "coefficients" x_n [image, neuron].
+    added back), and "coefficients" x_n [image, neuron]. name: of the images, for the step.
     """
     layer = known.stats.layer
 
@@ -140,12 +186,12 @@ def layer_embeddings(
             if codes:
                 made["coefficients"] = known.line.coefficients(second)
                 made["left"] = made[CONDITIONS[3]] - made["coefficients"] @ known.line.directions
-            for name, value in made.items():
-                parts.setdefault(name, []).append(value.cpu())
+            for what, value in made.items():
+                parts.setdefault(what, []).append(value.cpu())
             kept += rows
-        return {"rows": kept, **{name: torch.cat(values).numpy() for name, values in parts.items()}}
+        return {"rows": kept, **{what: torch.cat(values).numpy() for what, values in parts.items()}}
 
-    return steps.get(f"neurons-ablations-{layer}{'-codes' if codes else ''}", make)
+    return steps.get(f"neurons-{name}-{layer}{'-codes' if codes else ''}", make)
 
 
 def mean_of(

@@ -174,14 +174,15 @@ def attempt(
     seed: int = 0,
     n_sentences: int = 10,
     n_images: int = 3,
-    recolour: bool = True,
+    recolour: bool = False,
     describe: lens.Describe | None = None,
     draw: lens.Draw | None = None,
 ) -> lens.Attack:
     """Pictures of `drawn` made from spurious words, and how the model takes them.
 
     describe, draw: who writes and draws (see lens.cues.attack); by default the demo world, which can draw its own
-    classes only. No words: the class alone, in as many pictures.
+    classes only. recolour: it may also colour the class and treat the whole picture, which takes evidence for the
+    class away rather than add a cue against it. No words: the class alone, in as many pictures.
     """
     if draw is None and drawn not in OBJECT_NAMES:
         raise ValueError(
@@ -208,7 +209,7 @@ def attack_pair(
     found: Source,
     pair: tuple[str, str],
     seed: int,
-    recolour: bool = True,
+    recolour: bool = False,
     n_sentences: int = 10,
     n_images: int = 10,
     n_neurons: int = N_NEURONS,

@@ -1,0 +1,340 @@
+"""Chapter 3, reproduced: neurons through the second-order lens, on the demo world or on the user's model and images.
+
+Here: which layers matter and how (Figures 3.3, 3.4, B.2-B.5, Table 3.1). What neurons are used for (Tables 3.2-3.4,
+Figures 3.5-3.7, B.1) is in neuron_uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.data import images as image_data
+from clipviz.data.images import Images
+from clipviz.data.tasks import world_tasks
+from clipviz.data.world.scenes import render
+from clipviz.figures import chapter2 as chapter2_figures
+from clipviz.figures import chapter3 as figures
+from clipviz.lens import ablate
+from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
+from clipviz.models.clip import ClipModel, load
+from clipviz.reproduce import neuron_uses, published
+from clipviz.reproduce.evaluation import (
+    DEMO_IMAGES,
+    Task,
+    class_directions,
+    demo_evaluation,
+    folder_evaluation,
+    spaced,
+    trace_terms,
+)
+from clipviz.reproduce.layers import (
+    CONDITIONS,
+    Layer,
+    Study,
+    component_share,
+    intervened,
+    layer_embeddings,
+)
+from clipviz.reproduce.report import Report, Steps
+
+N_REFERENCE, N_UNSEEN = 800, 300
+SIZES = (4, 8, 16, 32, 64, 128)
+COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared one by one
+QUICK_LIMIT, QUICK_COMPARED = 90, (12, 8)
+
+
+def run(
+    model: ClipModel | str = "demo",
+    out: str | Path = "reproduction",
+    pretrained: str | None = None,
+    data: str | None = None,
+    segmentation: str | None = None,
+    limit: int | None = None,
+    repeats: int = 3,
+    quick: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
+
+    data: a folder with a subfolder a class; without it the demo world. limit: at most so many images, and as many
+    others as reference. repeats: of the adversarial experiment. quick: a small version of everything, to look at.
+    Layers are kept in out/steps as they are done: an interrupted run goes on from there.
+    """
+    model = load(model, pretrained) if isinstance(model, str) else model
+    study = open_study(
+        model, Path(out), data, segmentation, limit or QUICK_LIMIT if quick else limit, quiet, quick
+    )
+    report = Report(
+        Path(out), "Chapter 3: what the neurons of a CLIP image encoder write", _lead(study, quick)
+    )
+    peak = layers_section(report, study)
+    first_order_section(report, study, peak)
+    indirect_section(report, study, peak, QUICK_COMPARED if quick else COMPARED)
+    sparse_section(report, study, peak)
+    described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, the thesis's
+    neuron_uses.gallery_section(report, study, described)
+    neuron_uses.concepts_section(report, study, described)
+    neuron_uses.attack_section(report, study, 1 if quick else repeats, quick)
+    neuron_uses.segmentation_section(report, study)
+    return report.write("chapter3")
+
+
+def open_study(
+    model: ClipModel,
+    out: Path,
+    data: str | None = None,
+    segmentation: str | None = None,
+    limit: int | None = None,
+    quiet: bool = False,
+    quick: bool = False,
+) -> Study:
+    """What is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
+    if data is None and model.name != "demo":
+        raise ValueError(
+            f"model {model.name!r} was not trained on the demo world; pass data=FOLDER with a subfolder of images "
+            "for each class"
+        )
+    if data is None:
+        evaluation, everything = demo_evaluation(model, limit), image_data.demo()
+        n_evaluated, n_reference = limit or DEMO_IMAGES, limit or N_REFERENCE
+    else:
+        evaluation, everything = (
+            folder_evaluation(model, data, limit, segmentation),
+            image_data.open_images(data),
+        )
+        n_evaluated = n_reference = limit or 2_000
+    reference = others(everything, n_evaluated, n_reference)
+    key = {**model.identity(), "images": evaluation.images.fingerprint, "reference": reference.fingerprint}
+    return Study(model, evaluation, reference, Steps(out / "steps", key), quiet, quick)
+
+
+def others(everything: Images, n_evaluated: int, n_wanted: int) -> Images:
+    """An even sample of the images that the evaluation leaves out; of all where it leaves out fewer than 8."""
+    used = set(spaced(len(everything), n_evaluated))
+    left = [i for i in range(len(everything)) if i not in used]
+    left = left if len(left) >= 8 else list(range(len(everything)))
+    return everything.subset([left[i] for i in spaced(len(left), n_wanted)])
+
+
+def layers_section(report: Report, study: Study) -> int:
+    """Figures 3.3, B.2 and B.3; returns the layer whose neurons matter most to the first task."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    baseline: dict[str, float] = {}
+    rows = []
+    for layer in study.layers:
+        known = study.layer(layer)
+        found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
+        baseline = study.accuracy(found["baseline"], found["rows"])
+        for condition in CONDITIONS:
+            for task, top1 in study.accuracy(found[condition], found["rows"]).items():
+                curves.setdefault(task, {}).setdefault(condition, {})[layer] = top1
+        change = _change(found["baseline"], found[CONDITIONS[0]])
+        rows.append([layer, change, *_shares(known), float(np.mean(found["share of large"]))])
+    main = next(iter(curves))
+    everything = curves[main][CONDITIONS[0]]
+    peak = min(everything, key=lambda layer: (everything[layer], -layer))
+    report.section(
+        "Second-order effects by layer (Figures 3.3, B.2, B.3)",
+        "The second-order effects of all neurons of one layer are replaced: by their means over the reference images "
+        "(w/o all neurons), only where a neuron's norm is below the 98th percentile of its norms over the reference "
+        "images (w/o small norm), only above it (w/o large norm), or by x r + b, their projection on one direction "
+        "(reconstruction from PC 1, from the reference images of largest norm).",
+    )
+    for task, found in curves.items():
+        report.figure(
+            f"neurons-layers-{task}",
+            figures.layer_ablation(found, baseline[task], task),
+            f"Figure 3.3: {task}, accuracy after each replacement, a layer at a time",
+        )
+        report.table(
+            ["layer", "nothing changed", *CONDITIONS],
+            [[layer, baseline[task], *(found[name][layer] for name in CONDITIONS)] for layer in study.layers],
+        )
+    report.text(
+        f"**Where**: for {main} the largest drop is in layer {peak} of 0..{study.model.n_layers - 1} "
+        f"({baseline[main]:.3f} to {everything[peak]:.3f}); the last layer has no later attention. Change: what "
+        "mean-ablating all neurons moves the unit embeddings (mean square), against their variance over images. "
+        "**How sparse, how straight**: over the reference images, the mean over neurons of the share of the summed "
+        "squared norm that falls on the 2% of images above the threshold, of the share of variance of the first "
+        "component over the images of largest norm, and how many effects of the evaluated images are large:"
+    )
+    report.table(
+        ["layer", "change w/o all", "norm on 2% of the images", "variance of PC 1", "large effects"], rows
+    )
+    left_out = [n for n in range(study.model.n_layers - 1) if n not in study.layers]
+    if left_out:
+        report.text(f"Left out for their size in memory: layers {', '.join(map(str, left_out))}.")
+    _unseen(report, study)
+    return peak
+
+
+def _shares(known: Layer) -> tuple[float, float]:
+    return known.concentration(), float(known.line.share.mean())
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float:
+    """Mean squared distance of embeddings before and after, by their summed variance before."""
+    return float(np.square(after - before).sum(1).mean() / np.var(before, axis=0).sum())
+
+
+def _unseen(report: Report, study: Study) -> None:
+    """Figure B.3 (ImageNet-R in the thesis): the same on images of another kind."""
+    if study.model.name != "demo":
+        return
+    images, tasks = unseen_views(study.model, 60 if study.quick else N_UNSEEN)
+    curves: dict[str, dict[int, float]] = {}
+    baseline = 0.0
+    for layer in study.late:
+        found = layer_embeddings(
+            study.model, images, study.layer(layer), study.steps, study.quiet, name="unseen"
+        )
+        accuracies = {
+            name: study.accuracy(found[name], found["rows"], tasks) for name in ("baseline", *CONDITIONS)
+        }
+        baseline = accuracies["baseline"][tasks[0].name]
+        for name in CONDITIONS:
+            curves.setdefault(name, {})[layer] = accuracies[name][tasks[0].name]
+    report.text(
+        f"On {len(images)} pictures drawn with a style, tilts and background tiles that training never showed "
+        "(in place of ImageNet-R), statistics from the same reference images:"
+    )
+    report.figure(
+        "neurons-layers-unseen",
+        figures.layer_ablation(curves, baseline, "unseen views"),
+        f"Figure B.3: {tasks[0].name} in unseen views, late layers",
+    )
+
+
+def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:
+    """Scenes of the demo world in views that training never shows, and the objects task on them."""
+    scenes = render(n_images, 31, unseen_views=True)
+    images = image_data.open_images([Image.fromarray(pixels) for pixels in scenes.images])
+    images.attributes = {column: scenes.words(column) for column in scenes.columns}  # type: ignore[misc]
+    task = world_tasks(images)["objects"]
+    return images, [Task(task.name, class_directions(model, task.prompts), list(task.labels))]
+
+
+def first_order_section(report: Report, study: Study, peak: int) -> None:
+    """Figures B.4 and B.5: the attention layers' direct effects, to see that they come after the neurons'."""
+    terms, kept, _ = trace_terms(study.model, study.evaluation.images, study.steps, "images", study.quiet)
+    means = ablate.means_of(terms)
+    curves: dict[str, dict[int, float]] = {}
+    for count, step in enumerate(ablate.accumulated(range(study.model.n_layers))):
+        embeddings = ablate.embedding_after(terms, step, means)
+        for task, top1 in study.accuracy(embeddings, kept).items():
+            curves.setdefault(task, {})[count] = top1
+    main = next(iter(curves))
+    drops = {n: curves[main][n] - curves[main][n + 1] for n in range(study.model.n_layers)}
+    steepest = max(drops, key=lambda n: drops[n])
+    report.section(
+        "First-order effects of the attention layers (Figures B.4, B.5)",
+        f"Mean-ablated one after the other, from the first. The steepest loss of {main} comes with attention layer "
+        f"{steepest}; the neurons that matter most are in MLP layer {peak}, "
+        + ("before it." if peak < steepest else "not before it, unlike in the thesis."),
+    )
+    report.figure(
+        "neurons-first-order",
+        chapter2_figures.accumulated_ablation(curves, late=min(4, study.model.n_layers - 1)),
+        "Figure B.4: accuracy when the attention of the first n layers is mean-ablated",
+    )
+
+
+def indirect_section(report: Report, study: Study, peak: int, compared: Sequence[int]) -> None:
+    """Table 3.1."""
+    model, images = study.model, study.evaluation.images
+    n_compared = (compared[0], compared[1])
+    found = intervened(model, images, study.reference, peak, study.steps, n_compared, study.quiet)
+    second = layer_embeddings(model, images, study.layer(peak), study.steps, study.quiet)
+    base = study.accuracy(second["baseline"], second["rows"])
+    after = {
+        "indirect": study.accuracy(found["embeddings"], found["rows"]),
+        "second-order": study.accuracy(second[CONDITIONS[0]], second["rows"]),
+    }
+    shares = {
+        "indirect": component_share(found["indirect"]),
+        "second-order": component_share(found["second order"]),
+    }
+    report.section(
+        "Against the indirect effect (Table 3.1)",
+        f"Layer {peak}, all neurons at once. Indirect: the model runs again with the layer's activations at their "
+        "per-token means, so that later layers can repair the loss. Variance of the first component: over the "
+        f"quarter of {n_compared[0]} reference images with the largest effects, mean over {n_compared[1]} random "
+        "neurons, centred by the mean over all of them.",
+    )
+    names = list(base)
+    known = published.chapter_3_model(model.name, model.pretrained)
+    rows = [["nothing changed", *base.values(), None]]
+    rows += [[name, *found.values(), shares[name]] for name, found in after.items()]
+    if known:
+        rows += [[f"thesis, ImageNet: {n}", top1, *[None] * (len(names) - 1), share]
+                 for n, (top1, share) in published.TABLE_3_1.items()]  # fmt: skip
+    report.table(["effects mean-ablated", *names, "variance of PC 1"], rows)
+    report.figure(
+        "neurons-indirect",
+        figures.effect_comparison({name: (after[name][names[0]], shares[name]) for name in after}),
+        f"Table 3.1: {names[0]} after mean-ablation, and the share of variance of the first component",
+    )
+
+
+def sparse_section(report: Report, study: Study, layer: int) -> None:
+    """Figure 3.4."""
+    model, known = study.model, study.layer(layer)
+    found = layer_embeddings(model, study.evaluation.images, known, study.steps, study.quiet, codes=True)
+    left, coefficients = (torch.from_numpy(found[name]) for name in ("left", "coefficients"))
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    for pool, encoded in _pools(study).items():
+        dictionary = prepare_dictionary(encoded)
+        for size in (m for m in SIZES if m <= min(dictionary.shape)):
+            rebuilt = reconstruct(sparse_code(known.line.directions, dictionary, size), dictionary).cpu()
+            for task, top1 in study.accuracy(left + coefficients @ rebuilt, found["rows"]).items():
+                curves.setdefault(task, {}).setdefault(pool, {})[size] = top1
+    levels = {
+        "nothing changed": study.accuracy(found["baseline"], found["rows"]),
+        "rank 1": study.accuracy(found[CONDITIONS[3]], found["rows"]),
+        "mean-ablated": study.accuracy(found[CONDITIONS[0]], found["rows"]),
+    }
+    report.section(
+        "Sparse text codes (Figure 3.4)",
+        f"Every direction r of layer {layer} is replaced by m texts of a pool (orthogonal matching pursuit, pool "
+        f"centred, unit rows); effects are x r + b. Random vectors are the control. With m = {model.weights.d_embed}, "
+        "the width of the embedding, any pool that spans it rebuilds r.",
+    )
+    for task, pools in curves.items():
+        shown = {name: values[task] for name, values in levels.items()}
+        report.figure(
+            f"neurons-sparse-{task}",
+            figures.sparse_accuracy(pools, shown),
+            f"Figure 3.4: {task}, accuracy by texts a neuron and pool",
+        )
+        sizes = sorted({m for curve in pools.values() for m in curve})
+        report.table(
+            ["pool", *(f"m = {m}" for m in sizes), *shown],
+            [[pool, *(curve.get(m) for m in sizes), *shown.values()] for pool, curve in pools.items()],
+        )
+
+
+def _pools(study: Study) -> dict[str, Tensor]:
+    """The evaluation's pools, encoded, and as many random unit vectors as there are descriptions."""
+    pools = study.evaluation.pools
+    encoded = {name: study.model.encode_texts(list(pool)) for name, pool in pools.items()}
+    noise = torch.randn(encoded["descriptions"].shape, generator=torch.Generator().manual_seed(0))
+    return {**encoded, "random vectors": normalize(noise, dim=-1).to(study.model.device)}
+
+
+def _lead(study: Study, quick: bool) -> str:
+    model, evaluation = study.model, study.evaluation
+    tag = f", {model.pretrained}" if model.pretrained else ""
+    n_neurons = model.neuron_basis(0).n_neurons
+    note = " This is the quick version: few images, one repeat." if quick else ""
+    return (
+        f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers of {n_neurons:,} "
+        f"neurons), measured on {evaluation.name}: {'; '.join(evaluation.notes)}. Means, directions and thresholds "
+        f"come from {len(study.reference):,} other images. Layers are counted from 0.{note}"
+    )

@@ -1,0 +1,385 @@
+"""What neurons are used for in chapter 3: words and images, concepts, adversarial scenes, segmentation.
+
+Tables 3.2-3.4, Figures 3.5-3.7 and B.1; sections of the report of chapter3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from clipviz.data.texts import with_article
+from clipviz.figures import chapter2 as chapter2_figures
+from clipviz.figures import chapter3 as figures
+from clipviz.lens import cues as lens
+from clipviz.lens import segment
+from clipviz.lens.sparse import prepare_dictionary, sparse_code
+from clipviz.models.second import trace_second_orders
+from clipviz.reproduce import published
+from clipviz.reproduce.evaluation import class_directions, spaced
+from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, batches, indirect_directions
+from clipviz.reproduce.report import Report
+from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
+from clipviz.session import cues
+from clipviz.values import SparseCode
+
+PAIRS = (
+    ("duck", "penguin"),
+    ("horse", "zebra"),
+    ("cat", "dog"),
+    ("car", "bus"),
+    ("apple", "strawberry"),
+    ("frog", "turtle"),
+)
+"""Class drawn, class mistaken for: near neighbours of the demo world, chosen before any was tried."""
+METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
+N_GALLERY, N_TOP_IMAGES, N_WORDS = 5, 8, 4
+N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
+N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5
+TOKENS = "token decomposition"
+NEURONS, SIGNED = "neurons", "neurons, signed"
+
+
+class Dictionary:
+    """A pool of texts, encoded, and the sparse codes over it of some directions."""
+
+    def __init__(self, study: Study, pool: Sequence[str]) -> None:
+        self.pool = list(pool)
+        self.encoded = study.model.encode_texts(self.pool)
+        self.rows = prepare_dictionary(self.encoded)
+        # the thesis takes 128 texts for an embedding of 512
+        self.n_atoms = max(1, min(study.model.weights.d_embed // 4, *self.rows.shape))
+
+    def codes(self, directions: Tensor) -> SparseCode:
+        return sparse_code(directions.to(self.rows), self.rows, self.n_atoms)
+
+
+def wide_pool(study: Study) -> list[str]:
+    """The descriptions, and every class by its name: all that the demo world can draw."""
+    names = [with_article(name) for name in study.evaluation.class_prompts]
+    return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
+
+
+def gallery_section(report: Report, study: Study, known: Layer) -> None:
+    """Table 3.2 and Figure 3.5, for the neurons that move the embedding most."""
+    dictionary = Dictionary(study, study.evaluation.pools["descriptions"])
+    strength = (known.line.share * known.line.variance).clamp_min(0).sqrt()
+    order = strength.argsort(descending=True)[:60].tolist()
+    codes = dictionary.codes(known.line.directions[order])
+    shown: list[tuple[int, list[tuple[str, float]]]] = []
+    for neuron, atoms, weights in zip(order, codes.atoms.tolist(), codes.weights.tolist(), strict=True):
+        pairs = [(dictionary.pool[j], weight) for j, weight in zip(atoms, weights, strict=True) if j >= 0]
+        pairs = sorted(pairs, key=lambda pair: -abs(pair[1]))[:N_WORDS]
+        if pairs and pairs[0][0] not in {words[0][0] for _, words in shown}:
+            shown.append((neuron, pairs))
+        if len(shown) == N_GALLERY:
+            break
+    stats, rows = known.stats, []
+    for neuron, pairs in shown:
+        images = [i for i in stats.top_images[neuron, :N_TOP_IMAGES].tolist() if i >= 0]
+        pictures = [np.asarray(study.reference.thumbnail(i, 112)) for i in images]
+        maps = list(stats.top_maps[neuron, : len(images)].float().cpu().numpy())
+        rows.append(figures.NeuronRow(f"neuron {neuron}", pairs, pictures, maps))
+    report.section(
+        "What neurons say (Table 3.2, Figure 3.5)",
+        f"The neurons of layer {stats.layer} with the largest effects on their own top images, one for each first "
+        f"text: the {N_WORDS} largest of {dictionary.n_atoms} texts with their signs, and the images of largest "
+        "second-order norm under the neuron's activation map.",
+    )
+    report.table(
+        ["neuron", "texts", "variance of PC 1"],
+        [
+            [neuron, "; ".join(f"{'+' if w >= 0 else '−'} {text}" for text, w in pairs), share]
+            for (neuron, pairs), share in zip(
+                shown, known.line.share[[n for n, _ in shown]].tolist(), strict=True
+            )
+        ],
+    )
+    report.figure("neurons-gallery", figures.gallery(rows), "Figure 3.5: texts and top images of neurons")
+
+
+def concepts_section(report: Report, study: Study, known: Layer) -> None:
+    """Figure B.1, with a count of how often the true class is among the words."""
+    dictionary = Dictionary(study, wide_pool(study))
+    codes, n_texts = dictionary.codes(known.line.directions), len(dictionary.pool)
+    images = study.evaluation.images
+    rows, words, n_active = [], [], []
+    chosen_images = spaced(len(images), 300)
+    few = images.subset(chosen_images)
+    for some, pictures in batches(few, "concepts", study.quiet):
+        norms = study.model.second_order(pictures, known.stats.layer).norms()
+        scores = lens.image_contribution_scores(codes, norms, known.thresholds, n_texts)
+        rows += some
+        words += scores.topk(min(N_CONCEPTS, n_texts), dim=1).indices.tolist()
+        n_active += (norms > known.thresholds).sum(1).tolist()
+    found = [[dictionary.pool[j] for j in chosen] for chosen in words]
+    usual = sorted(range(len(rows)), key=lambda i: -n_active[i])[: max(6, len(rows) // 2)]
+    shown = [usual[i] for i in spaced(len(usual), 6)]
+    report.section(
+        "Concepts in an image (Figure B.1)",
+        f"Neurons of layer {known.stats.layer} above the 98th percentile of their norms over the reference images; "
+        "texts by their weights in those neurons' codes, times the norms. On half of the images at most "
+        f"{np.median(n_active):.0f} of {len(known.thresholds):,} neurons are active; shown are images with more.",
+    )
+    report.figure(
+        "neurons-concepts",
+        figures.concepts(
+            [np.asarray(few.thumbnail(rows[i], 160)) for i in shown],
+            [found[i][:N_SHOWN_CONCEPTS] for i in shown],
+        ),
+        "Figure B.1: images and the texts that their activated neurons write",
+    )
+    hits, shuffled, n_labelled = _class_hits(study, [chosen_images[row] for row in rows], found)
+    if n_labelled:
+        report.text(
+            f"The image's own class is named by one of its {N_CONCEPTS} texts for {hits:.1%} of {n_labelled} labelled "
+            f"images; by the texts of another image, for {shuffled:.1%}."
+        )
+
+
+def _class_hits(
+    study: Study, images: Sequence[int], found: Sequence[Sequence[str]]
+) -> tuple[float, float, int]:
+    """How often an image's texts name its class; the same with another image's texts; labelled images."""
+    labels, classes = study.evaluation.tasks[0].labels, list(study.evaluation.class_prompts)
+    labelled = [place for place, image in enumerate(images) if 0 <= labels[image] < len(classes)]
+    if not labelled:
+        return 0.0, 0.0, 0
+
+    def share(others: Sequence[int]) -> float:
+        named = [
+            any(lens.is_fair(text, classes[labels[images[place]]], []) for text in found[other])
+            for place, other in zip(labelled, others, strict=True)
+        ]
+        return sum(named) / len(named)
+
+    half = len(labelled) // 2
+    return share(labelled), share([*labelled[half:], *labelled[:half]]), len(labelled)
+
+
+def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
+    """Table 3.3 and Figure 3.6."""
+    report.section("Adversarial scenes (Table 3.3, Figure 3.6)")
+    if study.model.name != "demo":
+        report.text(
+            "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
+            "text-to-image pipeline at hand, give clipviz.models.writers' adapters to clipviz.session.cues.attempt."
+        )
+        _thesis_attacks(report, study)
+        return
+    layers = study.late
+    source = attack_source(study, 2 if quick else N_INDIRECT)
+    pairs = PAIRS[:2] if quick else PAIRS
+    n_sentences, n_images = (3, 2) if quick else (10, 10)
+    rates: dict[str, dict[str, list[float]]] = {}
+    examples: list[figures.AttackExample] = []
+    words: dict[str, list[str]] = {}
+    progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
+    for pair in pairs:
+        name = f"{pair[0]} → {pair[1]}"
+        for repeat in range(repeats):
+            make = partial(_attack, study, source, pair, repeat, n_sentences, n_images)
+            found = study.steps.get(f"neurons-attack-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
+            for method in METHODS:
+                margins = found["margins"][method]
+                share = sum(margin > 0 for margin in margins) / max(1, len(margins))
+                rates.setdefault(name, {}).setdefault(method, []).append(share)
+            if repeat == 0:
+                words[name] = found["words"]["second order"]
+                examples += _example(study, pair, found)
+            progress.update()
+    progress.close()
+    report.text(
+        f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
+        f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
+        f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} a neuron); texts that name the other class or mean "
+        f"nearly the same are left out. The demo world writes {n_sentences} sentences from them (a second thing and a "
+        f"background beside the class; no recolouring) and draws {n_images} pictures of each. Baselines: the class "
+        "alone, random neurons, codes of indirect effects, the texts most along v. Every picture shows the class by "
+        "construction, so none is removed by hand."
+    )
+    summary = {
+        name: {method: (float(np.mean(values)), float(np.std(values))) for method, values in row.items()}
+        for name, row in rates.items()
+    }
+    report.table(
+        ["task", *METHODS],
+        [[name, *(_spread(row[method]) for method in METHODS)] for name, row in summary.items()],
+    )
+    report.text(verdict(summary, repeats))
+    report.figure(
+        "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
+    )
+    report.table(["task", "first texts"], [[name, "; ".join(found[:8])] for name, found in words.items()])
+    if examples:
+        report.figure(
+            "neurons-attack-examples",
+            figures.attack_examples(examples),
+            "Figure 3.6: pictures that fool the classifier most, a task each; orange: tokens that write towards the "
+            "wrong class, blue: towards the class drawn",
+        )
+    _thesis_attacks(report, study)
+
+
+def attack_source(study: Study, n_indirect: int) -> cues.Source:
+    """What the methods choose words from: the late layers' neurons together, both kinds of directions."""
+    dictionary = Dictionary(study, wide_pool(study))
+    second = torch.cat([study.layer(layer).line.directions for layer in study.late])
+    indirect = torch.cat(
+        [
+            indirect_directions(
+                study.model, study.reference, study.layer(layer), study.steps, n_indirect, study.quiet
+            )
+            for layer in study.late
+        ]
+    ).to(second)
+    return cues.Source(
+        dictionary.pool,
+        dictionary.encoded,
+        dictionary.codes(second),
+        second,
+        dictionary.codes(indirect),
+        indirect,
+    )
+
+
+def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) -> str:
+    """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average."""
+    rivals = [method for method in METHODS if method != "second order"]
+    best = {name: max(row[rival][0] for rival in rivals) for name, row in summary.items()}
+    won = [name for name, row in summary.items() if row["second order"][0] > best[name]]
+    means = {method: float(np.mean([row[method][0] for row in summary.values()])) for method in METHODS}
+    text = (
+        f"Means and deviations over {repeats} repeats. Second-order words beat every baseline on {len(won)} of "
+        f"{len(summary)} tasks"
+        + (f" ({', '.join(won)})" if won else "")
+        + ". Mean over the tasks: "
+        + ", ".join(f"{method} {value:.1%}" for method, value in means.items())
+        + "."
+    )
+    if means["similar words"] >= means["second order"]:
+        text += (
+            " Here the words most along v do better on average: the world's texts say exactly what can be drawn, and "
+            "its classifier is small, so the direct way is short. A large model's common words do not have that."
+        )
+    return text
+
+
+def _attack(
+    study: Study, source: cues.Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+) -> dict[str, Any]:
+    found = cues.attack_pair(study.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images)
+    ours = found["second order"][1]
+    best = int(np.argmax(ours.margins))
+    return {
+        "margins": {name: list(attack.margins) for name, (_, attack) in found.items()},
+        "words": {name: words for name, (words, _) in found.items()},
+        "sentence": ours.sentences[best],
+        "margin": ours.margins[best],
+        "picture": np.asarray(ours.images[best]),
+    }
+
+
+def _example(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
+    """The picture that fools most, if one does, with the tokens that write towards either class."""
+    if found["margin"] <= 0:
+        return []
+    _, target = cues.target_direction(study.model, *pair)
+    trace = study.model.trace([Image.fromarray(found["picture"])])
+    heatmap = trace.heatmap(target[None])[0, 0].cpu().numpy()
+    return [figures.AttackExample(pair, found["sentence"], found["margin"], found["picture"], heatmap)]
+
+
+def _spread(value: tuple[float, float]) -> str:
+    return f"{100 * value[0]:.1f}% (±{100 * value[1]:.1f})"
+
+
+def _thesis_attacks(report: Report, study: Study) -> None:
+    if published.chapter_3_model(study.model.name, study.model.pretrained):
+        report.table(
+            ["thesis, CIFAR-10", *(m for m in METHODS if m != "no words")],
+            [[task, *row] for task, row in published.TABLE_3_3.items()],
+        )
+
+
+def segmentation_section(report: Report, study: Study) -> None:
+    """Table 3.4 and Figure 3.7."""
+    report.section("Segmentation by neurons (Table 3.4, Figure 3.7)")
+    if study.evaluation.masks is None:
+        report.text(
+            "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
+        )
+        return
+    maps, masks, pictures, texts = all_methods(study.model, study.evaluation, study.quiet)
+    maps = {TOKENS if name == OURS else name: found for name, found in maps.items()}
+    own, own_masks = neuron_maps(study)
+    scores = {name: segment.score(found, masks) for name, found in maps.items()}
+    scores |= {name: segment.score(found, own_masks, SEGMENT_THRESHOLD) for name, found in own.items()}
+    layers = study.late
+    report.text(
+        f"{len(masks)} images. Neurons: activation maps of the {N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
+        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {SEGMENT_THRESHOLD}. "
+        "Signed: those that write most towards M(c) less the mean of all classes. The others as in "
+        "Table 2.4: threshold at the map's mean."
+    )
+    known = published.TABLE_3_4 if published.chapter_3_model(study.model.name, study.model.pretrained) else {}
+    head = [
+        "method",
+        "pixel accuracy",
+        "mIoU",
+        "mAP",
+        *(["thesis: accuracy", "mIoU", "mAP"] if known else []),
+    ]
+    report.table(
+        head,
+        [[name, s.pixel_accuracy, s.miou, s.map, *known.get(name, ())] for name, s in scores.items()],
+    )
+    rows = {
+        name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
+    }
+    report.figure(
+        "neurons-segmentation",
+        chapter2_figures.segmentation_scores(rows, ours=NEURONS),
+        "Table 3.4: segmentation by every method",
+    )
+    few = spaced(len(masks), min(5, len(masks)))
+    everything = {**own, TOKENS: maps[TOKENS], "raw attention": maps["raw attention"]}
+    shown = {name: np.stack([found[i].numpy() for i in few]) for name, found in everything.items()}
+    figure = chapter2_figures.segmentation_examples(
+        [pictures[i] for i in few], [texts[i] for i in few], shown, [masks[i].numpy() for i in few]
+    )
+    report.figure("neurons-segmentation-examples", figure, "Figure 3.7: maps before thresholding")
+
+
+def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+    """Heatmaps of every masked image for its class, by both choices of neurons, and the masks, in the data's order."""
+    data, model = study.evaluation.masks, study.model
+    assert data is not None
+    names = list(study.evaluation.class_prompts)
+    classes = class_directions(model, list(study.evaluation.class_prompts.values()))
+    directions = torch.cat([study.layer(layer).line.directions for layer in study.late])
+    usable = [i for i in range(len(data)) if data.labels[i] in study.evaluation.class_prompts]
+    found: dict[str, list[Tensor]] = {NEURONS: [], SIGNED: []}
+    masks = []
+    for start in tqdm(range(0, len(usable), batch), desc="neuron maps", unit="batch", disable=study.quiet):
+        pairs = [data[i] for i in usable[start : start + batch]]
+        seconds = trace_second_orders(model, model.prepare([picture for picture, _ in pairs]), study.late)
+        for row, i in enumerate(usable[start : start + batch]):
+            one = normalize(classes[names.index(str(data.labels[i]))], dim=0)
+            chosen = {
+                NEURONS: lens.class_neurons(directions, one, N_SEGMENT_NEURONS),
+                SIGNED: lens.class_neurons(directions, one - classes.mean(0), N_SEGMENT_NEURONS, signed=True),
+            }
+            for name, neurons in chosen.items():
+                maps = lens.neuron_maps(seconds, neurons)[row : row + 1]
+                found[name].append(lens.neuron_heatmap(maps)[0].cpu())
+        masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
+    return found, masks

@@ -1,0 +1,136 @@
+"""The chapter's report on the demo world at tiny sizes: complete, resumable, honest about what is not measured."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens.neuron_stats import rank_one
+from clipviz.reproduce import chapter3, layers, neuron_uses, run
+from clipviz.reproduce.report import Report, Steps
+
+TITLES = ("3.3", "3.4", "B.4", "Table 3.1", "Table 3.2", "B.1", "Table 3.3", "Table 3.4")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def study(model, tmp_path_factory):
+    return chapter3.open_study(model, tmp_path_factory.mktemp("study"), limit=20, quiet=True, quick=True)
+
+
+@pytest.mark.slow
+def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapter3, "SIZES", (4, 8))
+    monkeypatch.setattr(chapter3, "QUICK_COMPARED", (8, 3))
+    monkeypatch.setattr(neuron_uses, "PAIRS", (("duck", "penguin"),))
+    monkeypatch.setattr(layers, "usable_layers", lambda model: [2, 3, 4])
+    monkeypatch.setattr(neuron_uses, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
+    monkeypatch.setattr("clipviz.reproduce.evaluation.DEMO_MASKS", 3)
+    path = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
+    text = path.read_text()
+    assert path.name == "chapter3.md"
+    for title in TITLES:
+        assert title in text
+    for name in re.findall(r"\(figures/([\w-]+)\.svg\)", text):
+        for suffix in ("svg", "pdf", "png"):
+            assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 500
+    assert "Not measured" not in text
+    assert "thesis, ImageNet" not in text
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()}
+    again = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()} == before
+    assert _unsigned(again.read_text()) == _unsigned(text)
+
+
+def _unsigned(text):
+    return re.sub(r"Made in \d+ s", "", text)
+
+
+def test_the_reference_images_are_others(study):
+    assert not set(study.reference.names) & set(study.evaluation.images.names)
+    few = clipviz.data.images.demo().subset(range(10))
+    assert len(chapter3.others(few, 8, 5)) == 5  # too few are left: all of them serve
+
+
+def test_layer_statistics_are_those_of_the_images_at_once(model, study):
+    known = study.layer(3)
+    second = model.second_order(list(study.reference), 3)
+    assert known.norms.float().numpy() == pytest.approx(second.norms().numpy(), rel=2e-3, abs=1e-6)
+    norms = second.norms()
+    assert known.thresholds.numpy() == pytest.approx(
+        torch.quantile(norms, 0.98, dim=0).numpy(), rel=5e-3, abs=1e-6
+    )
+    squares = norms.square()
+    share = (squares * (norms > known.thresholds)).sum(0) / squares.sum(0)
+    assert known.concentration() == pytest.approx(float(share.mean()), rel=0.05)
+    again = rank_one(known.stats, model.neuron_basis(3))
+    assert torch.equal(again.directions, known.line.directions)
+
+
+def test_conditions_are_the_explicit_replacements(model, study):
+    """w/o all: every phi becomes its mean over the reference; w/o large and small part them at the threshold."""
+    known = study.layer(4)
+    found = layers.layer_embeddings(model, study.evaluation.images, known, study.steps, True)
+    reference = model.second_order(list(study.reference), 4).effects().double()
+    second = model.second_order(list(study.evaluation.images), 4)
+    effects, mean = second.effects().double(), reference.mean(0)
+    unit = torch.nn.functional.normalize(second.embedding, dim=1).double()
+    large = second.norms() > known.thresholds
+    gaps = effects - mean
+    assert torch.allclose(torch.from_numpy(found["w/o all neurons"]).double(), unit - gaps.sum(1), atol=2e-5)
+    for name, chosen in (("w/o small norm", ~large), ("w/o large norm", large)):
+        expected = unit - (gaps * chosen[..., None]).sum(1)
+        assert torch.allclose(torch.from_numpy(found[name]).double(), expected, atol=2e-5)
+    with_codes = layers.layer_embeddings(model, study.evaluation.images, known, study.steps, True, codes=True)
+    rebuilt = with_codes["left"] + with_codes["coefficients"] @ known.line.directions.numpy()
+    assert rebuilt == pytest.approx(with_codes["reconstruction from PC 1"], abs=1e-5)
+
+
+def test_components_of_indirect_effects_point_where_most_images_do():
+    generator = torch.Generator().manual_seed(0)
+    along = torch.tensor([3.0, 1.0, 2.0, -0.5])
+    direction = torch.nn.functional.normalize(torch.randn(6, generator=generator), dim=0)
+    effects = along[:, None] * direction + 0.01 * torch.randn(4, 6, generator=generator)
+    found = layers.signed_components(torch.stack([effects, -effects]))
+    assert torch.allclose(found[0], direction, atol=0.02)
+    assert torch.allclose(found[1], -direction, atol=0.02)
+
+
+def test_component_shares_by_hand():
+    line = np.array([[1.0, 0], [-1, 0], [2, 0], [-2, 0]])
+    square = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert layers.component_share(line[:, None], top=1.0) == pytest.approx(1.0)
+    assert layers.component_share(square[:, None], top=1.0) == pytest.approx(0.5)
+
+
+def test_changes_are_shares_of_the_variance():
+    before = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    assert chapter3._change(before, np.zeros((2, 2))) == pytest.approx(1.0)
+    assert chapter3._change(before, before) == 0
+
+
+def test_the_verdict_says_who_wins():
+    row = dict.fromkeys(neuron_uses.METHODS, (0.1, 0.0))
+    won = neuron_uses.verdict({"a → b": {**row, "second order": (0.3, 0.1)}}, 3)
+    assert "on 1 of 1 tasks (a → b)" in won
+    lost = neuron_uses.verdict({"a → b": {**row, "similar words": (0.6, 0.1)}}, 3)
+    assert "on 0 of 1 tasks." in lost
+    assert "do better on average" in lost
+
+
+def test_other_models_need_images_and_leave_the_attack_out(model, study, tmp_path):
+    other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
+    with pytest.raises(ValueError, match="pass data=FOLDER"):
+        chapter3.run(other, tmp_path)
+    report = Report(tmp_path, "none")
+    elsewhere = layers.Study(other, study.evaluation, study.reference, Steps(tmp_path, {}), True)
+    neuron_uses.attack_section(report, elsewhere, 1)
+    assert "clipviz.session.cues.attempt" in report.write("none").read_text()
