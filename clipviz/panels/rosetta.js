@@ -112,6 +112,7 @@ function build(api) {
     return canvas;
   };
   const neuronName = (about) => (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
+  const unitLine = (about) => h("span", { class: "unit" }, about.name === neuronName(about) ? null : neuronName(about), many(about));
   const called = (about) => (about.label || !about.hint ? h("b", { class: "name" }, about.name) : h("b", { class: "name guess", title: `No one has named it; of the texts, the heatmap of “${about.hint}” is most like it (r ${fixed(about.hint_r)})` }, about.hint));
   const many = (about) => (about.size > 1 ? h("span", { class: "size", title: `${about.size} CLIP units are each other's best buddies` }, `×${about.size}`) : null);
   const place = (cell) => h("span", { class: "place", title: `${cell.layer}, unit ${cell.unit}` }, `${layerName(cell.layer)} · ${cell.unit}`);
@@ -126,7 +127,8 @@ function build(api) {
       const must = view.models.includes(name);
       const filter = h("button", { type: "button", class: "must", "aria-pressed": String(must), title: `${chance} Click for concepts that ${name} has`, "data-model": name, onclick: () => { set("models", must ? view.models.filter((one) => one !== name) : [...view.models, name]); set("page", 0); api.ask(); } }, ...text);
       return h("div", { class: "cell", role: "columnheader" }, filter,
-        h("span", { class: "chance num", title: chance }, `${n_pairs.toLocaleString("en")} pairs, ${n_chance.toLocaleString("en")} by chance · r `, h("b", {}, fixed(heldout))));
+        h("span", { class: "chance num", title: chance }, `${n_pairs.toLocaleString("en")} pairs, ${n_chance.toLocaleString("en")} by chance`),
+        h("span", { class: "chance num", title: chance }, "held out ", h("b", {}, fixed(heldout))));
     });
     head.replaceChildren(h("div", { class: "what", role: "columnheader" }, h("b", {}, "Concept"), h("span", { class: "loss" }, "on the images where CLIP's unit is strongest")), h("div", { class: "cell shots", role: "columnheader" }, h("b", {}, "Image")), ...cells);
   };
@@ -148,7 +150,7 @@ function build(api) {
       });
       const chosen = about.concept === view.concept && view.chosen;
       const item = h("div", { class: "row", role: "row", "data-concept": about.concept },
-        h("div", { class: "what", role: "rowheader" }, called(about), h("span", { class: "unit" }, neuronName(about), many(about))),
+        h("div", { class: "what", role: "rowheader" }, called(about), unitLine(about)),
         h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...about.tiles.map((tile) => shot(view, tile, null)))), ...cells);
       mark(item, chosen);
       return item;
@@ -163,7 +165,7 @@ function build(api) {
       const title = `${about.label || about.hint || about.name}, ${neuronName(about)}, ${percent(about.strength)} of its usual peak`;
       const item = h("button", { type: "button", class: "one", role: "option", "data-concept": about.concept, title, "aria-label": title },
         h("span", { class: "tile lit", style: { backgroundImage: `url(${pictureUrl})`, backgroundSize: "cover" } }, glow(arrays.here, i * side * side, side)),
-        called(about), h("span", { class: "unit" }, neuronName(about), many(about)));
+        called(about), unitLine(about));
       mark(item, about.concept === view.concept && view.chosen);
       return item;
     }));
@@ -192,7 +194,7 @@ function build(api) {
       const cell = about.cells[i];
       if (!cell) return h("figure", { class: "none" }, h("span", { class: "tile" }, "no partner"), h("figcaption", {}, h("b", {}, column.name)));
       if (!column.at_hand) return h("figure", { class: "none" }, h("span", { class: "tile" }, "not at hand"), h("figcaption", {}, h("b", {}, column.name), place(cell)));
-      return shown(glow(arrays.now, i * side * side, side), column.name, h("span", {}, place(cell), score(cell, i === 0)));
+      return shown(glow(arrays.now, i * side * side, side), column.name, h("span", { class: "both" }, place(cell), score(cell, i === 0)));
     }));
     api.root.dataset.mapOf = about.image;
     api.root.dataset.lit = [...stage.querySelectorAll(".map")].length;
