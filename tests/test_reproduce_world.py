@@ -12,6 +12,7 @@ import clipviz
 from clipviz import reproduce
 from clipviz.data.world import render, spurious
 from clipviz.data.world import vocabulary as words
+from clipviz.data.world.captions import FACTS
 from clipviz.data.world.scene import OBJECT
 from clipviz.figures import world as figures
 from clipviz.lens import ablate
@@ -290,7 +291,44 @@ def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monk
     )
     perfect = world_measures.token_map_scores(model, evaluation)["token maps"][1]
     assert perfect["mIoU"] == pytest.approx(1, abs=0.02)
-    assert perfect["AP"] > found["token maps"][1]["AP"]
+    assert perfect["mAP"] > found["token maps"][1]["mAP"]
+    assert perfect["foreground AP"] > 0.95 > found["token maps"][1]["foreground AP"]
+
+
+def test_pair_scores_point_at_the_named_object(model, monkeypatch):
+    scenes = render(250, 11)
+    classes = held_out.class_directions(model, [list(prompts) for prompts in FACTS["object"]]).cpu()
+    found = world_measures.pair_scores(model, scenes, classes, 4)
+    pairs = [
+        i
+        for i in range(len(scenes))
+        if scenes.words("kind")[i] == scenes.words("second kind")[i] == "object"
+        and scenes.words("treatment")[i] == "none"
+    ]
+    assert found["scenes"] == len(pairs) >= 5
+    assert found["raw attention"]["pointing"] == pytest.approx(0.5)
+    assert 0 < found["token maps"]["foreground AP"] < 1
+    asked = []
+
+    def truth(trace, directions, *_):
+        """Masks of the thing asked for, the first of every pair and then the second, in batches of 16."""
+        label, rows = 1 + len(asked) % 2, pairs[16 * (len(asked) // 2) :][: len(directions)]
+        asked.append(label)
+        return torch.stack([torch.from_numpy(scenes.masks[i] == label).float() for i in rows])
+
+    monkeypatch.setattr(world_measures.segment, "token_maps", truth)
+    perfect = world_measures.pair_scores(model, scenes, classes, 4)["token maps"]
+    assert perfect["pointing"] == 1
+    assert perfect["foreground AP"] == pytest.approx(1, abs=0.02)
+
+
+def test_pointing_by_hand():
+    mask = torch.tensor([[1, 1, 0], [0, 2, 2]], dtype=torch.uint8)
+    heatmap = torch.tensor([[0.9, 0.5, 0.1], [0.0, 0.8, 0.2]])
+    hit, precision = world_measures._pointing(heatmap, mask, 1)
+    assert hit
+    assert precision == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert not world_measures._pointing(heatmap, mask, 2)[0]
 
 
 def test_neuron_layers_equal_explicit_effects(model, measured):

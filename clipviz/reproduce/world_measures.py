@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.data.world.captions import FACTS
+from clipviz.data.world.scene import OBJECT
 from clipviz.data.world.scenes import Scenes
 from clipviz.lens import ablate, headset, projection, roles, segment, spurious, textspan
 from clipviz.lens.ablate import Terms
@@ -200,9 +203,65 @@ def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict
     return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
 
 
+def pair_scores(
+    model: ClipModel, scenes: Scenes, classes: Float[Tensor, "class d_embed"], n_late: int
+) -> dict[str, Any]:
+    """Maps of one of two objects in a scene: does the text pick the one it names?
+
+    For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
+    "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
+    token maps and for raw attention, which no text changes. "scenes": how many.
+    """
+    rows = [
+        i
+        for i, scene in enumerate(scenes.scenes)
+        if scene.treatment == 0
+        and all(thing is not None and thing.kind == OBJECT for thing in (scene.thing, scene.second))
+    ]
+    layers = range(max(0, model.n_layers - n_late), model.n_layers)
+    found: dict[str, list[tuple[bool, float]]] = {"token maps": [], "raw attention": []}
+    for start in range(0, len(rows), 16):
+        some = rows[start : start + 16]
+        trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
+        assert trace.attention is not None
+        attention = trace.attention[:, list(layers), :, 1:].mean((1, 2))
+        raw = attention.unflatten(-1, model.weights.grid).cpu()
+        for label in (1, 2):
+            named = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]
+            chosen = classes[[thing.word for thing in named if thing is not None]].to(trace.embedding)
+            ours = segment.token_maps(trace, chosen, classes.to(trace.embedding), layers).cpu()
+            for name, maps in (("token maps", ours), ("raw attention", raw)):
+                found[name] += [
+                    _pointing(one, torch.from_numpy(scenes.masks[i]), label)
+                    for one, i in zip(maps, some, strict=True)
+                ]
+    measured: dict[str, Any] = {"scenes": len(rows)}
+    for name, hits in found.items():
+        pointing, precision = torch.tensor(hits, dtype=torch.float64).mean(0).tolist() if hits else (0.0, 0.0)
+        measured[name] = {"pointing": pointing, "foreground AP": precision}
+    return measured
+
+
+def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
+    """Whether the thing `label` of two has the larger mean, and the average precision against its mask."""
+    grown = segment.to_pixels(heatmap, mask.shape)
+    named, other = grown[mask == label].mean(), grown[mask == 3 - label].mean()
+    return bool(named > other), segment.average_precision(grown.flatten(), (mask == label).flatten())
+
+
 def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, float]:
+    """The thesis's three scores, and the mean average precision of the foreground alone."""
     found = segment.score(maps, masks)
-    return {"pixel accuracy": found.pixel_accuracy, "mIoU": found.miou, "AP": found.map}
+    foreground = [
+        segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
+        for heatmap, mask in zip(maps, masks, strict=True)
+    ]
+    return {
+        "pixel accuracy": found.pixel_accuracy,
+        "mIoU": found.miou,
+        "mAP": found.map,
+        "foreground AP": sum(foreground) / len(foreground),
+    }
 
 
 def background_ablation(
