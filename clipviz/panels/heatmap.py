@@ -1,15 +1,17 @@
-"""The selected image and where its tokens write towards the text: all heads, late layers, one layer, one head."""
+"""The selected image and where its tokens write towards the text, beside the rivals' maps and a head's own texts."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import traitlets
 from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
+from clipviz.session import maps
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -17,86 +19,209 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCOPES = ("all", "late", "layer", "head")
+OURS = ("effect", "centred", "attention")
 N_LATE = 4
+
+Part = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class TokenHead(NamedTuple):
+    """What one head writes at one token: a direct effect on the cosine, or attention where there is no text."""
+
+    layer: int
+    head: int
+    value: float
 
 
 class Heatmap(Panel):
     """Token effects on text A, or on A minus B, over the image (thesis 2.5). Sums over heads are made locally.
 
-    scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect" or
-    the class token's "attention". Hover reads a token, a click selects it, arrows move it.
+    scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
+    "centred" (the effect less that on the mean of all texts, the bias that every text's map shares), the class
+    token's "attention", or a rival of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
+    outline draws the image's true mask, where it has one. Hover reads a token; a click selects it and lists the
+    heads that write there; arrows move it. Below, the texts of the selected head that the image agrees with most
+    and least, and where they come from (Fig. 2.6).
     """
 
     name = "heatmap"
     cost = 2
-    _esm = script("heatmap")
+    _esm = script("overlay", "heatmap")
     _css = style("heatmap")
 
     scope = traitlets.Enum(SCOPES, "late").tag(sync=True, option=True)
-    show = traitlets.Enum(("effect", "attention"), "effect").tag(sync=True, option=True)
+    show = traitlets.Enum((*OURS, *maps.RIVALS), "effect").tag(sync=True, option=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True, option=True)
+    outline = traitlets.Bool(False).tag(sync=True, option=True)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
     )
 
+    _picture_of: Any = None
+    _parts: dict[str, tuple[Any, Part]] | None = None
+
     def looks_at(self, selection: Selection) -> Any:
         s = selection
-        return s.image, s.layer, s.head, s.token, s.text, s.text_b
+        return s.image, s.layer, s.head, s.token, s.text, s.text_b, self._needs(), self._progress()
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        session = self.session
         if selection.image is None:
             return {"selection": marks(selection), "message": "Select an image."}, {}
-        rows, cols = session.model.weights.grid
-        trace = session.trace(selection.image)
+        view, arrays = self._base(selection)
         if stale():
             return None
-        arrays: dict[str, Any] = {"attention": trace.attention[0].cpu().numpy().astype(np.float32)}
-        cosines: list[float] = []
-        for name, text in (("scores", selection.text), ("scores_b", selection.text_b)):
-            if text:
-                maps = session.token_maps(text, selection.image)
-                arrays[name] = maps.scores.astype(np.float32)
-                cosines.append(maps.cosine)
         self._show_picture(selection.image)
-        return {
-            "selection": marks(selection),
-            "rows": rows,
-            "cols": cols,
-            "n_layers": session.model.n_layers,
-            "n_heads": session.model.n_heads,
-            "cosines": cosines,
-            "title": self._title(selection.image),
-            "picture": self._picture_of,
-            "message": "",
-        }, arrays
+        known = self._parts = self._parts or {}
+        wanted = self._wanted(selection)
+        fresh = [name for name, (key, _) in wanted.items() if name not in known or known[name][0] != key]
+        for name in wanted.keys() - set(fresh):
+            _join(view, arrays, known[name][1])
+        if fresh:
+            self._publish_early(view, arrays)  # the map need not wait for what is dearer
+        for name in fresh:
+            if stale():
+                return None
+            key, make = wanted[name]
+            known[name] = key, make()
+            _join(view, arrays, known[name][1])
+        return view, arrays
 
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
         shown = self.data()
-        selection, n_layers = shown["selection"], shown["n_layers"]
-        scores = shown["attention"] if self.show == "attention" or "scores" not in shown else shown["scores"]
-        if self.show == "effect" and "scores_b" in shown and "scores" in shown:
-            scores = scores - shown["scores_b"]
+        if self.show in maps.RIVALS and self.show in shown:
+            return shown[self.show]
+        scores, selection = self._scores(shown), shown["selection"]
         if self.scope == "late":
-            scores = scores[max(0, n_layers - N_LATE) :]
+            scores = scores[max(0, shown["n_layers"] - N_LATE) :]
         elif self.scope == "layer" and selection["layer"] is not None:
             scores = scores[selection["layer"]][None]
         elif self.scope == "head" and selection["layer"] is not None and selection["head"] is not None:
             scores = scores[selection["layer"], selection["head"]][None, None]
         return scores[..., 1:].sum((0, 1)).reshape(shown["rows"], shown["cols"])
 
+    def token_heads(self, token: int | None = None, k: int = 5) -> list[TokenHead]:
+        """The k heads that write most (by size) at a token, the selected one when None; all layers are asked."""
+        token = self.session.selection.token if token is None else token
+        scores = self._scores(self.data())
+        if token is None or not 0 <= token < scores.shape[2]:
+            raise ValueError(
+                f"expected a token within 0..{scores.shape[2] - 1}, got {token}; select one first"
+            )
+        column = scores[:, :, token]
+        order = np.argsort(-np.abs(column), axis=None, kind="stable")[:k]
+        places = [divmod(int(i), column.shape[1]) for i in order]
+        return [TokenHead(layer, head, float(column[layer, head])) for layer, head in places]
+
+    def agreement(self) -> tuple[float, float, float] | None:
+        """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
+        found = maps.agreement(self.session, self.map(), self.view["selection"]["image"])
+        return None if found is None else (found.pixel_accuracy, found.miou, found.map)
+
     def figure(self) -> Figure:
         from clipviz.figures.panels import heatmap_figure
 
         shown = self.data()["selection"]
         minus = f" − {shown['text_b']}" if shown["text_b"] else ""
-        return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}")
+        by = f" ({self.show})" if self.show not in ("effect", "centred") else ""
+        return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}{by}")
 
-    _picture_of: Any = None
+    @traitlets.observe("show")
+    def _show_changed(self, _: Any) -> None:
+        if getattr(self, "session", None) is not None:
+            self.session.refresh()
+
+    def _needs(self) -> str:
+        """Which of the dearer maps is shown: "shared", "rivals" or none of them."""
+        return "rivals" if self.show in maps.RIVALS else "shared" if self.show == "centred" else ""
+
+    def _progress(self) -> Any:
+        """Changes a few times while the collection is read, and when it is complete."""
+        collection = self.session.collection
+        return collection.complete, collection.n_ready.bit_length()
+
+    def _base(self, selection: Selection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        session, image = self.session, selection.image
+        assert image is not None
+        rows, cols = session.model.weights.grid
+        attention = session.trace(image).attention
+        assert attention is not None
+        arrays = {"attention": attention[0].cpu().numpy().astype(np.float32)}
+        cosines: list[float] = []
+        for name, text in (("scores", selection.text), ("scores_b", selection.text_b)):
+            if text:
+                found = session.token_maps(text, image)
+                arrays[name] = found.scores.astype(np.float32)
+                cosines.append(found.cosine)
+        mask = maps.true_mask(session, image)
+        if mask is not None:
+            arrays["mask"] = mask.astype(np.uint8)
+        return {
+            "selection": marks(selection),
+            "rows": rows,
+            "cols": cols,
+            "mask_size": None if mask is None else list(mask.shape),
+            "n_layers": session.model.n_layers,
+            "n_heads": session.model.n_heads,
+            "rivals": list(maps.RIVALS),
+            "cosines": cosines,
+            "title": self._title(image),
+            "picture": self._picture_of_image(image),
+            "joint": None,
+            "message": "",
+        }, arrays
+
+    def _wanted(self, selection: Selection) -> dict[str, tuple[Any, Callable[[], Part]]]:
+        """The dearer parts of the view: what each rests on, and how it is made."""
+        s, session = selection, self.session
+        parts: dict[str, tuple[Any, Callable[[], Part]]] = {}
+        if self._needs() == "shared" and s.text:
+            parts["shared"] = (
+                (s.image,),
+                lambda: ({}, {"shared": _float(maps.shared_scores(session, s.image))}),
+            )
+        if self._needs() == "rivals" and s.text:
+            parts["rivals"] = (s.image, s.text, s.text_b), lambda: ({}, self._rival_maps(s))
+        key = (s.image, s.layer, s.head, self._progress())
+        parts["joint"] = key, lambda: self._joint(s)
+        return parts
+
+    def _rival_maps(self, selection: Selection) -> dict[str, np.ndarray]:
+        found = maps.rivals(self.session, selection.text, selection.image, selection.text_b)
+        return {name: _float(values) for name, values in found.items()}
+
+    def _joint(self, selection: Selection) -> Part:
+        session, layer, head = self.session, selection.layer, selection.head
+        about: dict[str, Any] = {"message": "", "texts": [], "values": []}
+        if layer is None or head is None:
+            about["message"] = "Select a head to see what it says about this image."
+        elif layer not in session.collection.layers:
+            about["message"] = f"Layer {layer} was not read for this collection."
+        elif session.collection.n_ready < 2 or len(session.texts) < 2:
+            about["message"] = "" if session.collection.complete else "Reading the collection…"
+        if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
+            return {"joint": about}, {}
+        found = maps.joint(session, layer, head, selection.image)
+        about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
+        return {"joint": about}, {"joint_maps": _float(found.maps)}
+
+    def _scores(self, shown: dict[str, Any]) -> np.ndarray:
+        """What is summed, [layer, head, token]: effects (A, minus B, less the mean's) or attention."""
+        if self.show == "attention" or "scores" not in shown:
+            return shown["attention"]
+        if "scores_b" in shown:
+            return shown["scores"] - shown["scores_b"]
+        return (
+            shown["scores"] - shown["shared"]
+            if self.show == "centred" and "shared" in shown
+            else shown["scores"]
+        )
+
+    def _picture_of_image(self, image: int) -> list[Any]:
+        return [image, self.session.images.fingerprint]
 
     def _show_picture(self, image: int) -> None:
-        key = [image, self.session.images.fingerprint]
+        key = self._picture_of_image(image)
         if self._picture_of == key:
             return
         buffer = io.BytesIO()
@@ -115,3 +240,12 @@ class Heatmap(Panel):
             if images.captions and image < len(images.captions)
             else images.names[image]
         )
+
+
+def _join(view: dict[str, Any], arrays: dict[str, np.ndarray], part: Part) -> None:
+    view |= part[0]
+    arrays |= part[1]
+
+
+def _float(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float32)

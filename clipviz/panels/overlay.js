@@ -1,0 +1,88 @@
+// Token maps over pictures: drawing, growing to pixels, and how well they find the true mask.
+
+const SUN = [250, 204, 21]; // attention and rivals: no sign
+const MAP_COLOURS = { signed: [DIVERGING.light.pos, DIVERGING.light.neg], plain: [SUN, DIVERGING.light.neg] };
+
+// values: one number a token; limit: the size drawn at full strength.
+const mapLayer = (values, rows, cols, limit, kind) => {
+  const layer = new OffscreenCanvas(cols, rows);
+  const context = layer.getContext("2d");
+  const pixels = context.createImageData(cols, rows);
+  const [up, down] = MAP_COLOURS[kind];
+  values.forEach((value, i) => {
+    const t = limit > 0 ? Math.min(1, Math.abs(value) / limit) : 0;
+    pixels.data.set([...(value < 0 ? down : up), Math.round(255 * Math.pow(t, 0.75))], 4 * i);
+  });
+  context.putImageData(pixels, 0, 0);
+  return layer;
+};
+
+// The picture, quieted so that the map is read, and the map on it. Smoothed to the canvas.
+const drawMap = (canvas, picture, layer, opacity, width, height) => {
+  const scale = Math.min(2, devicePixelRatio || 1);
+  canvas.width = Math.round(width * scale);
+  canvas.height = Math.round(height * scale);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  if (!layer) return;
+  const cover = (mode, colour, alpha) => {
+    context.globalCompositeOperation = mode;
+    context.globalAlpha = alpha;
+    context.fillStyle = colour;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  };
+  cover("saturation", "#808080", Math.min(1, 1.15 * opacity)); // grey, so that only the map has colour
+  cover("source-over", "#11181f", 0.28 * opacity);
+  context.globalAlpha = opacity;
+  context.drawImage(layer, 0, 0, canvas.width, canvas.height);
+  context.globalAlpha = 1;
+};
+
+// The border of a mask, as one path in canvas units.
+const drawOutline = (canvas, mask, [rows, cols]) => {
+  const context = canvas.getContext("2d");
+  const [dx, dy] = [canvas.width / cols, canvas.height / rows];
+  const inside = (row, col) => row >= 0 && col >= 0 && row < rows && col < cols && mask[row * cols + col] > 0;
+  const path = new Path2D();
+  for (let row = 0; row <= rows; row++)
+    for (let col = 0; col <= cols; col++) {
+      if (inside(row, col) !== inside(row - 1, col)) { path.moveTo(col * dx, row * dy); path.lineTo((col + 1) * dx, row * dy); }
+      if (inside(row, col) !== inside(row, col - 1)) { path.moveTo(col * dx, row * dy); path.lineTo(col * dx, (row + 1) * dy); }
+    }
+  context.lineCap = "round";
+  for (const [colour, width] of [["rgba(0,0,0,.55)", 4], ["#fff", 1.8]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width * Math.min(2, devicePixelRatio || 1);
+    context.stroke(path);
+  }
+};
+
+// Bilinear to height x width pixels (pixel centres aligned), clipped below 0.
+const growMap = (values, rows, cols, height, width) => {
+  const out = new Float32Array(height * width);
+  const places = (n, size) => Array.from({ length: size }, (_, i) => {
+    const at = Math.max(0, ((i + 0.5) * n) / size - 0.5);
+    const low = Math.min(n - 1, Math.floor(at));
+    return [low, Math.min(n - 1, low + 1), at - low];
+  });
+  const down = places(rows, height), across = places(cols, width);
+  down.forEach(([top, bottom, v], y) => across.forEach(([left, right, u], x) => {
+    const upper = values[top * cols + left] * (1 - u) + values[top * cols + right] * u;
+    const lower = values[bottom * cols + left] * (1 - u) + values[bottom * cols + right] * u;
+    out[y * width + x] = Math.max(0, upper * (1 - v) + lower * v);
+  }));
+  return out;
+};
+
+// Pixel accuracy and mean IoU of the map, thresholded at its mean, against a mask (the protocol of Table 2.4).
+const maskScores = (values, rows, cols, mask, [height, width]) => {
+  const grown = growMap(values, rows, cols, height, width);
+  const mean = grown.reduce((sum, value) => sum + value, 0) / grown.length;
+  const counts = [[0, 0], [0, 0]];
+  grown.forEach((value, i) => { counts[mask[i] > 0 ? 1 : 0][value > mean ? 1 : 0] += 1; });
+  const [[tn, fp], [fn, tp]] = counts;
+  const ratio = (part, whole) => (whole ? part / whole : 0);
+  return { accuracy: (tn + tp) / grown.length, miou: (ratio(tn, tn + fp + fn) + ratio(tp, tp + fp + fn)) / 2 };
+};

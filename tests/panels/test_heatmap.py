@@ -1,0 +1,159 @@
+"""The heatmap without a browser: maps sum to what the model says, rivals are their lenses', a head's texts add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens import segment
+from clipviz.lens.baselines import METHODS, all_maps
+from clipviz.models.attribution import record
+from clipviz.panels.heatmap import Heatmap
+from clipviz.session import maps
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture
+def session(model):
+    images = clipviz.data.images.demo().subset(range(12))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session.select(image=3, layer=5, head=2, text="a dog", text_b="")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def panel(session):
+    panel = Heatmap(session)
+    session.wait(60)
+    return panel
+
+
+def show(panel, name, **changes):
+    panel.show = name
+    if changes:
+        panel.session.select(**changes)
+    panel.session.wait(60)
+
+
+def test_all_heads_and_the_class_token_sum_to_the_cosine_less_the_mlps(session, panel):
+    panel.scope = "all"
+    scores = session.head_scores("a dog", 3)
+    class_token = session.token_maps("a dog", 3).scores[:, :, 0].sum()
+    assert panel.map().sum() + class_token + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
+
+
+def test_a_rival_is_its_lens_on_the_texts_direction(session, panel, model):
+    direction = model.encode_texts("a dog")
+    found = all_maps(record(model, [session.images[3]], direction), model.weights.grid)
+    for name in METHODS:
+        show(panel, name)
+        assert panel.map() == pytest.approx(found[name][0].numpy(), abs=1e-6), name
+    show(panel, "rollout", text_b="a car")
+    difference = model.encode_texts("a dog") - model.encode_texts("a car")
+    unit = difference / difference.norm()
+    expected = all_maps(record(model, [session.images[3]], unit), model.weights.grid)["Grad-CAM"]
+    show(panel, "Grad-CAM")
+    assert panel.map() == pytest.approx(expected[0].numpy(), abs=1e-6)
+
+
+def test_rivals_are_computed_once_and_only_when_asked_for(session, panel, monkeypatch):
+    calls = []
+    real = maps.record
+    monkeypatch.setattr(maps, "record", lambda *a, **k: calls.append(1) or real(*a, **k))
+    session.select(text="a star")
+    session.wait(60)
+    assert not calls
+    for name in METHODS:
+        show(panel, name)
+    assert len(calls) == 1  # one forward and one backward pass for all six
+    show(panel, "effect", token=5)
+    assert len(calls) == 1
+
+
+def test_the_centred_map_leaves_out_what_all_texts_share(session, panel):
+    panel.scope = "all"
+    each = [session.token_maps(text, 3).scores for text in TEXTS]
+    expected = (session.token_maps("a dog", 3).scores - np.mean(each, 0))[:, :, 1:].sum((0, 1))
+    show(panel, "centred")
+    assert panel.map().ravel() == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_a_text_the_attention_is_shown(session, panel):
+    show(panel, "rollout", text="")
+    assert panel.map().ravel() == pytest.approx(
+        session.trace(3).attention[0, -4:, :, 1:].sum((0, 1)).numpy(), abs=1e-5
+    )
+
+
+def test_the_heads_that_write_at_a_token_are_the_largest(session, panel):
+    session.select(token=17)
+    session.wait(60)
+    found = panel.token_heads()
+    scores = session.token_maps("a dog", 3).scores[:, :, 17]
+    assert [abs(h.value) for h in found] == sorted(np.abs(scores).ravel(), reverse=True)[:5]
+    assert all(h.value == pytest.approx(scores[h.layer, h.head]) for h in found)
+    with pytest.raises(ValueError, match=r"expected a token within 0\.\.144, got 999"):
+        panel.token_heads(999)
+
+
+def test_agreement_is_the_scores_of_the_segmentation_lens(session, panel):
+    mask = session.images.masks(3)
+    assert mask.shape == (96, 96)  # the demo's pictures are as large as the model's input
+    expected = segment.score(torch.tensor(panel.map())[None], torch.tensor(mask > 0)[None])
+    assert panel.agreement() == (expected.pixel_accuracy, expected.miou, expected.map)
+    assert panel.data()["mask"].tolist() == (mask > 0).astype(int).tolist()
+
+
+def test_a_heads_texts_are_ranked_and_their_maps_sum_to_the_coefficients(session, panel):
+    found = maps.joint(session, 5, 2, 3, k=2)
+    effect = session.trace(3).head_effects(normalize=True)[0, 5, 2]
+    shifted = session.pool() - session.pool().mean(0)
+    expected = {text: float(effect @ shifted[i]) for i, text in enumerate(TEXTS)}
+    described = session.textspan(5, 2).texts
+    ranked = sorted(described, key=lambda text: -expected[text])
+    assert list(found.texts) == ranked[:2] + ranked[-2:]
+    assert found.coefficients == pytest.approx([expected[text] for text in found.texts], abs=1e-5)
+    scores = session.trace(3).token_scores(shifted[[TEXTS.index(t) for t in found.texts]], normalize=True)
+    assert found.maps.reshape(4, -1) == pytest.approx(scores[:, 0, 5, 2, 1:].numpy(), abs=1e-6)
+    assert panel.view["joint"]["texts"] == list(found.texts)
+    assert panel.data()["joint_maps"] == pytest.approx(found.maps)
+
+
+def test_a_layer_that_was_not_read_is_said(model):
+    images = clipviz.data.images.demo().subset(range(4))
+    session = clipviz.Session(model, images, texts=TEXTS, layers=[4, 5], background=False)
+    panel = Heatmap(session)
+    session.select(layer=1, head=0, text="a dog")
+    session.wait(60)
+    assert "Layer 1 was not read" in panel.view["joint"]["message"]
+    assert panel.map().shape == (12, 12)
+    session.close()
+
+
+def test_the_early_view_has_the_map_and_the_late_one_the_rest(session, panel, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        panel,
+        "_publish",
+        lambda view, blob, real=panel._publish: (seen.append(view["joint"]), real(view, blob))[1],
+    )
+    session.select(head=4)
+    session.wait(60)
+    assert seen[0] is None
+    assert seen[-1]["texts"]
+
+
+def test_unknown_options_are_refused(session):
+    with pytest.raises(TypeError, match="takes a session and opacity, outline, scope, show"):
+        Heatmap(session, method="rollout")
+    with pytest.raises(Exception, match="saliency"):
+        Heatmap(session, show="saliency")
