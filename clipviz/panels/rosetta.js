@@ -77,9 +77,9 @@ function build(api) {
     api.ask(neuron === null ? { concept, neuron: null } : { concept, layer, neuron });
   };
   const onPick = (event) => {
-    const picture = event.target.closest("[data-image]");
+    const picture = event.target.closest("button[data-image]");
     if (picture && api.view.linked) return api.ask({ image: Number(picture.dataset.image) });
-    const item = event.target.closest("[data-concept]");
+    const item = event.target.closest(".row, .one");
     if (item) pick(item);
   };
   const onKey = (event) => {
