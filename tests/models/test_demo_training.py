@@ -95,6 +95,23 @@ def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_conf
     assert seen == [1 + int((whole - 1) * 0.5)] * 5 + [1 + int((whole - 1) * 0.75)] * 3 + [whole] * 2
 
 
+def test_patches_without_things_are_left_out_first():
+    dropout = network.BackgroundDropout(patch_size=2, prob=0.5).train()
+    things = torch.zeros(2, 8, 8, dtype=torch.bool)
+    things[0, 1:4, 2:5] = True  # touches patches 1, 2, 5 and 6 of 16
+    things[1] = True
+    dropout.things = things
+    tokens = torch.arange(17.0).expand(2, 17)[..., None]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        kept = dropout(tokens)[..., 0]
+        assert kept.shape == (2, 9)
+        assert kept[:, 0].eq(0).all()
+        assert {2.0, 3.0, 6.0, 7.0} <= set(kept[0].tolist())
+        assert len(set(kept[1].tolist())) == 9
+    assert torch.equal(dropout.eval()(tokens), tokens)
+
+
 def test_the_spotlight_shows_single_large_forms():
     scenes = [
         sample_scene(np.random.default_rng(i), spotlight_theme(np.random.default_rng(i))) for i in range(60)

@@ -23,12 +23,14 @@ _GROUPS = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """images: [image, row, column, 3] uint8; caption_ids: [image, 24]; same: [image, image], 1 where two captions
-    are the same sentence; fact_images, fact_values: for each family of facts the images it applies to and their
-    values, [fact] each; prompt_ids: [prompt, 24], one sentence for every value of every family in order.
+    """images: [image, row, column, 3] uint8; things: [image, row, column] bool, where things are; caption_ids:
+    [image, 24]; same: [image, image], 1 where two captions are the same sentence; fact_images, fact_values: for each
+    family of facts the images it applies to and their values, [fact] each; prompt_ids: [prompt, 24], one sentence
+    for every value of every family in order.
     """
 
     images: Tensor
+    things: Tensor
     caption_ids: Tensor
     same: Tensor
     fact_images: dict[str, Tensor]
@@ -51,8 +53,10 @@ def make_batch(seed: int, step: int, size: int, themed: float, spotlight: float 
             theme = sample_theme(rng) if rng.random() < themed else Theme()
         scenes += [sample_scene(rng, theme) for _ in group]
     images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
+    things = torch.empty(images.shape[:3], dtype=torch.bool)
     for index, scene in enumerate(scenes):
-        images[index] = torch.from_numpy(draw(scene, rng)[0])
+        image, mask = draw(scene, rng)
+        images[index], things[index] = torch.from_numpy(image), torch.from_numpy(mask > 0)
     captions = [caption(scene, rng) for scene in scenes]
     first = {text: index for index, text in reversed(list(enumerate(captions)))}
     twins = torch.tensor([first[text] for text in captions])
@@ -64,6 +68,7 @@ def make_batch(seed: int, step: int, size: int, themed: float, spotlight: float 
     prompts = [choices[rng.integers(len(choices))] for values in FACTS.values() for choices in values]
     return Batch(
         images,
+        things,
         tokenize(captions),
         (twins[:, None] == twins[None]).float(),
         {family: listed[:, 0] for family, listed in found.items()},

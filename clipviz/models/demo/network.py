@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
@@ -69,6 +70,32 @@ def tokenize(texts: Sequence[str]) -> Tensor:
 def preprocess(images: Tensor) -> Tensor:
     """[image, row, column, 3] uint8 to the model's input [image, 3, row, column]."""
     return (images.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+
+
+class BackgroundDropout(torch.nn.Module):
+    """Patch dropout (Li et al. 2023, FLIP) that leaves out patches without things first, and others only then.
+
+    prob: share of the patches that a training pass leaves out. things: [image, row, column] bool, where the things
+    of the next batch are; None: patches are left out evenly. The class token always stays.
+    """
+
+    def __init__(self, patch_size: int, prob: float = 0.0) -> None:
+        super().__init__()
+        self.patch_size, self.prob = patch_size, prob
+        self.things: Tensor | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[image, 1 + patch, d_model] with fewer patches."""
+        n_images, n_patches = tokens.shape[0], tokens.shape[1] - 1
+        if not self.training or self.prob == 0:
+            return tokens
+        rank = torch.rand(n_images, n_patches, device=tokens.device)
+        if self.things is not None:
+            covered = F.max_pool2d(self.things[:, None].float(), self.patch_size).flatten(1)
+            rank = rank + covered.to(rank)
+        kept = 1 + rank.topk(max(1, int(n_patches * (1 - self.prob))), dim=1).indices
+        chosen = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+        return torch.cat([tokens[:, :1], chosen], 1)
 
 
 def encode_short_texts(model: CLIP, ids: Tensor) -> Tensor:

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import PatchDropout
 from torch import Tensor
 
 from clipviz.models.demo import evaluate
 from clipviz.models.demo.batches import Batch, stream
 from clipviz.models.demo.network import (
     CONFIG_FILE,
+    BackgroundDropout,
     build,
     encode_short_texts,
     load_weights,
@@ -72,7 +72,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
-    parser.add_argument("--patch-dropout", type=float, default=0.5, help="half from 50%% on, none from 80%%")
+    parser.add_argument(
+        "--patch-dropout",
+        type=float,
+        default=0.5,
+        help="share left out, background first; half from 50%% on, none from 80%%",
+    )
     parser.add_argument("--themed", type=float, default=0.6, help="share of groups of hard negatives")
     parser.add_argument("--spotlight", type=float, default=0.0, help="share of groups of large plain forms")
     parser.add_argument("--fact-weight", type=float, default=1.5, help="weight of the single facts")
@@ -122,7 +127,8 @@ class Trainer:
         self.model = build(self.config)
         if options.init:
             load_weights(self.model, options.init)
-        self.model.visual.patch_dropout = PatchDropout(0.5)  # open_clip leaves it out where the config says 0
+        self.dropout = BackgroundDropout(self.config["vision_cfg"]["patch_size"])
+        self.model.visual.patch_dropout = self.dropout  # open_clip leaves it out where the config says 0
         self.model.to(options.device).train()
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model), lr=options.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
@@ -209,7 +215,10 @@ class Trainer:
         torch.manual_seed(options.seed * 2**32 + self.progress.step)  # a resumed run drops the same patches
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(share, self.progress.step, options)
-        self.model.visual.patch_dropout.prob = patch_dropout(share, options)
+        self.dropout.prob, self.dropout.things = (
+            patch_dropout(share, options),
+            batch.things.to(options.device),
+        )
         loss, measured = self.loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -251,7 +260,6 @@ class Trainer:
         if not self.options.watched:
             return
         self.model.eval()
-        self.model.visual.patch_dropout.prob = 0.0
         encoder = evaluate.encoder_of(self.model)
         results = evaluate.report(encoder, self.options.watched, WATCHED_SEED, n_large=144)
         self.model.train()
