@@ -89,11 +89,26 @@ class ModuleGenerator:
         return images, dict(maps)
 
 
-def embedded_generator(checkpoint: str | Path | None = None) -> ModuleGenerator:
-    """The shipped VAE decoder of the demo world: 128 numbers to 96 x 96 px."""
-    vae = load_net("generator", checkpoint)
+@dataclass(frozen=True, eq=False)
+class SceneGenerator(ModuleGenerator):
+    """The embedded VAE's decoder, whose latents are those of random scenes: its prior alone paints textures."""
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image latent"]:
+        """Latents of n scenes of the demo world, drawn from a seed."""
+        from clipviz.data import world
+
+        scenes = world.render(n, seed, n_captions=1).images
+        parameter = next(self.module.parameters())
+        images = torch.from_numpy(scenes).to(parameter.device).permute(0, 3, 1, 2).float() / 255
+        return self.module.encode(images.to(parameter.dtype))[0]  # type: ignore[operator]
+
+
+def embedded_generator(checkpoint: str | Path | None = None) -> SceneGenerator:
+    """The shipped VAE decoder of the demo world: 864 numbers to 96 x 96 px."""
+    vae: Any = load_net("generator", checkpoint)
     layers = ("relu", "blocks.*.relu")
-    return ModuleGenerator("generator", vae, vae, layers, int(vae.config["latent"]), loss="generative (VAE)")  # type: ignore[index]
+    return SceneGenerator("generator", vae, vae, layers, vae.n_latent, loss="generative (VAE)")
 
 
 def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:

@@ -111,7 +111,7 @@ def test_the_embedded_generator_can_be_inverted(tmp_path):
     pairs = [invert.UnitPairs("relu", "relu", units, units, *[mean[units], std[units]] * 2)]
     found = invert.invert(
         generator.generate,
-        torch.zeros(1, 6),
+        torch.zeros(1, 36 * 6),
         target_images=target,
         target_maps=maps,
         pairs=pairs,

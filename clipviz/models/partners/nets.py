@@ -131,34 +131,36 @@ class UpBlock(nn.Module):
 class Vae(nn.Module):
     """A variational autoencoder whose decoder is the embedded generator: latent -> 96 x 96 px image in 0..1.
 
-    widths: channels of the decoder at 6, 12, 24, 48 and 96 px; the encoder mirrors it.
+    latent: numbers at each of 6 x 6 places, flattened to [image, 36 * latent] outside; widths: channels of the decoder
+    at 6, 12, 24, 48 and 96 px; the encoder mirrors it.
     """
 
     def __init__(self, latent: int, widths: list[int]) -> None:
         super().__init__()
         self.config = {"latent": latent, "widths": list(widths)}
+        self.n_latent = 36 * latent
         down: list[nn.Module] = []
         channels = [3, *widths[-2::-1]]
         for n_in, n_out in itertools.pairwise(channels):
             down += [nn.Conv2d(n_in, n_out, 4, 2, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
         self.encoder = nn.Sequential(*down)
-        self.to_latent = nn.Linear(widths[0] * 36, 2 * latent)
-        self.from_latent = nn.Linear(latent, widths[0] * 36)
+        self.to_latent = nn.Conv2d(widths[0], 2 * latent, 1)
+        self.from_latent = nn.Conv2d(latent, widths[0], 3, 1, 1)
         self.relu = nn.ReLU()
         self.blocks = nn.ModuleList(UpBlock(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
         self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
 
     def forward(self, latents: Float[Tensor, "image latent"]) -> Images:
         """Images in 0..1."""
-        maps = self.relu(self.from_latent(latents).unflatten(1, (-1, 6, 6)))
+        maps = self.relu(self.from_latent(latents.unflatten(1, (-1, 6, 6))))
         for block in self.blocks:
             maps = block(maps)
         return torch.sigmoid(self.to_image(maps))
 
     def encode(self, images: Images) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latent [image, latent] of images in 0..1."""
-        mean, log_variance = self.to_latent(self.encoder(images - 0.5).flatten(1)).chunk(2, 1)
-        return mean, log_variance.clamp(-8, 4)
+        mean, log_variance = self.to_latent(self.encoder(images - 0.5)).flatten(2).chunk(2, 1)
+        return mean.flatten(1), log_variance.flatten(1).clamp(-8, 4)
 
     def loss(self, images: Images, generator: torch.Generator, weight: float) -> Tensor:
         """L1 + L2 reconstruction plus `weight` times the KL divergence to a unit Gaussian, per pixel."""

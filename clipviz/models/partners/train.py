@@ -75,10 +75,10 @@ def _vit(scenes: Scenes) -> tuple[nn.Module, Callable[..., Tensor]]:
 
 
 def _generator(scenes: Scenes) -> tuple[nn.Module, Callable[..., Tensor]]:
-    net = Vae(latent=128, widths=[128, 96, 64, 32, 16])
+    net = Vae(latent=24, widths=[128, 96, 64, 32, 16])
     draw = torch.Generator().manual_seed(1)
-    # the weight of the prior grows: images first, a latent that can be sampled later
-    return net, lambda images, answers, share: net.loss(images, draw, weight=0.5 * min(1.0, 2 * share))
+    # the weight of the prior grows: images first, a smooth latent later
+    return net, lambda images, answers, share: net.loss(images, draw, weight=0.1 * min(1.0, 2 * share))
 
 
 def train(
