@@ -151,6 +151,17 @@ def attack_success(
     return figure
 
 
+def cue_words(rows: Sequence[tuple[str, float]], title: str = "", width: float = style.COLUMN) -> Figure:
+    """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first."""
+    figure, axes = style.panels(1, 1, width, 0.7 + 0.17 * len(rows))
+    axis = style.plain(axes[0, 0], title, "contribution score w")
+    axis.barh(range(len(rows)), [score for _, score in rows], 0.6, color=style.ACCENT)
+    axis.set_yticks(range(len(rows)), [text for text, _ in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
 def concepts(
     images: Sequence[np.ndarray], words: Sequence[Sequence[str]], width: float = style.PAGE
 ) -> Figure:

@@ -292,9 +292,7 @@ def _example(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list
     """The picture that fools most, if one does, with the tokens that write towards either class."""
     if found["margin"] <= 0:
         return []
-    _, target = cues.target_direction(study.model, *pair)
-    trace = study.model.trace([Image.fromarray(found["picture"])])
-    heatmap = trace.heatmap(target[None])[0, 0].cpu().numpy()
+    heatmap = cues.pair_map(study.model, Image.fromarray(found["picture"]), pair)
     return [figures.AttackExample(pair, found["sentence"], found["margin"], found["picture"], heatmap)]
 
 

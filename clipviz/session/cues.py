@@ -6,7 +6,7 @@ experiment of thesis 3.5 with its baselines. Unless others are given, the demo w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 N_NEURONS, N_WORDS, N_ATOMS = 100, 25, 32
 SYNONYM = 0.7  # cosine with the class, both without what all texts share
 BATCH = 64
+CODED = 256  # neurons coded in one step
+SHOWN = ("no words", "similar words", "second order")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +67,24 @@ class Cue(NamedTuple):
 
 def source(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Source:
     """The words and codes of one layer's neurons."""
+    *_, made = coding(known, encoded, n_atoms)
+    assert made is not None
+    return made
+
+
+def coding(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Iterator[Source | None]:
+    """The same in short steps, for work between a user's clicks: None until the last, which is the source."""
     n_atoms = min(n_atoms, len(known.dictionary), known.dictionary.shape[1])
-    codes = sparse_code(known.line.directions, known.dictionary, n_atoms)
-    return Source(known.texts, encoded, codes, known.line.directions)
+    parts = []
+    for directions in known.line.directions.split(CODED):
+        parts.append(sparse_code(directions, known.dictionary, n_atoms))
+        yield None
+    codes = SparseCode(torch.cat([part.atoms for part in parts]), torch.cat([part.weights for part in parts]))
+    yield Source(known.texts, encoded, codes, known.line.directions)
 
 
 def session_source(session: Session, known: LayerNeurons) -> Source:
-    """The same, remembered as long as no more images have been read."""
+    """The words and codes of a layer's neurons, remembered as long as no more images have been read."""
     key = ("cue source", known.stats.layer, known.stats.count)
     return session.remember(key, lambda: source(known, session.pool()))
 
@@ -81,8 +94,8 @@ def class_names(session: Session) -> tuple[str, ...]:
     return OBJECT_NAMES if session.model.name == "demo" else ()
 
 
-def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
-    """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
+def check_pair(drawn: str, mistaken: str) -> None:
+    """ValueError unless these are two different class names."""
     for name in (drawn, mistaken):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(
@@ -90,8 +103,25 @@ def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tenso
             )
     if drawn.strip().lower() == mistaken.strip().lower():
         raise ValueError(f"expected two different classes, got {drawn!r} twice")
-    encoded = model.encode_texts([with_article(drawn.strip()), with_article(mistaken.strip())])
+
+
+def prompt(name: str) -> str:
+    """The text that stands for a class."""
+    return with_article(name.strip())
+
+
+def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
+    """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
+    check_pair(drawn, mistaken)
+    encoded = model.encode_texts([prompt(drawn), prompt(mistaken)])
     return encoded, encoded[1] - encoded[0]
+
+
+def pair_map(model: ClipModel, picture: Image.Image, pair: tuple[str, str]) -> Float[np.ndarray, "rows cols"]:
+    """Direct effects of the image tokens on v: above 0 where they write towards the wrong class (Fig. 3.6)."""
+    _, target = target_direction(model, *pair)
+    heatmap = model.trace([picture]).heatmap(target[None])[0, 0]
+    return heatmap.float().cpu().numpy().astype(np.float32)
 
 
 def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, "text"]:
@@ -204,6 +234,36 @@ def attempt(
     )
 
 
+def attempts(
+    model: ClipModel,
+    found: Source,
+    pair: tuple[str, str],
+    seed: int = 0,
+    n_sentences: int = 6,
+    n_images: int = 2,
+) -> Iterator[tuple[str, list[str], lens.Attack]]:
+    """(method, its words, its pictures) of SHOWN, one after the other: the class alone, words without neurons, ours."""
+    words = method_words(model, found, pair, seed)
+    for place, name in enumerate(SHOWN):
+        yield name, words[name], attempt(model, words[name], *pair, seed + 100 * place, n_sentences, n_images)
+
+
+def method_words(
+    model: ClipModel, found: Source, pair: tuple[str, str], seed: int, n_neurons: int = N_NEURONS
+) -> dict[str, list[str]]:
+    """The words of every method for one class pair; none for "no words"."""
+    encoded, target = target_direction(model, *pair)
+    banned = banned_words(found, *pair, encoded[1])
+    picks = choose_words(found, target, banned, torch.Generator().manual_seed(seed), n_neurons)
+    return {"no words": [], **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()}}
+
+
+def drawable(words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+    """Whether the demo world can put each word into a picture of the pair's first class, colours left out."""
+    sorted_words = [writing.sort_words([word], set(pair)) for word in words]
+    return [bool(one.seconds or one.backgrounds) for one in sorted_words]
+
+
 def attack_pair(
     model: ClipModel,
     found: Source,
@@ -215,14 +275,7 @@ def attack_pair(
     n_neurons: int = N_NEURONS,
 ) -> dict[str, tuple[list[str], lens.Attack]]:
     """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone."""
-    encoded, target = target_direction(model, *pair)
-    banned = banned_words(found, *pair, encoded[1])
-    generator = torch.Generator().manual_seed(seed)
-    picks = choose_words(found, target, banned, generator, n_neurons)
-    chosen = {
-        "no words": [],
-        **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()},
-    }
+    chosen = method_words(model, found, pair, seed, n_neurons)
     return {
         name: (spurious, attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour))
         for place, (name, spurious) in enumerate(chosen.items())

@@ -1,0 +1,84 @@
+"""The Cues panel in a real JupyterLab: choose classes, see words, neurons and pictures, look at one closely."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+START = """import clipviz, ipywidgets
+from clipviz.panels.cues import Cues
+from clipviz.panels.neurons import Neurons
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(96)), "demo")
+cues, neurons = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3), Neurons(session)
+ipywidgets.VBox([cues, neurons])"""
+PANEL = '[data-panel="cues"]'
+COLOURED = """() => { const c = document.querySelector('[data-panel="cues"] .stage canvas');
+  const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
+  for (let i = 0; i < d.length; i += 4) n += Math.abs(d[i] - d[i + 2]) > 40; return n; }"""
+
+
+@pytest.fixture
+def panel(notebook):
+    opened = notebook(START)
+    opened.page.set_default_timeout(30_000)
+    opened.panel("cues", done="true").wait_for()
+    return opened
+
+
+def test_words_neurons_and_pictures(panel):
+    page = panel.page
+    root = page.locator(PANEL)
+    assert root.locator(".word").count() > 3
+    assert root.locator(".strip").count() == 3
+    fooled = panel.kernel("print(cues.results()['second order'][1].n_fooled)").strip()
+    expect(root.locator('.strip[data-method="second order"]')).to_have_attribute("data-fooled", fooled)
+    assert root.locator('.strip[data-method="second order"] .tile.fooled').count() == int(fooled)
+    neuron = root.locator(".neuron").first
+    number = neuron.get_attribute("data-neuron")
+    neuron.click()
+    panel.panel("neurons", neuron=number, pinned="true").wait_for()
+    panel.panel("cues", neuron=number).wait_for()
+    expect(root.locator(f'.neuron[data-neuron="{number}"]').first).to_have_attribute("aria-pressed", "true")
+    word = root.locator("[data-word]").first
+    text = word.get_attribute("data-word")
+    word.click()
+    panel.panel("neurons", text=text).wait_for()
+    assert not panel.console
+
+
+def test_other_classes_and_one_picture_closely(panel):
+    page = panel.page
+    root = page.locator(PANEL)
+    page.get_by_label("Class in the pictures").fill("cat")
+    page.get_by_label("Class they should be taken for").fill("dog")
+    page.get_by_label("Class they should be taken for").press("Enter")
+    panel.panel("cues", drawn="cat", mistaken="dog", done="true").wait_for()
+    assert panel.kernel("print(cues.pair())").strip() == "('cat', 'dog')"
+    tile = root.locator('.strip[data-method="no words"] .tile').nth(1)
+    place = tile.get_attribute("data-place")
+    tile.click()
+    panel.panel("cues", looked=f"no words/{place}").wait_for()
+    expect(root.locator(".sentence")).to_have_text("a cat")
+    assert page.evaluate(COLOURED) > 100
+    page.get_by_role("button", name="Open in every panel").click()
+    panel.panel("neurons", image=96).wait_for()
+    shown = "print(session.selection.image, session.selection.text, '-', session.selection.text_b)"
+    assert panel.kernel(shown).strip() == "96 a dog - a cat"
+    page.get_by_role("button", name="Swap the classes").click()
+    panel.panel("cues", drawn="dog", mistaken="cat", done="true").wait_for()
+    assert not panel.console
+
+
+def test_what_cannot_be_drawn_is_said(panel):
+    page = panel.page
+    page.get_by_label("Class in the pictures").fill("<b>unicorn</b>")
+    page.get_by_label("Class in the pictures").press("Enter")
+    panel.panel("cues", drawn="<b>unicorn</b>").wait_for()
+    expect(page.locator(f"{PANEL} .why")).to_contain_text("cannot draw “<b>unicorn</b>”")
+    page.get_by_label("Class in the pictures").fill("zebra")
+    page.get_by_label("Class in the pictures").press("Enter")
+    expect(page.locator(f"{PANEL} [role=alert]")).to_contain_text("expected two different classes")
+    page.get_by_label("Class in the pictures").fill("cow")
+    page.get_by_label("Class in the pictures").press("Enter")
+    panel.panel("cues", drawn="cow", done="true").wait_for()
+    expect(page.locator(f"{PANEL} [role=alert]")).to_be_empty()

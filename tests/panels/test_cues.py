@@ -1,0 +1,219 @@
+"""The Cues panel without a browser: classes in, words, neurons and pictures out; a click selects everywhere."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.panels.cues import Cues, verdict
+from clipviz.session import cues as asked
+from clipviz.session import neurons
+
+TEXTS = [
+    "a red circle",
+    "a panda",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue star",
+    "a zebra",
+    "a chair",
+]
+PAIR = ("horse", "zebra")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture
+def session(model):
+    images = clipviz.data.images.demo().subset(range(24))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def panel(session):
+    panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], n_sentences=2, n_pictures=2)
+    session.wait(120, background=True)
+    session.wait(60)
+    return panel
+
+
+def ask(panel, changes=None, **extra):
+    seq = panel.request.get("seq", 0) + 1
+    panel.request = {"seq": seq, "changes": changes or {}, **extra}
+    panel.session.wait(120, background=True)
+    panel.session.wait(60)
+    assert panel.view["ack"] == seq
+
+
+def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
+    shown = panel.data()
+    known = neurons.neurons(session, shown["layer"]).latest
+    expected = asked.cues(session.model, asked.session_source(session, known), *PAIR, n_words=14)
+    assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
+    assert [word["score"] for word in shown["words"]] == pytest.approx(
+        [cue.score for cue in expected], rel=1e-4
+    )
+    assert "a zebra" not in [word["text"] for word in shown["words"]]
+    first = shown["words"][0]["neurons"]
+    assert [one["neuron"] for one in first] == [one.neuron for one in expected[0].neurons]
+    assert shown["complete"]
+    assert panel.progress == (24, 24)
+
+
+def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
+    shown = panel.data()
+    assert [row["method"] for row in shown["attempts"]] == list(asked.SHOWN)
+    assert not shown["drawing"]
+    assert bytes(shown["sprite"][:2]) == b"\xff\xd8"
+    results = panel.results()
+    for row in shown["attempts"]:
+        attack = results[row["method"]][1]
+        assert row["margins"] == pytest.approx(list(attack.margins))
+        assert row["fooled"] == sum(margin > 0 for margin in attack.margins)
+    unit = session.model.encode_images(list(results["second order"][1].images))
+    unit = unit / unit.norm(dim=1, keepdim=True)
+    texts = session.model.encode_texts(["a horse", "a zebra"])
+    margins = (unit @ (texts[1] - texts[0])).tolist()
+    assert margins == pytest.approx(list(results["second order"][1].margins), abs=1e-5)
+    look = shown["look"]
+    assert look["method"] == "second order"
+    assert look["margin"] == pytest.approx(max(margins), abs=1e-5)
+    assert shown["map"].shape == (12, 12)
+
+
+def test_a_request_changes_the_classes(panel):
+    ask(panel, action="pair", drawn="cat", mistaken="dog")
+    shown = panel.data()
+    assert (shown["drawn"], shown["mistaken"]) == panel.pair() == ("cat", "dog")
+    assert len(shown["attempts"]) == 3
+    assert all("cat" in sentence and "dog" not in sentence for sentence in shown["attempts"][2]["sentences"])
+
+
+def test_a_neuron_and_a_word_are_selected_everywhere(panel, session):
+    neuron = panel.data()["words"][0]["neurons"][0]["neuron"]
+    before = panel.results()
+    ask(panel, {"layer": panel.data()["layer"], "neuron": neuron})
+    assert (session.selection.layer, session.selection.neuron) == (panel.data()["layer"], neuron)
+    assert panel.data()["selection"]["neuron"] == neuron
+    ask(panel, {"text": panel.data()["words"][0]["text"]})
+    assert session.selection.text == panel.data()["words"][0]["text"]
+    assert panel.results() == before  # nothing is drawn again
+
+
+def test_new_pictures_when_asked(panel):
+    before = panel.results()["second order"][1].images
+    ask(panel, action="draw")
+    after = panel.results()["second order"][1].images
+    assert len(panel.data()["attempts"]) == 3
+    assert any(not np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(before, after, strict=False))
+
+
+def test_a_picture_is_looked_at_and_opened(panel, session):
+    ask(panel, action="look", method="no words", place=1)
+    shown = panel.data()
+    assert (shown["look"]["method"], shown["look"]["place"]) == ("no words", 1)
+    _, picture, margin = panel._picture("no words", 1)
+    assert shown["look"]["margin"] == pytest.approx(margin)
+    assert np.allclose(shown["map"], asked.pair_map(session.model, picture, PAIR), atol=1e-6)
+    ask(panel, action="open", method="no words", place=1)
+    assert session.selection.image == 24
+    assert (session.selection.text, session.selection.text_b) == ("a zebra", "a horse")
+    ask(panel, action="look", method="no words", place=999)
+    assert "expected one of the pictures" in panel.error["message"]
+
+
+def test_classes_that_cannot_be_drawn_keep_their_words(panel):
+    ask(panel, action="pair", drawn="unicorn", mistaken="zebra")
+    shown = panel.data()
+    assert shown["words"]
+    assert not shown["attempts"]
+    assert "cannot draw “unicorn”" in shown["note"]
+
+
+def test_two_equal_classes_are_an_error_in_the_panel(panel):
+    ask(panel, action="pair", drawn="horse", mistaken="Horse")
+    assert "expected two different classes" in panel.error["message"]
+    ask(panel, action="pair", drawn="horse", mistaken="cow")
+    assert not panel.error
+    assert panel.data()["attempts"]
+
+
+def test_other_models_have_words_but_no_pictures(model):
+    other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
+    images = clipviz.data.images.demo().subset(range(12))
+    session = clipviz.Session(other, images, texts=TEXTS, background=False)
+    panel = Cues(session)
+    session.wait(60, background=True)
+    assert "Name the class" in panel.data()["message"]
+    ask(panel, action="pair", drawn="horse", mistaken="zebra")
+    shown = panel.data()
+    assert shown["words"]
+    assert not shown["classes"]
+    assert not shown["attempts"]
+    assert "clipviz.models.writers" in shown["note"]
+    session.close()
+
+
+def test_another_layer(panel, session):
+    panel.layer = 1
+    ask(panel)
+    assert panel.data()["layer"] == 1
+    assert len(panel.data()["attempts"]) == 3
+    panel.layer = 99
+    ask(panel)
+    assert panel.data()["layer"] == session.model.n_layers - 2
+
+
+def test_a_hidden_panel_does_nothing(session):
+    panel = Cues(session, visible=False)
+    session.wait(60, background=True)
+    assert panel.data()["waiting"]
+    assert neurons.neurons(session, panel.data()["layer"] or 3).n_read == 0
+    panel.visible = True
+    ask(panel)
+    assert len(panel.data()["attempts"]) == 3
+
+
+def test_the_verdict_does_not_oversell():
+    def rows(ours, similar, alone):
+        shares = {"second order": ours, "similar words": similar, "no words": alone}
+        return [{"method": name, "fooled": n, "margins": [0.0] * 10} for name, n in shares.items()]
+
+    assert "do not fool the model" in verdict(rows(2, 5, 2), PAIR)
+    assert "as well or better (50%)" in verdict(rows(5, 5, 2), PAIR)
+    assert verdict(rows(6, 3, 1), PAIR).startswith(
+        "60% of the pictures with these words are taken for a zebra, 10%"
+    )
+
+
+def test_a_figure_for_print(panel):
+    assert len(panel.figure().axes[0].patches) == len(panel.data()["words"])
+
+
+def test_unknown_options_are_refused(session):
+    with pytest.raises(TypeError, match="Cues takes a session and"):
+        Cues(session, colour="red")
+
+
+def test_close_leaves_nothing(session):
+    panel = Cues(session, n_sentences=1, n_pictures=1)
+    session.wait(120, background=True)
+    panel.close()
+    gone = weakref.ref(panel)
+    session.select(neuron=None, text="a car")
+    session.wait(60, background=True)
+    del panel
+    gc.collect()
+    assert gone() is None

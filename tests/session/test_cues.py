@@ -1,0 +1,164 @@
+"""Cues of a class pair: words by hand from the codes, fair choices for every method, attempts with any writer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+import clipviz
+from clipviz.lens.sparse import sparse_code
+from clipviz.session import cues, neurons
+from clipviz.values import SparseCode
+
+TEXTS = ["a panda", "a zebra", "in the sea", "two zebras", "a letter", "in the forest", "a car", "striped"]
+PAIR = ("horse", "zebra")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    images = clipviz.data.images.demo().subset(range(20))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def found(session):
+    return cues.session_source(session, neurons.read(session, 3))
+
+
+class Toy:
+    """A model whose texts are given vectors."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+
+    def encode_texts(self, texts):
+        return torch.stack([self.vectors[text] for text in texts])
+
+
+def test_scores_and_the_neurons_behind_them_by_hand():
+    # v = zebra - horse = (-1, 1); neurons along it: 1, -1; text 0 carries 2 x 1 and 3 x -1, text 1 carries 0.5 x 1
+    axis = torch.eye(2)
+    model = Toy({"a horse": axis[0], "a zebra": axis[1]})
+    codes = SparseCode(torch.tensor([[0, 1], [0, -1]]), torch.tensor([[2.0, 0.5], [-3.0, 7.0]]))
+    encoded = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    source = cues.Source(["sea", "car", "a zebra"], encoded, codes, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    answers = cues.cues(model, source, *PAIR)
+    assert [(cue.text, cue.score) for cue in answers] == [("sea", 5.0), ("car", 0.5)]
+    assert answers[0].neurons == (cues.Behind(1, -3.0, -1.0, 3.0), cues.Behind(0, 2.0, 1.0, 2.0))
+    assert answers[1].neurons == (cues.Behind(0, 0.5, 1.0, 0.5),)
+
+
+def test_parts_sum_to_the_score(model, found):
+    for cue in cues.cues(model, found, *PAIR, n_behind=1000):
+        positive = sum(one.part for one in cue.neurons)
+        assert positive >= cue.score - 1e-4
+        assert all(one.part == pytest.approx(one.weight * one.along, rel=1e-4) for one in cue.neurons)
+
+
+def test_coding_in_steps_is_coding_at_once(session, found):
+    known = neurons.read(session, 3)
+    expected = sparse_code(known.line.directions, known.dictionary, found.codes.atoms.shape[1])
+    assert torch.equal(found.codes.atoms, expected.atoms)
+    assert torch.allclose(found.codes.weights, expected.weights, atol=1e-5)
+    steps = list(cues.coding(known, session.pool()))
+    assert len(steps) == known.n_neurons // cues.CODED + 1
+    assert steps[:-1] == [None] * (len(steps) - 1)
+    assert cues.session_source(session, known) is found
+
+
+def test_the_other_class_is_no_cue_of_itself(model, found):
+    encoded, _ = cues.target_direction(model, *PAIR)
+    banned = cues.banned_words(found, *PAIR, encoded[1])
+    assert banned[TEXTS.index("a zebra")]
+    assert banned[TEXTS.index("two zebras")]
+    assert not banned[TEXTS.index("in the sea")]
+    for words in cues.method_words(model, found, PAIR, 0).values():
+        assert not {"a zebra", "two zebras"} & set(words)
+
+
+def test_every_method_chooses_by_its_own_rule(model, found):
+    encoded, target = cues.target_direction(model, *PAIR)
+    banned = cues.banned_words(found, *PAIR, encoded[1])
+    source = cues.Source(
+        found.pool, found.encoded, found.codes, found.directions, found.codes, found.directions
+    )
+    chosen = cues.choose_words(source, target, banned, torch.Generator().manual_seed(0), 20, 3)
+    assert list(chosen) == ["random neurons", "indirect effect", "similar words", "second order"]
+    assert torch.equal(chosen["indirect effect"], chosen["second order"])
+    similar = (found.encoded @ target).masked_fill(banned, -torch.inf).argsort(descending=True)
+    assert chosen["similar words"].tolist() == similar[: len(chosen["similar words"])].tolist()
+    ours = cues.cues(model, found, *PAIR, n_words=3, n_neurons=20)
+    assert [found.pool[i] for i in chosen["second order"].tolist()] == [cue.text for cue in ours]
+
+
+def test_attempts_draw_the_class_and_measure_the_margin(model, found):
+    steps = list(cues.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
+    assert [name for name, _, _ in steps] == list(cues.SHOWN)
+    alone = steps[0][2]
+    assert set(alone.sentences) == {"a horse"}
+    assert len(alone.margins) == 4
+    for _, _, attack in steps:
+        unit = normalize(model.encode_images(list(attack.images)), dim=1)
+        texts = model.encode_texts(["a horse", "a zebra"])
+        assert list(attack.margins) == pytest.approx((unit @ (texts[1] - texts[0])).tolist(), abs=1e-5)
+    again = list(cues.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
+    assert [a.margins for *_, a in again] == [a.margins for *_, a in steps]
+
+
+def test_the_experiment_has_every_method(model, found):
+    one = cues.attack_pair(model, found, PAIR, 0, n_sentences=1, n_images=1)
+    assert list(one) == ["no words", "random neurons", "similar words", "second order"]
+    assert one["no words"][0] == []
+
+
+def test_anyone_can_write_and_draw(model, found):
+    def draw(sentence):
+        return Image.fromarray(np.full((96, 96, 3), len(sentence), np.uint8))
+
+    attack = cues.attempt(
+        model,
+        ["fog"],
+        "unicorn",
+        "zebra",
+        n_sentences=2,
+        n_images=1,
+        describe=lambda words, name: [f"a {name} in {words[0]}", f"a zebra and a {name}"],
+        draw=draw,
+    )
+    assert attack.sentences == ("a unicorn in fog",)
+    with pytest.raises(ValueError, match="give describe and draw of your own"):
+        cues.attempt(model, ["fog"], "unicorn", "zebra")
+
+
+def test_maps_of_the_pair_are_the_token_effects_on_the_difference(model):
+    picture = clipviz.data.images.demo()[3]
+    texts = model.encode_texts(["a horse", "a zebra"])
+    expected = model.trace([picture]).heatmap((texts[1] - texts[0])[None])[0, 0]
+    assert np.allclose(cues.pair_map(model, picture, PAIR), expected.numpy(), atol=1e-6)
+
+
+def test_what_the_world_can_draw():
+    assert cues.drawable(["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR) == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_two_class_names_are_wanted(model):
+    with pytest.raises(ValueError, match="expected two class names"):
+        cues.target_direction(model, "horse", " ")
+    with pytest.raises(ValueError, match="expected two different classes"):
+        cues.check_pair("horse", "Horse ")
