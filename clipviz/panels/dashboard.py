@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets
 
 from clipviz.panels.base import Panel
+from clipviz.panels.desks import Desks
 from clipviz.panels.heads import Heads
 from clipviz.panels.heatmap import Heatmap
 from clipviz.panels.images import ImageGallery
@@ -21,7 +22,8 @@ class Dashboard(ipywidgets.Box):
     """The linked panels: clipviz.Dashboard(session) as the last line of a cell.
 
     Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
-    `heads`, `textspan`, `receipts` are the panels. close() closes them and the session.
+    `heads`, `textspan`, `receipts` are the panels; `desks` opens the others, desks.show("neurons"). close() closes
+    them all and the session.
     """
 
     def __init__(self, session: Session, **unknown: Any) -> None:
@@ -54,7 +56,8 @@ class Dashboard(ipywidgets.Box):
         )
         sheet.add_class("cv-sheet")
         self._sheet = sheet
-        self._board = ipywidgets.Box(children=self.panels)
+        self.desks = Desks(session)
+        self._board = ipywidgets.Box(children=(*self.panels[:-1], self.desks, self.receipts))
         self._board.add_class("cv-board")
         super().__init__(children=(sheet, self._board))
         self.add_class("cv-dashboard")
@@ -63,6 +66,7 @@ class Dashboard(ipywidgets.Box):
         """Close every panel, stop the worker and end the session."""
         for panel in self.panels:
             panel.close()
+        self.desks.close()
         self._sheet.close()
         self._board.close()
         self.session.close()

@@ -1,0 +1,90 @@
+"""The row of desks under the board: one further panel at a time, built when it is first opened."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from clipviz.panels.base import Panel, script, style
+from clipviz.session import Session
+
+
+class Desk(NamedTuple):
+    """A panel that waits to be opened: its button's title, what it answers, where its class is."""
+
+    title: str
+    answers: str
+    module: str
+    panel: str
+
+
+DESKS = {
+    "ablate": Desk("Ablation desk", "What does the model lose without these heads?", "ablate", "Ablate"),
+    "neurons": Desk("Neurons", "What does one neuron write through later heads?", "neurons", "Neurons"),
+    "cues": Desk("Spurious cues", "Which words pull a picture to another class?", "cues", "Cues"),
+    "rosetta": Desk("Rosetta", "Which units of other networks see the same?", "rosetta", "Rosetta"),
+}
+
+
+class Bar(anywidget.AnyWidget):
+    """The buttons; `shown` is the name of the open desk, or empty."""
+
+    _esm = script("desks")
+    _css = style("desks")
+    desks = traitlets.List(help="[name, title, question] of every desk").tag(sync=True)
+    shown = traitlets.Unicode("", help="written by the browser and by Python").tag(sync=True)
+
+
+class Desks(ipywidgets.Box):
+    """`show(name)` opens one of DESKS below its button, `show("")` none; a closed desk costs nothing."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.built: dict[str, Panel] = {}
+        self.bar = Bar(desks=[[name, desk.title, desk.answers] for name, desk in DESKS.items()])
+        self.bar.observe(self._opened, "shown")
+        super().__init__(children=(self.bar,))
+        self.add_class("cv-desks")
+
+    def show(self, name: str) -> Panel | None:
+        """Show a desk; returns its panel. ValueError for a name that is not among DESKS."""
+        if name and name not in DESKS:
+            raise ValueError(f"expected one of {', '.join(DESKS)} or '' for none, got {name!r}")
+        self.bar.shown = name
+        return self.built.get(name)
+
+    def _opened(self, change: dict[str, Any]) -> None:
+        for panel in self.built.values():
+            self.session.unwatch(panel)
+        name = change["new"]
+        if name not in DESKS:
+            self.children = (self.bar,)
+            return
+        if name in self.built:
+            self.session.watch(self.built[name])
+            self.session.refresh()
+        else:
+            self.built[name] = self._build(DESKS[name])
+        self.children = (self.bar, self.built[name])
+
+    def _build(self, desk: Desk) -> Panel:
+        make: Callable[[Session], Panel] = getattr(
+            importlib.import_module(f"clipviz.panels.{desk.module}"), desk.panel
+        )
+        panel = make(self.session)
+        panel.add_class(f"cv-at-{panel.name}")
+        return panel
+
+    def close(self) -> None:
+        """Close every desk that was built."""
+        for panel in self.built.values():
+            panel.close()
+        self.built.clear()
+        self.bar.unobserve_all()
+        self.bar.close()
+        super().close()

@@ -1,0 +1,84 @@
+"""The row of desks: built when first opened, silent when closed, gone at the end."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+import clipviz
+from clipviz.data.images import demo
+from clipviz.panels.desks import DESKS, Desks
+
+
+@pytest.fixture
+def session():
+    made = clipviz.Session(
+        clipviz.load("demo", device="cpu"), demo().subset(range(24)), "demo", background=False
+    )
+    yield made
+    made.close()
+
+
+def test_nothing_is_built_before_it_is_opened(session):
+    desks = Desks(session)
+    assert not desks.built
+    assert desks.children == (desks.bar,)
+    desks.close()
+
+
+@pytest.mark.parametrize("name", DESKS)
+def test_every_desk_opens(session, name):
+    desks = Desks(session)
+    panel = desks.show(name)
+    session.wait(120)
+    assert desks.children == (desks.bar, panel)
+    assert panel.name == name
+    assert panel.view
+    assert not panel.error
+    desks.close()
+
+
+def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
+    desks = Desks(session)
+    panel = desks.show("ablate")
+    session.wait(60)
+    desks.show("")
+    assert desks.children == (desks.bar,)
+    shown = panel.view
+    session.select(image=5)
+    session.wait(60)
+    assert panel.view is shown
+    assert desks.show("ablate") is panel
+    session.wait(60)
+    assert panel.view["selection"]["image"] == 5
+    desks.close()
+
+
+def test_the_browser_opens_a_desk_by_a_trait(session):
+    desks = Desks(session)
+    desks.bar.shown = "neurons"
+    assert list(desks.built) == ["neurons"]
+    desks.bar.shown = "nothing of this name"
+    assert desks.children == (desks.bar,)
+    desks.close()
+
+
+def test_an_unknown_desk_is_refused(session):
+    desks = Desks(session)
+    with pytest.raises(
+        ValueError, match="expected one of ablate, neurons, cues, rosetta or '' for none, got 'x'"
+    ):
+        desks.show("x")
+    desks.close()
+
+
+def test_closing_leaves_nothing(session):
+    desks = Desks(session)
+    gone = weakref.ref(desks.show("ablate"))
+    session.wait(60)
+    desks.close()
+    del desks
+    gc.collect()
+    assert gone() is None
