@@ -375,7 +375,8 @@ def test_the_summary_names_what_it_measures(written):
 
 
 def test_grid_prints_every_number_and_frames_the_marked():
-    figure = figures.grid({"first": {"a": 0.25, "b": 1.0}, "second": {"a": 0.5}}, marked={"second": "a"})
+    rows = {"first": {"a": 0.25, "b": 1.0}, "second": {"a": 0.5, "b": -0.001}}
+    figure = figures.grid(rows, marked={"second": "a"})
     axis = figure.axes[0]
-    assert sorted(text.get_text() for text in axis.texts) == [".25", ".50", "1.00"]
+    assert sorted(text.get_text() for text in axis.texts) == [".00", ".25", ".50", "1.00"]
     assert len(axis.patches) == 1

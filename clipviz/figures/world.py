@@ -62,7 +62,7 @@ def grid(
         if not np.isnan(value):
             strong = value / top > 0.75
             color = "white" if strong else style.INK
-            text = f"{value:.2f}".removeprefix("0") if 0 <= value < 1 else f"{value:.2f}"
+            text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
             axis.text(column, row, text, ha="center", va="center", fontsize=style.SMALL - 1, color=color)
     for name, column in (marked or {}).items():
         x, y = columns.index(column), rows.index(name)

@@ -6,6 +6,7 @@ Held-out scenes and views that training never shows; the thesis's findings of ch
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,7 @@ def summary(
             f"{table.n_heads()} of {len(table.heads)}; {table.ratio():.1f}x",
         ],
         ["properties with a clear head", ", ".join(clear) or "none"],
+        ["late heads by the property that explains most of their variance", _tally(table)],
     ]
     for name, found in birds.items():
         assert found.best_random is not None
@@ -370,6 +372,12 @@ def _lead(model: ClipModel, sizes: Sizes) -> str:
         f"{sizes.traced} traced, {sizes.neurons} for neurons, {sizes.masks} with masks. The summed effects miss the "
         f"model's own output by {model.sum_check:.1e} (relative)."
     )
+
+
+def _tally(table: HeadTable) -> str:
+    """'colour 16, background 9, ...': how many heads vary most with each property."""
+    counts = Counter(table.supervised(row)[0] for row in range(len(table.heads)))
+    return ", ".join(f"{name} {n_heads}" for name, n_heads in counts.most_common())
 
 
 def _accuracy(result: dict) -> float | None:
