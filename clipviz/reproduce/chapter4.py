@@ -252,6 +252,7 @@ def _mining(
     model: ClipModel, data: str | None, partners: Sequence[str | Partner] | None, limit: int | None
 ) -> Mining:
     everything = demo() if data is None else open_images(data)
+    heldout: Any
     if data is None:
         n_mined = min(limit or N_MINED, len(everything))
         chosen, heldout = (

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from clipviz.models.zoo import EMBEDDED, clip_partner, load_partner
 
 if TYPE_CHECKING:
     from clipviz.data.dictionary import Dictionary
+    from clipviz.models.clip import ClipModel
     from clipviz.session import Session
     from clipviz.values import Concepts
 
@@ -41,6 +42,16 @@ KEPT = 8  # images whose maps are kept
 SURE = 0.3
 """Correlation from which on the text most like a unit's maps is used as its name."""
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
+
+
+class Source(Protocol):
+    """What a dictionary is shown on: a session, or anything with its model and images."""
+
+    @property
+    def model(self) -> ClipModel: ...
+
+    @property
+    def images(self) -> Images: ...
 
 
 class Cell(NamedTuple):
@@ -101,12 +112,13 @@ class Column(NamedTuple):
 class SharedUnits:
     """One opened dictionary in one session; made by `rosetta`.
 
-    partners: model name -> anything with .maps(images), for models that are not shipped; without one a model's units
-    are shown on the dictionary's own images only.
+    session: whose model and images are shown; it is not kept alive. partners: model name -> anything with
+    .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
+    images only.
     """
 
     def __init__(
-        self, session: Session, opened: Dictionary, partners: Mapping[str, Any] | None = None
+        self, session: Source, opened: Dictionary, partners: Mapping[str, Any] | None = None
     ) -> None:
         self._session = weakref.ref(session)
         self._given = dict(partners or {})
@@ -120,7 +132,7 @@ class SharedUnits:
         return self.opened.concepts
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Source:
         session = self._session()
         if session is None:
             raise ValueError("the session of this dictionary is gone; open a new one")
@@ -357,9 +369,7 @@ class SharedUnits:
         seen, place = self.on_image(image), self.concepts.models.index(model)
         strength = seen.strength[:, place]
         rows = sorted((row for row in concepts if strength[row] > 0), key=lambda row: -strength[row])
-        return [
-            Here(row, self.title(row), seen.maps[row, place], float(strength[row])) for row in rows
-        ]
+        return [Here(row, self.title(row), seen.maps[row, place], float(strength[row])) for row in rows]
 
     def entries(self, concepts: Sequence[int], n_examples: int = 3, size: int = 96) -> list[Entry]:
         """Concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
