@@ -72,6 +72,16 @@ def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
     assert described.order.tolist() == raw.order.tolist()
 
 
+def test_two_images_vary_in_one_direction_and_one_text_explains_it(model):
+    session = clipviz.Session(model, clipviz.data.images.demo().subset(range(2)), TEXTS, background=False)
+    described = session.textspan(5, 0, n_texts=8)
+    assert len(described.texts) == 1
+    assert described.gains == pytest.approx([1], abs=1e-4)
+    assert described.null_gains == pytest.approx(np.ones((20, 1)), abs=1e-4)
+    assert session.label(described).name == "no clear role"
+    session.close()
+
+
 def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, model):
     effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 3] for i in range(40)])
     expected = effects @ effects[7]

@@ -47,8 +47,9 @@ function build(api) {
     list.replaceChildren(...view.rows.map((r, i) => row(view, r, i, widest)));
     const set = view.selection.images.length;
     const read = view.complete || set ? `${set || view.n_read} ${set ? "chosen " : ""}images` : `${view.n_read} of ${view.n_images} images so far`;
+    const few = (set || view.n_read) <= 2 * view.rows.length;
     foot.textContent = view.rows.length
-      ? `${view.rows.length} texts explain ${percent(view.explained)}; the null (ticks) ${percent(view.null_explained)} · ${read}` : "";
+      ? `${view.rows.length} ${view.rows.length === 1 ? "text explains" : "texts explain"} ${percent(view.explained)}; the null (ticks) ${percent(view.null_explained)} · ${read}${few ? ". So few images vary in so few ways that any texts would do: add more." : ""}` : "";
     whole.hidden = !set;
     Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", images: set, complete: String(Boolean(view.complete)) });
   };

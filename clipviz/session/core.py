@@ -353,7 +353,7 @@ class Session(traitlets.HasTraits):
         covariance, span = self.span(images)
         at = self.collection.layer_index(layer) * self.model.n_heads + head
         covariance, span, pool = covariance[at : at + 1], span[at : at + 1], self.pool()
-        n_texts = min(n_texts, len(self.texts), self.model.weights.d_head)
+        n_texts = min(n_texts, len(self.texts), self.model.weights.d_head, covariance.shape[-1])
         basis = _textspan.textspan_from_covariance(covariance, span, pool, n_texts)
         null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
         if n_draws:
