@@ -30,28 +30,28 @@ def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.
         ("MLPs", "D", style.ACCENT),
         ("both", "x", style.FAINT),
     )
-    figure, axes = style.panels(1, 1, width, 0.75 + 0.28 * len(names))
+    figure, axes = style.panels(1, 1, width, 0.95 + 0.28 * len(names))
     axis = style.plain(axes[0, 0], "What is left when terms are mean-ablated", "zero-shot accuracy")
     for row, name in enumerate(names):
         found = [rows[name][key] for key, _, _ in markers if key in rows[name]]
         axis.hlines(row, min(found), max(found), color=style.RULE, linewidth=2.5, zorder=1)
         for key, marker, color in markers:
             if key in rows[name]:
+                label = key if row == 0 else None
                 axis.plot(
-                    rows[name][key], row, marker, color=color, markersize=5, label=key if row == 0 else None
+                    rows[name][key],
+                    row,
+                    marker,
+                    color=color,
+                    markersize=5,
+                    label=label,
+                    linestyle="none",
+                    clip_on=False,
                 )
     _share_axis(axis)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.6)
-    axis.legend(
-        fontsize=style.SMALL,
-        frameon=False,
-        loc="lower center",
-        bbox_to_anchor=(0.4, -0.9 / (0.3 + 0.28 * len(names))),
-        ncols=4,
-        handletextpad=0.2,
-        columnspacing=0.9,
-    )
+    _legend_below(figure, 4)
     return figure
 
 
@@ -72,7 +72,7 @@ def accumulated_ablation(
     last = max(max(curve) for curve in curves.values())
     axis.axvspan(last - late, last, color=style.ZERO, zorder=0)
     axis.text(
-        last - late + 0.08, 1.0, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, va="top"
+        last - late + 0.08, 0.02, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, va="bottom"
     )
     _lines(axis, curves, first_is_ours=False)
     for name, level in (chance or {}).items():
@@ -97,9 +97,7 @@ def textspan_accuracy(
     )
     axis.axhline(base, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
     last = max(max(curve) for curve in pools.values())
-    axis.text(
-        last * 1.32, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom", ha="right"
-    )
+    axis.text(0.015 * last, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom")
     _lines(axis, pools)
     axis.set_xlim(0, last * 1.32)
     axis.set_ylim(0, max(1.08 * base, 0.02))
@@ -130,19 +128,21 @@ def spurious_groups(
         ("background heads ablated", "D", style.ACCENT),
     )
     for column, (name, marker, color) in enumerate(looks):
-        axis.plot(values[:, column], rows, marker, color=color, markersize=5, label=name, linestyle="none")
+        axis.plot(
+            values[:, column],
+            rows,
+            marker,
+            color=color,
+            markersize=5,
+            label=name,
+            linestyle="none",
+            clip_on=False,
+        )
     axis.set_yticks(rows, names)
     axis.get_yticklabels()[-1].set_fontweight("bold")
     axis.set_ylim(len(names) - 0.5, -0.6)
     _share_axis(axis)
-    figure.legend(
-        fontsize=style.SMALL,
-        frameon=False,
-        loc="outside lower center",
-        ncols=3,
-        handletextpad=0.2,
-        columnspacing=0.9,
-    )
+    _legend_below(figure, 3)
     return figure
 
 
@@ -237,26 +237,18 @@ def gallery(
 def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
     """Figure 2.6: for a head and an image, the text it agrees with most and least, and where each comes from.
 
-    examples: dicts with head, image, positive_text, positive_map, negative_text, negative_map.
+    examples: dicts with head, image, positive_text, positive_map, negative_text, negative_map; in the maps orange
+    writes towards the text and blue against it.
     """
     size = width / 3
     figure, axes = style.panels(len(examples), 3, width, len(examples) * (size + 0.32))
     for row, example in enumerate(examples):
         style.picture(axes[row, 0], example["image"], example["head"])
-        style.overlay(
-            axes[row, 1],
-            example["image"],
-            example["positive_map"],
-            _wrapped(example["positive_text"], 22),
-            style.POSITIVE,
-        )
-        style.overlay(
-            axes[row, 2],
-            example["image"],
-            example["negative_map"],
-            _wrapped(example["negative_text"], 22),
-            style.NEGATIVE,
-        )
+        for column, side, color in ((1, "positive", style.POSITIVE), (2, "negative", style.NEGATIVE)):
+            text = _wrapped(example[f"{side}_text"], 22)
+            style.signed_overlay(axes[row, column], example["image"], example[f"{side}_map"], text)
+            for spine in axes[row, column].spines.values():
+                spine.set(visible=True, color=color, linewidth=1.4)
     return figure
 
 
@@ -309,15 +301,27 @@ def head_roles(
     return figure
 
 
+def _legend_below(figure: Figure, n_cols: int) -> None:
+    figure.legend(
+        fontsize=style.SMALL,
+        frameon=False,
+        loc="outside lower center",
+        ncols=n_cols,
+        handletextpad=0.2,
+        columnspacing=0.9,
+    )
+
+
 def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -> None:
     """One line a curve with its name at its end; the first is the accented one."""
     looks = [style.OURS, *style.RIVALS]
-    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.055 * _top(curves))
+    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
+    lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
     for position, (name, curve) in enumerate(curves.items()):
         look = looks[position % len(looks)]
         xs = sorted(curve)
         axis.plot(xs, [curve[x] for x in xs], linewidth=1.2, markersize=3, **look)
-        style.label_end(axis, xs[-1], ends[position], name, str(look["color"]))
+        style.label_end(axis, xs[-1], ends[position] + lift, name, str(look["color"]))
 
 
 def _top(curves: Mapping[str, Curve]) -> float:

@@ -1,4 +1,4 @@
-"""The collection: images nearest to the text, or to the selected image under the model or under one head."""
+"""The collection: nearest to the text, neighbours under the model and under one head, subsets by attribute."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from typing import Any
 import traitlets
 
 from clipviz.panels.base import Panel, marks, script, style
+from clipviz.session import retrieval
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 THUMBNAIL = 72
+MOST = 2000  # neighbours ranked; further pages are of no use
+
+Ranked = list[tuple[int, float | None]]
 
 
 class ImageGallery(Panel):
     """Thumbnails of the collection. A click selects an image, ctrl-click gathers a set to be described.
 
-    order: "text" (cosine with text A), "model" (nearest to the selected image by cosine), "head" (by the selected
-    head's inner product, Fig. 2.5) or "all" (as they come). n_shown: thumbnails on screen.
+    order: "text" (cosine with text A), "near" (nearest to the selected image under the whole model, and beside them
+    under the selected head, Fig. 2.5) or "all" (as they come). column, value: only the images whose attribute
+    `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the subset, else of the
+    images shown (the head's neighbours where there are two lists).
     """
 
     name = "images"
@@ -27,26 +33,27 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "model", "head", "all"), "text").tag(
-        sync=True, option=True, recompute=True
-    )
+    order = traitlets.Enum(("text", "near", "all"), "text").tag(sync=True, option=True, recompute=True)
     page = traitlets.Int(0, min=0).tag(sync=True, option=True, recompute=True)
-    n_shown = traitlets.Int(28, min=1, max=200).tag(option=True, recompute=True)
+    column = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+    value = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+    n_shown = traitlets.Int(28, min=2, max=200).tag(option=True, recompute=True)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        used = {"text": (s.text,), "model": (s.image,), "head": (s.image, s.layer, s.head), "all": ()}[
-            self.order
-        ]
+        used = {"text": (s.text,), "near": (s.image, s.layer, s.head), "all": ()}[self.order]
         return used, s.image, s.images, session.collection.version, len(session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
         session = self.session
-        order, ranked = self._ranked(selection)
-        pages = max(1, -(-len(ranked) // self.n_shown))
+        subset = self._subset()
+        order, lists = self._ranked(selection, subset)
+        each = self.n_shown // len(lists)
+        pages = max(1, *(-(-len(ranked) // each) for _, ranked in lists))
         page = min(self.page, pages - 1)
-        ranked = ranked[page * self.n_shown : (page + 1) * self.n_shown]
-        ids = [i for i, _ in ranked]
+        lists = [(title, ranked[page * each : (page + 1) * each]) for title, ranked in lists]
+        shown = [item for _, ranked in lists for item in ranked]
+        ids = [i for i, _ in shown]
         if stale():
             return None
         sprite, columns = session.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
@@ -54,12 +61,17 @@ class ImageGallery(Panel):
         view = {
             "selection": marks(selection),
             "order": order,
+            "lists": [{"title": title, "count": len(ranked)} for title, ranked in lists],
             "ids": ids,
-            "scores": [float(score) if score is not None else None for _, score in ranked],
+            "scores": [float(score) if score is not None else None for _, score in shown],
             "names": [names[i] if i < len(names) else session.images.names[i] for i in ids],
             "columns": columns,
             "page": page,
             "pages": pages,
+            "attributes": retrieval.attributes(session),
+            "column": self.column,
+            "value": self.value,
+            "n_subset": None if subset is None else len(subset),
             "n_images": len(session.images),
             "n_read": session.collection.n_ready,
             "skipped": [list(item) for item in session.images.skipped][:20],
@@ -68,28 +80,61 @@ class ImageGallery(Panel):
         }
         return view, {"sprite": sprite}
 
-    def _ranked(self, selection: Selection) -> tuple[str, list[tuple[int, float | None]]]:
-        """The order that can be had, and every image in it."""
-        session, s = self.session, selection
-        everything: list[tuple[int, float | None]] = [(i, None) for i in range(len(session.images))]
-        if self.order == "all" or session.collection.n_ready == 0:
-            return "all", everything
-        k = len(session.images)
-        if self.order == "text":
-            return ("text", list(session.search(s.text, k))) if s.text else ("all", everything)
-        if s.image is None:
-            return "all", everything
-        if self.order == "head" and s.head is not None and s.layer in session.collection.layers:
-            return "head", list(session.neighbours(s.image, k, s.layer, s.head))
-        return "model", list(session.neighbours(s.image, k))
-
     def act(self, request: dict[str, Any]) -> None:
-        if request.get("action") != "upload":
-            return super().act(request)
+        act = {"upload": self._upload, "describe": self._describe, "filter": self._filter}.get(
+            str(request.get("action"))
+        )
+        return super().act(request) if act is None else act(request)
+
+    def _subset(self) -> list[int] | None:
+        """Images of the chosen attribute, None where there is no choice."""
+        return list(self.session.subset(self.column, self.value)) if self.column and self.value else None
+
+    def _ranked(self, selection: Selection, subset: list[int] | None) -> tuple[str, list[tuple[str, Ranked]]]:
+        """The order that can be had, and the lists to show: one, or two beside each other."""
+        session, s = self.session, selection
+        n_images = len(session.images)
+        allowed = None if subset is None else set(subset)
+        everything: Ranked = [(i, None) for i in (range(n_images) if subset is None else subset)]
+        if self.order == "all" or session.collection.n_ready == 0:
+            return "all", [("", everything)]
+        if self.order == "text":
+            if not s.text:
+                return "all", [("", everything)]
+            return "text", [("", _within(session.search(s.text, n_images), allowed))]
+        if s.image is None:
+            return "all", [("", everything)]
+        k = n_images if allowed is not None else min(n_images, MOST)
+        lists = [("whole model", _within(retrieval.alike(session, s.image, k), allowed))]
+        if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
+            found = retrieval.alike(session, s.image, k, s.layer, s.head)
+            lists.append((f"L{s.layer}·H{s.head}", _within(found, allowed)))
+        return "near", lists
+
+    def _described(self) -> tuple[int, ...]:
+        """What "describe these" means now: the subset, or what is shown (the last list)."""
+        subset = self._subset()
+        if subset is not None and self.order != "near":
+            return tuple(subset)
+        count = self.view["lists"][-1]["count"]
+        return tuple(self.view["ids"][-count:])
+
+    def _describe(self, _: dict[str, Any]) -> None:
+        self.session.select(images=self._described())
+
+    def _filter(self, request: dict[str, Any]) -> None:
+        with self.hold_sync():
+            self.column, self.value = str(request.get("column", "")), str(request.get("value", ""))
+            self.page = 0
+
+    def _upload(self, request: dict[str, Any]) -> None:
         try:
             content = base64.b64decode(str(request.get("content", "")), validate=True)
         except binascii.Error as error:
             raise ValueError("expected an uploaded file, got something else; try again") from error
         index = self.session.add_image(content, name=str(request.get("name", "upload"))[:80])
         self.session.select(image=index)
-        return None
+
+
+def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked:
+    return [(i, score) for i, score in ranked if allowed is None or i in allowed]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,12 +16,12 @@ from torch import Tensor
 from clipviz.data.texts import Texts, broad
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
-from clipviz.lens import ablate, headset, joint, projection, retrieve, roles, spurious, textspan, zeroshot
+from clipviz.lens import ablate, headset, projection, retrieve, roles, spurious, textspan, zeroshot
 from clipviz.lens.ablate import Terms
-from clipviz.lens.roles import Role
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.clip import ClipModel, load
 from clipviz.reproduce import published
+from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
@@ -66,7 +65,7 @@ def run(
     retrieval_section(report, model, evaluation, late, kept, found_roles)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
     segmentation_section(report, model, evaluation, quiet)
-    joint_section(report, model, evaluation, late, found_roles)
+    joint_section(report, model, evaluation, late, kept, found_roles)
     return report.write("chapter2")
 
 
@@ -167,10 +166,10 @@ def late_terms(model: ClipModel, terms: Terms) -> Terms:
 
 def textspan_section(
     report: Report, model: ClipModel, evaluation: Evaluation, measured: Measured, late: Terms
-) -> dict[Head, tuple[Role, list[str]]]:
+) -> Roles:
     """Figures 2.3 and A.1, Table 2.2."""
     widest = min(60, min(late.codes.codes.shape[3], model.weights.d_embed))
-    sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else _sizes(widest)
+    sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, directions in _pools(model, evaluation).items():
         chosen = projection.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
@@ -199,9 +198,7 @@ def textspan_section(
     return roles_section(report, model, evaluation.pools["descriptions"], late)
 
 
-def roles_section(
-    report: Report, model: ClipModel, pool: Texts, late: Terms
-) -> dict[Head, tuple[Role, list[str]]]:
+def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) -> Roles:
     """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null."""
     covariance, span = textspan.head_span(late.basis, projection.code_covariance(late.codes))
     directions = model.encode_texts(list(pool)).cpu()
@@ -234,49 +231,17 @@ def roles_section(
     report.table(
         ["head", "role", "texts of it", "p", "first texts"],
         [
-            [_name(head), role.label, f"{role.n_texts}/{role.n_first}", role.p_value, "; ".join(texts[head])]
+            [
+                name_of(head),
+                role.label,
+                f"{role.n_texts}/{role.n_first}",
+                role.p_value,
+                "; ".join(texts[head]),
+            ]
             for head, role in labelled.items()
         ],
     )
     return {head: (role, texts[head]) for head, role in labelled.items()}
-
-
-def retrieval_section(
-    report: Report,
-    model: ClipModel,
-    evaluation: Evaluation,
-    late: Terms,
-    kept: Sequence[int],
-    found_roles: dict[Head, tuple[Role, list[str]]],
-) -> None:
-    """Figures 2.4, 2.5, A.5, A.6."""
-    shown, codes, basis = _varied(found_roles, 4), late.codes, late.basis
-    rows, neighbours, queries = [], [], []
-    unit = torch.nn.functional.normalize(codes.embedding, dim=-1)
-    query = int((unit @ unit.mean(0)).argmin())
-    for head in shown:
-        role, texts = found_roles[head]
-        directions = model.encode_texts(texts[:1]).cpu()
-        top = retrieve.top_images(codes, basis, directions, [head], k=4).images[0].tolist()
-        rows.append((f"{_name(head)}: {texts[0]}", [_pixels(evaluation, kept[i]) for i in top]))
-        near = retrieve.nearest(codes, basis, [query], [head], k=4, centre=True).images[0].tolist()
-        neighbours.append((f"{_name(head)}: {role.label}", [_pixels(evaluation, kept[i]) for i in near]))
-        queries.append(_pixels(evaluation, kept[query]))
-    whole = retrieve.whole_similarity(codes, [query])
-    near = retrieve.best(whole, 5).images[0, 1:].tolist()
-    neighbours.insert(0, ("the whole model", [_pixels(evaluation, kept[i]) for i in near]))
-    queries.append(queries[0])
-    report.section("Retrieval by head (Figures 2.4, 2.5, A.5, A.6)")
-    report.figure(
-        "top-images",
-        figures.gallery(rows),
-        "Figure 2.4: images on which a head writes most along its first text",
-    )
-    report.figure(
-        "neighbours",
-        figures.gallery(neighbours, queries),
-        "Figure 2.5: nearest neighbours of one image under the whole model and under single heads (mean-centred)",
-    )
 
 
 def spurious_section(
@@ -284,7 +249,7 @@ def spurious_section(
     model: ClipModel,
     evaluation: Evaluation,
     terms: Terms,
-    found_roles: dict[Head, tuple[Role, list[str]]],
+    found_roles: Roles,
     steps: Steps,
     quiet: bool,
 ) -> None:
@@ -351,7 +316,8 @@ def spurious_section(
     )
     report.interactive("spurious", interactive.spurious_groups(shown, worst), "the same, interactive")
     report.text(
-        f"Means come from {means.n_images} general images; heads: {', '.join(map(_name, sorted(best.ablation.heads)))}."
+        f"Means come from {means.n_images} general images; heads: "
+        f"{', '.join(map(name_of, sorted(best.ablation.heads)))}."
     )
 
 
@@ -366,48 +332,6 @@ def cue_heads(late: Terms, cue: Tensor, classes: Tensor, n_heads: int) -> frozen
     excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
     heads = headset.all_heads(late.codes)
     return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
-
-
-def joint_section(
-    report: Report,
-    model: ClipModel,
-    evaluation: Evaluation,
-    late: Terms,
-    found_roles: dict[Head, tuple[Role, list[str]]],
-) -> None:
-    """Figures 2.6 and A.3."""
-    pool = evaluation.pools["descriptions"]
-    chosen = projection.describe_heads(
-        late.codes, late.basis, model.encode_texts(list(pool)).cpu(), _sizes(late.codes.codes.shape[3])[-1]
-    )
-    heads = headset.all_heads(late.codes)
-    background = model.encode_texts(list(pool))
-    examples = []
-    for number, head in enumerate(_varied(found_roles, 3)):
-        texts = [pool[i] for i in chosen.order[heads.index(head)].tolist()]
-        row = (number * 7 + 3) % len(evaluation.images)
-        trace = model.trace([evaluation.images[row]])
-        found = joint.joint_maps(trace, 0, *head, model.encode_texts(texts), background)
-        examples.append(
-            {
-                "head": f"{_name(head)} ({found_roles[head][0].label})",
-                "image": model.shown(model.prepare([evaluation.images[row]]))[0],
-                "positive_text": texts[int(found.positive[0])],
-                "positive_map": found.positive_maps[0].cpu().numpy(),
-                "negative_text": texts[int(found.negative[0])],
-                "negative_map": (-found.negative_maps[0]).cpu().numpy(),
-            }
-        )
-    report.section(
-        "Joint decomposition (Figures 2.6, A.3)",
-        "For a head and an image: the TextSpan text it agrees with most and least, and the tokens that write it "
-        "(for the least similar, what writes against it).",
-    )
-    report.figure(
-        "joint",
-        figures.joint_examples(examples),
-        "Figure 2.6: where a head's most and least similar texts come from",
-    )
 
 
 def _evaluation(
@@ -440,40 +364,3 @@ def _pools(model: ClipModel, evaluation: Evaluation) -> dict[str, Float[Tensor, 
     generator = torch.Generator().manual_seed(0)
     random = torch.randn(encoded["descriptions"].shape, generator=generator)
     return {**encoded, "random vectors": torch.nn.functional.normalize(random, dim=-1)}
-
-
-def _sizes(widest: int) -> list[int]:
-    """Six numbers of texts up to the head's width."""
-    return sorted({max(1, round(widest * share)) for share in (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)})
-
-
-def _varied(found_roles: dict[Head, tuple[Role, list[str]]], n_heads: int) -> list[Head]:
-    """Heads to show: clear roles first, one a family while there are new ones."""
-    ranked = sorted(
-        found_roles,
-        key=lambda head: (
-            not found_roles[head][0].clear,
-            found_roles[head][0].p_value,
-            -found_roles[head][0].n_texts,
-            head,
-        ),
-    )
-    chosen: list[Head] = []
-    for fresh in (True, False):
-        for head in ranked:
-            families = {found_roles[other][0].family for other in chosen}
-            if (
-                head not in chosen
-                and len(chosen) < n_heads
-                and (not fresh or found_roles[head][0].family not in families)
-            ):
-                chosen.append(head)
-    return chosen
-
-
-def _pixels(evaluation: Evaluation, row: int) -> np.ndarray:
-    return np.asarray(evaluation.images.thumbnail(row, 96))
-
-
-def _name(head: Head) -> str:
-    return f"L{head[0]}.H{head[1]}"

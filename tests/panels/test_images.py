@@ -1,0 +1,139 @@
+"""The collection's panel without a browser: what is ranked, what a subset is, what "describe these" describes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.panels.images import ImageGallery
+from clipviz.session import retrieval
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture
+def session(model):
+    images = clipviz.data.images.demo().subset(range(40))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session.select(image=7, layer=5, head=3, text="a dog")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def panel(session):
+    panel = ImageGallery(session, n_shown=8)
+    session.wait(60)
+    return panel
+
+
+def ask(panel, changes=None, **extra):
+    seq = panel.request.get("seq", 0) + 1
+    panel.request = {"seq": seq, "changes": changes or {}, **extra}
+    panel.session.wait(60)
+
+
+def show(panel, **traits):
+    for name, value in traits.items():
+        setattr(panel, name, value)
+    ask(panel)
+
+
+def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session, model):
+    effects = torch.cat([model.trace(picture).head_effects()[:, 5, 3] for picture in session.images]).double()
+    unit = effects / effects.norm(dim=1, keepdim=True)
+    expected = unit @ unit[7]
+    expected[7] = -2
+    found = retrieval.alike(session, 7, 39, 5, 3)
+    assert [i for i, _ in found] == expected.argsort(descending=True)[:39].tolist()
+    assert [score for _, score in found] == pytest.approx(
+        expected.sort(descending=True).values[:39].tolist(), abs=1e-5
+    )
+
+
+def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
+    show(panel, order="near")
+    assert [part["title"] for part in panel.view["lists"]] == ["whole model", "L5·H3"]
+    model_side, head_side = panel.view["ids"][:4], panel.view["ids"][4:]
+    assert model_side == [i for i, _ in session.neighbours(7, 5) if i != 7][:4]
+    assert head_side == [i for i, _ in retrieval.alike(session, 7, 4, 5, 3)]
+    seen = {tuple(head_side)}
+    for head in (0, 1, 2):
+        ask(panel, {"layer": 4, "head": head})
+        assert panel.view["ids"][:4] == model_side  # the model's neighbours do not depend on the head
+        seen.add(tuple(panel.view["ids"][4:]))
+    assert len(seen) > 1
+
+
+def test_a_subset_limits_every_order(session, panel):
+    column, value = "background", session.images.attributes["background"][7]
+    members = set(session.subset(column, value))
+    ask(panel, action="filter", column=column, value=value)
+    assert panel.view["n_subset"] == len(members)
+    for order in ("text", "near", "all"):
+        show(panel, order=order)
+        assert set(panel.view["ids"]) <= members, order
+    ask(panel, action="filter", column="", value="")
+    assert panel.view["n_subset"] is None
+
+
+def test_attributes_are_counted_and_long_lists_left_out(session):
+    found = retrieval.attributes(session)
+    words = session.images.attributes["kind"]
+    assert found["kind"] == {word: words.count(word) for word in found["kind"]}
+    assert list(found["kind"].values()) == sorted(found["kind"].values(), reverse=True)
+    assert all(2 <= len(values) <= retrieval.MOST_VALUES for values in found.values())
+
+
+def test_describe_takes_the_subset_the_search_or_the_heads_neighbours(session, panel):
+    ask(panel, action="describe")
+    assert session.selection.images == tuple(i for i, _ in session.search("a dog", 8))
+    session.select(images=())
+    show(panel, order="near")
+    near = tuple(panel.view["ids"][4:])
+    ask(panel, action="describe")
+    assert session.selection.images == near
+    ask(panel, action="filter", column="kind", value="object")
+    show(panel, order="text")
+    ask(panel, action="describe")
+    assert session.selection.images == session.subset("kind", "object")
+
+
+def test_a_value_that_no_image_has_is_said(session, panel):
+    ask(panel, action="filter", column="kind", value="dragon")
+    assert "no image has kind = 'dragon'" in panel.error["message"]
+    ask(panel, action="filter", column="", value="")
+    assert not panel.error
+
+
+def test_images_without_attributes_have_no_subsets(model):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(3)]
+    session = clipviz.Session(model, pictures, texts=TEXTS, background=False)
+    panel = ImageGallery(session, order="near")
+    session.select(image=1)
+    session.wait(60)
+    assert panel.view["attributes"] == {}
+    assert sorted(panel.view["ids"][:2]) == [0, 2]
+    session.close()
+
+
+def test_an_unknown_action_is_an_error_in_the_panel(panel):
+    ask(panel, action="burn")
+    assert "knows no action 'burn'" in panel.error["message"]
+
+
+def test_pages_cover_the_collection_once(session, panel):
+    show(panel, order="all")
+    seen = []
+    for page in range(panel.view["pages"]):
+        show(panel, page=page)
+        seen += panel.view["ids"]
+    assert seen == list(range(40))

@@ -1,0 +1,187 @@
+"""Chapter 2 reproduced on a few images: every section, numbers against plain ones, resuming, folders, broken images."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clipviz
+from clipviz import reproduce
+from clipviz.lens import headset, segment
+from clipviz.reproduce import chapter2, chapter2_pictures, evaluation, segmenting
+from clipviz.reproduce.report import Steps
+
+LIMIT = 60
+FIGURES = (
+    "terms",
+    "layers",
+    "textspan-objects",
+    "textspan-colours",
+    "textspan-backgrounds",
+    "roles",
+    "top-images",
+    "neighbours",
+    "spurious",
+    "segmentation",
+    "segmentation-examples",
+    "joint",
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "DEMO_MASKS", 4)
+        patch.setattr(evaluation, "DEMO_BIRDS", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(model, few, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chapter2")
+    return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def measured(model, few, tmp_path_factory):
+    found = evaluation.demo_evaluation(model, LIMIT)
+    steps = Steps(tmp_path_factory.mktemp("steps"), {})
+    terms, kept, _ = evaluation.trace_terms(model, found.images, steps, "images", quiet=True)
+    return found, terms, kept
+
+
+def table(text, title):
+    """The first table of a section, as rows of cells."""
+    section = text.split(f"## {title}")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_report_has_every_table_and_figure(made):
+    folder, path = made
+    text = path.read_text()
+    for name in ("2.1", "A.1", "2.2", "2.3", "2.4", "2.5", "2.6", "A.4"):
+        assert re.search(rf"(Table|Figure)s? [^#\n]*{re.escape(name)}", text), name
+    for name in FIGURES:
+        assert f"figures/{name}.svg" in text
+        assert (folder / "figures" / f"{name}.svg").stat().st_size > 1000
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert f"an even sample of {LIMIT} of" in text
+    assert [row[0] for row in table(text, "Segmentation")[2:]] == [*segmenting.METHODS, "ours"]
+
+
+def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
+    folder, path = made
+    before = path.read_text().rsplit("Made in", 1)[0]
+    (folder / "steps" / "birds-000000.npz").unlink()
+    traced = []
+    real = evaluation._trace_chunk
+    monkeypatch.setattr(evaluation, "_trace_chunk", lambda *a: (traced.append(len(a[2])), real(*a))[1])
+    again = reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
+    assert traced == [32]  # the birds alone
+    assert again.read_text().rsplit("Made in", 1)[0] == before
+
+
+def test_accuracy_after_an_ablation_is_recomputed_from_the_traces(model, measured):
+    found, terms, kept = measured
+    ablation = chapter2.Ablation(
+        mlps=frozenset(range(model.n_layers + 1)), layers=frozenset(range(model.n_layers - 4))
+    )
+    top1 = chapter2.Measured(found, terms, kept).top1(ablation)
+    heads, mlps, whole = [], [], []
+    for image in found.images:
+        trace = model.trace([image])
+        heads.append(trace.head_effects()[0].double())
+        mlps.append(trace.mlp_effects()[0].double())
+        whole.append(trace.embedding[0].double())
+    early = torch.stack([h[:-4].sum((0, 1)) for h in heads]) + torch.stack([m.sum(0) for m in mlps])
+    after = torch.stack(whole) - early + early.mean(0)
+    for task in found.tasks:
+        labels = torch.tensor(task.labels)
+        right = (after @ task.directions.double().T).argmax(1) == labels
+        assert top1[task.name] == pytest.approx(float(right[labels >= 0].double().mean()), abs=1e-6)
+
+
+def test_neighbour_agreement_is_counted_over_effects(measured):
+    found, terms, kept = measured
+    late = chapter2_pictures_late(terms)
+    rows = chapter2_pictures.neighbour_agreement(found, late, kept)
+    name, whole, head, cosine, inner = next(row for row in rows if row[0] == "backgrounds")
+    task = next(task for task in found.tasks if task.name == name)
+    known = [i for i in kept if task.labels[i] >= 0]
+    labels = np.array([task.labels[i] for i in known])
+    part = late.select([kept.index(i) for i in known])
+    effects = headset.summed_effects(part.codes, part.basis, [head]).double().numpy()
+    unit = effects / np.linalg.norm(effects, axis=1, keepdims=True)
+    embedding = part.embedding.double().numpy()
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    for vectors, value in ((unit, cosine), (effects, inner), (embedding, whole)):
+        scores = vectors @ vectors.T
+        np.fill_diagonal(scores, -np.inf)
+        near = np.argsort(-scores, axis=1)[:, : chapter2_pictures.N_NEAR]
+        assert value == pytest.approx(float((labels[near] == labels[:, None]).mean()), abs=0.01)
+
+
+def chapter2_pictures_late(terms):
+    class Late:
+        n_layers = len(terms.codes.layers)
+
+    return chapter2.late_terms(Late, terms)
+
+
+def test_our_segmentation_is_the_token_decomposition(model, measured):
+    found = measured[0]
+    maps, masks, pictures, texts = segmenting.all_methods(model, found, quiet=True)
+    assert len(masks) == len(pictures) == len(texts) == 4
+    classes = evaluation.class_directions(model, list(found.class_prompts.values()))
+    direction = classes[list(found.class_prompts).index(texts[2])] - classes.mean(0)
+    picture, mask = found.masks[2]
+    late = range(model.n_layers - 4, model.n_layers)
+    expected = model.trace([picture]).token_scores(direction[None], late)[0, 0, :, :, 1:].sum((0, 1))
+    assert maps["ours"][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
+    assert masks[2].shape == (96, 96)
+    assert bool((masks[2].numpy() == mask).all())
+    assert 0 < segment.score(maps["ours"], masks).miou < 1
+
+
+def test_cue_heads_look_at_no_label(measured):
+    found, terms, _ = measured
+    late = chapter2_pictures_late(terms)
+    heads = chapter2.cue_heads(late, found.groups.cue, found.groups.directions, 5)
+    assert len(heads) == 5
+    assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
+
+
+def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("red circle", "blue square"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for k in range(4):
+            noise = rng.integers(0, 256, (50, 60, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "data" / name / f"{k}.png")
+    (tmp_path / "data" / "red circle" / "broken.png").write_bytes(b"not a picture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "open_texts", lambda name: clipviz.data.texts.open_texts("demo"))
+        path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
+    text = path.read_text()
+    assert "8 of 8 images, 1 skipped as unreadable" in text
+    assert "no images with masks were given" in text
+    assert "no images with groups were given" in text
+
+
+def test_what_cannot_be_measured_is_said(model, tmp_path):
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "flat" / "a.png")
+    with pytest.raises(ValueError, match="a subfolder for each class, got 0 classes"):
+        reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "flat"), quiet=True)
+    with pytest.raises(ValueError, match="expected a chapter among"):
+        reproduce.run("chapter9", model, tmp_path / "out")
