@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_changes_are_shares_of_the_variance():
     before = np.array([[1.0, 0.0], [-1.0, 0.0]])
     assert chapter3._change(before, np.zeros((2, 2))) == pytest.approx(1.0)
     assert chapter3._change(before, before) == 0
+
+
+def test_texts_that_name_what_is_shown_are_counted(study):
+    forms = [("cat",), ("dog",)]
+    labels = [0, 1, -1, 0]
+    task = SimpleNamespace(name="pets", labels=labels)
+    toy = SimpleNamespace(evaluation=SimpleNamespace(tasks=[task]))
+    found = [["a cat"], ["two dogs"], ["a cat"], ["a tree"]]
+    assert neuron_uses.named(toy, "pets", forms, range(4), found) == (2 / 3, 1 / 3, 3)
 
 
 def test_the_verdict_says_who_wins():

@@ -203,9 +203,10 @@ def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE
             style.picture(axes[1, column], None)
             continue
         one = examples[column]
-        style.picture(axes[0, column], one.picture, f"{one.pair[0]} → {one.pair[1]} ({one.margin:+.3f})")
+        style.picture(axes[0, column], one.picture, f"{one.pair[0]} → {one.pair[1]}")
         axis = style.signed_overlay(axes[1, column], one.picture, one.heatmap)
-        axis.set_xlabel(textwrap.fill(one.sentence, 26), fontsize=style.SMALL, color=style.INK)
+        said = f"{one.sentence} ({one.margin:+.3f})"
+        axis.set_xlabel(textwrap.fill(said, max(12, 120 // n)), fontsize=style.SMALL, color=style.INK)
     return figure
 
 

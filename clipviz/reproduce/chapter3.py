@@ -159,8 +159,9 @@ def layers_section(report: Report, study: Study) -> int:
         )
     report.text(
         f"**Where**: for {main} the largest drop is in layer {peak} of 0..{study.model.n_layers - 1} "
-        f"({baseline[main]:.3f} to {everything[peak]:.3f}); the last layer has no later attention. Change: what "
-        "mean-ablating all neurons moves the unit embeddings (mean square), against their variance over images. "
+        f"({baseline[main]:.3f} to {everything[peak]:.3f}); the thesis finds it moderately late, in layers "
+        "8-10 of 0..11. The last layer has no later attention. Change: what mean-ablating all neurons moves the "
+        "unit embeddings (mean square), against their variance over images. "
         "**How sparse, how straight**: over the reference images, the mean over neurons of the share of the summed "
         "squared norm that falls on the 2% of images above the threshold, of the share of variance of the first "
         "component over the images of largest norm, and how many effects of the evaluated images are large:"
@@ -276,11 +277,21 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
         rows += [[f"thesis, ImageNet: {n}", top1, *[None] * (len(names) - 1), share]
                  for n, (top1, share) in published.TABLE_3_1.items()]  # fmt: skip
     report.table(["effects mean-ablated", *names, "variance of PC 1"], rows)
+    indirect, ours = after["indirect"][names[0]], after["second-order"][names[0]]
+    report.text(
+        f"Mean-ablating the second-order effects costs {_compare(indirect, ours)} of {names[0]} than the intervention "
+        f"({'as' if ours < indirect else 'unlike'} in the thesis, where later layers repair the loss); their first "
+        f"component explains {_compare(shares['second-order'], shares['indirect'])} of the variance."
+    )
     report.figure(
         "neurons-indirect",
         figures.effect_comparison({name: (after[name][names[0]], shares[name]) for name in after}),
         f"Table 3.1: {names[0]} after mean-ablation, and the share of variance of the first component",
     )
+
+
+def _compare(left: float, right: float) -> str:
+    return "more" if left > right else "less" if left < right else "as much"
 
 
 def sparse_section(report: Report, study: Study, layer: int) -> None:

@@ -36,7 +36,7 @@ PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP, N_LATE = 16, 3
-N_INDIRECT = 16  # images a neuron for the components of indirect effects
+N_INDIRECT = 8  # images a neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from clipviz.data.texts import with_article
+from clipviz.data.world import vocabulary
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
@@ -64,7 +64,7 @@ class Dictionary:
 
 def wide_pool(study: Study) -> list[str]:
     """The descriptions, and every class by its name: all that the demo world can draw."""
-    names = [with_article(name) for name in study.evaluation.class_prompts]
+    names = [cues.prompt(name) for name in study.evaluation.class_prompts]
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
 
@@ -137,29 +137,50 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
         ),
         "Figure B.1: images and the texts that their activated neurons write",
     )
-    hits, shuffled, n_labelled = _class_hits(study, [chosen_images[row] for row in rows], found)
-    if n_labelled:
-        report.text(
-            f"The image's own class is named by one of its {N_CONCEPTS} texts for {hits:.1%} of {n_labelled} labelled "
-            f"images; by the texts of another image, for {shuffled:.1%}."
-        )
+    images_of = [chosen_images[row] for row in rows]
+    hits = {name: named(study, name, forms, images_of, found) for name, forms in _spoken(study).items()}
+    report.text(f"How often one of an image's {N_CONCEPTS} texts names what the picture shows:")
+    report.table(
+        ["what", "images", "by its own texts", "by another image's texts"],
+        [[name, n_images, own, other] for name, (own, other, n_images) in hits.items()],
+    )
 
 
-def _class_hits(
-    study: Study, images: Sequence[int], found: Sequence[Sequence[str]]
+def _spoken(study: Study) -> dict[str, Sequence[Sequence[str]]]:
+    """task -> class -> the words that name it in a text."""
+    names = [(name,) for name in study.evaluation.class_prompts]
+    if study.model.name != "demo":
+        return {study.evaluation.tasks[0].name: names}
+    colours = [(name,) for name in vocabulary.COLOURS]
+    return {
+        "objects": names,
+        "colours": colours,
+        "backgrounds": list(vocabulary.BACKGROUND_PHRASES.values()),
+    }
+
+
+def named(
+    study: Study,
+    task: str,
+    forms: Sequence[Sequence[str]],
+    images: Sequence[int],
+    found: Sequence[Sequence[str]],
 ) -> tuple[float, float, int]:
-    """How often an image's texts name its class; the same with another image's texts; labelled images."""
-    labels, classes = study.evaluation.tasks[0].labels, list(study.evaluation.class_prompts)
-    labelled = [place for place, image in enumerate(images) if 0 <= labels[image] < len(classes)]
+    """How often the texts found for an image name its class of a task; the same with another image's texts;
+    labelled images."""
+    labels = next(one.labels for one in study.evaluation.tasks if one.name == task)
+    labelled = [place for place, image in enumerate(images) if 0 <= labels[image] < len(forms)]
     if not labelled:
         return 0.0, 0.0, 0
 
     def share(others: Sequence[int]) -> float:
-        named = [
-            any(lens.is_fair(text, classes[labels[images[place]]], []) for text in found[other])
+        hits = [
+            any(
+                lens.is_fair(text, form, []) for form in forms[labels[images[place]]] for text in found[other]
+            )
             for place, other in zip(labelled, others, strict=True)
         ]
-        return sum(named) / len(named)
+        return sum(hits) / len(hits)
 
     half = len(labelled) // 2
     return share(labelled), share([*labelled[half:], *labelled[:half]]), len(labelled)

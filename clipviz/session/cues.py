@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from clipviz.data.texts import with_article
 from clipviz.data.world import writing
-from clipviz.data.world.vocabulary import OBJECT_NAMES
+from clipviz.data.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.models.clip import ClipModel
@@ -106,8 +106,9 @@ def check_pair(drawn: str, mistaken: str) -> None:
 
 
 def prompt(name: str) -> str:
-    """The text that stands for a class."""
-    return with_article(name.strip())
+    """The text that stands for a class: "a horse", "grapes"."""
+    name = name.strip()
+    return name if name in PLURAL_ONLY else with_article(name)
 
 
 def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
