@@ -33,7 +33,7 @@ function build(api) {
   let picture = null, pictureOf = "", loading = 0, map = null, hover = null;
 
   const rivals = () => api.view.rivals ?? [];
-  const isRival = () => rivals().includes(api.model.get("show"));
+  const isRival = () => Boolean(api.view.selection.text) && rivals().includes(api.model.get("show"));
   // What one head writes at one token: effect on A (less B, less the mean text), or attention where there is no text.
   const reader = () => {
     const { scores, scores_b: other, shared, attention } = api.arrays;
@@ -56,11 +56,19 @@ function build(api) {
       }
     return finish(values, plain ? "plain" : "signed", plain ? "attention" : api.model.get("show"));
   };
-  const finish = (values, kind, show) => ({ values, kind, show, limit: values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12) });
-  const shown = () => (isRival() && api.arrays[api.model.get("show")] ? finish(api.arrays[api.model.get("show")], "plain", api.model.get("show")) : isRival() ? null : summed());
+  const finish = (values, kind, show) => ({
+    values, kind, show, limit: values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12),
+    floor: kind === "plain" ? Math.max(0, values.reduce((least, value) => Math.min(least, value), Infinity)) : 0 });
+  // The map to show, or null while the kernel makes it.
+  const shown = () => {
+    const name = api.model.get("show"), { text, text_b: other } = api.view.selection;
+    if (!text) return summed();
+    if (isRival()) return api.arrays[name] ? finish(api.arrays[name], "plain", name) : null;
+    return name === "centred" && !other && !api.arrays.shared ? null : summed();
+  };
 
   // -- the stage ---------------------------------------------------------------------------------------------------
-  const layerOf = (m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind);
+  const layerOf = (m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
   const paint = () => {
     if (!picture) return;
     const side = Math.max(64, Math.round(stage.clientWidth || 400));
@@ -180,7 +188,7 @@ function build(api) {
 
   shows.addEventListener("change", () => {
     put("show", shows.value);
-    if (!map || (shows.value === "centred" && !api.arrays.shared && api.view.selection.text)) api.ask();
+    if (!shown()) api.ask();
   });
   outline.addEventListener("change", () => put("outline", outline.checked));
   slider.addEventListener("input", () => { api.model.set("opacity", Number(slider.value) / 100); paint(); });
@@ -209,9 +217,9 @@ function build(api) {
     outlined.hidden = !api.arrays.mask;
   };
   const setWords = ({ selection: { text, text_b: other }, cosines, title }) => {
-    const { kind, limit, show } = map, { pos, neg } = DIVERGING.light, sign = kind === "signed";
-    low.textContent = sign ? signed(-limit, 3) : "0";
-    high.textContent = sign ? signed(limit, 3) : limit >= 1e-3 ? limit.toFixed(3) : limit.toExponential(1);
+    const { kind, limit, floor, show } = map, size = (v) => (v === 0 || v >= 1e-3 ? v.toFixed(v ? 3 : 0) : v.toExponential(1)), { pos, neg } = DIVERGING.light, sign = kind === "signed";
+    low.textContent = sign ? signed(-limit, 3) : size(floor);
+    high.textContent = sign ? signed(limit, 3) : size(limit);
     ramp.style.background = sign ? `linear-gradient(90deg, ${rgb(neg)}, transparent, ${rgb(pos)})` : `linear-gradient(90deg, transparent, ${rgb(SUN)})`;
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
     const cosine = cosines.length === 2 ? ` · cosine ${signed(cosines[0])} − ${signed(cosines[1])}` : cosines.length ? ` · cosine ${signed(cosines[0])}` : "";

@@ -105,7 +105,7 @@ class ImageGallery(Panel):
         if s.image is None:
             return "all", [("", everything)]
         k = n_images if allowed is not None else min(n_images, MOST)
-        lists = [("whole model", _within(retrieval.alike(session, s.image, k), allowed))]
+        lists = [("Whole model", _within(retrieval.alike(session, s.image, k), allowed))]
         if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
             found = retrieval.alike(session, s.image, k, s.layer, s.head)
             lists.append((f"L{s.layer}·H{s.head}", _within(found, allowed)))

@@ -3,14 +3,14 @@
 const SUN = [250, 204, 21]; // attention and rivals: no sign
 const MAP_COLOURS = { signed: [DIVERGING.light.pos, DIVERGING.light.neg], plain: [SUN, DIVERGING.light.neg] };
 
-// values: one number a token; limit: the size drawn at full strength.
-const mapLayer = (values, rows, cols, limit, kind) => {
+// values: one number a token; limit: the size drawn at full strength; floor: the size not drawn at all.
+const mapLayer = (values, rows, cols, limit, kind, floor = 0) => {
   const layer = new OffscreenCanvas(cols, rows);
   const context = layer.getContext("2d");
   const pixels = context.createImageData(cols, rows);
   const [up, down] = MAP_COLOURS[kind];
   values.forEach((value, i) => {
-    const t = limit > 0 ? Math.min(1, Math.abs(value) / limit) : 0;
+    const t = limit > floor ? Math.min(1, Math.max(0, Math.abs(value) - floor) / (limit - floor)) : 0;
     pixels.data.set([...(value < 0 ? down : up), Math.round(255 * Math.pow(t, 0.75))], 4 * i);
   });
   context.putImageData(pixels, 0, 0);

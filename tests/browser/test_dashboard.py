@@ -31,7 +31,7 @@ def head(opened, layer, index):
 
 
 def pixels(opened):
-    script = "() => document.querySelector('[data-panel=heatmap] canvas').toDataURL()"
+    script = "() => document.querySelector('[data-panel=heatmap] canvas.map').toDataURL()"
     return opened.page.evaluate(script)
 
 
@@ -102,7 +102,7 @@ def test_twenty_rapid_clicks_settle_on_the_last(dashboard):
 def test_hovering_sends_nothing(dashboard):
     page = dashboard.page
     page.evaluate(MESSAGES)
-    box = page.locator("[data-panel=heatmap] canvas").bounding_box()
+    box = page.locator("[data-panel=heatmap] canvas.map").bounding_box()
     for step in range(40):
         page.mouse.move(box["x"] + 5 + step * box["width"] / 45, box["y"] + 8 + step * box["height"] / 50)
     assert re.match(
@@ -115,7 +115,7 @@ def test_hovering_sends_nothing(dashboard):
 
 
 def test_a_token_click_is_told_to_every_panel(dashboard):
-    box = dashboard.page.locator("[data-panel=heatmap] canvas").bounding_box()
+    box = dashboard.page.locator("[data-panel=heatmap] canvas.map").bounding_box()
     dashboard.page.mouse.click(box["x"] + box["width"] * 5.5 / 12, box["y"] + box["height"] * 2.5 / 12)
     dashboard.panel("heatmap", token=2 * 12 + 5 + 1).wait_for()
     assert dashboard.kernel("session.wait(20); print(session.selection.token)").strip() == "30"
@@ -130,7 +130,7 @@ def test_keyboard_only(dashboard):
     dashboard.panel("textspan", layer=4, head=1).wait_for()
     page.keyboard.press("a")
     dashboard.panel("heads", ablated=1).wait_for()
-    page.locator("[data-panel=heatmap] canvas").focus()
+    page.locator("[data-panel=heatmap] canvas.map").focus()
     page.keyboard.press("ArrowRight")
     dashboard.panel("heatmap", token=6 * 12 + 6 + 1 + 1).wait_for()
     page.locator('[data-panel="images"] .tile[tabindex="0"]').focus()

@@ -45,7 +45,7 @@ def test_a_subset_is_chosen_and_described(dashboard):  # noqa: F811
     page = dashboard.page
     whole = dashboard.panel("textspan").get_attribute("data-first")
     texts = page.locator('[data-panel="textspan"] .rows').inner_text()
-    page.get_by_label("Attribute").select_option("kind")
+    page.get_by_label("Attribute", exact=True).select_option("kind")
     page.get_by_label("Value of the attribute").select_option("glyph")
     members = dashboard.kernel("print(len(session.subset('kind', 'glyph')))").strip()
     dashboard.panel("images", subset=members).wait_for()

@@ -60,7 +60,7 @@ def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session
 
 def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
     show(panel, order="near")
-    assert [part["title"] for part in panel.view["lists"]] == ["whole model", "L5·H3"]
+    assert [part["title"] for part in panel.view["lists"]] == ["Whole model", "L5·H3"]
     model_side, head_side = panel.view["ids"][:4], panel.view["ids"][4:]
     assert model_side == [i for i, _ in session.neighbours(7, 5) if i != 7][:4]
     assert head_side == [i for i, _ in retrieval.alike(session, 7, 4, 5, 3)]
