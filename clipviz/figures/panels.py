@@ -72,3 +72,42 @@ def textspan_figure(rows: Sequence[dict[str, Any]], title: str = "", width: floa
         axes.spines[side].set_visible(False)
     axes.set_title(title, fontsize=8, loc="left", color=INK)
     return figure
+
+
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
+
+
+def atlas_figure(
+    places: np.ndarray,
+    colours: np.ndarray,
+    values: Sequence[str],
+    tiles: Sequence[int],
+    pictures: Sequence[np.ndarray],
+    title: str = "",
+    share: float = 0.0,
+    width: float = 6.0,
+) -> Figure:
+    """The collection in the plane. places: [point, 2]; colours: [point] index into `values`, 255 for none.
+
+    tiles: points drawn as pictures; pictures: [tile] of [rows, cols, 3] uint8; share: of variance in the plane.
+    """
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    figure = Figure(figsize=(width, 0.62 * width), layout="constrained")
+    axes = figure.add_subplot()
+    shades = [CATEGORIES[c % len(CATEGORIES)] if c < len(values) else FAINT for c in colours.tolist()]
+    axes.scatter(places[:, 0], places[:, 1], s=2, c=shades, linewidths=0)
+    for i, pixels in zip(tiles, pictures, strict=True):
+        frame = {"edgecolor": shades[i] if colours[i] < len(values) else "white", "linewidth": 0.8}
+        box = AnnotationBbox(OffsetImage(pixels, zoom=0.28), tuple(places[i]), pad=0.1, bboxprops=frame)
+        axes.add_artist(box)
+    for i, value in enumerate(values):
+        axes.scatter([], [], s=12, c=CATEGORIES[i % len(CATEGORIES)], label=value)
+    if values:
+        axes.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(f"{title}: two directions, {share:.0%} of the variance", fontsize=8, loc="left", color=INK)
+    return figure

@@ -24,10 +24,11 @@ class Desk(NamedTuple):
 
 
 DESKS = {
-    "ablate": Desk("Ablation desk", "What does the model lose without these heads?", "ablate", "Ablate"),
-    "neurons": Desk("Neurons", "What does one neuron write through later heads?", "neurons", "Neurons"),
-    "cues": Desk("Spurious cues", "Which words pull a picture to another class?", "cues", "Cues"),
-    "rosetta": Desk("Rosetta", "Which units of other networks see the same?", "rosetta", "Rosetta"),
+    "atlas": Desk("Atlas", "How does one head arrange the images?", "atlas", "Atlas"),
+    "ablate": Desk("Ablation desk", "What is lost without these heads?", "ablate", "Ablate"),
+    "neurons": Desk("Neurons", "What does one neuron write?", "neurons", "Neurons"),
+    "cues": Desk("Spurious cues", "Which words mislead the model?", "cues", "Cues"),
+    "rosetta": Desk("Rosetta", "Which units elsewhere see the same?", "rosetta", "Rosetta"),
 }
 
 

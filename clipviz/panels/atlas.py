@@ -1,0 +1,134 @@
+"""The collection in the plane, as the whole model or one head sees it: draw around images to describe them."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.base import Panel, marks, script, style
+from clipviz.session import retrieval
+from clipviz.session.atlas import Atlas as Plane
+from clipviz.session.atlas import atlas
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ACROSS, DOWN = 16, 9  # cells that may hold a picture
+THUMBNAIL = 44
+N_COLOURS = 8
+NO_COLOUR = 255
+
+
+class Atlas(Panel):
+    """Principal plane of the collection. A loop drawn around points chooses them: TextSpan then reads those alone.
+
+    by: "head", the selected head's effects, or "model", the embeddings. column: an attribute that colours the points;
+    its most frequent values get a colour each.
+    """
+
+    name = "atlas"
+    cost = 7
+    _esm = script("atlas")
+    _css = style("atlas")
+
+    by = traitlets.Enum(("head", "model"), "head").tag(sync=True, option=True, recompute=True)
+    column = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+
+    def looks_at(self, selection: Selection) -> Any:
+        s, session = selection, self.session
+        head = (s.layer, s.head) if self.by == "head" else None
+        return head, s.image, s.images, session.collection.version, len(session.images)
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        session, s = self.session, selection
+        view: dict[str, Any] = {"selection": marks(selection), "message": "", "by": self.by}
+        if session.collection.n_ready < 3:
+            complete = session.collection.complete
+            few = "A plane needs at least 3 images. Open a folder with more."
+            return {**view, "message": few if complete else "Reading the collection…"}, {}
+        one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
+        found = atlas(session, s.layer, s.head) if one else atlas(session)
+        if stale():
+            return None
+        known = retrieval.attributes(session)
+        column = self.column if self.column in known else ""
+        colours, values = self._colours(found, column, known)
+        tiles = pictured(found.places)
+        sprite, columns = session.images.sprite(found.ids[tiles].tolist(), THUMBNAIL, columns=16)
+        view |= {
+            "by": "head" if one else "model",
+            "n_points": len(found.ids),
+            "n_images": found.n_images,
+            "share": found.share,
+            "columns": list(known),
+            "column": column,
+            "values": values,
+            "tiles": tiles.tolist(),
+            "tile_columns": columns,
+            "n_chosen": len(s.images),
+        }
+        arrays = {
+            "ids": found.ids.astype(np.int32),
+            "places": found.places.astype(np.float32),
+            "colours": colours,
+        }
+        return view, {**arrays, "sprite": sprite}
+
+    def figure(self) -> Figure:
+        """The plane with its pictures and colours."""
+        from PIL import Image
+
+        from clipviz.figures.panels import atlas_figure
+
+        shown = self.data()
+        sheet = np.asarray(Image.open(io.BytesIO(shown["sprite"].tobytes())).convert("RGB"))
+        across = shown["tile_columns"]
+        pictures = [
+            sheet[
+                i // across * THUMBNAIL : (i // across + 1) * THUMBNAIL,
+                i % across * THUMBNAIL : (i % across + 1) * THUMBNAIL,
+            ]
+            for i in range(len(shown["tiles"]))
+        ]
+        title = "whole model"
+        if shown["by"] == "head":
+            title = f"L{shown['selection']['layer']}·H{shown['selection']['head']}"
+        return atlas_figure(
+            shown["places"],
+            shown["colours"],
+            shown["values"],
+            shown["tiles"],
+            pictures,
+            title,
+            shown["share"],
+        )
+
+    def _colours(
+        self, found: Plane, column: str, known: dict[str, dict[str, int]]
+    ) -> tuple[np.ndarray, list[str]]:
+        """One byte a point, and the words the first bytes stand for."""
+        colours = np.full(len(found.ids), NO_COLOUR, np.uint8)
+        if not column:
+            return colours, []
+        values = list(known[column])[:N_COLOURS]
+        words = (self.session.images.attributes or {})[column]
+        place = {word: i for i, word in enumerate(values)}
+        for i, image in enumerate(found.ids.tolist()):
+            colours[i] = place.get(words[image], NO_COLOUR)
+        return colours, values
+
+
+def pictured(places: np.ndarray) -> np.ndarray:
+    """One point for each cell of a grid over the plane: the nearest to the cell's middle. [tile] indices of points."""
+    low, high = places.min(0), places.max(0)
+    scaled = (places - low) / np.maximum(high - low, 1e-12) * (ACROSS, DOWN)
+    cell = np.minimum(scaled.astype(int), (ACROSS - 1, DOWN - 1))
+    distance = np.square(scaled - cell - 0.5).sum(1)
+    order = np.lexsort((distance, cell[:, 0] + ACROSS * cell[:, 1]))
+    number = (cell[:, 0] + ACROSS * cell[:, 1])[order]
+    return order[np.unique(number, return_index=True)[1]]
