@@ -295,8 +295,9 @@ class Concepts:
     there is no unit); cluster: [concept] rows that share a number are one concept; examples: [concept, example]
     image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance: [model] best
     buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k: neighbours;
-    threshold: [model] correlation that a pair had to exceed; labels: [concept] a person's names, "" where none;
-    hints: [concept] (text, correlation) of the text whose heatmap is most like the pivot's maps, or empty.
+    threshold: [model] correlation that a pair had to have beyond its own on shuffled images; labels: [concept] a
+    person's names, "" where none; hints: [concept] (text, correlation) of the text whose heatmap is most like the
+    pivot's maps, or empty.
     """
 
     models: tuple[str, ...]

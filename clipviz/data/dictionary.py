@@ -211,7 +211,7 @@ def summary(concepts: Concepts) -> str:
         there = units[:, i] >= 0
         mean = float(heldout[there, i].mean()) if there.any() else 0.0
         lines.append(
-            f"{model}: {int(concepts.n_pairs[i])} best buddies above {float(concepts.threshold[i]):.2f} "
+            f"{model}: {int(concepts.n_pairs[i])} best buddies {float(concepts.threshold[i]):.2f} above chance "
             f"({int(concepts.n_chance[i])} with shuffled images), {int(there.sum())} rows, held-out mean {mean:.2f}"
         )
     return "\n".join(lines)

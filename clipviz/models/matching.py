@@ -147,9 +147,7 @@ def stream(
     view_a: View, view_b: View, n_images: int, k: int, permute: int | None, batch: int, memory: int
 ) -> tuple[Neighbours, Tensor | None]:
     """Neighbours of all units, and the whole table in float32 where it fits in `memory`."""
-    order_b = list(range(n_images))
-    if permute is not None:
-        order_b = torch.randperm(n_images, generator=torch.Generator().manual_seed(permute)).tolist()
+    order_b = _order(n_images, permute)
     n_a, n_b = view_a.n_units, view_b.n_units
     table = torch.zeros(n_a, n_b) if 4 * n_a * n_b <= memory else None
     found = Neighbours.empty(n_a, n_b, k)
@@ -171,6 +169,13 @@ def stream(
     return found, table
 
 
+def _order(n_images: int, permute: int | None) -> list[int]:
+    """Images as they are, or shuffled by a seed."""
+    if permute is None:
+        return list(range(n_images))
+    return torch.randperm(n_images, generator=torch.Generator().manual_seed(permute)).tolist()
+
+
 def _sparse(found: Neighbours, n_a: int, n_b: int) -> Tensor:
     """The top k of both sides as a sparse [unit_a, unit_b] table."""
     k = found.index_a.shape[1]
@@ -189,11 +194,20 @@ def _sparse(found: Neighbours, n_a: int, n_b: int) -> Tensor:
 
 
 def heldout_correlation(
-    model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor, batch: int = 32
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    matches: Matches,
+    pairs: Tensor,
+    batch: int = 32,
+    permute: int | None = None,
 ) -> Tensor:
-    """Correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`."""
+    """Correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`.
+
+    permute: a seed that shuffles the images of model b: what a pair shares by place alone.
+    """
     correlation = torch.zeros(len(pairs))
-    for group in _paired(model_a, model_b, images, matches, pairs, batch):
+    for group in _paired(model_a, model_b, images, matches, pairs, batch, permute):
         correlation[group.rows] = group.sums.correlation()
     return correlation
 
@@ -236,9 +250,16 @@ class _Group:
 
 
 def _paired(
-    model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor, batch: int
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    matches: Matches,
+    pairs: Tensor,
+    batch: int,
+    permute: int | None = None,
 ) -> list[_Group]:
     """Sums of pairs alone, in one pass over the images."""
+    order = _order(len(images), permute)
     names_a, names_b = ([layer for layer, _ in layers] for layers in (matches.layers_a, matches.layers_b))
     view_a, view_b = views(model_a, model_b, images, names_a, names_b)
     layer_a, unit_a = places(pairs[:, 0], matches.layers_a)
@@ -250,7 +271,7 @@ def _paired(
         groups.append(_Group(names_a[one], names_b[other], rows, unit_a[rows], unit_b[rows], sums))
     for start in range(0, len(images), batch):
         now = range(start, min(start + batch, len(images)))
-        maps_a, maps_b = view_a.maps(now), view_b.maps(now)
+        maps_a, maps_b = view_a.maps(now), view_b.maps([order[i] for i in now])
         for group in groups:
             group.sums.update(
                 maps_a[group.layer_a][:, group.units_a], maps_b[group.layer_b][:, group.units_b]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,9 @@ from clipviz.models.matching import (
 )
 from clipviz.values import Concepts, Matches, Portraits
 
+SAME = 0.7
+"""Correlation from which on two units of one model are one concept."""
+
 
 def mine(
     pivot: Any,
@@ -33,6 +37,7 @@ def mine(
     k: int = 5,
     at_least: int | None = None,
     above: float | Literal["chance"] = "chance",
+    same: float = SAME,
     n_examples: int = 8,
     batch: int = 32,
     memory: int = 2 << 30,
@@ -40,16 +45,17 @@ def mine(
     """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
     images, heldout: collections for mining and for the honesty check. at_least: partners a row needs, default all
-    (the thesis's intersection). above: the correlation that a pair must exceed; "chance" takes, for each partner, the
-    99% quantile of the pairs that arise when its images are shuffled. Each pivot unit is listed once, with its
-    strongest partners; rows are sorted by mean held-out correlation.
+    (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
+    `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
+    joins all; chains then grow long). Each pivot unit is listed once, with its strongest partners; rows are sorted by
+    mean held-out correlation.
     Raises ValueError for no partner or an empty collection.
     """
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     options = {"k": k, "batch": batch, "memory": memory}
-    found = [_above_chance(pivot, partner, images, above, options) for partner in partners]
+    found = [pairs_above_chance(pivot, partner, images, above, **options) for partner in partners]
     all_matches = [matches for matches, _, _ in found]
     needed = len(partners) if at_least is None else max(1, at_least)
     units = _joined([matches.pairs for matches in all_matches], needed)
@@ -70,7 +76,7 @@ def mine(
         units=units,
         correlation=correlation,
         heldout=other,
-        cluster=clusters(units, _self_pairs(pivot, images, options, [t for _, _, t in found])),
+        cluster=clusters(units, _self_pairs(pivot, images, options, same)),
         examples=examples,
         n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
         n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
@@ -81,17 +87,36 @@ def mine(
     )
 
 
-def _above_chance(
-    pivot: Any, partner: Any, images: Any, above: float | str, options: dict[str, int]
+def pairs_above_chance(
+    pivot: Any,
+    partner: Any,
+    images: Any,
+    above: float | Literal["chance"] = "chance",
+    k: int = 5,
+    batch: int = 32,
+    memory: int = 2 << 30,
 ) -> tuple[Matches, int, float]:
-    """Matches above the threshold, the number of chance pairs above it, and the threshold."""
+    """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
+
+    Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
+    excess: its correlation less the same pair's when the partner's images are shuffled. above: the excess that a pair
+    must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
+    (less the same pairs' correlation under another shuffle).
+    """
+    options = {"k": k, "batch": batch, "memory": memory}
     chance = match(pivot, partner, images, permute=0, **options)  # type: ignore[arg-type]
+    null = chance.strength - heldout_correlation(
+        pivot, partner, images, chance, chance.pairs, batch, permute=1
+    )
     if isinstance(above, str):
-        threshold = float(chance.strength.quantile(0.99)) if len(chance.strength) else 0.0
+        threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:
         threshold = float(above)
-    matches = match(pivot, partner, images, above=threshold, **options)  # type: ignore[arg-type]
-    return matches, int((chance.strength > threshold).sum()), threshold
+    matches = match(pivot, partner, images, **options)  # type: ignore[arg-type]
+    by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, permute=1)
+    kept = matches.strength - by_place > threshold
+    matches = replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
+    return matches, int((null > threshold).sum()), threshold
 
 
 def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
@@ -109,13 +134,13 @@ def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(len(rows), 1 + len(strongest))
 
 
-def _self_pairs(pivot: Any, images: Any, options: dict[str, int], thresholds: list[float]) -> Tensor:
-    """Self best buddies of the pivot, above the strictest of the thresholds so that chains of chance do not join."""
+def _self_pairs(pivot: Any, images: Any, options: dict[str, int], same: float) -> Tensor:
+    """Self best buddies of the pivot that correlate above `same`."""
     view_a, view_b = views(pivot, pivot, images, None, None)
     found, _ = stream(
         view_a, view_b, len(images), options["k"] + 1, None, options["batch"], options["memory"]
     )
-    pairs, _ = found.without_self().pairs(max(thresholds))
+    pairs, _ = found.without_self().pairs(same)
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 

@@ -123,7 +123,7 @@ function build(api) {
       const { name, loss, n_pairs, n_chance, threshold, heldout } = view.columns[at];
       const text = [h("b", {}, name), loss ? h("span", { class: "loss" }, loss) : null];
       if (at === 0) return h("div", { class: "cell", role: "columnheader" }, ...text);
-      const chance = `${n_pairs.toLocaleString("en")} best-buddy pairs correlate above ${threshold.toFixed(2)}; with shuffled images ${n_chance.toLocaleString("en")} do. Held-out mean ${heldout.toFixed(2)}.`;
+      const chance = `${n_pairs.toLocaleString("en")} best-buddy pairs correlate more than ${threshold.toFixed(2)} above their own correlation on shuffled images; of those that arise from shuffled images ${n_chance.toLocaleString("en")} do. Held-out mean ${heldout.toFixed(2)}.`;
       const must = view.models.includes(name);
       const filter = h("button", { type: "button", class: "must", "aria-pressed": String(must), title: `${chance} Click for concepts that ${name} has`, "data-model": name, onclick: () => { set("models", must ? view.models.filter((one) => one !== name) : [...view.models, name]); set("page", 0); api.ask(); } }, ...text);
       return h("div", { class: "cell", role: "columnheader" }, filter,
