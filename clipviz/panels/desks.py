@@ -37,7 +37,7 @@ class Bar(anywidget.AnyWidget):
 
     _esm = script("desks")
     _css = style("desks")
-    desks = traitlets.List(help="[name, title, question] of every desk").tag(sync=True)
+    desks: traitlets.List = traitlets.List(help="[name, title, question] of every desk").tag(sync=True)
     shown = traitlets.Unicode("", help="written by the browser and by Python").tag(sync=True)
 
 
@@ -49,7 +49,8 @@ class Desks(ipywidgets.Box):
         self.built: dict[str, Panel] = {}
         self.bar = Bar(desks=[[name, desk.title, desk.answers] for name, desk in DESKS.items()])
         self.bar.observe(self._opened, "shown")
-        super().__init__(children=(self.bar,))
+        shown: tuple[ipywidgets.Widget, ...] = (self.bar,)
+        super().__init__(children=shown)
         self.add_class("cv-desks")
 
     def show(self, name: str) -> Panel | None:
@@ -71,7 +72,7 @@ class Desks(ipywidgets.Box):
             self.session.refresh()
         else:
             self.built[name] = self._build(DESKS[name])
-        self.children = (self.bar, self.built[name])
+        self.children = (self.bar, self.built[name])  # type: ignore[assignment]
 
     def _build(self, desk: Desk) -> Panel:
         make: Callable[[Session], Panel] = getattr(

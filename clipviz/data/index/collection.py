@@ -185,17 +185,17 @@ class IndexedImages(Images):
         sources = [IndexedSource(index, row) for row in range(len(index))]
         captions = index.captions if any(index.captions) else None
         super().__init__(sources, captions, index.attributes or None, names=index.names)
-        self.index = index
+        self._read = index
 
     @functools.cached_property
     def stand_ins(self) -> int:  # type: ignore[override]
         """How many files of the index are not there (any more)."""
-        return sum(not path or not os.path.exists(path) for path in self.index.paths)
+        return sum(not path or not os.path.exists(path) for path in self._read.paths)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """The index's own."""
-        return self.index.fingerprint
+        return self._read.fingerprint
 
 
 def indexed_images(index: Index) -> Images:
