@@ -21,8 +21,10 @@ from clipviz.models.matching import match, unit_pairs
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.report import Report, Result, Steps
 
-N_LATENTS, N_TARGETS, N_STEPS, N_PAIRS = 256, 12, 120, 150
-ALPHA, BETA, RATE = 1e-3, 0.05, 0.1
+N_LATENTS, N_TARGETS, N_STEPS, N_PAIRS = 256, 12, 80, 150
+ALPHA, BETA, RATE = 1e-3, 0.02, 0.1
+ALPHA_ALONE = 1.0
+"""Where no pixels are seen: L_act has no bound, and this keeps the latent at the size that the prior gives it."""
 
 
 def inversion_section(report: Report, mining: Any, steps: Steps) -> None:
@@ -107,7 +109,7 @@ def _inversions(
             target_images=images,
             target_maps=maps if groups else None,
             pairs=groups,
-            alpha=ALPHA,
+            alpha=ALPHA if images is not None else ALPHA_ALONE,
             beta=BETA if images is not None else 1.0,
             n_steps=n_steps,
             rate=RATE,
@@ -125,7 +127,7 @@ def _report_inversions(report: Report, found: Result, targets: Tensor) -> None:
         f"VAE, from the mean of its prior: squared error of pixels, plus alpha = {ALPHA} times the mean square of the "
         f"latent, less beta = {BETA} times L_act (Eq. 4.6, 4.7) over at most {N_PAIRS} pairs a model. The thesis "
         "measures LPIPS on StyleGAN-XL; here the third column is the cosine of CLIP embeddings. The last row sees no "
-        "pixels (Eq. 4.5).",
+        f"pixels (Eq. 4.5), with alpha = {ALPHA_ALONE:g}.",
     )
     scores = [found[f"scores{place}"] for place in range(len(found["ways"]))]
     rows = [
@@ -164,7 +166,9 @@ def _edits(
     }
     result: Result = {"changes": list(changes), "source": _bytes(generator.images(start))}
     for place, change in enumerate(changes.values()):
-        edited = lens.edit(generator.generate, start, groups, change, alpha=ALPHA, n_steps=n_steps, rate=RATE)
+        edited = lens.edit(
+            generator.generate, start, groups, change, alpha=ALPHA_ALONE, n_steps=n_steps, rate=RATE
+        )
         result |= {
             f"images{place}": _bytes(edited.images),
             f"similar{place}": np.array([float(edited.similarities[0]), float(edited.similarities[-1])]),
