@@ -11,6 +11,7 @@ from PIL import Image
 
 import clipviz
 from clipviz import reproduce
+from clipviz.figures import style
 from clipviz.lens import headset, segment
 from clipviz.reproduce import chapter2, chapter2_pictures, evaluation, segmenting
 from clipviz.reproduce.report import Steps
@@ -86,6 +87,7 @@ def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
     traced = []
     real = evaluation._trace_chunk
     monkeypatch.setattr(evaluation, "_trace_chunk", lambda *a: (traced.append(len(a[2])), real(*a))[1])
+    monkeypatch.setattr(style, "save", lambda *a, **k: [])  # the figures are there already
     again = reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
     assert traced == [32]  # the birds alone
     assert again.read_text().rsplit("Made in", 1)[0] == before

@@ -24,6 +24,7 @@ from clipviz.lens.decompose import Trace, check_layers, head_basis
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
 IMAGES_AT_ONCE = 4096
+CLASSIFIED_AT_ONCE = 1024  # images whose logits stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class Terms:
     """A collection as what ablations subtract from it: codes for heads and layers, optionally MLPs and tokens.
 
     mlp_effects: [image, 1 + layer, d_embed]; token_codes: [image, layer, head, d_head], the part of the head
-    codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not kept.
+    codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not kept. whole:
+    mlp_effects and the kept heads add up to the embedding (see with_rest).
     """
 
     codes: Codes
@@ -40,6 +42,7 @@ class Terms:
     token_codes: Tensor | None = None
     tokens: frozenset[int] = frozenset()
     n_tokens: int = 1
+    whole: bool = False
 
     @property
     def embedding(self) -> Float[Tensor, "image d_embed"]:
@@ -166,7 +169,7 @@ def with_rest(terms: Terms) -> Terms:
         part.embedding - headset.summed_effects(part.codes, terms.basis, heads)
         for _, part in _in_parts(terms)
     ]
-    return dataclasses.replace(terms, mlp_effects=torch.cat(parts)[:, None])
+    return dataclasses.replace(terms, mlp_effects=torch.cat(parts)[:, None], whole=True)
 
 
 def predict_after(
@@ -179,23 +182,59 @@ def predict_after(
     """The text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or MLPs.
 
     logits: the unablated <rep, t> where they are at hand. The heads then cost one product
-    [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept.
+    [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. Where
+    most heads are out (and the terms are `whole`), the heads that stay are added up instead.
     """
     if ablation.tokens:
         raise ValueError("tokens cannot be taken out here, only heads, layers and MLPs; use embedding_after")
     means = means_of(terms) if means is None and ablation.how == "mean" else means
     heads, directions = heads_of(terms.codes, ablation), directions.to(terms.embedding)
+    kept = [head for head in headset.all_heads(terms.codes) if head not in set(heads)]
+    d_head, d_embed = terms.codes.codes.shape[3], directions.shape[1]
+    if terms.whole and len(heads) * d_head > len(kept) * d_head + (0 if ablation.mlps else d_embed):
+        return _predict_from_kept(terms, ablation, heads, kept, directions, means)
+    shift = directions.new_zeros(len(directions))
     if heads:
         reader = headset.set_map(terms.basis, heads) @ directions.T
         shift = _shift_of(terms, heads, ablation.how, means, reader, directions)
     predicted = []
-    for start, part in _in_parts(terms):
-        after = part.embedding @ directions.T if logits is None else logits[start : start + IMAGES_AT_ONCE]
-        if heads:
-            after = torch.addmm(after - shift, headset.set_codes(part.codes, heads), reader, alpha=-1)
+    for part, rows, codes in _coded(terms, heads):
+        after = part.embedding @ directions.T if logits is None else logits[rows]
+        after = torch.addmm(after, codes, reader, alpha=-1) if heads else after
         if ablation.mlps:
             after = after - _mlp_part(part, ablation, means) @ directions.T
-        predicted.append(after.argmax(1))
+        predicted.append(after.sub_(shift).argmax(1) if heads else after.argmax(1))
+    return torch.cat(predicted)
+
+
+def _predict_from_kept(
+    terms: Terms,
+    ablation: Ablation,
+    heads: list[Head],
+    kept: list[Head],
+    directions: Tensor,
+    means: Means | None,
+) -> Int[Tensor, "image"]:
+    """The same from what stays: rep' = rest' + sum of the kept heads (+ the means of the others)."""
+    constant = directions @ headset.as_float(terms.basis.constant)
+    level = len(kept) * constant
+    if ablation.how == "mean":
+        assert means is not None
+        mean = _mean_code(means.codes, terms.codes, heads).to(directions) @ headset.set_map(
+            terms.basis, heads
+        )
+        level = level + mean @ directions.T + len(heads) * constant
+    reader = headset.set_map(terms.basis, kept) @ directions.T if kept else None
+    predicted = []
+    for part, _, codes in _coded(terms, kept):
+        assert part.mlp_effects is not None
+        rest = part.mlp_effects[:, 0]
+        rest = rest - _mlp_part(part, ablation, means) if ablation.mlps else rest
+        base = (
+            rest[:1] @ directions.T if ablation.mlps else rest @ directions.T
+        )  # one row for all: the mean, or 0
+        after = (base + level).expand(len(rest), -1)
+        predicted.append((after if reader is None else torch.addmm(after, codes, reader)).argmax(1))
     return torch.cat(predicted)
 
 
@@ -276,6 +315,25 @@ def random_heads(
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.randperm(len(heads), generator=generator)[:n_chosen].tolist() for _ in range(n_draws)]
     return [Ablation(heads=frozenset(heads[i] for i in draw), how=how) for draw in draws]
+
+
+def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tensor]]:
+    """Images a few at a time, where they are, and set_codes of the heads, written into one array again and again."""
+    positions = headset.head_positions(terms.codes, heads)
+    layers, places = [layer for layer, _ in positions], [head for _, head in positions]
+    n_images, d_head = len(terms.codes.mean), terms.codes.codes.shape[3]
+    at_once = min(CLASSIFIED_AT_ONCE, n_images)
+    whole = terms.embedding.new_empty(at_once, len(heads) * d_head + 2)
+    for start in range(0, n_images, at_once):
+        rows = slice(start, start + at_once)
+        part = terms.select(rows)
+        codes = whole[: len(part.codes.mean)]
+        inverse = 1 / headset.as_float(part.codes.std)
+        if heads:
+            codes[:, :-2] = part.codes.codes[:, layers, places].flatten(1)
+            codes[:, :-2] *= inverse[:, None]
+        codes[:, -2], codes[:, -1] = inverse, headset.as_float(part.codes.mean) * inverse
+        yield part, rows, codes
 
 
 def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:

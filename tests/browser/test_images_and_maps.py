@@ -56,7 +56,7 @@ def test_a_subset_is_chosen_and_described(dashboard):  # noqa: F811
         dashboard.kernel("print(session.selection.images == session.subset('kind', 'glyph'))").strip()
         == "True"
     )
-    page.get_by_role("button", name="clear").click()
+    page.get_by_role("button", name="clear", exact=True).click()
     dashboard.panel("textspan", images=0, first=whole).wait_for()
     page.get_by_role("button", name="All images again").click()
     dashboard.panel("images", subset="").wait_for()

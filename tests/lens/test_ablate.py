@@ -195,6 +195,7 @@ def test_the_rest_is_everything_that_is_no_kept_head(trace, how, layers):
 @pytest.mark.parametrize("how", ["mean", "zero"])
 def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, monkeypatch):
     monkeypatch.setattr(ablate, "IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr(ablate, "CLASSIFIED_AT_ONCE", 3)
     terms = ablate.with_rest(ablate.terms_of(trace))
     texts = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
     for ablation in (
@@ -208,6 +209,42 @@ def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, mon
         assert torch.equal(ablate.predict_after(terms, ablation, texts, logits=kept), expected)
     with pytest.raises(ValueError, match="tokens cannot be taken out here"):
         ablate.predict_after(terms, Ablation(tokens={0}), texts)
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
+@pytest.mark.parametrize("mlps", [(), (0,)], ids=["rest stays", "rest out"])
+def test_with_most_heads_out_the_kept_ones_are_added_up(trace, how, mlps, monkeypatch):
+    terms = ablate.with_rest(Terms64.of(trace))
+    texts = torch.nn.functional.normalize(
+        torch.randn(300, 128, generator=torch.Generator().manual_seed(3)), dim=1
+    )
+    texts = texts.double()
+    everyone = headset.all_heads(terms.codes)
+    used = []
+    real = ablate._predict_from_kept
+    monkeypatch.setattr(ablate, "_predict_from_kept", lambda *a: (used.append(len(a[3])), real(*a))[1])
+    monkeypatch.setattr(ablate, "CLASSIFIED_AT_ONCE", 3)
+    for kept in ([], [(5, 1)], [(0, 0), (3, 2), (5, 7)]):
+        ablation = Ablation(heads=set(everyone) - set(kept), mlps=mlps, how=how)
+        if len(kept) == 0 and mlps:
+            continue  # nothing that tells images apart is left
+        expected = (ablate.embedding_after(terms, ablation) @ texts.T).argmax(1)
+        assert torch.equal(ablate.predict_after(terms, ablation, texts), expected)
+    assert used == ([1, 3] if mlps else [0, 1, 3])
+
+
+class Terms64:
+    """Terms in float64, so that argmax is not decided by rounding."""
+
+    @staticmethod
+    def of(trace):
+        terms = ablate.terms_of(trace)
+        codes, basis = terms.codes, terms.basis
+        wide = Codes(
+            *(x.double() for x in (codes.codes, codes.mean, codes.std, codes.embedding)), codes.layers
+        )
+        names = ("basis", "output_bias", "mean_share", "constant")
+        return ablate.Terms(wide, HeadBasis(*(getattr(basis, n).double() for n in names), basis.layers))
 
 
 def test_accumulated_isolated_and_random_sets():
