@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks._timing import best, one_thread, row
 from clipviz.data.images import Images
 from clipviz.data.index import Index
 from clipviz.data.index.layout import BLOBS, Shard, columns, header, sealed
@@ -114,9 +114,8 @@ def grown(index: Index, folder: Path, rows: int) -> Path:
 
 def peak_memory(n_images: int) -> float:
     """Peak memory in MB of a process that indexes so many images with a tiny model."""
-    done = subprocess.run(
-        [sys.executable, __file__, "peak", str(n_images)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-m", "benchmarks.index", "peak", str(n_images)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -126,16 +125,6 @@ def _peak(n_images: int) -> None:
         images = Images([Drawn(number, 36) for number in range(n_images)])
         Index.build(tiny_model(), images, Path(folder, "i"), shard=512, workers=0, progress=False)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def _best(works: list[Callable[[], Any]]) -> list[float]:
-    best = [float("inf")] * len(works)
-    for _ in range(REPEATS):
-        for place, work in enumerate(works):
-            started = time.process_time()
-            work()
-            best[place] = min(best[place], time.process_time() - started)
-    return best
 
 
 def build_ratio() -> float:
@@ -153,53 +142,29 @@ def build_ratio() -> float:
         with tempfile.TemporaryDirectory() as folder:
             Index.build(model, images, Path(folder, "i"), batch=BATCH, workers=0, progress=False)
 
-    alone, built = _best([bare, build])
+    alone, built = best([bare, build], REPEATS)
     return built / alone
 
 
 def run() -> list[dict[str, Any]]:
     """Measurements of this run, a row each: what, measured, budget, ok."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         with tempfile.TemporaryDirectory() as folder:
             index = large_index(Path(folder, "l"), 512)
             size = index.bytes_per_image
             path = grown(index, Path(folder, "million"), 1_000_000)
-            opening = min(_wall(lambda: Index.open(path).codes()) for _ in range(5))
+            (opening,) = best([lambda: Index.open(path).codes()], repeats=5, clock=time.perf_counter)
         few, many = peak_memory(FEW), peak_memory(MANY)
         ratio = build_ratio()
-    finally:
-        torch.set_num_threads(threads)
+    growth = f"peak memory of {MANY:,} images ({many:.0f} MB) over {FEW:,} ({few:.0f} MB), x"
     return [
-        _row("bytes an image, ViT-L/14, last 4 layers, thumbnails left out", size, 10_000),
-        _row("opening an index of 1,000,000 images, ms", 1e3 * opening, 50),
-        _row(
-            f"peak memory of {MANY:,} images ({many:.0f} MB) over {FEW:,} ({few:.0f} MB), x", many / few, 1.1
-        ),
-        _row("build against a bare encode loop, demo model, x", ratio, 1.25),
+        row("bytes an image, ViT-L/14, last 4 layers, thumbnails left out", size, 10_000),
+        row("opening an index of 1,000,000 images, ms", 1e3 * opening, 50),
+        row(growth, many / few, 1.1),
+        row("build against a bare encode loop, demo model, x", ratio, 1.25),
     ]
-
-
-def _wall(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _row(what: str, measured: float, budget: float) -> dict[str, Any]:
-    return {"what": what, "measured": measured, "budget": budget, "ok": measured <= budget}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"{'ok  ' if row['ok'] else 'MISS'} {row['measured']:>10,.4g} (budget {row['budget']:,g})  {row['what']}"
-        for row in rows
-    )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peak"]:
         _peak(int(sys.argv[2]))
-    else:
-        print(table(run()))

@@ -126,7 +126,7 @@ def test_an_image_can_be_added_to_an_index_session(model, index):
 
 
 def test_a_foreign_index_is_refused_by_name(index):
-    from benchmarks.index import tiny_model
+    from index_tools import tiny_model
 
     with pytest.raises(ValueError, match="demo"):
         clipviz.Session(tiny_model(), texts=TEXTS, index=index)
