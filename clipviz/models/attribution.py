@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.models.clip import ClipModel
+from clipviz.models.turns import turn
 from clipviz.values import LayerWeights
 
 
@@ -37,7 +38,7 @@ def record(
             "directions with the images' labels"
         )
     stream = _first_input(model, pixels).float().requires_grad_(True)
-    with torch.enable_grad():
+    with turn(model.visual), torch.enable_grad():
         layers = []
         for block, weights in zip(model.visual.transformer.resblocks, model.weights.layers, strict=True):
             layers.append(_run_layer(block, weights, stream))
@@ -61,12 +62,13 @@ def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token
     """The residual stream that enters the first block, taken from one plain pass of the model."""
     kept: dict[str, Tensor] = {}
     block = model.visual.transformer.resblocks[0]
-    handle = block.register_forward_pre_hook(lambda _module, inputs: kept.update(stream=inputs[0]))
-    try:
-        with torch.no_grad():
-            model.visual(pixels)
-    finally:
-        handle.remove()
+    with turn(model.visual):
+        handle = block.register_forward_pre_hook(lambda _module, inputs: kept.update(stream=inputs[0]))
+        try:
+            with torch.no_grad():
+                model.visual(pixels)
+        finally:
+            handle.remove()
     return kept["stream"].detach().clone()
 
 

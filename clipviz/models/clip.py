@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from clipviz.lens.decompose import Trace, head_basis
 from clipviz.models.tower import read_tower, recording, unsupported
+from clipviz.models.turns import turn
 from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
@@ -193,7 +194,8 @@ class ClipModel:
         }
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        output = self.visual(pixels)
+        with turn(self.visual):
+            output = self.visual(pixels)
         return output[0] if isinstance(output, tuple) else output
 
     def _check_pixels(self, pixels: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clipviz.models.turns import turn
+
 Maps = dict[str, Tensor]
 
 
@@ -65,13 +67,14 @@ def activation_maps(
 
         return hook
 
-    handles = [network.register_forward_pre_hook(restart)]
-    try:
-        handles += [network.get_submodule(name).register_forward_hook(record(name)) for name in chosen]
-        yield maps
-    finally:
-        for handle in handles:
-            handle.remove()
+    with turn(network):
+        handles = [network.register_forward_pre_hook(restart)]
+        try:
+            handles += [network.get_submodule(name).register_forward_hook(record(name)) for name in chosen]
+            yield maps
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str]:

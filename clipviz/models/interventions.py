@@ -14,6 +14,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from clipviz.models.turns import turn
+
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
@@ -29,7 +31,7 @@ def mean_activations(
     total, count = torch.zeros(()), 0
     for images in batches:
         pixels = model.prepare(images)
-        with _noting(_block(model, layer).mlp.gelu) as noted:
+        with turn(model.visual), _noting(_block(model, layer).mlp.gelu) as noted:
             model.encode_images(pixels)
         total, count = noted[0].float().sum(0) + total.to(pixels.device), count + len(pixels)
     if not count:
@@ -50,11 +52,12 @@ def replacing(
         replaced[..., list(neurons)] = mean.to(output)[:, list(neurons)]
         return replaced
 
-    handle = _block(model, layer).mlp.gelu.register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        handle.remove()
+    with turn(model.visual):
+        handle = _block(model, layer).mlp.gelu.register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @torch.no_grad()
@@ -107,7 +110,7 @@ def _without(
         changes = torch.einsum("itn,dn->intd", gaps, writes)
         return (output[:, None] - changes.to(output)).flatten(0, 1)
 
-    with _noting(block.mlp.gelu) as noted:
+    with turn(model.visual), _noting(block.mlp.gelu) as noted:
         handle = block.register_forward_hook(branch)
         try:
             embeddings = model.encode_images(pixels)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from clipviz.lens.decompose import class_attention
 from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, check_layer, neuron_basis, second_order
+from clipviz.models.turns import turn
 from clipviz.values import TowerWeights
 
 if TYPE_CHECKING:
@@ -66,17 +67,18 @@ def recording_second(
     tower: Any = visual
     recorder = _SecondRecorder(weights)
     blocks = list(tower.transformer.resblocks)
-    handles = [tower.ln_post.register_forward_pre_hook(recorder.note_statistics)]
-    for layer in chosen:
-        hook = partial(recorder.note_activations, layer)
-        handles.append(blocks[layer].mlp.gelu.register_forward_hook(hook))
-    for later in range(min(chosen) + 1, len(blocks)):
-        handles.append(blocks[later].ln_1.register_forward_hook(partial(recorder.note_later, later)))
-    try:
-        yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()
+    with turn(visual):
+        handles = [tower.ln_post.register_forward_pre_hook(recorder.note_statistics)]
+        for layer in chosen:
+            hook = partial(recorder.note_activations, layer)
+            handles.append(blocks[layer].mlp.gelu.register_forward_hook(hook))
+        for later in range(min(chosen) + 1, len(blocks)):
+            handles.append(blocks[later].ln_1.register_forward_hook(partial(recorder.note_later, later)))
+        try:
+            yield recorder
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 class _SecondRecorder:

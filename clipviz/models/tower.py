@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.lens.decompose import Trace, class_attention, head_codes
+from clipviz.models.turns import turn
 from clipviz.values import LayerWeights, TowerWeights
 
 SUPPORTED = "open_clip VisionTransformer towers with a class token (OpenAI, LAION, DataComp, MetaCLIP, DFN)"
@@ -99,18 +100,19 @@ def recording(visual: nn.Module, weights: TowerWeights, tokens: bool) -> Iterato
     tower: Any = visual
     recorder = _Recorder(weights, tokens)
     blocks = list(tower.transformer.resblocks)
-    handles = [
-        blocks[0].register_forward_pre_hook(recorder.note_input),
-        tower.ln_post.register_forward_pre_hook(recorder.note_statistics),
-    ]
-    for layer, block in enumerate(blocks):
-        handles.append(block.ln_1.register_forward_hook(partial(recorder.note_attention, layer)))
-        handles.append(block.ls_2.register_forward_hook(recorder.note_mlp))
-    try:
-        yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()
+    with turn(visual):
+        handles = [
+            blocks[0].register_forward_pre_hook(recorder.note_input),
+            tower.ln_post.register_forward_pre_hook(recorder.note_statistics),
+        ]
+        for layer, block in enumerate(blocks):
+            handles.append(block.ln_1.register_forward_hook(partial(recorder.note_attention, layer)))
+            handles.append(block.ls_2.register_forward_hook(recorder.note_mlp))
+        try:
+            yield recorder
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 class _Recorder:
