@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     from clipviz.data import dictionary, images, texts, world
 
     parser = argparse.ArgumentParser(description="Mine the Rosetta units that the demo models share.")
-    parser.add_argument("--images", type=int, default=384, help="pictures of the embedded collection to mine")
-    parser.add_argument("--heldout", type=int, default=192, help="fresh scenes for the held-out correlation")
+    parser.add_argument("--images", type=int, default=256, help="pictures of the embedded collection to mine")
+    parser.add_argument("--heldout", type=int, default=128, help="fresh scenes for the held-out correlation")
     parser.add_argument("--at-least", type=int, default=2, help="partners that a row needs")
     parser.add_argument("--weights", type=Path, default=ASSETS, help="folder of the partners' weights")
     parser.add_argument("--out", type=Path, default=dictionary.EMBEDDED, help="folder to write")
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
         world.render(chosen.heldout, seed=2024).images,
         list(texts.open_texts("demo")),
         at_least=chosen.at_least,
+        batch=64,
     )
     source = {
         **about(model, partners, collection),
