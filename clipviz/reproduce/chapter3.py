@@ -6,6 +6,7 @@ Figures 3.5-3.7, B.1) is in neuron_uses.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.nn.functional import normalize
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
 from clipviz.data.tasks import world_tasks
+from clipviz.data.words import common_words
 from clipviz.data.world.scenes import render
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
@@ -332,8 +334,14 @@ def sparse_section(report: Report, study: Study, layer: int) -> None:
 
 
 def _pools(study: Study) -> dict[str, Tensor]:
-    """The evaluation's pools, encoded, and as many random unit vectors as there are descriptions."""
-    pools = study.evaluation.pools
+    """The evaluation's pools, encoded, and as many random unit vectors as there are descriptions.
+
+    Models of the open world also get the 10,000 most common words, where the package for them is installed.
+    """
+    pools = dict(study.evaluation.pools)
+    if study.model.name != "demo" and importlib.util.find_spec("wordfreq") is not None:
+        words = common_words()
+        pools[words.name] = words
     encoded = {name: study.model.encode_texts(list(pool)) for name, pool in pools.items()}
     noise = torch.randn(encoded["descriptions"].shape, generator=torch.Generator().manual_seed(0))
     return {**encoded, "random vectors": normalize(noise, dim=-1).to(study.model.device)}
