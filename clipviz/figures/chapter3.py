@@ -135,7 +135,10 @@ def attack_success(
         axis.errorbar(
             [rows[task][method][0] for task in present],
             [tasks.index(task) + offset for task in present],
-            xerr=[rows[task][method][1] for task in present],
+            xerr=[
+                [min(rows[task][method]) for task in present],  # no share is below 0
+                [rows[task][method][1] for task in present],
+            ],
             fmt=look["marker"],
             color=look["color"],
             markersize=4.5 if ours else 3.5,

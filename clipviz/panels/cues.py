@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE, COLUMNS = 96, 12
+_NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 DEFAULT = ("duck", "penguin")
 NOT_THE_DEMO = (
     "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
@@ -67,6 +69,7 @@ class Cues(Panel):
     _drawing: Any = None  # what is being drawn (pair, layer, seed), its steps
     _attempts: dict[str, Any] | None = None  # method -> (words, attack), as they come
     _finished = False
+    _number = -1
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
@@ -101,7 +104,10 @@ class Cues(Panel):
         if self._source is None or self._source[0][0] != layer:
             return {**view, "message": "Reading the neurons…"}, {}
         (_, count), source = self._source[0], self._source[1]
-        found = asked.cues(session.model, source, *pair, n_words=self.n_listed)
+        found = session.remember(
+            ("cues", pair, self._source[0], self.n_listed),
+            lambda: asked.cues(session.model, source, *pair, n_words=self.n_listed),
+        )
         if stale():
             return None
         can = asked.drawable([cue.text for cue in found], pair)
@@ -208,7 +214,8 @@ class Cues(Panel):
             pictures += attack.images
         view: dict[str, Any] = {"attempts": rows, "drawing": not self._finished, "columns": COLUMNS}
         view |= {"n_tiles": len(pictures), "verdict": verdict(rows, pair) if self._finished else ""}
-        arrays: dict[str, Any] = {"sprite": _sheet(pictures)}
+        key = ("cue pictures", self._number, len(rows))
+        arrays: dict[str, Any] = {"sprite": self.session.remember(key, lambda: _sheet(pictures))}
         if self._finished:
             look, more = self._closely()
             return view | {"look": look}, arrays | more
@@ -224,7 +231,10 @@ class Cues(Panel):
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=92)
         look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
-        heatmap = asked.pair_map(self.session.model, picture, self.pair())
+        heatmap = self.session.remember(
+            ("cue map", self._number, method, place),
+            lambda: asked.pair_map(self.session.model, picture, self.pair()),
+        )
         return {**look, "grid": list(heatmap.shape)}, {"picture": buffer.getvalue(), "map": heatmap}
 
     def _picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:
@@ -289,6 +299,7 @@ class Cues(Panel):
                 self.session.model, self._source[1], key[0], self._seed, self.n_sentences, self.n_pictures
             )
             self._drawing, self._attempts, self._finished, self._look = (key, steps), {}, False, None
+            self._number = next(_NUMBERS)
         if self._finished:
             return False
         method, words, attack = next(self._drawing[1], (None, [], None))
