@@ -34,7 +34,7 @@ from clipviz.models.clip import ClipModel, imagenet_prompts
 from clipviz.reproduce.report import Steps
 from clipviz.values import Codes
 
-DEMO_IMAGES, DEMO_MASKS, DEMO_BIRDS = 600, 40, 240
+DEMO_IMAGES, DEMO_MASKS, DEMO_BIRDS = 600, 100, 240
 CHUNK, BATCH = 96, 32
 
 
