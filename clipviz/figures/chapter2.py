@@ -98,9 +98,9 @@ def textspan_accuracy(
     axis.axhline(base, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
     last = max(max(curve) for curve in pools.values())
     axis.text(0.015 * last, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom")
-    _lines(axis, pools)
+    highest = _lines(axis, pools)
     axis.set_xlim(0, last * 1.32)
-    axis.set_ylim(0, max(1.08 * base, 0.02))
+    axis.set_ylim(0, max(1.08 * base, 1.03 * highest, 0.02))
     axis.set_xticks(sorted({x for curve in pools.values() for x in curve}))
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure
@@ -312,8 +312,8 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
     )
 
 
-def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -> None:
-    """One line a curve with its name at its end; the first is the accented one."""
+def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -> float:
+    """One line a curve with its name at its end, the first accented; the height of the highest name."""
     looks = [style.OURS, *style.RIVALS]
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
     lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
@@ -322,6 +322,7 @@ def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -
         xs = sorted(curve)
         axis.plot(xs, [curve[x] for x in xs], linewidth=1.2, markersize=3, **look)
         style.label_end(axis, xs[-1], ends[position] + lift, name, str(look["color"]))
+    return max(ends) + lift
 
 
 def _top(curves: Mapping[str, Curve]) -> float:
