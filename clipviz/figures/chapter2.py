@@ -74,7 +74,7 @@ def accumulated_ablation(
     axis.text(
         last - late + 0.08, 0.02, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, va="bottom"
     )
-    _lines(axis, curves, first_is_ours=False)
+    _lines(axis, curves)
     for name, level in (chance or {}).items():
         axis.axhline(level, color=style.RULE, linewidth=0.6, zorder=0, label=f"chance, {name}")
     axis.set_xlim(0, last * 1.32)
@@ -95,8 +95,8 @@ def textspan_accuracy(
     axis = style.plain(
         axes[0, 0], title or "Late heads projected on m texts", "texts a head, m", "zero-shot accuracy"
     )
-    axis.axhline(base, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
     last = max(max(curve) for curve in pools.values())
+    axis.hlines(base, 0, last, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
     axis.text(0.015 * last, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom")
     highest = _lines(axis, pools)
     axis.set_xlim(0, last * 1.32)
@@ -312,7 +312,7 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
     )
 
 
-def _lines(axis: Any, curves: Mapping[str, Curve], first_is_ours: bool = True) -> float:
+def _lines(axis: Any, curves: Mapping[str, Curve]) -> float:
     """One line a curve with its name at its end, the first accented; the height of the highest name."""
     looks = [style.OURS, *style.RIVALS]
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
