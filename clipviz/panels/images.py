@@ -14,7 +14,7 @@ from clipviz.values import Selection
 from clipviz.worker import Stale
 
 THUMBNAIL = 72
-MOST = 2000  # neighbours ranked; further pages are of no use
+MOST = 5000  # images ranked; further pages are of no use
 
 Ranked = list[tuple[int, float | None]]
 
@@ -95,16 +95,16 @@ class ImageGallery(Panel):
         session, s = self.session, selection
         n_images = len(session.images)
         allowed = None if subset is None else set(subset)
+        k = n_images if allowed is not None else min(n_images, MOST)
         everything: Ranked = [(i, None) for i in (range(n_images) if subset is None else subset)]
         if self.order == "all" or session.collection.n_ready == 0:
             return "all", [("", everything)]
         if self.order == "text":
             if not s.text:
                 return "all", [("", everything)]
-            return "text", [("", _within(session.search(s.text, n_images), allowed))]
+            return "text", [("", _within(session.search(s.text, k), allowed))]
         if s.image is None:
             return "all", [("", everything)]
-        k = n_images if allowed is not None else min(n_images, MOST)
         lists = [("Whole model", _within(retrieval.alike(session, s.image, k), allowed))]
         if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
             found = retrieval.alike(session, s.image, k, s.layer, s.head)
