@@ -185,5 +185,10 @@ def test_what_cannot_be_measured_is_said(model, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "flat" / "a.png")
     with pytest.raises(ValueError, match="a subfolder for each class, got 0 classes"):
         reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "flat"), quiet=True)
+    for name in ("a", "b"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
+    with pytest.raises(ValueError, match="expected more than 5 images that can be read, got 2"):
+        reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "few"), quiet=True)
     with pytest.raises(ValueError, match="expected a chapter among"):
         reproduce.run("chapter9", model, tmp_path / "out")

@@ -52,6 +52,8 @@ def run(
     folder = Path(out)
     steps = Steps(folder / "steps", {**model.identity(), "images": evaluation.images.fingerprint})
     terms, kept, broken = trace_terms(model, evaluation.images, steps, "images", quiet)
+    if len(kept) <= N_FIRST:
+        raise ValueError(f"expected more than {N_FIRST} images that can be read, got {len(kept)}; add images")
     report = Report(
         folder,
         "Chapter 2: what the heads and tokens of a CLIP image encoder write",
@@ -168,12 +170,13 @@ def textspan_section(
     report: Report, model: ClipModel, evaluation: Evaluation, measured: Measured, late: Terms
 ) -> Roles:
     """Figures 2.3 and A.1, Table 2.2."""
-    widest = min(60, min(late.codes.codes.shape[3], model.weights.d_embed))
+    widest = min(60, late.codes.codes.shape[3], model.weights.d_embed, len(late.embedding) - 1)
     sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, directions in _pools(model, evaluation).items():
         chosen = projection.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
-        for size, embedding in projection.project_heads(late.codes, late.basis, chosen, sizes).items():
+        possible = [size for size in sizes if size <= len(directions)]
+        for size, embedding in projection.project_heads(late.codes, late.basis, chosen, possible).items():
             for task, found in measured.of(embedding).items():
                 curves.setdefault(task, {}).setdefault(pool, {})[size] = found.top1
     report.section(
@@ -190,7 +193,7 @@ def textspan_section(
         )
         report.table(
             ["pool", *(f"m = {m}" for m in sizes)],
-            [[pool, *(c[m] for m in sizes)] for pool, c in pools.items()],
+            [[pool, *(c.get(m) for m in sizes)] for pool, c in pools.items()],
         )
     thesis = published.for_model(published.FIGURE_2_3, model.name, model.pretrained)
     if thesis:

@@ -115,9 +115,8 @@ def joint_section(
 ) -> None:
     """Figures 2.6 and A.3: for each head an image that it tells most about."""
     pool = evaluation.pools["descriptions"]
-    chosen = projection.describe_heads(
-        late.codes, late.basis, model.encode_texts(list(pool)).cpu(), sizes_of(late.codes.codes.shape[3])[-1]
-    )
+    n_texts = min(late.codes.codes.shape[3], len(late.embedding) - 1)
+    chosen = projection.describe_heads(late.codes, late.basis, model.encode_texts(list(pool)).cpu(), n_texts)
     heads = headset.all_heads(late.codes)
     background = model.encode_texts(list(pool))
     examples: list[dict[str, Any]] = []
