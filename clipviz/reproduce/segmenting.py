@@ -89,9 +89,10 @@ def _by_outcome(
     if min(map(len, sides.values())) < MIN_APART:
         return
     report.text(
-        f"The model names {sum(right)} of these {len(right)} images by their class. A map of direct effects shows what "
-        "writes towards the class; where the class is missed, parts of the object write against it, are clipped to 0 "
-        "and count as the surest background. Attention and relevance do not know of the miss."
+        f"The model names {sum(right)} of these {len(right)} images by their class. Direct effects show what writes "
+        "towards the class: where it is missed, parts of the object write against it, which attention and relevance "
+        "do not show. They also gather on a few telling tokens of an object, while rollout spreads over it; mAP ranks "
+        "pixels by the height of the map and favours the spread, mIoU cuts it at its mean."
     )
     rows = []
     for name, found in maps.items():
