@@ -112,11 +112,23 @@ def pairs_above_chance(
         threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:
         threshold = float(above)
-    matches = match(pivot, partner, images, **options)  # type: ignore[arg-type]
+    return pairs_above(pivot, partner, images, threshold, **options), int((null > threshold).sum()), threshold
+
+
+def pairs_above(
+    pivot: Any,
+    partner: Any,
+    images: Any,
+    threshold: float,
+    k: int = 5,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Matches:
+    """Best buddies whose correlation exceeds the same pair's on shuffled images by more than `threshold`."""
+    matches = match(pivot, partner, images, k=k, batch=batch, memory=memory)
     by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, permute=1)
     kept = matches.strength - by_place > threshold
-    matches = replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
-    return matches, int((null > threshold).sum()), threshold
+    return replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
 
 
 def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:

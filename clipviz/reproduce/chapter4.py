@@ -22,7 +22,7 @@ from clipviz.data.texts import open_texts
 from clipviz.figures import chapter4 as figures
 from clipviz.models.clip import ClipModel, load
 from clipviz.models.matching import places
-from clipviz.models.mining import pairs_above_chance
+from clipviz.models.mining import pairs_above
 from clipviz.models.partners.mine import about, mined
 from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
 from clipviz.reproduce.evaluation import spaced
@@ -31,7 +31,7 @@ from clipviz.reproduce.report import Report, Steps
 from clipviz.session.rosetta import SharedUnits, weights_hash
 from clipviz.values import Concepts
 
-N_MINED, N_HELDOUT, K = 384, 192, 5
+N_MINED, N_HELDOUT, K, BATCH = 256, 128, 5, 64
 THESIS = ("resnet50", "dino_resnet50", "dino_vit_b16", "mae_vit_b16", "clip_resnet50")
 """Partners that read images, Table 4.2."""
 N_LISTED, N_PAGE, N_PAGES = 20, 8, 3
@@ -94,6 +94,7 @@ def mine_into(folder: Path, mining: Mining) -> Concepts:
         mining.heldout,
         list(open_texts("demo" if mining.model.name == "demo" else "general")),
         k=K,
+        batch=BATCH,
         at_least=min(2, len(mining.partners)),
     )
     examples = sorted({int(i) for i in np.unique(np.asarray(concepts.examples))})
@@ -234,8 +235,8 @@ def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
     pivot = clip_partner(mining.model, "clip")
     found = []
     for partner, threshold in zip(mining.partners, thresholds[1:], strict=True):
-        matches, _, _ = pairs_above_chance(pivot, untrained_copy(partner), mining.images, threshold, k=K)
-        found.append(len(matches.pairs))
+        copied = untrained_copy(partner)
+        found.append(len(pairs_above(pivot, copied, mining.images, threshold, K, BATCH).pairs))
     return found
 
 
