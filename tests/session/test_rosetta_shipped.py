@@ -1,0 +1,26 @@
+"""The shipped dictionary belongs to the shipped models, and says something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.data import dictionary as saved
+from clipviz.session import rosetta as asked
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo", device="cpu")
+
+
+def test_the_shipped_dictionary_fits_the_shipped_models(model):
+    opened = saved.embedded(model.fingerprint)
+    for name, digest in opened.about["partners"].items():
+        assert asked.weights_hash(name) == digest
+    units = np.asarray(opened.concepts.units)
+    everywhere = (units >= 0).all(1)
+    clusters = np.asarray(opened.concepts.cluster)[everywhere]
+    assert len(set(clusters.tolist())) >= 20
+    assert (np.asarray(opened.concepts.heldout)[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1)).mean() > 0.3
