@@ -131,6 +131,9 @@ def test_the_verdict_says_who_wins():
     row = dict.fromkeys(neuron_uses.METHODS, (0.1, 0.0))
     won = neuron_uses.verdict({"a → b": {**row, "second order": (0.3, 0.1)}}, 3)
     assert "on 1 of 1 tasks (a → b)" in won
+    assert "within the deviations" not in won
+    narrow = neuron_uses.verdict({"a → b": {**row, "second order": (0.12, 0.1)}}, 3)
+    assert "within the deviations on a → b." in narrow
     lost = neuron_uses.verdict({"a → b": {**row, "similar words": (0.6, 0.1)}}, 3)
     assert "on 0 of 1 tasks." in lost
     assert "do better on average" in lost

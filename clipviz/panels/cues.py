@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TILE, COLUMNS = 96, 12
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
-DEFAULT = ("duck", "penguin")
+DEFAULT = ("car", "bus")
 NOT_THE_DEMO = (
     "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
     "text-to-image pipeline (clipviz.models.writers) to clipviz.session.cues.attempt."

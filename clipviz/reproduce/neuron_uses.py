@@ -286,6 +286,11 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) ->
         + ", ".join(f"{method} {value:.1%}" for method, value in means.items())
         + "."
     )
+    close = [name for name in won if summary[name]["second order"][0] - best[name] < max(
+        spread for _, spread in summary[name].values()
+    )]  # fmt: skip
+    if close:
+        text += f" The lead is within the deviations on {', '.join(close)}."
     if means["similar words"] >= means["second order"]:
         text += (
             " Here the words most along v do better on average: the world's texts say exactly what can be drawn, and "
