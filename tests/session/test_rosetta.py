@@ -162,7 +162,8 @@ def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners
                 assert seen.maps[concept, i].max() == seen.strength[concept, i] == 0
                 continue
             used = {concepts.where(c, i)[0] for c in range(len(concepts)) if concepts.where(c, i)}
-            size = max(maps[i][layer].shape[2] for layer in used)  # a model's maps are read at its largest size
+            # a model's maps are read at its largest size
+            size = max(maps[i][layer].shape[2] for layer in used)
             own = maps[i][place[0]][:, [place[1]]]
             own = nn.functional.interpolate(own, (size, size), mode="bilinear", align_corners=False)
             floor, peak = (
