@@ -100,7 +100,10 @@ def test_the_summary_counts_rows_concepts_and_pairs():
     value.heldout[:, 1] = [0.5, 0, 0.25]
     lines = dictionary.summary(value).splitlines()
     assert lines[0] == "3 units of clip in 3 concepts"
-    assert lines[1] == "cnn: 9 best buddies 0.50 above chance (1 with shuffled images), 2 rows, held-out mean 0.38"
+    assert (
+        lines[1]
+        == "cnn: 9 best buddies 0.50 above chance (1 with shuffled images), 2 rows, held-out mean 0.38"
+    )
 
 
 def test_damage_and_disagreement_are_named(tmp_path):
