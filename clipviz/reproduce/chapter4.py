@@ -146,6 +146,12 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
         rows.append([name, *counts[name], float(concepts.threshold[i]), int(there.sum()), *means])
     head = ["model", "pairs", "shuffled", "untrained", "threshold", "rows of the dictionary"]
     report.table([*head, "mean r, mined", "mean r, other images"], rows)
+    alike = [name for name, (pairs, _, copied) in counts.items() if copied > 0.8 * pairs]
+    if alike:
+        report.text(
+            f"An untrained {' and '.join(alike)} has about as many pairs: there the number of pairs does not tell what "
+            "was learned."
+        )
     report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
     report.figure(
         "held-out", figures.held_out(points), "The dictionary's pairs on images that were not mined"
