@@ -497,7 +497,10 @@ class Session(traitlets.HasTraits):
         if self.model.name != "demo" or not captions:
             return Selection(image=0, layer=layer, head=0)
         scene = next((i for i, c in enumerate(captions) if "flamingo" in c and _plain(c)), 0)
-        return Selection(image=scene, layer=layer, head=0, text="a flamingo")
+        scores = self.head_scores("a flamingo", scene).heads[list(self.collection.layers)]
+        place, head = np.unravel_index(int(scores.argmax()), scores.shape)
+        layer = self.collection.layers[int(place)]
+        return Selection(image=scene, layer=layer, head=int(head), text="a flamingo")
 
 
 def _index(index: Any) -> Index | None:
