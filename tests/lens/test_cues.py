@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_neurons import example
 
 from clipviz.lens import cues
 from clipviz.values import SparseCode
+from lens.test_neurons import example
 
 CODES = SparseCode(
     torch.tensor([[0, 2], [1, -1], [2, 0]]), torch.tensor([[0.5, -1.0], [2.0, 9.0], [1.0, 1.0]])
