@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import expect
-from test_dashboard import MESSAGES, dashboard, head, pixels, type_text  # noqa: F401
+from browser.test_dashboard import MESSAGES, dashboard, head, pixels, type_text  # noqa: F401
 
 RIVALS = ("rollout", "Grad-CAM", "Chefer et al.", "LRP", "partial LRP", "raw attention")
 
