@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def run(
 
     chapter: one of CHAPTERS (the command line passes its options instead, and gets an exit code). model: a
     ClipModel, or a name for clipviz.load (with pretrained=...). out: folder for the report, figures and finished
-    steps. Other options are the chapter's own. Raises ValueError for a chapter that is not there.
+    steps. Other options are the chapter's own. Raises ValueError for a chapter or an option that is not there.
     """
     if isinstance(chapter, argparse.Namespace):
         given = vars(chapter)
@@ -36,7 +37,16 @@ def run(
     available = chapters()
     if chapter not in available:
         raise ValueError(f"expected a chapter among {', '.join(available)}, got {chapter!r}")
-    return importlib.import_module(f"clipviz.reproduce.{chapter}").run(model, Path(out), **options)
+    reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}").run
+    known = [
+        name for name in inspect.signature(reproduce).parameters if name not in ("model", "out", "other")
+    ]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"expected options of {chapter} ({', '.join(known)}), got {', '.join(unknown)}; leave them out"
+        )
+    return reproduce(model, Path(out), **options)
 
 
 def chapters() -> list[str]:

@@ -1,0 +1,28 @@
+"""The dispatcher of reports: chapters by name, and options that a chapter does not have are refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from clipviz import cli, reproduce
+
+
+def test_every_chapter_is_there():
+    assert reproduce.chapters() == ["world", "chapter2", "chapter3", "chapter4"]
+
+
+def test_an_unknown_chapter_names_those_there_are(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a chapter among world, chapter2, .*got 'chapter9'"):
+        reproduce.run("chapter9", out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chapter", "option"),
+    [("chapter4", "segmentation"), ("chapter4", "waterbirds"), ("chapter3", "waterbirds"), ("world", "data")],
+)
+def test_an_option_of_another_chapter_is_refused_before_any_work(chapter, option, tmp_path, capsys):
+    with pytest.raises(ValueError, match=rf"expected options of {chapter} \(.*limit.*\), got {option}"):
+        reproduce.run(chapter, out=tmp_path, **{option: "somewhere"})
+    assert cli.main(["reproduce", chapter, f"--{option}", "somewhere", "--out", str(tmp_path)]) == 2
+    assert f"got {option}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
