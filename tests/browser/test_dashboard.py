@@ -191,7 +191,7 @@ def test_texts_are_shown_as_text(notebook):
         "<img src=x onerror='window.hacked=1'>",
         "say \"hi\" & 'bye'",
     ]
-    cell = START.replace('"demo")\ndash', f"{texts!r})\ndash")
+    cell = START.replace('"demo")\nsession', f"{texts!r})\nsession")
     assert "hacked" in cell
     opened = notebook(cell)
     opened.kernel(READ)
