@@ -143,3 +143,17 @@ def test_a_foreign_index_is_refused_by_name(index):
 def test_what_does_not_fit_the_index_is_refused(model, index, arguments, message):
     with pytest.raises(ValueError, match=message):
         clipviz.Session(model, texts=TEXTS, **({"index": index} | arguments))
+
+
+def test_a_session_opens_even_where_no_picture_can_be_shown(model, tmp_path):
+    from clipviz.data.index.embedded import FOLDER
+
+    session = clipviz.Session(
+        model, texts=TEXTS, index=FOLDER
+    )  # it keeps captions, but no files and no thumbnails
+    assert session.selection.text == "a flamingo"
+    assert session.textspan(5, 0, n_texts=2, n_draws=0).texts
+    assert session.receipts()["stand_ins"] == len(session.images)
+    with pytest.raises(ValueError, match="no thumbnail"):
+        session.trace()
+    session.close()

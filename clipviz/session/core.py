@@ -18,13 +18,12 @@ import torch
 import traitlets
 from torch import Tensor
 
-from clipviz.collection import Collection
-from clipviz.data.images import Images, demo, open_images
-from clipviz.data.index import Index, demo_index
+from clipviz.data.images import open_images
 from clipviz.data.texts import Texts, broad, open_texts
 from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
 from clipviz.lens.decompose import Trace
+from clipviz.session import opening
 from clipviz.values import Selection
 from clipviz.worker import Stale, Worker
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
-TREATMENTS = "sepia vintage black grayscale blurry focus dark dimly grainy noisy pixelated resolution"
 NO_ROLE = roles.NO_ROLE
 DEMO_EXAMPLES = (
     "a flamingo",
@@ -119,10 +117,10 @@ class Session(traitlets.HasTraits):
         self.model = model
         self.images_source = images
         self.texts_source = texts
-        self.index = _index(index)
-        self.images = _images(model, images, self.index)
-        self.texts: Texts = open_texts(texts if texts is not None else _default_texts(model))
-        self.collection = _collection(model, self.images, self.index, layers)
+        self.index = opening.open_index(index)
+        self.images = opening.images_of(model, images, self.index)
+        self.texts: Texts = open_texts(texts if texts is not None else opening.text_pool(model))
+        self.collection = opening.codes_of(model, self.images, self.index, layers)
         self.lock = threading.RLock()
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -130,7 +128,7 @@ class Session(traitlets.HasTraits):
         self._history: list[Selection] = []
         self._position = -1
         super().__init__(
-            selection=self._first_selection(), progress=(self.collection.n_ready, len(self.images))
+            selection=opening.first_selection(self), progress=(self.collection.n_ready, len(self.images))
         )
         self.worker = Worker()
         self._read = self._reading()
@@ -490,65 +488,6 @@ class Session(traitlets.HasTraits):
                 if hasattr(self, "worker"):
                     self.refresh()
             yield n_read
-
-    def _first_selection(self) -> Selection:
-        layer = self.model.n_layers - 1
-        captions = self.images.captions
-        if self.model.name != "demo" or not captions:
-            return Selection(image=0, layer=layer, head=0)
-        scene = next((i for i, c in enumerate(captions) if "flamingo" in c and _plain(c)), 0)
-        scores = self.head_scores("a flamingo", scene).heads[list(self.collection.layers)]
-        place, head = np.unravel_index(int(scores.argmax()), scores.shape)
-        layer = self.collection.layers[int(place)]
-        return Selection(image=scene, layer=layer, head=int(head), text="a flamingo")
-
-
-def _index(index: Any) -> Index | None:
-    return index if index is None or isinstance(index, Index) else Index.open(index)
-
-
-def _collection(
-    model: ClipModel, images: Images, index: Index | None, layers: Sequence[int] | None
-) -> Collection:
-    """Codes from the index, from those shipped for the demo's own images, or empty and still to be read."""
-    if index is None and layers is None and model.name == "demo" and images is demo():
-        index = demo_index(model.identity())
-    if index is None:
-        return Collection(model, len(images), layers)
-    if layers is not None and tuple(layers) != index.layers:
-        raise ValueError(
-            f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
-        )
-    return Collection.from_index(model, index)
-
-
-def _images(model: ClipModel, images: Any, index: Index | None = None) -> Images:
-    if index is not None:
-        opened = index.images() if images is None else open_images(images)
-        if len(opened) != len(index):
-            raise ValueError(
-                f"expected the {len(index):,} images of the index, got {len(opened):,}; leave images out, the index "
-                "knows them"
-            )
-        return opened
-    if images is None:
-        if model.name != "demo":
-            raise ValueError(
-                f"model {model.name!r} needs images: a folder, paths, PIL images, arrays or a data set; "
-                "for the embedded collection pass images=clipviz.data.images.demo()"
-            )
-        return demo()
-    return open_images(images)
-
-
-def _plain(caption: str) -> bool:
-    """Whether a demo caption tells of one large object without a treatment of the whole picture."""
-    words = set(caption.split())
-    return bool(words & {"large", "big", "huge"}) and not words & set(TREATMENTS.split())
-
-
-def _default_texts(model: ClipModel) -> str:
-    return "demo" if model.name == "demo" else "general"
 
 
 def _literal(source: Any, placeholder: str) -> str:
