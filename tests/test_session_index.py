@@ -57,7 +57,7 @@ def test_an_index_is_complete_at_once(indexed):
     assert indexed.collection.complete
     assert indexed.progress == (N, N)
     assert indexed.receipts()["index"].startswith("pictures.index@")
-    assert indexed.receipts()["stand_ins"] == 0
+    assert indexed.receipts()["stand_ins"] == (0, N)
 
 
 def test_answers_are_those_of_the_images(indexed, direct):
@@ -107,11 +107,20 @@ def test_thumbnails_suffice_and_missing_files_are_said(model, folder, tmp_path):
     (lost / "first" / "000.png").unlink()
     shutil.rmtree(lost / "second")
     session = clipviz.Session(model, texts=TEXTS, index=index.path)
-    assert session.receipts()["stand_ins"] == N - 11
+    assert session.receipts()["stand_ins"] == (N - 11, N)
     assert session.textspan(5, 0, n_texts=3, n_draws=0).gains == pytest.approx(expected[0].gains)
     assert session.neighbours(2, 5) == expected[1]
     assert np.isfinite(session.token_maps("a dog", 20).scores).all()  # traced from its thumbnail
+    session.add_image(Image.new("RGB", (8, 8)), "one more")
+    assert session.receipts()["stand_ins"] == (N - 11, N)
     session.close()
+
+
+def test_of_a_large_index_a_sample_of_the_files_is_looked_for(index, monkeypatch):
+    from clipviz.data.index import collection
+
+    monkeypatch.setattr(collection, "MOST_LOOKED_FOR", 7)
+    assert index.images().stand_ins == (0, 6)  # every fifth of 30
 
 
 def test_an_image_can_be_added_to_an_index_session(model, index):
@@ -153,7 +162,7 @@ def test_a_session_opens_even_where_no_picture_can_be_shown(model, tmp_path):
     )  # it keeps captions, but no files and no thumbnails
     assert session.selection.text == "a flamingo"
     assert session.textspan(5, 0, n_texts=2, n_draws=0).texts
-    assert session.receipts()["stand_ins"] == len(session.images)
+    assert session.receipts()["stand_ins"] == (len(session.images), len(session.images))
     with pytest.raises(ValueError, match="no thumbnail"):
         session.trace()
     session.close()

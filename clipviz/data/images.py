@@ -91,10 +91,10 @@ class Images(Sequence[Image.Image]):
         """(name, reason) of every image that could not be used, also of those found broken only later."""
         return list(self._skipped)
 
-    @property
-    def stand_ins(self) -> int:
-        """How many pictures are shown by something smaller, because their files are gone."""
-        return 0
+    @functools.cached_property
+    def stand_ins(self) -> tuple[int, int]:
+        """How many pictures are shown by something smaller because their files are gone, of how many looked for."""
+        return 0, len(self)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -158,7 +158,10 @@ class Images(Sequence[Image.Image]):
         source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
         captions = None if self.captions is None else [*self.captions, str(name)]
         attributes = self.attributes and {column: [*words, None] for column, words in self.attributes.items()}
-        return Images([*self._sources, source], captions, attributes, self._skipped)
+        names = [*self.names, str(name)]
+        made = Images([*self._sources, source], captions, attributes, self._skipped, names)
+        made.stand_ins = self.stand_ins
+        return made
 
     def subset(self, indices: Iterable[int]) -> Images:
         """The images at `indices`, in that order, as a collection."""

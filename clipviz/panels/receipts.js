@@ -22,7 +22,8 @@ function build(api) {
     }
     parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
     if (view.index) parts.push([`index ${view.index}`, "read from an index of the collection @ fingerprint"]);
-    if (view.stand_ins) parts.push([`${view.stand_ins.toLocaleString("en")} files missing: thumbnails shown`, "The codes are exact; what is traced anew is the thumbnail, so its heatmap is that of a smaller picture", "bad"]);
+    const [gone, looked] = view.stand_ins;
+    if (gone) parts.push([`${gone.toLocaleString("en")} of ${looked.toLocaleString("en")} files missing: thumbnails shown`, "The codes are exact; what is traced anew is the thumbnail, so its heatmap is that of a smaller picture", "bad"]);
     items.replaceChildren(...parts.map(([text, title, kind]) => h("span", { title, class: kind }, text)));
     api.root.dataset.sumCheck = view.sum_check;
   };

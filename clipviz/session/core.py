@@ -441,7 +441,7 @@ class Session(traitlets.HasTraits):
     def receipts(self) -> dict[str, Any]:
         """What this view rests on: the sum check, fingerprints, device and the time of the last refresh.
 
-        stand_ins: pictures shown by their thumbnails because their files are gone.
+        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead.
         """
         return {
             "index": "" if self.index is None else f"{self.index.path.name}@{self.index.fingerprint[:6]}",
