@@ -274,14 +274,7 @@ function build(api) {
     desk.classList.toggle("waiting", !same && !ablation.layers.length);
   };
 
-  const seen = new ResizeObserver(() => {
-    const visible = api.root.clientWidth > 0;
-    if (visible === api.model.get("visible") || api.standalone) return;
-    api.model.set("visible", visible);
-    api.ask();
-  });
-  seen.observe(api.root);
-  api.cleanups.push(() => seen.disconnect());
+  followVisibility(api);
 
   return (view) => {
     const options = [...view.tasks.map((name) => [name, name[0].toUpperCase() + name.slice(1)]), ["typed", "Yours", "Type class names of your own"]];

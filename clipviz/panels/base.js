@@ -168,3 +168,38 @@ const tileStyle = (url, position, columns, count) => {
     backgroundPosition: `${at(position % columns, columns)} ${at(Math.floor(position / columns), rows)}`,
   };
 };
+
+// Tells Python whether the panel is on screen (trait `visible`), so that a hidden one computes nothing.
+const followVisibility = (api, shown = () => {}) => {
+  const seen = new ResizeObserver(() => {
+    const visible = api.root.clientWidth > 0;
+    if (visible) shown();
+    if (visible === api.model.get("visible") || api.standalone) return;
+    api.model.set("visible", visible);
+    api.ask();
+  });
+  seen.observe(api.root);
+  api.cleanups.push(() => seen.disconnect());
+};
+
+// The layers whose MLPs have later attention: buttons where they are few, a list where not. [element, set(layer, n)].
+const FEW_LAYERS = 8;
+const layerChooser = (choose) => {
+  const slot = h("span", { class: "layers" });
+  let mark = () => {}, n = 0;
+  const make = () => {
+    const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
+    if (layers.length <= FEW_LAYERS) {
+      const [element, set] = segmented("Layer", layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]), (value) => choose(Number(value)));
+      mark = set;
+      return slot.replaceChildren(element);
+    }
+    const list = h("select", { "aria-label": "Layer", onchange: () => choose(Number(list.value)) }, ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)));
+    mark = (layer) => (list.value = layer);
+    return slot.replaceChildren(list);
+  };
+  return [slot, (layer, nLayers) => {
+    if (n !== nLayers) { n = nLayers; make(); }
+    mark(layer);
+  }];
+};

@@ -1,4 +1,3 @@
-const FEW_LAYERS = 8;
 const TITLES = {
   "no words": ["The class alone", "No words: what the model makes of the class by itself"],
   "similar words": ["Words without neurons", "The texts nearest to the direction from one class to the other"],
@@ -28,21 +27,7 @@ function build(api) {
   const pair = h("div", { class: "pair" }, h("span", {}, "Pictures of"), h("span", { class: "field" }, drawn),
     h("span", {}, "taken for"), h("span", { class: "field" }, mistaken),
     h("button", { type: "button", class: "square", title: "Swap the classes", "aria-label": "Swap the classes", onclick: swap }, "⇄"), names);
-  const layerSlot = h("span", { class: "layers" });
-  let setLayer = () => {}, nLayers = 0;
-  const chooseLayer = (value) => { api.model.set("layer", Number(value)); api.ask(); };
-  const makeLayers = (n) => {
-    nLayers = n;
-    const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
-    if (layers.length <= FEW_LAYERS) {
-      const [element, set] = segmented("Layer", layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]), chooseLayer);
-      setLayer = set;
-      return layerSlot.replaceChildren(element);
-    }
-    const list = h("select", { "aria-label": "Layer", onchange: (event) => chooseLayer(event.target.value) }, ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)));
-    setLayer = (layer) => (list.value = layer);
-    return layerSlot.replaceChildren(list);
-  };
+  const [layerSlot, setLayer] = layerChooser((layer) => { api.model.set("layer", layer); api.ask(); });
 
   // -- the words ----------------------------------------------------------------------------------------------
   const list = h("div", { class: "words", role: "list", "aria-label": "Spurious words" });
@@ -190,15 +175,9 @@ function build(api) {
     loadPicture(api.arrays.picture);
   };
 
-  const seen = new ResizeObserver(() => {
-    const visible = api.root.clientWidth > 0;
-    if (visible === api.model.get("visible") || api.standalone) return;
-    api.model.set("visible", visible);
-    api.ask();
-  });
-  seen.observe(api.root);
+  followVisibility(api);
   api.model.on("change:progress", tell);
-  api.cleanups.push(() => seen.disconnect(), () => api.model.off("change:progress", tell));
+  api.cleanups.push(() => api.model.off("change:progress", tell));
 
   return (view, arrays) => {
     if (view.waiting) return;
@@ -207,8 +186,7 @@ function build(api) {
     columns.hidden = Boolean(view.message);
     if (names.children.length !== view.classes.length) names.replaceChildren(...view.classes.map((name) => h("option", { value: name })));
     for (const [input, value] of [[drawn, view.drawn], [mistaken, view.mistaken]]) if (document.activeElement !== input) input.value = value;
-    if (view.layer !== null && nLayers !== view.n_layers) makeLayers(view.n_layers);
-    setLayer(view.layer);
+    if (view.layer !== null) setLayer(view.layer, view.n_layers);
     tell();
     Object.assign(api.root.dataset, { drawn: view.drawn, mistaken: view.mistaken, layer: view.layer ?? "", words: view.words.length, methods: view.attempts.length, done: String(Boolean(view.look)), complete: String(Boolean(view.complete)), neuron: view.selection.neuron ?? "", text: view.selection.text });
     if (view.message) return;

@@ -1,5 +1,4 @@
 const GLOW = [250, 204, 21];
-const FEW_LAYERS = 8;
 
 function build(api) {
   const set = (name, value) => { api.model.set(name, value); };
@@ -16,9 +15,7 @@ function build(api) {
     ["text", "Text", "Effect on the text's cosine, on each neuron's top images"],
     ["image", "Image", "Largest second-order effects on the selected image"],
     ["strength", "Strength", "Largest effects on their own top images"]], (value) => { set("find", value); api.ask({ neuron: null }); });
-  const layerSlot = h("span", { class: "layers" });
-  let setLayer = () => {}, nLayers = 0;
-  const chooseLayer = (value) => { set("layer", Number(value)); api.ask({ neuron: null }); };
+  const [layerSlot, setLayer] = layerChooser((layer) => { set("layer", layer); api.ask({ neuron: null }); });
   const open = (value) => { if (value !== "" && api.view.seq) api.ask({ layer: api.view.layer, neuron: Number(value) }); };
   const number = h("input", { type: "number", min: 0, step: 1, onkeydown: onEnter(open), "aria-label": "Neuron number", placeholder: "number" });
   const jump = h("span", { class: "field jump" }, h("b", {}, "#"), number);
@@ -211,29 +208,9 @@ function build(api) {
     hint.textContent = !all || read >= all ? (known ? `from ${known.toLocaleString("en")} images` : "") : `reading ${read.toLocaleString("en")} of ${all.toLocaleString("en")} images…`;
     api.root.dataset.read = read;
   };
-  const makeLayers = (n) => {
-    nLayers = n;
-    const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
-    if (layers.length <= FEW_LAYERS) {
-      const [element, choose] = segmented("Layer", layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]), chooseLayer);
-      setLayer = choose;
-      return layerSlot.replaceChildren(element);
-    }
-    const chosen = h("select", { "aria-label": "Layer", onchange: (event) => chooseLayer(event.target.value) }, ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)));
-    setLayer = (layer) => (chosen.value = layer);
-    return layerSlot.replaceChildren(chosen);
-  };
-
-  const seen = new ResizeObserver(() => {
-    const visible = api.root.clientWidth > 0;
-    if (visible && api.arrays.profile && !api.view.waiting) drawProfile(api.view);
-    if (visible === api.model.get("visible") || api.standalone) return;
-    set("visible", visible);
-    api.ask();
-  });
-  seen.observe(api.root);
+  followVisibility(api, () => api.arrays.profile && !api.view.waiting && drawProfile(api.view));
   api.model.on("change:progress", tell);
-  api.cleanups.push(() => seen.disconnect(), () => api.model.off("change:progress", tell));
+  api.cleanups.push(() => api.model.off("change:progress", tell));
 
   return (view, arrays) => {
     if (view.waiting) return;
@@ -244,8 +221,7 @@ function build(api) {
     if (view.message) return;
     if (url) URL.revokeObjectURL(url);
     url = arrays.sprite?.length ? bytesUrl(arrays.sprite, "image/jpeg") : null;
-    if (nLayers !== view.n_layers) makeLayers(view.n_layers);
-    setLayer(view.layer);
+    setLayer(view.layer, view.n_layers);
     setFind(view.found_by);
     setShow(view.gallery.how);
     const { selection, neuron } = view;

@@ -227,14 +227,7 @@ function build(api) {
     setWhose(view.show === "pair" ? view.other : view.whose);
   };
 
-  const seen = new ResizeObserver(() => {
-    const visible = api.root.clientWidth > 0;
-    if (visible === api.model.get("visible") || api.standalone) return;
-    set("visible", visible);
-    api.ask();
-  });
-  seen.observe(api.root);
-  api.cleanups.push(() => seen.disconnect());
+  followVisibility(api);
 
   return (view, arrays) => {
     if (view.waiting) return;
