@@ -63,11 +63,17 @@ class Desks(ipywidgets.Box):
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
             self.session.unwatch(panel)
+            if panel.has_trait("visible"):
+                panel.visible = (
+                    False  # its background reading stops, and what is opened next need not wait for it
+                )
         name = change["new"]
         if name not in DESKS:
             self.children = (self.bar,)
             return
         if name in self.built:
+            if self.built[name].has_trait("visible"):
+                self.built[name].visible = True
             self.session.watch(self.built[name])
             self.session.refresh()
         else:

@@ -56,6 +56,22 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
     desks.close()
 
 
+def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown():
+    images = demo().subset(range(400))
+    session = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
+    desks = Desks(session)
+    neurons = desks.show("neurons")
+    session.wait(120)
+    desks.show("cues")
+    session.wait(120, background=True)
+    assert neurons.progress[0] < 400  # cues read the rest: nothing read for the closed desk
+    assert desks.built["cues"].view["words"]
+    assert desks.show("neurons") is neurons
+    session.wait(120, background=True)
+    assert neurons.view["complete"]
+    session.close()
+
+
 def test_the_browser_opens_a_desk_by_a_trait(session):
     desks = Desks(session)
     desks.bar.shown = "neurons"
