@@ -38,10 +38,10 @@ def run(
     if chapter not in available:
         raise ValueError(f"expected a chapter among {', '.join(available)}, got {chapter!r}")
     reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}").run
-    known = [
-        name for name in inspect.signature(reproduce).parameters if name not in ("model", "out", "other")
-    ]
-    unknown = sorted(set(options) - set(known))
+    taken = inspect.signature(reproduce).parameters
+    known = [name for name in taken if name not in ("model", "out")]
+    judges_itself = any(taken[name].kind is inspect.Parameter.VAR_KEYWORD for name in known)
+    unknown = [] if judges_itself else sorted(set(options) - set(known))
     if unknown:
         raise ValueError(
             f"expected options of {chapter} ({', '.join(known)}), got {', '.join(unknown)}; leave them out"
