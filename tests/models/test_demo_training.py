@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 import clipviz
 from clipviz.data.world.captions import FACTS
-from clipviz.data.world.sampling import sample_scene, spotlight_theme
+from clipviz.data.world.sampling import PLAIN, Theme, counting_theme, sample_scene, spotlight_theme
 from clipviz.data.world.scene import GLYPH, SHAPE
 from clipviz.models.demo import batches, evaluate, network, objective, train
 
@@ -40,9 +40,11 @@ def arguments(folder, config, samples):
     return [str(folder), "--config", str(config), "--samples", str(samples), *options]
 
 
-def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_config):
+@pytest.mark.parametrize("optimizer", ["--no-muon", *(["--muon"] if hasattr(torch.optim, "Muon") else [])])
+def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_config, optimizer):
     folder, samples = tmp_path / "killed", 48
-    command = [sys.executable, "-m", "clipviz.models.demo.train", *arguments(folder, tiny_config, samples)]
+    options = [*arguments(folder, tiny_config, samples), optimizer]
+    command = [sys.executable, "-m", "clipviz.models.demo.train", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": "ignore"}
     )
@@ -53,8 +55,8 @@ def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_co
     process.wait()
     steps = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"]
     assert steps >= 1
-    train.main(arguments(folder, tiny_config, samples))
-    train.main(arguments(tmp_path / "whole", tiny_config, samples))
+    train.main(options)
+    train.main([*arguments(tmp_path / "whole", tiny_config, samples), optimizer])
     ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("killed", "whole")]
     assert ends[0]["progress"]["samples"] == ends[1]["progress"]["samples"] == samples
     for name, weight in ends[0]["model"].items():
@@ -90,7 +92,7 @@ def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_conf
         lambda _, inputs, __: seen.append(inputs[0].shape[1])
     )
     for _ in range(10):
-        trainer.step(batches.make_batch(0, trainer.progress.step, 8, 0.5))
+        trainer.step(batches.make_batch(0, trainer.progress.step, 8))
     whole = 1 + (96 // TINY["vision_cfg"]["patch_size"]) ** 2
     assert seen == [1 + int((whole - 1) * 0.5)] * 5 + [1 + int((whole - 1) * 0.75)] * 3 + [whole] * 2
 
@@ -124,8 +126,49 @@ def test_the_spotlight_shows_single_large_forms():
     assert {scene.subject.kind for scene in scenes} == {SHAPE, GLYPH}
 
 
+def test_the_counting_groups_show_several_copies_on_one_plain_background():
+    scenes = [
+        sample_scene(np.random.default_rng(i), counting_theme(np.random.default_rng(0))) for i in range(60)
+    ]
+    for scene in scenes:
+        assert scene.second is None
+        assert scene.background == PLAIN
+        assert scene.treatment == 0
+    assert {scene.count for scene in scenes} == {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    ("mixture", "kinds"),
+    [
+        (batches.Mixture(0.0), {Theme()}),
+        (batches.Mixture(spotlight=1.0), {"spotlight"}),
+        (batches.Mixture(counting=1.0), {"counting"}),
+    ],
+)
+def test_a_mixture_of_one_kind_draws_that_kind_only(mixture, kinds):
+    def kind(theme):
+        if theme.layout == "several" and theme.plain:
+            return "counting"
+        return "spotlight" if theme.large and theme.plain and theme.layout == "single" else theme
+
+    assert {kind(mixture.theme(np.random.default_rng(i))) for i in range(40)} == kinds
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(tmp_path, tiny_config):
+    pytest.importorskip("torch.optim._muon", reason="torch.optim.Muon needs torch 2.9")
+    model = network.build(TINY)
+    adam, muon = train.optimizers(model, train.parse_arguments([str(tmp_path), "--muon"]))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    inner = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    outer = {names[id(p)] for group in adam.param_groups for p in group["params"]}
+    assert inner | outer == set(names.values())
+    assert not inner & outer
+    assert all(name.endswith("weight") and "resblocks" in name for name in inner)
+    assert "token_embedding.weight" in outer
+
+
 def test_a_batch_depends_on_seed_and_step_only():
-    first, again, other = (batches.make_batch(3, step, 8, 0.5) for step in (5, 5, 6))
+    first, again, other = (batches.make_batch(3, step, 8) for step in (5, 5, 6))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.caption_ids, again.caption_ids)
     assert not torch.equal(first.images, other.images)
@@ -177,7 +220,7 @@ def test_short_texts_encode_like_padded_ones():
     model = network.build(TINY).eval()
     ids = network.tokenize(["a duck", "two red apples on a striped background"])
     with torch.inference_mode():
-        torch.testing.assert_close(network.encode_short_texts(model, ids), model.encode_text(ids))
+        torch.testing.assert_close(network.encode_short_texts(model, ids)[0], model.encode_text(ids))
 
 
 def test_token_ids_are_open_clips_own():

@@ -194,6 +194,12 @@ def spotlight_theme(rng: np.random.Generator) -> Theme:
     return Theme(kind, PLAIN, _two_colours(rng), layout="single", large=True, plain=True)
 
 
+def counting_theme(rng: np.random.Generator) -> Theme:
+    """A theme of two to six copies on one background and untreated: the curriculum of counting."""
+    kind = (OBJECT, OBJECT, SHAPE, GLYPH)[rng.integers(4)]
+    return Theme(kind, PLAIN, _two_colours(rng), layout="several", plain=True)
+
+
 def bird_scene(group: int, rng: np.random.Generator) -> Scene:
     """A lone bird in its own colours and untreated: the test of thesis 2.3. group: index in BIRD_GROUPS."""
     members = tuple(i for i in _members("bird") if (words.OBJECT_NAMES[i] in words.WATERBIRDS) == (group < 2))

@@ -15,7 +15,7 @@ from torch import Tensor
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS, caption, facts
 from clipviz.data.world.drawing import draw
-from clipviz.data.world.sampling import Theme, sample_scene, sample_theme, spotlight_theme
+from clipviz.data.world.sampling import Theme, counting_theme, sample_scene, sample_theme, spotlight_theme
 from clipviz.models.demo.network import tokenize
 
 _GROUPS = 4
@@ -38,19 +38,34 @@ class Batch:
     prompt_ids: Tensor
 
 
-def make_batch(seed: int, step: int, size: int, themed: float, spotlight: float = 0.0) -> Batch:
-    """The batch of one training step; depends on nothing but its arguments.
+@dataclass(frozen=True)
+class Mixture:
+    """What the groups of a batch are, as shares of all groups; the rest are free scenes.
 
-    themed: share of groups whose scenes agree in kind, background and more, so that only details tell them apart.
-    spotlight: share of groups of single large shapes or glyphs on a plain background; the rest is as without.
+    spotlight: single large shapes or glyphs on a plain background; counting: several copies on one; themed, a share
+    of the groups that are neither: scenes that agree in kind, background and more, so that only details tell them
+    apart.
     """
+
+    themed: float = 0.6
+    spotlight: float = 0.0
+    counting: float = 0.0
+
+    def theme(self, rng: np.random.Generator) -> Theme:
+        draw = rng.random() if self.spotlight or self.counting else 1.0
+        if draw < self.spotlight:
+            return spotlight_theme(rng)
+        if draw < self.spotlight + self.counting:
+            return counting_theme(rng)
+        return sample_theme(rng) if rng.random() < self.themed else Theme()
+
+
+def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) -> Batch:
+    """The batch of one training step; depends on nothing but its arguments."""
     rng = np.random.default_rng([seed, step])
     scenes = []
     for group in np.array_split(np.arange(size), _GROUPS):
-        if spotlight and rng.random() < spotlight:
-            theme = spotlight_theme(rng)
-        else:
-            theme = sample_theme(rng) if rng.random() < themed else Theme()
+        theme = mixture.theme(rng)
         scenes += [sample_scene(rng, theme) for _ in group]
     images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
     things = torch.empty(images.shape[:3], dtype=torch.bool)
@@ -78,16 +93,16 @@ def make_batch(seed: int, step: int, size: int, themed: float, spotlight: float 
 
 
 def stream(
-    seed: int, first_step: int, size: int, themed: float, ahead: int = 3, spotlight: float = 0.0
+    seed: int, first_step: int, size: int, mixture: Mixture = Mixture(), ahead: int = 3
 ) -> Generator[Batch, None, None]:
     """Batches from `first_step` on, up to `ahead` of them prepared by another process (0: by this one)."""
     if not ahead:
         for step in itertools.count(first_step):
-            yield make_batch(seed, step, size, themed, spotlight)
+            yield make_batch(seed, step, size, mixture)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(ahead)
     worker = context.Process(
-        target=_produce, args=(queue, seed, first_step, size, themed, spotlight, os.getpid()), daemon=True
+        target=_produce, args=(queue, seed, first_step, size, mixture, os.getpid()), daemon=True
     )
     worker.start()
     try:
@@ -97,8 +112,8 @@ def stream(
         worker.terminate()
 
 
-def _produce(queue, seed: int, step: int, size: int, themed: float, spotlight: float, parent: int) -> None:
+def _produce(queue, seed: int, step: int, size: int, mixture: Mixture, parent: int) -> None:
     torch.set_num_threads(1)
     while os.getppid() == parent:
-        queue.put(make_batch(seed, step, size, themed, spotlight))
+        queue.put(make_batch(seed, step, size, mixture))
         step += 1

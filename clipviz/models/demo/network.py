@@ -98,11 +98,22 @@ class BackgroundDropout(torch.nn.Module):
         return torch.cat([tokens[:, :1], chosen], 1)
 
 
-def encode_short_texts(model: CLIP, ids: Tensor) -> Tensor:
-    """open_clip's encode_text without the padding that no text of the batch reaches; [text, d_embed]."""
-    length = int((ids != 0).sum(-1).max())
-    ids = ids[:, :length]
-    hidden = model.token_embedding(ids) + model.positional_embedding[:length]
+def encode_short_texts(model: CLIP, *batches: Tensor) -> list[Tensor]:
+    """open_clip's encode_text without the padding that no text of a batch reaches; [text, d_embed] for each batch.
+
+    The tokens of all batches are looked up at once: the gradient of a look-up is as large as the whole token table.
+    """
+    short = [ids[:, : int((ids != 0).sum(-1).max())] for ids in batches]
+    tokens = model.token_embedding(torch.cat([ids.flatten() for ids in short]))
+    embedded = tokens.split([ids.numel() for ids in short])
+    return [
+        _read(model, ids, found.unflatten(0, ids.shape)) for ids, found in zip(short, embedded, strict=True)
+    ]
+
+
+def _read(model: CLIP, ids: Tensor, tokens: Tensor) -> Tensor:
+    length = ids.shape[1]
+    hidden = tokens + model.positional_embedding[:length]
     hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length].to(hidden.dtype))
     hidden = model.ln_final(hidden)[torch.arange(len(ids)), ids.argmax(-1)]
     return hidden @ model.text_projection

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipviz.models.demo import evaluate
-from clipviz.models.demo.batches import Batch, stream
+from clipviz.models.demo.batches import Batch, Mixture, stream
 from clipviz.models.demo.network import (
     CONFIG_FILE,
     BackgroundDropout,
@@ -70,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=CONFIG_FILE)
     parser.add_argument("--init", type=Path, help="weights of an earlier stage to start from (safetensors)")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument(
         "--patch-dropout",
@@ -79,7 +79,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="share left out, background first; half from 50%% on, none from 80%%",
     )
     parser.add_argument("--themed", type=float, default=0.6, help="share of groups of hard negatives")
-    parser.add_argument("--spotlight", type=float, default=0.0, help="share of groups of large plain forms")
+    parser.add_argument("--spotlight", type=float, default=0.25, help="share of groups of large plain forms")
+    parser.add_argument(
+        "--counting", type=float, default=0.15, help="share of groups of several copies on a plain background"
+    )
+    parser.add_argument(
+        "--muon",
+        action=argparse.BooleanOptionalAction,
+        default=hasattr(torch.optim, "Muon"),
+        help="orthogonal updates of the blocks' matrices; the default where torch has it (2.9 and later)",
+    )
     parser.add_argument("--fact-weight", type=float, default=1.5, help="weight of the single facts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -92,7 +101,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--watch-minutes", type=float, default=10, help="time between tests on held-out images"
     )
     parser.add_argument("--watched", type=int, default=600, help="held-out images in such a test")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.muon and not hasattr(torch.optim, "Muon"):
+        parser.error(
+            f"--muon needs torch 2.9 or later, got {torch.__version__}; update torch or leave it out"
+        )
+    return options
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,9 +144,7 @@ class Trainer:
         self.dropout = BackgroundDropout(self.config["vision_cfg"]["patch_size"])
         self.model.visual.patch_dropout = self.dropout  # open_clip leaves it out where the config says 0
         self.model.to(options.device).train()
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model), lr=options.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
-        )
+        self.optimizers = optimizers(self.model, options)
         self.progress = Progress()
         self.averages: dict[str, float] = {}
         self.tokens_seen: set[int] = {0}
@@ -148,7 +160,8 @@ class Trainer:
             return
         stored = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
         self.model.load_state_dict(stored["model"])
-        self.optimizer.load_state_dict(stored["optimizer"])
+        for optimizer, state in zip(self.optimizers, stored["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.progress = Progress(**stored["progress"])
         self.averages = stored["averages"]
         self.tokens_seen = set(stored["tokens_seen"])
@@ -160,7 +173,7 @@ class Trainer:
         torch.save(
             {
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "progress": vars(self.progress),
                 "averages": self.averages,
                 "tokens_seen": sorted(self.tokens_seen),
@@ -179,9 +192,8 @@ class Trainer:
             options.seed,
             progress.step,
             options.batch_size,
-            options.themed,
+            Mixture(options.themed, options.spotlight, options.counting),
             options.ahead,
-            options.spotlight,
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
         try:
@@ -213,8 +225,9 @@ class Trainer:
         """One optimiser step on one batch."""
         share, options = self.progress.share(self.options), self.options
         torch.manual_seed(options.seed * 2**32 + self.progress.step)  # a resumed run drops the same patches
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(share, self.progress.step, options)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(share, self.progress.step, options)
         self.dropout.prob, self.dropout.things = (
             patch_dropout(share, options),
             batch.things.to(options.device),
@@ -222,8 +235,9 @@ class Trainer:
         loss, measured = self.loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
         self.tokens_seen.update(torch.cat([batch.caption_ids, batch.prompt_ids]).unique().tolist())
@@ -236,8 +250,9 @@ class Trainer:
         device = self.options.device
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             images = self.model.visual(preprocess(batch.images.to(device)))
-            captions = encode_short_texts(self.model, batch.caption_ids.to(device))
-            prompts = encode_short_texts(self.model, batch.prompt_ids.to(device))
+            captions, prompts = encode_short_texts(
+                self.model, batch.caption_ids.to(device), batch.prompt_ids.to(device)
+            )
         images, captions, prompts = (F.normalize(x.float(), dim=-1) for x in (images, captions, prompts))
         scale = self.model.logit_scale.exp()
         contrast = caption_contrast(images, captions, scale, batch.same.to(device))
@@ -274,13 +289,31 @@ class Trainer:
             log.write(line + "\n")
 
 
-def parameter_groups(model: torch.nn.Module) -> list[dict]:
-    """Weight decay for matrices only: not for embeddings, biases and norms."""
+def optimizers(model: torch.nn.Module, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """AdamW, with weight decay for matrices only: not for embeddings, biases and norms.
+
+    With --muon the matrices inside the blocks of both towers go to Muon (Jordan et al. 2024) instead, scaled to
+    updates of AdamW's size (Liu et al. 2025, Muon is scalable for LLM training).
+    """
+    inner: list[torch.nn.Parameter] = []
     decayed: list[torch.nn.Parameter] = []
     free: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (decayed if parameter.ndim >= 2 and "embedding" not in name else free).append(parameter)
-    return [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}]
+        if options.muon and parameter.ndim == 2 and "resblocks" in name:
+            inner.append(parameter)
+        else:
+            (decayed if parameter.ndim >= 2 and "embedding" not in name else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    ]
+    if inner:
+        found.append(
+            torch.optim.Muon(
+                inner, lr=options.learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return found
 
 
 def learning_rate(share: float, step: int, options: argparse.Namespace) -> float:
