@@ -24,16 +24,17 @@ function build(api) {
   const about = h("span", { class: "about" });
   const plot = h("div", { class: "plot", role: "table", "aria-label": "Accuracy over the collection" });
   const sentence = h("p", { class: "note", role: "status" });
+  const kept = h("p", { class: "kept", hidden: true }, "The collection's numbers are those of the heads that were out when this page was saved.");
   const empty = h("p", { class: "empty", hidden: true });
   const desk = h("div", { class: "desk" },
     h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid, tip), legend),
     h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, imageNote),
-    h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence));
+    h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence, kept));
   api.body.append(h("h3", {}, "Ablation desk", hint),
     h("div", { class: "controls" }, taskBox, typedForm, hows), presets, empty, desk);
 
   const state = { heads: new Set(), rest: false, how: "mean" };
-  let D = null, deskKey = null, cells = new Map(), shape = "", restCell = null, timer = null, url = null, focus = null, rows = new Map();
+  let D = null, deskKey = null, cells = new Map(), shape = "", restCell = null, timer = null, url = null, focus = null, rows = new Map(), adopted = null;
   const key = (layer, head) => `${layer},${head}`;
   const pair = (at) => at.split(",").map(Number);
   api.cleanups.push(() => clearTimeout(timer), () => url && URL.revokeObjectURL(url));
@@ -45,6 +46,7 @@ function build(api) {
   const changed = () => {
     paint();
     clearTimeout(timer);
+    if (api.standalone) return;
     timer = setTimeout(() => { timer = null; api.ask({ ablation: toDict() }); }, SETTLE);
   };
   const adopt = ({ heads, layers, mlps, how }) => {
@@ -272,6 +274,7 @@ function build(api) {
     const { ablation } = api.view.selection, told = new Set(ablation.heads.map(([l, hd]) => key(l, hd)));
     const same = told.size === state.heads.size && [...told].every((at) => state.heads.has(at)) && ablation.how === state.how && (ablation.mlps.length > 0) === state.rest;
     desk.classList.toggle("waiting", !same && !ablation.layers.length);
+    kept.hidden = !api.standalone || same;
   };
 
   followVisibility(api);
@@ -286,7 +289,8 @@ function build(api) {
     }
     setTask(view.task);
     if (document.activeElement !== typed) typed.value = view.classes;
-    if (!timer) adopt(view.selection.ablation);
+    if (!timer && adopted !== view.seq) adopt(view.selection.ablation);
+    adopted = view.seq;
     empty.hidden = !view.message;
     empty.textContent = view.message;
     desk.hidden = !view.desk;

@@ -78,7 +78,9 @@ const mount = ({ model, el }, name, build) => {
     pending = answered() ? { ...changes } : { ...pending, ...changes };
     model.set("request", { seq: newest() + 1, changes: pending, ...extra });
     model.save_changes();
-    if (!api.standalone) busy(true);
+    if (!api.standalone) return busy(true);
+    if (document.activeElement?.matches?.("input")) document.activeElement.blur();
+    api.redraw(); // nobody answers: the controls show again what is drawn
   };
   api.showError = (error) => {
     errors.replaceChildren();

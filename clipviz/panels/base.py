@@ -10,12 +10,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import numpy as np
 import traitlets
 
+from clipviz.panels import standalone
 from clipviz.session import Session
 from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
@@ -107,6 +109,13 @@ class Panel(anywidget.AnyWidget):
     def figure(self) -> Figure:
         """The panel as a matplotlib figure, for print."""
         raise NotImplementedError(f"{type(self).__name__} has no figure yet; its numbers are in .data()")
+
+    def save_html(self, path: str | Path) -> Path:
+        """The panel as one HTML file that works without a kernel or a network.
+
+        What is computed in the browser still works there; ValueError where the file cannot be written.
+        """
+        return standalone.save(path, [self], f"clipviz · {self.name}")
 
     def act(self, request: dict[str, Any]) -> None:
         """Carry out an action of the panel's own; subclasses extend."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
+from clipviz.panels import standalone
 from clipviz.panels.base import Panel
 from clipviz.panels.desks import Desks
 from clipviz.panels.heads import Heads
@@ -61,6 +63,16 @@ class Dashboard(ipywidgets.Box):
         self._board.add_class("cv-board")
         super().__init__(children=(sheet, self._board))
         self.add_class("cv-dashboard")
+
+    def save_html(self, path: str | Path) -> Path:
+        """The board and the open desk as one HTML file that works without a kernel or a network.
+
+        What is computed in the browser still works there; ValueError where the file cannot be written.
+        """
+        open_desk = [panel for panel in (self.desks.built.get(self.desks.bar.shown),) if panel is not None]
+        selection = self.session.selection
+        title = " · ".join(["clipviz", *([selection.text] if selection.text else [])])
+        return standalone.save(path, [*self.panels, *open_desk], title, [panel.name for panel in open_desk])
 
     def close(self) -> None:
         """Close every panel, stop the worker and end the session."""

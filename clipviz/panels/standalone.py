@@ -1,0 +1,103 @@
+"""Panels as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
+
+The file holds the traits of each panel as they are and its script. Whatever a panel does in the browser still works
+there (hovering, blending, colour scales, sums over heads, taking heads out of one image); what needs the model does
+not, and the page says so when it is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+if TYPE_CHECKING:
+    from clipviz.panels.base import Panel
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:"
+)
+"""The page's own rule: nothing is fetched from anywhere."""
+
+
+def traits(panel: Panel) -> dict[str, Any]:
+    """What the panel's script reads: its synced traits; bytes as {"base64": text}."""
+    from clipviz.panels.base import Panel
+
+    own: dict[str, traitlets.TraitType] = {}
+    for kind in type(panel).__mro__:
+        if issubclass(kind, Panel):
+            own.update({name: trait for name, trait in vars(kind).items() if is_synced(trait)})
+    values = {name: getattr(panel, name) for name in own if not name.startswith("_") and name != "request"}
+    return {name: packed(value) for name, value in values.items()}
+
+
+def is_synced(trait: Any) -> bool:
+    return isinstance(trait, traitlets.TraitType) and bool(trait.metadata.get("sync"))
+
+
+def packed(value: Any) -> Any:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes | memoryview) else value
+
+
+def embedded(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, whatever texts it holds."""
+    return (
+        json.dumps(value, allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+    )
+
+
+def page(panels: Sequence[Panel], title: str, extra: Iterable[str] = ()) -> str:
+    """The HTML of the panels in the dashboard's arrangement. extra: names of panels that stand below the board."""
+    folder = resources.files("clipviz.panels")
+    sheet = "\n".join(
+        [*dict.fromkeys(panel._css for panel in panels)]
+        + [(folder / f"{name}.css").read_text() for name in ("dashboard", "standalone")]
+    )
+    below = set(extra)
+    parts = [
+        {"name": panel.name, "script": panel._esm, "traits": traits(panel), "below": panel.name in below}
+        for panel in panels
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{sheet}\n</style>\n</head>\n<body>\n"
+        f"<main></main>\n"
+        f'<script type="application/json" id="panels">{embedded(parts)}</script>\n'
+        f"<script>\n{(folder / 'standalone.js').read_text()}</script>\n</body>\n</html>\n"
+    )
+
+
+def save(path: str | Path, panels: Sequence[Panel], title: str, extra: Iterable[str] = ()) -> Path:
+    """Write the page once the panels show the newest selection; returns the path.
+
+    Raises ValueError for a name that does not end in .html, a missing folder, or a panel that shows nothing yet.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
+    panels[0].session.wait()
+    empty = [panel.name for panel in panels if not panel.view]
+    if empty:
+        raise ValueError(
+            f"panel {empty[0]!r} shows nothing to save: "
+            f"{panels[0].error.get('message') or 'it has not been drawn yet'}; choose what it needs and save again"
+        )
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(page(panels, title, extra), encoding="utf-8")
+    os.replace(beside, path)
+    return path
