@@ -19,3 +19,11 @@ def unchecked_shapes():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The embedded model on the CPU. Traces leave it as it is, so every test may share it."""
+    import clipviz
+
+    return clipviz.load("demo", device="cpu")

@@ -33,11 +33,6 @@ FIGURES = (
 )
 
 
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def few():
     with pytest.MonkeyPatch.context() as patch:

@@ -18,11 +18,6 @@ TITLES = ("3.3", "3.4", "B.4", "Table 3.1", "Table 3.2", "B.1", "Table 3.3", "Ta
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def study(model, tmp_path_factory):
     return chapter3.open_study(model, tmp_path_factory.mktemp("study"), limit=20, quiet=True, quick=True)
 

@@ -15,11 +15,6 @@ from clipviz.reproduce import chapter4, chapters, inverting
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
     partners = [tiny("one", 0), tiny("two", 1)]

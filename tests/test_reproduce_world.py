@@ -28,11 +28,6 @@ LIMIT = 80
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def written(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True)

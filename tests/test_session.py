@@ -27,11 +27,6 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def session(model):
     images = clipviz.data.images.demo().subset(range(40))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)

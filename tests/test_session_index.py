@@ -16,11 +16,6 @@ N = 30
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Pictures in two labelled folders."""
     root = tmp_path_factory.mktemp("pictures")

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import clipviz
 from clipviz.lens import ablate, headset, subsets
 from clipviz.lens.decompose import Trace
 from clipviz.values import Ablation, Codes, HeadBasis
@@ -16,11 +15,6 @@ CASES = {
     "tokens": Ablation(tokens={0, 3, 40}),
     "everything at once": Ablation(heads={(1, 2), (4, 1)}, layers={4}, mlps={0, 3}, tokens={0}),
 }
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,10 @@ import dataclasses
 import pytest
 import torch
 
-import clipviz
 from clipviz.lens import baselines
 from clipviz.lens.baselines import attention as attention_maps
 from clipviz.lens.baselines import relevance as rules
 from clipviz.models import attribution
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,11 @@
 import pytest
 import torch
 
-import clipviz
 from clipviz.lens import ablate, headset, joint, projection, retrieve, roles, spurious
 from clipviz.lens.textspan import textspan
 from clipviz.values import Ablation, TextBasis
 
 HEADS = [(4, 1), (5, 0), (5, 7)]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import pytest
 import torch
 
-import clipviz
 from clipviz.models.hooks import activation_maps
 from clipviz.models.turns import turn
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 def test_two_threads_trace_at_once(model):

@@ -13,13 +13,9 @@ import clipviz
 from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked
 from clipviz.values import Ablation
+from panels.asking import ask
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +37,6 @@ def panel(session):
     panel = Ablate(session)
     session.wait(60)
     return panel
-
-
-def ask(panel, changes=None, **extra):
-    seq = panel.request.get("seq", 0) + 1
-    panel.request = {"seq": seq, "changes": changes or {}, **extra}
-    panel.session.wait(60)
-    assert panel.view["ack"] == seq
 
 
 def desk_arrays(panel):

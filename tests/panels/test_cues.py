@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 
@@ -12,7 +13,9 @@ import clipviz
 from clipviz.panels.cues import Cues, verdict
 from clipviz.session import cues as asked
 from clipviz.session import neurons
+from panels import asking
 
+ask = functools.partial(asking.ask, background=True)
 TEXTS = [
     "a red circle",
     "a panda",
@@ -26,11 +29,6 @@ TEXTS = [
     "a chair",
 ]
 PAIR = ("horse", "zebra")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture
@@ -47,14 +45,6 @@ def panel(session):
     session.wait(120, background=True)
     session.wait(60)
     return panel
-
-
-def ask(panel, changes=None, **extra):
-    seq = panel.request.get("seq", 0) + 1
-    panel.request = {"seq": seq, "changes": changes or {}, **extra}
-    panel.session.wait(120, background=True)
-    panel.session.wait(60)
-    assert panel.view["ack"] == seq
 
 
 def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):

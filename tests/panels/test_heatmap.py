@@ -16,11 +16,6 @@ from clipviz.session import maps
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
 
 
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
 @pytest.fixture
 def session(model):
     images = clipviz.data.images.demo().subset(range(12))

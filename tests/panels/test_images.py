@@ -9,13 +9,9 @@ import torch
 import clipviz
 from clipviz.panels.images import ImageGallery
 from clipviz.session import retrieval
+from panels.asking import ask
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 @pytest.fixture
@@ -32,12 +28,6 @@ def panel(session):
     panel = ImageGallery(session, n_shown=8)
     session.wait(60)
     return panel
-
-
-def ask(panel, changes=None, **extra):
-    seq = panel.request.get("seq", 0) + 1
-    panel.request = {"seq": seq, "changes": changes or {}, **extra}
-    panel.session.wait(60)
 
 
 def show(panel, **traits):

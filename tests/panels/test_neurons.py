@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 
 import numpy as np
 import pytest
+from session.test_neurons import TEXTS
 
 import clipviz
 from clipviz.panels.neurons import Neurons
 from clipviz.session import neurons as asked
+from panels import asking
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a car",
-    "a blue star",
-]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
+ask = functools.partial(asking.ask, background=True)
 
 
 @pytest.fixture
@@ -42,13 +31,6 @@ def panel(session):
     panel = Neurons(session)
     session.wait(60, background=True)
     return panel
-
-
-def ask(panel, changes=None, **extra):
-    seq = panel.request.get("seq", 0) + 1
-    panel.request = {"seq": seq, "changes": changes or {}, **extra}
-    panel.session.wait(60, background=True)
-    assert panel.view["ack"] == seq
 
 
 def test_it_opens_on_the_best_neuron_for_the_text(session):

@@ -13,11 +13,7 @@ import clipviz
 from clipviz.data import dictionary as saved
 from clipviz.models.partners import mine as miner
 from clipviz.panels.rosetta import Rosetta
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
+from panels.asking import ask
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +50,6 @@ def panel(session, folder, partners):
     panel = Rosetta(session, folder=folder, partners=partners, n_rows=5)
     session.wait(60)
     return panel
-
-
-def ask(panel, changes=None, **extra):
-    seq = panel.request.get("seq", 0) + 1
-    panel.request = {"seq": seq, "changes": changes or {}, **extra}
-    panel.session.wait(60)
-    assert panel.view["ack"] == seq
 
 
 def test_it_opens_on_a_grid_of_concepts_by_models(panel):

@@ -18,11 +18,6 @@ PAIR = ("horse", "zebra")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def session(model):
     images = clipviz.data.images.demo().subset(range(20))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)

@@ -27,11 +27,6 @@ LAYER, N_IMAGES = 3, 40
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def session(model):
     images = clipviz.data.images.demo().subset(range(N_IMAGES))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)

@@ -35,11 +35,6 @@ def tiny(name, seed):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def partners():
     return {"one": tiny("one", 0), "two": tiny("two", 1)}
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-import clipviz
 from clipviz.data import dictionary as saved
 from clipviz.session import rosetta as asked
-
-
-@pytest.fixture(scope="module")
-def model():
-    return clipviz.load("demo", device="cpu")
 
 
 def test_the_shipped_dictionary_fits_the_shipped_models(model):
