@@ -8,13 +8,13 @@ halved for the two cores that the budget speaks of.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks._timing import best, one_thread, row
 from clipviz.lens import ablate, headset, subsets
 from clipviz.lens.ablate import Terms
 from clipviz.values import Ablation, Codes, Head, HeadBasis
@@ -52,14 +52,9 @@ def naive(terms: Terms, heads: list[Head], classes: Tensor, means: Tensor) -> Te
     return (after @ classes.T).argmax(1)
 
 
-def best(work: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Best processor time in seconds, over the cores of the budget."""
-    found = float("inf")
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        found = min(found, (time.process_time() - started) / CORES)
-    return found
+def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Best processor time of one work, over the cores of the budget."""
+    return best([work], repeats)[0] / CORES
 
 
 @torch.inference_mode()
@@ -73,43 +68,23 @@ def measure() -> list[dict[str, Any]]:
     for n_heads in SETS:
         chosen = [heads[i] for i in order[:n_heads]]
         ablation = Ablation(heads=frozenset(chosen))
-        seconds = best(lambda a=ablation: ablate.predict_after(terms, a, classes, means, logits))  # type: ignore[misc]
-        rows.append(
-            _row(f"ablating {n_heads} of 64 heads, 50,000 images x 1,000 classes, s", seconds, BUDGET)
-        )
+        took = seconds(lambda a=ablation: ablate.predict_after(terms, a, classes, means, logits))  # type: ignore[misc]
+        rows.append(row(f"ablating {n_heads} of 64 heads, 50,000 images x 1,000 classes, s", took, BUDGET))
     part = terms.select(slice(0, NAIVE_IMAGES))
     chosen = [heads[i] for i in order[:8]]
     shift = torch.zeros(D_EMBED)
-    slow = best(lambda: naive(part, chosen, classes, shift), 2) * N_IMAGES / NAIVE_IMAGES
+    slow = seconds(lambda: naive(part, chosen, classes, shift), 2) * N_IMAGES / NAIVE_IMAGES
     fast = rows[SETS.index(8)]["measured"]
-    rows.append(
-        {"what": "8 heads: naive over factored, x", "measured": slow / fast, "budget": 1, "ok": slow > fast}
-    )
+    rows.append(row("8 heads: naive over factored, x", slow / fast, 1, at_least=True))
     one = terms.select([0])
-    seconds = best(
+    took = seconds(
         lambda: subsets.subset_logits(ablate.with_rest(one), 0, classes, mlps=(0,), means=None, how="zero"), 5
     )
-    rows.append(_row("what the browser needs to toggle one image's heads, ms", 1e3 * seconds, 100))
+    rows.append(row("what the browser needs to toggle one image's heads, ms", 1e3 * took, 100))
     return rows
 
 
 def run() -> list[dict[str, Any]]:
     """Measurements of this run, a row each: what, measured, budget, ok."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return measure()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _row(what: str, measured: float, budget: float) -> dict[str, Any]:
-    return {"what": what, "measured": measured, "budget": budget, "ok": measured <= budget}
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(
-            "ok  " if row["ok"] else "MISS",
-            f"{row['measured']:>8.3g} (budget {row['budget']:g})  {row['what']}",
-        )

@@ -22,6 +22,13 @@ CLICK = """async ([layer, head]) => {
   grid.querySelector(`button[data-layer="${layer}"][data-head="${head}"]`).click();
   while (!(there(shown) && there(map))) await new Promise(r => requestAnimationFrame(r));
   return performance.now() - started; }"""
+NEURON = """async place => {
+  const root = document.querySelector('[data-panel="neurons"]');
+  const row = root.querySelectorAll('[role=option]')[place], wanted = row.dataset.neuron;
+  const started = performance.now();
+  row.click();
+  while (root.dataset.neuron !== wanted || root.ariaBusy !== "false") await new Promise(r => requestAnimationFrame(r));
+  return performance.now() - started; }"""
 CLICKS = [(layer, (3 * layer + step) % 8) for step in range(4) for layer in (5, 4, 3, 2)]
 
 
@@ -56,9 +63,13 @@ def run() -> list[dict[str, Any]]:
             opened.page.mouse.move(box["x"] + step * box["width"] / 40, box["y"] + step * box["height"] / 40)
         sent = opened.page.evaluate("window.sent")
         largest = int(opened.kernel(SIZES))
+        opened.kernel("dashboard.desks.show('neurons'); session.wait(120, background=True)")
+        opened.panel("neurons", complete="true").wait_for()
+        neurons = sorted(opened.page.evaluate(NEURON, place) for place in (1, 4, 2, 7, 5, 9, 3, 8, 6))
         context.close()
     return [
         row("click on a head to texts and map painted, median ms", times[len(times) // 2], 100),
+        row("click on a neuron to its images painted, median ms", neurons[len(neurons) // 2], 100),
         row("kernel messages while hovering", sent, 0),
         row("first display of the largest panel, MB", largest / 1e6, 1),
         row("open the notebook to everything painted, warm, s", first, 15),

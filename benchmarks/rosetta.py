@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks._timing import best, row
 from clipviz.lens.rosetta import CorrelationSums
 
 CASES = ((256, 768, 16, 4.0), (2000, 3000, 8, 8.0))  # units a, units b, images, budget
@@ -49,22 +50,17 @@ def adjoint_form(batches: list[tuple[Tensor, Tensor]]) -> Tensor:
     return sums.correlation()
 
 
-def _seconds(work: Any, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, Tensor]:
-    started = time.perf_counter()
-    correlation = work(batches)
-    return time.perf_counter() - started, correlation
-
-
 def compare(n_a: int, n_b: int, n_images: int, repeats: int = 3) -> tuple[float, float]:
     """Best-of-repeats time ratio and the largest difference of the two tables."""
     draw = torch.Generator().manual_seed(0)
     maps_a = torch.randn(n_images, n_a, 56, 56, generator=draw).relu_()
     maps_b = torch.randn(n_images, n_b, 14, 14, generator=draw).relu_()
     batches = list(zip(maps_a.split(8), maps_b.split(8), strict=True))
-    plain = [_seconds(upsample_then_correlate, batches) for _ in range(repeats)]
-    ours = [_seconds(adjoint_form, batches) for _ in range(repeats)]
-    ratio = min(t for t, _ in plain) / min(t for t, _ in ours)
-    return ratio, float((plain[0][1] - ours[0][1]).abs().max())
+    slow, fast = best(
+        [lambda: upsample_then_correlate(batches), lambda: adjoint_form(batches)], repeats, time.perf_counter
+    )
+    difference = (upsample_then_correlate(batches) - adjoint_form(batches)).abs().max()
+    return slow / fast, float(difference)
 
 
 MEMORY_PROBE = """
@@ -94,34 +90,9 @@ def run() -> list[dict[str, Any]]:
     for n_a, n_b, n_images, budget in CASES:
         ratio, difference = compare(n_a, n_b, n_images, repeats=3 if n_a < 1000 else 2)
         name = f"{n_a} x 56x56 against {n_b} x 14x14 units"
-        rows.append(
-            {
-                "what": f"{name}: times faster",
-                "measured": round(ratio, 2),
-                "budget": budget,
-                "ok": ratio >= budget,
-            }
-        )
-        rows.append(
-            {"what": f"{name}: difference", "measured": difference, "budget": 1e-5, "ok": difference <= 1e-5}
-        )
-    stated, measured = (
-        (8 * 10_000 + 20 * 1024) * 10_000 + 64e6,
-        peak_memory(),
-    )  # the formula, and 64 MB for the maps
-    rows.append(
-        {
-            "what": "10,000 x 10,000 units: peak GB",
-            "measured": measured / 1e9,
-            "budget": stated / 1e9,
-            "ok": measured <= stated,
-        }
-    )
-    return rows
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(
-            f"{'ok  ' if row['ok'] else 'OVER'} {row['what']:<60} {row['measured']:>10.3g}  budget {row['budget']:g}"
-        )
+        rows += [
+            row(f"{name}: times faster", ratio, budget, at_least=True),
+            row(f"{name}: difference", difference, 1e-5),
+        ]
+    stated = (8 * 10_000 + 20 * 1024) * 10_000 + 64e6  # the formula, and 64 MB for the maps
+    return [*rows, row("10,000 x 10,000 units: peak GB", peak_memory() / 1e9, stated / 1e9)]

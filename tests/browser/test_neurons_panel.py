@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 from playwright.sync_api import expect
 
@@ -12,13 +10,6 @@ from clipviz.panels.neurons import Neurons
 session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(120)), "demo")
 panel = Neurons(session)
 panel"""
-# Clicks a row and waits until the panel has drawn that neuron; milliseconds.
-CLICK = """async place => { const root = document.querySelector('[data-panel="neurons"]');
-  const row = root.querySelectorAll('[role=option]')[place]; const wanted = row.dataset.neuron;
-  const start = performance.now(); row.click();
-  await new Promise(done => { const look = () => root.dataset.neuron === wanted && root.ariaBusy === 'false'
-    ? done() : setTimeout(look, 1); look(); });
-  await new Promise(requestAnimationFrame); return performance.now() - start; }"""
 LIT = """() => [...document.querySelectorAll('[data-panel="neurons"] .tile .map')].filter(c =>
   c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 === 3 && v > 60)).length"""
 
@@ -95,10 +86,17 @@ def test_an_unknown_number_is_said_and_the_panel_lives_on(panel):
     expect(panel.page.get_by_role("alert")).to_be_empty()
 
 
-def test_a_click_is_painted_soon(panel):
-    times = [panel.page.evaluate(CLICK, place) for place in (1, 4, 2, 7, 5, 9, 3, 8, 6)]
-    print(f"click -> painted: median {statistics.median(times):.0f} ms of {[round(t) for t in times]}")
-    assert statistics.median(times) < 400  # benchmarks hold the budget of 100 ms
+def test_of_quick_clicks_the_last_one_is_painted(panel):
+    rows = panel.page.locator('[data-panel="neurons"] [role=option]')
+    wanted = rows.nth(6).get_attribute("data-neuron")
+    panel.page.evaluate(
+        """() => { const rows = document.querySelectorAll('[data-panel="neurons"] [role=option]');
+          [1, 4, 2, 7, 5, 9, 3, 8, 6].forEach(place => rows[place].click()); }"""
+    )
+    panel.panel("neurons", neuron=wanted).wait_for()
+    expect(panel.panel("neurons")).to_have_attribute("aria-busy", "false")
+    assert panel.kernel("print(session.selection.neuron)").strip() == wanted
+    assert not panel.console
 
 
 def test_hidden_and_shown_again(notebook):

@@ -86,15 +86,16 @@ def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, tiny_config, monkeypa
 
 
 def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_config):
-    options = train.parse_arguments([*arguments(tmp_path, tiny_config, 80), "--patch-dropout", "0.5"])
+    options = train.parse_arguments([*arguments(tmp_path, tiny_config, 160), "--patch-dropout", "0.5"])
     trainer, seen = train.Trainer(options), []
     trainer.model.visual.transformer.register_forward_hook(
         lambda _, inputs, __: seen.append(inputs[0].shape[1])
     )
-    for _ in range(10):
-        trainer.step(batches.make_batch(0, trainer.progress.step, 8))
+    for step in range(20):
+        trainer.step(batches.make_batch(0, step, 8))
+        assert (trainer.dropout.things is None) == (step >= 8), "background first in the first part only"
     whole = 1 + (96 // TINY["vision_cfg"]["patch_size"]) ** 2
-    assert seen == [1 + int((whole - 1) * 0.5)] * 5 + [1 + int((whole - 1) * 0.75)] * 3 + [whole] * 2
+    assert seen == [1 + int((whole - 1) * 0.5)] * 8 + [1 + int((whole - 1) * 0.75)] * 7 + [whole] * 5
 
 
 def test_patches_without_things_are_left_out_first():

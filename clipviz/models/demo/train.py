@@ -37,6 +37,9 @@ from clipviz.models.demo.network import (
 )
 from clipviz.models.demo.objective import attention, caption_contrast, fact_contrast
 
+BACKGROUND_FIRST, WHOLE = 0.4, 0.75
+"""Until when, as shares of a run, patches without things are left out first; from when on none is left out."""
+
 WATCHED_SEED = 1_000_001
 """Seed of the small held-out set that the log follows; the reported numbers use another one."""
 
@@ -76,7 +79,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--patch-dropout",
         type=float,
         default=0.5,
-        help="share left out, background first; half from 50%% on, none from 80%%",
+        help="share left out, background first; from 40%% on half of that, evenly; none from 75%%",
     )
     parser.add_argument("--themed", type=float, default=0.6, help="share of groups of hard negatives")
     parser.add_argument("--spotlight", type=float, default=0.25, help="share of groups of large plain forms")
@@ -228,10 +231,8 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(share, self.progress.step, options)
-        self.dropout.prob, self.dropout.things = (
-            patch_dropout(share, options),
-            batch.things.to(options.device),
-        )
+        self.dropout.prob = patch_dropout(share, options)
+        self.dropout.things = batch.things.to(options.device) if share < BACKGROUND_FIRST else None
         loss, measured = self.loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -323,10 +324,13 @@ def learning_rate(share: float, step: int, options: argparse.Namespace) -> float
 
 
 def patch_dropout(share: float, options: argparse.Namespace) -> float:
-    """Share of the patches left out: fewer details and faster steps first, all of the picture at the end."""
-    if share < 0.5:
+    """Share of the patches left out: backgrounds and faster steps first, all of the picture at the end.
+
+    In between any patch may be missing, so that what tells an object may not rest on a few of its patches.
+    """
+    if share < BACKGROUND_FIRST:
         return options.patch_dropout
-    return options.patch_dropout / 2 if share < 0.8 else 0.0
+    return options.patch_dropout / 2 if share < WHOLE else 0.0
 
 
 def draw_curves(folder: Path) -> None:
