@@ -10,6 +10,7 @@ import torch
 
 import clipviz
 from clipviz import reproduce
+from clipviz.data.texts import Texts
 from clipviz.data.world import render, spurious
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS
@@ -324,6 +325,16 @@ def test_pointing_by_hand():
     assert hit
     assert precision == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert not world_measures._pointing(heatmap, mask, 2)[0]
+
+
+def test_texts_name_neurons_without_what_all_texts_share(model):
+    named = world_measures.naming_pool(model, Texts(["a duck", "something red"], None, "two"))
+    texts = list(named)
+    assert texts[:2] == ["a duck", "something red"]
+    assert len(texts) == len(set(texts)) > 300
+    encoded = model.encode_texts(texts).double()
+    expected = torch.nn.functional.normalize(encoded - encoded.mean(0), dim=1)
+    torch.testing.assert_close(torch.stack(list(named.values())).double(), expected, atol=1e-5, rtol=0)
 
 
 def test_neuron_layers_equal_explicit_effects(model, measured):

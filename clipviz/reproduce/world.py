@@ -339,8 +339,8 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
         "Neurons by their second-order effects (thesis 3.3)",
         f"The {n_strongest} strongest neurons of every layer with later attention. Sparse: the share of a neuron's "
         "summed squared effect on its top 10% images (0.10 if it were spread evenly). Rank 1: the share of variance "
-        f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE}, and the same "
-        "for directions turned by one random rotation of the embedding.",
+        f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE} (texts "
+        "without what they all share), and the same for directions turned by one random rotation of the embedding.",
     )
     report.table(
         ["layer", "squared effect on top 10%", "first component", "named", "named, rotated", "best names"],

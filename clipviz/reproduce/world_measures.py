@@ -26,6 +26,7 @@ from clipviz.lens.ablate import Terms
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.neuron_stats import neuron_stats, rank_one
 from clipviz.lens.roles import Role
+from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
@@ -351,7 +352,11 @@ def _rotation(size: int) -> Float[Tensor, "size size"]:
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
-    """The texts that neurons are named with: the pool and every sentence of the world's facts, encoded."""
+    """The texts that neurons are named with: the pool and every sentence of the world's facts.
+
+    Unit directions without what all texts share, as sparse codes have them: effects about their mean tell images
+    apart, and what all texts share tells none.
+    """
     facts = [sentence for values in FACTS.values() for sentences in values for sentence in sentences]
     texts = list(dict.fromkeys([*pool, *facts]))
-    return dict(zip(texts, model.encode_texts(texts).cpu(), strict=True))
+    return dict(zip(texts, prepare_dictionary(model.encode_texts(texts).cpu()), strict=True))
