@@ -28,6 +28,7 @@ FIGURES = (
     "neighbours",
     "spurious",
     "segmentation",
+    "segmentation-of-two",
     "segmentation-examples",
     "joint",
 )
@@ -137,7 +138,7 @@ def chapter2_pictures_late(terms):
 
 def test_our_segmentation_is_the_token_decomposition(model, measured):
     found = measured[0]
-    maps, masks, pictures, texts = segmenting.all_methods(model, found, quiet=True)
+    maps, masks, pictures, texts = segmenting.all_methods(model, found, found.masks, quiet=True)
     assert len(masks) == len(pictures) == len(texts) == 4
     classes = evaluation.class_directions(model, list(found.class_prompts.values()))
     direction = classes[list(found.class_prompts).index(texts[2])] - classes.mean(0)
@@ -148,6 +149,19 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
     assert masks[2].shape == (96, 96)
     assert bool((masks[2].numpy() == mask).all())
     assert 0 < segment.score(maps["ours"], masks).miou < 1
+
+
+def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):
+    found = measured[0]
+    assert len(found.pairs) == 4
+    for place in (0, 2):
+        (one, first), (other, second) = found.pairs[place], found.pairs[place + 1]
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+        assert first.any()
+        assert second.any()
+        assert not (first & second).any()
+        assert len({*found.pairs.labels[place : place + 2]}) == 2
+        assert {*found.pairs.labels[place : place + 2]} <= set(found.class_prompts)
 
 
 def test_cue_heads_look_at_no_label(measured):

@@ -60,7 +60,10 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that the chapter is measured on; groups and masks may be missing."""
+    """Everything that the chapter is measured on; groups and masks may be missing.
+
+    masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its mask alone.
+    """
 
     name: str
     images: Images
@@ -68,6 +71,7 @@ class Evaluation:
     pools: dict[str, Texts]
     groups: Groups | None = None
     masks: MaskedImages | None = None
+    pairs: MaskedImages | None = None
     class_prompts: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -101,6 +105,7 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
         },
         groups=_demo_birds(model, everything),
         masks=_demo_masks(everything),
+        pairs=_demo_pairs(everything),
         class_prompts=prompts,
         notes=[
             f"an even sample of {len(images)} of the {len(everything):,} embedded images",
@@ -281,6 +286,27 @@ def _demo_masks(images: Images) -> MaskedImages:
         and table["treatment"][number[name]] in (None, "none")
     ]
     return masked.subset([rows[i] for i in spaced(len(rows), DEMO_MASKS)])
+
+
+def _demo_pairs(images: Images) -> MaskedImages | None:
+    """Untreated scenes of two different objects, once for each of them."""
+    table = images.attributes or {}
+    columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
+    rows = [
+        i
+        for i, (kind, second, treatment) in enumerate(columns)
+        if kind == second == "object" and treatment in (None, "none")
+    ]
+    chosen = [rows[i] for i in spaced(len(rows), DEMO_MASKS // 2)]
+
+    def read(place: int) -> tuple[Image.Image, np.ndarray]:
+        i, label = chosen[place // 2], 1 + place % 2
+        mask = images.masks(i)
+        assert mask is not None
+        return images[i], mask == label
+
+    named = [(images.names[i], table[column][i]) for i in chosen for column in ("class", "second class")]
+    return MaskedImages([name for name, _ in named], [label for _, label in named], read) if named else None
 
 
 def _masks(source: str, limit: int | None) -> MaskedImages:

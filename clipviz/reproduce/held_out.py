@@ -80,6 +80,7 @@ def held_out(model: ClipModel, sizes: Sizes, seed: int = HELD_OUT_SEED) -> tuple
         pools={"descriptions": open_texts("demo")},
         groups=bird_groups(model, sizes.birds, seed),
         masks=masked_objects(scenes, sizes.masks),
+        pairs=paired_objects(scenes, sizes.masks),
         class_prompts=dict(zip(words.OBJECT_NAMES, map(list, FACTS["object"]), strict=True)),
     ), scenes
 
@@ -123,3 +124,25 @@ def masked_objects(scenes: Scenes, n: int) -> MaskedImages:
         return Image.fromarray(scenes.images[rows[i]]), scenes.masks[rows[i]]
 
     return MaskedImages([f"scene {i}" for i in rows], [scenes.scenes[i].subject.name for i in rows], read)
+
+
+def paired_objects(scenes: Scenes, n: int) -> MaskedImages | None:
+    """Untreated scenes of two different objects, up to `n` of their objects, each with its own true mask."""
+    fitting = [
+        i
+        for i, scene in enumerate(scenes.scenes)
+        if scene.treatment == 0
+        and all(thing is not None and thing.kind == OBJECT for thing in (scene.thing, scene.second))
+    ]
+    rows = [fitting[i] for i in spaced(len(fitting), n // 2)]
+    things = [(i, thing) for i in rows for thing in (scenes.scenes[i].thing, scenes.scenes[i].second)]
+
+    def read(place: int) -> tuple[Image.Image, np.ndarray]:
+        i = rows[place // 2]
+        return Image.fromarray(scenes.images[i]), scenes.masks[i] == 1 + place % 2
+
+    names, labels = (
+        [f"scene {i}" for i, _ in things],
+        [thing.name for _, thing in things if thing is not None],
+    )
+    return MaskedImages(names, labels, read) if rows else None

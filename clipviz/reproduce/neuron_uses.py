@@ -342,7 +342,9 @@ def segmentation_section(report: Report, study: Study) -> None:
             "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
         )
         return
-    maps, masks, pictures, texts = all_methods(study.model, study.evaluation, study.quiet)
+    maps, masks, pictures, texts = all_methods(
+        study.model, study.evaluation, study.evaluation.masks, study.quiet
+    )
     maps = {TOKENS if name == OURS else name: found for name, found in maps.items()}
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}

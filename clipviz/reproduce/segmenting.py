@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from clipviz.data.segmentation import fit_mask
+from clipviz.data.segmentation import MaskedImages, fit_mask
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import segment
@@ -34,34 +36,27 @@ def segmentation_section(
             "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
         )
         return
-    maps, masks, pictures, texts = all_methods(model, evaluation, quiet)
-    scores = {name: segment.score(found, masks) for name, found in maps.items()}
+    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet)
     report.text(
         f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of the last "
         f"{N_LATE} layers on the class direction minus the mean over all classes. Maps are grown bilinearly, "
         "clipped at 0 and thresholded at their mean; pixels are counted over all images."
     )
-    rows = {
-        name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
-    }
     known = (
         published.TABLE_2_4
         if model.name == "ViT-L-14" and model.pretrained.startswith(published.LAION_2B)
         else {}
     )
-    head = [
-        "method",
-        "pixel accuracy",
-        "mIoU",
-        "mAP",
-        *(["thesis: accuracy", "mIoU", "mAP"] if known else []),
-    ]
-    report.table(head, [[name, *row.values(), *known.get(name, ())] for name, row in rows.items()])
-    report.figure(
-        "segmentation", figures.segmentation_scores(rows), "Table 2.4: segmentation by every method"
-    )
-    report.interactive("segmentation", interactive.segmentation_scores(rows), "the same, interactive")
+    _scores(report, maps, masks, known)
     _by_outcome(report, model, evaluation, maps, masks)
+    if evaluation.pairs is not None:
+        of_two, of_two_masks, *_ = all_methods(model, evaluation, evaluation.pairs, quiet)
+        report.text(
+            f"The same where the text has to choose: {len(of_two_masks) // 2} pictures of two objects, once for each "
+            "of them, against the mask of that object alone. A method that finds whatever stands out cannot tell "
+            "which of the two is meant."
+        )
+        _scores(report, of_two, of_two_masks, {}, "of two")
     few = np.linspace(0, len(masks) - 1, min(4, len(masks))).round().astype(int).tolist()
     shown = {
         name: np.stack([maps[name][i].numpy() for i in few])
@@ -71,6 +66,37 @@ def segmentation_section(
         [pictures[i] for i in few], [texts[i] for i in few], shown, [masks[i].numpy() for i in few]
     )
     report.figure("segmentation-examples", figure, "Figure A.4: the maps of every method")
+
+
+def _scores(
+    report: Report,
+    maps: dict[str, list[Tensor]],
+    masks: list[Tensor],
+    known: Mapping[str, Sequence[float]],
+    which: str = "",
+) -> None:
+    """Table and figures of every method's scores, and which of the others score above ours."""
+    scores = {name: segment.score(found, masks) for name, found in maps.items()}
+    rows = {
+        name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
+    }
+    thesis = ["thesis: accuracy", "mIoU", "mAP"] if known else []
+    report.table(
+        ["method", "pixel accuracy", "mIoU", "mAP", *thesis],
+        [[name, *row.values(), *known.get(name, ())] for name, row in rows.items()],
+    )
+    above = {
+        measure: [name for name, row in rows.items() if row[measure] > rows[OURS][measure]]
+        for measure in rows[OURS]
+    }
+    report.text(
+        "Above ours: "
+        + "; ".join(f"in {measure} {', '.join(names) or 'none'}" for measure, names in above.items())
+        + "."
+    )
+    name, title = (f"segmentation {which}".strip().replace(" ", "-"), f"segmentation {which}".strip())
+    report.figure(name, figures.segmentation_scores(rows), f"Table 2.4: {title} by every method")
+    report.interactive(name, interactive.segmentation_scores(rows), "the same, interactive")
 
 
 def _by_outcome(
@@ -119,11 +145,12 @@ def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
 
 
 def all_methods(
-    model: ClipModel, evaluation: Evaluation, quiet: bool = False
+    model: ClipModel, evaluation: Evaluation, data: MaskedImages, quiet: bool = False
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
-    """Maps of every rival and ours on every masked image, with masks and pictures as the network sees them."""
-    data = evaluation.masks
-    assert data is not None
+    """Maps of every rival and ours on the images of `data` for their classes, of which the evaluation knows the texts.
+
+    Also the masks and the pictures as the network sees them, and the classes.
+    """
     names = list(evaluation.class_prompts)
     classes = class_directions(model, list(evaluation.class_prompts.values()))
     usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.session import Session
 
-FIRST_TEXT = "a flamingo"
-TREATMENTS = {"sepia", "vintage", "black", "grayscale", "blurry", "focus", "dark", "dimly", "grainy", "noisy"}
-TREATMENTS |= {"pixelated", "resolution"}
+FIRST_TEXT, FIRST_QUALITY = "a flamingo", "something pink"
 
 
 def open_index(index: Any) -> Index | None:
@@ -67,22 +65,31 @@ def text_pool(model: ClipModel) -> str:
 
 
 def first_selection(session: Session) -> Selection:
-    """The last layer's first head on the first image; on the demo's scenes the head that writes most for a flamingo."""
+    """The last layer's first head on the first image; on the demo's scenes the head of a flamingo's colour."""
     layer, captions = session.model.n_layers - 1, session.images.captions
     plain = Selection(image=0, layer=layer, head=0)
     if session.model.name != "demo" or not captions:
         return plain
-    scene = next((i for i, caption in enumerate(captions) if _plain_flamingo(caption)), 0)
+    scene = _scene(session.images)
     layers = session.collection.layers
     try:
-        effects = session.head_scores(FIRST_TEXT, scene).heads[list(layers)]
+        effects = session.head_scores(FIRST_QUALITY, scene).heads[list(layers)]
     except (ValueError, OSError):  # its file is gone and no thumbnail stands in: the panels say so
         return plain.replace(image=scene, text=FIRST_TEXT)
     place, head = np.unravel_index(int(effects.argmax()), effects.shape)
     return Selection(image=scene, layer=layers[int(place)], head=int(head), text=FIRST_TEXT)
 
 
-def _plain_flamingo(caption: str) -> bool:
-    """Whether a demo caption tells of one large flamingo without a treatment of the whole picture."""
-    words = set(caption.split())
-    return "flamingo" in words and bool(words & {"large", "big", "huge"}) and not words & TREATMENTS
+def _scene(images: Images) -> int:
+    """A large pink flamingo without a treatment of the whole picture, else the first image."""
+    table = images.attributes or {}
+    wanted = {"class": "flamingo", "size": "large", "treatment": "none", "second class": None}
+    if not {*wanted, "colour"} <= set(table):
+        return 0
+    fits = (
+        i
+        for i in range(len(images))
+        if table["colour"][i] in (None, "pink")
+        and all(table[column][i] == value for column, value in wanted.items())
+    )
+    return next(fits, 0)

@@ -200,9 +200,15 @@ def counting_theme(rng: np.random.Generator) -> Theme:
     return Theme(kind, PLAIN, _two_colours(rng), layout="several", plain=True)
 
 
-def bird_scene(group: int, rng: np.random.Generator) -> Scene:
-    """A lone bird in its own colours and untreated: the test of thesis 2.3. group: index in BIRD_GROUPS."""
+def bird_scene(group: int, rng: np.random.Generator, painted: bool = True) -> Scene:
+    """A lone bird, untreated: the test of thesis 2.3. group: index in BIRD_GROUPS.
+
+    painted: in a random colour. In its own colours a bird is known by them wherever it is; painted, it is doubtful
+    enough for its place to weigh.
+    """
     members = tuple(i for i in _members("bird") if (words.OBJECT_NAMES[i] in words.WATERBIRDS) == (group < 2))
-    thing = Thing(OBJECT, members[rng.integers(len(members))], int(rng.integers(len(words.STYLES))))
-    scene = Scene((WATER, FOREST)[group % 2], _two_colours(rng), thing, 1)
+    bird, style = members[rng.integers(len(members))], int(rng.integers(len(words.STYLES)))
+    colours = _two_colours(rng)
+    thing = Thing(OBJECT, bird, style, colours[0] if painted else OWN_COLOUR)
+    scene = Scene((WATER, FOREST)[group % 2], colours, thing, 1)
     return _with_place(scene, rng, large=False)

@@ -67,10 +67,15 @@ def render(
     return compose(drawn, seed, unseen_views=unseen_views, n_captions=n_captions)
 
 
-def spurious(n_per_group: int, seed: int) -> Scenes:
-    """Equally many lone birds in each of the four groups BIRD_GROUPS, in their order."""
+def spurious(n_per_group: int, seed: int, painted: bool = True) -> Scenes:
+    """Equally many lone birds in each of the four groups BIRD_GROUPS, in their order.
+
+    painted: in a random colour each, which makes them hard to tell; else in their own colours.
+    """
     rng = np.random.default_rng([seed, 1])
-    drawn = [bird_scene(group, rng) for group in range(len(words.BIRD_GROUPS)) for _ in range(n_per_group)]
+    drawn = [
+        bird_scene(group, rng, painted) for group in range(len(words.BIRD_GROUPS)) for _ in range(n_per_group)
+    ]
     return compose(drawn, seed)
 
 

@@ -149,9 +149,9 @@ def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Sce
     return compose(scenes, seed, unseen_views=unseen_views)
 
 
-def bird_groups(encoder: Encoder, n_per_group: int, seed: int) -> dict[str, float]:
+def bird_groups(encoder: Encoder, n_per_group: int, seed: int, painted: bool = True) -> dict[str, float]:
     """Accuracy of waterbird against landbird in each bird/place group, the worst and the mean."""
-    scenes = spurious(n_per_group, seed)
+    scenes = spurious(n_per_group, seed, painted)
     directions = prompt_directions(encoder)["bird"]
     landbird = (encoder.images(scenes.images) @ directions.T).argmax(1).numpy()
     right = landbird == (scenes.groups >= 2)
@@ -199,7 +199,9 @@ def main(arguments: list[str] | None = None) -> None:
         encoder = encoder_of(model)
         tables[f"{path.stem}"] = report(encoder, options.images)
         tables[f"{path.stem}, unseen views"] = report(encoder, options.images, unseen_views=True)
-        groups[path.stem] = bird_groups(encoder, max(1, options.images // 20), HELD_OUT_SEED)
+        for painted, birds in ((True, "painted birds"), (False, "birds in their own colours")):
+            found = bird_groups(encoder, max(1, options.images // 20), HELD_OUT_SEED, painted)
+            groups[f"{path.stem}, {birds}"] = found
     print(as_markdown(tables))
     for name, accuracies in groups.items():
         print(name, {group: round(accuracy, 3) for group, accuracy in accuracies.items()})
