@@ -89,11 +89,8 @@ def _scores(
         measure: [name for name, row in rows.items() if row[measure] > rows[OURS][measure]]
         for measure in rows[OURS]
     }
-    report.text(
-        "Above ours: "
-        + "; ".join(f"in {measure} {', '.join(names) or 'none'}" for measure, names in above.items())
-        + "."
-    )
+    found = "; ".join(f"in {measure} {', '.join(names) or 'none'}" for measure, names in above.items())
+    report.text(f"Above ours: {found.rstrip('.')}.")
     name, title = (f"segmentation {which}".strip().replace(" ", "-"), f"segmentation {which}".strip())
     report.figure(name, figures.segmentation_scores(rows), f"Table 2.4: {title} by every method")
     report.interactive(name, interactive.segmentation_scores(rows), "the same, interactive")

@@ -7,6 +7,7 @@ Held-out scenes and views that training never shows; the thesis's findings of ch
 from __future__ import annotations
 
 from collections import Counter
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def heads_section(report: Report, table: HeadTable) -> None:
                 f"{table.n_heads(k)} of {len(table.heads)}",
                 f"{float(null[k].mean()):.1f}",
                 f"{int(null[k].min())}-{int(null[k].max())}",
-                f"{table.ratio(k):.1f}x",
+                f"{table.ratio(k):.1f}x" if isfinite(table.ratio(k)) else "the null has none",
             ]
             for k in ks
         ],
