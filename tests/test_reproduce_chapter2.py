@@ -73,7 +73,9 @@ def test_the_report_has_every_table_and_figure(made):
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 1000
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert f"an even sample of {LIMIT} of" in text
-    assert [row[0] for row in table(text, "Segmentation")[2:]] == [*segmenting.METHODS, "ours"]
+    methods = [*segmenting.METHODS, "ours"]
+    assert [row[0] for row in table(text, "Segmentation")[2:]] == [*methods, "method", "---", *methods]
+    assert "Above ours: in pixel accuracy" in text
 
 
 def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
