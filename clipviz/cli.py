@@ -99,11 +99,12 @@ def notebook(
         (
             "code",
             f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
-            "clipviz.Dashboard(session)",
+            "dashboard = clipviz.Dashboard(session)\ndashboard",
         ),
         (
             "markdown",
-            "What is on screen is also a value: `session.selection`, `session.to_code()`, `session.textspan(5, 0)`.",
+            "What is on screen is also a value: `session.selection`, `session.to_code()`, `session.textspan(5, 0)`. "
+            "`dashboard.save_html('view.html')` keeps the view in one file.",
         ),
         ("code", "session.selection"),
     ]

@@ -74,14 +74,18 @@ def joint(
     k: int = 2,
     n_texts: int = SHOWN_TEXTS,
 ) -> Joint:
-    """The k TextSpan texts of a head that an image agrees with most and the k least, with their token maps."""
+    """The k TextSpan texts of a head that an image agrees with most and the k least, with their token maps.
+
+    Fewer where the head has fewer texts; an only one comes once.
+    """
     i = session._image(image)
     described = session.textspan(layer, head, n_texts)
     k = min(k, max(1, len(described.order) // 2))
     trace, pool = session.trace(i), session.pool()
     found = joint_maps(trace, 0, layer, head, pool[described.order], pool, k)
-    chosen = torch.cat([found.positive, found.negative.flip(0)])
-    maps = torch.cat([found.positive_maps, found.negative_maps.flip(0)]) / trace.norm[0]
+    least = 0 if len(described.order) == 1 else k  # an only text is not shown twice
+    chosen = torch.cat([found.positive, found.negative.flip(0)[:least]])
+    maps = torch.cat([found.positive_maps, found.negative_maps.flip(0)[:least]]) / trace.norm[0]
     coefficients = found.coefficients[chosen] / trace.norm[0]
     texts = tuple(described.texts[place] for place in chosen.tolist())
     return Joint(texts, coefficients.float().cpu().numpy(), maps.float().cpu().numpy())

@@ -123,6 +123,16 @@ def test_a_heads_texts_are_ranked_and_their_maps_sum_to_the_coefficients(session
     assert panel.data()["joint_maps"] == pytest.approx(found.maps)
 
 
+def test_an_only_text_is_shown_once(model):
+    images = clipviz.data.images.demo().subset(range(2))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    assert len(session.textspan(5, 2).texts) == 1
+    found = maps.joint(session, 5, 2, 0)
+    assert found.texts == tuple(session.textspan(5, 2).texts)
+    assert len(found.maps) == len(found.coefficients) == 1
+    session.close()
+
+
 def test_a_layer_that_was_not_read_is_said(model):
     images = clipviz.data.images.demo().subset(range(4))
     session = clipviz.Session(model, images, texts=TEXTS, layers=[4, 5], background=False)
