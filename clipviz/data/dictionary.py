@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from clipviz.data.files import write_whole
 from clipviz.values import Concepts, Portraits
 
 FORMAT = 2
@@ -114,7 +114,7 @@ def save(
     content = b"".join(array.tobytes() for array in arrays.values())
     name = f"arrays-{hashlib.sha256(content).hexdigest()[:16]}.npz"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / name, buffer.getvalue())
+    write_whole(folder / name, buffer.getvalue())
     sheet = _save_pictures(folder, pictures or {})
     head = {
         "format": FORMAT,
@@ -127,7 +127,7 @@ def save(
         "pictures": sheet,
         "about": about or {},
     }
-    _replace(folder / "dictionary.json", json.dumps(head, indent=1, ensure_ascii=False).encode())
+    write_whole(folder / "dictionary.json", json.dumps(head, indent=1, ensure_ascii=False).encode())
     for old in (*folder.glob("arrays-*.npz"), *folder.glob("pictures-*.jpg")):
         if old.name not in (name, sheet.get("file")):
             old.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def _save_pictures(folder: Path, pictures: Mapping[int, Image.Image]) -> dict[st
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=88)
     name = f"pictures-{hashlib.sha256(sheet.tobytes()).hexdigest()[:16]}.jpg"
-    _replace(folder / name, stream.getvalue())
+    write_whole(folder / name, stream.getvalue())
     return {"file": name, "ids": [int(image) for image in pictures], "columns": columns}
 
 
@@ -252,13 +252,3 @@ def _check(arrays: dict[str, np.ndarray], concepts: Concepts) -> None:
         raise ValueError(
             f"expected examples, labels and hints for {n_rows} concepts; build Concepts with one row a concept"
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

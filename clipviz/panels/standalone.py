@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import traitlets
+import anywidget
+
+from clipviz.session.pages import page_path, write_page
 
 if TYPE_CHECKING:
     from clipviz.panels.base import Panel
@@ -29,18 +30,12 @@ POLICY = (
 
 def traits(panel: Panel) -> dict[str, Any]:
     """What the panel's script reads: its synced traits; bytes as {"base64": text}."""
-    from clipviz.panels.base import Panel
-
-    own: dict[str, traitlets.TraitType] = {}
-    for kind in type(panel).__mro__:
-        if issubclass(kind, Panel):
-            own.update({name: trait for name, trait in vars(kind).items() if is_synced(trait)})
-    values = {name: getattr(panel, name) for name in own if not name.startswith("_") and name != "request"}
-    return {name: packed(value) for name, value in values.items()}
-
-
-def is_synced(trait: Any) -> bool:
-    return isinstance(trait, traitlets.TraitType) and bool(trait.metadata.get("sync"))
+    own = (
+        set(panel.trait_names(sync=True))
+        - set(anywidget.AnyWidget.class_trait_names(sync=True))
+        - {"request"}
+    )
+    return {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
 
 
 def packed(value: Any) -> Any:
@@ -85,11 +80,7 @@ def save(path: str | Path, panels: Sequence[Panel], title: str, extra: Iterable[
 
     Raises ValueError for a name that does not end in .html, a missing folder, or a panel that shows nothing yet.
     """
-    path = Path(path).expanduser()
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
+    place = page_path(path)
     panels[0].session.wait()
     empty = [panel.name for panel in panels if not panel.view]
     if empty:
@@ -97,7 +88,4 @@ def save(path: str | Path, panels: Sequence[Panel], title: str, extra: Iterable[
             f"panel {empty[0]!r} shows nothing to save: "
             f"{panels[0].error.get('message') or 'it has not been drawn yet'}; choose what it needs and save again"
         )
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(page(panels, title, extra), encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    return write_page(place, page(panels, title, extra))

@@ -126,14 +126,19 @@ def masked_objects(scenes: Scenes, n: int) -> MaskedImages:
     return MaskedImages([f"scene {i}" for i in rows], [scenes.scenes[i].subject.name for i in rows], read)
 
 
-def paired_objects(scenes: Scenes, n: int) -> MaskedImages | None:
-    """Untreated scenes of two different objects, up to `n` of their objects, each with its own true mask."""
-    fitting = [
+def two_objects(scenes: Scenes) -> list[int]:
+    """The untreated scenes of two different objects."""
+    return [
         i
         for i, scene in enumerate(scenes.scenes)
         if scene.treatment == 0
         and all(thing is not None and thing.kind == OBJECT for thing in (scene.thing, scene.second))
     ]
+
+
+def paired_objects(scenes: Scenes, n: int) -> MaskedImages | None:
+    """Untreated scenes of two different objects, up to `n` of their objects, each with its own true mask."""
+    fitting = two_objects(scenes)
     rows = [fitting[i] for i in spaced(len(fitting), n // 2)]
     things = [(i, thing) for i in rows for thing in (scenes.scenes[i].thing, scenes.scenes[i].second)]
 

@@ -144,7 +144,7 @@ def summary(
         assert found.best_random is not None
         rows.append(
             [
-                f"worst group of birds and places, background heads ({name}) ablated; best of 5 random draws",
+                f"worst group of painted birds and places, background heads ({name}) ablated; best of 5 random draws",
                 f"{found.before.worst_accuracy:.2f} to {found.after.worst_accuracy:.2f}; "
                 f"{found.best_random.worst_accuracy:.2f}",
             ]
@@ -307,7 +307,8 @@ def birds_section(report: Report, birds: dict[str, SpuriousCue], evaluation: Eva
     per_group = len(evaluation.groups.labels) // len(set(evaluation.groups.groups))
     report.section(
         "Spurious background (Table 2.3)",
-        f"Waterbird or landbird, {per_group} scenes a group; in training about 80% of the birds are over their own "
+        f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; "
+        "in training about 80% of the birds are over their own "
         "place. Heads are mean-ablated (means over the held-out scenes); random draws take as many late heads.",
     )
     if not birds:

@@ -19,7 +19,6 @@ from torch import Tensor
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.data.world.captions import FACTS
-from clipviz.data.world.scene import OBJECT
 from clipviz.data.world.scenes import Scenes
 from clipviz.lens import ablate, headset, projection, roles, segment, spurious, textspan
 from clipviz.lens.ablate import Terms
@@ -32,7 +31,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
 from clipviz.reproduce.chapter2 import CUES, Measured, cue_heads, late_terms
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
-from clipviz.reproduce.held_out import Sizes, encoder_of
+from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
 from clipviz.reproduce.layers import batches, usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
@@ -213,12 +212,7 @@ def pair_scores(
     "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
     token maps and for raw attention, which no text changes. "scenes": how many.
     """
-    rows = [
-        i
-        for i, scene in enumerate(scenes.scenes)
-        if scene.treatment == 0
-        and all(thing is not None and thing.kind == OBJECT for thing in (scene.thing, scene.second))
-    ]
+    rows = two_objects(scenes)
     layers = range(max(0, model.n_layers - n_late), model.n_layers)
     found: dict[str, list[tuple[bool, float]]] = {"token maps": [], "raw attention": []}
     for start in range(0, len(rows), 16):

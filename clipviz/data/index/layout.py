@@ -18,7 +18,6 @@ import errno
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from clipviz.data.files import replacing
 
 FORMAT, VERSION = "clipviz index", 1
 MANIFEST, JOURNAL, PLAN, STAGING, LOCK = "manifest.json", "segments.jsonl", "plan.json", "staging", "lock"
@@ -163,40 +164,9 @@ def to_json(value: Any) -> bytes:
     )
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader, or a run after a crash, sees the old bytes or the new ones."""
-    with _replacing(path) as stream:
-        stream.write(content)
-
-
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with _replacing(path) as stream:
+    with replacing(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, Any]], int]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from clipviz.data.files import sync_folder, write_whole
 from clipviz.data.index.layout import (
     FORMAT,
     HEADER,
@@ -38,10 +39,8 @@ from clipviz.data.index.layout import (
     read_journal,
     read_manifest,
     sealed,
-    sync_folder,
     to_json,
     write_npz,
-    write_whole,
     writing,
 )
 
