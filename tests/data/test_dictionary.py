@@ -63,14 +63,14 @@ def test_a_new_save_replaces_the_old_and_leaves_two_files(tmp_path):
 
 def test_a_save_that_dies_leaves_the_former_dictionary(tmp_path, monkeypatch):
     dictionary.save(concepts(3), tmp_path)
-    write = dictionary._replace
+    write = dictionary.write_whole
 
     def dies(path, content):
         if path.suffix == ".json":
             raise OSError("disk full")
         write(path, content)
 
-    monkeypatch.setattr(dictionary, "_replace", dies)
+    monkeypatch.setattr(dictionary, "write_whole", dies)
     with pytest.raises(OSError, match="disk full"):
         dictionary.save(concepts(5, seed=1), tmp_path)
     assert len(dictionary.load(tmp_path)) == 3
