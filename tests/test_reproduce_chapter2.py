@@ -13,7 +13,7 @@ import clipviz
 from clipviz import reproduce
 from clipviz.figures import style
 from clipviz.lens import headset, segment
-from clipviz.reproduce import chapter2, chapter2_pictures, evaluation, segmenting
+from clipviz.reproduce import chapter2, chapter2_pictures, cues, evaluation, segmenting
 from clipviz.reproduce.report import Steps
 
 LIMIT = 60
@@ -26,7 +26,8 @@ FIGURES = (
     "roles",
     "top-images",
     "neighbours",
-    "spurious",
+    "spurious-names",
+    "spurious-examples",
     "segmentation",
     "segmentation-of-two",
     "segmentation-examples",
@@ -169,7 +170,7 @@ def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):
 def test_cue_heads_look_at_no_label(measured):
     found, terms, _ = measured
     late = chapter2_pictures_late(terms)
-    heads = chapter2.cue_heads(late, found.groups.cue, found.groups.directions, 5)
+    heads = cues.cue_heads(late, found.groups.cue, found.groups.classifiers["names"], 5)
     assert len(heads) == 5
     assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
 

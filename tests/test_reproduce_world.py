@@ -11,7 +11,7 @@ import torch
 import clipviz
 from clipviz import reproduce
 from clipviz.data.texts import Texts
-from clipviz.data.world import render, spurious
+from clipviz.data.world import bird_examples, render, spurious
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS
 from clipviz.data.world.scene import OBJECT
@@ -263,15 +263,26 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
     found = world_measures.background_ablation(
         model, evaluation, terms, marked, Steps(tmp_path, {}), quiet=True
     )
-    assert found["TextSpan label"].ablation.heads == frozenset(late[:3])
-    assert len(found["text query"].ablation.heads) == 3
+    assert list(found) == [
+        (classes, heads) for classes in ("names", "examples") for heads in ("TextSpan label", "text query")
+    ]
     birds = spurious(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
+    examples = bird_examples(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
     encoder = held_out.encoder_of(model)
-    plain = (encoder.images(birds.images) @ evaluation.groups.directions.cpu().T).argmax(1).numpy()
-    right = plain == (birds.groups >= 2)
-    worst = min(right[birds.groups == group].mean() for group in range(4))
-    assert found["TextSpan label"].before.worst_accuracy == pytest.approx(worst)
-    assert len(found["TextSpan label"].random) == 5
+    seen, truth = encoder.images(examples.images), torch.as_tensor(examples.groups >= 2)
+    learnt = torch.stack([seen[~truth].mean(0), seen[truth].mean(0)])
+    directions = {
+        "names": evaluation.groups.classifiers["names"].cpu(),
+        "examples": learnt / learnt.norm(dim=1, keepdim=True),
+    }
+    for (classes, heads), cue in found.items():
+        assert len(cue.ablation.heads) == 3
+        assert heads == "text query" or cue.ablation.heads == frozenset(late[:3])
+        plain = (encoder.images(birds.images) @ directions[classes].T).argmax(1).numpy()
+        right = plain == (birds.groups >= 2)
+        worst = min(right[birds.groups == group].mean() for group in range(4))
+        assert cue.before.worst_accuracy == pytest.approx(worst)
+        assert len(cue.random) == 5
 
 
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):

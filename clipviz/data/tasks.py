@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
@@ -14,9 +15,11 @@ WORLD_COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment",
 
 @dataclass(frozen=True)
 class LabelledTask:
-    """One zero-shot task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
+    """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
 
-    groups: [image] a group's name, "" where there is no label; by: what the groups are.
+    groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
+    that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
+    the examples in words.
     """
 
     name: str
@@ -25,6 +28,8 @@ class LabelledTask:
     labels: tuple[int, ...]
     groups: tuple[str, ...] = ()
     by: str = ""
+    examples: tuple[tuple[int, ...], ...] = ()
+    note: str = ""
 
     @property
     def n_labelled(self) -> int:
@@ -32,7 +37,7 @@ class LabelledTask:
 
 
 def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
-    """The tasks of a collection: the demo world's four, or one from a data set's labels or class folders.
+    """The tasks of a collection: the demo world's five, or one from a data set's labels or class folders.
 
     Empty where the images say nothing about their classes.
     """
@@ -66,7 +71,8 @@ def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> La
 
 
 def world_tasks(images: Images) -> dict[str, LabelledTask]:
-    """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background.
+    """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background,
+    by their names and by example.
 
     Objects are judged on lone kinds of object without a treatment, colours without a second thing.
     """
@@ -104,7 +110,36 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
         labels = [group and group.split("/")[0] for group in birds]
         groups = [group and group.replace("/", " on ") for group in birds]
         tasks["birds"] = _task("birds", names, class_texts(names), labels, groups, "bird and background")
+        tasks |= _by_example(tasks["birds"])
     return tasks
+
+
+def _by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
+    """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
+
+    Two in five of a class at home are examples, and a quarter as many elsewhere; the others are the test. None where
+    the images have too few birds.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(birds.groups):
+        rows[group].append(i)
+    examples = []
+    for name, place, other in (("waterbird", "water", "forest"), ("landbird", "forest", "water")):
+        away = len(rows[f"{name} on {place}"]) // 10
+        examples.append((*rows[f"{name} on {place}"][: 4 * away], *rows[f"{name} on {other}"][:away]))
+    if not all(examples):
+        return {}
+    used = {i for chosen in examples for i in chosen}
+    return {
+        "birds by example": replace(
+            birds,
+            name="birds by example",
+            labels=tuple(-1 if i in used else label for i, label in enumerate(birds.labels)),
+            groups=tuple("" if i in used else group for i, group in enumerate(birds.groups)),
+            examples=tuple(examples),
+            note=f"learnt from {len(used)} other pictures, 80% of them with the bird where it belongs",
+        )
+    }
 
 
 def class_folder(name: str) -> str:

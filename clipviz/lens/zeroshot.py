@@ -59,6 +59,27 @@ def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor
     return torch.nn.functional.normalize(unit.mean(1), dim=-1)
 
 
+def prototypes(
+    embeddings: Float[Tensor, "image d_embed"], labels: Int[Tensor, "image"] | Sequence[int], n_classes: int
+) -> Float[Tensor, "class d_embed"]:
+    """A classifier from labelled examples: each class's mean unit embedding, of unit length again.
+
+    The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left out.
+    ValueError where a class has no example.
+    """
+    labels = torch.as_tensor(labels, device=embeddings.device)
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"expected a label for each of {len(embeddings)} embeddings, got {list(labels.shape)}; use -1 for none"
+        )
+    empty = [k for k in range(n_classes) if not bool((labels == k).any())]
+    if empty:
+        raise ValueError(f"expected examples of all {n_classes} classes, got none of {empty}; add some")
+    unit = torch.nn.functional.normalize(embeddings, dim=-1)
+    means = torch.stack([unit[labels == k].mean(0) for k in range(n_classes)])
+    return torch.nn.functional.normalize(means, dim=-1)
+
+
 def predict(
     embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
 ) -> Int[Tensor, "image"]:

@@ -237,7 +237,7 @@ function build(api) {
   const paintAll = (view) => {
     const found = view.outcome;
     const read = view.complete ? "" : ` · ${view.n_read.toLocaleString("en")} of ${view.n_images.toLocaleString("en")} read`;
-    about.textContent = found ? `${found.everything.n_images.toLocaleString("en")} images with a label${read}` : read;
+    about.textContent = found ? `${found.everything.n_images.toLocaleString("en")} images with a label${view.note && ` · classes ${view.note}`}${read}` : read;
     if (!found) {
       plot.replaceChildren();
       sentence.textContent = view.task === "typed" ? "No image of the collection is labelled with these classes: the bars are for the image alone." : "Measuring…";
@@ -280,7 +280,7 @@ function build(api) {
   followVisibility(api);
 
   return (view) => {
-    const options = [...view.tasks.map((name) => [name, name[0].toUpperCase() + name.slice(1)]), ["typed", "Yours", "Type class names of your own"]];
+    const options = [...view.tasks.map(([name, note]) => [name, name[0].toUpperCase() + name.slice(1), note]), ["typed", "Yours", "Type class names of your own"]];
     if (taskBox.dataset.of !== view.tasks.join()) {
       taskBox.dataset.of = view.tasks.join();
       const [control, set] = segmented("Classes", options, chooseTask);

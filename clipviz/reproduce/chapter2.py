@@ -16,20 +16,18 @@ from torch import Tensor
 from clipviz.data.texts import Texts, broad
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
-from clipviz.lens import ablate, headset, projection, retrieve, roles, spurious, textspan, zeroshot
+from clipviz.lens import ablate, headset, projection, roles, textspan, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.clip import ClipModel, load
-from clipviz.reproduce import published
+from clipviz.reproduce import cues, published
 from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
-from clipviz.values import Ablation, Codes, Head
+from clipviz.values import Ablation, Codes
 
 N_LATE, N_FIRST, N_DRAWS = 4, 5, 20
-CUES = frozenset({"background", "place"})
-"""Broad families of texts that name a background: the spurious cue of birds."""
 
 
 def run(
@@ -263,78 +261,27 @@ def spurious_section(
         report.text("Not measured: no images with groups were given (name the Waterbirds folder).")
         return
     birds, kept, _ = trace_terms(model, data.images, steps, "birds", quiet)
-    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
-    means, late = ablate.means_of(terms), list(found_roles)
-    by_label = roles.heads_with({head: role for head, (role, _) in found_roles.items()}, CUES)
-    by_query = cue_heads(
-        late_terms(model, terms), data.cue.cpu(), data.directions.cpu(), len(by_label) or len(late) // 4
+    means = ablate.means_of(terms)
+    late_roles = {head: role for head, (role, _) in found_roles.items()}
+    found = cues.spurious_cues(data, kept, birds, late_terms(model, terms), late_roles, means)
+    report.text(
+        f"Classes by their names, as in the thesis, and by the mean of examples, {data.examples}. Means come from "
+        f"{means.n_images} general images."
     )
-    rows, best = [], None
-    for name, heads in (("TextSpan label", by_label), ("text query", by_query)):
-        if not heads:
-            report.text(f"By {name}: no late head qualifies.")
-            continue
-        found = spurious.compare(
-            birds, data.directions.cpu(), labels, groups, Ablation(heads=heads), draw_from=late, means=means
-        )
-        assert found.best_random is not None
-        rows.append(
-            [
-                name,
-                len(heads),
-                found.before.worst_accuracy,
-                found.best_random.worst_accuracy,
-                found.after.worst_accuracy,
-                found.before.top1,
-                found.after.top1,
-            ]
-        )
-        best = found if best is None or found.after.worst_accuracy > best.after.worst_accuracy else best
-    report.table(
-        [
-            "heads found by",
-            "heads",
-            "worst group",
-            "best of 5 random draws",
-            "worst group, ablated",
-            "all",
-            "all, ablated",
-        ],
-        rows,
-    )
+    cues.add_table(report, found)
     thesis = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
     if thesis:
         report.table(["thesis, Waterbirds", "base", "best random", "ours"], [["", *thesis]])
-    if best is None or best.best_random is None:
-        return
-    shown = {
-        name: (accuracy, best.best_random.groups[name][0], best.after.groups[name][0])
-        for name, (accuracy, _) in best.before.groups.items()
-    }
-    worst = (best.before.worst_accuracy, best.best_random.worst_accuracy, best.after.worst_accuracy)
-    report.figure(
-        "spurious",
-        figures.spurious_groups(shown, worst),
-        "Tables 2.3 and A.8: accuracy by group before and after",
-    )
-    report.interactive("spurious", interactive.spurious_groups(shown, worst), "the same, interactive")
-    report.text(
-        f"Means come from {means.n_images} general images; heads: "
-        f"{', '.join(map(name_of, sorted(best.ablation.heads)))}."
-    )
-
-
-def cue_heads(late: Terms, cue: Tensor, classes: Tensor, n_heads: int) -> frozenset[Head]:
-    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
-
-    Variances of <c, t> over the general images, for t the difference of the two backgrounds and of the two
-    classes; no group or label is looked at.
-    """
-    differences = torch.stack([cue[0] - cue[1], classes[0] - classes[1]])
-    variance = retrieve.text_variance(late.codes, late.basis, differences).flatten(1)
-    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
-    heads = headset.all_heads(late.codes)
-    return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
+    for classes in data.classifiers:
+        ways = {way: cue for way, cue in found.items() if way.classes == classes}
+        groups, worst = cues.shown_groups(cues.best_of(ways))
+        name = f"spurious-{classes}"
+        report.figure(
+            name,
+            figures.spurious_groups(groups, worst),
+            f"Tables 2.3 and A.8: accuracy by group before and after, classes by {classes}",
+        )
+        report.interactive(name, interactive.spurious_groups(groups, worst), "the same, interactive")
 
 
 def _evaluation(

@@ -35,6 +35,7 @@ from clipviz.reproduce.report import Steps
 from clipviz.values import Codes
 
 DEMO_IMAGES, DEMO_MASKS, DEMO_BIRDS = 600, 100, 240
+WATERBIRD_EXAMPLES = 1000
 CHUNK, BATCH = 96, 32
 
 
@@ -49,13 +50,18 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Images in groups of class and background. cue: the directions whose difference is the spurious cue."""
+    """Images in groups of class and background.
+
+    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed]; cue: the
+    directions whose difference is the spurious cue. examples: what the examples are, in words.
+    """
 
     images: Sequence[Image.Image]
-    directions: Tensor
+    classifiers: dict[str, Tensor]
     labels: list[int]
     groups: list[str]
     cue: Tensor
+    examples: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +162,27 @@ def class_directions(model: ClipModel, prompts: Sequence[Sequence[str]]) -> Floa
     return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
 
 
+def learnt_directions(
+    model: ClipModel, images: Sequence[Image.Image], examples: Sequence[Sequence[int]]
+) -> Float[Tensor, "class d_embed"]:
+    """A classifier from the example images of each class (zeroshot.prototypes), without those that cannot be read."""
+    rows = [(i, label) for label, chosen in enumerate(examples) for i in chosen]
+    parts, labels = [], []
+    for start in range(0, len(rows), BATCH):
+        pictures = []
+        for i, label in rows[start : start + BATCH]:
+            try:
+                pictures.append(images[i])
+                labels.append(label)
+            except (ValueError, OSError):
+                continue
+        if pictures:
+            parts.append(model.encode_images(pictures))
+    if not parts:
+        raise ValueError(f"expected examples that can be read, got none of {len(rows)}")
+    return zeroshot.prototypes(torch.cat(parts), labels, len(examples))
+
+
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Names and templates for class folders: ImageNet's own (from open_clip) for its 1,000 ids, else the names."""
     if len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders):
@@ -242,36 +269,56 @@ def _terms(model: ClipModel, chunk: dict[str, Any]) -> Terms:
 
 
 def _demo_birds(model: ClipModel, images: Images) -> Groups | None:
-    birds = world_tasks(images).get("birds")
-    if birds is None or birds.n_labelled < 8:
+    birds = world_tasks(images).get("birds by example")
+    if birds is None:
         return None
     names = sorted(set(birds.groups) - {""})
     per_group = [[i for i, g in enumerate(birds.groups) if g == name] for name in names]
     rows = sorted(i for group in per_group for i in group[: DEMO_BIRDS // len(names)])
     return Groups(
         images=images.subset(rows),
-        directions=class_directions(model, birds.prompts),
+        classifiers={
+            "names": class_directions(model, birds.prompts),
+            "examples": learnt_directions(model, images, birds.examples),
+        },
         labels=[birds.labels[i] for i in rows],
         groups=[birds.groups[i] for i in rows],
         cue=class_directions(
             model, [list(words.BACKGROUND_PHRASES["water"]), list(words.BACKGROUND_PHRASES["forest"])]
         ),
+        examples=birds.note,
     )
 
 
 def _waterbirds(model: ClipModel, folder: str, limit: int | None) -> Groups:
     found = waterbirds(folder)
     rows = spaced(len(found.images), limit or len(found.images))
+    examples, note = _waterbird_examples(model, folder, limit)
     return Groups(
         images=found.images.subset(rows),
-        directions=class_directions(model, class_texts(list(found.classes))),
+        classifiers={"names": class_directions(model, class_texts(list(found.classes))), **examples},
         labels=[found.labels[i] for i in rows],
         groups=[found.groups[i] for i in rows],
         cue=class_directions(
             model,
             [["a photo of water", "the sea", "a lake"], ["a photo of land", "a forest", "a bamboo forest"]],
         ),
+        examples=note,
     )
+
+
+def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tuple[dict[str, Tensor], str]:
+    """Classes learnt from the data set's training part, 95% of it at home; nothing where it is not there."""
+    try:
+        seen = waterbirds(folder, "train")
+        rows = spaced(len(seen.images), limit or WATERBIRD_EXAMPLES)
+        examples = [[i for i in rows if seen.labels[i] == label] for label in range(len(seen.classes))]
+        directions = learnt_directions(model, seen.images, examples)
+    except ValueError as error:
+        return {}, f"not measured: {error}"
+    return {
+        "examples": directions
+    }, f"learnt from {len(rows)} pictures of the data set's biased training part"
 
 
 def _demo_masks(images: Images) -> MaskedImages:

@@ -16,11 +16,18 @@ from clipviz.data.texts import open_texts
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS
 from clipviz.data.world.scene import OBJECT
-from clipviz.data.world.scenes import Scenes, render, spurious
+from clipviz.data.world.scenes import Scenes, bird_examples, render, spurious
 from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
 from clipviz.models.demo.evaluate import HELD_OUT_SEED, Encoder
-from clipviz.reproduce.evaluation import Evaluation, Groups, Task, class_directions, spaced
+from clipviz.reproduce.evaluation import (
+    Evaluation,
+    Groups,
+    Task,
+    class_directions,
+    learnt_directions,
+    spaced,
+)
 
 FAMILIES = ("object", "shape", "glyph", "colour", "count", "background", "treatment")
 """The families whose accuracy is followed through ablations."""
@@ -98,13 +105,21 @@ def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
 
 def bird_groups(model: ClipModel, n_per_group: int, seed: int) -> Groups:
     """Lone birds over water and in a forest, equally many a group (thesis 2.4)."""
-    birds = spurious(n_per_group, seed)
+    birds, examples = spurious(n_per_group, seed), bird_examples(n_per_group, seed)
     return Groups(
         images=[Image.fromarray(pixels) for pixels in birds.images],
-        directions=class_directions(model, [list(prompts) for prompts in FACTS["bird"]]),
+        classifiers={
+            "names": class_directions(model, [list(prompts) for prompts in FACTS["bird"]]),
+            "examples": learnt_directions(
+                model,
+                [Image.fromarray(pixels) for pixels in examples.images],
+                [range(n_per_group), range(n_per_group, 2 * n_per_group)],
+            ),
+        },
         labels=[int(group >= 2) for group in birds.groups],
         groups=[words.BIRD_GROUPS[group].replace("/", " on ") for group in birds.groups],
         cue=class_directions(model, [list(words.BACKGROUND_PHRASES[place]) for place in ("water", "forest")]),
+        examples=f"learnt from {2 * n_per_group} pictures in their own colours, 80% of them where the bird belongs",
     )
 
 

@@ -19,8 +19,11 @@ from clipviz.figures import world as figures
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel, load
 from clipviz.models.demo.evaluate import HELD_OUT_SEED
+from clipviz.reproduce import cues
 from clipviz.reproduce import world_measures as measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
+from clipviz.reproduce.chapter2_pictures import name_of
+from clipviz.reproduce.cues import Way
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
 from clipviz.reproduce.held_out import Sizes, held_out
 from clipviz.reproduce.report import Report, Steps
@@ -84,7 +87,7 @@ def summary_section(
     report: Report,
     families: dict[str, dict[str, dict]],
     table: HeadTable,
-    birds: dict[str, SpuriousCue],
+    birds: dict[Way, SpuriousCue],
     depths: dict[str, dict[int, dict[str, float]]],
     pairs: dict[str, Any],
     neurons: list[NeuronLayer],
@@ -100,7 +103,7 @@ def summary_section(
 def summary(
     families: dict[str, dict[str, dict]],
     table: HeadTable,
-    birds: dict[str, SpuriousCue],
+    birds: dict[Way, SpuriousCue],
     depths: dict[str, dict[int, dict[str, float]]],
     pairs: dict[str, Any],
     neurons: list[NeuronLayer],
@@ -140,13 +143,13 @@ def summary(
         ["properties with a clear head", ", ".join(clear) or "none"],
         ["late heads by the property that explains most of their variance", _tally(table)],
     ]
-    for name, found in birds.items():
-        assert found.best_random is not None
+    for way, found in birds.items():
+        _, (before, random, after) = cues.shown_groups(found)
         rows.append(
             [
-                f"worst group of painted birds and places, background heads ({name}) ablated; best of 5 random draws",
-                f"{found.before.worst_accuracy:.2f} to {found.after.worst_accuracy:.2f}; "
-                f"{found.best_random.worst_accuracy:.2f}",
+                f"worst group of painted birds and places, classes by {way.classes}, background heads ({way.heads}) "
+                "ablated; best of 5 random draws",
+                f"{before:.2f} to {after:.2f}; {random:.2f}",
             ]
         )
     shares = [layer.first_component for layer in neurons]
@@ -236,7 +239,7 @@ def heads_section(report: Report, table: HeadTable) -> None:
         counts = f"{role.n_texts}/{role.n_first} (null {null_mean:.1f})"
         rows.append(
             [
-                _head(head),
+                name_of(head),
                 role.label,
                 counts,
                 role.p_value,
@@ -256,10 +259,10 @@ def heads_section(report: Report, table: HeadTable) -> None:
         "The property of each late head; its first two texts",
     )
     shares = {
-        _head(head): {name: float(share[row]) for name, share in table.shares.items()}
+        name_of(head): {name: float(share[row]) for name, share in table.shares.items()}
         for row, head in enumerate(table.heads)
     }
-    best = {_head(head): table.supervised(row)[0] for row, head in enumerate(table.heads)}
+    best = {name_of(head): table.supervised(row)[0] for row, head in enumerate(table.heads)}
     report.figure(
         "world-shares",
         figures.grid(shares, "Share of each head's variance between a property's values", marked=best),
@@ -301,37 +304,28 @@ def depths_section(
     )
 
 
-def birds_section(report: Report, birds: dict[str, SpuriousCue], evaluation: Evaluation) -> None:
+def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Evaluation) -> None:
     """Worst group of birds and places before and after ablating the background heads (thesis 2.4)."""
     assert evaluation.groups is not None
     per_group = len(evaluation.groups.labels) // len(set(evaluation.groups.groups))
     report.section(
         "Spurious background (Table 2.3)",
-        f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; "
-        "in training about 80% of the birds are over their own "
-        "place. Heads are mean-ablated (means over the held-out scenes); random draws take as many late heads.",
+        f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; in training about 80% of the "
+        "birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
+        f"{evaluation.groups.examples}. Heads are mean-ablated (means over the held-out scenes); random draws take as "
+        "many late heads.",
     )
     if not birds:
         report.text("No late head qualifies as a background head.")
         return
-    rows = []
-    for name, found in birds.items():
-        assert found.best_random is not None
-        worst = [run.worst_accuracy for run in (found.before, found.best_random, found.after)]
-        heads = ", ".join(map(_head, sorted(found.ablation.heads)))
-        rows.append([name, len(found.ablation.heads), *worst, found.before.top1, found.after.top1, heads])
-    titles = ["worst group", "best of 5 random draws", "worst group, ablated", "all", "all, ablated"]
-    report.table(["heads found by", "heads", *titles, "which"], rows)
-    best = max(birds.values(), key=lambda found: found.after.worst_accuracy)
-    assert best.best_random is not None
-    groups = {
-        name: (value, best.best_random.groups[name][0], best.after.groups[name][0])
-        for name, (value, _) in best.before.groups.items()
-    }
-    worst_of = (best.before.worst_accuracy, best.best_random.worst_accuracy, best.after.worst_accuracy)
-    report.figure(
-        "world-birds", thesis_figures.spurious_groups(groups, worst_of), "Accuracy by group, before and after"
-    )
+    cues.add_table(report, birds)
+    for classes in evaluation.groups.classifiers:
+        best = cues.best_of({way: cue for way, cue in birds.items() if way.classes == classes})
+        report.figure(
+            f"world-birds-{classes}",
+            thesis_figures.spurious_groups(*cues.shown_groups(best)),
+            f"Accuracy by group, before and after, classes by {classes}",
+        )
 
 
 def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
@@ -388,7 +382,3 @@ def _accuracy(result: dict) -> float | None:
 
 def _first(images: Images, n: int) -> Images:
     return images.subset(range(min(n, len(images))))
-
-
-def _head(head: tuple[int, int]) -> str:
-    return f"L{head[0]}.H{head[1]}"

@@ -20,7 +20,7 @@ from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.data.world.captions import FACTS
 from clipviz.data.world.scenes import Scenes
-from clipviz.lens import ablate, headset, projection, roles, segment, spurious, textspan
+from clipviz.lens import ablate, headset, projection, roles, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.neuron_stats import neuron_stats, rank_one
@@ -29,7 +29,8 @@ from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
-from clipviz.reproduce.chapter2 import CUES, Measured, cue_heads, late_terms
+from clipviz.reproduce import cues
+from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
 from clipviz.reproduce.layers import batches, usable_layers
@@ -266,26 +267,14 @@ def background_ablation(
     table: HeadTable,
     steps: Steps,
     quiet: bool = False,
-) -> dict[str, SpuriousCue]:
-    """Birds by group before and after ablating the background heads, found by label and by a text query.
-
-    Means come from the held-out scenes; beside each the best of 5 draws of as many random late heads.
-    """
+) -> dict[cues.Way, SpuriousCue]:
+    """Birds by group before and after ablating the background heads; means come from the held-out scenes."""
     data = evaluation.groups
     assert data is not None
     birds, kept, _ = trace_terms(model, data.images, steps, "world-birds", quiet)
-    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
-    by_label = roles.heads_with(table.roles, CUES)
-    late, classes = late_terms(model, terms), data.directions.cpu()
-    by_query = cue_heads(late, data.cue.cpu(), classes, len(by_label) or len(table.heads) // 4)
-    means = ablate.means_of(terms)
-    return {
-        name: spurious.compare(
-            birds, classes, labels, groups, Ablation(heads=heads), draw_from=table.heads, means=means
-        )
-        for name, heads in (("TextSpan label", by_label), ("text query", by_query))
-        if heads
-    }
+    return cues.spurious_cues(
+        data, kept, birds, late_terms(model, terms), table.roles, ablate.means_of(terms)
+    )
 
 
 @dataclass(frozen=True, eq=False)

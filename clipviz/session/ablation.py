@@ -149,8 +149,10 @@ def typed(session: Session, names: str) -> LabelledTask:
     return session.remember(key, lambda: typed_task(names.split(","), list(tasks(session).values())))
 
 
-def directions(session: Session, task: LabelledTask) -> Tensor:
-    """The task's classifier, [class, d_embed] unit vectors."""
+def directions(session: Session, task: LabelledTask) -> Tensor | None:
+    """The task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
+    if task.examples:
+        return _learnt(session, task)
 
     def make() -> Tensor:
         flat = [text for texts in task.prompts for text in texts]
@@ -158,6 +160,21 @@ def directions(session: Session, task: LabelledTask) -> Tensor:
         return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
 
     return session.remember(("ablation classes", task.prompts), make)
+
+
+def _learnt(session: Session, task: LabelledTask) -> Tensor | None:
+    """The class means of the examples; images that could not be read are no examples."""
+    shown = [(row, label) for label, chosen in enumerate(task.examples) for row in chosen]
+    with session.lock:
+        ready = set(session.collection.rows().tolist())
+        if not (session.collection.complete or ready.issuperset(row for row, _ in shown)):
+            return None
+        embeddings = session.collection.embedding[[row for row, _ in shown if row in ready]]
+    labels = [label for row, label in shown if row in ready]
+    key = ("ablation examples", len(session.images), task.examples)
+    return session.remember(
+        key, lambda: zeroshot.prototypes(embeddings, labels, len(task.classes)).to(session.model.device)
+    )
 
 
 def everything_else(session: Session) -> Ablation:
@@ -194,13 +211,12 @@ def on_desk(session: Session, ablation: Ablation) -> Ablation:
 
 
 def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
-    """Everything that toggling needs for one image; None until the first images have been read."""
-    kept = _kept(session)
-    if kept is None:
+    """Everything that toggling needs for one image; None until the first images, and all examples, have been read."""
+    kept, classes = _kept(session), directions(session, task)
+    if kept is None or classes is None:
         return None
     trace = session.trace(image)
     terms = ablate.with_rest(Terms(trace.to_codes(session.collection.layers), session.collection.basis))
-    classes = directions(session, task)
     sides = [
         subsets.subset_logits(terms, 0, classes, mlps=(0,), means=kept.means, how=how)
         for how in ("mean", "zero")
@@ -213,7 +229,7 @@ def outcome(session: Session, task: LabelledTask, ablation: Ablation, stale: Sta
     """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
 
     The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
-    None when overtaken by a newer request, or where no labelled image has been read.
+    None when overtaken by a newer request, or where no labelled image or not every example has been read.
     """
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
@@ -309,13 +325,14 @@ def _part(session: Session, task: LabelledTask) -> _Part | None:
     key = (task.name, *task.classes)
     if key not in kept.parts:
         rows = session.collection.rows().tolist()
+        classes = directions(session, task)
         place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
-        if not place:
+        if not place or classes is None:
             return None
         if len(kept.parts) > 4:
             kept.parts.clear()
         terms = kept.terms if len(place) == len(rows) else kept.terms.select(place)
-        classes = directions(session, task).to(terms.embedding)
+        classes = classes.to(terms.embedding)
         labels = torch.tensor([task.labels[rows[i]] for i in place], device=classes.device)
         groups = [task.groups[rows[i]] for i in place]
         small = 4 * len(place) * len(classes) <= LARGE

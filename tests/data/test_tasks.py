@@ -8,10 +8,10 @@ from clipviz.data import images as image_data
 from clipviz.data import tasks
 
 
-def test_the_demo_world_poses_four_tasks():
+def test_the_demo_world_poses_five_tasks():
     images = image_data.demo()
     found = tasks.labelled_tasks(images)
-    assert list(found) == ["objects", "colours", "backgrounds", "birds"]
+    assert list(found) == ["objects", "colours", "backgrounds", "birds", "birds by example"]
     for name, column in (("objects", "class"), ("colours", "colour"), ("backgrounds", "background")):
         task = found[name]
         assert task.n_labelled > 100
@@ -27,6 +27,24 @@ def test_the_demo_world_poses_four_tasks():
         for i, label in enumerate(found["objects"].labels)
         if label >= 0
     )
+
+
+def test_examples_are_mostly_at_home_and_no_part_of_the_test():
+    images = image_data.demo()
+    found = tasks.labelled_tasks(images)
+    whole, task = found["birds"], found["birds by example"]
+    homes = ("waterbird on water", "landbird on forest")
+    for label, (chosen, home) in enumerate(zip(task.examples, homes, strict=True)):
+        assert len(chosen) >= 30
+        assert {whole.labels[i] for i in chosen} == {label}
+        assert np.mean([whole.groups[i] == home for i in chosen]) == pytest.approx(0.8)
+    used = set(sum(task.examples, ()))
+    assert len(used) == sum(map(len, task.examples))
+    for i, label in enumerate(task.labels):
+        assert label == (-1 if i in used else whole.labels[i])
+        assert bool(task.groups[i]) == (label >= 0)
+    few = images.subset([i for i, group in enumerate(whole.groups) if group][:12])
+    assert "birds by example" not in tasks.labelled_tasks(few)
 
 
 def test_class_folders_and_data_sets_pose_one(tmp_path):

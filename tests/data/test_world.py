@@ -13,7 +13,7 @@ from clipviz.data import world
 from clipviz.data.world import vocabulary as words
 from clipviz.data.world.captions import FACTS, facts
 from clipviz.data.world.sampling import Theme, sample_scene
-from clipviz.data.world.scene import ATTRIBUTE_COLUMNS, OBJECT, VOCABULARIES
+from clipviz.data.world.scene import ATTRIBUTE_COLUMNS, OBJECT, OWN_COLOUR, VOCABULARIES
 
 _DIGEST = """
 import hashlib, json
@@ -125,6 +125,15 @@ def test_spurious_groups_are_equal_and_true():
     ):
         bird = "waterbird" if name in words.WATERBIRDS else "landbird"
         assert words.BIRD_GROUPS[group] == f"{bird}/{place}"
+
+
+def test_bird_examples_are_at_home_as_often_as_asked():
+    scenes = world.bird_examples(20, 3, correlation=0.75)
+    assert np.bincount(scenes.groups, minlength=4).tolist() == [15, 5, 5, 15]
+    assert (scenes.groups[:20] < 2).all()
+    assert all(scene.thing.colour == OWN_COLOUR for scene in scenes.scenes)
+    with pytest.raises(ValueError, match="a correlation of 0 to 1, got 80"):
+        world.bird_examples(20, 3, correlation=80)
 
 
 def test_unseen_views_differ_from_all_that_training_shows():

@@ -12,6 +12,20 @@ def test_classifier_by_hand():
     torch.testing.assert_close(zeroshot.classifier(encoded), torch.tensor([[half, half], [0.0, 1.0]]))
 
 
+def test_prototypes_are_the_unit_means_of_unit_examples():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(40, 8, generator=generator, dtype=torch.float64)
+    labels = [(0, 1, 2, -1)[i % 4] for i in range(40)]
+    found = zeroshot.prototypes(embeddings, labels, 3)
+    for k in range(3):
+        mean = sum(e / e.norm() for e, label in zip(embeddings, labels, strict=True) if label == k) / 10
+        torch.testing.assert_close(found[k], mean / mean.norm())
+    with pytest.raises(ValueError, match=r"examples of all 4 classes, got none of \[3\]"):
+        zeroshot.prototypes(embeddings, labels, 4)
+    with pytest.raises(ValueError, match="a label for each of 40"):
+        zeroshot.prototypes(embeddings, labels[:-1], 3)
+
+
 def test_accuracy_groups_and_worst_by_hand():
     embeddings = torch.tensor([[5.0, 1.0], [0.1, 0.2], [1.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
     found = zeroshot.accuracy(embeddings, torch.eye(2), [0, 1, 1, 1, -1], groups=["a", "a", "b", "b", "b"])

@@ -120,6 +120,43 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
     assert (shown["n_heads"], shown["drawn_from"]) == (3, [3, 4, 5])
 
 
+def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
+    demo = clipviz.data.images.demo()
+    groups = demo.attributes["bird group"]
+    birds = [i for name in sorted({*groups} - {None}) for i in demo.where("bird group", name)[:20]]
+    session = clipviz.Session(model, demo.subset(birds), texts=TEXTS, background=False)
+    panel = Ablate(session, task="birds by example")
+    session.wait(60)
+    task = asked.tasks(session)["birds by example"]
+    unit = torch.nn.functional.normalize(session.collection.embedding.double(), dim=1)
+    learnt = torch.stack([unit[list(rows)].mean(0) for rows in task.examples])
+    labels = torch.tensor(task.labels)
+    assert (labels[[i for rows in task.examples for i in rows]] == -1).all()
+    hits = ((unit @ (learnt / learnt.norm(dim=1, keepdim=True)).T).argmax(1) == labels)[labels >= 0]
+    shown = panel.view["outcome"]["everything"]
+    assert shown["before"] == pytest.approx(float(hits.double().mean()))
+    assert shown["n_images"] == len(hits) == 80 - 20
+    assert "learnt from 20 other pictures, 80%" in panel.view["note"]
+    session.close()
+
+
+def test_examples_that_are_still_unread_are_waited_for(model, monkeypatch):
+    demo = clipviz.data.images.demo()
+    session = clipviz.Session(model, demo, texts=TEXTS, background=False)
+    task = asked.tasks(session)["birds by example"]
+    session.wait(60)
+    unread = task.examples[0][0]
+    monkeypatch.setattr(
+        type(session.collection),
+        "rows",
+        lambda collection: torch.tensor([i for i in range(8) if i != unread]),
+    )
+    monkeypatch.setattr(type(session.collection), "complete", False)
+    assert asked.directions(session, task) is None
+    assert asked.desk(session, task, 0) is None
+    session.close()
+
+
 def test_nothing_ablated_changes_nothing(panel):
     row = panel.view["outcome"]["everything"]
     assert row["before"] == row["after"]

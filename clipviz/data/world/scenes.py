@@ -79,6 +79,20 @@ def spurious(n_per_group: int, seed: int, painted: bool = True) -> Scenes:
     return compose(drawn, seed)
 
 
+def bird_examples(n_per_class: int, seed: int, correlation: float = 0.8) -> Scenes:
+    """Lone birds in their own colours to learn "waterbird" and "landbird" from, waterbirds first.
+
+    correlation: share over the place they belong to, as in a biased training set: a classifier made from them takes
+    the place for a part of the class.
+    """
+    if not 0 <= correlation <= 1:
+        raise ValueError(f"expected a correlation of 0 to 1, got {correlation}")
+    rng = np.random.default_rng([seed, 6])
+    at_home = round(correlation * n_per_class)
+    groups = [0] * at_home + [1] * (n_per_class - at_home) + [3] * at_home + [2] * (n_per_class - at_home)
+    return compose([bird_scene(group, rng, painted=False) for group in groups], seed)
+
+
 def scene(text: str, seed: int = 0, n: int = 1) -> Scenes:
     """Words to scenes: `n` pictures of what the text says; what it leaves open is drawn from the seed.
 

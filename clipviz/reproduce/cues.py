@@ -1,0 +1,107 @@
+"""Spurious cues (thesis 2.4, Tables 2.3 and A.7-A.10): heads that carry a background, and what ablating them repairs.
+
+Measured for every classifier of Groups, classes by their names and by the mean of examples, and for heads found in
+two ways, neither of which looks at a group or a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from clipviz.lens import headset, retrieve, roles, spurious
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.roles import Role
+from clipviz.lens.spurious import SpuriousCue
+from clipviz.reproduce.chapter2_pictures import name_of
+from clipviz.reproduce.evaluation import Groups
+from clipviz.reproduce.report import Report
+from clipviz.values import Ablation, Head
+
+FAMILIES = frozenset({"background", "place"})
+"""Broad families of texts that name a background: the spurious cue of birds."""
+
+
+class Way(NamedTuple):
+    """How a measurement was made: what the classes are made of, and how the heads were found."""
+
+    classes: str
+    heads: str
+
+
+def cue_heads(late: Terms, cue: Tensor, classes: Tensor, n_heads: int) -> frozenset[Head]:
+    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
+
+    Variances of <c, t> over the general images, for t the difference of the two backgrounds and of the two
+    classes; no group or label is looked at.
+    """
+    differences = torch.stack([cue[0] - cue[1], classes[0] - classes[1]])
+    variance = retrieve.text_variance(late.codes, late.basis, differences).flatten(1)
+    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
+    heads = headset.all_heads(late.codes)
+    return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
+
+
+def spurious_cues(
+    data: Groups, kept: list[int], birds: Terms, late: Terms, found: Mapping[Head, Role], means: Means
+) -> dict[Way, SpuriousCue]:
+    """Accuracy by group before and after ablating the background heads, beside 5 draws of as many late heads.
+
+    birds: terms of the images of `data` that could be read, `kept`; late: terms of the general images' last layers;
+    found: role of each late head. Ways for which no head qualifies are left out.
+    """
+    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
+    by_label = roles.heads_with(found, FAMILIES)
+    measured = {}
+    for classes, directions in data.classifiers.items():
+        directions = directions.cpu()
+        by_query = cue_heads(late, data.cue.cpu(), directions, len(by_label) or len(found) // 4)
+        for how, heads in (("TextSpan label", by_label), ("text query", by_query)):
+            if heads:
+                measured[Way(classes, how)] = spurious.compare(
+                    birds,
+                    directions,
+                    labels,
+                    groups,
+                    Ablation(heads=heads),
+                    draw_from=list(found),
+                    means=means,
+                )
+    return measured
+
+
+def best_of(found: Mapping[Way, SpuriousCue]) -> SpuriousCue:
+    """The one whose worst group gains most."""
+    return max(found.values(), key=lambda cue: cue.after.worst_accuracy - cue.before.worst_accuracy)
+
+
+def shown_groups(
+    cue: SpuriousCue,
+) -> tuple[dict[str, tuple[float, float, float]], tuple[float, float, float]]:
+    """Accuracy before, in the best random draw, after: of each group, and of the worst group of each."""
+    assert cue.best_random is not None
+    best = cue.best_random
+    rows = {
+        name: (value, best.groups[name][0], cue.after.groups[name][0])
+        for name, (value, _) in cue.before.groups.items()
+    }
+    return rows, (cue.before.worst_accuracy, best.worst_accuracy, cue.after.worst_accuracy)
+
+
+def add_table(report: Report, found: Mapping[Way, SpuriousCue]) -> None:
+    """One row a way: worst group before, in the best random draw and after; all images; which heads."""
+    rows = []
+    for way, cue in found.items():
+        _, worst = shown_groups(cue)
+        heads = ", ".join(map(name_of, sorted(cue.ablation.heads)))
+        rows.append([*way, len(cue.ablation.heads), *worst, cue.before.top1, cue.after.top1, heads])
+    report.table(
+        [
+            *("classes by", "heads found by", "heads", "worst group", "best of 5 random draws"),
+            *("worst group, ablated", "all", "all, ablated", "which"),
+        ],
+        rows,
+    )
