@@ -12,8 +12,8 @@ from PIL import Image
 import clipviz
 from clipviz import reproduce
 from clipviz.figures import style
-from clipviz.lens import headset, segment
-from clipviz.reproduce import chapter2, chapter2_pictures, cues, evaluation, segmenting
+from clipviz.lens import headset, segment, spurious
+from clipviz.reproduce import chapter2, chapter2_pictures, evaluation, segmenting
 from clipviz.reproduce.report import Steps
 
 LIMIT = 60
@@ -170,7 +170,7 @@ def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):
 def test_cue_heads_look_at_no_label(measured):
     found, terms, _ = measured
     late = chapter2_pictures_late(terms)
-    heads = cues.cue_heads(late, found.groups.cue, found.groups.classifiers["names"], 5)
+    heads = spurious.cue_heads(late, found.groups.cue, found.groups.classifiers["names"], 5)
     assert len(heads) == 5
     assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
 

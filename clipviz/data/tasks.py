@@ -19,7 +19,7 @@ class LabelledTask:
 
     groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
     that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
-    the examples in words.
+    the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
     """
 
     name: str
@@ -30,6 +30,7 @@ class LabelledTask:
     by: str = ""
     examples: tuple[tuple[int, ...], ...] = ()
     note: str = ""
+    cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def n_labelled(self) -> int:
@@ -109,7 +110,9 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
         names = ["waterbird", "landbird"]
         labels = [group and group.split("/")[0] for group in birds]
         groups = [group and group.replace("/", " on ") for group in birds]
-        tasks["birds"] = _task("birds", names, class_texts(names), labels, groups, "bird and background")
+        task = _task("birds", names, class_texts(names), labels, groups, "bird and background")
+        cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
+        tasks["birds"] = replace(task, cue=cue)
         tasks |= _by_example(tasks["birds"])
     return tasks
 

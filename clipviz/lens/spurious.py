@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipviz.lens import ablate, headset, zeroshot
+from clipviz.lens import ablate, headset, retrieve, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import Ablation, Head
@@ -35,6 +36,31 @@ class SpuriousCue:
     @property
     def gain(self) -> float:
         return self.after.worst_accuracy - self.before.worst_accuracy
+
+
+def cue_heads(
+    terms: Terms,
+    cue: Float[Tensor, "2 d_embed"],
+    class_directions: Float[Tensor, "2 d_embed"],
+    n_heads: int,
+    layers: Sequence[int] | None = None,
+) -> frozenset[Head]:
+    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
+
+    Variances of <c, t> over the images, for t the difference of the two texts of the cue ("on the water", "in a
+    forest") and of the two classes, each as a share of all heads; no group or label is looked at. layers: those that
+    heads are taken from, default all that the terms keep.
+    """
+    differences = torch.stack([cue[0] - cue[1], class_directions[0] - class_directions[1]])
+    variance = retrieve.text_variance(terms.codes, terms.basis, differences).flatten(1)
+    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
+    heads = headset.all_heads(terms.codes)
+    if layers is not None:
+        excess = excess.masked_fill(
+            torch.tensor([layer not in layers for layer, _ in heads], device=excess.device), -torch.inf
+        )
+        n_heads = min(n_heads, sum(layer in layers for layer, _ in heads))
+    return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
 
 
 def compare(

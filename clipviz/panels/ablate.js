@@ -257,7 +257,7 @@ function build(api) {
   const paintPresets = () => {
     const made = api.view.presets.map((preset) => {
       const keys = preset.heads.map(([l, hd]) => key(l, hd));
-      const name = preset.kind === "text" ? `towards “${preset.name}”` : preset.kind === "property" ? `${preset.name} heads` : preset.name;
+      const name = preset.kind === "text" ? `towards “${preset.name}”` : preset.kind === "property" ? `${preset.name} heads` : preset.kind === "cue" ? `heads that tell ${preset.name}` : preset.name;
       return h("button", { type: "button", class: "preset", "data-kind": preset.kind, "data-name": preset.name, "aria-pressed": String(keys.length > 0 && keys.every((at) => state.heads.has(at))), title: keys.map((at) => headName(...pair(at))).join(", "), onclick: () => toggleAll(keys) }, name, h("span", { class: "num" }, keys.length));
     });
     presets.replaceChildren(...made, ...(api.view.complete ? [] : [h("span", { class: "wait" }, "properties come when the collection is read")]), clear);

@@ -88,7 +88,7 @@ class Ablate(Panel):
         if view["desk"] is None:
             view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
             return view, {}
-        view["presets"] = [preset._asdict() for preset in self._presets(selection)]
+        view["presets"] = [preset._asdict() for preset in self._presets(selection, task)]
         if not self.view.get("outcome"):
             self._publish_early(view, {})  # the image's bars need not wait for the collection
         if stale():
@@ -136,8 +136,8 @@ class Ablate(Panel):
             )
         return known.get(self.task) or next(iter(known.values()), None)
 
-    def _presets(self, selection: Selection) -> list[ablation.Preset]:
-        return ablation.presets(self.session, selection.text, selection.image)
+    def _presets(self, selection: Selection, task: LabelledTask) -> list[ablation.Preset]:
+        return ablation.presets(self.session, selection.text, selection.image, task)
 
     def _put_desk(self, task: LabelledTask, image: int) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from clipviz.lens import headset, retrieve, roles, spurious
+from clipviz.lens import roles, spurious
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import Role
 from clipviz.lens.spurious import SpuriousCue
@@ -32,19 +29,6 @@ class Way(NamedTuple):
     heads: str
 
 
-def cue_heads(late: Terms, cue: Tensor, classes: Tensor, n_heads: int) -> frozenset[Head]:
-    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
-
-    Variances of <c, t> over the general images, for t the difference of the two backgrounds and of the two
-    classes; no group or label is looked at.
-    """
-    differences = torch.stack([cue[0] - cue[1], classes[0] - classes[1]])
-    variance = retrieve.text_variance(late.codes, late.basis, differences).flatten(1)
-    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
-    heads = headset.all_heads(late.codes)
-    return frozenset(heads[i] for i in excess.topk(min(n_heads, len(heads))).indices.tolist())
-
-
 def spurious_cues(
     data: Groups, kept: list[int], birds: Terms, late: Terms, found: Mapping[Head, Role], means: Means
 ) -> dict[Way, SpuriousCue]:
@@ -58,7 +42,7 @@ def spurious_cues(
     measured = {}
     for classes, directions in data.classifiers.items():
         directions = directions.cpu()
-        by_query = cue_heads(late, data.cue.cpu(), directions, len(by_label) or len(found) // 4)
+        by_query = spurious.cue_heads(late, data.cue.cpu(), directions, len(by_label) or len(found) // 4)
         for how, heads in (("TextSpan label", by_label), ("text query", by_query)):
             if heads:
                 measured[Way(classes, how)] = spurious.compare(

@@ -154,12 +154,16 @@ def directions(session: Session, task: LabelledTask) -> Tensor | None:
     if task.examples:
         return _learnt(session, task)
 
+    return _said(session, task.prompts)
+
+
+def _said(session: Session, prompts: tuple[tuple[str, ...], ...]) -> Tensor:
     def make() -> Tensor:
-        flat = [text for texts in task.prompts for text in texts]
-        encoded = session.model.encode_texts(flat).split([len(texts) for texts in task.prompts])
+        flat = [text for texts in prompts for text in texts]
+        encoded = session.model.encode_texts(flat).split([len(texts) for texts in prompts])
         return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
 
-    return session.remember(("ablation classes", task.prompts), make)
+    return session.remember(("ablation classes", prompts), make)
 
 
 def _learnt(session: Session, task: LabelledTask) -> Tensor | None:
@@ -250,11 +254,13 @@ def outcome(session: Session, task: LabelledTask, ablation: Ablation, stale: Sta
     return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
 
 
-def presets(session: Session, text: str = "", image: int | None = None) -> list[Preset]:
-    """Sets worth ablating: the heads of each property (once the collection is read), the early layers, and the
-    heads that write most towards the text on the image."""
+def presets(
+    session: Session, text: str = "", image: int | None = None, task: LabelledTask | None = None
+) -> list[Preset]:
+    """Sets worth ablating: the late heads that carry the task's cue and the heads of each property (once the
+    collection is read), the heads that write most towards the text on the image, and the early layers."""
     layers, n_heads = session.collection.layers, session.model.n_heads
-    found = []
+    found = _carriers(session, task)
     by_label: dict[str, list[Head]] = {}
     for key, about in _summaries(session).items():
         layer, head = map(int, key.split(","))
@@ -274,6 +280,23 @@ def presets(session: Session, text: str = "", image: int | None = None) -> list[
         everyone = tuple((layer, head) for layer in early for head in range(n_heads))
         found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
     return found
+
+
+def _carriers(session: Session, task: LabelledTask | None) -> list[Preset]:
+    """A fifth of the late heads: those that a text query finds to vary most with the task's cue."""
+    classes = directions(session, task) if task and task.cue and session.collection.complete else None
+    kept = None if classes is None else _kept(session)
+    if task is None or classes is None or kept is None:
+        return []
+    layers = session.collection.layers[-N_LATE:]
+
+    def make() -> Preset:
+        cue = _said(session, tuple(texts for _, texts in task.cue)).to(kept.terms.embedding)
+        n_heads = max(1, len(layers) * session.model.n_heads // 5)
+        heads = spurious.cue_heads(kept.terms, cue, classes.to(cue), n_heads, layers)
+        return Preset("cue", " from ".join(name for name, _ in task.cue), tuple(sorted(heads)))
+
+    return [session.remember(("ablation cue", task.name, kept.version, len(session.images)), make)]
 
 
 def _summaries(session: Session) -> dict[str, dict[str, Any]]:

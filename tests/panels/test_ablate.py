@@ -137,6 +137,11 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     assert shown["before"] == pytest.approx(float(hits.double().mean()))
     assert shown["n_images"] == len(hits) == 80 - 20
     assert "learnt from 20 other pictures, 80%" in panel.view["note"]
+    cue = next(preset for preset in panel.view["presets"] if preset["kind"] == "cue")
+    late = session.collection.layers[-asked.N_LATE :]
+    assert cue["name"] == "water from forest"
+    assert len(cue["heads"]) == 4 * session.model.n_heads // 5
+    assert {layer for layer, _ in cue["heads"]} <= set(late)
     session.close()
 
 
