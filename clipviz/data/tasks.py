@@ -109,7 +109,8 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
     if any(birds):
         names = ["waterbird", "landbird"]
         labels = [group and group.split("/")[0] for group in birds]
-        groups = [group and group.replace("/", " on ") for group in birds]
+        phrases = dict(zip(words.BIRD_GROUPS, words.BIRD_GROUP_PHRASES, strict=True))
+        groups = [group and phrases[group] for group in birds]
         task = _task("birds", names, class_texts(names), labels, groups, "bird and background")
         cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
         tasks["birds"] = replace(task, cue=cue)
@@ -127,9 +128,10 @@ def _by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
     for i, group in enumerate(birds.groups):
         rows[group].append(i)
     examples = []
-    for name, place, other in (("waterbird", "water", "forest"), ("landbird", "forest", "water")):
-        away = len(rows[f"{name} on {place}"]) // 10
-        examples.append((*rows[f"{name} on {place}"][: 4 * away], *rows[f"{name} on {other}"][:away]))
+    wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
+    for home, other in ((wet, misplaced), (wooded, odd)):
+        n_away = len(home) // 10
+        examples.append((*home[: 4 * n_away], *other[:n_away]))
     if not all(examples):
         return {}
     used = {i for chosen in examples for i in chosen}

@@ -117,7 +117,7 @@ def bird_groups(model: ClipModel, n_per_group: int, seed: int) -> Groups:
             ),
         },
         labels=[int(group >= 2) for group in birds.groups],
-        groups=[words.BIRD_GROUPS[group].replace("/", " on ") for group in birds.groups],
+        groups=[words.BIRD_GROUP_PHRASES[group] for group in birds.groups],
         cue=class_directions(model, [list(words.BACKGROUND_PHRASES[place]) for place in ("water", "forest")]),
         examples=f"learnt from {2 * n_per_group} pictures in their own colours, 80% of them where the bird belongs",
     )

@@ -19,7 +19,7 @@ def test_the_demo_world_poses_five_tasks():
             assert label == -1 or task.classes[label] == images.attributes[column][i]
             assert bool(task.groups[i]) == (label >= 0)
     birds = found["birds"]
-    assert set(birds.groups) - {""} == {f"{b} on {g}" for b in birds.classes for g in ("water", "forest")}
+    assert set(birds.groups) - {""} == {f"{b} {g}" for b in birds.classes for g in ("on water", "in forest")}
     for i in images.where("bird group", "landbird/water")[:5]:
         assert birds.classes[birds.labels[i]] == "landbird"
     assert all(
@@ -33,7 +33,7 @@ def test_examples_are_mostly_at_home_and_no_part_of_the_test():
     images = image_data.demo()
     found = tasks.labelled_tasks(images)
     whole, task = found["birds"], found["birds by example"]
-    homes = ("waterbird on water", "landbird on forest")
+    homes = ("waterbird on water", "landbird in forest")
     for label, (chosen, home) in enumerate(zip(task.examples, homes, strict=True)):
         assert len(chosen) >= 30
         assert {whole.labels[i] for i in chosen} == {label}

@@ -182,6 +182,7 @@ BACKGROUND_PHRASES = {
 BACKGROUNDS = tuple(BACKGROUND_PHRASES)
 PAINTED_BACKGROUNDS = tuple(name for name in BACKGROUNDS if name not in COLOURED_BACKGROUNDS)
 BIRD_GROUPS = ("waterbird/water", "waterbird/forest", "landbird/water", "landbird/forest")
+BIRD_GROUP_PHRASES = ("waterbird on water", "waterbird in forest", "landbird on water", "landbird in forest")
 
 
 def glyph_name(glyph: int) -> str:
