@@ -373,6 +373,10 @@ def test_neuron_layers_equal_explicit_effects(model, measured):
     assert text in pool
     assert -1 <= cosine <= 1
     assert neuron in strongest.tolist()
+    assert all(layer.n_above_null < 60 for layer in found)  # two texts say little of 200 neurons
+    lines = torch.linalg.svd(chosen, full_matrices=False).Vh[:, 0].float()
+    own = {f"{sign}{i}": sign * line for i, line in enumerate(lines) for sign in (1, -1)}
+    assert world_measures.neuron_layers(model, images, own, quiet=True)[3].n_above_null == 200
 
 
 def test_the_summary_names_what_it_measures(written):

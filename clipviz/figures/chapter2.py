@@ -119,7 +119,7 @@ def spurious_groups(
     names = [*groups, "worst group"]
     values = np.array([*groups.values(), worst], float)
     figure, axes = style.panels(1, 1, width, 0.85 + 0.24 * len(names))
-    axis = style.plain(axes[0, 0], title, "zero-shot accuracy")
+    axis = style.plain(axes[0, 0], title, "accuracy")
     rows = np.arange(len(names))
     axis.hlines(rows, values.min(1), values.max(1), color=style.RULE, linewidth=2.5, zorder=1)
     looks = (

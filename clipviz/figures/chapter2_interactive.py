@@ -61,7 +61,7 @@ def spurious_groups(groups: Mapping[str, Sequence[float]], worst: Sequence[float
             hovertemplate=f"{kind}, %{{y}}: %{{x:.1%}}<extra></extra>",
         )
     figure.update_yaxes(autorange="reversed")
-    return _plain(figure, "zero-shot accuracy", percent="x")
+    return _plain(figure, "accuracy", percent="x")
 
 
 def segmentation_scores(scores: Mapping[str, Mapping[str, float]], ours: str = "ours") -> go.Figure:

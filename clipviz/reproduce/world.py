@@ -154,11 +154,13 @@ def summary(
         )
     shares = [layer.first_component for layer in neurons]
     named = [layer.n_named for layer in neurons]
+    above = [layer.n_above_null for layer in neurons]
     rows.append(
         [
             "second-order effects, layers with later attention: share of the first component on the top 10% images; "
-            f"neurons of the {neurons[0].n_neurons} strongest with a text at cosine > {measures.COSINE}",
-            f"{min(shares):.2f}-{max(shares):.2f}; {min(named)}-{max(named)}",
+            f"neurons of the {neurons[0].n_neurons} strongest with a text at cosine > {measures.COSINE}; with one "
+            f"closer than {measures.ABOVE:.0%} of rotated directions have",
+            f"{min(shares):.2f}-{max(shares):.2f}; {min(named)}-{max(named)}; {min(above)}-{max(above)}",
         ]
     )
     return rows
@@ -336,10 +338,20 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
         f"The {n_strongest} strongest neurons of every layer with later attention. Sparse: the share of a neuron's "
         "summed squared effect on its top 10% images (0.10 if it were spread evenly). Rank 1: the share of variance "
         f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE} (texts "
-        "without what they all share), and the same for directions turned by one random rotation of the embedding.",
+        "without what they all share), and the same for directions turned by random rotations of the embedding "
+        f"(mean of {N_DRAWS}). A cosine of {measures.COSINE} is rarer the more dimensions the texts use; "
+        f"so also those with a text closer than {measures.ABOVE:.0%} of the rotated directions have one.",
     )
     report.table(
-        ["layer", "squared effect on top 10%", "first component", "named", "named, rotated", "best names"],
+        [
+            "layer",
+            "squared effect on top 10%",
+            "first component",
+            "named",
+            "named, rotated",
+            "above the null",
+            "best names",
+        ],
         [
             [
                 layer.layer,
@@ -347,6 +359,7 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
                 layer.first_component,
                 f"{layer.n_named} of {layer.n_neurons}",
                 layer.n_named_null,
+                f"{layer.n_above_null} of {layer.n_neurons}",
                 "; ".join(f"n{neuron} {text} ({cosine:.2f})" for neuron, text, cosine in layer.examples),
             ]
             for layer in neurons

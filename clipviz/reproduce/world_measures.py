@@ -39,7 +39,7 @@ from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, Head
 
 N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
-N_STRONGEST, TOP_SHARE, COSINE = 200, 0.10, 0.5
+N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
 SUPERVISED = {
     "kind of thing": "kind",
     "object": "class",
@@ -283,7 +283,8 @@ class NeuronLayer:
 
     squared_share: share of the summed squared effect on the top 10% images; first_component: share of variance of
     the first component there, means over the strongest neurons. n_named: strongest neurons with a text at cosine
-    > COSINE; n_named_null: the same for their directions under a random rotation of the embedding.
+    > COSINE; n_named_null: the same for their directions under random rotations of the embedding, mean of N_DRAWS;
+    n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the embedding's dimension.
     examples: (neuron, text, cosine) of the best-named neurons.
     """
 
@@ -292,7 +293,8 @@ class NeuronLayer:
     squared_share: float
     first_component: float
     n_named: int
-    n_named_null: int
+    n_named_null: float
+    n_above_null: int
     examples: list[tuple[int, str, float]]
 
 
@@ -316,6 +318,12 @@ def _neuron_layer(
     strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
     found = line.directions[strongest].cpu()
     cosines, best = (found @ directions.T).max(1)
+    null = torch.cat(
+        [
+            (found @ _rotation(found.shape[1], seed).to(found) @ directions.T).amax(1)
+            for seed in range(N_DRAWS)
+        ]
+    )
     order = cosines.topk(min(5, len(cosines))).indices.tolist()
     return NeuronLayer(
         layer=layer,
@@ -323,15 +331,14 @@ def _neuron_layer(
         squared_share=float(stats.top_share()[strongest].mean()),
         first_component=float(line.share[strongest].mean()),
         n_named=int((cosines > COSINE).sum()),
-        n_named_null=int(
-            ((found @ _rotation(found.shape[1]).to(found) @ directions.T).amax(1) > COSINE).sum()
-        ),
+        n_named_null=float((null > COSINE).sum()) / N_DRAWS,
+        n_above_null=int((cosines > null.quantile(ABOVE)).sum()),
         examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
     )
 
 
-def _rotation(size: int) -> Float[Tensor, "size size"]:
-    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0))).Q
+def _rotation(size: int, seed: int) -> Float[Tensor, "size size"]:
+    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
