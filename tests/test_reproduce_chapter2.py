@@ -74,7 +74,7 @@ def test_the_report_has_every_table_and_figure(made):
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 1000
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert f"an even sample of {LIMIT} of" in text
-    methods = [*segmenting.METHODS, "ours"]
+    methods = [*segmenting.METHODS, segmenting.OURS, segmenting.OURS_POOL]
     assert [row[0] for row in table(text, "Segmentation")[2:]] == [*methods, "method", "---", *methods]
     assert "Above ours: in pixel accuracy" in text
 
@@ -141,14 +141,17 @@ def chapter2_pictures_late(terms):
 
 def test_our_segmentation_is_the_token_decomposition(model, measured):
     found = measured[0]
-    maps, masks, pictures, texts = segmenting.all_methods(model, found, found.masks, quiet=True)
+    pool = model.encode_texts(["a duck", "on the water"])
+    maps, masks, pictures, texts = segmenting.all_methods(model, found, found.masks, quiet=True, pool=pool)
     assert len(masks) == len(pictures) == len(texts) == 4
     classes = evaluation.class_directions(model, list(found.class_prompts.values()))
-    direction = classes[list(found.class_prompts).index(texts[2])] - classes.mean(0)
+    own = classes[list(found.class_prompts).index(texts[2])]
     picture, mask = found.masks[2]
     late = range(model.n_layers - 4, model.n_layers)
-    expected = model.trace([picture]).token_scores(direction[None], late)[0, 0, :, :, 1:].sum((0, 1))
-    assert maps["ours"][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
+    for name, background in ((segmenting.OURS, classes), (segmenting.OURS_POOL, pool)):
+        direction = (own - background.mean(0))[None]
+        expected = model.trace([picture]).token_scores(direction, late)[0, 0, :, :, 1:].sum((0, 1))
+        assert maps[name][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
     assert masks[2].shape == (96, 96)
     assert bool((masks[2].numpy() == mask).all())
     assert 0 < segment.score(maps["ours"], masks).miou < 1

@@ -13,7 +13,6 @@ from clipviz import reproduce
 from clipviz.data.texts import Texts
 from clipviz.data.world import bird_examples, render, spurious
 from clipviz.data.world import vocabulary as words
-from clipviz.data.world.captions import FACTS
 from clipviz.data.world.scene import OBJECT
 from clipviz.figures import world as figures
 from clipviz.lens import ablate
@@ -288,7 +287,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):
     evaluation = measured[0]
     found = world_measures.token_map_scores(model, evaluation)
-    assert set(found) == {"token maps", "raw attention"}
+    assert tuple(found) == world_measures.MAPS
     assert list(found["token maps"]) == list(range(1, model.n_layers + 1))
     masks = [torch.as_tensor(mask) for _, mask in evaluation.masks]
     monkeypatch.setattr(
@@ -302,10 +301,9 @@ def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monk
     assert perfect["foreground AP"] > 0.95 > found["token maps"][1]["foreground AP"]
 
 
-def test_pair_scores_point_at_the_named_object(model, monkeypatch):
-    scenes = render(250, 11)
-    classes = held_out.class_directions(model, [list(prompts) for prompts in FACTS["object"]]).cpu()
-    found = world_measures.pair_scores(model, scenes, classes, 4)
+def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
+    scenes, evaluation = render(250, 11), measured[0]
+    found = world_measures.pair_scores(model, scenes, evaluation, 4)
     pairs = [
         i
         for i in range(len(scenes))
@@ -318,13 +316,13 @@ def test_pair_scores_point_at_the_named_object(model, monkeypatch):
     asked = []
 
     def truth(trace, directions, *_):
-        """Masks of the thing asked for, the first of every pair and then the second, in batches of 16."""
-        label, rows = 1 + len(asked) % 2, pairs[16 * (len(asked) // 2) :][: len(directions)]
+        """Masks of the thing asked for, twice the first of every pair and then twice the second, in batches of 16."""
+        label, rows = 1 + len(asked) // 2 % 2, pairs[16 * (len(asked) // 4) :][: len(directions)]
         asked.append(label)
         return torch.stack([torch.from_numpy(scenes.masks[i] == label).float() for i in rows])
 
     monkeypatch.setattr(world_measures.segment, "token_maps", truth)
-    perfect = world_measures.pair_scores(model, scenes, classes, 4)["token maps"]
+    perfect = world_measures.pair_scores(model, scenes, evaluation, 4)["token maps"]
     assert perfect["pointing"] == 1
     assert perfect["foreground AP"] == pytest.approx(1, abs=0.02)
 

@@ -149,7 +149,7 @@ def spurious_groups(
 def segmentation_scores(
     scores: Mapping[str, Mapping[str, float]], ours: str = "ours", width: float = style.PAGE
 ) -> Figure:
-    """Table 2.4: pixel accuracy, mIoU and mAP of every method, ours accented.
+    """Table 2.4: pixel accuracy, mIoU and mAP of every method, those whose name begins with `ours` accented.
 
     scores: method -> {"pixel accuracy": .., "mIoU": .., "mAP": ..}, in the order to be shown.
     """
@@ -158,7 +158,7 @@ def segmentation_scores(
     figure, axes = style.panels(1, 3, width, 0.7 + 0.22 * len(methods), sharey=True)
     for axis, measure in zip(axes[0], measures, strict=True):
         values = [scores[method][measure] for method in methods]
-        colors = [style.ACCENT if method == ours else style.RULE for method in methods]
+        colors = [style.ACCENT if method.startswith(ours) else style.RULE for method in methods]
         style.plain(axis, measure)
         bars = axis.barh(range(len(methods)), values, height=0.66, color=colors)
         axis.bar_label(
@@ -191,10 +191,12 @@ def segmentation_examples(
         if masks is not None:
             style.picture(next(cells), np.repeat((255 * (masks[row] > 0))[..., None], 3, -1).astype(np.uint8))
         for name, found in maps.items():
-            style.overlay(next(cells), pixels, found[row], edge=style.ACCENT if name == "ours" else None)
+            style.overlay(
+                next(cells), pixels, found[row], edge=style.ACCENT if name.startswith("ours") else None
+            )
     for column, name in enumerate(columns):
         axes[0, column].set_title(
-            name, fontsize=style.SMALL, color=style.ACCENT if name == "ours" else style.INK, pad=3
+            name, fontsize=style.SMALL, color=style.ACCENT if name.startswith("ours") else style.INK, pad=3
         )
     return figure
 

@@ -73,7 +73,7 @@ def segmentation_scores(scores: Mapping[str, Mapping[str, float]], ours: str = "
             x=[scores[method][measure] for method in scores],
             y=list(scores),
             orientation="h",
-            marker_color=[style.ACCENT if method == ours else style.RULE for method in scores],
+            marker_color=[style.ACCENT if method.startswith(ours) else style.RULE for method in scores],
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
             row=1,
             col=column,

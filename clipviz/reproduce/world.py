@@ -64,7 +64,7 @@ def run(
     table = measures.head_table(model, evaluation.pools["descriptions"], late_terms(model, terms), scenes)
     birds = measures.background_ablation(model, evaluation, terms, table, steps, quiet)
     depths = measures.token_map_scores(model, evaluation)
-    pairs = measures.pair_scores(model, scenes, evaluation.tasks[0].directions, N_LATE)
+    pairs = measures.pair_scores(model, scenes, evaluation, N_LATE)
     neurons = measures.neuron_layers(
         model,
         _first(evaluation.images, sizes.neurons),
@@ -278,11 +278,12 @@ def depths_section(
     """Token maps against raw attention: by the number of late layers summed, and for one of two objects."""
     report.section(
         "Token maps against raw attention of the best layers",
-        "Both summed over all heads of the last k layers; the same images and protocol as above, and the average "
-        "precision of the foreground alone. Raw attention knows no text: where all that stands out is the one thing "
-        "that is asked for, it is a strong rival.",
+        "Summed over all heads of the last k layers; token maps: the class text less the mean of all descriptions, "
+        "or of all class names; the same images and protocol as above, and the average precision of the foreground "
+        "alone. Raw attention knows no text: where all that stands out is the one thing that is asked for, it is a "
+        "strong rival.",
     )
-    measured = ("pixel accuracy", "mIoU", "mAP", "foreground AP")
+    measured = ("mIoU", "mAP", "foreground AP")
     report.table(
         ["layers", *(f"{name}: {measure}" for name in depths for measure in measured)],
         [
@@ -302,7 +303,7 @@ def depths_section(
     )
     report.table(
         ["one of two", "points at it", "foreground AP"],
-        [[name, *pairs[name].values()] for name in ("token maps", "raw attention")],
+        [[name, *pairs[name].values()] for name in measures.MAPS],
     )
 
 

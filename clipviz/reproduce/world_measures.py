@@ -40,6 +40,8 @@ from clipviz.values import Ablation, Head
 
 N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
+RAW = "raw attention"
+MAPS = ("token maps", "token maps, less classes", RAW)
 SUPERVISED = {
     "kind of thing": "kind",
     "object": "class",
@@ -177,16 +179,14 @@ def between_share(
 
 
 def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict[int, dict[str, float]]]:
-    """Token maps and raw attention summed over the last k layers: {"token maps" | "raw attention": {k: scores}}."""
+    """Token maps and raw attention summed over the last k layers: {a name of MAPS: {k: scores}}."""
     data = evaluation.masks
     assert data is not None
     names = list(evaluation.class_prompts)
     classes = evaluation.tasks[0].directions
     depths = range(1, model.n_layers + 1)
-    maps: dict[str, dict[int, list[Tensor]]] = {
-        name: {k: [] for k in depths} for name in ("token maps", "raw attention")
-    }
-    masks = []
+    maps: dict[str, dict[int, list[Tensor]]] = {name: {k: [] for k in depths} for name in MAPS}
+    masks, backgrounds = [], _backgrounds(model, evaluation)
     for start in range(0, len(data), 16):
         pairs = [data[i] for i in range(start, min(start + 16, len(data)))]
         directions = classes[[names.index(str(data.labels[start + i])) for i in range(len(pairs))]]
@@ -194,28 +194,34 @@ def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict
         assert trace.attention is not None
         for k in depths:
             layers = range(model.n_layers - k, model.n_layers)
-            found = segment.token_maps(
-                trace, directions.to(trace.embedding), classes.to(trace.embedding), layers
-            )
-            maps["token maps"][k] += list(found.cpu())
+            for name, texts in backgrounds.items():
+                found = segment.token_maps(
+                    trace, directions.to(trace.embedding), texts.to(trace.embedding), layers
+                )
+                maps[name][k] += list(found.cpu())
             raw = trace.attention[:, list(layers), :, 1:].mean((1, 2)).unflatten(-1, model.weights.grid)
-            maps["raw attention"][k] += list(raw.cpu())
+            maps[RAW][k] += list(raw.cpu())
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
     return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
 
 
-def pair_scores(
-    model: ClipModel, scenes: Scenes, classes: Float[Tensor, "class d_embed"], n_late: int
-) -> dict[str, Any]:
+def _backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
+    """What token maps are taken less the mean of: all descriptions, or the class names alone, as in the thesis."""
+    pool = model.encode_texts(list(evaluation.pools["descriptions"]))
+    return dict(zip(MAPS, (pool, evaluation.tasks[0].directions), strict=False))
+
+
+def pair_scores(model: ClipModel, scenes: Scenes, evaluation: Evaluation, n_late: int) -> dict[str, Any]:
     """Maps of one of two objects in a scene: does the text pick the one it names?
 
     For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
     "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
-    token maps and for raw attention, which no text changes. "scenes": how many.
+    maps of MAPS; no text changes raw attention. "scenes": how many.
     """
     rows = two_objects(scenes)
     layers = range(max(0, model.n_layers - n_late), model.n_layers)
-    found: dict[str, list[tuple[bool, float]]] = {"token maps": [], "raw attention": []}
+    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in MAPS}
+    classes, backgrounds = evaluation.tasks[0].directions, _backgrounds(model, evaluation)
     for start in range(0, len(rows), 16):
         some = rows[start : start + 16]
         trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
@@ -225,8 +231,11 @@ def pair_scores(
         for label in (1, 2):
             named = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]
             chosen = classes[[thing.word for thing in named if thing is not None]].to(trace.embedding)
-            ours = segment.token_maps(trace, chosen, classes.to(trace.embedding), layers).cpu()
-            for name, maps in (("token maps", ours), ("raw attention", raw)):
+            maps_of = {
+                name: segment.token_maps(trace, chosen, texts.to(trace.embedding), layers).cpu()
+                for name, texts in backgrounds.items()
+            }
+            for name, maps in {**maps_of, RAW: raw}.items():
                 found[name] += [
                     _pointing(one, torch.from_numpy(scenes.masks[i]), label)
                     for one, i in zip(maps, some, strict=True)
