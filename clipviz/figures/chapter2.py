@@ -5,6 +5,7 @@ Nothing here computes: accuracies, curves, scores and maps come ready. plotly tw
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -196,7 +197,10 @@ def segmentation_examples(
             )
     for column, name in enumerate(columns):
         axes[0, column].set_title(
-            name, fontsize=style.SMALL, color=style.ACCENT if name.startswith("ours") else style.INK, pad=3
+            textwrap.fill(name, 16),
+            fontsize=style.SMALL,
+            color=style.ACCENT if name.startswith("ours") else style.INK,
+            pad=3,
         )
     return figure
 
