@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
@@ -38,7 +39,8 @@ class LabelledTask:
 
 
 def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
-    """The tasks of a collection: the demo world's five, or one from a data set's labels or class folders.
+    """The tasks of a collection: the demo world's five, or those of a data set's labels or class folders, by name
+    and, where every class has five images, by example.
 
     Empty where the images say nothing about their classes.
     """
@@ -49,7 +51,8 @@ def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
     names = sorted({label for label in labels if label is not None})
     if len(names) < 2:
         return {}
-    return {"classes": _task("classes", names, class_texts(names), labels, labels, "class")}
+    task = _task("classes", names, class_texts(names), labels, labels, "class")
+    return {"classes": task, **_classes_by_example(task)}
 
 
 def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> LabelledTask:
@@ -114,37 +117,62 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
         task = _task("birds", names, class_texts(names), labels, groups, "bird and background")
         cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
         tasks["birds"] = replace(task, cue=cue)
-        tasks |= _by_example(tasks["birds"])
+        tasks |= _birds_by_example(tasks["birds"])
     return tasks
 
 
-def _by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
+def _birds_by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
     """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
 
-    Two in five of a class at home are examples, and a quarter as many elsewhere; the others are the test. None where
-    the images have too few birds.
+    Two in five of a class at home are examples, and a quarter as many elsewhere. None where the images have too few
+    birds.
     """
-    rows: dict[str, list[int]] = defaultdict(list)
-    for i, group in enumerate(birds.groups):
-        rows[group].append(i)
+    rows = _rows_of(birds.groups)
     examples = []
     wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
     for home, other in ((wet, misplaced), (wooded, odd)):
         n_away = len(home) // 10
         examples.append((*home[: 4 * n_away], *other[:n_away]))
+    return _by_example(birds, examples, "80% of them with the bird where it belongs")
+
+
+def _classes_by_example(task: LabelledTask) -> dict[str, LabelledTask]:
+    """A task once more, each class learnt from two in five of its images; none where a class has fewer than five."""
+    rows = _rows_of(task.labels)
+    chosen = [rows[label] for label in range(len(task.classes))]
+    if min(map(len, chosen)) < 5:
+        return {}
+    return _by_example(
+        task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class"
+    )
+
+
+def _by_example(
+    task: LabelledTask, examples: Sequence[tuple[int, ...]], which: str
+) -> dict[str, LabelledTask]:
+    """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
     if not all(examples):
         return {}
     used = {i for chosen in examples for i in chosen}
+    name = f"{task.name} by example"
     return {
-        "birds by example": replace(
-            birds,
-            name="birds by example",
-            labels=tuple(-1 if i in used else label for i, label in enumerate(birds.labels)),
-            groups=tuple("" if i in used else group for i, group in enumerate(birds.groups)),
+        name: replace(
+            task,
+            name=name,
+            labels=tuple(-1 if i in used else label for i, label in enumerate(task.labels)),
+            groups=tuple("" if i in used else group for i, group in enumerate(task.groups)),
             examples=tuple(examples),
-            note=f"learnt from {len(used)} other pictures, 80% of them with the bird where it belongs",
+            note=f"learnt from {len(used):,} other pictures, {which}",
         )
     }
+
+
+def _rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
+    """Value -> the places where it stands; an empty list for values that are not there."""
+    rows: dict[Any, list[int]] = defaultdict(list)
+    for i, value in enumerate(values):
+        rows[value].append(i)
+    return rows
 
 
 def class_folder(name: str) -> str:
