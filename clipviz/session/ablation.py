@@ -168,17 +168,20 @@ def _said(session: Session, prompts: tuple[tuple[str, ...], ...]) -> Tensor:
 
 def _learnt(session: Session, task: LabelledTask) -> Tensor | None:
     """The class means of the examples; images that could not be read are no examples."""
-    shown = [(row, label) for label, chosen in enumerate(task.examples) for row in chosen]
-    with session.lock:
-        ready = set(session.collection.rows().tolist())
-        if not (session.collection.complete or ready.issuperset(row for row, _ in shown)):
+    collection = session.collection
+
+    def make() -> Tensor | None:
+        shown = [(row, label) for label, chosen in enumerate(task.examples) for row in chosen]
+        ready = set(collection.rows().tolist())
+        if not (collection.complete or ready.issuperset(row for row, _ in shown)):
             return None
-        embeddings = session.collection.embedding[[row for row, _ in shown if row in ready]]
-    labels = [label for row, label in shown if row in ready]
-    key = ("ablation examples", len(session.images), task.examples)
-    return session.remember(
-        key, lambda: zeroshot.prototypes(embeddings, labels, len(task.classes)).to(session.model.device)
-    )
+        rows = [row for row, _ in shown if row in ready]
+        labels = [label for row, label in shown if row in ready]
+        means = zeroshot.prototypes(collection.embedding[rows], labels, len(task.classes))
+        return means.to(session.model.device)
+
+    key = ("ablation examples", task.name, len(session.images), collection.version, collection.complete)
+    return session.remember(key, make)
 
 
 def everything_else(session: Session) -> Ablation:
