@@ -64,7 +64,7 @@ def test_toggling_is_local_exact_and_told_to_every_panel(desk):
 
 def test_accuracy_and_random_heads_are_the_kernels(desk):
     page = desk.page
-    page.get_by_role("button", name="Birds").click()
+    page.get_by_role("button", name="Birds", exact=True).click()
     settle(desk, task="birds")
     cell(desk, 5, 0).click()
     cell(desk, 5, 7).click()
@@ -79,6 +79,26 @@ def test_accuracy_and_random_heads_are_the_kernels(desk):
     assert "worst group" in lines.nth(1).inner_text()
     expect(lines.nth(1).locator("s")).to_have_count(5)
     assert "draws of 2 random heads" in page.locator('[data-panel="ablate"] .all .note').inner_text()
+
+
+def test_classes_by_example_and_the_heads_that_carry_their_cue(desk):
+    page = desk.page
+    page.get_by_role("button", name="Birds by example").click()
+    settle(desk, task="birds by example")
+    about = page.locator('[data-panel="ablate"] .all')
+    expect(about).to_contain_text("other pictures, 80% of them with the bird where it belongs")
+    preset = page.locator('[data-panel="ablate"] .preset[data-kind="cue"]')
+    expect(preset).to_contain_text("heads that tell water from forest")
+    preset.click()
+    settle(desk, heads=6, measured=6)
+    shown = float(desk.panel("ablate").get_attribute("data-accuracy"))
+    assert shown == pytest.approx(
+        float(desk.kernel("print(panel.view['outcome']['everything']['after'])")), abs=1e-5
+    )
+    page.get_by_role("button", name="Birds", exact=True).click()
+    settle(desk, task="birds")
+    expect(about).not_to_contain_text("other pictures")
+    assert not desk.console
 
 
 def test_keyboard_presets_and_clearing(desk):
