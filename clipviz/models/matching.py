@@ -18,6 +18,7 @@ from clipviz.lens.buddies import Neighbours
 from clipviz.lens.invert import UnitPairs
 from clipviz.lens.rosetta import CorrelationSums
 from clipviz.models.pixels import take
+from clipviz.models.zoo import clip_partner
 from clipviz.values import Matches
 
 Layers = tuple[tuple[str, int], ...]
@@ -78,8 +79,6 @@ def as_partner(model: Any) -> Any:
     """Anything with `.maps(images)` as it is; a ClipModel or an open_clip model through its MLP units."""
     if hasattr(model, "maps"):
         return model
-    from clipviz.models.zoo import clip_partner
-
     return clip_partner(model)
 
 

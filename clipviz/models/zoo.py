@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
-from clipviz.models.matching import match, unit_pairs
-from clipviz.models.mining import mine
 from clipviz.models.partners import load_net
 from clipviz.models.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
-__all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "load_partner", "match", "mine", "unit_pairs"]
+__all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "load_partner"]
 
 EMBEDDED = ("cnn", "vit", "generator")
 _NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")  # parts no unit depends on

@@ -7,7 +7,7 @@ there is one task, its classes; groups and masks come from Waterbirds and a segm
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -166,21 +166,31 @@ def learnt_directions(
     model: ClipModel, images: Sequence[Image.Image], examples: Sequence[Sequence[int]]
 ) -> Float[Tensor, "class d_embed"]:
     """A classifier from the example images of each class (zeroshot.prototypes), without those that cannot be read."""
-    rows = [(i, label) for label, chosen in enumerate(examples) for i in chosen]
+    label_of = {i: label for label, chosen in enumerate(examples) for i in chosen}
     parts, labels = [], []
-    for start in range(0, len(rows), BATCH):
-        pictures = []
-        for i, label in rows[start : start + BATCH]:
+    for rows, pictures in batches(images, "examples", quiet=True, chosen=list(label_of)):
+        parts.append(model.encode_images(pictures))
+        labels += [label_of[i] for i in rows]
+    if not parts:
+        raise ValueError(f"expected examples that can be read, got none of {len(label_of)}; check the files")
+    return zeroshot.prototypes(torch.cat(parts), labels, len(examples))
+
+
+def batches(
+    images: Sequence[Image.Image], name: str, quiet: bool, chosen: Sequence[int] | None = None
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """(rows, pictures) of the images, or the chosen of them, that can be read."""
+    wanted = range(len(images)) if chosen is None else chosen
+    for start in tqdm(range(0, len(wanted), BATCH), desc=name, unit="batch", disable=quiet):
+        rows, pictures = [], []
+        for row in wanted[start : start + BATCH]:
             try:
-                pictures.append(images[i])
-                labels.append(label)
+                pictures.append(images[row])
+                rows.append(row)
             except (ValueError, OSError):
                 continue
-        if pictures:
-            parts.append(model.encode_images(pictures))
-    if not parts:
-        raise ValueError(f"expected examples that can be read, got none of {len(rows)}")
-    return zeroshot.prototypes(torch.cat(parts), labels, len(examples))
+        if rows:
+            yield rows, pictures
 
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,9 @@ from clipviz.lens.neuron_stats import (
 )
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
-from clipviz.reproduce.evaluation import Evaluation, Task
+from clipviz.reproduce.evaluation import Evaluation, Task, batches
 from clipviz.reproduce.report import Steps
 
-BATCH = 32
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
@@ -48,22 +47,6 @@ def usable_layers(model: ClipModel) -> list[int]:
         for layer in range(weights.n_layers)
     ]
     return [layer for layer in range(weights.n_layers - 1) if size[layer] <= LARGEST]
-
-
-def batches(
-    images: Sequence[Image.Image], name: str, quiet: bool
-) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """(rows, pictures) of the images that can be read."""
-    for start in tqdm(range(0, len(images), BATCH), desc=name, unit="batch", disable=quiet):
-        rows, pictures = [], []
-        for row in range(start, min(start + BATCH, len(images))):
-            try:
-                pictures.append(images[row])
-                rows.append(row)
-            except (ValueError, OSError):
-                continue
-        if rows:
-            yield rows, pictures
 
 
 class Layer:

@@ -24,8 +24,8 @@ from clipviz.lens import segment
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
 from clipviz.models.second import trace_second_orders
 from clipviz.reproduce import published
-from clipviz.reproduce.evaluation import class_directions, spaced
-from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, batches, indirect_directions
+from clipviz.reproduce.evaluation import batches, class_directions, spaced
+from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
 from clipviz.session import cues

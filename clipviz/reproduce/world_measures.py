@@ -31,9 +31,9 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
 from clipviz.reproduce import cues
 from clipviz.reproduce.chapter2 import Measured, late_terms
-from clipviz.reproduce.evaluation import Evaluation, trace_terms
+from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
-from clipviz.reproduce.layers import batches, usable_layers
+from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, Head

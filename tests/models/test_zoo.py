@@ -13,12 +13,12 @@ from torch import nn
 
 from clipviz.lens import invert, rosetta
 from clipviz.models import matching, zoo
-from clipviz.models.matching import heldout_correlation
-from clipviz.models.mining import pairs_above_chance
+from clipviz.models.matching import heldout_correlation, match, unit_pairs
+from clipviz.models.mining import mine, pairs_above_chance
 from clipviz.models.partners import load_net, save_net
 from clipviz.models.partners.nets import MaskedViT, SmallResNet, Vae
 from clipviz.models.pixels import Preprocess, as_tensors
-from clipviz.models.zoo import Partner, clip_partner, load_partner, match, mine, unit_pairs
+from clipviz.models.zoo import Partner, clip_partner, load_partner
 
 IDENTITY = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from clipviz.models.clip import ClipModel, load
 from clipviz.models.hints import hints
+from clipviz.models.mining import mine
 from clipviz.models.partners import ASSETS
-from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner, mine
+from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
 from clipviz.values import Concepts
 
 
