@@ -195,6 +195,27 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
     assert "no images with groups were given" in text
 
 
+def test_waterbirds_are_also_learnt_from_their_training_part(model, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["img_id,img_filename,y,split,place,place_filename"]
+    for i in range(14):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / f"{i:02d}.png")
+        lines.append(f"{i},{i:02d}.png,{i % 2},{0 if i < 6 else 2},{i // 2 % 2},x")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    (tmp_path / "02.png").write_bytes(b"not a picture")
+    found = evaluation._waterbirds(model, str(tmp_path), None)
+    assert len(found.images) == len(found.labels) == 8
+    assert found.examples == "learnt from 5 pictures of the data set's biased training part"
+    pictures = [[Image.open(tmp_path / f"{i:02d}.png") for i in rows] for rows in ((0, 4), (1, 3, 5))]
+    for direction, shown in zip(found.classifiers["examples"], pictures, strict=True):
+        mean = torch.nn.functional.normalize(model.encode_images(shown).double(), dim=1).mean(0)
+        torch.testing.assert_close(direction.double().cpu(), (mean / mean.norm()).cpu(), atol=1e-5, rtol=0)
+    (tmp_path / "metadata.csv").write_text("\n".join([lines[0], *lines[7:]]))
+    alone = evaluation._waterbirds(model, str(tmp_path), None)
+    assert list(alone.classifiers) == ["names"]
+    assert alone.examples.startswith("not measured: expected images of the train split")
+
+
 def test_what_cannot_be_measured_is_said(model, tmp_path):
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "flat" / "a.png")
