@@ -286,7 +286,8 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
 
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):
     evaluation = measured[0]
-    found = world_measures.token_map_scores(model, evaluation)
+    less = world_measures.backgrounds(model, evaluation)
+    found = world_measures.token_map_scores(model, evaluation, less)
     assert tuple(found) == world_measures.MAPS
     assert list(found["token maps"]) == list(range(1, model.n_layers + 1))
     masks = [torch.as_tensor(mask) for _, mask in evaluation.masks]
@@ -295,7 +296,7 @@ def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monk
         "token_maps",
         lambda trace, *_: torch.stack(masks[: len(trace.embedding)]).float(),
     )
-    perfect = world_measures.token_map_scores(model, evaluation)["token maps"][1]
+    perfect = world_measures.token_map_scores(model, evaluation, less)["token maps"][1]
     assert perfect["mIoU"] == pytest.approx(1, abs=0.02)
     assert perfect["mAP"] > found["token maps"][1]["mAP"]
     assert perfect["foreground AP"] > 0.95 > found["token maps"][1]["foreground AP"]
@@ -303,7 +304,8 @@ def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monk
 
 def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
     scenes, evaluation = render(250, 11), measured[0]
-    found = world_measures.pair_scores(model, scenes, evaluation, 4)
+    less = world_measures.backgrounds(model, evaluation)
+    found = world_measures.pair_scores(model, scenes, evaluation, less, 4)
     pairs = [
         i
         for i in range(len(scenes))
@@ -322,7 +324,7 @@ def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
         return torch.stack([torch.from_numpy(scenes.masks[i] == label).float() for i in rows])
 
     monkeypatch.setattr(world_measures.segment, "token_maps", truth)
-    perfect = world_measures.pair_scores(model, scenes, evaluation, 4)["token maps"]
+    perfect = world_measures.pair_scores(model, scenes, evaluation, less, 4)["token maps"]
     assert perfect["pointing"] == 1
     assert perfect["foreground AP"] == pytest.approx(1, abs=0.02)
 

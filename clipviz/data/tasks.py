@@ -124,15 +124,13 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
 def _birds_by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
     """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
 
-    Two in five of a class at home are examples, and a quarter as many elsewhere. None where the images have too few
-    birds.
+    Up to two in five of a class at home are examples, and a quarter as many elsewhere, equally many of both classes.
+    None where the images have too few birds.
     """
     rows = _rows_of(birds.groups)
-    examples = []
     wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
-    for home, other in ((wet, misplaced), (wooded, odd)):
-        n_away = len(home) // 10
-        examples.append((*home[: 4 * n_away], *other[:n_away]))
+    n_away = min(len(wet) // 10, len(misplaced) // 2, len(odd) // 2, len(wooded) // 10)
+    examples = [(*home[: 4 * n_away], *away[:n_away]) for home, away in ((wet, misplaced), (wooded, odd))]
     return _by_example(birds, examples, "80% of them with the bird where it belongs")
 
 

@@ -67,17 +67,26 @@ def prototypes(
     The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left out.
     ValueError where a class has no example.
     """
-    labels = torch.as_tensor(labels, device=embeddings.device)
+    labels = torch.as_tensor(labels).to(embeddings.device)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
             f"expected a label for each of {len(embeddings)} embeddings, got {list(labels.shape)}; use -1 for none"
         )
-    empty = [k for k in range(n_classes) if not bool((labels == k).any())]
+    empty = sorted({*range(n_classes)} - {*labels.tolist()})
     if empty:
         raise ValueError(f"expected examples of all {n_classes} classes, got none of {empty}; add some")
-    unit = torch.nn.functional.normalize(embeddings, dim=-1)
-    means = torch.stack([unit[labels == k].mean(0) for k in range(n_classes)])
-    return torch.nn.functional.normalize(means, dim=-1)
+    known = labels >= 0
+    unit = torch.nn.functional.normalize(embeddings[known], dim=-1)
+    sums = unit.new_zeros(n_classes, unit.shape[-1]).index_add(0, labels[known], unit)
+    return torch.nn.functional.normalize(sums, dim=-1)
+
+
+def of_prompts(
+    encoded: Float[Tensor, "prompt d_embed"], n_prompts: Sequence[int]
+) -> Float[Tensor, "class d_embed"]:
+    """A classifier from the encoded prompts of all classes in order, n_prompts of each, which may differ."""
+    labels = torch.repeat_interleave(torch.arange(len(n_prompts)), torch.tensor(list(n_prompts)))
+    return prototypes(encoded, labels, len(n_prompts))
 
 
 def predict(

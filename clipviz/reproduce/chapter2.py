@@ -20,7 +20,7 @@ from clipviz.lens import ablate, headset, projection, roles, textspan, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.clip import ClipModel, load
-from clipviz.reproduce import cues, published
+from clipviz.reproduce import published, spurious
 from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
 from clipviz.reproduce.report import Report, Steps
@@ -263,18 +263,17 @@ def spurious_section(
     birds, kept, _ = trace_terms(model, data.images, steps, "birds", quiet)
     means = ablate.means_of(terms)
     late_roles = {head: role for head, (role, _) in found_roles.items()}
-    found = cues.spurious_cues(data, kept, birds, late_terms(model, terms), late_roles, means)
+    found = spurious.spurious_cues(data, kept, birds, late_terms(model, terms), late_roles, means)
     report.text(
         f"Classes by their names, as in the thesis, and by the mean of examples, {data.examples}. Means come from "
         f"{means.n_images} general images."
     )
-    cues.add_table(report, found)
+    spurious.add_table(report, found)
     thesis = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
     if thesis:
         report.table(["thesis, Waterbirds", "base", "best random", "ours"], [["", *thesis]])
-    for classes in data.classifiers:
-        ways = {way: cue for way, cue in found.items() if way.classes == classes}
-        groups, worst = cues.shown_groups(cues.best_of(ways))
+    for classes, best in spurious.best_of(found).items():
+        groups, worst = spurious.shown_groups(best)
         name = f"spurious-{classes}"
         report.figure(
             name,

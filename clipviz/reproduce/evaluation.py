@@ -157,9 +157,8 @@ def folder_evaluation(
 
 def class_directions(model: ClipModel, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "class d_embed"]:
     """A classifier from the prompts of each class; classes may have different numbers of prompts."""
-    flat = [text for texts in prompts for text in texts]
-    encoded = model.encode_texts(flat).split([len(texts) for texts in prompts])
-    return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
+    encoded = model.encode_texts([text for texts in prompts for text in texts])
+    return zeroshot.of_prompts(encoded, list(map(len, prompts)))
 
 
 def learnt_directions(

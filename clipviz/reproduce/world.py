@@ -19,15 +19,15 @@ from clipviz.figures import world as figures
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel, load
 from clipviz.models.demo.evaluate import HELD_OUT_SEED
-from clipviz.reproduce import cues
+from clipviz.reproduce import spurious
 from clipviz.reproduce import world_measures as measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.chapter2_pictures import name_of
-from clipviz.reproduce.cues import Way
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
 from clipviz.reproduce.held_out import Sizes, held_out
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
+from clipviz.reproduce.spurious import Way
 from clipviz.reproduce.world_measures import AT_LEAST, N_DRAWS, N_FIRST, HeadTable, NeuronLayer
 
 N_LATE = 4
@@ -63,8 +63,9 @@ def run(
     families = measures.families(model, sizes, steps, HELD_OUT_SEED)
     table = measures.head_table(model, evaluation.pools["descriptions"], late_terms(model, terms), scenes)
     birds = measures.background_ablation(model, evaluation, terms, table, steps, quiet)
-    depths = measures.token_map_scores(model, evaluation)
-    pairs = measures.pair_scores(model, scenes, evaluation, N_LATE)
+    backgrounds = measures.backgrounds(model, evaluation)
+    depths = measures.token_map_scores(model, evaluation, backgrounds)
+    pairs = measures.pair_scores(model, scenes, evaluation, backgrounds, N_LATE)
     neurons = measures.neuron_layers(
         model,
         _first(evaluation.images, sizes.neurons),
@@ -144,7 +145,7 @@ def summary(
         ["late heads by the property that explains most of their variance", _tally(table)],
     ]
     for way, found in birds.items():
-        _, (before, random, after) = cues.shown_groups(found)
+        _, (before, random, after) = spurious.shown_groups(found)
         rows.append(
             [
                 f"worst group of painted birds and places, classes by {way.classes}, background heads ({way.heads}) "
@@ -318,15 +319,11 @@ def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Eva
         f"{evaluation.groups.examples}. Heads are mean-ablated (means over the held-out scenes); random draws take as "
         "many late heads.",
     )
-    if not birds:
-        report.text("No late head qualifies as a background head.")
-        return
-    cues.add_table(report, birds)
-    for classes in evaluation.groups.classifiers:
-        best = cues.best_of({way: cue for way, cue in birds.items() if way.classes == classes})
+    spurious.add_table(report, birds)
+    for classes, best in spurious.best_of(birds).items():
         report.figure(
             f"world-birds-{classes}",
-            thesis_figures.spurious_groups(*cues.shown_groups(best)),
+            thesis_figures.spurious_groups(*spurious.shown_groups(best)),
             f"Accuracy by group, before and after, classes by {classes}",
         )
 

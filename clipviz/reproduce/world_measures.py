@@ -29,7 +29,7 @@ from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel
 from clipviz.models.demo import evaluate
-from clipviz.reproduce import cues
+from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
@@ -40,8 +40,8 @@ from clipviz.values import Ablation, Head
 
 N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
-RAW = "raw attention"
-MAPS = ("token maps", "token maps, less classes", RAW)
+TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps, less classes", "raw attention"
+MAPS = (TOKENS, TOKENS_CLASSES, RAW)
 SUPERVISED = {
     "kind of thing": "kind",
     "object": "class",
@@ -178,15 +178,17 @@ def between_share(
     return (1 - (1 - share) * (n_images - 1) / (n_images - n_groups)).to(effects)
 
 
-def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict[int, dict[str, float]]]:
-    """Token maps and raw attention summed over the last k layers: {a name of MAPS: {k: scores}}."""
+def token_map_scores(
+    model: ClipModel, evaluation: Evaluation, less: Mapping[str, Tensor]
+) -> dict[str, dict[int, dict[str, float]]]:
+    """Token maps less each of `backgrounds`, and raw attention, summed over the last k layers: {map: {k: scores}}."""
     data = evaluation.masks
     assert data is not None
     names = list(evaluation.class_prompts)
     classes = evaluation.tasks[0].directions
     depths = range(1, model.n_layers + 1)
     maps: dict[str, dict[int, list[Tensor]]] = {name: {k: [] for k in depths} for name in MAPS}
-    masks, backgrounds = [], _backgrounds(model, evaluation)
+    masks = []
     for start in range(0, len(data), 16):
         pairs = [data[i] for i in range(start, min(start + 16, len(data)))]
         directions = classes[[names.index(str(data.labels[start + i])) for i in range(len(pairs))]]
@@ -194,7 +196,7 @@ def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict
         assert trace.attention is not None
         for k in depths:
             layers = range(model.n_layers - k, model.n_layers)
-            for name, texts in backgrounds.items():
+            for name, texts in less.items():
                 found = segment.token_maps(
                     trace, directions.to(trace.embedding), texts.to(trace.embedding), layers
                 )
@@ -205,13 +207,15 @@ def token_map_scores(model: ClipModel, evaluation: Evaluation) -> dict[str, dict
     return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
 
 
-def _backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
-    """What token maps are taken less the mean of: all descriptions, or the class names alone, as in the thesis."""
+def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
+    """The texts whose mean token maps are taken less: all descriptions, or the class names, as in the thesis."""
     pool = model.encode_texts(list(evaluation.pools["descriptions"]))
-    return dict(zip(MAPS, (pool, evaluation.tasks[0].directions), strict=False))
+    return {TOKENS: pool, TOKENS_CLASSES: evaluation.tasks[0].directions}
 
 
-def pair_scores(model: ClipModel, scenes: Scenes, evaluation: Evaluation, n_late: int) -> dict[str, Any]:
+def pair_scores(
+    model: ClipModel, scenes: Scenes, evaluation: Evaluation, less: Mapping[str, Tensor], n_late: int
+) -> dict[str, Any]:
     """Maps of one of two objects in a scene: does the text pick the one it names?
 
     For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
@@ -221,7 +225,7 @@ def pair_scores(model: ClipModel, scenes: Scenes, evaluation: Evaluation, n_late
     rows = two_objects(scenes)
     layers = range(max(0, model.n_layers - n_late), model.n_layers)
     found: dict[str, list[tuple[bool, float]]] = {name: [] for name in MAPS}
-    classes, backgrounds = evaluation.tasks[0].directions, _backgrounds(model, evaluation)
+    classes = evaluation.tasks[0].directions
     for start in range(0, len(rows), 16):
         some = rows[start : start + 16]
         trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
@@ -233,7 +237,7 @@ def pair_scores(model: ClipModel, scenes: Scenes, evaluation: Evaluation, n_late
             chosen = classes[[thing.word for thing in named if thing is not None]].to(trace.embedding)
             maps_of = {
                 name: segment.token_maps(trace, chosen, texts.to(trace.embedding), layers).cpu()
-                for name, texts in backgrounds.items()
+                for name, texts in less.items()
             }
             for name, maps in {**maps_of, RAW: raw}.items():
                 found[name] += [
@@ -276,12 +280,12 @@ def background_ablation(
     table: HeadTable,
     steps: Steps,
     quiet: bool = False,
-) -> dict[cues.Way, SpuriousCue]:
+) -> dict[spurious.Way, SpuriousCue]:
     """Birds by group before and after ablating the background heads; means come from the held-out scenes."""
     data = evaluation.groups
     assert data is not None
     birds, kept, _ = trace_terms(model, data.images, steps, "world-birds", quiet)
-    return cues.spurious_cues(
+    return spurious.spurious_cues(
         data, kept, birds, late_terms(model, terms), table.roles, ablate.means_of(terms)
     )
 

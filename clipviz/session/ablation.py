@@ -151,17 +151,13 @@ def typed(session: Session, names: str) -> LabelledTask:
 
 def directions(session: Session, task: LabelledTask) -> Tensor | None:
     """The task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
-    if task.examples:
-        return _learnt(session, task)
-
-    return _said(session, task.prompts)
+    return _learnt(session, task) if task.examples else _said(session, task.prompts)
 
 
 def _said(session: Session, prompts: tuple[tuple[str, ...], ...]) -> Tensor:
     def make() -> Tensor:
-        flat = [text for texts in prompts for text in texts]
-        encoded = session.model.encode_texts(flat).split([len(texts) for texts in prompts])
-        return torch.cat([zeroshot.classifier(part[None]) for part in encoded])
+        encoded = session.model.encode_texts([text for texts in prompts for text in texts])
+        return zeroshot.of_prompts(encoded, list(map(len, prompts)))
 
     return session.remember(("ablation classes", prompts), make)
 
@@ -287,9 +283,10 @@ def presets(
 
 def _carriers(session: Session, task: LabelledTask | None) -> list[Preset]:
     """A fifth of the late heads: those that a text query finds to vary most with the task's cue."""
-    classes = directions(session, task) if task and task.cue and session.collection.complete else None
-    kept = None if classes is None else _kept(session)
-    if task is None or classes is None or kept is None:
+    if task is None or not task.cue or not session.collection.complete:
+        return []
+    kept, classes = _kept(session), directions(session, task)
+    if kept is None or classes is None:
         return []
     layers = session.collection.layers[-N_LATE:]
 

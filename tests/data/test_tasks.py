@@ -43,6 +43,8 @@ def test_examples_are_mostly_at_home_and_no_part_of_the_test():
     for i, label in enumerate(task.labels):
         assert label == (-1 if i in used else whole.labels[i])
         assert bool(task.groups[i]) == (label >= 0)
+    alone = images.subset([i for i, group in enumerate(whole.groups) if group in ("", *homes)])
+    assert "birds by example" not in tasks.labelled_tasks(alone)  # 80% could not be kept
     few = images.subset([i for i, group in enumerate(whole.groups) if group][:12])
     assert "birds by example" not in tasks.labelled_tasks(few)
 

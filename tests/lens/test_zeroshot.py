@@ -26,6 +26,12 @@ def test_prototypes_are_the_unit_means_of_unit_examples():
         zeroshot.prototypes(embeddings, labels[:-1], 3)
 
 
+def test_classes_with_different_numbers_of_prompts():
+    encoded = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    half = 0.5**0.5
+    torch.testing.assert_close(zeroshot.of_prompts(encoded, [2, 1]), torch.tensor([[half, half], [0.0, 1.0]]))
+
+
 def test_accuracy_groups_and_worst_by_hand():
     embeddings = torch.tensor([[5.0, 1.0], [0.1, 0.2], [1.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
     found = zeroshot.accuracy(embeddings, torch.eye(2), [0, 1, 1, 1, -1], groups=["a", "a", "b", "b", "b"])

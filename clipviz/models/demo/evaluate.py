@@ -17,6 +17,7 @@ from clipviz.data.world.captions import FACTS, facts
 from clipviz.data.world.sampling import Theme, sample_scene
 from clipviz.data.world.scene import GLYPH, OBJECT, OWN_COLOUR, SHAPE, Scene
 from clipviz.data.world.scenes import Scenes, compose, render, spurious
+from clipviz.lens import zeroshot
 from clipviz.models.demo.network import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -67,8 +68,7 @@ def prompt_directions(encoder: Encoder) -> dict[str, Tensor]:
     directions = {}
     for family, values in FACTS.items():
         units = encoder.texts([sentence for sentences in values for sentence in sentences])
-        parts = units.split([len(sentences) for sentences in values])
-        directions[family] = F.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+        directions[family] = zeroshot.of_prompts(units, list(map(len, values)))
     return directions
 
 

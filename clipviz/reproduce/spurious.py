@@ -21,6 +21,8 @@ from clipviz.values import Ablation, Head
 FAMILIES = frozenset({"background", "place"})
 """Broad families of texts that name a background: the spurious cue of birds."""
 
+HOWS = ("TextSpan label", "text query")
+
 
 class Way(NamedTuple):
     """How a measurement was made: what the classes are made of, and how the heads were found."""
@@ -43,7 +45,7 @@ def spurious_cues(
     for classes, directions in data.classifiers.items():
         directions = directions.cpu()
         by_query = spurious.cue_heads(late, data.cue.cpu(), directions, len(by_label) or len(found) // 4)
-        for how, heads in (("TextSpan label", by_label), ("text query", by_query)):
+        for how, heads in zip(HOWS, (by_label, by_query), strict=True):
             if heads:
                 measured[Way(classes, how)] = spurious.compare(
                     birds,
@@ -57,9 +59,13 @@ def spurious_cues(
     return measured
 
 
-def best_of(found: Mapping[Way, SpuriousCue]) -> SpuriousCue:
-    """The one whose worst group gains most."""
-    return max(found.values(), key=lambda cue: cue.after.worst_accuracy - cue.before.worst_accuracy)
+def best_of(found: Mapping[Way, SpuriousCue]) -> dict[str, SpuriousCue]:
+    """What the classes are made of -> the measurement whose worst group gains most."""
+    best: dict[str, SpuriousCue] = {}
+    for way, cue in found.items():
+        if way.classes not in best or cue.gain > best[way.classes].gain:
+            best[way.classes] = cue
+    return best
 
 
 def shown_groups(
@@ -76,7 +82,13 @@ def shown_groups(
 
 
 def add_table(report: Report, found: Mapping[Way, SpuriousCue]) -> None:
-    """One row a way: worst group before, in the best random draw and after; all images; which heads."""
+    """One row a way: worst group before, in the best random draw and after; all images; which heads.
+
+    Says for which ways of finding heads there are none.
+    """
+    for how in HOWS:
+        if how not in {way.heads for way in found}:
+            report.text(f"By {how}: no late head qualifies.")
     rows = []
     for way, cue in found.items():
         _, worst = shown_groups(cue)
