@@ -12,7 +12,7 @@ AT_LEAST = 1_000
 _START = "import time, numpy, PIL.Image; from PIL import WebPImagePlugin; started = time.process_time(); "
 _END = "; print(time.process_time() - started)"
 _PROGRAMS = {
-    "the world: import to the first scene, s": "from clipviz.data import world; world.render(1, 0)",
+    "the world: import to the first scene, s": "from clipviz.demo import world; world.render(1, 0)",
     "the embedded collection: import to the first picture and mask, s": (
         "from clipviz.data.images import demo; images = demo(); images[0]; images.masks(0)"
     ),
@@ -25,7 +25,7 @@ def run() -> list[dict[str, Any]]:
     for what, program in _PROGRAMS.items():
         seconds = min(_measure(_START + program + _END) for _ in range(3))
         rows.append({"what": what, "measured": seconds, "budget": f"< {BUDGET} s", "ok": seconds < BUDGET})
-    warm = "from clipviz.data import world; world.render(200, 1); started = time.process_time(); "
+    warm = "from clipviz.demo import world; world.render(200, 1); started = time.process_time(); "
     warm += f"world.render({DRAWN}, 0)"
     rate = DRAWN / min(_measure(_START + warm + _END) for _ in range(3))
     what = "the world: scenes a second a core, with masks, captions and attributes"

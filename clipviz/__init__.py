@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "load": "clipviz.models",
     "wrap": "clipviz.models",
-    "match": "clipviz.models.matching",
+    "match": "clipviz.analysis.matching",
     "Index": "clipviz.data.index",
     "Selection": "clipviz.values",
     "Ablation": "clipviz.values",
@@ -35,10 +35,10 @@ _MODULES = (
 __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:
+    from clipviz.analysis.matching import match as match
     from clipviz.data.index import Index as Index
     from clipviz.models import load as load
     from clipviz.models import wrap as wrap
-    from clipviz.models.matching import match as match
     from clipviz.panels import Dashboard as Dashboard
     from clipviz.session import Session as Session
     from clipviz.values import Ablation as Ablation

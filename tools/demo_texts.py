@@ -1,4 +1,4 @@
-"""Write clipviz/data/assets/texts/demo.tsv: the demo world's own attributes in the phrasing of its captions.
+"""Write clipviz/demo/assets/texts/demo.tsv: the demo world's own attributes in the phrasing of its captions.
 
 Object and category names are those of the embedded collection, so run this again (from the repository's root)
 whenever that collection is replaced. Families are of similar size, about 60 texts, because a family with many
@@ -12,8 +12,8 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 
-COLLECTION = Path("clipviz/data/assets/collection.zip")
-TARGET = Path("clipviz/data/assets/texts/demo.tsv")
+COLLECTION = Path("clipviz/demo/assets/collection.zip")
+TARGET = Path("clipviz/demo/assets/texts/demo.tsv")
 SIZE = 60
 
 COLOURS = "red|orange|yellow|green|cyan|blue|purple|pink|brown|black|white|gray"

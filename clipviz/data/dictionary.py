@@ -29,7 +29,7 @@ from clipviz.values import Concepts, Portraits
 FORMAT = 2
 SIDE = 96
 """Pixels a side of the pictures kept with a dictionary."""
-EMBEDDED = Path(__file__).parent / "assets" / "rosetta"
+EMBEDDED = Path(__file__).parents[1] / "demo" / "assets" / "rosetta"
 _ARRAYS = {
     "units": np.int64,
     "correlation": np.float32,

@@ -222,7 +222,7 @@ def open_images(source: Any) -> Images:
 @functools.cache
 def demo() -> Images:
     """The embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
-    asset = resources.files("clipviz.data") / "assets" / "collection.zip"
+    asset = resources.files("clipviz.demo") / "assets" / "collection.zip"
     archive = zipfile.ZipFile(io.BytesIO(asset.read_bytes()))
     members = {info.filename: info for info in archive.infolist()}
     names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))

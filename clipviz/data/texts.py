@@ -170,7 +170,8 @@ def broad(family: str | None) -> str | None:
 
 @functools.cache
 def _built_in(name: str) -> Texts:
-    asset = resources.files("clipviz.data") / "assets" / "texts" / f"{name}.tsv"
+    room = "clipviz.demo" if name == "demo" else "clipviz.data"
+    asset = resources.files(room) / "assets" / "texts" / f"{name}.tsv"
     rows = _table(asset.read_text(encoding="utf-8"), "\t", name)
     return Texts([text for text, _ in rows], [family for _, family in rows], name)
 

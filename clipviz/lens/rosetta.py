@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipviz.lens.buddies import (
+from clipviz.lens.best_buddies import (
     Neighbours,
     best_buddies,
     clusters,

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 _NAMES = {"load": "clip", "wrap": "clip", "ClipModel": "clip"}
-_MODULES = ("clip", "demo", "generator", "hooks", "zoo")
+_MODULES = ("clip", "generator", "hooks", "zoo")
 __all__ = [*_NAMES, *_MODULES]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.models.clip import ClipModel
-from clipviz.models.turns import turn
+from clipviz.models.forward_lock import turn
 from clipviz.values import LayerWeights
 
 

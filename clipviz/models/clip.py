@@ -17,15 +17,15 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from clipviz.lens.decompose import Trace, head_basis
+from clipviz.models.forward_lock import turn
 from clipviz.models.tower import read_tower, recording, unsupported
-from clipviz.models.turns import turn
 from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
     from clipviz.lens.neurons import NeuronBasis, SecondOrder
 
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-DEMO = Path(__file__).parent / "demo" / "assets"
+DEMO = Path(__file__).parents[1] / "demo" / "model" / "assets"
 
 
 class ClipModel:
@@ -251,7 +251,7 @@ def load(
 ) -> ClipModel:
     """A CLIP model, ready to be traced.
 
-    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.models.demo.train wrote), any
+    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.demo.model.train wrote), any
     open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
     file), or "hf-hub:owner/model".
     device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
@@ -337,7 +337,7 @@ def _load_demo(device: torch.device, precision: str, trained: str | None = None)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"expected weights of the demo model in {str(path)!r}: {_first_line(error)}; train some with "
-            "python -m clipviz.models.demo.train FOLDER, or leave pretrained out"
+            "python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
         ) from error
     network.to(device, dtypes[precision])
     pre = config["preprocess"]

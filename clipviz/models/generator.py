@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clipviz.demo.partners import load_net
 from clipviz.models.hooks import Maps, activation_maps
-from clipviz.models.partners import load_net
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ class SceneGenerator(ModuleGenerator):
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image latent"]:
         """Latents of n scenes of the demo world, drawn from a seed."""
-        from clipviz.data import world
+        from clipviz.demo import world
 
         scenes = world.render(n, seed, n_captions=1).images
         parameter = next(self.module.parameters())

@@ -19,7 +19,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipviz.models.turns import turn
+from clipviz.models.forward_lock import turn
 
 Maps = dict[str, Tensor]
 

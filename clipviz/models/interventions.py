@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from clipviz.models.turns import turn
+from clipviz.models.forward_lock import turn
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clipviz.lens.decompose import class_attention
 from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, check_layer, neuron_basis, second_order
-from clipviz.models.turns import turn
+from clipviz.models.forward_lock import turn
 from clipviz.values import TowerWeights
 
 if TYPE_CHECKING:

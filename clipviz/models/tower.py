@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.lens.decompose import Trace, class_attention, head_codes
-from clipviz.models.turns import turn
+from clipviz.models.forward_lock import turn
 from clipviz.values import LayerWeights, TowerWeights
 
 SUPPORTED = "open_clip VisionTransformer towers with a class token (OpenAI, LAION, DataComp, MetaCLIP, DFN)"

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipviz.demo.partners import load_net
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
-from clipviz.models.partners import load_net
-from clipviz.models.pixels import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from clipviz.models.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "load_partner"]
 

@@ -17,7 +17,7 @@ from clipviz.worker import Stale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clipviz.data.tasks import LabelledTask
+    from clipviz.analysis.tasks import LabelledTask
 
 THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image

@@ -26,7 +26,7 @@ _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 DEFAULT = ("car", "bus")
 NOT_THE_DEMO = (
     "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
-    "text-to-image pipeline (clipviz.models.writers) to clipviz.session.cues.attempt."
+    "text-to-image pipeline (clipviz.models.captioners) to clipviz.session.cues.attempt."
 )
 
 

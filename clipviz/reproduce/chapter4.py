@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipviz.data import dictionary, world
+from clipviz.analysis.matching import places
+from clipviz.analysis.mining import pairs_above
+from clipviz.data import dictionary
 from clipviz.data.images import Images, demo, open_images
 from clipviz.data.texts import open_texts
+from clipviz.demo import world
+from clipviz.demo.partners.mine import about, mined
 from clipviz.figures import chapter4 as figures
 from clipviz.models.clip import ClipModel, load
-from clipviz.models.matching import places
-from clipviz.models.mining import pairs_above
-from clipviz.models.partners.mine import about, mined
 from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import inversion_section

@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clipviz.analysis.tasks import class_folder, world_tasks
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
-from clipviz.data.groups import waterbirds
 from clipviz.data.images import Images
 from clipviz.data.segmentation import MaskedImages
-from clipviz.data.tasks import class_folder, world_tasks
 from clipviz.data.texts import Texts, class_texts, open_texts
-from clipviz.data.world import vocabulary as words
+from clipviz.data.waterbirds import waterbirds
+from clipviz.demo.world import vocabulary as words
 from clipviz.lens import ablate, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.models.clip import ClipModel, imagenet_prompts

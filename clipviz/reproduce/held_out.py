@@ -13,13 +13,13 @@ from torch import Tensor
 from clipviz.data.images import open_images
 from clipviz.data.segmentation import MaskedImages
 from clipviz.data.texts import open_texts
-from clipviz.data.world import vocabulary as words
-from clipviz.data.world.captions import FACTS
-from clipviz.data.world.scene import OBJECT
-from clipviz.data.world.scenes import Scenes, bird_examples, render, spurious
+from clipviz.demo.model import evaluate
+from clipviz.demo.model.evaluate import HELD_OUT_SEED, Encoder
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.scene import OBJECT
+from clipviz.demo.world.scenes import Scenes, bird_examples, render, spurious
 from clipviz.models.clip import ClipModel
-from clipviz.models.demo import evaluate
-from clipviz.models.demo.evaluate import HELD_OUT_SEED, Encoder
 from clipviz.reproduce.evaluation import (
     Evaluation,
     Groups,

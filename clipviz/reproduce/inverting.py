@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipviz.analysis.matching import match, unit_pairs
 from clipviz.figures import chapter4 as figures
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import ModuleGenerator, embedded_generator
-from clipviz.models.matching import match, unit_pairs
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.report import Report, Result, Steps
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from clipviz.data.world import vocabulary
+from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
@@ -192,7 +192,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     if study.model.name != "demo":
         report.text(
             "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
-            "text-to-image pipeline at hand, give clipviz.models.writers' adapters to clipviz.session.cues.attempt."
+            "text-to-image pipeline at hand, give clipviz.models.captioners' adapters to clipviz.session.cues.attempt."
         )
         _thesis_attacks(report, study)
         return

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
-from clipviz.data.world.captions import FACTS
-from clipviz.data.world.scenes import Scenes
+from clipviz.demo.model import evaluate
+from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.scenes import Scenes
 from clipviz.lens import ablate, headset, projection, roles, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.decompose import effects_from_codes
@@ -28,7 +29,6 @@ from clipviz.lens.roles import Role
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.models.clip import ClipModel
-from clipviz.models.demo import evaluate
 from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.data.tasks import LabelledTask, labelled_tasks, typed_task
+from clipviz.analysis.tasks import LabelledTask, labelled_tasks, typed_task
 from clipviz.lens import ablate, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.subsets import SubsetLogits

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.data.texts import with_article
-from clipviz.data.world import writing
-from clipviz.data.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
+from clipviz.demo.world import writing
+from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.models.clip import ClipModel

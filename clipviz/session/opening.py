@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.collection import Collection
+from clipviz.analysis.image_codes import Collection
 from clipviz.data.images import Images, demo, open_images
 from clipviz.data.index import Index, demo_index
 from clipviz.values import Selection

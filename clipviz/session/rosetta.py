@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from clipviz.analysis.mining import maps_of_units
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images, demo
-from clipviz.lens.portrait import drawn
-from clipviz.models.mining import maps_of_units
-from clipviz.models.partners import ASSETS
+from clipviz.demo.partners import ASSETS
+from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.zoo import EMBEDDED, clip_partner, load_partner
 
 if TYPE_CHECKING:

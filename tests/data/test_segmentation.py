@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipviz.data import groups, segmentation
+from clipviz.data import segmentation, waterbirds
 from clipviz.data.images import demo
 
 
@@ -86,14 +86,14 @@ def test_waterbirds_reads_labels_and_groups(tmp_path):
         lines.append(f"{i},bird/{i}.png,{label},{split},{place},x")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     (tmp_path / "bird/3.png").write_bytes(b"broken")
-    found = groups.waterbirds(tmp_path)
+    found = waterbirds.waterbirds(tmp_path)
     assert found.labels == [0, 1]
     assert found.groups == ["landbird on water", "waterbird on water"]
     assert [name for name, _ in found.images.skipped] == ["3.png"]
-    assert groups.waterbirds(tmp_path, "train").labels == [1]
+    assert waterbirds.waterbirds(tmp_path, "train").labels == [1]
     with pytest.raises(ValueError, match="split one of train, val, test"):
-        groups.waterbirds(tmp_path, "all")
+        waterbirds.waterbirds(tmp_path, "all")
     with pytest.raises(ValueError, match=r"metadata\.csv"):
-        groups.waterbirds(tmp_path / "bird")
+        waterbirds.waterbirds(tmp_path / "bird")
     with pytest.raises(ValueError, match="val split"):
-        groups.waterbirds(tmp_path, "val")
+        waterbirds.waterbirds(tmp_path, "val")

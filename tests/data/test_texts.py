@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clipviz.data.texts import BROAD, MAX_LENGTH, Texts, broad, class_texts, open_texts, with_article
 
-ASSETS = resources.files("clipviz.data") / "assets"
+ASSETS = resources.files("clipviz.demo") / "assets"
 
 
 @pytest.fixture

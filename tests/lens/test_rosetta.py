@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from clipviz.lens import rosetta
-from clipviz.lens.buddies import Neighbours
+from clipviz.lens.best_buddies import Neighbours
 from clipviz.lens.upsample import adjoint, axis_matrix
 
 SIZES = [

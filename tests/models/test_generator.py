@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from clipviz.demo.partners import save_net
+from clipviz.demo.partners.nets import Vae
 from clipviz.lens import invert
 from clipviz.models.generator import Generator, biggan, embedded_generator, stylegan2, stylegan_xl
-from clipviz.models.partners import save_net
-from clipviz.models.partners.nets import Vae
 
 
 class Synthesis(nn.Module):

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from clipviz.analysis import matching
+from clipviz.analysis.matching import heldout_correlation, match, unit_pairs
+from clipviz.analysis.mining import mine, pairs_above_chance
+from clipviz.demo.partners import load_net, save_net
+from clipviz.demo.partners.nets import MaskedViT, SmallResNet, Vae
 from clipviz.lens import invert, rosetta
-from clipviz.models import matching, zoo
-from clipviz.models.matching import heldout_correlation, match, unit_pairs
-from clipviz.models.mining import mine, pairs_above_chance
-from clipviz.models.partners import load_net, save_net
-from clipviz.models.partners.nets import MaskedViT, SmallResNet, Vae
-from clipviz.models.pixels import Preprocess, as_tensors
+from clipviz.models import zoo
+from clipviz.models.preprocess import Preprocess, as_tensors
 from clipviz.models.zoo import Partner, clip_partner, load_partner
 
 IDENTITY = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -152,7 +152,7 @@ def test_other_models_have_words_but_no_pictures(model):
     assert shown["words"]
     assert not shown["classes"]
     assert not shown["attempts"]
-    assert "clipviz.models.writers" in shown["note"]
+    assert "clipviz.models.captioners" in shown["note"]
     session.close()
 
 

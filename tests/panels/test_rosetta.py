@@ -11,7 +11,7 @@ from session.test_rosetta import TEXTS, tiny
 
 import clipviz
 from clipviz.data import dictionary as saved
-from clipviz.models.partners import mine as miner
+from clipviz.demo.partners import mine as miner
 from clipviz.panels.rosetta import Rosetta
 from panels.asking import ask
 

@@ -12,9 +12,9 @@ from torch import nn
 
 import clipviz
 from clipviz.data import dictionary as saved
-from clipviz.lens.portrait import drawn
+from clipviz.demo.partners import mine as miner
+from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
-from clipviz.models.partners import mine as miner
 from clipviz.models.zoo import Partner
 from clipviz.session import rosetta as asked
 
@@ -23,7 +23,7 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "in the forest", "
 
 def halves(images):
     """Pictures as the tiny partners see them."""
-    from clipviz.models.pixels import Preprocess
+    from clipviz.models.preprocess import Preprocess
 
     return Preprocess(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(images)
 

@@ -10,7 +10,7 @@ from typing import Any
 from clipviz.data.images import demo
 from clipviz.data.index.reader import Index
 
-FOLDER = Path(str(resources.files("clipviz.data"))) / "assets" / "demo.index"
+FOLDER = Path(str(resources.files("clipviz.demo"))) / "assets" / "index"
 
 
 def demo_index(identity: dict[str, Any]) -> Index | None:

@@ -1,0 +1,286 @@
+"""Matching two models over a collection: the units that are each other's best buddies (thesis 4.3).
+
+Layers are read in blocks whose correlation tables fit in `memory` bytes; each set of blocks takes one pass over the
+images. Peak memory: `memory` for the tables, 12 k bytes a unit for the neighbours, and one batch of maps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipviz.lens.best_buddies import Neighbours
+from clipviz.lens.invert import UnitPairs
+from clipviz.lens.rosetta import CorrelationSums
+from clipviz.models.preprocess import take
+from clipviz.models.zoo import clip_partner
+from clipviz.values import Matches
+
+Layers = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive layers of one map size: their names, the first unit, the number of units."""
+
+    layers: tuple[str, ...]
+    start: int
+    n_units: int
+
+    def of(self, maps: dict[str, Tensor]) -> Tensor:
+        """The block's maps [image, unit, rows, cols]."""
+        return torch.cat([maps[layer] for layer in self.layers], 1)
+
+
+class View:
+    """One model over one collection: its layers, and its maps batch by batch."""
+
+    def __init__(
+        self, model: Any, images: Any, layers: Sequence[str] | None, of_generator: Any = None
+    ) -> None:
+        self.model, self.images, self.chosen, self.of_generator = (
+            as_partner(model),
+            images,
+            layers,
+            of_generator,
+        )
+        probe = self.maps([0])
+        self.shapes = {name: (maps.shape[1], tuple(maps.shape[2:])) for name, maps in probe.items()}
+        self.layers: Layers = tuple((name, n_units) for name, (n_units, _) in self.shapes.items())
+        self.n_units = sum(n_units for _, n_units in self.layers)
+
+    def maps(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        pictures = take(self.images, rows)
+        if self.of_generator is not None and self.of_generator is not self.model:
+            pictures = self.of_generator.images(pictures)
+        return self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
+
+    def blocks(self, limit: int) -> list[Block]:
+        """Runs of layers with one map size, at most `limit` units each unless one layer alone has more."""
+        found: list[Block] = []
+        size = None
+        for name, (n_units, new_size) in self.shapes.items():
+            last = found[-1] if found else None
+            if last is not None and new_size == size and last.n_units + n_units <= limit:
+                found[-1] = Block((*last.layers, name), last.start, last.n_units + n_units)
+            else:
+                start = last.start + last.n_units if last is not None else 0
+                found.append(Block((name,), start, n_units))
+            size = new_size
+        return found
+
+
+def as_partner(model: Any) -> Any:
+    """Anything with `.maps(images)` as it is; a ClipModel or an open_clip model through its MLP units."""
+    if hasattr(model, "maps"):
+        return model
+    return clip_partner(model)
+
+
+def views(
+    model_a: Any, model_b: Any, images: Any, layers_a: Sequence[str] | None, layers_b: Sequence[str] | None
+) -> tuple[View, View]:
+    """Both models over the same pictures; where one is a generator, `images` are its latents."""
+    if not len(images):
+        raise ValueError("expected at least one image to match on, got none; the thesis uses 1,600")
+    generators = [
+        model for model in (model_a, model_b) if hasattr(model, "images") and hasattr(model, "sample")
+    ]
+    generator = generators[0] if generators else None
+    return View(model_a, images, layers_a, generator), View(model_b, images, layers_b, generator)
+
+
+def _passes(view_a: View, view_b: View, memory: int) -> Iterator[list[tuple[Block, Block]]]:
+    """Pairs of blocks whose float64 tables fit in `memory` together, one list a pass over the images."""
+    limit = max(1, int((memory / 8) ** 0.5))
+    waiting: list[tuple[Block, Block]] = []
+    used = 0
+    for pair in itertools.product(view_a.blocks(limit), view_b.blocks(limit)):
+        size = 8 * pair[0].n_units * pair[1].n_units
+        if waiting and used + size > memory:
+            yield waiting
+            waiting, used = [], 0
+        waiting.append(pair)
+        used += size
+    if waiting:
+        yield waiting
+
+
+def match(
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    k: int = 5,
+    *,
+    layers_a: Sequence[str] | None = None,
+    layers_b: Sequence[str] | None = None,
+    above: float = 0.0,
+    permute: int | None = None,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Matches:
+    """Best buddies of two models over a collection (thesis Eq. 4.2, 4.3): one exact correlation for every two units.
+
+    model_a, model_b: Partners, ClipModels, or generators (then `images` are its latents and the other model sees what
+    it paints); images: PIL images, a uint8 array or a float tensor in 0..1. k: neighbours; layers_a, layers_b: module
+    names or patterns, default the partner's own; above: correlation that a pair must exceed; permute: a seed that
+    shuffles the images of model b, for the chance baseline; memory: bytes for correlation tables.
+    Raises ValueError for an empty collection or a layer that is not there.
+
+        matches = match(clipviz.load("demo"), load_partner("cnn"), images)
+    """
+    view_a, view_b = views(model_a, model_b, images, layers_a, layers_b)
+    found, table = stream(view_a, view_b, len(images), k, permute, batch, memory)
+    pairs, strength = found.pairs(above)
+    if table is None:
+        table = _sparse(found, view_a.n_units, view_b.n_units)
+    return Matches(table, pairs, strength, view_a.layers, view_b.layers)
+
+
+def stream(
+    view_a: View, view_b: View, n_images: int, k: int, permute: int | None, batch: int, memory: int
+) -> tuple[Neighbours, Tensor | None]:
+    """Neighbours of all units, and the whole table in float32 where it fits in `memory`."""
+    order_b = _order(n_images, permute)
+    n_a, n_b = view_a.n_units, view_b.n_units
+    table = torch.zeros(n_a, n_b) if 4 * n_a * n_b <= memory else None
+    found = Neighbours.empty(n_a, n_b, k)
+    for pairs in _passes(view_a, view_b, memory):
+        sums = [CorrelationSums(a.n_units, b.n_units) for a, b in pairs]
+        for start in range(0, n_images, batch):
+            rows = range(start, min(start + batch, n_images))
+            maps_a, maps_b = view_a.maps(rows), view_b.maps([order_b[i] for i in rows])
+            joined_a = {block: block.of(maps_a) for block in {a for a, _ in pairs}}
+            joined_b = {block: block.of(maps_b) for block in {b for _, b in pairs}}
+            for total, (block_a, block_b) in zip(sums, pairs, strict=True):
+                total.update(joined_a[block_a], joined_b[block_b])
+        for total, (block_a, block_b) in zip(sums, pairs, strict=True):
+            correlation = total.correlation()
+            found = found.include(correlation, block_a.start, block_b.start)
+            if table is not None:
+                rows_a = slice(block_a.start, block_a.start + block_a.n_units)
+                table[rows_a, block_b.start : block_b.start + block_b.n_units] = correlation
+    return found, table
+
+
+def _order(n_images: int, permute: int | None) -> list[int]:
+    """Images as they are, or shuffled by a seed."""
+    if permute is None:
+        return list(range(n_images))
+    return torch.randperm(n_images, generator=torch.Generator().manual_seed(permute)).tolist()
+
+
+def _sparse(found: Neighbours, n_a: int, n_b: int) -> Tensor:
+    """The top k of both sides as a sparse [unit_a, unit_b] table."""
+    k = found.index_a.shape[1]
+    from_a = torch.stack([torch.arange(n_a).repeat_interleave(k), found.index_a.flatten()])
+    from_b = torch.stack([found.index_b.flatten(), torch.arange(n_b).repeat_interleave(k)])
+    index, values = (
+        torch.cat([from_a, from_b], 1),
+        torch.cat([found.values_a.flatten(), found.values_b.flatten()]),
+    )
+    known = (index >= 0).all(0)
+    flat, first = torch.unique(index[0][known] * n_b + index[1][known], return_inverse=True)
+    kept = torch.zeros(len(flat)).scatter_(0, first, values[known])
+    return torch.sparse_coo_tensor(
+        torch.stack([flat // n_b, flat % n_b]), kept, (n_a, n_b), check_invariants=True
+    ).coalesce()
+
+
+def heldout_correlation(
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    matches: Matches,
+    pairs: Tensor,
+    batch: int = 32,
+    permute: int | None = None,
+) -> Tensor:
+    """Correlation [pair] of given unit pairs on other images. pairs: [pair, 2], counted as in `matches`.
+
+    permute: a seed that shuffles the images of model b: what a pair shares by place alone.
+    """
+    correlation = torch.zeros(len(pairs))
+    for group in _paired(model_a, model_b, images, matches, pairs, batch, permute):
+        correlation[group.rows] = group.sums.correlation()
+    return correlation
+
+
+def unit_pairs(
+    model_a: Any, model_b: Any, images: Any, matches: Matches, pairs: Tensor | None = None, batch: int = 32
+) -> list[UnitPairs]:
+    """Matched units as `lens.invert` reads them, with the means and deviations of Eq. 4.1 over these images.
+
+    model_a: the generator that will be inverted or edited. pairs: [pair, 2], default all of `matches`.
+
+        pairs = unit_pairs(generator, cnn, latents, match(generator, cnn, latents))
+        invert(generator.generate, start, target_maps=cnn.maps(picture), pairs=pairs)
+    """
+    groups = _paired(model_a, model_b, images, matches, matches.pairs if pairs is None else pairs, batch)
+    found = []
+    for group in groups:
+        sums, freedom = group.sums, max(group.sums.n_positions - 1, 1)
+        moments = [
+            sums.mean_a,
+            (sums.square_a / freedom).sqrt(),
+            sums.mean_b,
+            (sums.square_b / freedom).sqrt(),
+        ]
+        units = (group.units_a, group.units_b)
+        found.append(UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float() for moment in moments)))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Pairs of one layer of a and one of b: their rows among all pairs, their units, their sums."""
+
+    layer_a: str
+    layer_b: str
+    rows: Tensor
+    units_a: Tensor
+    units_b: Tensor
+    sums: CorrelationSums
+
+
+def _paired(
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    matches: Matches,
+    pairs: Tensor,
+    batch: int,
+    permute: int | None = None,
+) -> list[_Group]:
+    """Sums of pairs alone, in one pass over the images."""
+    order = _order(len(images), permute)
+    names_a, names_b = ([layer for layer, _ in layers] for layers in (matches.layers_a, matches.layers_b))
+    view_a, view_b = views(model_a, model_b, images, names_a, names_b)
+    layer_a, unit_a = places(pairs[:, 0], matches.layers_a)
+    layer_b, unit_b = places(pairs[:, 1], matches.layers_b)
+    groups = []
+    for one, other in sorted(set(zip(layer_a.tolist(), layer_b.tolist(), strict=True))):
+        rows = ((layer_a == one) & (layer_b == other)).nonzero()[:, 0]
+        sums = CorrelationSums(len(rows), len(rows), paired=True)
+        groups.append(_Group(names_a[one], names_b[other], rows, unit_a[rows], unit_b[rows], sums))
+    for start in range(0, len(images), batch):
+        now = range(start, min(start + batch, len(images)))
+        maps_a, maps_b = view_a.maps(now), view_b.maps([order[i] for i in now])
+        for group in groups:
+            group.sums.update(
+                maps_a[group.layer_a][:, group.units_a], maps_b[group.layer_b][:, group.units_b]
+            )
+    return groups
+
+
+def places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
+    """Layer number and unit inside it of units counted through all layers."""
+    ends = torch.tensor([n_units for _, n_units in layers]).cumsum(0)
+    layer = torch.searchsorted(ends, units.contiguous(), right=True)
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])
+    return layer, units - starts[layer]

@@ -1,0 +1,233 @@
+"""Mining the dictionary of units that several models share, through a pivot model (thesis 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipviz.analysis.matching import (
+    Layers,
+    View,
+    as_partner,
+    heldout_correlation,
+    match,
+    places,
+    stream,
+    views,
+)
+from clipviz.lens.best_buddies import clusters, rosetta_units
+from clipviz.lens.unit_thumbnails import SIDE, Range, drawn
+from clipviz.values import Concepts, Matches, Portraits
+
+SAME = 0.7
+"""Correlation from which on two units of one model are one concept."""
+
+
+def mine(
+    pivot: Any,
+    partners: Sequence[Any],
+    images: Any,
+    *,
+    heldout: Any,
+    k: int = 5,
+    at_least: int | None = None,
+    above: float | Literal["chance"] = "chance",
+    same: float = SAME,
+    n_examples: int = 8,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Concepts:
+    """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
+
+    images, heldout: collections for mining and for the honesty check. at_least: partners a row needs, default all
+    (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
+    `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
+    joins all; chains then grow long). Each pivot unit is listed once, with its strongest partners; rows are sorted by
+    mean held-out correlation.
+    Raises ValueError for no partner or an empty collection.
+    """
+    if not partners:
+        raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
+    pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
+    options = {"k": k, "batch": batch, "memory": memory}
+    found = [pairs_above_chance(pivot, partner, images, above, **options) for partner in partners]
+    all_matches = [matches for matches, _, _ in found]
+    needed = len(partners) if at_least is None else max(1, at_least)
+    units = _joined([matches.pairs for matches in all_matches], needed)
+    correlation, other = torch.ones(units.shape), torch.ones(units.shape)
+    for i, (partner, matches) in enumerate(zip(partners, all_matches, strict=True), start=1):
+        there = (units[:, i] >= 0).nonzero()[:, 0]
+        pairs = units[there][:, [0, i]]
+        correlation[:, i], other[:, i] = 0.0, 0.0
+        correlation[there, i] = heldout_correlation(pivot, partner, images, matches, pairs, batch)
+        other[there, i] = heldout_correlation(pivot, partner, heldout, matches, pairs, batch)
+    order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
+    units, correlation, other = units[order], correlation[order], other[order]
+    layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
+    examples, looks = portraits([pivot, *partners], images, units, layers, n_examples, batch)
+    return Concepts(
+        models=(pivot.name, *(partner.name for partner in partners)),
+        layers=layers,
+        units=units,
+        correlation=correlation,
+        heldout=other,
+        cluster=clusters(units, _self_pairs(pivot, images, options, same)),
+        examples=examples,
+        n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
+        n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
+        threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
+        k=k,
+        labels=("",) * len(units),
+        portraits=looks,
+    )
+
+
+def pairs_above_chance(
+    pivot: Any,
+    partner: Any,
+    images: Any,
+    above: float | Literal["chance"] = "chance",
+    k: int = 5,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> tuple[Matches, int, float]:
+    """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
+
+    Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
+    excess: its correlation less the same pair's when the partner's images are shuffled. above: the excess that a pair
+    must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
+    (less the same pairs' correlation under another shuffle).
+    """
+    options = {"k": k, "batch": batch, "memory": memory}
+    chance = match(pivot, partner, images, permute=0, **options)  # type: ignore[arg-type]
+    null = chance.strength - heldout_correlation(
+        pivot, partner, images, chance, chance.pairs, batch, permute=1
+    )
+    if isinstance(above, str):
+        threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
+    else:
+        threshold = float(above)
+    return pairs_above(pivot, partner, images, threshold, **options), int((null > threshold).sum()), threshold
+
+
+def pairs_above(
+    pivot: Any,
+    partner: Any,
+    images: Any,
+    threshold: float,
+    k: int = 5,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Matches:
+    """Best buddies whose correlation exceeds the same pair's on shuffled images by more than `threshold`."""
+    matches = match(pivot, partner, images, k=k, batch=batch, memory=memory)
+    by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, permute=1)
+    kept = matches.strength - by_place > threshold
+    return replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
+
+
+def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
+    """Pivot units with a partner in at least `needed` models; [row, 1 + model], -1 where there is none."""
+    if needed >= len(pairs_by_model):
+        return rosetta_units(pairs_by_model, strongest=True)
+    strongest: list[dict[int, int]] = []
+    for pairs in pairs_by_model:
+        table: dict[int, int] = {}
+        for unit, partner in pairs.tolist():
+            table.setdefault(unit, partner)
+        strongest.append(table)
+    rows = [(unit, *(table.get(unit, -1) for table in strongest)) for unit in sorted(set().union(*strongest))]
+    rows = [row for row in rows if sum(unit >= 0 for unit in row[1:]) >= needed]
+    return torch.tensor(rows, dtype=torch.long).reshape(len(rows), 1 + len(strongest))
+
+
+def _self_pairs(pivot: Any, images: Any, options: dict[str, int], same: float) -> Tensor:
+    """Self best buddies of the pivot that correlate above `same`."""
+    view_a, view_b = views(pivot, pivot, images, None, None)
+    found, _ = stream(
+        view_a, view_b, len(images), options["k"] + 1, None, options["batch"], options["memory"]
+    )
+    pairs, _ = found.without_self().pairs(same)
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+@torch.no_grad()
+def portraits(
+    models: Sequence[Any],
+    images: Any,
+    units: Tensor,
+    layers: Sequence[Layers],
+    n_examples: int = 8,
+    batch: int = 32,
+) -> tuple[Tensor, Portraits]:
+    """Example images of every row and how each model's unit looks on them.
+
+    models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids of
+    the images where the pivot's map has its highest value [row, example], and the portraits. Two passes over them.
+    """
+    seen = _seen_by(models, images, layers)
+    ranges = [Range(len(units), n_examples) for _ in models]
+    peaks = []
+    for rows in _batches(range(len(images)), batch):
+        for i, view in enumerate(seen):
+            found = ranges[i].update(_chosen(view.maps(rows), layers[i], units[:, i]))
+            if i == 0:
+                peaks.append(found)
+    examples = torch.cat(peaks).topk(min(n_examples, len(images)), dim=0).indices.T.contiguous()
+    floor, peak = (torch.stack([getattr(r, name)() for r in ranges], 1) for name in ("floor", "peak"))
+    drawings = torch.zeros(*units.shape, examples.shape[1], SIDE, SIDE, dtype=torch.uint8)
+    for ids in _batches(examples.unique().tolist(), batch):
+        for i, view in enumerate(seen):
+            found = drawn(_chosen(view.maps(ids), layers[i], units[:, i]), floor[:, i], peak[:, i])
+            for picture, one in zip(ids, found.cpu(), strict=True):
+                row, place = (examples == picture).nonzero(as_tuple=True)
+                drawings[row, i, place] = one[row]
+    there = units >= 0
+    drawings[~there] = 0
+    return examples, Portraits(drawings, torch.where(there, floor, 0.0), torch.where(there, peak, 0.0))
+
+
+def maps_of_units(model: Any, images: Any, units: Tensor, layers: Layers) -> Tensor:
+    """Maps of some units, counted through the layers, on a few pictures: [image, unit, rows, cols] of the largest size.
+
+    Units of -1 are dark (0). Layers that no unit is of are not read.
+    """
+    view = View(model, images, [name for name, _ in layers])
+    return _chosen(view.maps(range(len(images))), layers, units)
+
+
+def _seen_by(models: Sequence[Any], images: Any, layers: Sequence[Layers]) -> list[View]:
+    generators = [model for model in models if hasattr(model, "images") and hasattr(model, "sample")]
+    generator = generators[0] if generators else None
+    return [
+        View(model, images, [name for name, _ in own], generator)
+        for model, own in zip(models, layers, strict=True)
+    ]
+
+
+def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(ids), size):
+        yield list(ids[start : start + size])
+
+
+def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
+    """The maps of units counted through all layers, at the size of the largest among them."""
+    units = torch.as_tensor(units)
+    layer, place = places(units.clamp_min(0), layers)
+    used = [(i, layers[i][0], (layer == i) & (units >= 0)) for i in range(len(layers))]
+    used = [(i, name, rows) for i, name, rows in used if rows.any()]
+    sizes = [maps[name].shape[2:] for _, name, _ in used] or [next(iter(maps.values())).shape[2:]]
+    size = (max(rows for rows, _ in sizes), max(cols for _, cols in sizes))
+    first = next(iter(maps.values()))
+    chosen = torch.zeros(len(first), len(units), *size, device=first.device)
+    for _, name, rows in used:
+        found = maps[name][:, place[rows]].float()
+        if found.shape[2:] != size:
+            found = F.interpolate(found, size, mode="bilinear", align_corners=False)
+        chosen[:, rows] = found
+    return chosen

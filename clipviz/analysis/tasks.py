@@ -1,0 +1,205 @@
+"""Classification tasks that a collection's own labels pose: class names, prompts, a label and a group an image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clipviz.data.images import Images
+from clipviz.data.texts import class_texts
+from clipviz.demo.world import vocabulary as words
+
+WORLD_COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment", "second kind"})
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
+
+    groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
+    that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
+    the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...]
+    groups: tuple[str, ...] = ()
+    by: str = ""
+    examples: tuple[tuple[int, ...], ...] = ()
+    note: str = ""
+    cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def n_labelled(self) -> int:
+        return sum(label >= 0 for label in self.labels)
+
+
+def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
+    """The tasks of a collection: the demo world's five, or those of a data set's labels or class folders, by name
+    and, where every class has five images, by example.
+
+    Empty where the images say nothing about their classes.
+    """
+    table = images.attributes or {}
+    if table.keys() >= WORLD_COLUMNS:
+        return world_tasks(images)
+    labels = table.get("label") or [class_folder(name) or None for name in images.names]
+    names = sorted({label for label in labels if label is not None})
+    if len(names) < 2:
+        return {}
+    task = _task("classes", names, class_texts(names), labels, labels, "class")
+    return {"classes": task, **_classes_by_example(task)}
+
+
+def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> LabelledTask:
+    """A task of typed class names; labels come from the first known task that has a class of every name."""
+    names = list(dict.fromkeys(_bare(name.strip()) for name in classes if name.strip()))
+    if len(names) < 2:
+        raise ValueError(
+            f"expected at least two class names, got {names or 'none'}; separate them by commas: a swan, an owl"
+        )
+    prompts = class_texts(names)
+    for task in known:
+        index = {name.lower(): i for i, name in enumerate(task.classes)}
+        if all(name.lower() in index for name in names):
+            place = {index[name.lower()]: i for i, name in enumerate(names)}
+            labels = tuple(place.get(label, -1) for label in task.labels)
+            groups = tuple(g if k >= 0 else "" for g, k in zip(task.groups, labels, strict=False))
+            chosen = tuple(task.prompts[index[name.lower()]] for name in names)
+            return LabelledTask("typed", tuple(names), chosen, labels, groups, task.by)
+    return LabelledTask("typed", tuple(names), tuple(map(tuple, prompts)), ())
+
+
+def world_tasks(images: Images) -> dict[str, LabelledTask]:
+    """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background,
+    by their names and by example.
+
+    Objects are judged on lone kinds of object without a treatment, colours without a second thing.
+    """
+    table = images.attributes or {}
+    untreated = [treatment in (None, "none") for treatment in table["treatment"]]
+    plain = [ok and second is None for ok, second in zip(untreated, table["second kind"], strict=True)]
+    objects = [ok and kind == "object" for ok, kind in zip(plain, table["kind"], strict=True)]
+    colours = [[f"something {c}", f"{words.with_article(c)} object"] for c in words.COLOURS]
+    places = [list(words.BACKGROUND_PHRASES[name]) for name in words.BACKGROUNDS]
+    grounds = table["background"]
+    tasks = {
+        "objects": _task(
+            "objects",
+            words.OBJECT_NAMES,
+            class_texts(words.OBJECT_NAMES),
+            _where(table["class"], objects),
+            grounds,
+            "background",
+        ),
+        "colours": _task(
+            "colours", words.COLOURS, colours, _where(table["colour"], plain), grounds, "background"
+        ),
+        "backgrounds": _task(
+            "backgrounds",
+            words.BACKGROUNDS,
+            places,
+            _where(grounds, untreated),
+            table["kind"],
+            "what is shown",
+        ),
+    }
+    birds = table.get("bird group") or [None] * len(images)
+    if any(birds):
+        names = ["waterbird", "landbird"]
+        labels = [group and group.split("/")[0] for group in birds]
+        phrases = dict(zip(words.BIRD_GROUPS, words.BIRD_GROUP_PHRASES, strict=True))
+        groups = [group and phrases[group] for group in birds]
+        task = _task("birds", names, class_texts(names), labels, groups, "bird and background")
+        cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
+        tasks["birds"] = replace(task, cue=cue)
+        tasks |= _birds_by_example(tasks["birds"])
+    return tasks
+
+
+def _birds_by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
+    """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
+
+    Up to two in five of a class at home are examples, and a quarter as many elsewhere, equally many of both classes.
+    None where the images have too few birds.
+    """
+    rows = _rows_of(birds.groups)
+    wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
+    n_away = min(len(wet) // 10, len(misplaced) // 2, len(odd) // 2, len(wooded) // 10)
+    examples = [(*home[: 4 * n_away], *away[:n_away]) for home, away in ((wet, misplaced), (wooded, odd))]
+    return _by_example(birds, examples, "80% of them with the bird where it belongs")
+
+
+def _classes_by_example(task: LabelledTask) -> dict[str, LabelledTask]:
+    """A task once more, each class learnt from two in five of its images; none where a class has fewer than five."""
+    rows = _rows_of(task.labels)
+    chosen = [rows[label] for label in range(len(task.classes))]
+    if min(map(len, chosen)) < 5:
+        return {}
+    return _by_example(
+        task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class"
+    )
+
+
+def _by_example(
+    task: LabelledTask, examples: Sequence[tuple[int, ...]], which: str
+) -> dict[str, LabelledTask]:
+    """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
+    if not all(examples):
+        return {}
+    used = {i for chosen in examples for i in chosen}
+    name = f"{task.name} by example"
+    return {
+        name: replace(
+            task,
+            name=name,
+            labels=tuple(-1 if i in used else label for i, label in enumerate(task.labels)),
+            groups=tuple("" if i in used else group for i, group in enumerate(task.groups)),
+            examples=tuple(examples),
+            note=f"learnt from {len(used):,} other pictures, {which}",
+        )
+    }
+
+
+def _rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
+    """Value -> the places where it stands; an empty list for values that are not there."""
+    rows: dict[Any, list[int]] = defaultdict(list)
+    for i, value in enumerate(values):
+        rows[value].append(i)
+    return rows
+
+
+def class_folder(name: str) -> str:
+    """The class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def _task(
+    name: str,
+    classes: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    labels: Sequence[str | None],
+    groups: Sequence[str | None],
+    by: str,
+) -> LabelledTask:
+    index = {word: i for i, word in enumerate(classes)}
+    numbers = tuple(-1 if label is None else index.get(label, -1) for label in labels)
+    named = tuple(str(g) if k >= 0 and g else "" for g, k in zip(groups, numbers, strict=True))
+    return LabelledTask(name, tuple(classes), tuple(map(tuple, prompts)), numbers, named, by)
+
+
+def _where(column: Sequence[str | None], use: Sequence[bool]) -> list[str | None]:
+    return [word if ok else None for word, ok in zip(column, use, strict=True)]
+
+
+def _bare(name: str) -> str:
+    """A class name without its article."""
+    for article in ("a ", "an ", "the "):
+        if name.lower().startswith(article):
+            return name[len(article) :].strip()
+    return name

@@ -1,0 +1,119 @@
+"""Training batches of the demo world, drawn in a process of their own."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.demo.model.network import tokenize
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.captions import FACTS, caption, facts
+from clipviz.demo.world.drawing import draw
+from clipviz.demo.world.sampling import Theme, counting_theme, sample_scene, sample_theme, spotlight_theme
+
+_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: [image, row, column, 3] uint8; things: [image, row, column] bool, where things are; caption_ids:
+    [image, 24]; same: [image, image], 1 where two captions are the same sentence; fact_images, fact_values: for each
+    family of facts the images it applies to and their values, [fact] each; prompt_ids: [prompt, 24], one sentence
+    for every value of every family in order.
+    """
+
+    images: Tensor
+    things: Tensor
+    caption_ids: Tensor
+    same: Tensor
+    fact_images: dict[str, Tensor]
+    fact_values: dict[str, Tensor]
+    prompt_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the groups of a batch are, as shares of all groups; the rest are free scenes.
+
+    spotlight: single large shapes or glyphs on a plain background; counting: several copies on one; themed, a share
+    of the groups that are neither: scenes that agree in kind, background and more, so that only details tell them
+    apart.
+    """
+
+    themed: float = 0.6
+    spotlight: float = 0.0
+    counting: float = 0.0
+
+    def theme(self, rng: np.random.Generator) -> Theme:
+        draw = rng.random() if self.spotlight or self.counting else 1.0
+        if draw < self.spotlight:
+            return spotlight_theme(rng)
+        if draw < self.spotlight + self.counting:
+            return counting_theme(rng)
+        return sample_theme(rng) if rng.random() < self.themed else Theme()
+
+
+def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) -> Batch:
+    """The batch of one training step; depends on nothing but its arguments."""
+    rng = np.random.default_rng([seed, step])
+    scenes = []
+    for group in np.array_split(np.arange(size), _GROUPS):
+        theme = mixture.theme(rng)
+        scenes += [sample_scene(rng, theme) for _ in group]
+    images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
+    things = torch.empty(images.shape[:3], dtype=torch.bool)
+    for index, scene in enumerate(scenes):
+        image, mask = draw(scene, rng)
+        images[index], things[index] = torch.from_numpy(image), torch.from_numpy(mask > 0)
+    captions = [caption(scene, rng) for scene in scenes]
+    first = {text: index for index, text in reversed(list(enumerate(captions)))}
+    twins = torch.tensor([first[text] for text in captions])
+    pairs: dict[str, list[tuple[int, int]]] = {family: [] for family in FACTS}
+    for index, scene in enumerate(scenes):
+        for family, value in facts(scene):
+            pairs[family].append((index, value))
+    found = {family: torch.tensor(listed) for family, listed in pairs.items() if listed}
+    prompts = [choices[rng.integers(len(choices))] for values in FACTS.values() for choices in values]
+    return Batch(
+        images,
+        things,
+        tokenize(captions),
+        (twins[:, None] == twins[None]).float(),
+        {family: listed[:, 0] for family, listed in found.items()},
+        {family: listed[:, 1] for family, listed in found.items()},
+        tokenize(prompts),
+    )
+
+
+def stream(
+    seed: int, first_step: int, size: int, mixture: Mixture = Mixture(), ahead: int = 3
+) -> Generator[Batch, None, None]:
+    """Batches from `first_step` on, up to `ahead` of them prepared by another process (0: by this one)."""
+    if not ahead:
+        for step in itertools.count(first_step):
+            yield make_batch(seed, step, size, mixture)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(ahead)
+    worker = context.Process(
+        target=_produce, args=(queue, seed, first_step, size, mixture, os.getpid()), daemon=True
+    )
+    worker.start()
+    try:
+        while True:
+            yield queue.get()
+    finally:
+        worker.terminate()
+
+
+def _produce(queue, seed: int, step: int, size: int, mixture: Mixture, parent: int) -> None:
+    torch.set_num_threads(1)
+    while os.getppid() == parent:
+        queue.put(make_batch(seed, step, size, mixture))
+        step += 1

@@ -1,0 +1,69 @@
+"""What training minimises: CLIP's contrast of images and captions, and the same contrast for single facts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipviz.demo.world.captions import FACTS
+
+FACT_WEIGHTS = {
+    "object": 2.0,
+    "glyph": 2.0,
+    "shape": 1.5,
+    "count": 2.0,
+    "category": 0.3,
+    "bird": 0.2,
+    "colour": 0.4,
+    "background": 0.8,
+    "background colour": 0.3,
+    "treatment": 0.8,
+    "size": 0.3,
+    "position": 0.4,
+    "style": 0.3,
+    "fill": 0.2,
+}
+
+
+def caption_contrast(image_units: Tensor, text_units: Tensor, scale: Tensor, same: Tensor) -> Tensor:
+    """CLIP's symmetric loss [image, d_embed] x [image, d_embed]; images with the same sentence share the target."""
+    logits = scale * image_units @ text_units.T
+    targets = same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def fact_contrast(
+    image_units: Tensor,
+    prompt_units: Tensor,
+    scale: Tensor,
+    images: dict[str, Tensor],
+    values: dict[str, Tensor],
+) -> tuple[Tensor, dict[str, float]]:
+    """Each image against every short sentence of a family, of which the world knows the true one.
+
+    This is the image-to-text half of the contrast in label space of Yang et al. (2022, Unified Contrastive
+    Learning): other true captions of a batch can no longer count as negatives. Families are weighted by
+    FACT_WEIGHTS. Also returns the accuracy of each family in the batch.
+    """
+    total, weights, accuracy, start = image_units.new_zeros(()), 0.0, {}, 0
+    for family, sentences in FACTS.items():
+        prompts = prompt_units[start : start + len(sentences)]
+        start += len(sentences)
+        if family not in images:
+            continue
+        logits = scale * image_units[images[family]] @ prompts.T
+        total = total + FACT_WEIGHTS[family] * F.cross_entropy(logits, values[family])
+        weights += FACT_WEIGHTS[family]
+        accuracy[family] = (logits.argmax(1) == values[family]).float().mean().item()
+    return total / weights, accuracy
+
+
+def attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """softmax(q k^T / sqrt(d)) v written out: on CPUs its backward pass is faster than the fused kernel's."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores + attn_mask.to(scores.dtype)
+    return torch.softmax(scores, -1) @ value

@@ -1,0 +1,87 @@
+"""Mine the embedded dictionary: `python -m clipviz.demo.partners.mine`.
+
+The demo CLIP is the pivot, the three embedded partners its company; the embedded collection is mined, fresh scenes of
+the demo world are the honesty check. Run it again after any of the four models was trained anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clipviz.analysis.mining import mine
+from clipviz.analysis.text_labels import hints
+from clipviz.demo.partners import ASSETS
+from clipviz.models.clip import ClipModel, load
+from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
+from clipviz.values import Concepts
+
+
+def mined(
+    model: ClipModel,
+    partners: Sequence[Partner],
+    images: Any,
+    heldout: Any,
+    texts: Sequence[str],
+    **options: Any,
+) -> Concepts:
+    """The dictionary of a CLIP and its partners, with a hint in words for every concept.
+
+    images, heldout: pictures to mine and to check on; texts: what hints are chosen from; options: as `mine` takes
+    them. The pivot is called "clip".
+    """
+    pivot = clip_partner(model, "clip")
+    concepts = mine(pivot, partners, images, heldout=heldout, **options)
+    if not len(concepts):
+        return concepts
+    return replace(concepts, hints=hints(model, concepts.units[:, 0], concepts.layers[0], images, texts))
+
+
+def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[str, Any]:
+    """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
+    losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
+    return {"model": model.fingerprint, "images": images.fingerprint, "losses": losses}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the miner."""
+    from clipviz.data import dictionary, images, texts
+    from clipviz.demo import world
+
+    parser = argparse.ArgumentParser(description="Mine the Rosetta units that the demo models share.")
+    parser.add_argument("--images", type=int, default=256, help="pictures of the embedded collection to mine")
+    parser.add_argument("--heldout", type=int, default=128, help="fresh scenes for the held-out correlation")
+    parser.add_argument("--at-least", type=int, default=2, help="partners that a row needs")
+    parser.add_argument("--weights", type=Path, default=ASSETS, help="folder of the partners' weights")
+    parser.add_argument("--out", type=Path, default=dictionary.EMBEDDED, help="folder to write")
+    chosen = parser.parse_args(arguments)
+    model, collection = load("demo"), images.demo()
+    files = {name: chosen.weights / f"{name}.safetensors" for name in EMBEDDED}
+    partners = [load_partner(name, file) for name, file in files.items()]
+    concepts = mined(
+        model,
+        partners,
+        collection[: chosen.images],
+        world.render(chosen.heldout, seed=2024).images,
+        list(texts.open_texts("demo")),
+        at_least=chosen.at_least,
+        batch=64,
+    )
+    source = {
+        **about(model, partners, collection),
+        "n_images": chosen.images,
+        "n_heldout": chosen.heldout,
+        "partners": {
+            name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()
+        },
+    }
+    dictionary.save(concepts, chosen.out, source)
+    print(dictionary.summary(concepts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Sentences of the demo world from loose words, and pictures of them: a writer and a drawer whose truth is known.
+
+No sentence names the class to avoid, and every picture shows the class asked for, so that a classifier which sees
+the other one is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.language import read
+from clipviz.demo.world.scenes import scene
+
+Describe = Callable[[Sequence[str], str], list[str]]
+Draw = Callable[[str], Image.Image]
+
+_MEDIUM = re.compile(r"^an? (?:photo|image|picture) of ")
+_EMPTY = re.compile(r"^(?:something|nothing|an empty scene) ")
+
+
+@dataclass
+class Wordlist:
+    """Words sorted by the place they can take in a sentence of the world."""
+
+    treatments: list[str] = field(default_factory=list)
+    colours: list[str] = field(default_factory=list)
+    seconds: list[str] = field(default_factory=list)
+    backgrounds: list[str] = field(default_factory=list)
+
+
+def writer(avoid: str, rng: np.random.Generator, recolour: bool = True, n_sentences: int = 50) -> Describe:
+    """describe(words, class_name) that writes sentences of the demo world, never with the class `avoid`.
+
+    A sentence names the class, then as many of the words as the world's grammar holds: a treatment, a colour, a
+    second thing, a background; each place is filled with one of its words at random. recolour=False leaves out
+    treatments and colours, which take evidence for the class away rather than add a cue against it.
+    """
+
+    def describe(spurious: Sequence[str], class_name: str) -> list[str]:
+        found = sort_words(spurious, {avoid, class_name})
+        if not recolour:
+            found.colours, found.treatments = [], []
+        sentences = []
+        for _ in range(n_sentences):
+            colour, second, background, treatment = (
+                choices[rng.integers(len(choices))] if choices else ""
+                for choices in (found.colours, found.seconds, found.backgrounds, found.treatments)
+            )
+            noun = words.with_article(f"{colour} {class_name}".strip())
+            things = f"{noun} and {second}" if second else noun
+            opening = f"{treatment} of " if treatment else ""
+            sentences.append(f"{opening}{things} {background}".strip())
+        return sentences
+
+    return describe
+
+
+def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
+    """Where each word can stand in a sentence; words that the world cannot draw, or that may show a class of
+    `avoid`, are left out."""
+    found = Wordlist()
+    forbidden = {(0, words.OBJECT_NAMES.index(name)) for name in avoid if name in words.OBJECT_NAMES}
+    for word in spurious:
+        try:
+            reading = read(word)
+        except ValueError:
+            continue
+        if reading.treatment:
+            found.treatments.append(word)
+        elif reading.background is not None or reading.background_colours:
+            place = _EMPTY.sub("", _MEDIUM.sub("", word))
+            if not _reads_nouns(place):
+                found.backgrounds.append(place)
+        elif len(reading.nouns) == 1 and reading.nouns[0].count == 1 and reading.position is None:
+            noun = reading.nouns[0]
+            if "colour" in noun.said and len(noun.choices) > 1:
+                found.colours.append(words.COLOURS[noun.said["colour"]])
+            elif not forbidden & set(noun.choices) and reading.style is None and "something" not in word:
+                found.seconds.append(_MEDIUM.sub("", word))
+    return found
+
+
+def drawer(seed: int) -> Draw:
+    """draw(sentence) by the demo world; every call draws what the sentence leaves open anew."""
+    state = [seed]
+
+    def draw(sentence: str) -> Image.Image:
+        state[0] += 1
+        return Image.fromarray(scene(sentence, seed=state[0]).images[0])
+
+    return draw
+
+
+def _reads_nouns(phrase: str) -> bool:
+    try:
+        return bool(read(phrase).nouns)
+    except ValueError:
+        return True

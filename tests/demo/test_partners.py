@@ -1,0 +1,44 @@
+"""The shipped partners learned what they say they learned, on scenes that no training drew."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from clipviz.demo.partners import load_net
+from clipviz.demo.partners.train import world_scenes
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    images, answers = world_scenes(160, seed=909)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, answers
+
+
+@torch.no_grad()
+def test_the_cnn_tells_backgrounds_and_colours_apart(scenes):
+    images, answers = scenes
+    logits = load_net("cnn")((images - 0.5) / 0.25)
+    for question, least in (("background", 0.7), ("colour", 0.5)):
+        truth = torch.from_numpy(answers[question])
+        known = truth >= 0
+        right = (logits[question].argmax(1)[known] == truth[known]).float().mean()
+        assert right > least > 2 * truth[known].bincount().max() / known.sum()
+
+
+@torch.no_grad()
+def test_the_masked_autoencoder_paints_hidden_patches_better_than_their_mean(scenes):
+    images = (scenes[0] - 0.5) / 0.25
+    patches = F.unfold(images, 8, stride=8).transpose(1, 2)
+    patches = (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-2).sqrt()
+    loss = load_net("vit").loss(images, torch.Generator().manual_seed(0))
+    assert loss < 0.6 * patches.square().mean()
+
+
+@torch.no_grad()
+def test_the_generator_paints_scenes_from_their_latents(scenes):
+    images, vae = scenes[0], load_net("generator")
+    painted = vae(vae.encode(images)[0])
+    plain = images.mean((2, 3), keepdim=True)
+    assert ((painted - images) ** 2).mean() < 0.5 * ((plain - images) ** 2).mean()

@@ -1,0 +1,280 @@
+"""Training of the demo model: the objective, resuming after a kill, the evaluation's tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import clipviz
+from clipviz.demo.model import batches, evaluate, network, objective, train
+from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.sampling import PLAIN, Theme, counting_theme, sample_scene, spotlight_theme
+from clipviz.demo.world.scene import GLYPH, SHAPE
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": 1, "width": 32, "head_width": 16, "patch_size": 32, "image_size": 96},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def arguments(folder, config, samples):
+    quiet = ["--watched", "0", "--ahead", "0", "--warmup", "2", "--checkpoint-minutes", "0"]
+    options = ["--batch-size", "8", "--threads", "1", "--device", "cpu", *quiet]
+    return [str(folder), "--config", str(config), "--samples", str(samples), *options]
+
+
+@pytest.mark.parametrize("optimizer", ["--no-muon", *(["--muon"] if hasattr(torch.optim, "Muon") else [])])
+def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_config, optimizer):
+    folder, samples = tmp_path / "killed", 48
+    options = [*arguments(folder, tiny_config, samples), optimizer]
+    command = [sys.executable, "-m", "clipviz.demo.model.train", *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    steps = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"]
+    assert steps >= 1
+    train.main(options)
+    train.main([*arguments(tmp_path / "whole", tiny_config, samples), optimizer])
+    ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("killed", "whole")]
+    assert ends[0]["progress"]["samples"] == ends[1]["progress"]["samples"] == samples
+    for name, weight in ends[0]["model"].items():
+        torch.testing.assert_close(weight, ends[1]["model"][name], msg=name)
+    assert (folder / "model.safetensors").exists()
+    assert (folder / "curves.png").exists()
+
+
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, tiny_config, monkeypatch):
+    folder, samples = tmp_path / "stopped", 48
+    options = [*arguments(folder, tiny_config, samples), "--checkpoint-minutes", "60"]
+    step = train.Trainer.step
+
+    def stop_after_two(trainer, batch):
+        step(trainer, batch)
+        if trainer.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Trainer, "step", stop_after_two)
+        train.main(options)
+    assert not (folder / "model.safetensors").exists()
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"] == 2
+    train.main(options)
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["samples"] == samples
+    assert (folder / "model.safetensors").exists()
+
+
+def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_config):
+    options = train.parse_arguments([*arguments(tmp_path, tiny_config, 160), "--patch-dropout", "0.5"])
+    trainer, seen = train.Trainer(options), []
+    trainer.model.visual.transformer.register_forward_hook(
+        lambda _, inputs, __: seen.append(inputs[0].shape[1])
+    )
+    for step in range(20):
+        trainer.step(batches.make_batch(0, step, 8))
+        assert (trainer.dropout.things is None) == (step >= 8), "background first in the first part only"
+    whole = 1 + (96 // TINY["vision_cfg"]["patch_size"]) ** 2
+    assert seen == [1 + int((whole - 1) * 0.5)] * 8 + [1 + int((whole - 1) * 0.75)] * 7 + [whole] * 5
+
+
+def test_patches_without_things_are_left_out_first():
+    dropout = network.BackgroundDropout(patch_size=2, prob=0.5).train()
+    things = torch.zeros(2, 8, 8, dtype=torch.bool)
+    things[0, 1:4, 2:5] = True  # touches patches 1, 2, 5 and 6 of 16
+    things[1] = True
+    dropout.things = things
+    tokens = torch.arange(17.0).expand(2, 17)[..., None]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        kept = dropout(tokens)[..., 0]
+        assert kept.shape == (2, 9)
+        assert kept[:, 0].eq(0).all()
+        assert {2.0, 3.0, 6.0, 7.0} <= set(kept[0].tolist())
+        assert len(set(kept[1].tolist())) == 9
+    assert torch.equal(dropout.eval()(tokens), tokens)
+
+
+def test_the_spotlight_shows_single_large_forms():
+    scenes = [
+        sample_scene(np.random.default_rng(i), spotlight_theme(np.random.default_rng(i))) for i in range(60)
+    ]
+    for scene in scenes:
+        assert scene.single
+        assert scene.subject.kind in (SHAPE, GLYPH)
+        assert scene.size == 2
+        assert scene.treatment == 0
+    assert {scene.subject.kind for scene in scenes} == {SHAPE, GLYPH}
+
+
+def test_the_counting_groups_show_several_copies_on_one_plain_background():
+    scenes = [
+        sample_scene(np.random.default_rng(i), counting_theme(np.random.default_rng(0))) for i in range(60)
+    ]
+    for scene in scenes:
+        assert scene.second is None
+        assert scene.background == PLAIN
+        assert scene.treatment == 0
+    assert {scene.count for scene in scenes} == {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    ("mixture", "kinds"),
+    [
+        (batches.Mixture(0.0), {Theme()}),
+        (batches.Mixture(spotlight=1.0), {"spotlight"}),
+        (batches.Mixture(counting=1.0), {"counting"}),
+    ],
+)
+def test_a_mixture_of_one_kind_draws_that_kind_only(mixture, kinds):
+    def kind(theme):
+        if theme.layout == "several" and theme.plain:
+            return "counting"
+        return "spotlight" if theme.large and theme.plain and theme.layout == "single" else theme
+
+    assert {kind(mixture.theme(np.random.default_rng(i))) for i in range(40)} == kinds
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(tmp_path, tiny_config):
+    pytest.importorskip("torch.optim._muon", reason="torch.optim.Muon needs torch 2.9")
+    model = network.build(TINY)
+    adam, muon = train.optimizers(model, train.parse_arguments([str(tmp_path), "--muon"]))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    inner = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    outer = {names[id(p)] for group in adam.param_groups for p in group["params"]}
+    assert inner | outer == set(names.values())
+    assert not inner & outer
+    assert all(name.endswith("weight") and "resblocks" in name for name in inner)
+    assert "token_embedding.weight" in outer
+
+
+def test_a_batch_depends_on_seed_and_step_only():
+    first, again, other = (batches.make_batch(3, step, 8) for step in (5, 5, 6))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.caption_ids, again.caption_ids)
+    assert not torch.equal(first.images, other.images)
+    assert len(first.prompt_ids) == sum(len(values) for values in FACTS.values())
+
+
+def test_caption_contrast_of_distinct_captions_is_clips_loss():
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (F.normalize(torch.randn(5, 4, generator=generator), dim=-1) for _ in range(2))
+    logits, truth = 10 * images @ texts.T, torch.arange(5)
+    expected = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+    found = objective.caption_contrast(images, texts, torch.tensor(10.0), torch.eye(5))
+    torch.testing.assert_close(found, expected)
+
+
+def test_fact_contrast_is_zero_for_a_model_that_knows():
+    n_prompts = sum(len(values) for values in FACTS.values())
+    prompts = torch.eye(n_prompts)
+    start = len(FACTS["object"]) + len(FACTS["category"])
+    images = prompts[[3, 7]]
+    loss, accuracy = objective.fact_contrast(
+        images,
+        prompts,
+        torch.tensor(100.0),
+        {"object": torch.tensor([0, 1])},
+        {"object": torch.tensor([3, 7])},
+    )
+    assert loss.item() < 1e-3
+    assert accuracy == {"object": 1.0}
+    wrong, _ = objective.fact_contrast(
+        prompts[[start]],
+        prompts,
+        torch.tensor(100.0),
+        {"bird": torch.tensor([0])},
+        {"bird": torch.tensor([1])},
+    )
+    assert wrong.item() == pytest.approx(100, abs=1)
+
+
+def test_plain_attention_equals_the_fused_kernel():
+    query, key, value = torch.randn(3, 2, 4, 7, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(7, 7).masked_fill(torch.ones(7, 7).triu(1).bool(), float("-inf"))
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(objective.attention(query, key, value, mask), expected)
+
+
+def test_short_texts_encode_like_padded_ones():
+    torch.manual_seed(0)
+    model = network.build(TINY).eval()
+    ids = network.tokenize(["a duck", "two red apples on a striped background"])
+    with torch.inference_mode():
+        torch.testing.assert_close(network.encode_short_texts(model, ids)[0], model.encode_text(ids))
+
+
+def test_token_ids_are_open_clips_own():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    sentences = ["a photo of a t-shirt", "a landbird in the woods", "something on graph paper"]
+    assert torch.equal(network.tokenize(sentences), SimpleTokenizer(context_length=24)(sentences))
+
+
+def test_the_report_has_every_family_with_its_chance():
+    torch.manual_seed(0)
+    encoder = evaluate.encoder_of(network.build(TINY).eval())
+    results = evaluate.report(encoder, n=120, seed=1, n_large=12)
+    assert {"object, single, own colour", "glyph, large, plain", "count", "treatment"} <= set(results)
+    assert results["count"]["chance"] == pytest.approx(1 / 5)
+    for result in results.values():
+        assert result["n"] > 0
+        assert 0 <= result["accuracy"] <= 1
+
+
+def test_bird_groups_report_the_worst_one():
+    torch.manual_seed(0)
+    groups = evaluate.bird_groups(evaluate.encoder_of(network.build(TINY).eval()), 3, 1)
+    assert groups["worst group"] == min(list(groups.values())[:4])
+    assert 0 <= groups["mean"] <= 1
+
+
+def test_weights_are_written_with_untrained_tokens_zeroed(tmp_path):
+    model = network.build(TINY)
+    network.save_weights(model, tmp_path / "w.safetensors", keep_tokens=[5])
+    again = network.load_weights(network.build(TINY), tmp_path / "w.safetensors")
+    rows = again.token_embedding.weight.abs().sum(-1)
+    assert rows[5] > 0
+    assert rows.count_nonzero() == 1
+
+
+def test_trained_weights_load_like_the_embedded_ones(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    trained = network.build(network.read_config())
+    network.save_weights(trained, path)
+    model = clipviz.load("demo", pretrained=str(path), device="cpu")
+    torch.testing.assert_close(model.visual.proj, trained.visual.proj.half().float())
+    assert model.pretrained == str(path)
+    assert model.fingerprint != clipviz.load("demo", device="cpu").fingerprint
+
+
+@pytest.mark.parametrize("content", [None, b"nothing", "tiny"])
+def test_other_files_are_refused_as_weights_of_the_demo(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    if content == "tiny":
+        network.save_weights(network.build(TINY), path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected weights of the demo model in .*model.safetensors"):
+        clipviz.load("demo", pretrained=str(path))

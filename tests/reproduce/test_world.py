@@ -1,0 +1,403 @@
+"""The demo world's report card: its measures against slow references, its sections, its options."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz import reproduce
+from clipviz.data.texts import Texts
+from clipviz.demo.model import evaluate
+from clipviz.demo.world import bird_examples, render, spurious
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.scene import OBJECT
+from clipviz.figures import world as figures
+from clipviz.lens import ablate
+from clipviz.lens.roles import Role
+from clipviz.reproduce import held_out, world, world_measures
+from clipviz.reproduce.chapter2 import Measured, late_terms
+from clipviz.reproduce.evaluation import trace_terms
+from clipviz.reproduce.held_out import Sizes
+from clipviz.reproduce.report import Steps
+
+LIMIT = 80
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True)
+    return folder, path.read_text()
+
+
+@pytest.fixture(scope="module")
+def measured(model, tmp_path_factory):
+    evaluation, scenes = held_out.held_out(model, Sizes.within(LIMIT))
+    steps = Steps(tmp_path_factory.mktemp("steps"), {})
+    terms, kept, _ = trace_terms(model, evaluation.images, steps, "scenes", quiet=True)
+    return evaluation, scenes, terms, kept
+
+
+def test_the_world_is_a_chapter_of_the_command():
+    assert "world" in reproduce.chapters()
+
+
+def test_the_report_has_every_section_and_figure(written):
+    folder, text = written
+    titles = re.findall(r"^## (.+?)(?: \(.*)?$", text, re.MULTILINE)
+    assert titles == [
+        "In short",
+        "What it tells apart",
+        "Where it is computed",
+        "What the late heads are about",
+        "Segmentation",
+        "Token maps against raw attention of the best layers",
+        "Spurious background",
+        "Neurons by their second-order effects",
+    ]
+    shown = re.findall(r"!\[.*?\]\((figures/.+?\.svg)\)", text)
+    assert len(shown) == len(set(shown)) >= 9
+    for name in shown:
+        assert (folder / name).stat().st_size > 1000
+        assert (folder / name).with_suffix(".pdf").exists()
+
+
+def test_the_report_has_a_row_for_every_family_head_and_layer(written, model):
+    _, text = written
+    for family in (*evaluate.FAMILY_TESTS, "object, single, own colour", "glyph, large, plain"):
+        assert f"\n| {family} | " in text
+    for head in range(model.n_heads):
+        assert f"\n| L{model.n_layers - 1}.H{head} | " in text
+    assert text.count("(null ") == 4 * model.n_heads
+    assert f"\n| MLP {model.n_layers - 1} | " in text
+    assert f"\n| attention 0-{model.n_layers - 1} | " in text
+
+
+def test_a_second_run_takes_its_steps_from_the_first(written, model, monkeypatch):
+    folder, text = written
+
+    def fail(*_, **__):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(evaluate, "report", fail)
+    again = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).read_text()
+    assert again.split("\nMade in")[0] == text.split("\nMade in")[0]
+
+
+def test_options_of_other_chapters_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="expected no images of the user's own for the demo world, got data"):
+        reproduce.run("world", model, tmp_path, data="photos", quiet=True)
+    with pytest.raises(ValueError, match="at least 40 held-out scenes, got 3"):
+        reproduce.run("world", model, tmp_path, limit=3, quiet=True)
+
+
+def test_sizes_shrink_together_and_never_grow():
+    assert Sizes.within(None) == Sizes.within(5000) == Sizes()
+    small = Sizes.within(200)
+    assert small.scenes == 200
+    assert small.traced == 100
+    assert small.birds == 10
+
+
+def test_the_encoder_agrees_with_the_trainers_own(model):
+    images = render(12, 3).images
+    ours, theirs = held_out.encoder_of(model), evaluate.encoder_of(model.network)
+    torch.testing.assert_close(ours.images(images), theirs.images(images), rtol=1e-4, atol=1e-5)
+    texts = ["a duck", "two red apples on a striped background"]
+    torch.testing.assert_close(ours.texts(texts), theirs.texts(texts), rtol=1e-4, atol=1e-5)
+
+
+def test_family_tasks_label_what_the_table_says(measured):
+    evaluation, scenes, _, _ = measured
+    tasks = {task.name: task for task in evaluation.tasks}
+    assert list(tasks) == list(held_out.FAMILIES)
+    counts = scenes.attribute("count")
+    for index, label in enumerate(tasks["count"].labels):
+        if label >= 0 and counts[index] > 1:
+            assert label == counts[index] - 2
+    assert sum(label >= 0 for label in tasks["count"].labels) > 0
+    for index, label in enumerate(tasks["object"].labels):
+        if label >= 0:
+            assert words.OBJECT_NAMES[label] == scenes.words("class")[index]
+    assert len(tasks["count"].directions) == words.MAX_COUNT - 1
+
+
+def test_masks_are_those_of_lone_kinds_of_objects(measured):
+    evaluation, scenes, _, _ = measured
+    assert len(evaluation.masks) == Sizes.within(LIMIT).masks
+    for (picture, mask), name, label in zip(
+        evaluation.masks, evaluation.masks.names, evaluation.masks.labels, strict=True
+    ):
+        index = int(name.split()[1])
+        assert np.array_equal(np.asarray(picture), scenes.images[index])
+        assert np.array_equal(mask, scenes.masks[index] > 0)
+        assert scenes.scenes[index].subject.kind == OBJECT
+        assert label == scenes.words("class")[index]
+
+
+def test_birds_are_in_equal_groups(measured):
+    groups = measured[0].groups
+    assert {groups.groups.count(name) for name in set(groups.groups)} == {Sizes.within(LIMIT).birds}
+    for label, group in zip(groups.labels, groups.groups, strict=True):
+        assert group.startswith(("waterbird", "landbird")[label])
+
+
+def test_ablating_everything_leaves_every_image_alike(model, measured):
+    evaluation, _, terms, kept = measured
+    accuracy = Measured(evaluation, terms, kept)
+    found = world_measures.ablations(model, accuracy)
+    unchanged = {
+        task.name: float(
+            (
+                (model.encode_images([evaluation.images[i] for i in rows]).cpu() @ task.directions.T).argmax(
+                    1
+                )
+                == torch.tensor([task.labels[i] for i in rows])
+            )
+            .float()
+            .mean()
+        )
+        for task in evaluation.tasks
+        if (rows := [i for i, label in enumerate(task.labels) if label >= 0])
+    }
+    assert found["nothing"] == pytest.approx(unchanged, abs=1e-6)
+    assert len(found) == 1 + (1 + model.n_layers) + 1 + model.n_layers + (model.n_layers - 1)
+    everything = clipviz.Ablation(
+        layers=frozenset(range(model.n_layers)), mlps=frozenset(range(model.n_layers + 1))
+    )
+    embedding = ablate.embedding_after(terms, everything, ablate.means_of(terms))
+    torch.testing.assert_close(embedding, embedding[:1].expand_as(embedding), rtol=1e-3, atol=1e-4)
+
+
+def between_share_literally(effects, labels):
+    """Variance between and within groups summed sample by sample, in float64."""
+    rows = [i for i, label in enumerate(labels) if label >= 0]
+    data = effects[rows].astype(np.float64)
+    named = [labels[i] for i in rows]
+    mean, total, between = data.mean(0), np.zeros(data.shape[1]), np.zeros(data.shape[1])
+    for i, name in enumerate(named):
+        centre = data[[k for k, other in enumerate(named) if other == name]].mean(0)
+        total += ((data[i] - mean) ** 2).sum(-1)
+        between += ((centre - mean) ** 2).sum(-1)
+    n, k = len(rows), len(set(named))
+    return 1 - (1 - between / total) * (n - 1) / (n - k)
+
+
+def test_between_share_equals_the_literal_sums():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 4, 40).tolist()
+    effects = (
+        rng.normal(size=(40, 3, 5)) + np.array(labels)[:, None, None] * np.array([0, 1, 3])[None, :, None]
+    )
+    found = world_measures.between_share(torch.tensor(effects), labels)
+    np.testing.assert_allclose(found.numpy(), between_share_literally(effects, labels), rtol=1e-9)
+    assert found[2] > found[1] > found[0]
+
+
+def test_between_share_of_meaningless_groups_is_zero_on_average():
+    generator = torch.Generator().manual_seed(0)
+    effects = torch.randn(120, 200, 4, generator=generator)
+    labels = torch.randint(0, 30, (120,), generator=generator).tolist()
+    assert float(world_measures.between_share(effects, labels).mean()) == pytest.approx(0, abs=0.01)
+    assert world_measures.between_share(effects[:5], [0, 1, 2, 3, 4]).eq(0).all()
+
+
+def test_between_share_of_groups_that_explain_everything_is_one():
+    effects = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 2.0]], [[0.0, 2.0]]])
+    assert float(world_measures.between_share(effects, [0, 0, 1, 1])[0]) == pytest.approx(1)
+
+
+def test_the_head_table_counts_heads_and_their_null(model, measured):
+    evaluation, scenes, terms, _ = measured
+    table = world_measures.head_table(
+        model, evaluation.pools["descriptions"], late_terms(model, terms), scenes
+    )
+    assert len(table.heads) == 4 * model.n_heads
+    assert table.null_counts.shape == (world_measures.N_DRAWS, len(table.heads))
+    assert table.n_heads(1) == len(table.heads) == int(table.null_heads(1).min())
+    assert [table.n_heads(k) for k in range(1, 6)] == sorted(
+        (table.n_heads(k) for k in range(1, 6)), reverse=True
+    )
+    expected = float((table.null_counts >= 3).double().sum(1).mean())
+    assert table.ratio() == pytest.approx(table.n_heads() / expected)
+    for row in range(len(table.heads)):
+        name, share = table.supervised(row)
+        assert share == max(float(values[row]) for values in table.shares.values())
+        assert name in world_measures.SUPERVISED
+
+
+def test_largest_family_ignores_texts_without_one():
+    assert world_measures.largest_family(["colour", None, "colour", "place", None]) == 2
+    assert world_measures.largest_family([None, None]) == 0
+
+
+def test_supervision_is_the_attribute_table_where_it_applies():
+    scenes = render(60, 5)
+    found = world_measures.supervision(scenes)
+    kinds = scenes.words("kind")
+    for name, kind in (("object", "object"), ("shape", "shape"), ("letter or number", "glyph")):
+        assert [label >= 0 for label in found[name]] == [other == kind for other in kinds]
+    assert found["background"] == scenes.attribute("background").tolist()
+
+
+def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp_path):
+    evaluation, scenes, terms, _ = measured
+    table = world_measures.head_table(
+        model, evaluation.pools["descriptions"], late_terms(model, terms), scenes
+    )
+    late = table.heads
+    clear = Role("background", 4, 5, 0.04, 20, True)
+    none = Role("colour", 2, 5, 0.5, 20, False)
+    marked = world_measures.HeadTable(
+        late,
+        {head: clear if head in late[:3] else none for head in late},
+        table.texts,
+        table.null_counts,
+        table.shares,
+    )
+    found = world_measures.background_ablation(
+        model, evaluation, terms, marked, Steps(tmp_path, {}), quiet=True
+    )
+    assert list(found) == [
+        (classes, heads) for classes in ("names", "examples") for heads in ("TextSpan label", "text query")
+    ]
+    birds = spurious(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
+    examples = bird_examples(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
+    encoder = held_out.encoder_of(model)
+    seen, truth = encoder.images(examples.images), torch.as_tensor(examples.groups >= 2)
+    learnt = torch.stack([seen[~truth].mean(0), seen[truth].mean(0)])
+    directions = {
+        "names": evaluation.groups.classifiers["names"].cpu(),
+        "examples": learnt / learnt.norm(dim=1, keepdim=True),
+    }
+    for (classes, heads), cue in found.items():
+        assert len(cue.ablation.heads) == 3
+        assert heads == "text query" or cue.ablation.heads == frozenset(late[:3])
+        plain = (encoder.images(birds.images) @ directions[classes].T).argmax(1).numpy()
+        right = plain == (birds.groups >= 2)
+        worst = min(right[birds.groups == group].mean() for group in range(4))
+        assert cue.before.worst_accuracy == pytest.approx(worst)
+        assert len(cue.random) == 5
+
+
+def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):
+    evaluation = measured[0]
+    less = world_measures.backgrounds(model, evaluation)
+    found = world_measures.token_map_scores(model, evaluation, less)
+    assert tuple(found) == world_measures.MAPS
+    assert list(found["token maps"]) == list(range(1, model.n_layers + 1))
+    masks = [torch.as_tensor(mask) for _, mask in evaluation.masks]
+    monkeypatch.setattr(
+        world_measures.segment,
+        "token_maps",
+        lambda trace, *_: torch.stack(masks[: len(trace.embedding)]).float(),
+    )
+    perfect = world_measures.token_map_scores(model, evaluation, less)["token maps"][1]
+    assert perfect["mIoU"] == pytest.approx(1, abs=0.02)
+    assert perfect["mAP"] > found["token maps"][1]["mAP"]
+    assert perfect["foreground AP"] > 0.95 > found["token maps"][1]["foreground AP"]
+
+
+def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
+    scenes, evaluation = render(250, 11), measured[0]
+    less = world_measures.backgrounds(model, evaluation)
+    found = world_measures.pair_scores(model, scenes, evaluation, less, 4)
+    pairs = [
+        i
+        for i in range(len(scenes))
+        if scenes.words("kind")[i] == scenes.words("second kind")[i] == "object"
+        and scenes.words("treatment")[i] == "none"
+    ]
+    assert found["scenes"] == len(pairs) >= 5
+    assert found["raw attention"]["pointing"] == pytest.approx(0.5)
+    assert 0 < found["token maps"]["foreground AP"] < 1
+    asked = []
+
+    def truth(trace, directions, *_):
+        """Masks of the thing asked for, twice the first of every pair and then twice the second, in batches of 16."""
+        label, rows = 1 + len(asked) // 2 % 2, pairs[16 * (len(asked) // 4) :][: len(directions)]
+        asked.append(label)
+        return torch.stack([torch.from_numpy(scenes.masks[i] == label).float() for i in rows])
+
+    monkeypatch.setattr(world_measures.segment, "token_maps", truth)
+    perfect = world_measures.pair_scores(model, scenes, evaluation, less, 4)["token maps"]
+    assert perfect["pointing"] == 1
+    assert perfect["foreground AP"] == pytest.approx(1, abs=0.02)
+
+
+def test_pointing_by_hand():
+    mask = torch.tensor([[1, 1, 0], [0, 2, 2]], dtype=torch.uint8)
+    heatmap = torch.tensor([[0.9, 0.5, 0.1], [0.0, 0.8, 0.2]])
+    hit, precision = world_measures._pointing(heatmap, mask, 1)
+    assert hit
+    assert precision == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert not world_measures._pointing(heatmap, mask, 2)[0]
+
+
+def test_texts_name_neurons_without_what_all_texts_share(model):
+    named = world_measures.naming_pool(model, Texts(["a duck", "something red"], None, "two"))
+    texts = list(named)
+    assert texts[:2] == ["a duck", "something red"]
+    assert len(texts) == len(set(texts)) > 300
+    encoded = model.encode_texts(texts).double()
+    expected = torch.nn.functional.normalize(encoded - encoded.mean(0), dim=1)
+    torch.testing.assert_close(torch.stack(list(named.values())).double(), expected, atol=1e-5, rtol=0)
+
+
+def test_neuron_layers_equal_explicit_effects(model, measured):
+    evaluation = measured[0]
+    images = evaluation.images.subset(range(24))
+    pool = dict(
+        zip(["a duck", "something red"], model.encode_texts(["a duck", "something red"]).cpu(), strict=True)
+    )
+    found = world_measures.neuron_layers(model, images, pool, quiet=True)
+    assert [layer.layer for layer in found] == list(range(model.n_layers - 1))
+    second = model.second_order([images[i] for i in range(24)], 3)
+    effects = second.effects(shared=False).double().transpose(0, 1)
+    strength = effects.square().sum((1, 2))
+    strongest = strength.topk(200).indices
+    norms = effects[strongest].norm(dim=2)
+    top = norms.topk(2, dim=1)
+    squared = top.values.square().sum(1) / norms.square().sum(1)
+    assert found[3].squared_share == pytest.approx(float(squared.mean()), rel=1e-4)
+    centred = effects[strongest] - effects[strongest].mean(1, keepdim=True)
+    chosen = centred.gather(1, top.indices[..., None].expand(-1, -1, centred.shape[2]))
+    singular = torch.linalg.svdvals(chosen)
+    share = singular[:, 0].square() / singular.square().sum(1)
+    assert found[3].first_component == pytest.approx(float(share.mean()), rel=1e-4)
+    neuron, text, cosine = found[3].examples[0]
+    assert text in pool
+    assert -1 <= cosine <= 1
+    assert neuron in strongest.tolist()
+    assert all(layer.n_above_null < 60 for layer in found)  # two texts say little of 200 neurons
+    lines = torch.linalg.svd(chosen, full_matrices=False).Vh[:, 0].float()
+    own = {f"{sign}{i}": sign * line for i, line in enumerate(lines) for sign in (1, -1)}
+    assert world_measures.neuron_layers(model, images, own, quiet=True)[3].n_above_null == 200
+
+
+def test_the_summary_names_what_it_measures(written):
+    _, text = written
+    summary = text.split("## In short")[1].split("## ")[0]
+    for phrase in (
+        "of 175",
+        "never seen",
+        "count 2-6",
+        "token maps",
+        "over the null",
+        "worst group",
+        "cosine > 0.5",
+    ):
+        assert phrase in summary
+    assert world.N_LATE == 4
+
+
+def test_grid_prints_every_number_and_frames_the_marked():
+    rows = {"first": {"a": 0.25, "b": 1.0}, "second": {"a": 0.5, "b": -0.001}}
+    figure = figures.grid(rows, marked={"second": "a"})
+    axis = figure.axes[0]
+    assert sorted(text.get_text() for text in axis.texts) == [".00", ".25", ".50", "1.00"]
+    assert len(axis.patches) == 1
