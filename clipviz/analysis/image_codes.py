@@ -155,8 +155,8 @@ class Collection:
         return covariance.to(self.basis.basis.device)
 
     def head_scores(
-        self, direction: Float[Tensor, "d_embed"], layer: int, head: int
-    ) -> Float[Tensor, "image"]:
+        self, direction: Float[Tensor, " d_embed"], layer: int, head: int
+    ) -> Float[Tensor, " image"]:
         """Direct effect of one head on a direction, for every image (0 where none was read)."""
         at, basis = self.layer_index(layer), self.basis
         reader = (basis.basis[at, head] @ direction).to(self.codes.device)

@@ -178,7 +178,7 @@ def predict_after(
     directions: Float[Tensor, "text d_embed"],
     means: Means | None = None,
     logits: Float[Tensor, "image text"] | None = None,
-) -> Int[Tensor, "image"]:
+) -> Int[Tensor, " image"]:
     """The text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or MLPs.
 
     logits: the unablated <rep, t> where they are at hand. The heads then cost one product
@@ -214,7 +214,7 @@ def _predict_from_kept(
     kept: list[Head],
     directions: Tensor,
     means: Means | None,
-) -> Int[Tensor, "image"]:
+) -> Int[Tensor, " image"]:
     """The same from what stays: rep' = rest' + sum of the kept heads (+ the means of the others)."""
     constant = directions @ headset.as_float(terms.basis.constant)
     level = len(kept) * constant
@@ -344,7 +344,7 @@ def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
 
 def _shift_of(
     terms: Terms, heads: list[Head], how: str, means: Means | None, reader: Tensor, directions: Tensor
-) -> Float[Tensor, "text"]:
+) -> Float[Tensor, " text"]:
     """What the heads' removal subtracts from every image's logits alike."""
     if how == "zero":
         return len(heads) * directions @ headset.as_float(terms.basis.constant)
@@ -405,7 +405,7 @@ def _check_tokens(terms: Terms, ablation: Ablation) -> None:
         )
 
 
-def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, "code"]:
+def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, " code"]:
     """The mean of set_codes; the two shared columns are the same for every head."""
     positions = headset.head_positions(codes, heads)
     rows = means[[layer for layer, _ in positions], [head for _, head in positions]]

@@ -20,15 +20,15 @@ from clipviz.values import SparseCode
 
 Describe = Callable[[Sequence[str], str], Sequence[str]]
 Draw = Callable[[str], Any]
-Margin = Callable[[Sequence[Any]], Float[Tensor, "image"]]
+Margin = Callable[[Sequence[Any]], Float[Tensor, " image"]]
 
 
 def class_neurons(
     directions: Float[Tensor, "neuron d_embed"],
-    target: Float[Tensor, "d_target"],
+    target: Float[Tensor, " d_target"],
     n_neurons: int,
     signed: bool = False,
-) -> Int[Tensor, "chosen"]:
+) -> Int[Tensor, " chosen"]:
     """The neurons whose direction is most along the target: top |<v, r_n>| (thesis 3.5), strongest first.
 
     target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: only those that write towards
@@ -43,7 +43,7 @@ def class_neurons(
     return (along if signed else along.abs()).topk(min(n_neurons, len(along))).indices
 
 
-def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, "chosen"]:
+def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:
     """A baseline for `class_neurons`: neurons chosen at random."""
     return torch.randperm(n_all, generator=generator)[:n_neurons]
 
@@ -51,10 +51,10 @@ def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> In
 def contribution_scores(
     codes: SparseCode,
     directions: Float[Tensor, "neuron d_embed"],
-    target: Float[Tensor, "d_embed"],
-    neurons: Int[Tensor, "chosen"],
+    target: Float[Tensor, " d_embed"],
+    neurons: Int[Tensor, " chosen"],
     n_texts: int,
-) -> Float[Tensor, "text"]:
+) -> Float[Tensor, " text"]:
     """Contribution of every text to a classification direction: w_j = sum_n gamma_j^n <v, r_n> (Eq. 3.4).
 
     codes: sparse text codes of all neurons (of r_n, or of indirect-effect directions for that baseline). A text
@@ -67,7 +67,7 @@ def contribution_scores(
 def image_contribution_scores(
     codes: SparseCode,
     norms: Float[Tensor, "image neuron"],
-    thresholds: Float[Tensor, "neuron"],
+    thresholds: Float[Tensor, " neuron"],
     n_texts: int,
 ) -> Float[Tensor, "image text"]:
     """Concepts in images: w_j = sum over activated neurons of gamma_j^n |phi_n(I)| (App. B, Fig. B.1).
@@ -80,7 +80,7 @@ def image_contribution_scores(
 
 def activation_thresholds(
     norms: Float[Tensor, "image neuron"], percentile: float = 98.0
-) -> Float[Tensor, "neuron"]:
+) -> Float[Tensor, " neuron"]:
     """Norms above which a neuron counts as activated: a percentile over a collection (App. B: the 98th)."""
     if not 0 < percentile < 100:
         raise ValueError(f"expected a percentile between 0 and 100, got {percentile}; the thesis uses 98")
@@ -89,10 +89,10 @@ def activation_thresholds(
 
 def synonyms(
     text_directions: Float[Tensor, "text d_embed"],
-    class_direction: Float[Tensor, "d_embed"],
+    class_direction: Float[Tensor, " d_embed"],
     threshold: float,
-    centre: Float[Tensor, "d_embed"] | None = None,
-) -> Bool[Tensor, "text"]:
+    centre: Float[Tensor, " d_embed"] | None = None,
+) -> Bool[Tensor, " text"]:
     """Texts too close to the target class to count as spurious: cosine above the threshold.
 
     The thesis compares sentences with a language model; any encoder's vectors serve, the CLIP text tower's too.
@@ -104,8 +104,8 @@ def synonyms(
 
 
 def top_words(
-    scores: Float[Tensor, "text"], banned: Bool[Tensor, "text"], n_words: int
-) -> Int[Tensor, "word"]:
+    scores: Float[Tensor, " text"], banned: Bool[Tensor, " text"], n_words: int
+) -> Int[Tensor, " word"]:
     """Indices of the texts with the highest positive score that are not banned, highest first."""
     allowed = scores.masked_fill(banned, -torch.inf)
     best = allowed.topk(min(n_words, len(scores)))
@@ -114,10 +114,10 @@ def top_words(
 
 def similar_words(
     text_directions: Float[Tensor, "text d_embed"],
-    target: Float[Tensor, "d_embed"],
-    banned: Bool[Tensor, "text"],
+    target: Float[Tensor, " d_embed"],
+    banned: Bool[Tensor, " text"],
     n_words: int,
-) -> Int[Tensor, "word"]:
+) -> Int[Tensor, " word"]:
     """A baseline without neurons: the texts most along the classification direction itself."""
     return top_words(text_directions @ target, banned, n_words)
 
@@ -183,7 +183,7 @@ def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
 
 
 def neuron_maps(
-    seconds: Sequence[SecondOrder], neurons: Int[Tensor, "chosen"]
+    seconds: Sequence[SecondOrder], neurons: Int[Tensor, " chosen"]
 ) -> Float[Tensor, "image chosen rows cols"]:
     """Activation maps of neurons that are numbered through several layers, in the order of `seconds`."""
     maps: list[Tensor] = [torch.empty(0)] * len(neurons)
@@ -208,7 +208,7 @@ def neuron_maps(
 
 
 def neuron_heatmap(
-    maps: Float[Tensor, "image neuron rows cols"], weights: Float[Tensor, "neuron"] | None = None
+    maps: Float[Tensor, "image neuron rows cols"], weights: Float[Tensor, " neuron"] | None = None
 ) -> Float[Tensor, "image rows cols"]:
     """Zero-shot segmentation by neurons (thesis 3.5, Table 3.4): averaged activation maps, stretched to 0..1.
 

@@ -59,8 +59,8 @@ def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> He
 
 def effects_from_codes(
     codes: Float[Tensor, "image layer head d_head"],
-    mean: Float[Tensor, "image"],
-    std: Float[Tensor, "image"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
     basis: HeadBasis,
 ) -> Float[Tensor, "image layer head d_embed"]:
     """Head effects c = (u B + b - mean m) / std + k, unnormalised embedding units (Eq. 2.6 summed over tokens)."""
@@ -70,8 +70,8 @@ def effects_from_codes(
 
 def mlp_effects(
     writes: Float[Tensor, "image term d_model"],
-    mean: Float[Tensor, "image"],
-    std: Float[Tensor, "image"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
     weights: TowerWeights,
 ) -> Float[Tensor, "image term d_embed"]:
     """Direct effects of the input term (entry 0) and the MLPs (entry 1 + layer): (gamma (w - mean/n)/std + beta/n) P.
@@ -133,7 +133,7 @@ class Trace:
     attention: Tensor | None = None  # [image, layer, head, token]
 
     @property
-    def norm(self) -> Float[Tensor, "image"]:
+    def norm(self) -> Float[Tensor, " image"]:
         """Length of each embedding, the divisor of cosine units."""
         return self.embedding.norm(dim=-1)
 

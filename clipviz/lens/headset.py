@@ -84,7 +84,7 @@ def gather_heads(
 
 
 def with_statistics(
-    scaled: Float[Tensor, "image code"], inverse: Float[Tensor, "image"], shifted: Float[Tensor, "image"]
+    scaled: Float[Tensor, "image code"], inverse: Float[Tensor, " image"], shifted: Float[Tensor, " image"]
 ) -> Float[Tensor, "image augmented"]:
     """Scaled codes with the two columns that every head shares."""
     return torch.cat([scaled, inverse[:, None], shifted[:, None]], 1)

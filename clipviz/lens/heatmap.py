@@ -60,7 +60,7 @@ def heatmap(
     return torch.einsum("xilht,lh->xit", scores, mask.to(scores)).unflatten(-1, trace.weights.grid)
 
 
-def remove_class_mean(maps: Float[Tensor, "text *rest"]) -> Float[Tensor, "text *rest"]:
+def remove_class_mean(maps: Float[Tensor, " text *rest"]) -> Float[Tensor, " text *rest"]:
     """Maps minus their mean over the class texts: the bias removal of the thesis' segmentation (Fig. 2.6)."""
     return maps - maps.mean(0, keepdim=True)
 

@@ -63,7 +63,7 @@ class NeuronStats:
         """Covariance of the coordinates over the collection."""
         return self.scatter / self.count
 
-    def top_share(self) -> Float[Tensor, "neuron"]:
+    def top_share(self) -> Float[Tensor, " neuron"]:
         """Share of the summed squared norm that falls on the kept top images: 1 for a perfectly selective neuron."""
         return self.top_norms.clamp_min(0).square().sum(1) / self.total.clamp_min(
             torch.finfo(self.total.dtype).tiny
@@ -171,7 +171,7 @@ def rank_one(
 
 def first_component(
     effects: Float[Tensor, "neuron row d_embed"],
-) -> tuple[Float[Tensor, "neuron d_embed"], Float[Tensor, "neuron"], Float[Tensor, "neuron"]]:
+) -> tuple[Float[Tensor, "neuron d_embed"], Float[Tensor, " neuron"], Float[Tensor, " neuron"]]:
     """First right singular vector, its share of the squared sum, and the squared sum, a neuron.
 
     Solved on the smaller Gram matrix in float64: rows may be few (top images) or the embedding narrow.
@@ -261,7 +261,7 @@ def _signs(
     directions: Float[Tensor, "neuron d_embed"],
     stats: NeuronStats,
     part: slice,
-) -> Float[Tensor, "neuron"]:
+) -> Float[Tensor, " neuron"]:
     """+1 where most of the top images project positively on the direction, -1 elsewhere."""
     along = torch.einsum("ntd,nd->nt", top, directions).sign() * (stats.top_images[part] >= 0)
     return torch.where(along.sum(1) < 0, -1.0, 1.0)

@@ -180,7 +180,7 @@ class SecondOrder:
     embedding: Tensor  # [image, d_embed], unnormalised
 
     @property
-    def norm(self) -> Float[Tensor, "image"]:
+    def norm(self) -> Float[Tensor, " image"]:
         """Length of each embedding, the divisor of cosine units."""
         return self.embedding.norm(dim=-1)
 

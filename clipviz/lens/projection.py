@@ -74,7 +74,7 @@ def project_heads(
 
 def _coefficients(
     codes: Codes, basis: HeadBasis, directions: Float[Tensor, "head_all n_texts d_embed"], centred: bool
-) -> tuple[Float[Tensor, "image head_all n_texts"], Float[Tensor, "d_embed"] | float]:
+) -> tuple[Float[Tensor, "image head_all n_texts"], Float[Tensor, " d_embed"] | float]:
     """<c, q> of every head and text, centred over the images or not, and the sum of mean effects if not."""
     linear = linear_maps(basis)
     readers = torch.einsum("had,hmd->ham", linear, directions.to(linear))

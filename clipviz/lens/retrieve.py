@@ -142,7 +142,7 @@ def _factors(
 
 def _squared_lengths(
     vectors: Float[Tensor, "image code"], linear: Float[Tensor, "code d_embed"]
-) -> Float[Tensor, "image"]:
+) -> Float[Tensor, " image"]:
     """|c_S|^2 through whichever of the Gram and the effects is smaller."""
     if linear.shape[0] < linear.shape[1]:
         return ((vectors @ (linear @ linear.T)) * vectors).sum(-1)

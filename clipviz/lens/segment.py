@@ -90,7 +90,7 @@ def two_channel_precision(
     return average_precision(scores, torch.cat([~mask.flatten(), mask.flatten()]))
 
 
-def average_precision(scores: Float[Tensor, "item"], positives: Bool[Tensor, "item"]) -> float:
+def average_precision(scores: Float[Tensor, " item"], positives: Bool[Tensor, " item"]) -> float:
     """sum_n (recall_n - recall_{n-1}) precision_n over the distinct thresholds; equal scores share one.
 
     The area that scikit-learn's average_precision_score computes; 0 when there is no positive.

@@ -102,7 +102,7 @@ def _pursue(
     eps = torch.finfo(directions.dtype).eps
     scale = directions.norm(dim=1) * dictionary.norm(dim=1).max()
     residual, columns = directions.clone(), dictionary.T.contiguous()
-    alive: Bool[Tensor, "neuron"] = torch.ones_like(heights[:, 0], dtype=torch.bool)
+    alive: Bool[Tensor, " neuron"] = torch.ones_like(heights[:, 0], dtype=torch.bool)
     for step in range(n_nonzero):
         correlations = (residual @ columns).abs_()
         if step:  # a chosen text is orthogonal to the residual; rounding must not choose it again

@@ -66,7 +66,7 @@ def cue_heads(
 def compare(
     terms: Terms,
     class_directions: Float[Tensor, "class d_embed"],
-    labels: Int[Tensor, "image"] | Sequence[int],
+    labels: Int[Tensor, " image"] | Sequence[int],
     groups: Sequence[str],
     ablation: Ablation,
     n_draws: int = 5,

@@ -44,7 +44,7 @@ class SubsetLogits:
     def n_terms(self) -> int:
         return len(self.heads) + len(self.mlps)
 
-    def indicator(self, ablation: Ablation) -> Float[Tensor, "term"]:
+    def indicator(self, ablation: Ablation) -> Float[Tensor, " term"]:
         """s: 1 for every term that the ablation takes out; ValueError names one that is not here."""
         if ablation.tokens:
             raise ValueError(
@@ -63,7 +63,7 @@ class SubsetLogits:
         out = [head in heads for head in self.heads] + [mlp in ablation.mlps for mlp in self.mlps]
         return torch.tensor(out).to(self.cross)
 
-    def after(self, ablation: Ablation) -> tuple[Float[Tensor, "text"], Float[Tensor, ""]]:
+    def after(self, ablation: Ablation) -> tuple[Float[Tensor, " text"], Float[Tensor, ""]]:
         """Logits <rep', t> and length |rep'| after the ablation; their ratio is the cosine."""
         out = self.indicator(ablation)
         squared = self.squared_norm - 2 * out @ self.cross + out @ self.gram @ out

@@ -65,7 +65,7 @@ def textspan_from_covariance(
     n_texts: int,
     centre_pool: bool = False,
     normalised: bool = False,
-    n_valid: Int[Tensor, "head"] | None = None,
+    n_valid: Int[Tensor, " head"] | None = None,
 ) -> TextBasis:
     """TextSpan of many heads at once from the covariance of their effects in an orthonormal span.
 
@@ -146,7 +146,9 @@ def head_span(
 
 
 def augmented_codes(
-    codes: Float[Tensor, "image layer head d_head"], mean: Float[Tensor, "image"], std: Float[Tensor, "image"]
+    codes: Float[Tensor, "image layer head d_head"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
 ) -> Float[Tensor, "image layer head augmented"]:
     """v = [u / std, 1 / std, mean / std], in which a head effect is linear."""
     inverse = (1 / std)[:, None, None, None].expand(*codes.shape[:3], 1)
@@ -198,7 +200,7 @@ def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]
 
 def _best_leader(
     pool: Tensor, covariance: Tensor, directions: Tensor, leaders: Tensor, taken: Tensor, normalised: bool
-) -> tuple[Int[Tensor, "head"], Float[Tensor, "head rank"]]:
+) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"]]:
     """The best of the leading texts, rescored in float64, and its unit residual direction."""
     rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
     for _ in range(2):  # twice is enough: the second pass removes the first one's rounding

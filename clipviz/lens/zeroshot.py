@@ -60,7 +60,7 @@ def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor
 
 
 def prototypes(
-    embeddings: Float[Tensor, "image d_embed"], labels: Int[Tensor, "image"] | Sequence[int], n_classes: int
+    embeddings: Float[Tensor, "image d_embed"], labels: Int[Tensor, " image"] | Sequence[int], n_classes: int
 ) -> Float[Tensor, "class d_embed"]:
     """A classifier from labelled examples: each class's mean unit embedding, of unit length again.
 
@@ -91,7 +91,7 @@ def of_prompts(
 
 def predict(
     embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
-) -> Int[Tensor, "image"]:
+) -> Int[Tensor, " image"]:
     """The class of highest cosine for every image, a few thousand images at a time."""
     if embeddings.shape[-1] != class_directions.shape[-1]:
         raise ValueError(
@@ -105,7 +105,7 @@ def predict(
 def accuracy(
     embeddings: Float[Tensor, "image d_embed"],
     class_directions: Float[Tensor, "class d_embed"],
-    labels: Int[Tensor, "image"] | Sequence[int],
+    labels: Int[Tensor, " image"] | Sequence[int],
     groups: Sequence[str] | None = None,
 ) -> Accuracy:
     """Top-1, per-group and worst-group zero-shot accuracy.
@@ -124,8 +124,8 @@ def accuracy(
 
 
 def accuracy_of(
-    predicted: Int[Tensor, "image"],
-    labels: Int[Tensor, "image"],
+    predicted: Int[Tensor, " image"],
+    labels: Int[Tensor, " image"],
     n_classes: int,
     groups: Sequence[str] | None = None,
 ) -> Accuracy:
@@ -140,8 +140,8 @@ def accuracy_of(
 
 def likely_causes(
     embeddings: Float[Tensor, "image d_embed"],
-    predicted: Int[Tensor, "image"],
-    labels: Int[Tensor, "image"],
+    predicted: Int[Tensor, " image"],
+    labels: Int[Tensor, " image"],
     n_classes: int,
 ) -> list[str]:
     """Why an evaluation may be at chance: label order, preprocessing, activation function. Empty when it is not."""

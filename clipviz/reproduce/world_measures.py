@@ -96,13 +96,13 @@ class HeadTable:
     roles: dict[Head, Role]
     texts: dict[Head, list[str]]
     null_counts: Int[Tensor, "draw head_all"]
-    shares: dict[str, Float[Tensor, "head_all"]]
+    shares: dict[str, Float[Tensor, " head_all"]]
 
     def n_heads(self, at_least: int = AT_LEAST) -> int:
         """Heads with so many of their first texts from one broad family."""
         return sum(role.n_texts >= at_least for role in self.roles.values())
 
-    def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, "draw"]:
+    def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, " draw"]:
         """The same count in every draw of the null."""
         return (self.null_counts >= at_least).sum(1).double()
 
@@ -158,7 +158,7 @@ def supervision(scenes: Scenes) -> dict[str, list[int]]:
 
 def between_share(
     effects: Float[Tensor, "image head_all d_embed"], labels: Sequence[int]
-) -> Float[Tensor, "head_all"]:
+) -> Float[Tensor, " head_all"]:
     """Share of each head's variance that lies between the groups of a label, adjusted for the number of groups.
 
     eta^2 = between / total over the images with a label (>= 0), adjusted as 1 - (1 - eta^2)(n - 1)/(n - k) so

@@ -125,7 +125,7 @@ def pair_map(model: ClipModel, picture: Image.Image, pair: tuple[str, str]) -> F
     return heatmap.float().cpu().numpy().astype(np.float32)
 
 
-def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, "text"]:
+def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, " text"]:
     """Texts that are no spurious cue: they name the class mistaken for, or mean nearly the same."""
     near = lens.synonyms(found.encoded, direction, SYNONYM, found.encoded.mean(0))
     named = [not lens.is_fair(f"{drawn} {text}", drawn, [mistaken]) for text in found.pool]
@@ -163,12 +163,12 @@ def cues(
 
 def choose_words(
     found: Source,
-    target: Float[Tensor, "d_embed"],
-    banned: Bool[Tensor, "text"],
+    target: Float[Tensor, " d_embed"],
+    banned: Bool[Tensor, " text"],
     generator: torch.Generator,
     n_neurons: int = N_NEURONS,
     n_words: int = N_WORDS,
-) -> dict[str, Int[Tensor, "word"]]:
+) -> dict[str, Int[Tensor, " word"]]:
     """The words of every method of Table 3.3 for one classification direction."""
 
     def by(codes: SparseCode, directions: Tensor, neurons: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def choose_words(
 def binary_margin(model: ClipModel, pair: Float[Tensor, "2 d_embed"]) -> Callable[..., Tensor]:
     """margin(images): cosine with the wrong class minus cosine with the class drawn."""
 
-    def margin(images: Sequence[Image.Image]) -> Float[Tensor, "image"]:
+    def margin(images: Sequence[Image.Image]) -> Float[Tensor, " image"]:
         starts = range(0, len(images), BATCH)
         parts = [model.encode_images(list(images[start : start + BATCH])) for start in starts]
         return normalize(torch.cat(parts), dim=-1) @ (pair[1] - pair[0])
