@@ -23,10 +23,10 @@ from PIL import Image
 
 from benchmarks._timing import best, one_thread, row
 from clipviz.data.images import Images
-from clipviz.data.index import Index
-from clipviz.data.index.layout import BLOBS, Shard, columns, header, sealed
-from clipviz.data.index.writer import Writer
-from clipviz.data.sources import _Plain
+from clipviz.data.sources import Plain
+from clipviz.data.store.layout import BLOBS, Shard, columns, header, sealed
+from clipviz.data.store.writer import Writer
+from clipviz.indexing import Index
 from clipviz.indexing.reading import Decoder, batches
 from clipviz.models.clip import ClipModel, load, wrap
 
@@ -36,7 +36,7 @@ FEW, MANY = 1_000, 20_000
 
 
 @dataclass(frozen=True)
-class Drawn(_Plain):
+class Drawn(Plain):
     """A picture drawn from its number whenever it is asked for."""
 
     number: int

@@ -14,7 +14,7 @@ _NAMES = {
     "load": "clipviz.models",
     "wrap": "clipviz.models",
     "match": "clipviz.analysis.matching",
-    "Index": "clipviz.data.index",
+    "Index": "clipviz.indexing",
     "Selection": "clipviz.values",
     "Ablation": "clipviz.values",
     "Session": "clipviz.session",
@@ -36,7 +36,7 @@ __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:
     from clipviz.analysis.matching import match as match
-    from clipviz.data.index import Index as Index
+    from clipviz.indexing import Index as Index
     from clipviz.models import load as load
     from clipviz.models import wrap as wrap
     from clipviz.panels import Dashboard as Dashboard

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_demo(commands.add_parser("demo", help="open JupyterLab on the dashboard"))
     commands.add_parser("doctor", help="check this installation")
     for name, room, text in (
-        ("index", "clipviz.indexing", "read a collection of images once, into small files"),
+        ("index", "clipviz.indexing.command", "read a collection of images once, into small files"),
         ("reproduce", "clipviz.reproduce", "the thesis's tables and figures"),
     ):
         if importlib.util.find_spec(room) is not None:

@@ -21,7 +21,7 @@ ARROWS = {
     "data": {"values"},
     "figures": {"values"},
     "models": {"lens", "values"},
-    "demo": {"models", "lens", "data", "values"},
+    "demo": {"indexing", "models", "lens", "data", "values"},
     "analysis": {"models", "lens", "data", "values"},
     "indexing": {"analysis", "models", "lens", "data", "values"},
     "session": {"analysis", "indexing", "worker", "models", "lens", "data", "values"},

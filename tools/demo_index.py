@@ -6,7 +6,7 @@ import shutil
 
 import clipviz
 from clipviz.data.images import demo
-from clipviz.data.index.embedded import FOLDER
+from clipviz.demo.index import FOLDER
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from clipviz.values import Codes, HeadBasis
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
-    from clipviz.data.index import Index
+    from clipviz.indexing import Index
     from clipviz.models.clip import ClipModel
 
 LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept

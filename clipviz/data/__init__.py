@@ -1,11 +1,11 @@
-"""Data: images, texts and the on-disk index. Each module is loaded when first used."""
+"""Data: images, texts and the files of an index. Each module is loaded when first used."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-_MODULES = ("images", "index", "texts")
+_MODULES = ("dictionary", "images", "texts")
 __all__ = list(_MODULES)
 
 

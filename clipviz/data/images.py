@@ -99,7 +99,9 @@ class Images(Sequence[Image.Image]):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with any image of the set: names, sizes and times of files, content of pictures in memory."""
-        return digest("\n".join(source.key() for source in self._sources).encode())[:12]
+        return digest(
+            "\n".join(source.key() for source in self._sources).encode("utf-8", "backslashreplace")
+        )[:12]
 
     def masks(self, i: int) -> np.ndarray | None:
         """The true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""
@@ -205,18 +207,22 @@ class Images(Sequence[Image.Image]):
 
 
 def open_images(source: Any) -> Images:
-    """Images from a folder (recursive), a file, a list, pictures, arrays, a data set or an upload's bytes.
+    """Images from folders, files, tars, parquet files, lists, pictures, arrays, a data set or an upload's bytes.
 
-    Lists may mix paths, PIL pictures, arrays, tensors and bytes. A data set has __len__ and __getitem__, and
-    its items are a picture or (picture, label, ...); labels become the attribute "label". Up to 2,000 images
-    are decoded once to find the broken ones, which are listed in `.skipped`; beyond that they are found when
-    first used. ValueError when nothing is usable.
+    A folder is read with everything below it, hidden files left out; where all its pictures lie in subfolders, each
+    has the name of its own as the attribute "label". Paths may hold wildcards and {000..099} ranges. A list file
+    (.txt, .lst, .tsv) has a line per image, relative to the file: path, or path TAB label, or path TAB label TAB
+    caption. A tar may follow WebDataset (KEY.jpg with KEY.txt, KEY.cls, KEY.json); a parquet file has an image
+    column. Lists may mix all of these with PIL pictures, arrays, tensors and bytes. A data set has __len__ and
+    __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label".
+    Up to 2,000 images are decoded once to find the broken ones; beyond that they are found when first used. Whatever
+    is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable.
     """
     if isinstance(source, Images):
         return source
     found = gather(source)
-    attributes = None if found.labels is None else {"label": found.labels}
-    return Images(found.sources, None, attributes, found.skipped)
+    captions = found.captions if any(found.captions) else None
+    return Images(found.sources, captions, found.attributes or None, found.skipped)
 
 
 @functools.cache

@@ -1,11 +1,17 @@
-"""Whatever a user calls images -> the sources that can be used, and what was left out and why."""
+"""Whatever a user calls images -> the sources that can be used, and what was left out and why.
+
+Folders, list files, tars and parquet files, files, pictures, arrays, bytes, data sets, and lists that mix them.
+"""
 
 from __future__ import annotations
 
+import glob
+import itertools
+import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -14,128 +20,201 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipviz.data.archives import read_parquet, read_tar
 from clipviz.data.decode import BrokenImage, as_numpy
-from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, ItemSource, PictureSource, Source, walk
+from clipviz.data.files import path_of, shown
+from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, ItemSource, PictureSource, Source
+from clipviz.data.walking import walk
 
 EAGER = 2_000  # up to this many images are decoded once when a collection is opened
+ARCHIVES = {".tar": read_tar, ".parquet": read_parquet}
+LISTS = (".txt", ".lst", ".tsv")
 _PROBE = 32  # pixels a side that are enough to have read a whole file
 _SHOWN = 5
+_MOST_NAMES = 1_000_000  # that {000..099} ranges may stand for
 _EXPECTED = "a folder, files, pictures, arrays, a data set or the bytes of an image"
 
 
-@dataclass
-class Gathered:
-    """Usable sources, what was skipped as (name, reason), and the labels of a data set."""
-
-    sources: list[Source] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    labels: list[str | None] | None = None
-
-    def attempt(self, name: str, make: Callable[[], Source]) -> None:
-        try:
-            self.sources.append(make())
-        except BrokenImage as error:
-            self.skipped.append((name, str(error)))
-
-
-def gather(source: Any) -> Gathered:
+def gather(source: Any) -> Found:
     """The sources in `source`, checked; ValueError when it is nothing of the kind or nothing is usable."""
+    found = Found()
     if isinstance(source, (str, os.PathLike)):
-        found = _from_path(_path(source))
+        _add_path(found, source)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        found = _checked(Gathered([BytesSource(bytes(source))]))
+        found.add(BytesSource(bytes(source)))
     elif isinstance(source, Image.Image) or _is_array(source):
-        found = _from_pictures(_batch(source))
+        _add_pictures(found, _batch(source))
     elif isinstance(source, (list, tuple)):
-        found = _from_list(source)
+        _add_list(found, source)
     elif _is_dataset(source):
-        found = _from_dataset(source)
+        _add_dataset(found, source)
     else:
         raise ValueError(
             f"expected {_EXPECTED}, got {type(source).__name__}; a generator needs list(...) around it"
         )
+    found = _checked(found)
     if not found.sources:
         raise ValueError(_nothing_usable(source, found.skipped))
     return found
 
 
-def _path(source: str | os.PathLike[str]) -> Path:
-    text = os.fspath(source)
+def expand(pattern: str) -> list[str]:
+    """The paths that a pattern with {000..099} ranges and wildcards stands for, sorted; itself if it has none."""
+    parts = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", pattern)
+    ranges = [
+        (range(int(low), int(high) + 1), len(low)) for low, high in zip(parts[1::3], parts[2::3], strict=True)
+    ]
+    if math.prod(len(numbers) for numbers, _ in ranges) > _MOST_NAMES:
+        raise ValueError(
+            f"expected at most {_MOST_NAMES:,} paths, got more from {pattern[:80]!r}; shorten it"
+        )
+    choices = itertools.product(*([str(n).zfill(width) for n in numbers] for numbers, width in ranges))
+    names = [
+        parts[0] + "".join(a + b for a, b in zip(choice, parts[3::3], strict=True)) for choice in choices
+    ]
+    found = [
+        match for name in names for match in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])
+    ]
+    if not found:
+        raise ValueError(f"expected paths that match {pattern!r}, got none; check the pattern")
+    return found
+
+
+def _add_path(found: Found, source: str | os.PathLike[str]) -> None:
+    """One path or a pattern; ValueError where there is nothing."""
+    text = os.fsdecode(source)
     if "://" in text:
         raise ValueError(
             f"expected a folder or a file on this machine, got the address {text!r}; download it first"
         )
-    if not text.strip():
-        raise ValueError("expected a folder or a file, got an empty path; name one")
-    try:
-        path = Path(text).expanduser()
-        exists = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
+    path = path_of(text, "a folder or a file")
+    names = [text] if path.exists() else expand(os.path.expanduser(text))
+    if names == [text] or len(names) == 1:
+        _add_existing(found, names[0])
+        return
+    for name in names:  # of many files a missing one is named and the others are used
+        try:
+            _add_existing(found, name)
+        except ValueError as error:
+            found.skip(shown(name), error)
+
+
+def _add_existing(found: Found, name: str) -> None:
+    path = path_of(name, "a folder or a file")
+    if not path.exists() and not path.is_symlink():
         raise ValueError(
-            f"expected a folder or a file, got {text[:80]!r} ({error}); check the path"
-        ) from error
-    if not exists:
-        raise ValueError(
-            f"expected a folder or an image file, got {text!r}, which does not exist; check the path"
+            f"expected a folder or an image file, got {name!r}, which does not exist; check the path"
         )
-    return path
+    if path.is_dir():
+        _add_folder(found, path)
+    else:
+        _add_file(found, path, shown(path.name))
 
 
-def _from_path(path: Path) -> Gathered:
-    if not path.is_dir():
-        return _checked(Gathered([FileSource(path, path.name)]))
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise ValueError(f"expected a folder that can be read, got {str(path)!r}; check its permissions")
-    found = Gathered()
-    for file in walk(path):
-        name = file.relative_to(path).as_posix()
-        if file.suffix.lower() in SUFFIXES:
-            found.sources.append(FileSource(file, name))
+def _add_file(found: Found, path: Path, name: str) -> None:
+    """A picture, an archive or a list of files; ValueError for an archive or a list that cannot be read at all."""
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in ARCHIVES:
+        ARCHIVES[suffix](path, name, found)
+    elif path.is_file() and suffix in LISTS:
+        _add_listed(found, path)
+    else:
+        found.add(FileSource(path, name))
+
+
+def _add_folder(found: Found, folder: Path) -> None:
+    """Every picture and archive below a folder; where all pictures lie in subfolders, those are their labels."""
+    files, problems = walk(folder)
+    if problems and not files and problems[0][0] == shown(folder):
+        raise ValueError(
+            f"expected a folder that can be read, got {str(folder)!r}: {problems[0][1]}; check its permissions"
+        )
+    inside = Found(skipped=problems)
+    for file in files:
+        name = shown(file.relative_to(folder).as_posix())
+        if file.suffix.lower() in ARCHIVES:
+            try:
+                _add_file(inside, file, name)
+            except ValueError as error:
+                inside.skip(name, error)
+        elif file.suffix.lower() in SUFFIXES:
+            inside.add(FileSource(file, name))
         else:
             kind = f"a {file.suffix} file" if file.suffix else "a file without an extension"
-            found.skipped.append((name, f"{kind} is not read as an image; convert it to JPEG, PNG or WebP"))
-    return _checked(found)
+            inside.skip(name, f"{kind} is not read as an image; convert it to JPEG, PNG or WebP")
+    loose = [i for i, source in enumerate(inside.sources) if isinstance(source, FileSource)]
+    labels = {i: inside.sources[i].name.split("/")[-2:-1] for i in loose}
+    if loose and all(labels.values()):
+        column = inside.attributes.setdefault("label", [None] * len(inside.sources))
+        for i, (label,) in labels.items():
+            column[i] = label
+    found.join(inside)
 
 
-def _from_list(items: Sequence[Any]) -> Gathered:
-    found = Gathered()
+def _add_listed(found: Found, path: Path) -> None:
+    """A list file: a line per image, relative to the file: path, or path TAB label, or path TAB label TAB caption."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise ValueError(
+            f"expected a list that can be read, got {str(path)!r} ({error.strerror}); check it"
+        ) from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for line in lines:
+        name, label, caption = (*line.split("\t"), "", "")[:3]
+        name, label, caption = name.strip(), printable(label.strip()), printable(caption.strip())
+        try:
+            file = path_of(name, "the path of an image")
+        except ValueError as error:
+            found.skip(printable(name), error)
+            continue
+        found.add(
+            FileSource(path.parent / file, printable(name)), caption, {"label": label} if label else None
+        )
+
+
+def printable(text: str) -> str:
+    """Text read with surrogateescape as text that can be printed and encoded."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _add_list(found: Found, items: Sequence[Any]) -> None:
+    """A list's items one by one; one that cannot be used is named and the others are used."""
     for i, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
-            path = Path(item).expanduser()
-            found.attempt(str(item), partial(FileSource, path, path.name))
+            try:
+                _add_path(found, item)
+            except ValueError as error:
+                found.skip(shown(item), _bare(error))
         elif isinstance(item, (bytes, bytearray)):
             found.attempt(f"image {i}", partial(BytesSource, bytes(item), f"image {i}"))
         else:
             name = _name_of(item, i)
             found.attempt(name, partial(PictureSource.of, item, name))
-    return _checked(found)
 
 
-def _from_pictures(pictures: Iterable[Any]) -> Gathered:
-    found = Gathered()
+def _bare(error: ValueError) -> str:
+    return "there is no such file" if "which does not exist" in str(error) else str(error)
+
+
+def _add_pictures(found: Found, pictures: Iterable[Any]) -> None:
     for i, picture in enumerate(pictures):
         name = _name_of(picture, i)
         found.attempt(name, partial(PictureSource.of, picture, name))
-    return found
 
 
-def _from_dataset(dataset: Any) -> Gathered:
+def _add_dataset(found: Found, dataset: Any) -> None:
     lock = Lock()
     items = [ItemSource(dataset, lock, i, f"item {i}") for i in range(len(dataset))]
-    if len(items) > EAGER:
-        return Gathered(list(items))
-    found = Gathered(labels=[])
     for item in items:
-        try:
-            _, label = item.load_labelled()
-        except BrokenImage as error:
-            found.skipped.append((item.name, str(error)))
-            continue
-        found.sources.append(item)
-        found.labels.append(_label(dataset, label))  # type: ignore[union-attr]
-    if not any(label is not None for label in found.labels or ()):
-        found.labels = None
-    return found
+        label = None
+        if len(items) <= EAGER:
+            try:
+                label = _label(dataset, item.load_labelled()[1])
+            except BrokenImage as error:
+                found.skip(item.name, error)
+                continue
+        found.add(item, "", {"label": label} if label is not None else None)
 
 
 def _label(dataset: Any, label: Any) -> str | None:
@@ -150,23 +229,18 @@ def _label(dataset: Any, label: Any) -> str | None:
         return None
 
 
-def _checked(found: Gathered) -> Gathered:
+def _checked(found: Found) -> Found:
     """Without the files that cannot be decoded, if there are few enough to decode them all now."""
-    if len(found.sources) > EAGER:
-        return found
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        reasons = list(pool.map(_reason, found.sources))
-    usable = [source for source, reason in zip(found.sources, reasons, strict=True) if reason is None]
-    broken = [
-        (source.name, reason)
-        for source, reason in zip(found.sources, reasons, strict=True)
-        if reason is not None
-    ]
-    return Gathered(usable, sorted([*found.skipped, *broken]))
+    if len(found.sources) <= EAGER:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            reasons = list(pool.map(_reason, found.sources))
+        found = found.without({i: reason for i, reason in enumerate(reasons) if reason is not None})
+        found.skipped.sort()
+    return found
 
 
 def _reason(source: Source) -> str | None:
-    if isinstance(source, PictureSource):
+    if isinstance(source, (PictureSource, ItemSource)):  # decoded when they were found
         return None
     try:
         source.load(near=_PROBE)
@@ -176,7 +250,7 @@ def _reason(source: Source) -> str | None:
 
 
 def _nothing_usable(source: Any, skipped: list[tuple[str, str]]) -> str:
-    what = repr(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else type(source).__name__
+    what = repr(shown(source)) if isinstance(source, (str, os.PathLike)) else type(source).__name__
     if not skipped:
         return f"expected at least one image, got none in {what}; choose another folder or list"
     reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:_SHOWN])
@@ -186,7 +260,7 @@ def _nothing_usable(source: Any, skipped: list[tuple[str, str]]) -> str:
 
 def _name_of(picture: Any, i: int) -> str:
     filename = getattr(picture, "filename", "")
-    return os.path.basename(filename) if isinstance(filename, str) and filename else f"image {i}"
+    return shown(os.path.basename(filename)) if isinstance(filename, str) and filename else f"image {i}"
 
 
 def _is_array(source: Any) -> bool:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,25 +20,10 @@ from PIL import Image
 
 from clipviz.data.decode import BrokenImage, from_array, read_image, to_rgb
 
-SUFFIXES = frozenset(
-    [
-        *(
-            ".jpg",
-            ".jpeg",
-            ".jpe",
-            ".jfif",
-            ".mpo",
-            ".png",
-            ".apng",
-            ".gif",
-            ".webp",
-            ".avif",
-            ".bmp",
-            ".dib",
-        ),
-        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga", ".ico"),
-    ]
-)
+_JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+_WEB = (".png", ".apng", ".gif", ".webp", ".avif")
+_OTHERS = (".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".tga", ".ico")
+SUFFIXES = frozenset([*_JPEGS, *_WEB, *_OTHERS])
 
 
 class Source(Protocol):
@@ -60,7 +44,54 @@ class Source(Protocol):
     def key(self) -> str: ...
 
 
-class _Plain:
+@dataclass
+class Found:
+    """Sources with what is known of each, and (name, reason) of what was left out.
+
+    captions: [source], "" where there is none; attributes: column -> [source] words, None where there is none.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    attributes: dict[str, list[str | None]] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, source: Source, caption: str = "", words: dict[str, str | None] | None = None) -> None:
+        words = words or {}
+        for column in words:
+            self.attributes.setdefault(column, [None] * len(self.sources))
+        self.sources.append(source)
+        self.captions.append(caption)
+        for column, values in self.attributes.items():
+            values.append(words.get(column))
+
+    def skip(self, name: str, reason: object) -> None:
+        self.skipped.append((name, str(reason)))
+
+    def attempt(self, name: str, make: Callable[[], Source]) -> None:
+        """Add a source, or note why it cannot be made."""
+        try:
+            self.add(make())
+        except BrokenImage as error:
+            self.skip(name, error)
+
+    def join(self, other: Found) -> None:
+        """Add everything of another one."""
+        self.skipped += other.skipped
+        for i, source in enumerate(other.sources):
+            words = {column: values[i] for column, values in other.attributes.items()}
+            self.add(source, other.captions[i], words)
+
+    def without(self, broken: dict[int, str]) -> Found:
+        """The sources but those at some places, which are listed with their reasons."""
+        found = Found(skipped=[*self.skipped, *((self.sources[i].name, why) for i, why in broken.items())])
+        kept = [i for i in range(len(self.sources)) if i not in broken]
+        found.sources, found.captions = [self.sources[i] for i in kept], [self.captions[i] for i in kept]
+        found.attributes = {column: [values[i] for i in kept] for column, values in self.attributes.items()}
+        return found
+
+
+class Plain:
     """What most sources lack."""
 
     @property
@@ -72,7 +103,7 @@ class _Plain:
 
 
 @dataclass(frozen=True)
-class FileSource(_Plain):
+class FileSource(Plain):
     file: Path
     name: str
 
@@ -92,7 +123,7 @@ class FileSource(_Plain):
 
 
 @dataclass(frozen=True)
-class BytesSource(_Plain):
+class BytesSource(Plain):
     content: bytes = field(repr=False)
     name: str = "upload"
 
@@ -104,7 +135,7 @@ class BytesSource(_Plain):
 
 
 @dataclass(frozen=True, eq=False)
-class PictureSource(_Plain):
+class PictureSource(Plain):
     """A picture in memory: RGB and upright, copied from what the caller owns."""
 
     picture: Image.Image = field(repr=False)
@@ -129,7 +160,7 @@ class PictureSource(_Plain):
 
 
 @dataclass(frozen=True, eq=False)
-class MemberSource(_Plain):
+class MemberSource(Plain):
     """A member of a zip that is held in memory, and the member with its mask."""
 
     archive: zipfile.ZipFile = field(repr=False)
@@ -157,7 +188,7 @@ class MemberSource(_Plain):
 
 
 @dataclass(frozen=True, eq=False)
-class ItemSource(_Plain):
+class ItemSource(Plain):
     """An item of a torch-style data set: a picture, (picture, label, ...) or {"image": ..., "label": ...}."""
 
     dataset: Any = field(repr=False)
@@ -196,18 +227,3 @@ class ItemSource(_Plain):
 
 def digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder except hidden ones, sorted by path; a folder linked twice is read once."""
-    seen: set[str] = set()
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    yield from sorted(found)

@@ -1,4 +1,4 @@
-"""Building, appending to and merging indexes; see data.index.writer for what a kill can and cannot do."""
+"""Building and appending to indexes; see data.store.writer for what a kill can and cannot do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 import clipviz
-from clipviz.data.images import Images
-from clipviz.data.index import Index
-from clipviz.data.index.collection import open_collection
-from clipviz.data.index.layout import (
+from clipviz.data.images import Images, open_images
+from clipviz.data.store.layout import (
     MANIFEST,
     PLAN,
     Shard,
@@ -24,7 +22,8 @@ from clipviz.data.index.layout import (
     read_manifest,
     writing,
 )
-from clipviz.data.index.writer import Writer, read_plan, staged, to_plain
+from clipviz.data.store.store import Store
+from clipviz.data.store.writer import Writer, read_plan, staged, to_plain
 from clipviz.indexing.gathering import Gathering, fold
 from clipviz.indexing.merging import check_disjoint
 from clipviz.indexing.ranks import Ranks
@@ -41,7 +40,7 @@ _TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes an image, to notice a 
 def build(
     model: Any,
     images: Any,
-    path: str | os.PathLike[str],
+    path: Path,
     layers: Sequence[int] | None = None,
     *,
     batch: int = 64,
@@ -52,19 +51,19 @@ def build(
     neurons: Sequence[int] = (),
     neuron_top: int = 50,
     progress: Progress = True,
-) -> Index:
-    """One pass of `model` over `images` into a new index at `path`.
+) -> Path:
+    """One pass of `model` over `images` into a new index at `path`; returns the folder.
 
-    images: what open_collection takes (folders, lists, tars, parquet files, pictures). layers: whose head codes are
-    kept, default the last 4. batch: images a forward pass; shard: images a commit, all that a kill can lose.
-    workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA and fp32 elsewhere.
+    images: whatever open_images takes: folders, lists, tars, parquet files, pictures, data sets. layers: whose head
+    codes are kept, default the last 4. batch: images per forward pass; shard: images per commit, all that a kill can
+    lose. workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA, else fp32.
     thumbnail: pixels of the shorter side, 0 for none. neurons: MLP layers whose second-order statistics are kept, a
     further forward pass each, with the neuron_top strongest images of every neuron. progress: a bar, or a function
     of (images done, images).
     Called again with the same arguments it goes on where it stopped, and opens the index once it is finished.
     Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
     """
-    collection = open_collection(images)
+    collection = open_images(images)
     chosen = check_layers(model.weights, _default_layers(model, layers))
     settings = {
         "batch": _positive("batch", batch),
@@ -74,24 +73,22 @@ def build(
         "neurons": sorted({check_layer(model.weights, layer) for layer in neurons}),
         "neuron_top": _positive("neuron_top", neuron_top),
     }
-    return _write(
-        model, collection, Path(path).expanduser(), chosen, settings, workers, progress, append=False
-    )
+    return _write(model, collection, path, chosen, settings, workers, progress, append=False)
 
 
 def append(
-    index: Index, model: Any, images: Any, *, workers: int | None = None, progress: Progress = True
-) -> Index:
-    """Add images to a finished index, with its own layers and settings; the index opened anew.
+    index: Store, model: Any, images: Any, *, workers: int | None = None, progress: Progress = True
+) -> Path:
+    """Add images to a finished index, with its own layers and settings; returns the folder.
 
     Until it is finished readers see the index as it was. Images that are already in it change nothing.
     Raises ValueError for another model or for files that the index already has.
     """
     index.check_model(model)
-    collection = open_collection(images)
+    collection = open_images(images)
     if not (index.path / PLAN).exists():
         if collection.fingerprint in [source["fingerprint"] for source in index.manifest["sources"]]:
-            return Index.open(index.path)
+            return index.path
         check_disjoint([index.paths, [os.path.abspath(path) for path in collection.paths or ()]])
     settings = index.manifest["settings"]
     return _write(model, collection, index.path, index.layers, settings, workers, progress, append=True)
@@ -106,7 +103,7 @@ def _write(
     workers: int | None,
     progress: Progress,
     append: bool,
-) -> Index:
+) -> Path:
     weights = model.weights
     plan = {
         "model": model.identity(),
@@ -124,7 +121,7 @@ def _write(
     }
     ranks = Ranks.current()
     if ranks.share(lambda: not append and _finished(path, plan)):
-        return Index.open(path)
+        return path
     writer: list[Writer] = []
     try:
         todo = ranks.share(lambda: _start(writer, path, plan, append))
@@ -136,7 +133,7 @@ def _write(
     finally:
         for one in writer:
             one.close()
-    return Index.open(path)
+    return path
 
 
 def _start(writer: list[Writer], path: Path, plan: dict[str, Any], append: bool) -> list[int]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from clipviz.data.index import Index
 from clipviz.indexing.building import PRECISIONS
+from clipviz.indexing.index import Index
 from clipviz.indexing.ranks import Ranks, join_torchrun, local_device
 
 DESCRIPTION = """\
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", help="a pretrained tag or a checkpoint file")
     parser.add_argument("--device", help="cpu, cuda:0 ...; default the best there is, one GPU a rank")
     parser.add_argument("--layers", help='layers whose heads are kept: "last 4" (default) or "8,9,10,11"')
-    parser.add_argument("--batch", type=int, default=64, help="images a forward pass")
-    parser.add_argument("--shard", type=int, default=4096, help="images a commit")
+    parser.add_argument("--batch", type=int, default=64, help="images per forward pass")
+    parser.add_argument("--shard", type=int, default=4096, help="images per commit")
     parser.add_argument("--workers", type=int, help="processes that decode images")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--thumbnail", type=int, default=96, help="pixels of thumbnails, 0 for none")
@@ -88,7 +88,7 @@ def summary(index: Index, seconds: float) -> str:
     size = sum(spec["bytes"] for spec in index.manifest["columns"].values())
     told = [
         f"{len(index):,} images in {str(index.path)!r}, layers {list(index.layers)}, {size / 1e6:,.1f} MB "
-        f"({index.bytes_per_image:,.0f} bytes an image without its thumbnail)",
+        f"({index.bytes_per_image:,.0f} bytes per image without its thumbnail)",
         f"{seconds:,.1f} s, {len(index) / max(seconds, 1e-9):,.0f} images/s; effects sum to the embedding within "
         f"{index.manifest['sum_check']:.1e}",
         f"{skipped['count']:,} skipped" + (":" if skipped["count"] else ""),
@@ -104,11 +104,12 @@ def _pass(args: argparse.Namespace) -> Index:
 
     model = load(args.model, args.pretrained, device=local_device(args.device))
     options: dict[str, Any] = {"workers": args.workers, "progress": not args.quiet}
+    images = args.images[0] if len(args.images) == 1 else args.images
     if args.append:
-        return Index.open(args.out).append(model, args.images, **options)
+        return Index.open(args.out).append(model, images, **options)
     return Index.build(
         model,
-        args.images,
+        images,
         args.out,
         layers=_layers(args.layers, model.n_layers),
         batch=args.batch,

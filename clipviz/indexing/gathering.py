@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.data.index.layout import BLOBS, Shard
+from clipviz.data.store.layout import BLOBS, Shard
 from clipviz.indexing.reading import Batch
 from clipviz.indexing.second import batch_statistics, fold_neurons
 from clipviz.lens.decompose import Trace

@@ -10,22 +10,21 @@ from pathlib import Path
 import numpy as np
 
 import clipviz
-from clipviz.data.index import Index
-from clipviz.data.index.layout import BLOBS, Shard, read_journal, writing
-from clipviz.data.index.writer import Writer
+from clipviz.data.store.layout import BLOBS, Shard, read_journal, writing
+from clipviz.data.store.store import Store
+from clipviz.data.store.writer import Writer
 from clipviz.indexing.gathering import fold
 
 
-def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
-    """The indexes of disjoint collections, made by the same model, as one new index; images in the order given.
+def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
+    """The indexes of disjoint collections by the same model as one new index at `out`, images in the order given.
 
     Statistics are those of all images, in any order of merging to the last digits of float64. Nothing appears at
     `out` before it is whole. Raises ValueError for different models or layers, or for files that two parts share.
     """
     if isinstance(paths, (str, os.PathLike)) or not len(paths):
         raise ValueError(f"expected a list of indexes to merge, got {paths!r}; name one or more folders")
-    parts = [Index.open(path) for path in paths]
-    out = Path(out).expanduser()
+    parts = [Store.open(path) for path in paths]
     _check_alike(parts)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"expected a new or empty folder to merge into, got {str(out)!r}; choose another")
@@ -44,7 +43,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) 
         writer.finish()
     with writing(out):
         os.replace(work, out)
-    return Index.open(out)
+    return out
 
 
 def check_disjoint(collections: Sequence[Sequence[str]]) -> None:
@@ -59,7 +58,7 @@ def check_disjoint(collections: Sequence[Sequence[str]]) -> None:
         seen |= new
 
 
-def _check_alike(parts: list[Index]) -> None:
+def _check_alike(parts: list[Store]) -> None:
     first = parts[0]
     for part in parts[1:]:
         for key in ("model", "layers", "dims", "neurons", "neuron_top"):
@@ -75,7 +74,7 @@ def _check_alike(parts: list[Index]) -> None:
     check_disjoint([part.paths for part in parts])
 
 
-def _shards_of(part: Index) -> Iterator[Shard]:
+def _shards_of(part: Store) -> Iterator[Shard]:
     """An index's segments as shards again; the first with rows carries the statistics of them all."""
     entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
     codes, start = part.codes(), 0
@@ -83,7 +82,7 @@ def _shards_of(part: Index) -> Iterator[Shard]:
     for entry in entries:
         rows = slice(start, start + entry["rows"])
         start = rows.stop
-        blobs = {name: part._blobs(name, rows.start, rows.stop) for name in BLOBS}
+        blobs = {name: part.blobs(name, rows.start, rows.stop) for name in BLOBS}
         arrays = {
             f"{name}.npy": np.asarray(getattr(codes, name)[rows])
             for name in ("codes", "embedding", "mean", "std")

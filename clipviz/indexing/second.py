@@ -13,19 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.data.index import Index
 from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
 
 Arrays = dict[str, np.ndarray]
 _SUMS = ("mean", "scatter", "shared_mean", "total")
 
 
-def neuron_statistics(index: Index, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
-    """The statistics of one MLP layer that an index holds, float32 on `device`; ids are rows of the index.
-
-    ValueError names the layers there are.
-    """
-    stats = _unpack(index.neurons(layer), layer)
+def unpacked(arrays: Arrays, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
+    """The statistics of one layer from the arrays of an index, float32 on `device`; ids are rows of the index."""
+    stats = _unpack(fields_of(arrays, layer), layer)
     tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
     small = {name: t.float() if t.dtype == torch.float64 else t for name, t in tensors.items()}
     fields: dict[str, Any] = {name: tensor.to(device) for name, tensor in small.items()}

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from clipviz.analysis.tasks import world_tasks
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
-from clipviz.data.words import common_words
+from clipviz.data.texts import common_words
 from clipviz.demo.world.scenes import render
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures

@@ -9,7 +9,8 @@ import numpy as np
 
 from clipviz.analysis.image_codes import Collection
 from clipviz.data.images import Images, demo, open_images
-from clipviz.data.index import Index, demo_index
+from clipviz.demo.index import demo_index
+from clipviz.indexing import Index
 from clipviz.values import Selection
 
 if TYPE_CHECKING:

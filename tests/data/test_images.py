@@ -435,8 +435,10 @@ def test_empty_folder(tmp_path):
         open_images(tmp_path)
 
 
-def test_a_folder_in_a_list_of_files_is_skipped(folder):
-    assert open_images([folder / "b", folder / "one.jpg"]).skipped == [("b", "it is a folder")]
+def test_a_folder_in_a_list_of_files_is_opened(folder):
+    images = open_images([folder / "b", folder / "one.jpg", folder / "no.jpg"])
+    assert images.names == ["two.png", "one.jpg"]
+    assert images.skipped == [(str(folder / "no.jpg"), "there is no such file")]
 
 
 def test_big_collections_are_checked_when_used(folder, monkeypatch):

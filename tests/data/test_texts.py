@@ -1,13 +1,24 @@
+import sys
 import zipfile
 from collections import Counter
 from importlib import resources
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipviz.data.texts import BROAD, MAX_LENGTH, Texts, broad, class_texts, open_texts, with_article
+from clipviz.data.texts import (
+    BROAD,
+    MAX_LENGTH,
+    Texts,
+    broad,
+    class_texts,
+    common_words,
+    open_texts,
+    with_article,
+)
 
 ASSETS = resources.files("clipviz.demo") / "assets"
 
@@ -255,3 +266,22 @@ def test_articles(noun, expected):
 def test_bad_classes(names, templates, message):
     with pytest.raises(ValueError, match=message):
         class_texts(names, templates)
+
+
+# common words
+
+
+def test_words_in_order_without_numbers_and_letters(monkeypatch):
+    ranked = ["the", "of", "a", "s", "2", "it's", "dog", "i", "café", "cat"]
+    stand_in = SimpleNamespace(top_n_list=lambda language, n: ranked[:n])
+    monkeypatch.setitem(sys.modules, "wordfreq", stand_in)
+    assert list(common_words(5)) == ["the", "of", "a", "dog", "i"]
+    assert common_words(5).name == "5 common words"
+    with pytest.raises(ValueError, match="expected n_words >= 1"):
+        common_words(0)
+
+
+def test_the_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(ImportError, match=r"pip install 'clipviz\[words\]'"):
+        common_words(10)

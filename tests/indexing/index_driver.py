@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from index_tools import bytes_of, folder_of, tiny_model
 
-from clipviz.data.index import Index
+from clipviz.indexing import Index
 
 OPTIONS = {"shard": 5, "batch": 2, "thumbnail": 16, "progress": False, "workers": 0}
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 import clipviz
 from clipviz.data.images import open_images
-from clipviz.data.index import Index, discard
+from clipviz.data.store.writer import discard
+from clipviz.indexing import Index
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.moments import augmented_codes, effect_covariance, effect_mean
 

@@ -8,8 +8,8 @@ import pytest
 from index_tools import folder_of, tiny_model
 
 import clipviz.models.clip
-from clipviz.data.index import Index
-from clipviz.indexing import add_arguments, run
+from clipviz.indexing import Index
+from clipviz.indexing.command import add_arguments, run
 
 
 @pytest.fixture(autouse=True)

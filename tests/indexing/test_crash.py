@@ -15,7 +15,8 @@ DRIVER = Path(__file__).with_name("index_driver.py")
 
 
 def drive(*arguments: object) -> dict:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(DRIVER.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, str(DRIVER), *map(str, arguments)],
         capture_output=True,

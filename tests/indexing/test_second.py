@@ -7,8 +7,7 @@ import torch
 from index_tools import folder_of, tiny_model
 
 from clipviz.data.images import open_images
-from clipviz.data.index import Index
-from clipviz.indexing import neuron_statistics
+from clipviz.indexing import Index
 from clipviz.lens.neuron_stats import neuron_stats
 
 QUICK = {"shard": 8, "batch": 3, "progress": False, "thumbnail": 0, "neurons": [1], "neuron_top": 4}
@@ -32,7 +31,7 @@ def test_streamed_neuron_statistics_equal_one_batch(model, tmp_path):
     index = Index.build(model, images, tmp_path / "i", **QUICK)
     whole = neuron_stats(model.second_order(list(images), 1), range(13), 4)
     assert index.neuron_layers == (1,)
-    assert_equal_statistics(neuron_statistics(index, 1), whole)
+    assert_equal_statistics(index.neurons(1), whole)
     with pytest.raises(ValueError, match="keeps second-order statistics of layers 1, got 0; build it with"):
         index.neurons(0)
 
@@ -44,7 +43,7 @@ def test_merged_neuron_statistics_point_to_the_merged_rows(model, tmp_path):
     merged = Index.merge([tmp_path / "b", tmp_path / "a"], tmp_path / "m")
     everything = [*open_images(second), *open_images(first)]
     whole = neuron_stats(model.second_order(everything, 1), range(14), 4)
-    assert_equal_statistics(neuron_statistics(merged, 1), whole)
+    assert_equal_statistics(merged.neurons(1), whole)
 
 
 def test_an_unknown_layer_is_refused(model, tmp_path):

@@ -112,7 +112,7 @@ def test_thumbnails_suffice_and_missing_files_are_said(model, folder, tmp_path):
 
 
 def test_of_a_large_index_a_sample_of_the_files_is_looked_for(index, monkeypatch):
-    from clipviz.data.index import collection
+    from clipviz.data.store import images as collection
 
     monkeypatch.setattr(collection, "MOST_LOOKED_FOR", 7)
     assert index.images().stand_ins == (0, 6)  # every fifth of 30
@@ -150,7 +150,7 @@ def test_what_does_not_fit_the_index_is_refused(model, index, arguments, message
 
 
 def test_a_session_opens_even_where_no_picture_can_be_shown(model, tmp_path):
-    from clipviz.data.index.embedded import FOLDER
+    from clipviz.demo.index import FOLDER
 
     session = clipviz.Session(
         model, texts=TEXTS, index=FOLDER

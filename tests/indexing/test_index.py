@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipviz.data.index import Index, discard
-from clipviz.data.index.layout import BLOBS, Column, Shard, columns, header, sealed
-from clipviz.data.index.writer import Writer, staged
+from clipviz.data.store.layout import BLOBS, Column, Shard, columns, header, sealed
+from clipviz.data.store.writer import Writer, discard, staged
+from clipviz.indexing import Index
 
 DIMS = {"n_layers": 2, "n_heads": 3, "d_head": 4, "d_embed": 5}
 

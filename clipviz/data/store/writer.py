@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.data.files import sync_folder, write_whole
-from clipviz.data.index.layout import (
+from clipviz.data.files import TEMPORARY, sync_folder, write_whole
+from clipviz.data.store.layout import (
     FORMAT,
     HEADER,
     JOURNAL,
@@ -329,7 +329,7 @@ def _own_files(folder: Path) -> list[Path]:
     return [
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.name in names | columns_ or path.match("statistics-*.npz") or path.match(".*.tmp")
+        if path.name in names | columns_ or path.match("statistics-*.npz") or path.match(TEMPORARY)
     ]
 
 
@@ -394,7 +394,7 @@ def _cut(path: Path, size: int, spec: Column | None) -> None:
 
 
 def _clear_temporary(folder: Path) -> None:
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(TEMPORARY):
         path.unlink(missing_ok=True)
 
 

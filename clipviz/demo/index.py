@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipviz.data.images import demo
-from clipviz.data.index.reader import Index
+from clipviz.indexing import Index
 
 FOLDER = Path(str(resources.files("clipviz.demo"))) / "assets" / "index"
 
@@ -16,7 +16,7 @@ FOLDER = Path(str(resources.files("clipviz.demo"))) / "assets" / "index"
 def demo_index(identity: dict[str, Any]) -> Index | None:
     """The shipped index, if a model of this identity made it from the collection as it is now; else None.
 
-    `python tools/demo_index.py` makes it anew.
+    `python tools/demo_index.py` makes it again.
     """
     try:
         index = Index.open(FOLDER)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipviz.data import openers
 from clipviz.data.decode import BrokenImage
-from clipviz.data.index.archives import tar_members
-from clipviz.data.index.collection import expand, open_collection
+from clipviz.data.images import open_images
+from clipviz.data.openers import expand
+from clipviz.data.tars import tar_members
 
 
 def jpeg(seed: int) -> bytes:
@@ -45,25 +47,25 @@ def test_a_folder_of_folders_gives_labels(tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.jpg").write_bytes(jpeg(1))
-    images = open_collection(tmp_path)
+    images = open_images(tmp_path)
     assert images.names == ["cat/1.jpg", "dog/1.jpg"]
     assert images.attributes == {"label": ["cat", "dog"]}
     (tmp_path / "2.jpg").write_bytes(jpeg(2))
-    assert open_collection(tmp_path).attributes is None
+    assert open_images(tmp_path).attributes is None
 
 
 def test_a_list_file_gives_paths_labels_and_captions(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.jpg").write_bytes(jpeg(i))
     (tmp_path / "list.txt").write_text("# mine\n0.jpg\tcat\ta cat\n\n1.jpg\tdog\n2.jpg\n")
-    images = open_collection(tmp_path / "list.txt")
+    images = open_images(tmp_path / "list.txt")
     assert images.names == ["0.jpg", "1.jpg", "2.jpg"]
     assert images.attributes == {"label": ["cat", "dog", None]}
     assert images.captions == ["a cat", "", ""]
     assert images.paths == [tmp_path / f"{i}.jpg" for i in range(3)]
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match="expected at least one image, got none in"):
-        open_collection(tmp_path / "empty.txt")
+        open_images(tmp_path / "empty.txt")
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -77,7 +79,7 @@ def test_tar_members_are_those_of_the_standard_library(tmp_path, kind):
 
 
 def test_a_tar_gives_images_captions_labels_and_words(tmp_path):
-    images = open_collection(write_tar(tmp_path / "shard.tar", SAMPLES))
+    images = open_images(write_tar(tmp_path / "shard.tar", SAMPLES))
     assert images.names == ["shard.tar/000/a.jpg", "shard.tar/000/b.jpg"]
     assert images.captions == ["a red square", "two"]
     assert images.attributes == {
@@ -87,30 +89,34 @@ def test_a_tar_gives_images_captions_labels_and_words(tmp_path):
         "source": [None, "x"],
     }
     assert images[1].size == (24, 16)
-    assert images.skipped == [("shard.tar/000/c", "the sample has no image")]
+    assert images.skipped == [("shard.tar/000/c.txt", "the sample has no image")]
 
 
 def test_the_fingerprint_follows_the_tars(tmp_path):
     path = write_tar(tmp_path / "shard.tar", SAMPLES)
-    first = open_collection(path).fingerprint
-    assert open_collection(str(path)).fingerprint == first
+    first = open_images(path).fingerprint
+    assert open_images(str(path)).fingerprint == first
     write_tar(path, [*SAMPLES, ("000/d.jpg", jpeg(4))])
-    assert open_collection(path).fingerprint != first
+    assert open_images(path).fingerprint != first
 
 
 def test_a_cut_tar_gives_what_comes_before_and_is_listed(tmp_path):
     path = write_tar(tmp_path / "cut.tar", SAMPLES)
     path.write_bytes(path.read_bytes()[: 512 * 8])
-    images = open_collection(path)
+    images = open_images(path)
     assert images.names == ["cut.tar/000/a.jpg"]
     assert "copy it again" in images.skipped[0][1]
     packed = write_tar(tmp_path / "packed.tar", SAMPLES, mode="w:gz")
-    with pytest.raises(ValueError, match=r"got none in .*is not a plain tar or is damaged"):
-        open_collection(packed)
+    with pytest.raises(ValueError, match=r"got 1 unusable in .*is not a plain tar or is damaged"):
+        open_images(packed)
 
 
-def test_a_damaged_picture_in_a_tar_is_a_broken_image(tmp_path):
-    images = open_collection(write_tar(tmp_path / "t.tar", [("a.jpg", jpeg(0)), ("b.jpg", b"nothing")]))
+def test_a_damaged_picture_in_a_tar_is_a_broken_image(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "t.tar", [("a.jpg", jpeg(0)), ("b.jpg", b"nothing")])
+    reason = "it is not an image that Pillow reads; convert it to JPEG, PNG or WebP"
+    assert open_images(path).skipped == [("t.tar/b.jpg", reason)]
+    monkeypatch.setattr(openers, "EAGER", 0)
+    images = open_images(path)
     with pytest.raises(BrokenImage, match=r"t\.tar/b\.jpg"):
         images[1]
 
@@ -119,21 +125,21 @@ def test_patterns_and_folders_of_tars_and_lists_of_sources_join(tmp_path):
     for i in range(3):
         write_tar(tmp_path / f"s-{i:03d}.tar", [(f"{i}.jpg", jpeg(i))])
     names = [f"s-{i:03d}.tar/{i}.jpg" for i in range(3)]
-    assert open_collection(f"{tmp_path}/s-{{000..002}}.tar").names == names
-    assert open_collection(f"{tmp_path}/s-*.tar").names == names
-    assert open_collection(tmp_path).names == names
+    assert open_images(f"{tmp_path}/s-{{000..002}}.tar").names == names
+    assert open_images(f"{tmp_path}/s-*.tar").names == names
+    assert open_images(tmp_path).names == names
     (tmp_path / "more" / "cat").mkdir(parents=True)
     (tmp_path / "more" / "cat" / "x.jpg").write_bytes(jpeg(9))
-    both = open_collection([tmp_path / "s-000.tar", tmp_path / "more"])
+    both = open_images([tmp_path / "s-000.tar", tmp_path / "more"])
     assert both.names == [names[0], "cat/x.jpg"]
     assert both.attributes == {"label": [None, "cat"]}
     with pytest.raises(ValueError, match=r"paths that match .* got none; check the pattern"):
-        open_collection(f"{tmp_path}/none-*.tar")
+        open_images(f"{tmp_path}/none-*.tar")
 
 
 def test_ranges_keep_their_zeros():
-    assert [path.name for path in expand("x/{08..11}-{1..2}.tar")] == [
-        f"{a}-{b}.tar" for a in ("08", "09", "10", "11") for b in (1, 2)
+    assert expand("x/{08..11}-{1..2}.tar") == [
+        f"x/{a}-{b}.tar" for a in ("08", "09", "10", "11") for b in (1, 2)
     ]
 
 
@@ -143,7 +149,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
     except ImportError:
         (tmp_path / "x.parquet").write_bytes(b"PAR1")
         with pytest.raises(ValueError, match="parquet files need pyarrow, which is not installed"):
-            open_collection(tmp_path / "x.parquet")
+            open_images(tmp_path / "x.parquet")
 
 
 def test_a_parquet_file_gives_images_captions_and_class_names(tmp_path):
@@ -158,7 +164,7 @@ def test_a_parquet_file_gives_images_captions_and_class_names(tmp_path):
         }
     ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
-    images = open_collection(tmp_path / "x.parquet")
+    images = open_images(tmp_path / "x.parquet")
     assert len(images) == 5
     assert images.captions[3] == "caption 3"
     assert images.attributes == {"label": ["cat", "dog", "dog", "cat", None]}
@@ -167,4 +173,4 @@ def test_a_parquet_file_gives_images_captions_and_class_names(tmp_path):
     with pytest.raises(
         ValueError, match=r"expected an image column .* got columns a; choose a file with images"
     ):
-        open_collection(tmp_path / "y.parquet")
+        open_images(tmp_path / "y.parquet")

@@ -1,0 +1,237 @@
+"""Images inside archives: members of uncompressed tars (WebDataset) and image columns of parquet files.
+
+Only headers are read when an archive is opened; a picture is read from its place when it is asked for, so any
+worker may read any of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clipviz.data.decode import BrokenImage, read_image
+from clipviz.data.sources import SUFFIXES, Found, Plain
+from clipviz.data.tars import Member, read_range, tar_members
+
+_CAPTION_COLUMNS = ("caption", "text", "captions")
+
+
+def read_tar(path: Path, name: str, found: Found) -> None:
+    """Add the samples of a tar: an image and the KEY.txt, KEY.cls and KEY.json (caption, label, words) beside it.
+
+    As in WebDataset a key ends at the first dot of the file name, unless that would leave several pictures one key:
+    then each is a sample of its own, and its key ends at its last dot. What cannot be used is listed, and a damaged
+    tar gives what comes before the damage.
+    """
+    skipped: list[tuple[str, str]] = []
+    members: list[Member] = []
+    try:
+        members.extend(tar_members(path, skipped))
+    except (OSError, ValueError) as error:
+        found.skip(name, error)
+    found.skipped += [(f"{name}/{member}", reason) for member, reason in skipped]
+    stamp = _stamp(path)
+    for sample in _samples(members):
+        _add_sample(path, name, stamp, sample, found)
+
+
+def _samples(members: list[Member]) -> list[dict[str, Member]]:
+    """Extension -> member of each key up to the first dot; a name that comes again starts its key again."""
+    samples: list[dict[str, Member]] = []
+    latest: dict[str, dict[str, Member]] = {}
+    for member in members:
+        folder, _, file = member.name.rpartition("/")
+        stem, _, extension = file.partition(".")
+        sample = latest.get(f"{folder}/{stem}")
+        if sample is None or extension.lower() in sample:
+            sample = latest[f"{folder}/{stem}"] = {}
+            samples.append(sample)
+        sample[extension.lower()] = member
+    return samples
+
+
+def _add_sample(path: Path, name: str, stamp: str, members: dict[str, Member], found: Found) -> None:
+    pictures = [extension for extension in members if f".{extension.rpartition('.')[2]}" in SUFFIXES]
+    if not pictures:
+        for member in members.values():
+            found.skip(f"{name}/{member.name}", "the sample has no image")
+        return
+    plain = [extension for extension in pictures if "." not in extension]
+    for extension in pictures:
+        member = members[extension]
+        if plain and extension != plain[0]:
+            found.skip(f"{name}/{member.name}", f"{members[plain[0]].name} is the image of its sample")
+            continue
+        beside = extension.rpartition(".")[0]
+        caption, words = _sidecars(path, members, f"{beside}." if beside else "")
+        found.add(TarSource(path, member.offset, member.size, f"{name}/{member.name}", stamp), caption, words)
+
+
+@dataclass(frozen=True)
+class TarSource(Plain):
+    """A picture in a tar."""
+
+    archive: Path
+    offset: int
+    size: int
+    name: str
+    stamp: str
+
+    def load(self, near: int | None = None) -> Image.Image:
+        try:
+            content = read_range(self.archive, self.offset, self.size)
+        except OSError as error:
+            raise BrokenImage(f"its tar cannot be read: {error.strerror}") from error
+        return read_image(content, near)
+
+    def key(self) -> str:
+        return f"{self.name}|{self.offset}|{self.size}|{self.stamp}"
+
+
+def read_parquet(path: Path, name: str, found: Found) -> None:
+    """Add the rows of a parquet file with an image column: bytes, or Hugging Face's {bytes, path}.
+
+    A row group that cannot be read is listed; ValueError names a file that cannot be read at all.
+    """
+    parquet = _pyarrow()
+    try:
+        file = parquet.ParquetFile(path)
+        schema, n_groups = file.schema_arrow, file.num_row_groups
+    except Exception as error:  # damaged files make pyarrow raise nearly anything
+        raise ValueError(f"the parquet file {name!r} is damaged ({_short(error)}); copy it again") from error
+    image = _image_column(schema)
+    if image is None:
+        raise ValueError(
+            f"expected an image column (binary, or a struct with bytes) in {name!r}, got columns "
+            f"{', '.join(schema.names)}; choose a file with images"
+        )
+    others = [column for column in schema.names if column != image]
+    words, stamp = _class_names(schema.metadata), _stamp(path)
+    for group in range(n_groups):
+        try:
+            rows = file.read_row_group(group, columns=others).to_pylist()
+            n_rows = file.metadata.row_group(group).num_rows
+        except Exception as error:
+            found.skip(f"{name}/{group}", f"these rows are damaged: {_short(error)}")
+            continue
+        for row in range(n_rows):
+            known = rows[row] if others else {}
+            caption = next((known[c] for c in _CAPTION_COLUMNS if isinstance(known.get(c), str)), "")
+            kept = {k: _word(v, words.get(k)) for k, v in known.items() if k not in _CAPTION_COLUMNS}
+            found.add(ParquetSource(path, image, group, row, f"{name}/{group}/{row}", stamp), caption, kept)
+
+
+@dataclass(frozen=True)
+class ParquetSource(Plain):
+    """A picture in a row of a parquet file."""
+
+    archive: Path
+    column: str
+    group: int
+    row: int
+    name: str
+    stamp: str
+
+    def load(self, near: int | None = None) -> Image.Image:
+        try:
+            content = _row_group(self.archive, self.column, self.group, self.stamp)[self.row].as_py()
+        except Exception as error:
+            raise BrokenImage(f"its parquet file is damaged: {_short(error)}") from error
+        content = content.get("bytes") if isinstance(content, dict) else content
+        if not content:
+            raise BrokenImage("the row holds no image bytes")
+        return read_image(content, near)
+
+    def key(self) -> str:
+        return f"{self.name}|{self.stamp}"
+
+
+@functools.lru_cache(maxsize=2)  # rows are read in order: the group in hand and the one before
+def _row_group(path: Path, column: str, group: int, stamp: str) -> Any:
+    return _pyarrow().ParquetFile(path).read_row_group(group, columns=[column])[column]
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError(
+            "parquet files need pyarrow, which is not installed; `pip install pyarrow`, or convert the images to "
+            "files or tars"
+        ) from error
+    return pyarrow.parquet
+
+
+def _image_column(schema: Any) -> str | None:
+    """The column called image that holds bytes, else the first that does."""
+    import pyarrow
+
+    def holds_bytes(kind: Any) -> bool:
+        if pyarrow.types.is_struct(kind):
+            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+    columns = [field.name for field in schema if holds_bytes(field.type)]
+    return next(
+        (name for name in columns if name in ("image", "jpg", "img")), columns[0] if columns else None
+    )
+
+
+def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
+    """column -> names of its classes, from the notes that Hugging Face's datasets leave in the file."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            name: [str(word) for word in kind["names"]]
+            for name, kind in features.items()
+            if isinstance(kind, dict) and isinstance(kind.get("names"), list)
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _word(value: Any, names: list[str] | None) -> str | None:
+    if value is None:
+        return None
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str, dict[str, str | None]]:
+    """The caption and the words that a sample's other files give, its own first and its key's where there is none."""
+    words: dict[str, str | None] = {}
+    caption = ""
+    notes = {kind: members.get(beside + kind) or members.get(kind) for kind in ("json", "txt", "cls")}
+    if notes["json"]:
+        try:
+            table = json.loads(read_range(path, *notes["json"][1:]))
+        except (OSError, ValueError, RecursionError):
+            table = None
+        table = table if isinstance(table, dict) else {}
+        caption = next((table.pop(c) for c in _CAPTION_COLUMNS if isinstance(table.get(c), str)), "")
+        words = {str(k): _word(v, None) for k, v in table.items() if isinstance(v, (str, int, float, bool))}
+    if notes["txt"]:
+        caption = _text(read_range(path, *notes["txt"][1:]))
+    if notes["cls"]:
+        words["label"] = _text(read_range(path, *notes["cls"][1:]))
+    return caption, words
+
+
+def _text(content: bytes) -> str:
+    return content.split(b"\0", 1)[0].decode("utf-8", "backslashreplace").strip()
+
+
+def _stamp(path: Path) -> str:
+    status = os.stat(path)
+    return f"{status.st_size}|{status.st_mtime_ns}"
+
+
+def _short(error: Exception) -> str:
+    return f"{str(error).strip() or type(error).__name__}"[:200]

@@ -1,0 +1,236 @@
+"""The columns of a finished index: opened in milliseconds, mapped into memory, read a little at a time."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from clipviz.data.files import path_of
+from clipviz.data.store.checks import wrong_sizes
+from clipviz.data.store.layout import (
+    BLOBS,
+    MANIFEST,
+    PLAN,
+    TEXTS,
+    columns,
+    digest,
+    read_journal,
+    read_manifest,
+)
+from clipviz.data.store.writer import read_plan, read_statistics
+from clipviz.values import Codes
+
+Self = TypeVar("Self", bound="Store")
+
+
+class Store:
+    """An index as it lies on disk: rows of numbers, packed texts and thumbnails, and raw statistics.
+
+    Nothing is read before it is used. An open store keeps showing its rows while others are appended to the same
+    folder.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.layers: tuple[int, ...] = tuple(manifest["layers"])
+        self._columns = columns(manifest["dims"])
+        self._maps: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def open(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """The finished index in a folder; ValueError says what is missing or damaged and what to do."""
+        path = folder_of(path)
+        if not (path / MANIFEST).exists():
+            raise ValueError(no_index(path))
+        store = cls(path, read_manifest(path))
+        for problem in wrong_sizes(path, store.manifest):
+            raise ValueError(
+                f"the index {str(path)!r} is damaged: {problem}. Index.verify(path) or `clipviz index --verify` "
+                "lists all damage; restore the file from a copy, or delete the folder and build the index again"
+            )
+        return store
+
+    def __len__(self) -> int:
+        return int(self.manifest["rows"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The identity of the model that built it, see ClipModel.identity."""
+        return dict(self.manifest["model"])
+
+    @property
+    def fingerprint(self) -> str:
+        """The image set's fingerprint, or a hash of those that were appended or merged."""
+        found = [source["fingerprint"] for source in self.manifest["sources"]]
+        return found[0] if len(found) == 1 else digest("\n".join(found).encode())[:12]
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(name, reason) of every image that has no row."""
+        entries, _ = read_journal(self.path, self.manifest["segments"]["bytes"])
+        return [(name, reason) for entry in entries for name, reason in entry["skipped"]]
+
+    @property
+    def bytes_per_image(self) -> float:
+        """Bytes on disk per image, thumbnails not counted."""
+        files = self.manifest["columns"].items()
+        kept = [spec["bytes"] for file, spec in files if not file.startswith("thumbnail")]
+        return sum(kept) / max(len(self), 1)
+
+    def check_model(self, model: Any) -> None:
+        """ValueError naming both models unless this one built the index."""
+        mine, theirs = self.identity, json.loads(json.dumps(model.identity()))
+        differ = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+        if differ:
+            told = "; ".join(f"{key} {mine.get(key)!r} there, {theirs.get(key)!r} here" for key in differ)
+            raise ValueError(
+                f"the index {str(self.path)!r} was built by model {title(mine)}, got model {title(theirs)} ({told}); "
+                "load that model, or build an index with this one"
+            )
+
+    def codes(self, rows: Any = None) -> Codes:
+        """The codes of all images as read-only memory maps (codes and embedding float16, mean and std float32).
+
+        rows: indices or a mask [image] -> float32 copies of those rows in memory.
+        """
+        files = ("codes.npy", "mean.npy", "std.npy", "embedding.npy")
+        columns_ = [self._map(file) for file in files]
+        if rows is not None:
+            chosen = self.rows(rows)
+            columns_ = [column[chosen].astype(np.float32) for column in columns_]
+        codes, mean, std, embedding = columns_
+        return Codes(codes, mean, std, embedding, self.layers)
+
+    def raw_statistics(self, prefix: str | tuple[str, ...] = "") -> dict[str, np.ndarray]:
+        """The float64 arrays on disk whose names start with `prefix`, read again at each call."""
+        segments, checksum = self.manifest["segments"]["count"], self.manifest["statistics"]["checksum"]
+        try:
+            return read_statistics(self.path, segments, checksum, prefix)
+        except ValueError as error:
+            if read_manifest(self.path)["checksum"] == self.manifest["checksum"]:
+                raise
+            told = (
+                f"the index {str(self.path)!r} has grown since it was opened; open it again with Index.open"
+            )
+            raise ValueError(told) from error
+
+    def texts(self, column: str, rows: Any = None) -> list[str]:
+        """One of the text columns: name, path, label, group, caption, attributes (JSON)."""
+        if column not in TEXTS:
+            raise ValueError(f"expected a text column, one of {', '.join(TEXTS)}, got {column!r}")
+        if rows is None:
+            found = self.blobs(column, 0, len(self))
+        else:
+            found = [self._blob(column, row) for row in self.rows(rows).tolist()]
+        if column == "path":
+            return [os.fsdecode(text) for text in found]
+        return [text.decode("utf-8", "backslashreplace") for text in found]
+
+    def thumbnail_jpeg(self, row: int) -> bytes:
+        """The thumbnail as the JPEG on disk, b"" when none was kept."""
+        return self._blob("thumbnail", int(self.rows([row])[0]))
+
+    def blobs(self, name: str, start: int, stop: int) -> list[bytes]:
+        """The bytes of a range of images in one packed column, read at once."""
+        ends = self._map("ends.npy")[max(start - 1, 0) : stop, BLOBS.index(name)].tolist()
+        ends = ends if start else [0, *ends]
+        content = self._map(f"{name}.bin")[ends[0] : ends[-1]].tobytes()
+        return [content[a - ends[0] : b - ends[0]] for a, b in itertools.pairwise(ends)]
+
+    def rows(self, rows: Any) -> np.ndarray:
+        """Indices, or a mask [image], as indices; ValueError for none and for images that are not there."""
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool and chosen.shape == (len(self),):
+            chosen = np.flatnonzero(chosen)
+        if chosen.ndim != 1 or not chosen.size or chosen.dtype.kind not in "iu":
+            raise ValueError(
+                f"expected one or more image indices or a mask of {len(self):,}, got {np.asarray(rows).dtype} "
+                f"{list(chosen.shape)}; choose at least one image"
+            )
+        if chosen.min() < 0 or chosen.max() >= len(self):
+            raise ValueError(
+                f"expected image indices in 0..{len(self) - 1}, got {int(chosen.min())}..{int(chosen.max())}"
+            )
+        return chosen
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        return self.texts("name")
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """[image] class labels, "" where there is none."""
+        return self.texts("label")
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """[image] groups, "" where there is none."""
+        return self.texts("group")
+
+    @functools.cached_property
+    def captions(self) -> list[str]:
+        return self.texts("caption")
+
+    @functools.cached_property
+    def paths(self) -> list[str]:
+        """[image] files, "" for images that are not files."""
+        return self.texts("path")
+
+    @functools.cached_property
+    def attributes(self) -> dict[str, list[str | None]]:
+        """column -> [image] words, labels and groups included; None where a column does not apply."""
+        table = [json.loads(row) if row else {} for row in self.texts("attributes")]
+        known = sorted({column for row in table for column in row})
+        found: dict[str, list[str | None]] = {column: [row.get(column) for row in table] for column in known}
+        for column, words in (("label", self.labels), ("group", self.groups)):
+            if any(words):
+                found[column] = [word or None for word in words]
+        return found
+
+    def _map(self, file: str) -> np.ndarray:
+        if file not in self._maps:
+            column = self._columns[file]
+            size = self.manifest["columns"][file]["bytes"] - column.header
+            shape = (size // column.row_bytes, *column.shape)
+            self._maps[file] = (
+                np.memmap(self.path / file, column.dtype, "r", column.header, shape)
+                if size
+                else np.empty(shape, column.dtype)  # an empty file cannot be mapped
+            )
+        return self._maps[file]
+
+    def _blob(self, name: str, row: int) -> bytes:
+        return self.blobs(name, row, row + 1)[0]
+
+
+def folder_of(path: str | os.PathLike[str]) -> Path:
+    """The folder of an index as a path; ValueError for one that cannot be."""
+    return path_of(path, "the folder of an index")
+
+
+def title(identity: dict[str, Any]) -> str:
+    """A model's name and pretrained tag in quotes."""
+    return repr(" ".join(str(identity[key]) for key in ("name", "pretrained") if identity.get(key)))
+
+
+def no_index(path: Path) -> str:
+    """Why there is no finished index in a folder, and what to do."""
+    if (path / PLAN).exists():
+        plan = read_plan(path)
+        entries, _ = read_journal(path)
+        count = sum(source["count"] for source in plan["images"])
+        return (
+            f"the index {str(path)!r} is unfinished: {len(entries)} of {plan['shards']} shards of "
+            f"{count:,} images are there; run the same build again, it goes on where it stopped"
+        )
+    return (
+        f"expected a folder with a finished index, got {str(path)!r}; build one with clipviz.Index.build(model, "
+        "images, path) or `clipviz index IMAGES --out PATH`"
+    )

@@ -1,0 +1,185 @@
+"""The public Index: a collection seen once by a model, which every panel reads instead of the images."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from clipviz.data.store.checks import damage
+from clipviz.data.store.images import IndexedImages
+from clipviz.data.store.layout import MANIFEST, read_manifest
+from clipviz.data.store.store import Store, folder_of, no_index, title
+from clipviz.values import Codes
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipviz.lens.neuron_stats import NeuronStats
+
+BLOCK = 4096  # rows held in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Moments of some images' codes, float64, from which TextSpan and mean-ablation follow exactly.
+
+    mean, covariance: of v = [u / std, 1 / std, mean / std] per head (lens.moments turns them into those of head
+    effects); embedding_mean: [d_embed], unnormalised; mlp_mean: mean effect of the input term (entry 0) and of
+    each MLP, None for a subset, whose MLP terms are not kept image by image.
+    """
+
+    count: int
+    mean: np.ndarray  # [layer, head, d_head + 2]
+    covariance: np.ndarray  # [layer, head, d_head + 2, d_head + 2]
+    embedding_mean: np.ndarray  # [d_embed]
+    mlp_mean: np.ndarray | None  # [1 + layer of the model, d_embed]
+    layers: tuple[int, ...]
+
+
+class Index(Store):
+    """A collection as columns on disk, made by `Index.build` and opened again by `Index.open`.
+
+    Files are mapped into memory and nothing is read before it is used. An open index keeps showing its rows while
+    others are appended to the same folder.
+    """
+
+    @classmethod
+    def build(cls, model: Any, images: Any, path: str | os.PathLike[str], **options: Any) -> Index:
+        """One pass of a model over images into a new index; see `clipviz.indexing.building.build` for the options.
+
+        images: whatever clipviz.data.images.open_images takes. An interrupted build goes on where it stopped when the
+        same is called again; a finished one is opened.
+        """
+        from clipviz.indexing.building import build
+
+        return cls.open(build(model, images, folder_of(path), **options))
+
+    @classmethod
+    def merge(cls, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
+        """The indexes of disjoint collections as one, in the order given; see `clipviz.indexing.merging.merge`."""
+        from clipviz.indexing.merging import merge
+
+        return cls.open(merge(paths, folder_of(out)))
+
+    def append(self, model: Any, images: Any, **options: Any) -> Index:
+        """Add images to this index and open it again; images that it already holds change nothing.
+
+        See `clipviz.indexing.building.append` for the options.
+        """
+        from clipviz.indexing.building import append
+
+        return type(self).open(append(self, model, images, **options))
+
+    @classmethod
+    def verify(cls, path: str | os.PathLike[str]) -> list[str]:
+        """What is wrong with the files of an index, one sentence each, by reading every byte; [] when sound."""
+        path = folder_of(path)
+        if not (path / MANIFEST).exists():
+            return [no_index(path)]
+        try:
+            return list(damage(path, read_manifest(path)))
+        except ValueError as error:
+            return [str(error)]
+
+    def __repr__(self) -> str:
+        made_by = title(self.manifest["model"])[1:-1]
+        return f"<Index {str(self.path)!r}: {len(self):,} images by {made_by}, layers {list(self.layers)}>"
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Codes]:
+        """The codes of all images in order, `size` rows in memory at a time, float32."""
+        for start in range(0, len(self), size):
+            yield self.codes(np.arange(start, min(start + size, len(self))))
+
+    def statistics(self, subset: Any = None) -> Statistics:
+        """Moments over all images, as accumulated in the pass, or over a subset (indices or a mask [image]).
+
+        A subset's are computed in float64 from the stored float16 codes. ValueError for an empty subset.
+        """
+        if subset is not None:
+            return self._subset_statistics(self.rows(subset))
+        kept = self._statistics
+        count = int(kept["count"])
+        return Statistics(
+            count=count,
+            mean=kept["code_mean"],
+            covariance=kept["code_scatter"] / count,
+            embedding_mean=kept["embedding_mean"],
+            mlp_mean=kept["mlp_mean"],
+            layers=self.layers,
+        )
+
+    @property
+    def neuron_layers(self) -> tuple[int, ...]:
+        """MLP layers whose second-order statistics were asked for."""
+        return tuple(self.manifest["settings"]["neurons"])
+
+    def neurons(self, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
+        """Second-order statistics of one MLP layer over all images, float32 on `device`; image ids are rows.
+
+        ValueError names the layers there are.
+        """
+        from clipviz.indexing.second import unpacked
+
+        if layer not in self.neuron_layers:
+            known = ", ".join(map(str, self.neuron_layers)) or "none"
+            raise ValueError(
+                f"the index {str(self.path)!r} keeps second-order statistics of layers {known}, got {layer!r}; "
+                f"build it with neurons=[{layer!r}]"
+            )
+        return unpacked(self.raw_statistics(f"neurons {layer} "), layer, device)
+
+    def where(self, column: str, value: str) -> np.ndarray:
+        """Indices of the images whose label, group or other attribute is `value`; ValueError for an unknown one."""
+        words = self.attributes.get(column)
+        if words is None:
+            known = ", ".join(self.attributes) or "none"
+            raise ValueError(f"the index has no column {column!r}; columns with labels are: {known}")
+        found = np.flatnonzero([word == value for word in words])
+        if not found.size:
+            values = ", ".join(sorted({word for word in words if word is not None})[:30])
+            raise ValueError(f"no image of the index has {column} = {value!r}; values are: {values}")
+        return found
+
+    def thumbnail(self, row: int) -> Image.Image:
+        """The small RGB picture kept of an image; ValueError when the index was built without thumbnails."""
+        content = self.thumbnail_jpeg(row)
+        if not content:
+            raise ValueError(f"the index {str(self.path)!r} keeps no thumbnails; build it with thumbnail=96")
+        return Image.open(io.BytesIO(content)).convert("RGB")
+
+    def images(self) -> IndexedImages:
+        """The collection as `Images`: the files where they are still there, their thumbnails where not."""
+        return IndexedImages(self)
+
+    @functools.cached_property
+    def _statistics(self) -> dict[str, np.ndarray]:
+        return self.raw_statistics(("count", "code_", "embedding_mean", "mlp_mean"))
+
+    def _subset_statistics(self, rows: np.ndarray) -> Statistics:
+        import torch
+
+        from clipviz.lens.moments import augmented_codes, moments
+
+        found, embedding = None, np.zeros(self._columns["embedding.npy"].shape)
+        for start in range(0, len(rows), BLOCK):
+            part = self.codes(rows[start : start + BLOCK])
+            exact = (torch.from_numpy(array).double() for array in (part.codes, part.mean, part.std))
+            block = moments(augmented_codes(*exact))
+            found = block if found is None else found + block
+            embedding += part.embedding.sum(0, dtype=np.float64)
+        assert found is not None
+        return Statistics(
+            count=found.count,
+            mean=found.mean.numpy(),
+            covariance=found.covariance.numpy(),
+            embedding_mean=embedding / found.count,
+            mlp_mean=None,
+            layers=self.layers,
+        )
