@@ -1,27 +1,51 @@
 """Anything that is an image -> an upright 8-bit RGB picture, or a BrokenImage that says why not.
 
-Limits, so that no file can exhaust the memory: a picture is decoded to at most MAX_PIXELS (240 MB as RGB);
-a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, up to MAX_JPEG_PIXELS (a progressive one keeps its
-coefficients, 6 bytes a pixel, while it is read); anything larger is refused.
+Limits, so that no file can exhaust the memory: a picture is decoded to at most MAX_PIXELS, half as many in the formats
+of HUNGRY. While it is read that takes about 10 bytes per pixel (0.8 GB), 20 in those formats, and 4 (320 MB) then;
+pictures above LARGE pixels are decoded one at a time in each process. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of
+its size, up to MAX_JPEG_PIXELS, unless it is progressive and would keep 6 bytes per pixel; anything larger is refused.
+
+Damage that a file can show is an error: a PNG chunk that fails its checksum, a JPEG without its end. Other formats
+have no checksums, and neither have the data inside a JPEG: damage that still decodes there is not seen.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import stat
+import struct
 import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 MAX_PIXELS = 80_000_000
 MAX_JPEG_PIXELS = 500_000_000
 MAX_ASPECT = 1_000
+LARGE = 8_000_000
+HUNGRY = ("WEBP", "JPEG2000", "AVIF")
+_ROWS = 256  # of a picture that are converted at a time
 # Pillow reads more than these, but some of the others start programs (EPS) or are not pictures.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "AVIF")
 
 _opening = threading.Lock()
+_decoding_large = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A worker must not wait for a lock that another thread held when it was forked."""
+    global _opening, _decoding_large
+    _opening, _decoding_large = threading.Lock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class BrokenImage(ValueError):
@@ -31,7 +55,8 @@ class BrokenImage(ValueError):
 def read_image(source: Path | bytes, near: int | None = None) -> Image.Image:
     """The picture in a file or in bytes; `near` allows a JPEG to be decoded smaller, sides still >= near."""
     try:
-        with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+        with _opened(source) as stream:
+            _check_whole(stream)
             return _decode(stream, near)
     except BrokenImage:
         raise
@@ -47,14 +72,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Upright RGB: EXIF orientation applied, transparency on white, 16-bit and float scaled to 8 bits."""
     check_size(*image.size)
     image.load()
-    image = _upright(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bits(np.asarray(image), 65535.0 if ";16" in image.mode else None))
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        image = Image.new("RGBA", above.size, "white")
-        image.alpha_composite(above)
-    return image.convert("RGB")
+    orientation = _orientation(image)
+    return _turned(_as_rgb(image), orientation)
 
 
 def from_array(array: Any) -> Image.Image:
@@ -91,6 +110,76 @@ def check_size(width: int, height: int, limit: int = MAX_PIXELS) -> None:
         raise BrokenImage(f"{width} x {height} is too thin (over {MAX_ASPECT}:1); crop it")
 
 
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Any]:
+    """A stream of a file or of bytes; BrokenImage for what is no regular file, before it can block."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    mode = os.stat(source).st_mode
+    if not stat.S_ISREG(mode):
+        raise BrokenImage("it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
+    with open(source, "rb") as stream:
+        yield stream
+
+
+@contextmanager
+def _one_at_a_time(pixels: int) -> Iterator[None]:
+    """Large pictures are decoded one after the other."""
+    if pixels <= LARGE:
+        yield
+        return
+    with _decoding_large:
+        yield
+
+
+def _check_whole(stream: Any) -> None:
+    """BrokenImage for damage that decoding would not notice; the stream is left at its start."""
+    head = stream.read(8)
+    if head == b"\x89PNG\r\n\x1a\n":
+        _check_png(stream)
+    elif head[:3] == b"\xff\xd8\xff":
+        _check_jpeg(stream)
+    stream.seek(0)
+
+
+def _check_png(stream: Any) -> None:
+    """The checksums of all chunks up to the end of the picture; a file that is cut is left to its decoder."""
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        checksum = zlib.crc32(kind)
+        while length:
+            block = stream.read(min(length, 1 << 20))
+            if not block:
+                return
+            checksum, length = zlib.crc32(block, checksum), length - len(block)
+        stored = stream.read(4)
+        if len(stored) == 4 and int.from_bytes(stored, "big") != checksum:
+            raise BrokenImage(f"it is damaged: its {kind.decode('latin-1')!r} part differs from its checksum")
+        if kind == b"IEND":
+            return
+
+
+def _check_jpeg(stream: Any) -> None:
+    """Is the end-of-image marker behind the first scan? Where a file was cut or filled with zeros there is none."""
+    stream.seek(2)
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF and head[1] not in (0xD8, 0xD9):
+        kind, length = head[1], int.from_bytes(head[2:], "big")
+        if kind == 0xFF or length < 2:  # fill bytes and unusual files: left to the decoder
+            return
+        stream.seek(length - 2, 1)
+        if kind == 0xDA:
+            break
+    else:
+        return
+    last = b""
+    while block := stream.read(1 << 20):
+        if b"\xff\xd9" in last + block:
+            return
+        last = block[-1:]
+    raise BrokenImage("it is damaged: the file is truncated or overwritten, its end is not there")
+
+
 def _decode(stream: Any, near: int | None) -> Image.Image:
     with _opening:  # Pillow's own limit is a global that warns; ours is checked below, before any decoding
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -99,37 +188,89 @@ def _decode(stream: Any, near: int | None) -> Image.Image:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        check_size(*image.size, limit=MAX_JPEG_PIXELS)
+        check_size(*image.size, limit=MAX_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS)
         image.draft(None, _draft_size(image.size, near))
-    return to_rgb(image)
+    check_size(*image.size, limit=MAX_PIXELS // 2 if image.format in HUNGRY else MAX_PIXELS)
+    with _one_at_a_time(image.width * image.height):
+        image.load()
+        orientation = _orientation(image)
+        rgb = _as_rgb(image)
+        image.close()  # half the memory is free again before the picture is turned
+        return _turned(rgb, orientation)
 
 
 def _draft_size(size: tuple[int, int], near: int | None) -> tuple[int, int]:
     """The smallest size to ask of the JPEG reader, which then picks a scale of 1, 1/2, 1/4 or 1/8."""
-    if near is not None:
-        return (2 * near, 2 * near)
     shrink = 1
     while size[0] * size[1] > MAX_PIXELS * shrink**2:
         shrink *= 2
-    return (max(size[0] // shrink, 1), max(size[1] // shrink, 1))
+    width, height = max(size[0] // shrink, 1), max(size[1] // shrink, 1)
+    return (width, height) if near is None else (min(width, 2 * near), min(height, 2 * near))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """How to turn the picture so that it is upright, by its EXIF orientation."""
     try:
-        return ImageOps.exif_transpose(image)
+        return _TURNS.get(image.getexif().get(0x0112, 1))
     except Exception:  # damaged EXIF is no reason to lose the picture
-        return image
+        return None
 
 
-def _eight_bits(values: np.ndarray, top: float | None) -> np.ndarray:
-    """Grey levels scaled (not clipped) to 0..255 from 0..top, or from the range that the values suggest."""
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise BrokenImage("it holds NaN or infinite values")
-    peak = float(values.max())
-    if top is None:
-        top = 1.0 if peak <= 1 and (values % 1).any() else 65535.0 if peak > 255 else 255.0
-    return np.clip(values * (255 / max(top, peak)) + 0.5, 0, 255).astype(np.uint8)
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """A loaded picture as RGB, some rows at a time so that no second full copy of it is made."""
+    grey = image.mode.startswith(("I", "F"))
+    clear = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
+    if image.mode == "RGB" and not clear:
+        return image.convert("RGB")
+    top = _grey_top(image) if grey else 0.0
+    made = Image.new("RGB", image.size, "white")
+    for start in range(0, image.height, _ROWS):
+        strip = image.crop((0, start, image.width, min(start + _ROWS, image.height)))
+        if grey:
+            strip = Image.fromarray(_eight_bits(np.asarray(strip), top))
+        if clear:
+            above = strip.convert("RGBA")
+            made.paste(above, (0, start), above)
+        else:
+            made.paste(strip.convert("RGB"), (0, start))
+    return made
+
+
+def _turned(image: Image.Image, orientation: Image.Transpose | None) -> Image.Image:
+    """The upright picture, without the notes of its file (which would turn it again)."""
+    image = image if orientation is None else image.transpose(orientation)
+    image.info = {}
+    return image
+
+
+def _grey_top(image: Image.Image) -> float:
+    """The value that becomes 255: the format's own, or the one that the range of the values suggests."""
+    peak, whole = 0.0, True
+    for start in range(0, image.height, _ROWS):
+        values = np.asarray(image.crop((0, start, image.width, min(start + _ROWS, image.height))))
+        values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise BrokenImage("it holds NaN or infinite values")
+        peak, whole = max(peak, float(values.max())), whole and not (values % 1).any()
+    if ";16" in image.mode:
+        return max(65535.0, peak)
+    return max(1.0 if peak <= 1 and not whole else 65535.0 if peak > 255 else 255.0, peak)
+
+
+def _eight_bits(values: np.ndarray, top: float) -> np.ndarray:
+    """Grey levels scaled (not clipped) to 0..255 from 0..top."""
+    return np.clip(values.astype(np.float64) * (255 / top) + 0.5, 0, 255).astype(np.uint8)
 
 
 def _channels_last(values: np.ndarray, first: bool) -> np.ndarray:
@@ -171,8 +312,6 @@ def _reason(error: Exception, source: Path | bytes) -> str:
         if size == 0:
             return "the file is empty (0 bytes)"
         return "it is not an image that Pillow reads; convert it to JPEG, PNG or WebP"
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     return f"it is damaged: {str(error).strip() or type(error).__name__}"

@@ -112,6 +112,8 @@ def _archive(
         archive.members = []  # tarfile keeps every header otherwise
         if info is None:
             break
+        if info.size < 0:
+            raise ValueError(_damaged(name, at, "it holds a negative size", False))
         if info.isreg() and info.offset_data + info.size > size:
             raise ValueError(f"the tar {name!r} ends within {_shown(info.name)!r}; copy it again")
         member = _member(info, known, skipped)

@@ -76,14 +76,14 @@ class Decoder:
         words = {column: values[position] for column, values in (images.attributes or {}).items()}
         known = {
             "name": images.names[position],
-            "path": os.path.abspath(self.paths[position]) if self.paths else "",
             "label": words.pop("label", None) or "",
             "group": words.pop("group", None) or "",
             "caption": images.captions[position] if images.captions else "",
         }
         words = {column: word for column, word in words.items() if word is not None}
         known["attributes"] = json.dumps(words, ensure_ascii=False, sort_keys=True) if words else ""
-        return {column: text.encode("utf-8", "surrogateescape") for column, text in known.items()}
+        facts = {column: text.encode("utf-8", "backslashreplace") for column, text in known.items()}
+        return {**facts, "path": os.fsencode(os.path.abspath(self.paths[position])) if self.paths else b""}
 
 
 def jpeg(image: Image.Image, side: int) -> bytes:

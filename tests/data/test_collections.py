@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -174,3 +176,181 @@ def test_a_parquet_file_gives_images_captions_and_class_names(tmp_path):
         ValueError, match=r"expected an image column .* got columns a; choose a file with images"
     ):
         open_images(tmp_path / "y.parquet")
+
+
+# what is read, skipped and named is what is there
+
+
+def add(archive, name, content=b"", **fields):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def test_names_with_dots_are_pictures_of_their_own(tmp_path):
+    members = [(f"IMG.2024.{i}.png", jpeg(i)) for i in range(20)]
+    members += [
+        ("IMG.2024.3.txt", b"the third"),
+        ("x.jpg", jpeg(1)),
+        ("x.seg.png", jpeg(2)),
+        ("x.png", jpeg(3)),
+    ]
+    images = open_images(write_tar(tmp_path / "t.tar", members))
+    assert images.names == [f"t.tar/IMG.2024.{i}.png" for i in range(20)] + ["t.tar/x.jpg"]
+    assert images.captions[3] == "the third"
+    assert images.captions[4] == ""
+    assert images.skipped == [
+        ("t.tar/x.png", "x.jpg is the image of its sample"),
+        ("t.tar/x.seg.png", "x.jpg is the image of its sample"),
+    ]
+
+
+def test_loose_pictures_beside_tars_and_folders_named_like_them_are_read(tmp_path):
+    write_tar(tmp_path / "stray.tar", [("in.jpg", jpeg(0))])
+    (tmp_path / "x.tar").mkdir()
+    for place in ("a.jpg", "x.tar/b.jpg"):
+        (tmp_path / place).write_bytes(jpeg(1))
+    (tmp_path / "bad.tar").write_bytes(b"no tar" * 200)
+    images = open_images(tmp_path)
+    assert images.names == ["a.jpg", "stray.tar/in.jpg", "x.tar/b.jpg"]
+    assert [name for name, _ in images.skipped] == ["bad.tar"]
+
+
+def test_names_that_come_twice_are_both_read(tmp_path):
+    members = [
+        ("a.jpg", jpeg(0)),
+        ("a.txt", b"one"),
+        ("b.jpg", jpeg(1)),
+        ("a.jpg", jpeg(2)),
+        ("a.txt", b"two"),
+    ]
+    images = open_images(write_tar(tmp_path / "t.tar", members))
+    assert images.names == ["t.tar/a.jpg", "t.tar/b.jpg", "t.tar/a.jpg"]
+    assert images.captions == ["one", "", "two"]
+    assert images[0].tobytes() != images[2].tobytes()
+
+
+def test_links_devices_and_sparse_files_are_read_or_named(tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        add(archive, "d", type=tarfile.DIRTYPE)
+        add(archive, "d/a.jpg", jpeg(0))
+        add(archive, "hard.jpg", type=tarfile.LNKTYPE, linkname="d/a.jpg")
+        add(archive, "d/soft.jpg", type=tarfile.SYMTYPE, linkname="../d/a.jpg")
+        add(archive, "lost.jpg", type=tarfile.LNKTYPE, linkname="nowhere.jpg")
+        add(archive, "pipe.jpg", type=tarfile.FIFOTYPE)
+    images = open_images(tmp_path / "t.tar")
+    assert images.names == ["t.tar/d/a.jpg", "t.tar/hard.jpg", "t.tar/d/soft.jpg"]
+    assert images.skipped == [
+        ("t.tar/lost.jpg", "it is a link to nowhere.jpg, which does not come before it in the tar"),
+        ("t.tar/pipe.jpg", "it is not a regular file"),
+    ]
+
+
+def test_tars_written_one_behind_the_other_are_all_read(tmp_path):
+    for i in range(3):
+        write_tar(tmp_path / f"{i}.tar", [(f"{i}.jpg", jpeg(i)), ("same.jpg", jpeg(10 + i))])
+    whole = b"".join((tmp_path / f"{i}.tar").read_bytes() for i in range(3))
+    (tmp_path / "all.tar").write_bytes(whole)
+    images = open_images(tmp_path / "all.tar")
+    assert sorted(images.names) == sorted([f"all.tar/{i}.jpg" for i in range(3)] + ["all.tar/same.jpg"] * 3)
+    assert len({image.tobytes() for image in images}) == 6
+    (tmp_path / "all.tar").write_bytes(whole + b"something else" * 100)
+    again = open_images(tmp_path / "all.tar")
+    assert len(again) == 6
+    assert "is damaged at byte" in again.skipped[0][1]
+
+
+def test_a_damaged_header_inside_a_tar_is_told(tmp_path):
+    path = write_tar(tmp_path / "t.tar", [(f"{i}.jpg", jpeg(0)) for i in range(4)])
+    with tarfile.open(path) as archive:
+        at = archive.getmembers()[2].offset
+    content = bytearray(path.read_bytes())
+    content[at + 10] ^= 255
+    path.write_bytes(content)
+    images = open_images(path)
+    assert images.names == ["t.tar/0.jpg", "t.tar/1.jpg"]
+    assert images.skipped[0][0] == "t.tar"
+    assert f"is damaged at byte {at:,}" in images.skipped[0][1]
+
+
+def raw_header(name, size, kind=b"0"):
+    """A tar header with whatever size field, its checksum right."""
+    head = bytearray(512)
+    head[:100] = name.ljust(100, b"\0")
+    head[100:124] = b"0000644\0" + b"0000000\0" * 2
+    head[124:136] = size
+    head[136:148] = b"00000000000\0"
+    head[148:156] = b" " * 8
+    head[156:157] = kind
+    head[257:265] = b"ustar\x0000"
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    return bytes(head)
+
+
+GIANT = b"".join(b"%d a=%s\n" % (14, b"x" * 8) for _ in range(280_000))
+HOSTILE = {
+    "negative size": raw_header(b"x.jpg", b"\xff" * 10 + b"\xfc\x00"),
+    "negative pax size": raw_header(b"p", b"00000000016\0", b"x") + b"14 size=-1536\n".ljust(512, b"\0"),
+    "record of length 0": raw_header(b"p", b"00000000015\0", b"x") + b"0 path=a.jpg\n".ljust(512, b"\0"),
+    "giant pax header": raw_header(b"p", b"%011o\0" % len(GIANT), b"x") + GIANT + bytes(-len(GIANT) % 512),
+    "endless long name": raw_header(b"p", b"77777777777\0", b"L"),
+    "size beyond the file": raw_header(b"x.jpg", b"77777777777\0"),
+    "size of 2^80": raw_header(b"x.jpg", b"\x80" + b"\xff" * 11),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_tars_end_soon_and_are_named(tmp_path, hostile):
+    content = jpeg(0)
+    good = raw_header(b"good.jpg", b"%011o\0" % len(content)) + content + bytes(-len(content) % 512)
+    tail = raw_header(b"y.jpg", b"%011o\0" % 3) + b"abc".ljust(512, b"\0") + bytes(1024)
+    (tmp_path / "t.tar").write_bytes(good + hostile + tail)
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(open_images(tmp_path)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert answer, "it hangs"
+    assert answer[0].names == ["t.tar/good.jpg"]
+    assert answer[0].skipped
+
+
+def test_members_with_latin1_names_are_read_shown_and_fingerprinted(tmp_path):
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        add(archive, "caf\xe9.jpg", jpeg(0))
+        add(archive, "caf\xe9.txt", "gar\xe7on".encode("latin-1"))
+    images = open_images(tmp_path / "t.tar")
+    assert images.names == ["t.tar/caf\\xe9.jpg"]
+    assert images.captions == ["gar\\xe7on"]
+    assert len(images.fingerprint) == 12
+
+
+def test_a_list_file_may_name_files_that_are_not_utf8(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", "wb") as stream:
+        stream.write(jpeg(0))
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.jpg\tcaf\xe9\n~nouser/x.jpg\n" + b"a" * 5000)
+    images = open_images(tmp_path / "list.txt")
+    assert (images.names, images.attributes) == (["caf\\xe9.jpg"], {"label": ["caf\\xe9"]})
+    assert len(images.skipped) == 2
+
+
+def test_parquet_damage_names_the_file_and_the_others_are_used(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("a", "b", "c"):
+        table = pyarrow.table(
+            {"image": [jpeg(i) for i in range(4)], "text": [f"{name}{i}" for i in range(4)]}
+        )
+        parquet.write_table(table, tmp_path / f"{name}.parquet", row_group_size=2, compression="snappy")
+    content = bytearray((tmp_path / "b.parquet").read_bytes())
+    content[-20:-8] = b"\xff" * 12
+    (tmp_path / "b.parquet").write_bytes(content)
+    content = bytearray((tmp_path / "c.parquet").read_bytes())
+    content[4:40] = b"\xff" * 36
+    (tmp_path / "c.parquet").write_bytes(content)
+    images = open_images(tmp_path)
+    assert images.names[:4] == [f"a.parquet/{i // 2}/{i % 2}" for i in range(4)]
+    assert "b.parquet" in [name for name, _ in images.skipped]
+    assert {name.split("/")[0] for name in images.names} == {"a.parquet", "c.parquet"}
+    assert len(images) + sum(name.startswith("c.") for name, _ in images.skipped) == 8

@@ -1,5 +1,8 @@
 import io
+import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -470,3 +473,178 @@ def test_size_limits_by_hand():
     decode.check_size(20_000, 4_000)
     with pytest.raises(BrokenImage, match="megapixels"):
         decode.check_size(20_000, 4_001)
+
+
+# damage and size that a decoder would not notice
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from clipviz.data.decode import read_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+image = read_image(Path(sys.argv[1]))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) * 1024 / (image.width * image.height))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "most"), [("PNG", "RGBA", 11), ("WEBP", "RGBA", 21), ("PNG", "I;16", 11)]
+)
+def test_reading_takes_as_much_memory_as_is_said(tmp_path, kind, mode, most):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.new(mode, (3_000, 3_000)).save(tmp_path / "large", kind, **options)
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "large")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < most
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(decode, "LARGE", 10)
+    content, inside, most = encoded(plain()), [], []
+    real = decode._as_rgb
+
+    def watched(image):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        made = real(image)
+        inside.pop()
+        return made
+
+    monkeypatch.setattr(decode, "_as_rgb", watched)
+    threads = [threading.Thread(target=decode.read_image, args=(content,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+
+
+def test_a_progressive_jpeg_above_the_limit_is_refused(monkeypatch):
+    monkeypatch.setattr(decode, "MAX_PIXELS", 1_100)
+    assert open_images(encoded(plain((64, 64)), "JPEG"))[0].size == (32, 32)
+    with pytest.raises(ValueError, match="over the limit"):
+        open_images(encoded(plain((64, 64)), "JPEG", progressive=True))
+
+
+def noise(size=(96, 96)):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+
+
+def test_a_flipped_bit_in_a_png_is_damage():
+    content = bytearray(encoded(noise()))
+    content[len(content) // 2] ^= 4
+    with pytest.raises(ValueError, match="its 'IDAT' part differs from its checksum"):
+        open_images(bytes(content))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_rest_is_zeros_is_damage(progressive):
+    content = encoded(noise(), "JPEG", progressive=progressive)
+    half = content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+    with pytest.raises(ValueError, match="it is damaged: "):
+        open_images(half)
+    with_trailer = content + b"camera notes" * 9
+    assert open_images(with_trailer)[0].size == (96, 96)
+
+
+def test_a_jpeg_with_a_thumbnail_in_its_notes_needs_its_own_end():
+    exif = Image.Exif()
+    exif[0x010E] = "x\xff\xd9"
+    content = encoded(noise(), "JPEG", exif=exif.tobytes() + encoded(plain(), "JPEG"))
+    assert open_images(content)[0].size == (96, 96)
+    with pytest.raises(ValueError, match="it is damaged: "):
+        open_images(content[: len(content) // 2] + bytes(len(content) // 2))
+
+
+# what is read, skipped and named is what is there
+
+
+def within(seconds, work):
+    """What `work` returns, in a thread that may not take longer."""
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(work()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), f"it took longer than {seconds} s"
+    return answer[0]
+
+
+def test_a_pipe_with_a_pictures_name_is_named_and_not_waited_for(folder):
+    os.mkfifo(folder / "x.jpg")
+    (folder / "gone.jpg").symlink_to(folder / "nowhere")
+    images = within(20, lambda: open_images(folder))
+    assert len(images) == 2
+    assert images.skipped == [
+        ("gone.jpg", "it is a link to a file that is not there"),
+        ("x.jpg", "it is not a regular file"),
+    ]
+    listed = within(20, lambda: open_images([folder / "x.jpg", folder / "one.jpg"]))
+    assert listed.skipped == [("x.jpg", "it is not a regular file")]
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    real = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert open_images(folder).skipped == [("b", "the folder cannot be read: permission denied")]
+
+
+def test_a_folder_linked_twice_is_named(folder):
+    (folder / "again").symlink_to(folder / "b")
+    images = open_images(folder)
+    assert images.names == ["b/two.png", "one.jpg"]
+    assert images.skipped == [("again", "this folder has been read already, by another name")]
+
+
+def test_a_very_deep_folder_is_read(tmp_path):
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1_100):
+        os.mkdir("d", dir_fd=place)
+        inner = os.open("d", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    plain().save(tmp_path / "d" / "one.png")
+    try:
+        assert open_images(tmp_path).names == ["d/one.png"]
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # too deep for shutil
+
+
+def test_names_that_are_not_utf8_are_read_shown_and_fingerprinted(folder):
+    with open(os.fsencode(folder) + b"/caf\xe9.png", "wb") as stream:
+        stream.write(encoded(plain()))
+    with open(os.fsencode(folder) + b"/br\xfcch.png", "wb") as stream:
+        stream.write(b"")
+    images = open_images(folder)
+    assert images.names == ["b/two.png", "caf\\xe9.png", "one.jpg"]
+    assert images.skipped == [("br\\xfcch.png", "the file is empty (0 bytes)")]
+    assert len(images.fingerprint) == 12
+    assert images.paths[1].exists()
+    assert "3" in repr(images)
+
+
+def test_one_broken_thing_in_a_mixed_list_does_not_refuse_the_list(folder):
+    (folder / "bad.tar").write_bytes(b"x" * 2000)
+    (folder / "bad.parquet").write_bytes(b"PAR1 no")
+    odd = ["~nouser/x.jpg", "", "a" * 5000, 7]
+    images = open_images([folder / "bad.tar", folder / "one.jpg", folder / "bad.parquet", *odd, plain()])
+    assert images.names == ["one.jpg", "image 7"]
+    assert len(images.skipped) == 6
+
+
+@pytest.mark.parametrize(
+    "source", ["", "  ", "~nouser-here", "a" * 5_000, "a/" * 5_000, "x-{0..999999999}", "\0"]
+)
+def test_paths_that_cannot_be_are_refused(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="expected"):
+        open_images(source)
