@@ -10,6 +10,7 @@ _MODULES = (
     "baselines",
     "cues",
     "decompose",
+    "edits",
     "headset",
     "heatmap",
     "invert",

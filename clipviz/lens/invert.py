@@ -1,14 +1,22 @@
-"""Rosetta-guided inversion and edits: find the latent whose generator maps look like given maps (thesis 4.4).
+"""Rosetta-guided inversion: find the latent whose generator maps look like given maps (thesis 4.4).
 
-Pure functions over a callable `generate(latents) -> (images, maps)`; the generator itself is never changed. A zero
-standard deviation (dead unit) contributes nothing.
+Pure functions over a callable `generate(latents) -> (images, maps)`; the generator itself is never changed. Three
+objectives compare the maps of matched units, normalised by the collection's mean and deviation (Eq. 4.1):
+
+    "distance"  mean squared difference; 0, its least value, exactly where every map is as asked (default)
+    "cosine"    one minus the cosine of each pair of maps; 0 where they agree up to a positive factor
+    "product"   minus L_act of Eq. 4.6, as the thesis writes it. It has no optimum at the asked maps: the larger a map,
+                the lower the loss, so a search has to be stopped in time
+
+A unit that never varies (standard deviation 0) contributes nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +25,7 @@ from torch.nn import functional as F
 
 Maps = Mapping[str, Tensor]  # layer -> [image, unit, rows, cols]
 Generate = Callable[[Tensor], tuple[Tensor, Maps]]
-Change = Callable[[Tensor], Tensor]
+OBJECTIVES = ("distance", "cosine", "product")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,35 +50,113 @@ class UnitPairs:
         return replace(self, layer_b=self.layer_a, units_b=self.units_a, mean_b=self.mean_a, std_b=self.std_a)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Adam's steps and learning rate (thesis 4.4, implementation details).
+
+    The rate rises linearly from 0 over the first 5% of the steps, stays, and falls to 0 as a cosine over the last 25%.
+    rate: the thesis takes 0.1 for StyleGAN2 and 0.01 for BigGAN. Raises ValueError for no step or a rate that is not
+    positive.
+    """
+
+    n_steps: int = 500
+    rate: float = 0.1
+    ramp_up: float = 0.05
+    ramp_down: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1:
+            raise ValueError(f"expected n_steps >= 1, got {self.n_steps}; the thesis takes 500")
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"expected a positive learning rate, got {self.rate}; 0.1 is a good start")
+
+    def at(self, step: int) -> float:
+        """The learning rate of one step, counted from 0."""
+        done = (step + 1) / self.n_steps
+        up = min(1.0, done / self.ramp_up) if self.ramp_up else 1.0
+        down = min(1.0, (1 - step / self.n_steps) / self.ramp_down) if self.ramp_down else 1.0
+        return self.rate * up * (0.5 - 0.5 * math.cos(math.pi * down))
+
+
+class Step(NamedTuple):
+    """One step of a search: its number from 0, how many there are, the latents and images before it, and its loss and
+    objective (see `map_objective`; 0 without maps), both per image."""
+
+    number: int
+    of: int
+    latents: Tensor
+    images: Tensor
+    losses: Float[Tensor, " image"]
+    objectives: Float[Tensor, " image"]
+
+
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """A found latent: latents and images of the last step, the loss and the map similarity of every step [step]."""
+    """A found latent: latents and images at the end; loss and objective of every step, means over the images [step]."""
 
     latents: Tensor
     images: Tensor
     losses: Float[Tensor, " step"]
-    similarities: Float[Tensor, " step"]
+    objectives: Float[Tensor, " step"]
 
 
-def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, ""]:
-    """L_act of thesis Eq. 4.6: mean over pairs and images of the normalised product of two maps.
+def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
+    """L_act of thesis Eq. 4.6: mean over pairs of the normalised product of two maps, for each image.
 
     Means and variances are the collection's, the product is over the positions of one image, at the larger of the two
     sizes. The sum over positions is divided by their number (Eq. 4.6 leaves that to the coefficient), so that maps of
     any size weigh the same and the usual range is about -1..1.
-    Raises ValueError when there is no pair or a layer was not recorded.
+    Raises ValueError when there is no pair, a layer was not recorded, or a map is not finite.
     """
+    return torch.cat([(a * b).mean((2, 3)) for a, b in _compared(maps_a, maps_b, pairs)], 1).mean(1)
+
+
+def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
+    """Mean squared difference of normalised maps over pairs and positions, for each image; 0 where all are equal.
+
+    Unlike Eq. 4.6 it is bounded below, and its least value is at the asked maps. Raises ValueError as
+    `activation_similarity` does.
+    """
+    parts = [(a - b).square().mean((2, 3)) for a, b in _compared(maps_a, maps_b, pairs)]
+    return torch.cat(parts, 1).mean(1)
+
+
+def map_cosine(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
+    """Mean over pairs of the cosine of two normalised maps (over positions), for each image, in -1..1.
+
+    A unit that never varies counts as 0. Raises ValueError as `activation_similarity` does.
+    """
+    parts = [
+        F.cosine_similarity(a.flatten(2), b.flatten(2), dim=2, eps=1e-6)
+        for a, b in _compared(maps_a, maps_b, pairs)
+    ]
+    return torch.cat(parts, 1).mean(1)
+
+
+def map_objective(
+    maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs], objective: str = "distance"
+) -> Float[Tensor, " image"]:
+    """How far maps are from those asked, lower is better, for each image (see the module's table)."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
+    if objective == "product":
+        return -activation_similarity(maps_a, maps_b, pairs)
+    if objective == "cosine":
+        return 1 - map_cosine(maps_a, maps_b, pairs)
+    return map_distance(maps_a, maps_b, pairs)
+
+
+def _compared(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised maps of every group of pairs at one size."""
     if not pairs:
         raise ValueError(
             "expected at least one pair of units, got none; match the generator with a model first"
         )
-    products = []
     for group in pairs:
         units_a = _normalised(maps_a, group.layer_a, group.units_a, group.mean_a, group.std_a)
         units_b = _normalised(maps_b, group.layer_b, group.units_b, group.mean_b, group.std_b)
         size = [max(one, other) for one, other in zip(units_a.shape[2:], units_b.shape[2:], strict=True)]
-        products.append((_resized(units_a, size) * _resized(units_b, size)).mean((2, 3)))
-    return torch.cat(products, 1).mean()
+        yield _resized(units_a, size), _resized(units_b, size)
 
 
 def _normalised(maps: Maps, layer: str, units: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -86,6 +172,82 @@ def _resized(maps: Tensor, size: list[int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
+def search(
+    generate: Generate,
+    latents: Float[Tensor, "image ..."],
+    *,
+    target_images: Float[Tensor, "image 3 rows cols"] | None = None,
+    target_maps: Maps | None = None,
+    pairs: Sequence[UnitPairs] = (),
+    alpha: float = 0.1,
+    beta: float = 1.0,
+    objective: str = "distance",
+    regulariser: str = "l2",
+    reconstruction: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
+    schedule: Schedule | None = None,
+) -> Iterator[Step]:
+    """The search of `invert`, one step at a time: stop iterating to cancel it; each step shows where it is.
+
+    The steps hold the latents before their update, so the last one yielded (number n_steps) is the result. The sum over
+    images is minimised, so images that are searched together do not slow each other down.
+    Raises ValueError as `invert` does.
+    """
+    schedule = schedule or Schedule()
+    if target_images is None and target_maps is None:
+        raise ValueError(
+            "expected target_images or target_maps, got neither; say what the latent should reach"
+        )
+    if regulariser not in ("l2", "l1"):
+        raise ValueError(f"expected a regulariser 'l2' or 'l1', got {regulariser!r}")
+    for name, maps in (target_maps or {}).items():
+        if not torch.isfinite(maps).all():
+            raise ValueError(f"expected finite target maps, got NaN or infinity in layer {name!r}")
+    latents = latents.detach().clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([latents], lr=schedule.rate)
+    for number in range(schedule.n_steps + 1):
+        with torch.enable_grad():
+            images, maps = generate(latents)
+            size = latents.abs() if regulariser == "l1" else latents.square()
+            losses = alpha * size.flatten(1).mean(1)
+            objectives = torch.zeros_like(losses)
+            if target_images is not None:
+                losses = losses + _per_image(reconstruction, images, target_images)
+            if target_maps is not None:
+                objectives = map_objective(maps, target_maps, pairs, objective)
+                losses = losses + beta * objectives
+            if not (images.requires_grad or any(one.requires_grad for one in maps.values())):
+                raise ValueError(
+                    "expected a generator whose images and maps follow its latents with gradients, got none; "
+                    "its generate() must not run under torch.no_grad()"
+                )
+            if not torch.isfinite(losses).all():
+                raise ValueError(
+                    f"the loss is not finite at step {number}; check the maps, or lower the learning rate "
+                    f"({schedule.rate})"
+                )
+        yield Step(
+            number,
+            schedule.n_steps,
+            latents.detach().clone(),
+            images.detach(),
+            losses.detach(),
+            objectives.detach(),
+        )
+        if number == schedule.n_steps:
+            return
+        (latents.grad,) = torch.autograd.grad(losses.sum(), [latents])
+        optimiser.param_groups[0]["lr"] = schedule.at(number)
+        optimiser.step()
+
+
+def _per_image(reconstruction: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
+    """The reconstruction loss of each image."""
+    if reconstruction is F.mse_loss:
+        return (images - targets).square().flatten(1).mean(1)
+    pairs = zip(images.split(1), targets.split(1), strict=True)
+    return torch.stack([reconstruction(one, other).reshape(()) for one, other in pairs])
+
+
 def invert(
     generate: Generate,
     latents: Float[Tensor, "image ..."],
@@ -95,116 +257,40 @@ def invert(
     pairs: Sequence[UnitPairs] = (),
     alpha: float = 0.1,
     beta: float = 1.0,
+    objective: str = "distance",
+    regulariser: str = "l2",
     reconstruction: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
-    n_steps: int = 200,
-    rate: float = 0.05,
+    schedule: Schedule | None = None,
+    progress: Callable[[Step], bool | None] | None = None,
 ) -> Inversion:
-    """argmin_z L_rec(G(z), I) + alpha L_reg(z) - beta L_act(z, I) by Adam (thesis Eq. 4.7; Eq. 4.5 without images).
+    """argmin_z L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) by Adam (thesis Eq. 4.7; Eq. 4.5 without images).
 
-    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start; not changed.
+    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
     target_images: the image to reach, or None for maps alone (images from outside the generator's world).
-    target_maps, pairs: the other model's maps and the matched units; without them only the image counts.
-    reconstruction: L_rec, any function of (generated, target) that gives one number; L_reg is the mean of z^2.
-    rate falls as a cosine. Raises ValueError when neither images nor maps are given, or n_steps < 1.
+    target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
+    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default) or "cosine", or "product" for the
+    thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec, any
+    function of (generated, target) that gives one number. schedule: default that of the thesis, 500 steps at 0.1.
+    progress: called with every step; the search ends early when it returns False.
+    Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without
+    gradients.
     """
-    if target_images is None and target_maps is None:
-        raise ValueError(
-            "expected target_images or target_maps, got neither; say what the latent should reach"
-        )
-    if n_steps < 1:
-        raise ValueError(f"expected n_steps >= 1, got {n_steps}; 200 is a good start")
-    latents = latents.detach().clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([latents], lr=rate)
-    losses, similarities = [], []
-    for step in range(n_steps):
-        optimiser.param_groups[0]["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * step / n_steps))
-        images, maps = generate(latents)
-        loss, similarity = alpha * latents.square().mean(), torch.zeros(())
-        if target_images is not None:
-            loss = loss + reconstruction(images, target_images)
-        if target_maps is not None:
-            similarity = activation_similarity(maps, target_maps, pairs)
-            loss = loss - beta * similarity
-        (latents.grad,) = torch.autograd.grad(loss, [latents])
-        optimiser.step()
-        losses.append(loss.detach())
-        similarities.append(similarity.detach())
-    with torch.no_grad():
-        images, _ = generate(latents)
-    return Inversion(latents.detach(), images, torch.stack(losses), torch.stack(similarities))
-
-
-def edit(
-    generate: Generate,
-    latents: Float[Tensor, "image ..."],
-    pairs: Sequence[UnitPairs],
-    change: Change,
-    *,
-    keep: Sequence[UnitPairs] = (),
-    alpha: float = 0.0,
-    n_steps: int = 200,
-    rate: float = 0.05,
-) -> Inversion:
-    """Change the maps of a few units and search the latent that follows (thesis 4.4, Rosetta-guided editing).
-
-    pairs: the generator's units to change (their side a); change: `zoomed`, `shifted`, `removed`, `scaled` or any
-    function of maps; keep: units that should stay as they are. The search starts at `latents`.
-    """
-    with torch.no_grad():
-        _, maps = generate(latents)
-    edited = {layer: layer_maps.clone() for layer, layer_maps in maps.items()}
-    for group in pairs:
-        edited[group.layer_a][:, group.units_a] = change(maps[group.layer_a][:, group.units_a])
-    own = [group.with_itself() for group in (*pairs, *keep)]
-    return invert(generate, latents, target_maps=edited, pairs=own, alpha=alpha, n_steps=n_steps, rate=rate)
-
-
-def zoomed(maps: Float[Tensor, "image unit rows cols"], factor: float = 2.0) -> Tensor:
-    """The centre of the maps, enlarged bilinearly to their own size. Raises ValueError for factor < 1."""
-    if factor < 1:
-        raise ValueError(f"expected a zoom factor of at least 1, got {factor}; use 2.0 to double the size")
-    rows, cols = maps.shape[2:]
-    size = [math.ceil(rows * factor), math.ceil(cols * factor)]
-    large = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
-    return large[:, :, top : top + rows, left : left + cols]
-
-
-def shifted(maps: Float[Tensor, "image unit rows cols"], down: float = 0.0, right: float = 0.0) -> Tensor:
-    """The maps moved by a share of their size (right=0.25: a quarter of the cols), zeros where nothing was."""
-    moved = maps
-    for axis, share in ((2, down), (3, right)):
-        size = maps.shape[axis]
-        step = max(-size, min(size, round(share * size)))
-        zeros = torch.zeros_like(moved.narrow(axis, 0, abs(step)))
-        if step > 0:
-            moved = torch.cat([zeros, moved.narrow(axis, 0, size - step)], axis)
-        elif step < 0:
-            moved = torch.cat([moved.narrow(axis, -step, size + step), zeros], axis)
-    return moved
-
-
-def copy_pasted(maps: Float[Tensor, "image unit rows cols"], share: float = 0.25) -> Tensor:
-    """Left half of the maps moved left beside the right half of the maps moved right: everything twice."""
-    half = maps.shape[3] // 2
-    left, right = shifted(maps, right=-share), shifted(maps, right=share)
-    return torch.cat([left[..., :half], right[..., half:]], 3)
-
-
-def removed(maps: Float[Tensor, "image unit rows cols"]) -> Tensor:
-    """Each map set to its own minimum: the concept is nowhere."""
-    return maps.amin((2, 3), keepdim=True).expand_as(maps)
-
-
-def scaled(maps: Float[Tensor, "image unit rows cols"], factor: float = 2.0) -> Tensor:
-    """Each map stretched away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
-    lowest = maps.amin((2, 3), keepdim=True)
-    return lowest + factor * (maps - lowest)
-
-
-def moments(
-    maps: Float[Tensor, "image unit rows cols"],
-) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"]]:
-    """Mean and standard deviation over images and positions (thesis Eq. 4.1)."""
-    var, mean = torch.var_mean(maps, dim=(0, 2, 3))
-    return mean, var.sqrt()
+    losses, objectives = [], []
+    for step in search(
+        generate,
+        latents,
+        target_images=target_images,
+        target_maps=target_maps,
+        pairs=pairs,
+        alpha=alpha,
+        beta=beta,
+        objective=objective,
+        regulariser=regulariser,
+        reconstruction=reconstruction,
+        schedule=schedule,
+    ):
+        losses.append(step.losses.mean())
+        objectives.append(step.objectives.mean())
+        if progress is not None and progress(step) is False:
+            break
+    return Inversion(step.latents, step.images, torch.stack(losses), torch.stack(objectives))

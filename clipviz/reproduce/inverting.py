@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from clipviz.analysis.matching import match, unit_pairs
 from clipviz.figures import chapter4 as figures
+from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.clip import ClipModel
@@ -23,8 +24,8 @@ from clipviz.reproduce.report import Report, Result, Steps
 
 N_LATENTS, N_TARGETS, N_STEPS, N_PAIRS = 256, 12, 80, 150
 ALPHA, BETA, RATE = 1e-3, 0.02, 0.1
-ALPHA_ALONE = 1.0
-"""Where no pixels are seen: L_act has no bound, and this keeps the latent at the size that the prior gives it."""
+ALPHA_ALONE = 0.1
+"""Where no pixels are seen: keeps the latent at the size that the prior gives it."""
 
 
 def inversion_section(report: Report, mining: Any, steps: Steps) -> None:
@@ -111,8 +112,7 @@ def _inversions(
             pairs=groups,
             alpha=ALPHA if images is not None else ALPHA_ALONE,
             beta=BETA if images is not None else 1.0,
-            n_steps=n_steps,
-            rate=RATE,
+            schedule=lens.Schedule(n_steps, RATE),
         ).images.clamp(0, 1)
         cosine = (_embedding(model, found) * goal).sum(1)
         scores = torch.stack([psnr(found, targets), ssim(found, targets), cosine])
@@ -125,7 +125,8 @@ def _report_inversions(report: Report, found: Result, targets: Tensor) -> None:
         "Inversion guided by Rosetta neurons (Table 4.1, Figures 4.3, 4.6)",
         f"{len(targets)} scenes that no model was trained on are inverted through the embedded generator, a small "
         f"VAE, from the mean of its prior: squared error of pixels, plus alpha = {ALPHA} times the mean square of the "
-        f"latent, less beta = {BETA} times L_act (Eq. 4.6, 4.7) over at most {N_PAIRS} pairs a model. The thesis "
+        f"latent, plus beta = {BETA} times the squared difference of normalised maps (a bounded form of Eq. 4.6) over "
+        f"at most {N_PAIRS} pairs per model (Eq. 4.7). The thesis "
         "measures LPIPS on StyleGAN-XL; here the third column is the cosine of CLIP embeddings. The last row sees no "
         f"pixels (Eq. 4.5), with alpha = {ALPHA_ALONE:g}.",
     )
@@ -159,19 +160,18 @@ def _edits(
     """Edits of generated images: all Rosetta maps zoomed, moved and doubled."""
     groups, start = next(iter(pairs.values())), latents[:4]
     changes = {
-        "zoomed in": lens.zoomed,
-        "moved right": lambda maps: lens.shifted(maps, right=0.25),
-        "moved up": lambda maps: lens.shifted(maps, down=-0.25),
-        "copied": lens.copy_pasted,
+        "zoomed in": edits.zoomed,
+        "moved right": lambda maps: edits.shifted(maps, right=0.25),
+        "moved up": lambda maps: edits.shifted(maps, down=-0.25),
+        "copied": edits.copied,
     }
     result: Result = {"changes": list(changes), "source": _bytes(generator.images(start))}
     for place, change in enumerate(changes.values()):
-        edited = lens.edit(
-            generator.generate, start, groups, change, alpha=ALPHA_ALONE, n_steps=n_steps, rate=RATE
-        )
+        schedule = lens.Schedule(n_steps, RATE)
+        edited = edits.edit(generator.generate, start, groups, change, alpha=0.002, schedule=schedule)
         result |= {
             f"images{place}": _bytes(edited.images),
-            f"similar{place}": np.array([float(edited.similarities[0]), float(edited.similarities[-1])]),
+            f"similar{place}": np.array([float(edited.objectives[0]), float(edited.objectives[-1])]),
         }
     return result
 
@@ -185,7 +185,7 @@ def _report_edits(report: Report, found: Result) -> None:
         [name, float(found[f"similar{place}"][0]), float(found[f"similar{place}"][1])]
         for place, name in enumerate(found["changes"])
     ]
-    report.table(["edit", "L_act before", "L_act after"], rows)
+    report.table(["edit", "distance of the maps before", "after"], rows)
     pictures = [
         [
             (found["source"][i], ""),

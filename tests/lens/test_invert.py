@@ -1,4 +1,4 @@
-"""Inversion and edits on tiny linear generators whose optimum is known in closed form."""
+"""Inversion on tiny linear generators whose optimum is known in closed form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_reconstruction_reaches_the_ridge_solution():
 
     start = torch.zeros(1, 5)
     found = invert.invert(
-        generate, start, target_images=target.reshape(1, 3, 2, 2), alpha=0.1, n_steps=400, rate=0.1
+        generate, start, target_images=target.reshape(1, 3, 2, 2), alpha=0.1, schedule=invert.Schedule(400)
     )
     ridge = torch.linalg.solve(weight.T @ weight / 12 + 0.1 / 5 * torch.eye(5), weight.T @ target[0] / 12)
     torch.testing.assert_close(found.latents[0], ridge, atol=2e-3, rtol=0)
@@ -52,12 +52,12 @@ def test_maps_alone_reach_the_normalised_target():
         target_maps={"layer": target},
         pairs=pairs,
         alpha=0.5,
-        n_steps=400,
-        rate=0.1,
+        objective="product",
+        schedule=invert.Schedule(400),
     )
     expected = (target[:, [2, 0, 1]] - mean_b[:, None, None]) / std_a[:, None, None]
     torch.testing.assert_close(found.latents.reshape(1, 3, 2, 2), expected, atol=5e-3, rtol=0)
-    assert found.similarities[-1] > found.similarities[0]
+    assert found.objectives[-1] < found.objectives[0]
 
 
 def test_similarity_by_hand_at_two_sizes():
@@ -70,54 +70,165 @@ def test_similarity_by_hand_at_two_sizes():
     assert invert.activation_similarity(maps_a, maps_a, dead).item() == 0
 
 
-def test_a_single_unit_edit_moves_that_unit_and_keeps_another():
-    latents = torch.tensor([[0.0, 1, 0, 0, 2, 0, 2, 0, 1, 1, 0, 0]])
-    changed, kept = unit_pairs("layer", [0], [0]), unit_pairs("layer", [1], [1])
-    found = invert.edit(
-        reshaping_generator,
-        latents,
-        [changed],
-        lambda maps: invert.shifted(maps, right=-0.5),
-        keep=[kept],
-        n_steps=50,
+def test_distance_by_hand_and_its_optimum():
+    """The mean squared difference over pairs and positions; reached exactly, whatever the start."""
+    maps_a = {"layer": torch.tensor([[[[1.0, -1.0], [1.0, -1.0]]]])}
+    maps_b = {"layer": torch.tensor([[[[3.0]]]])}
+    pair = [unit_pairs("layer", [0], [0], std_b=torch.tensor([3.0]))]
+    assert invert.map_distance(maps_a, maps_b, pair).tolist() == [2.0]  # (0 + 4 + 0 + 4) / 4
+    assert invert.map_cosine(maps_a, maps_a, pair).item() == pytest.approx(1)
+    assert invert.map_cosine(maps_a, maps_b, pair).item() == pytest.approx(0)
+    draw = torch.Generator().manual_seed(3)
+    target = torch.randn(1, 3, 2, 2, generator=draw)
+    own = [
+        unit_pairs(
+            "layer", [0, 1, 2], [0, 1, 2], std_a=torch.tensor([1.0, 2, 3]), std_b=torch.tensor([1.0, 2, 3])
+        )
+    ]
+    for objective in ("distance", "cosine"):
+        found = invert.invert(
+            reshaping_generator,
+            torch.randn(1, 12, generator=draw),
+            target_maps={"layer": target},
+            pairs=own,
+            alpha=0.0,
+            objective=objective,
+            schedule=invert.Schedule(500),
+        )
+        assert found.objectives[-1] < 1e-4, objective
+        if objective == "distance":
+            torch.testing.assert_close(found.latents.reshape(1, 3, 2, 2), target, atol=1e-2, rtol=0)
+
+
+def test_distance_is_bounded_where_the_product_of_the_thesis_is_not():
+    maps = {"layer": torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(4))}
+    larger = {"layer": 10 * maps["layer"]}
+    pair = [unit_pairs("layer", [0], [0])]
+    assert invert.map_objective(larger, maps, pair, "product") < invert.map_objective(
+        maps, maps, pair, "product"
     )
-    before, after = latents.reshape(3, 2, 2), found.latents.reshape(3, 2, 2)
-    assert after[0, 0, 0] > before[0, 0, 0] + 0.3, "the concept arrived one column to the left"
-    torch.testing.assert_close(after[2], before[2])
-    assert (after[1] - before[1])[0, 0] > 0, "the kept unit is pulled to what it was"
+    assert invert.map_objective(larger, maps, pair, "distance") > invert.map_objective(
+        maps, maps, pair, "distance"
+    )
+    assert invert.map_objective(maps, maps, pair, "distance").item() == 0
 
 
-def test_changes_by_hand():
-    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert (invert.removed(maps) == 0).all()
-    assert invert.scaled(maps + 1, 2.0)[0, 0, 0].tolist() == [1, 3, 5, 7]
-    assert invert.shifted(maps, down=0.25)[0, 0, :, 0].tolist() == [0, 0, 4, 8]
-    assert invert.shifted(maps, right=-0.5)[0, 0, 0].tolist() == [2, 3, 0, 0]
-    assert invert.shifted(maps, right=2.0).abs().sum() == 0
-    assert invert.copy_pasted(maps)[0, 0, 0].tolist() == [1, 2, 1, 2]
-    zoomed = invert.zoomed(maps)
-    assert zoomed.shape == maps.shape
-    torch.testing.assert_close(zoomed.mean(), maps.mean())
-    assert zoomed.std() < maps.std()
+def test_objectives_against_a_literal_reference_in_float64():
+    draw = torch.Generator().manual_seed(5)
+    maps_a = {"x": torch.randn(2, 4, 6, 6, generator=draw, dtype=torch.float64)}
+    maps_b = {"y": torch.randn(2, 5, 6, 6, generator=draw, dtype=torch.float64)}
+    numbers = [torch.rand(3, generator=draw, dtype=torch.float64) + 0.5 for _ in range(4)]
+    units = (torch.tensor([0, 2, 3]), torch.tensor([4, 1, 1]))
+    pairs = [invert.UnitPairs("x", "y", *units, *numbers)]
+    mean_a, std_a, mean_b, std_b = numbers
+    for image in range(2):
+        products, distances = [], []
+        for k in range(3):
+            a = (maps_a["x"][image, units[0][k]] - mean_a[k]) / std_a[k]
+            b = (maps_b["y"][image, units[1][k]] - mean_b[k]) / std_b[k]
+            products.append(sum(a[i, j] * b[i, j] for i in range(6) for j in range(6)) / 36)
+            distances.append(sum((a[i, j] - b[i, j]) ** 2 for i in range(6) for j in range(6)) / 36)
+        found = invert.activation_similarity(maps_a, maps_b, pairs)[image]
+        assert float(found) == pytest.approx(float(sum(products) / 3), abs=1e-12)
+        found = invert.map_distance(maps_a, maps_b, pairs)[image]
+        assert float(found) == pytest.approx(float(sum(distances) / 3), abs=1e-12)
 
 
-def test_moments_are_over_images_and_positions():
-    maps = torch.randn(5, 2, 3, 4, generator=torch.Generator().manual_seed(2))
-    mean, std = invert.moments(maps)
-    torch.testing.assert_close(mean, maps.transpose(0, 1).flatten(1).mean(1))
-    torch.testing.assert_close(std, maps.transpose(0, 1).flatten(1).std(1))
+def test_schedule_is_that_of_the_thesis():
+    rates = [invert.Schedule(400, 0.1).at(step) for step in range(400)]
+    assert rates[:20] == pytest.approx([0.1 * (step + 1) / 20 for step in range(20)])
+    assert rates[20:301] == pytest.approx([0.1] * 281)
+    assert rates[350] == pytest.approx(0.05)
+    assert 0 < rates[399] < 1e-4
+    for wrong in ({"n_steps": 0}, {"rate": 0.0}, {"rate": float("nan")}):
+        with pytest.raises(ValueError, match="expected"):
+            invert.Schedule(**wrong)
+
+
+def test_a_search_can_be_stopped_and_shows_where_it_is():
+    target = torch.ones(1, 3, 2, 2)
+    seen = []
+
+    def progress(step):
+        seen.append(step.number)
+        return step.number < 3
+
+    found = invert.invert(
+        reshaping_generator, torch.zeros(1, 12), target_images=target, alpha=0.0, progress=progress
+    )
+    assert seen == [0, 1, 2, 3]
+    assert len(found.losses) == 4
+    steps = list(
+        invert.search(
+            reshaping_generator, torch.zeros(1, 12), target_images=target, schedule=invert.Schedule(5, 0.1)
+        )
+    )
+    assert [step.number for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert (steps[0].latents == 0).all()
+    assert (steps[-1].latents > 0).all()
+
+
+def test_images_searched_together_are_found_as_if_alone():
+    draw = torch.Generator().manual_seed(6)
+    target, start = torch.randn(3, 3, 2, 2, generator=draw), torch.randn(3, 12, generator=draw)
+    short = invert.Schedule(30)
+    own = [unit_pairs("layer", [0, 1], [0, 1])]
+    together = invert.invert(
+        reshaping_generator, start, target_maps={"layer": target}, pairs=own, schedule=short
+    ).latents
+    for i in range(3):
+        alone = invert.invert(
+            reshaping_generator,
+            start[i : i + 1],
+            target_maps={"layer": target[i : i + 1]},
+            pairs=own,
+            schedule=short,
+        ).latents
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_l1_shrinks_small_numbers_to_nothing():
+    start = torch.tensor([[0.01, 2.0] * 6])
+    found = {}
+    for regulariser in ("l1", "l2"):
+        found[regulariser] = invert.invert(
+            reshaping_generator,
+            start,
+            target_images=start.reshape(1, 3, 2, 2),
+            alpha=0.2,
+            regulariser=regulariser,
+            schedule=invert.Schedule(300, 0.02),
+        ).latents[0]
+    assert found["l1"][0].abs() < 2e-3 < found["l2"][0]
+    assert found["l1"][1] == pytest.approx(1.9, abs=0.01)  # soft threshold alpha / 2
+    assert found["l2"][1] == pytest.approx(2 / 1.2, abs=0.01)
 
 
 def test_wrong_requests_say_what_to_do():
     with pytest.raises(ValueError, match="target_images or target_maps"):
         invert.invert(reshaping_generator, torch.zeros(1, 12))
     with pytest.raises(ValueError, match="n_steps >= 1, got 0"):
+        invert.Schedule(0)
+    target = {"layer": torch.zeros(1, 3, 2, 2)}
+    own = [unit_pairs("layer", [0], [0])]
+    with pytest.raises(ValueError, match="NaN or infinity in layer 'layer'"):
         invert.invert(
-            reshaping_generator, torch.zeros(1, 12), target_images=torch.zeros(1, 3, 2, 2), n_steps=0
+            reshaping_generator, torch.zeros(1, 12), target_maps={"layer": target["layer"] / 0}, pairs=own
         )
+    with pytest.raises(ValueError, match="among distance, cosine, product, got 'sum'"):
+        invert.invert(reshaping_generator, torch.zeros(1, 12), target_maps=target, pairs=own, objective="sum")
+    with pytest.raises(ValueError, match="'l2' or 'l1', got 'l3'"):
+        invert.invert(
+            reshaping_generator, torch.zeros(1, 12), target_maps=target, pairs=own, regulariser="l3"
+        )
+
+    def frozen(latents):
+        images, maps = reshaping_generator(latents.detach())
+        return images, maps
+
+    with pytest.raises(ValueError, match="with gradients, got none"):
+        invert.invert(frozen, torch.zeros(1, 12), target_maps=target, pairs=own, alpha=0.0)
     with pytest.raises(ValueError, match="at least one pair"):
         invert.activation_similarity({}, {}, [])
     with pytest.raises(ValueError, match="layer 'other' was not recorded; the maps hold layer"):
         invert.activation_similarity({"layer": torch.zeros(1, 1, 1, 1)}, {}, [unit_pairs("other", [0], [0])])
-    with pytest.raises(ValueError, match=r"at least 1, got 0\.5"):
-        invert.zoomed(torch.zeros(1, 1, 2, 2), 0.5)

@@ -206,7 +206,7 @@ def test_unit_pairs_carry_the_moments_that_inversion_needs(partners):
     torch.testing.assert_close(group.std_a, maps.std(1))
     similarity = invert.activation_similarity(partners[0].maps(images), partners[1].maps(images), groups)
     expected = heldout_correlation(*partners, images, matches, matches.pairs).mean()
-    torch.testing.assert_close(similarity, expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(similarity.mean(), expected, atol=1e-3, rtol=0)
 
 
 def test_pictures_of_every_kind_become_the_same_pixels():

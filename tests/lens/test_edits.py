@@ -1,0 +1,114 @@
+"""Changes of maps by hand, and the search that follows them on a generator whose maps are its latents."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clipviz.lens import edits, invert
+
+
+def pairs(*units):
+    zeros, ones = torch.zeros(len(units)), torch.ones(len(units))
+    chosen = torch.tensor(units)
+    return [invert.UnitPairs("layer", "layer", chosen, chosen, zeros, ones, zeros, ones)]
+
+
+def reshaping_generator(latents):
+    """Three units of 2 x 2 numbers: the latent itself."""
+    maps = latents.reshape(-1, 3, 2, 2)
+    return maps, {"layer": maps}
+
+
+def test_changes_by_hand():
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert (edits.removed(maps) == 0).all()
+    assert edits.scaled(maps + 1, 2.0)[0, 0, 0].tolist() == [1, 3, 5, 7]
+    assert edits.shifted(maps, down=0.25)[0, 0, :, 0].tolist() == pytest.approx([0, 0, 4, 8], abs=1e-5)
+    assert edits.shifted(maps, right=-0.5)[0, 0, 0].tolist() == pytest.approx([2, 3, 0, 0], abs=1e-5)
+    assert edits.shifted(maps, right=-0.5, fill="edge")[0, 0, 0].tolist() == pytest.approx(
+        [2, 3, 3, 3], abs=1e-5
+    )
+    assert edits.shifted(maps, right=2.0).abs().sum() == 0
+    assert edits.copied(maps)[0, 0, 0].tolist() == pytest.approx([1, 2, 1, 2], abs=1e-5)
+    torch.testing.assert_close(edits.placed(maps), maps)
+    torch.testing.assert_close(
+        edits.placed(maps, right=0.125)[0, 0, 1, 1:], (maps[0, 0, 1, 1:] + maps[0, 0, 1, :-1]) / 2
+    )
+
+
+def test_zoom_is_the_thesis_doubling_and_central_crop():
+    maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    large = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(edits.zoomed(maps, 2.0), large[:, :, 4:12, 4:12], atol=1e-5, rtol=1e-5)
+    smaller = edits.zoomed(maps, 0.5)
+    torch.testing.assert_close(smaller[0, 0, 0, 0], maps[0, 0, 0, 0])  # the border goes on
+
+
+def test_zooming_and_moving_follow_each_other():
+    """Zoom about the centre first, then move: a peak at an offset lands at zoom x offset + move."""
+    maps = torch.zeros(1, 1, 33, 33)
+    maps[0, 0, 16, 20] = 1
+    found = edits.placed(maps, right=4 / 33, down=-2 / 33, zoom=2.0)
+    assert divmod(int(found.argmax()), 33) == (14, 28)
+
+
+def test_an_identity_edit_stays_where_it_is():
+    latents = torch.randn(2, 12, generator=torch.Generator().manual_seed(1))
+    found = edits.edit(
+        reshaping_generator, latents, pairs(0, 1), lambda maps: maps, schedule=invert.Schedule(20)
+    )
+    torch.testing.assert_close(found.latents, latents)
+    assert found.objectives.max() == 0
+
+
+def test_a_single_unit_edit_moves_that_unit_and_keeps_another():
+    latents = torch.tensor([[0.0, 1, 0, 0, 2, 0, 2, 0, 1, 1, 0, 0]])
+    found = edits.edit(
+        reshaping_generator,
+        latents,
+        pairs(0),
+        lambda maps: edits.shifted(maps, right=-0.5),
+        keep=pairs(1),
+        schedule=invert.Schedule(200),
+    )
+    before, after = latents.reshape(3, 2, 2), found.latents.reshape(3, 2, 2)
+    torch.testing.assert_close(after[0], torch.tensor([[1.0, 0], [0, 0]]), atol=5e-3, rtol=0)
+    torch.testing.assert_close(after[1:], before[1:], atol=5e-3, rtol=0)
+
+
+def test_amplifying_stops_where_it_was_asked_to():
+    """The product of Eq. 4.6 runs away here; the distance settles at twice the height."""
+    latents = torch.tensor([[0.0, 1, 0, 0, *[0.0] * 8]])
+    found = {
+        objective: edits.edit(
+            reshaping_generator,
+            latents,
+            pairs(0),
+            edits.scaled,
+            objective=objective,
+            schedule=invert.Schedule(300),
+        ).latents[0, 1]
+        for objective in ("distance", "product")
+    }
+    assert found["distance"] == pytest.approx(2, abs=0.01)
+    assert found["product"] > 10
+
+
+def test_a_copy_may_start_elsewhere():
+    start = torch.randn(1, 12, generator=torch.Generator().manual_seed(2))
+    latents = torch.arange(12.0)[None] / 12
+    found = edits.edit(
+        reshaping_generator, latents, pairs(0, 1, 2), edits.copied, start=start, schedule=invert.Schedule(400)
+    )
+    wanted = edits.copied(latents.reshape(1, 3, 2, 2))
+    torch.testing.assert_close(found.latents.reshape(1, 3, 2, 2), wanted, atol=5e-3, rtol=0)
+
+
+def test_wrong_requests_say_what_to_do():
+    maps = torch.zeros(1, 1, 2, 2)
+    for wrong in ({"zoom": 0.0}, {"zoom": float("nan")}, {"right": float("inf")}):
+        with pytest.raises(ValueError, match="expected finite moves and a positive zoom"):
+            edits.placed(maps, **wrong)
+    with pytest.raises(ValueError, match="'edge' or 'zeros', got 'wrap'"):
+        edits.placed(maps, fill="wrap")
