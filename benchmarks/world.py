@@ -14,7 +14,7 @@ _END = "; print(time.process_time() - started)"
 _PROGRAMS = {
     "the world: import to the first scene, s": "from clipviz.demo import world; world.render(1, 0)",
     "the embedded collection: import to the first picture and mask, s": (
-        "from clipviz.data.images import demo; images = demo(); images[0]; images.masks(0)"
+        "from clipviz import demo; images = demo.images(); images[0]; images.masks(0)"
     ),
 }
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "load": "clipviz.models",
+    "load": "clipviz.loading",
+    "load_partner": "clipviz.loading",
     "wrap": "clipviz.models",
     "match": "clipviz.analysis.matching",
     "Index": "clipviz.indexing",
@@ -24,6 +25,7 @@ _MODULES = (
     "lens",
     "models",
     "data",
+    "demo",
     "figures",
     "panels",
     "values",
@@ -37,7 +39,8 @@ __all__ = [*_NAMES, *_MODULES]
 if TYPE_CHECKING:
     from clipviz.analysis.matching import match as match
     from clipviz.indexing import Index as Index
-    from clipviz.models import load as load
+    from clipviz.loading import load as load
+    from clipviz.loading import load_partner as load_partner
     from clipviz.models import wrap as wrap
     from clipviz.panels import Dashboard as Dashboard
     from clipviz.session import Session as Session

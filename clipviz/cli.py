@@ -148,7 +148,8 @@ def doctor() -> int:
         return 1
     import torch
 
-    from clipviz.models.clip import choose_device, load
+    from clipviz.loading import load
+    from clipviz.models.clip import choose_device
 
     print(
         f"  device             {choose_device()} (cuda {torch.cuda.is_available()}, threads {torch.get_num_threads()})"

@@ -9,9 +9,6 @@ from typing import Any
 
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
-from clipviz.demo.world import vocabulary as words
-
-WORLD_COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment", "second kind"})
 
 
 @dataclass(frozen=True)
@@ -39,19 +36,16 @@ class LabelledTask:
 
 
 def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
-    """The tasks of a collection: the demo world's five, or those of a data set's labels or class folders, by name
-    and, where every class has five images, by example.
+    """The tasks of a data set's labels or class folders: by name and, where every class has five images, by example.
 
     Empty where the images say nothing about their classes.
     """
     table = images.attributes or {}
-    if table.keys() >= WORLD_COLUMNS:
-        return world_tasks(images)
     labels = table.get("label") or [class_folder(name) or None for name in images.names]
     names = sorted({label for label in labels if label is not None})
     if len(names) < 2:
         return {}
-    task = _task("classes", names, class_texts(names), labels, labels, "class")
+    task = named_task("classes", names, class_texts(names), labels, labels, "class")
     return {"classes": task, **_classes_by_example(task)}
 
 
@@ -74,78 +68,16 @@ def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> La
     return LabelledTask("typed", tuple(names), tuple(map(tuple, prompts)), ())
 
 
-def world_tasks(images: Images) -> dict[str, LabelledTask]:
-    """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background,
-    by their names and by example.
-
-    Objects are judged on lone kinds of object without a treatment, colours without a second thing.
-    """
-    table = images.attributes or {}
-    untreated = [treatment in (None, "none") for treatment in table["treatment"]]
-    plain = [ok and second is None for ok, second in zip(untreated, table["second kind"], strict=True)]
-    objects = [ok and kind == "object" for ok, kind in zip(plain, table["kind"], strict=True)]
-    colours = [[f"something {c}", f"{words.with_article(c)} object"] for c in words.COLOURS]
-    places = [list(words.BACKGROUND_PHRASES[name]) for name in words.BACKGROUNDS]
-    grounds = table["background"]
-    tasks = {
-        "objects": _task(
-            "objects",
-            words.OBJECT_NAMES,
-            class_texts(words.OBJECT_NAMES),
-            _where(table["class"], objects),
-            grounds,
-            "background",
-        ),
-        "colours": _task(
-            "colours", words.COLOURS, colours, _where(table["colour"], plain), grounds, "background"
-        ),
-        "backgrounds": _task(
-            "backgrounds",
-            words.BACKGROUNDS,
-            places,
-            _where(grounds, untreated),
-            table["kind"],
-            "what is shown",
-        ),
-    }
-    birds = table.get("bird group") or [None] * len(images)
-    if any(birds):
-        names = ["waterbird", "landbird"]
-        labels = [group and group.split("/")[0] for group in birds]
-        phrases = dict(zip(words.BIRD_GROUPS, words.BIRD_GROUP_PHRASES, strict=True))
-        groups = [group and phrases[group] for group in birds]
-        task = _task("birds", names, class_texts(names), labels, groups, "bird and background")
-        cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
-        tasks["birds"] = replace(task, cue=cue)
-        tasks |= _birds_by_example(tasks["birds"])
-    return tasks
-
-
-def _birds_by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
-    """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
-
-    Up to two in five of a class at home are examples, and a quarter as many elsewhere, equally many of both classes.
-    None where the images have too few birds.
-    """
-    rows = _rows_of(birds.groups)
-    wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
-    n_away = min(len(wet) // 10, len(misplaced) // 2, len(odd) // 2, len(wooded) // 10)
-    examples = [(*home[: 4 * n_away], *away[:n_away]) for home, away in ((wet, misplaced), (wooded, odd))]
-    return _by_example(birds, examples, "80% of them with the bird where it belongs")
-
-
 def _classes_by_example(task: LabelledTask) -> dict[str, LabelledTask]:
     """A task once more, each class learnt from two in five of its images; none where a class has fewer than five."""
-    rows = _rows_of(task.labels)
+    rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
     if min(map(len, chosen)) < 5:
         return {}
-    return _by_example(
-        task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class"
-    )
+    return by_example(task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class")
 
 
-def _by_example(
+def by_example(
     task: LabelledTask, examples: Sequence[tuple[int, ...]], which: str
 ) -> dict[str, LabelledTask]:
     """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
@@ -165,7 +97,7 @@ def _by_example(
     }
 
 
-def _rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
+def rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
     """Value -> the places where it stands; an empty list for values that are not there."""
     rows: dict[Any, list[int]] = defaultdict(list)
     for i, value in enumerate(values):
@@ -179,7 +111,7 @@ def class_folder(name: str) -> str:
     return parts[-2] if len(parts) > 1 else ""
 
 
-def _task(
+def named_task(
     name: str,
     classes: Sequence[str],
     prompts: Sequence[Sequence[str]],
@@ -191,10 +123,6 @@ def _task(
     numbers = tuple(-1 if label is None else index.get(label, -1) for label in labels)
     named = tuple(str(g) if k >= 0 and g else "" for g, k in zip(groups, numbers, strict=True))
     return LabelledTask(name, tuple(classes), tuple(map(tuple, prompts)), numbers, named, by)
-
-
-def _where(column: Sequence[str | None], use: Sequence[bool]) -> list[str | None]:
-    return [word if ok else None for word, ok in zip(column, use, strict=True)]
 
 
 def _bare(name: str) -> str:

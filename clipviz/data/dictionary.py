@@ -29,7 +29,6 @@ from clipviz.values import Concepts, Portraits
 FORMAT = 2
 SIDE = 96
 """Pixels a side of the pictures kept with a dictionary."""
-EMBEDDED = Path(__file__).parents[1] / "demo" / "assets" / "rosetta"
 _ARRAYS = {
     "units": np.int64,
     "correlation": np.float32,
@@ -192,14 +191,6 @@ def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
     _check(arrays, concepts)
     ids: Sequence[int] = sheet.get("ids", ())
     return Dictionary(concepts, head["about"], folder, tuple(ids), sprite, int(sheet.get("columns", 1)))
-
-
-def embedded(model: str | None = None) -> Dictionary:
-    """The shipped dictionary of the demo CLIP and the embedded partners; example ids are the demo collection's.
-
-    model: the fingerprint of the CLIP that it must have been mined for. Raises ValueError when it was another.
-    """
-    return open_folder(EMBEDDED, model)
 
 
 def summary(concepts: Concepts) -> str:

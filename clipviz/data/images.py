@@ -1,4 +1,4 @@
-"""Collections of images: a folder, files, pictures, arrays, a data set, an upload, or the embedded demo.
+"""Collections of images: a folder, files, pictures, arrays, a data set or an upload.
 
 An `Images` is an immutable sequence. Pictures are decoded when they are asked for; thumbnails are kept. A
 broken image never stops a collection: it is left out, counted and listed in `.skipped` with its reason.
@@ -9,14 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import json
 import math
 import operator
 import threading
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,9 +22,9 @@ from PIL import Image, ImageOps
 
 from clipviz.data.decode import BrokenImage
 from clipviz.data.openers import gather
-from clipviz.data.sources import MemberSource, Source, digest
+from clipviz.data.sources import Source, digest
 
-__all__ = ["BrokenImage", "Images", "demo", "open_images"]
+__all__ = ["BrokenImage", "Images", "open_images"]
 
 _THUMBNAIL_BYTES = 128_000_000
 _JPEG_SIDE = 65_500
@@ -223,56 +220,3 @@ def open_images(source: Any) -> Images:
     found = gather(source)
     captions = found.captions if any(found.captions) else None
     return Images(found.sources, captions, found.attributes or None, found.skipped)
-
-
-@functools.cache
-def demo() -> Images:
-    """The embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
-    asset = resources.files("clipviz.demo") / "assets" / "collection.zip"
-    archive = zipfile.ZipFile(io.BytesIO(asset.read_bytes()))
-    members = {info.filename: info for info in archive.infolist()}
-    names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))
-    lock = threading.Lock()
-    sources = [_member(archive, lock, name, members) for name in names]
-    captions = _captions(_json(archive, members, "captions.json"), len(names))
-    return Images(sources, captions, _attributes(_json(archive, members, "attributes.json"), len(names)))
-
-
-def _member(
-    archive: zipfile.ZipFile, lock: threading.Lock, name: str, members: dict[str, zipfile.ZipInfo]
-) -> MemberSource:
-    stem = Path(name).stem
-    mask = f"masks/{stem}.png"
-    return MemberSource(
-        archive, lock, name, mask if mask in members else None, f"demo {stem}", members[name].CRC
-    )
-
-
-def _json(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> Any:
-    return json.loads(archive.read(name)) if name in members else None
-
-
-def _captions(captions: Any, n_images: int) -> list[str] | None:
-    """The first caption of each image, whether the file holds one or several an image."""
-    if not isinstance(captions, list) or len(captions) != n_images:
-        return None
-    return [caption if isinstance(caption, str) else (caption or [""])[0] for caption in captions]
-
-
-def _attributes(table: Any, n_images: int) -> dict[str, list[str | None]] | None:
-    """Columns of words from {"columns", "rows", "vocabularies"}; columns without a vocabulary are numbers."""
-    if not isinstance(table, dict) or len(table.get("rows") or ()) != n_images:
-        return None
-    words = table.get("vocabularies") or {}
-    return {
-        column: [_word(row[k] if k < len(row) else None, words.get(column)) for row in table["rows"]]
-        for k, column in enumerate(table.get("columns") or ())
-    }
-
-
-def _word(code: Any, vocabulary: Any) -> str | None:
-    if code is None or isinstance(code, str):
-        return code
-    if vocabulary is None:
-        return str(code)
-    return str(vocabulary[code]) if 0 <= code < len(vocabulary) else None

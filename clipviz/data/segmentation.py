@@ -1,4 +1,4 @@
-"""Images with true foreground masks: ImageNet-Segmentation, a folder of pairs, or the demo collection."""
+"""Images with true foreground masks: ImageNet-Segmentation, a folder of pairs, or a collection with masks."""
 
 from __future__ import annotations
 
@@ -119,12 +119,10 @@ def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
 
 
 def from_collection(images: Images, column: str | None = None) -> MaskedImages:
-    """The images of a collection that come with masks (the demo's do); labels from an attribute column."""
+    """The images of a collection that come with masks (clipviz.demo.images() do); labels from an attribute column."""
     kept = [i for i in range(len(images)) if _any(images.masks(i))]
     if not kept:
-        raise ValueError(
-            "expected a collection with masks, got one without; clipviz.data.images.demo() has them"
-        )
+        raise ValueError("expected a collection with masks, got one without; clipviz.demo.images() has them")
     words: Sequence[str | None] = [None] * len(images)
     if column is not None:
         if column not in (images.attributes or {}):

@@ -1,4 +1,4 @@
-"""Pools of texts: the built-in "general" and "demo", a .txt, .csv or .tsv file, or a list of strings.
+"""Pools of texts: the built-in "general", a .txt, .csv or .tsv file, or a list of strings.
 
 A pool is an immutable sequence of different texts, each with a family (what kind of property it names) or None.
 """
@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
-BUILT_IN = ("general", "demo")
+BUILT_IN = "general"
 MAX_LENGTH = 1_000
 TEMPLATES = ("{a}", "a photo of {a}", "an image of {a}", "a picture of {a}")
 
@@ -109,15 +109,15 @@ class Texts(Sequence[str]):
 
 
 def open_texts(source: Any) -> Texts:
-    """A pool from "general", "demo", a .txt file (a text a line), a .csv or .tsv file (text[, family]) or a list.
+    """A pool from "general", a .txt file (a text a line), a .csv or .tsv file (text[, family]) or a list.
 
     Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
     different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
     """
     if isinstance(source, Texts):
         return source
-    if isinstance(source, str) and source in BUILT_IN:
-        return _built_in(source)
+    if isinstance(source, str) and source == BUILT_IN:
+        return _general()
     if isinstance(source, (str, os.PathLike)):
         path = _file(source)
         rows = _rows(path)
@@ -128,7 +128,7 @@ def open_texts(source: Any) -> Texts:
     if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, dict)):
         return _pool(list(source), None, "texts", "the list", "text 0")
     raise ValueError(
-        f"expected 'general', 'demo', a .txt, .csv or .tsv file or a list of texts, got {type(source).__name__}"
+        f"expected 'general', a .txt, .csv or .tsv file or a list of texts, got {type(source).__name__}"
     )
 
 
@@ -188,11 +188,10 @@ def broad(family: str | None) -> str | None:
 
 
 @functools.cache
-def _built_in(name: str) -> Texts:
-    room = "clipviz.demo" if name == "demo" else "clipviz.data"
-    asset = resources.files(room) / "assets" / "texts" / f"{name}.tsv"
-    rows = _table(asset.read_text(encoding="utf-8"), "\t", name)
-    return Texts([text for text, _ in rows], [family for _, family in rows], name)
+def _general() -> Texts:
+    asset = resources.files("clipviz.data") / "assets" / "texts" / f"{BUILT_IN}.tsv"
+    rows = _table(asset.read_text(encoding="utf-8"), "\t", BUILT_IN)
+    return Texts([text for text, _ in rows], [family for _, family in rows], BUILT_IN)
 
 
 def _pool(texts: list[Any], families: list[str | None] | None, name: str, where: str, unit: str) -> Texts:
@@ -233,7 +232,7 @@ def _file(source: str | os.PathLike[str]) -> Path:
         )
     except (OSError, RuntimeError) as error:
         found = f"which cannot be read ({error})"
-    raise ValueError(f"expected 'general', 'demo' or a .txt, .csv or .tsv file, got {text[:200]!r}, {found}")
+    raise ValueError(f"expected 'general', or a .txt, .csv or .tsv file, got {text[:200]!r}, {found}")
 
 
 def _rows(path: Path) -> list[tuple[str, str | None]]:

@@ -100,7 +100,7 @@ def summary(index: Index, seconds: float) -> str:
 
 
 def _pass(args: argparse.Namespace) -> Index:
-    from clipviz.models import load
+    from clipviz.loading import load
 
     model = load(args.model, args.pretrained, device=local_device(args.device))
     options: dict[str, Any] = {"workers": args.workers, "progress": not args.quiet}

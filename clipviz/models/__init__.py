@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_NAMES = {"load": "clip", "wrap": "clip", "ClipModel": "clip"}
-_MODULES = ("clip", "generator", "hooks", "zoo")
+_NAMES = {"wrap": "clip", "ClipModel": "clip", "Bundle": "bundle"}
+_MODULES = ("bundle", "clip", "generator", "hooks", "zoo")
 __all__ = [*_NAMES, *_MODULES]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,9 +22,9 @@ from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
     from clipviz.lens.neurons import NeuronBasis, SecondOrder
+    from clipviz.models.bundle import Bundle
 
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-DEMO = Path(__file__).parents[1] / "demo" / "model" / "assets"
 
 
 class ClipModel:
@@ -33,7 +32,8 @@ class ClipModel:
 
     network: the open_clip model, in eval mode, otherwise untouched; weights: the tower as the lenses read it;
     sum_check: relative difference between the summed effects and the model's own output, measured on load;
-    fingerprint: a short hash of the weights and the activation, part of every cache's key.
+    fingerprint: a short hash of the weights and the activation, part of every cache's key; bundle: the world that
+    the model belongs to, if any, see models.bundle.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ClipModel:
         preprocess: Callable[[Image.Image], Tensor],
         name: str = "custom",
         pretrained: str = "",
+        bundle: Bundle | None = None,
     ) -> None:
         visual = getattr(network, "visual", None)
         if visual is None or not hasattr(network, "encode_text"):
@@ -53,6 +54,7 @@ class ClipModel:
         self.network = network.eval()
         self.name = name
         self.pretrained = pretrained
+        self.bundle = bundle
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.weights: TowerWeights = read_tower(visual)
@@ -226,11 +228,13 @@ def wrap(
     tokenizer: Callable[[list[str]], Tensor] | None = None,
     preprocess: Callable[[Image.Image], Tensor] | None = None,
     name: str = "custom",
+    bundle: Bundle | None = None,
 ) -> ClipModel:
     """A ClipModel around an open_clip model that the user already has.
 
     tokenizer: texts -> token ids, default open_clip's own; preprocess: PIL -> [3, rows, cols], default the
-    resize, centre crop and normalisation that open_clip gives a model of this size.
+    resize, centre crop and normalisation that open_clip gives a model of this size. bundle: what the model brings
+    along, see models.bundle.Bundle.
     """
     import open_clip
 
@@ -240,26 +244,24 @@ def wrap(
         preprocess = open_clip.image_transform(visual.image_size, is_train=False, mean=mean, std=std)
     if tokenizer is None:
         tokenizer = open_clip.SimpleTokenizer(context_length=getattr(network, "context_length", 77))
-    return ClipModel(network, tokenizer, preprocess, name=name)  # type: ignore[arg-type]
+    return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)  # type: ignore[arg-type]
 
 
-def load(
-    name: str = "demo",
+def load_open_clip(
+    name: str,
     pretrained: str | None = None,
     device: str | torch.device | None = None,
     precision: str = "fp32",
+    bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A CLIP model, ready to be traced.
+    """A CLIP model of open_clip's, ready to be traced.
 
-    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.demo.model.train wrote), any
-    open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
-    file), or "hf-hub:owner/model".
+    name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only
+    torch file), or "hf-hub:owner/model".
     device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
     Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
     """
     chosen = choose_device(device)
-    if name == "demo":
-        return _load_demo(chosen, precision, pretrained)
     _check_name(name, pretrained)
     import open_clip
 
@@ -280,7 +282,7 @@ def load(
             "Check the network or the path, pass a local checkpoint as pretrained=..., or start with "
             'clipviz.load("demo"), which needs no network'
         ) from error
-    return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "")
+    return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "", bundle=bundle)
 
 
 def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
@@ -316,36 +318,6 @@ def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], lis
     if mean is not None and std is not None:
         return list(mean), list(std)
     return [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-
-
-def _load_demo(device: torch.device, precision: str, trained: str | None = None) -> ClipModel:
-    import open_clip
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    if precision not in dtypes:
-        raise ValueError(f"expected precision one of {', '.join(dtypes)}, got {precision!r}")
-    config = json.loads((DEMO / "config.json").read_text())
-    network = CLIP(
-        config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
-    )
-    path = Path(trained).expanduser() if trained else DEMO / "model.safetensors"
-    try:
-        network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"expected weights of the demo model in {str(path)!r}: {_first_line(error)}; train some with "
-            "python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
-        ) from error
-    network.to(device, dtypes[precision])
-    pre = config["preprocess"]
-    preprocess = open_clip.image_transform(
-        pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
-    )
-    tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
-    return ClipModel(network, tokenizer, preprocess, name="demo", pretrained=trained or "")
 
 
 def _check_name(name: str, pretrained: str | None) -> None:

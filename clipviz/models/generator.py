@@ -1,9 +1,8 @@
 """Generators as Rosetta partners: a latent in, an image and its units' maps out.
 
-generator = embedded_generator()                     # a small VAE decoder of the demo world
 generator = stylegan2(your_module)                   # or stylegan_xl, biggan: modules you already have
 latents = generator.sample(64, seed=0)
-matches = match(generator, load_partner("cnn"), latents)
+matches = match(generator, clipviz.load_partner("cnn"), latents)
 clipviz.lens.invert.invert(generator.generate, latents[:1], target_images=...)
 """
 
@@ -11,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipviz.demo.partners import load_net
 from clipviz.models.hooks import Maps, activation_maps
 
 
@@ -87,28 +84,6 @@ class ModuleGenerator:
         with activation_maps(self.module, self.layers, detach=False) as maps:
             images = self.paint(latents)
         return images, dict(maps)
-
-
-@dataclass(frozen=True, eq=False)
-class SceneGenerator(ModuleGenerator):
-    """The embedded VAE's decoder, whose latents are those of random scenes: its prior alone paints textures."""
-
-    @torch.no_grad()
-    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image latent"]:
-        """Latents of n scenes of the demo world, drawn from a seed."""
-        from clipviz.demo import world
-
-        scenes = world.render(n, seed, n_captions=1).images
-        parameter = next(self.module.parameters())
-        images = torch.from_numpy(scenes).to(parameter.device).permute(0, 3, 1, 2).float() / 255
-        return self.module.encode(images.to(parameter.dtype))[0]  # type: ignore[operator]
-
-
-def embedded_generator(checkpoint: str | Path | None = None) -> SceneGenerator:
-    """The shipped VAE decoder of the demo world: 864 numbers to 96 x 96 px."""
-    vae: Any = load_net("generator", checkpoint)
-    layers = ("relu", "blocks.*.relu")
-    return SceneGenerator("generator", vae, vae, layers, vae.n_latent, loss="generative (VAE)")
 
 
 def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:

@@ -1,8 +1,7 @@
 """Rosetta partners: other vision models, opened at the layers whose units are compared with CLIP's.
 
-load_partner("cnn")                                  # embedded, no network
-load_partner("resnet50")                             # public weights, fetched by torchvision, timm or open_clip
-load_partner("dino_vit_b16", checkpoint="dino.pth")  # a local file
+open_partner("resnet50")                             # public weights, fetched by torchvision, timm or open_clip
+open_partner("dino_vit_b16", checkpoint="dino.pth")  # a local file
 clip_partner(clipviz.load("demo"))                   # CLIP's own MLP units
 """
 
@@ -16,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipviz.demo.partners import load_net
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
 from clipviz.models.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
-__all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "load_partner"]
+__all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
-EMBEDDED = ("cnn", "vit", "generator")
 _NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")  # parts no unit depends on
 
 
@@ -158,21 +155,19 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
-def load_partner(
+def open_partner(
     name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> Partner:
-    """A ready partner in eval mode.
+    """A public network as a partner in eval mode.
 
-    name: "cnn", "vit" or "generator" (embedded), or a key of ENTRIES, whose public weights are fetched unless
-    checkpoint names a local file (safetensors, or a torch file of weights alone).
+    name: a key of ENTRIES, whose weights are fetched unless checkpoint names a local file (safetensors, or a torch
+    file of weights alone).
     Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
     """
-    if name in EMBEDDED:
-        return _embedded(name, checkpoint, device)
     if name not in ENTRIES:
         raise ValueError(
-            f"expected a partner among {', '.join((*EMBEDDED, *ENTRIES))}, got {name!r}; choose one, or build a "
-            "Partner around your own module"
+            f"expected a partner among {', '.join(ENTRIES)}, got {name!r}; choose one, or build a Partner around "
+            "your own module"
         )
     entry = ENTRIES[name]
     if checkpoint is not None:
@@ -191,7 +186,7 @@ def _fetched(entry: Entry, name: str) -> nn.Module:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"could not fetch the weights of {name!r}: {reason}. Check the network, pass checkpoint='weights.pth', "
-            'or use an embedded partner: load_partner("cnn") or load_partner("vit") need no network'
+            'or use an embedded partner: clipviz.load_partner("cnn") or clipviz.load_partner("vit") need no network'
         ) from error
 
 
@@ -242,33 +237,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             key = key.removeprefix(prefix)
         cleaned[key] = value
     return cleaned
-
-
-class Reconstruction(nn.Module):
-    """A VAE as a network of images: encode, then decode at the mean latent; its units are the decoder's."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images in 0..1 to their reconstructions."""
-        return self.vae(self.vae.encode(images)[0])  # type: ignore[operator]
-
-
-def _embedded(name: str, checkpoint: str | Path | None, device: torch.device | str) -> Partner:
-    network = load_net(name, checkpoint).to(device)
-    half = (0.5, 0.5, 0.5)
-    pixels = Preprocess(96, half, (0.25, 0.25, 0.25))
-    if name == "cnn":
-        layers = ("stem.2", "stages.*.relu", "stages.*.relu_out")
-        return Partner(name, network, pixels, layers, loss="class-supervised")
-    if name == "vit":
-        return Partner(name, network, pixels, ("encoder.blocks.*.mlp.act",), loss="masked autoencoder")
-    pixels = Preprocess(96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Partner(
-        name, Reconstruction(network), pixels, ("vae.relu", "vae.blocks.*.relu"), loss="generative (VAE)"
-    )
 
 
 def clip_partner(model: Any, name: str | None = None) -> Partner:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 TILE, COLUMNS = 96, 12
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
-DEFAULT = ("car", "bus")
-NOT_THE_DEMO = (
+NO_STUDIO = (
     "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
     "text-to-image pipeline (clipviz.models.captioners) to clipviz.session.cues.attempt."
 )
@@ -33,9 +32,9 @@ NOT_THE_DEMO = (
 class Cues(Panel):
     """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
 
-    drawn, mistaken: names of the class in the pictures and of the one it should be taken for (the demo world starts
-    with a pair; other models with none). layer: whose neurons, default the last but two. n_images: images read for
-    the neurons (None: all). Pictures are drawn once those are read, or when asked for.
+    drawn, mistaken: names of the class in the pictures and of the one it should be taken for (a bundle that draws
+    starts with a pair; other models with none). layer: whose neurons, default the last but two. n_images: images
+    read for the neurons (None: all). Pictures are drawn once those are read, or when asked for.
     visible=False waits until the browser shows the panel.
     """
 
@@ -110,7 +109,7 @@ class Cues(Panel):
         )
         if stale():
             return None
-        can = asked.drawable([cue.text for cue in found], pair)
+        can = asked.drawable(session.model, [cue.text for cue in found], pair)
         view["words"] = [
             {
                 "text": cue.text,
@@ -127,9 +126,10 @@ class Cues(Panel):
 
     def pair(self) -> tuple[str, str]:
         """The classes on show: drawn, mistaken for; empty names where none were given."""
-        if self.drawn or self.mistaken or not asked.class_names(self.session):
+        if self.drawn or self.mistaken:
             return self.drawn.strip(), self.mistaken.strip()
-        return DEFAULT
+        studio = asked.studio_of(self.session.model)
+        return studio.pair if studio else ("", "")
 
     def results(self) -> dict[str, tuple[list[str], Any]]:
         """The pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
@@ -183,9 +183,9 @@ class Cues(Panel):
         """Why there are no pictures of this pair, or "" where there are or will be."""
         classes = asked.class_names(self.session)
         if not classes:
-            return NOT_THE_DEMO
+            return NO_STUDIO
         if pair[0] not in classes:
-            return f"The demo world cannot draw “{pair[0]}”: choose a class of the list to see pictures."
+            return f"“{pair[0]}” cannot be drawn: choose a class from the list to see pictures."
         if not self._finished and not self._asked and not self._complete(layer):
             return "Pictures are drawn when all images are read."
         return ""
@@ -213,7 +213,8 @@ class Cues(Panel):
             )
             pictures += attack.images
         view: dict[str, Any] = {"attempts": rows, "drawing": not self._finished, "columns": COLUMNS}
-        view |= {"n_tiles": len(pictures), "verdict": verdict(rows, pair) if self._finished else ""}
+        target = asked.prompt(self.session.model, pair[1])
+        view |= {"n_tiles": len(pictures), "verdict": verdict(rows, target) if self._finished else ""}
         key = ("cue pictures", self._number, len(rows))
         arrays: dict[str, Any] = {"sprite": self.session.remember(key, lambda: _sheet(pictures))}
         if self._finished:
@@ -249,7 +250,7 @@ class Cues(Panel):
         sentence, picture, _ = self._picture(method, place)
         drawn, mistaken = self.pair()
         index = self.session.add_image(picture, name=sentence)
-        text, text_b = asked.prompt(mistaken), asked.prompt(drawn)
+        text, text_b = (asked.prompt(self.session.model, name) for name in (mistaken, drawn))
         self.session.select(image=index, text=text, text_b=text_b)
 
     # -- work between clicks -------------------------------------------------------------------------------------
@@ -312,11 +313,11 @@ class Cues(Panel):
         return True
 
 
-def verdict(rows: Sequence[dict[str, Any]], pair: tuple[str, str]) -> str:
-    """What the pictures show, in a sentence that does not oversell it."""
+def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:
+    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
     share = {row["method"]: row["fooled"] / max(1, len(row["margins"])) for row in rows}
     ours, alone, similar = (share.get(name, 0.0) for name in ("second order", "no words", "similar words"))
-    said = f"{ours:.0%} of the pictures with these words are taken for {asked.prompt(pair[1])}"
+    said = f"{ours:.0%} of the pictures with these words are taken for {target}"
     if ours <= alone:
         return f"{said}, no more than of the class alone ({alone:.0%}): the words do not fool the model."
     if ours <= similar:

@@ -19,7 +19,8 @@ from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import ablate, headset, projection, roles, textspan, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.models.clip import ClipModel, load
+from clipviz.loading import load
+from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published, spurious
 from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
@@ -288,11 +289,6 @@ def _evaluation(
 ) -> Evaluation:
     if data is not None:
         return folder_evaluation(model, data, limit, masks, birds)
-    if model.name != "demo":
-        raise ValueError(
-            f"model {model.name!r} was not trained on the demo world; pass data=FOLDER with a subfolder of images "
-            "for each class"
-        )
     return demo_evaluation(model, limit)
 
 

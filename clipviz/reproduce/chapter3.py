@@ -16,16 +16,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.analysis.tasks import world_tasks
+from clipviz import demo
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
 from clipviz.data.texts import common_words
+from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world.scenes import render
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.lens import ablate
 from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
-from clipviz.models.clip import ClipModel, load
+from clipviz.loading import load
+from clipviz.models.clip import ClipModel
 from clipviz.reproduce import neuron_uses, published
 from clipviz.reproduce.evaluation import (
     DEMO_IMAGES,
@@ -33,6 +35,7 @@ from clipviz.reproduce.evaluation import (
     class_directions,
     demo_evaluation,
     folder_evaluation,
+    in_demo_world,
     spaced,
     trace_terms,
 )
@@ -98,13 +101,8 @@ def open_study(
     quick: bool = False,
 ) -> Study:
     """What is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
-    if data is None and model.name != "demo":
-        raise ValueError(
-            f"model {model.name!r} was not trained on the demo world; pass data=FOLDER with a subfolder of images "
-            "for each class"
-        )
     if data is None:
-        evaluation, everything = demo_evaluation(model, limit), image_data.demo()
+        evaluation, everything = demo_evaluation(model, limit), demo.images()
         n_evaluated, n_reference = limit or DEMO_IMAGES, limit or N_REFERENCE
     else:
         evaluation, everything = (
@@ -189,7 +187,7 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
 
 def _unseen(report: Report, study: Study) -> None:
     """Figure B.3 (ImageNet-R in the thesis): the same on images of another kind."""
-    if study.model.name != "demo":
+    if not in_demo_world(study.model):
         return
     images, tasks = unseen_views(study.model, 60 if study.quick else N_UNSEEN)
     curves: dict[str, dict[int, float]] = {}
@@ -339,7 +337,7 @@ def _pools(study: Study) -> dict[str, Tensor]:
     Models of the open world also get the 10,000 most common words, where the package for them is installed.
     """
     pools = dict(study.evaluation.pools)
-    if study.model.name != "demo" and importlib.util.find_spec("wordfreq") is not None:
+    if not in_demo_world(study.model) and importlib.util.find_spec("wordfreq") is not None:
         words = common_words()
         pools[words.name] = words
     encoded = {name: study.model.encode_texts(list(pool)) for name, pool in pools.items()}

@@ -16,20 +16,22 @@ import numpy as np
 import torch
 from torch import nn
 
+from clipviz import demo
 from clipviz.analysis.matching import places
 from clipviz.analysis.mining import pairs_above
 from clipviz.data import dictionary
-from clipviz.data.images import Images, demo, open_images
-from clipviz.data.texts import open_texts
+from clipviz.data.images import Images, open_images
 from clipviz.demo import world
 from clipviz.demo.partners.mine import about, mined
 from clipviz.figures import chapter4 as figures
-from clipviz.models.clip import ClipModel, load
-from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
+from clipviz.loading import load, load_partner
+from clipviz.models.clip import ClipModel
+from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import inversion_section
 from clipviz.reproduce.report import Report, Steps
-from clipviz.session.rosetta import SharedUnits, weights_hash
+from clipviz.session.opening import text_pool
+from clipviz.session.rosetta import SharedUnits
 from clipviz.values import Concepts
 
 N_MINED, N_HELDOUT, K, BATCH = 256, 128, 5, 64
@@ -93,13 +95,15 @@ def mine_into(folder: Path, mining: Mining) -> Concepts:
         mining.partners,
         mining.images,
         mining.heldout,
-        list(open_texts("demo" if mining.model.name == "demo" else "general")),
+        list(text_pool(mining.model, None)),
         k=K,
         batch=BATCH,
         at_least=min(2, len(mining.partners)),
     )
     examples = sorted({int(i) for i in np.unique(np.asarray(concepts.examples))})
-    hashes = {name: weights_hash(name) for name in concepts.models if name in EMBEDDED}
+    hashes = {
+        name: partner.digest for name, partner in demo.bundle().partners.items() if name in concepts.models
+    }
     dictionary.save(
         concepts,
         folder,
@@ -260,7 +264,7 @@ def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:
 def _mining(
     model: ClipModel, data: str | None, partners: Sequence[str | Partner] | None, limit: int | None
 ) -> Mining:
-    everything = demo() if data is None else open_images(data)
+    everything = demo.images() if data is None else open_images(data)
     heldout: Any
     if data is None:
         n_mined = min(limit or N_MINED, len(everything))
@@ -272,7 +276,7 @@ def _mining(
         n_mined = min(limit or 1600, len(everything) // 2)
         both = spaced(len(everything), 2 * n_mined)
         chosen, heldout = both[::2], everything.subset(both[1::2])
-    wanted = partners or (EMBEDDED if data is None else THESIS)
+    wanted = partners or (tuple(demo.bundle().partners) if data is None else THESIS)
     found, notes = [], []
     for partner in wanted:
         try:
@@ -291,10 +295,13 @@ def _mining(
 
 
 def _key(mining: Mining) -> dict[str, Any]:
+    embedded = demo.bundle().partners
     return {
         "model": mining.model.fingerprint,
         "images": mining.images.fingerprint,
-        "partners": {p.name: weights_hash(p.name) if p.name in EMBEDDED else p.loss for p in mining.partners},
+        "partners": {
+            p.name: embedded[p.name].digest if p.name in embedded else p.loss for p in mining.partners
+        },
         "n_heldout": len(mining.heldout),
     }
 

@@ -20,13 +20,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from clipviz.analysis.tasks import class_folder, world_tasks
+from clipviz import demo
+from clipviz.analysis.tasks import class_folder
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
 from clipviz.data.images import Images
 from clipviz.data.segmentation import MaskedImages
 from clipviz.data.texts import Texts, class_texts, open_texts
 from clipviz.data.waterbirds import waterbirds
+from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world import vocabulary as words
 from clipviz.lens import ablate, zeroshot
 from clipviz.lens.ablate import Terms
@@ -82,12 +84,23 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
+def in_demo_world(model: ClipModel) -> bool:
+    """Whether the demo world is the one that the model was trained on."""
+    return model.bundle is demo.bundle()
+
+
 def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
     """The embedded collection: objects, colours and backgrounds, birds on two backgrounds, true masks.
 
-    An even sample of `limit` images (default 600) keeps it under a few minutes on two cores.
+    An even sample of `limit` images (default 600) keeps it under a few minutes on two cores. ValueError for a model of
+    another world.
     """
-    everything = image_data.demo()
+    if not in_demo_world(model):
+        raise ValueError(
+            f"model {model.name!r} was not trained on the demo world; pass data=FOLDER with a subfolder of images "
+            "for each class"
+        )
+    everything = demo.images()
     chosen = spaced(len(everything), limit or DEMO_IMAGES)
     images = everything.subset(chosen)
     world = world_tasks(images)
@@ -99,7 +112,7 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
         name: list(texts)
         for name, texts in zip(world["objects"].classes, world["objects"].prompts, strict=True)
     }
-    pool = open_texts("demo")
+    pool = demo.texts()
     return Evaluation(
         name="the demo world",
         images=images,

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clipviz import demo
 from clipviz.data.images import open_images
 from clipviz.data.segmentation import MaskedImages
-from clipviz.data.texts import open_texts
 from clipviz.demo.model import evaluate
 from clipviz.demo.model.evaluate import HELD_OUT_SEED, Encoder
 from clipviz.demo.world import vocabulary as words
@@ -84,7 +84,7 @@ def held_out(model: ClipModel, sizes: Sizes, seed: int = HELD_OUT_SEED) -> tuple
         name="held-out scenes of the demo world",
         images=open_images([Image.fromarray(pixels) for pixels in scenes.images]),
         tasks=family_tasks(model, scenes),
-        pools={"descriptions": open_texts("demo")},
+        pools={"descriptions": demo.texts()},
         groups=bird_groups(model, sizes.birds, seed),
         masks=masked_objects(scenes, sizes.masks),
         pairs=paired_objects(scenes, sizes.masks),

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis.matching import match, unit_pairs
+from clipviz.demo.partners.reading import scene_generator
 from clipviz.figures import chapter4 as figures
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.clip import ClipModel
-from clipviz.models.generator import ModuleGenerator, embedded_generator
+from clipviz.models.generator import ModuleGenerator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.report import Report, Result, Steps
 
@@ -34,7 +35,7 @@ def inversion_section(report: Report, mining: Any, steps: Steps) -> None:
     mining: model, partners and heldout (uint8 [image, rows, cols, 3]) of the chapter. Targets are scenes that were
     neither mined nor used to train the generator.
     """
-    generator = embedded_generator()
+    generator = scene_generator()
     n_targets = min(N_TARGETS, len(mining.heldout))
     n_steps = N_STEPS if len(mining.images) >= N_LATENTS else 5
     latents = generator.sample(min(N_LATENTS, len(mining.images)), seed=7)

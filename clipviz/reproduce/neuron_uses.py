@@ -24,7 +24,7 @@ from clipviz.lens import segment
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
 from clipviz.models.second import trace_second_orders
 from clipviz.reproduce import published
-from clipviz.reproduce.evaluation import batches, class_directions, spaced
+from clipviz.reproduce.evaluation import batches, class_directions, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
@@ -64,7 +64,7 @@ class Dictionary:
 
 def wide_pool(study: Study) -> list[str]:
     """The descriptions, and every class by its name: all that the demo world can draw."""
-    names = [cues.prompt(name) for name in study.evaluation.class_prompts]
+    names = [cues.prompt(study.model, name) for name in study.evaluation.class_prompts]
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
 
@@ -149,7 +149,7 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
 def _spoken(study: Study) -> dict[str, Sequence[Sequence[str]]]:
     """task -> class -> the words that name it in a text."""
     names = [(name,) for name in study.evaluation.class_prompts]
-    if study.model.name != "demo":
+    if not in_demo_world(study.model):
         return {study.evaluation.tasks[0].name: names}
     colours = [(name,) for name in vocabulary.COLOURS]
     return {
@@ -189,7 +189,7 @@ def named(
 def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
     """Table 3.3 and Figure 3.6."""
     report.section("Adversarial scenes (Table 3.3, Figure 3.6)")
-    if study.model.name != "demo":
+    if not in_demo_world(study.model):
         report.text(
             "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
             "text-to-image pipeline at hand, give clipviz.models.captioners' adapters to clipviz.session.cues.attempt."

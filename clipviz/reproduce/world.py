@@ -18,7 +18,8 @@ from clipviz.demo.model.evaluate import HELD_OUT_SEED
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
 from clipviz.lens.spurious import SpuriousCue
-from clipviz.models.clip import ClipModel, load
+from clipviz.loading import load
+from clipviz.models.clip import ClipModel
 from clipviz.reproduce import spurious
 from clipviz.reproduce import world_measures as measures
 from clipviz.reproduce.chapter2 import Measured, late_terms

@@ -140,7 +140,13 @@ _KEPT: weakref.WeakKeyDictionary[Session, _Kept] = weakref.WeakKeyDictionary()
 
 def tasks(session: Session) -> dict[str, LabelledTask]:
     """The tasks that the session's images pose by themselves; none where nothing is known of their classes."""
-    return session.remember(("ablation tasks", len(session.images)), lambda: labelled_tasks(session.images))
+
+    def make() -> dict[str, LabelledTask]:
+        bundle = session.model.bundle
+        posed = bundle.tasks(session.images) if bundle and bundle.tasks else {}
+        return posed or labelled_tasks(session.images)
+
+    return session.remember(("ablation tasks", len(session.images)), make)
 
 
 def typed(session: Session, names: str) -> LabelledTask:

@@ -19,7 +19,7 @@ import traitlets
 from torch import Tensor
 
 from clipviz.data.images import open_images
-from clipviz.data.texts import Texts, broad, open_texts
+from clipviz.data.texts import Texts, broad
 from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
 from clipviz.lens.decompose import Trace
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
 NO_ROLE = roles.NO_ROLE
-DEMO_EXAMPLES = (
-    "a flamingo",
-    "a red circle",
-    "in the forest",
-    "two objects",
-    "a letter",
-    "a grayscale photo",
-)
 
 
 class HeadScores(NamedTuple):
@@ -92,8 +84,8 @@ class Session(traitlets.HasTraits):
     """One model, its images and texts, and the selection that all panels share.
 
     model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
-    (see clipviz.data.images.open_images); the embedded collection when the model is the demo. texts: "general",
-    "demo", a file, or a list. index: an open Index or its folder, read instead of the images, which need not be at
+    (see clipviz.data.images.open_images); default those of the model's bundle. texts: "general", the bundle's name, a
+    file, or a list. index: an open Index or its folder, read instead of the images, which need not be at
     hand (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4
     when memory asks for it). background=False reads the whole collection before returning.
     """
@@ -119,7 +111,7 @@ class Session(traitlets.HasTraits):
         self.texts_source = texts
         self.index = opening.open_index(index)
         self.images = opening.images_of(model, images, self.index)
-        self.texts: Texts = open_texts(texts if texts is not None else opening.text_pool(model))
+        self.texts: Texts = opening.text_pool(model, texts)
         self.collection = opening.codes_of(model, self.images, self.index, layers)
         self.lock = threading.RLock()
         self._memory: OrderedDict[Any, Any] = OrderedDict()
@@ -389,9 +381,7 @@ class Session(traitlets.HasTraits):
 
     def example_texts(self) -> tuple[str, ...]:
         """A few texts worth trying first."""
-        if self.model.name == "demo":
-            return DEMO_EXAMPLES
-        return ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
+        return opening.example_texts(self.model)
 
     def subset(self, column: str, value: str) -> tuple[int, ...]:
         """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""

@@ -1,7 +1,7 @@
 """Spurious cues of a pair of classes: the words, the neurons behind them, and pictures that put them to the test.
 
 `source(known, ...)` holds what words are chosen from; `cues` answers a panel; `attack_pair` is one run of the
-experiment of thesis 3.5 with its baselines. Unless others are given, the demo world writes and draws.
+experiment of thesis 3.5 with its baselines. Unless others are given, the studio of the model's bundle writes and draws.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.data.texts import with_article
-from clipviz.demo.world import writing
-from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import dense_weights, sparse_code
+from clipviz.models.bundle import Studio
 from clipviz.models.clip import ClipModel
 from clipviz.session.neurons import LayerNeurons
 from clipviz.values import SparseCode
@@ -90,8 +89,14 @@ def session_source(session: Session, known: LayerNeurons) -> Source:
 
 
 def class_names(session: Session) -> tuple[str, ...]:
-    """Classes that the demo world can draw."""
-    return OBJECT_NAMES if session.model.name == "demo" else ()
+    """Classes that the model's bundle can draw."""
+    studio = studio_of(session.model)
+    return studio.classes if studio else ()
+
+
+def studio_of(model: ClipModel) -> Studio | None:
+    """Who writes and draws in the model's world, if anyone does."""
+    return model.bundle.studio if model.bundle else None
 
 
 def check_pair(drawn: str, mistaken: str) -> None:
@@ -105,16 +110,16 @@ def check_pair(drawn: str, mistaken: str) -> None:
         raise ValueError(f"expected two different classes, got {drawn!r} twice")
 
 
-def prompt(name: str) -> str:
+def prompt(model: ClipModel, name: str) -> str:
     """The text that stands for a class: "a horse", "grapes"."""
-    name = name.strip()
-    return name if name in PLURAL_ONLY else with_article(name)
+    studio = studio_of(model)
+    return (studio.prompt if studio else with_article)(name.strip())
 
 
 def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
     """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
     check_pair(drawn, mistaken)
-    encoded = model.encode_texts([prompt(drawn), prompt(mistaken)])
+    encoded = model.encode_texts([prompt(model, drawn), prompt(model, mistaken)])
     return encoded, encoded[1] - encoded[0]
 
 
@@ -211,27 +216,35 @@ def attempt(
 ) -> lens.Attack:
     """Pictures of `drawn` made from spurious words, and how the model takes them.
 
-    describe, draw: who writes and draws (see lens.cues.attack); by default the demo world, which can draw its own
-    classes only. recolour: it may also colour the class and treat the whole picture, which takes evidence for the
-    class away rather than add a cue against it. No words: the class alone, in as many pictures.
+    describe, draw: who writes and draws (see lens.cues.attack); by default the studio of the model's bundle, which
+    draws its own classes only. recolour: it may also colour the class and treat the whole picture, which takes
+    evidence for the class away rather than adding a cue against it. No words: the class alone, in as many pictures.
     """
-    if draw is None and drawn not in OBJECT_NAMES:
-        raise ValueError(
-            f"expected a class that the demo world can draw ({', '.join(OBJECT_NAMES[:6])}, ...), got {drawn!r}; "
-            "choose one, or give describe and draw of your own"
-        )
+    studio, own = studio_of(model), describe is None
+    if describe is None or draw is None:
+        if studio is None:
+            raise ValueError(
+                f"model {model.name!r} has no bundle that writes and draws; give describe and draw of your own"
+            )
+        if draw is None and drawn not in studio.classes:
+            raise ValueError(
+                f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got {drawn!r}; "
+                "choose one, or give describe and draw of your own"
+            )
+        rng = np.random.default_rng([seed, len(spurious)])
+        describe = describe or studio.writer(mistaken, rng, recolour)
+        draw = draw or studio.drawer(1000 * seed)
     encoded, _ = target_direction(model, drawn, mistaken)
-    write = describe or writing.writer(mistaken, np.random.default_rng([seed, len(spurious)]), recolour)
     return lens.attack(
         spurious,
         drawn,
-        write,
-        draw or writing.drawer(1000 * seed),
+        describe,
+        draw,
         binary_margin(model, encoded),
         torch.Generator().manual_seed(seed),
         forbidden=[mistaken],
         n_sentences=n_sentences,
-        n_images=n_images if spurious or describe else n_images * n_sentences,
+        n_images=n_images if spurious or not own else n_images * n_sentences,
     )
 
 
@@ -259,10 +272,10 @@ def method_words(
     return {"no words": [], **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()}}
 
 
-def drawable(words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
-    """Whether the demo world can put each word into a picture of the pair's first class, colours left out."""
-    sorted_words = [writing.sort_words([word], set(pair)) for word in words]
-    return [bool(one.seconds or one.backgrounds) for one in sorted_words]
+def drawable(model: ClipModel, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+    """Whether the model's bundle can put each word into a picture of the pair's first class, colours left out."""
+    studio = studio_of(model)
+    return [studio is not None and studio.can_draw(word, set(pair)) for word in words]
 
 
 def attack_pair(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipviz.analysis.image_codes import Collection
-from clipviz.data.images import Images, demo, open_images
-from clipviz.demo.index import demo_index
+from clipviz.data.images import Images, open_images
+from clipviz.data.texts import Texts, open_texts
 from clipviz.indexing import Index
 from clipviz.values import Selection
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.session import Session
 
-FIRST_TEXT, FIRST_QUALITY = "a flamingo", "something pink"
+EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
 
 
 def open_index(index: Any) -> Index | None:
@@ -26,7 +27,7 @@ def open_index(index: Any) -> Index | None:
 
 
 def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
-    """The images given, those of the index, or the demo's own. ValueError when there are none, or not as many."""
+    """The images given, those of the index, or the bundle's. ValueError when there are none, or not as many."""
     if index is not None:
         opened = index.images() if images is None else open_images(images)
         if len(opened) != len(index):
@@ -36,21 +37,21 @@ def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
             )
         return opened
     if images is None:
-        if model.name != "demo":
+        if model.bundle is None or model.bundle.images is None:
             raise ValueError(
                 f"model {model.name!r} needs images: a folder, paths, PIL images, arrays or a data set; "
-                "for the embedded collection pass images=clipviz.data.images.demo()"
+                "for the embedded collection pass images=clipviz.demo.images()"
             )
-        return demo()
+        return model.bundle.images()
     return open_images(images)
 
 
 def codes_of(
     model: ClipModel, images: Images, index: Index | None, layers: Sequence[int] | None
 ) -> Collection:
-    """Codes from the index, from those shipped for the demo's own images, or empty and still to be read."""
-    if index is None and layers is None and model.name == "demo" and images is demo():
-        index = demo_index(model.identity())
+    """Codes from the index, from the one in the bundle for its own images, or empty and still to be read."""
+    if index is None and layers is None:
+        index = bundled_index(model, images)
     if index is None:
         return Collection(model, len(images), layers)
     if layers is not None and tuple(layers) != index.layers:
@@ -60,37 +61,42 @@ def codes_of(
     return Collection.from_index(model, index)
 
 
-def text_pool(model: ClipModel) -> str:
-    """The pool a model is described with unless another is given."""
-    return "demo" if model.name == "demo" else "general"
+def bundled_index(model: ClipModel, images: Images) -> Index | None:
+    """The index in the model's bundle, if this very model made it from these very images; else None."""
+    bundle = model.bundle
+    if bundle is None or bundle.index is None or bundle.images is None or images is not bundle.images():
+        return None
+    try:
+        index = Index.open(bundle.index)
+    except ValueError:
+        return None
+    same = index.identity == json.loads(json.dumps(model.identity()))
+    return index if same and index.fingerprint == images.fingerprint and len(index) == len(images) else None
+
+
+def text_pool(model: ClipModel, texts: Any) -> Texts:
+    """The pool given; the bundle's, also by its name; or the general one."""
+    bundle = model.bundle
+    if bundle is not None and bundle.texts is not None and (texts is None or texts == bundle.name):
+        return bundle.texts()
+    return open_texts("general" if texts is None else texts)
+
+
+def example_texts(model: ClipModel) -> tuple[str, ...]:
+    """A few texts worth trying first."""
+    return (model.bundle.examples if model.bundle else ()) or EXAMPLES
 
 
 def first_selection(session: Session) -> Selection:
-    """The last layer's first head on the first image; on the demo's scenes the head of a flamingo's colour."""
-    layer, captions = session.model.n_layers - 1, session.images.captions
-    plain = Selection(image=0, layer=layer, head=0)
-    if session.model.name != "demo" or not captions:
+    """The bundle's first view, or the last layer's first head on the first image."""
+    plain = Selection(image=0, layer=session.model.n_layers - 1, head=0)
+    first = session.model.bundle.first if session.model.bundle else None
+    if first is None or not session.images.captions:
         return plain
-    scene = _scene(session.images)
-    layers = session.collection.layers
+    image, layers = first.image(session.images), session.collection.layers
     try:
-        effects = session.head_scores(FIRST_QUALITY, scene).heads[list(layers)]
+        effects = session.head_scores(first.quality, image).heads[list(layers)]
     except (ValueError, OSError):  # its file is gone and no thumbnail stands in: the panels say so
-        return plain.replace(image=scene, text=FIRST_TEXT)
+        return plain.replace(image=image, text=first.text)
     place, head = np.unravel_index(int(effects.argmax()), effects.shape)
-    return Selection(image=scene, layer=layers[int(place)], head=int(head), text=FIRST_TEXT)
-
-
-def _scene(images: Images) -> int:
-    """A large pink flamingo without a treatment of the whole picture, else the first image."""
-    table = images.attributes or {}
-    wanted = {"class": "flamingo", "size": "large", "treatment": "none", "second class": None}
-    if not {*wanted, "colour"} <= set(table):
-        return 0
-    fits = (
-        i
-        for i in range(len(images))
-        if table["colour"][i] in (None, "pink")
-        and all(table[column][i] == value for column, value in wanted.items())
-    )
-    return next(fits, 0)
+    return Selection(image=image, layer=layers[int(place)], head=int(head), text=first.text)

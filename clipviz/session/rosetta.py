@@ -1,13 +1,12 @@
 """The dictionary of units that CLIP shares with other models, as a session sees it.
 
-`rosetta(session)` is the shipped dictionary for the demo model, `rosetta(session, folder)` one that was mined and
-saved. It lists concepts sorted and filtered, finds the concept of a neuron, shows every unit on any image of the
-session, and keeps the names that people give.
+`rosetta(session)` is the dictionary in the bundle of the session's model, `rosetta(session, folder)` one that was
+mined and saved. It lists concepts sorted and filtered, finds the concept of a neuron, shows every unit on any image
+of the session, and keeps the names that people give.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import threading
@@ -24,13 +23,13 @@ from PIL import Image, ImageOps
 
 from clipviz.analysis.mining import maps_of_units
 from clipviz.data import dictionary as saved
-from clipviz.data.images import Images, demo
-from clipviz.demo.partners import ASSETS
+from clipviz.data.images import Images
 from clipviz.lens.unit_thumbnails import drawn
-from clipviz.models.zoo import EMBEDDED, clip_partner, load_partner
+from clipviz.models.zoo import clip_partner
 
 if TYPE_CHECKING:
     from clipviz.data.dictionary import Dictionary
+    from clipviz.models.bundle import Bundle
     from clipviz.models.clip import ClipModel
     from clipviz.session import Session
     from clipviz.values import Concepts
@@ -163,6 +162,10 @@ class SharedUnits:
             )
         return tuple(found)
 
+    @property
+    def _bundle(self) -> Bundle | None:
+        return self.session.model.bundle
+
     @cached_property
     def partners(self) -> dict[str, Any]:
         """Model name -> network to read, or None where it is not at hand. The pivot is the session's CLIP."""
@@ -171,8 +174,9 @@ class SharedUnits:
         found: dict[str, Any] = {pivot: clip_partner(self.session.model, pivot)}
         for name in others:
             found[name] = self._given.get(name)
-            if found[name] is None and name in EMBEDDED and weights_hash(name) == hashes.get(name):
-                found[name] = load_partner(name, device=device)
+            bundled = self._bundle.partners.get(name) if self._bundle else None
+            if found[name] is None and bundled is not None and bundled.digest == hashes.get(name):
+                found[name] = bundled.load(device)
         return found
 
     @cached_property
@@ -293,10 +297,14 @@ class SharedUnits:
         """
         with self._lock:
             named = self.opened.named(concept, label)
-            if named.folder is not None and not same_folder(named.folder, saved.EMBEDDED):
+            if named.folder is not None and not self._shipped(named.folder):
                 named = named.save(named.folder)
             self.opened = named
             self.version += 1
+
+    def _shipped(self, folder: Path) -> bool:
+        own = self._bundle.dictionary if self._bundle else None
+        return own is not None and own.resolve() == folder.resolve()
 
     def save(self, folder: str | Path) -> Path:
         """Write the dictionary with its names and example pictures into a folder; names are kept there from now on."""
@@ -322,7 +330,9 @@ class SharedUnits:
     def _source(self) -> Images | None:
         if self.linked:
             return self.session.images
-        known = demo()
+        if self._bundle is None or self._bundle.images is None:
+            return None
+        known = self._bundle.images()
         return known if self.opened.about.get("images") == known.fingerprint else None
 
     def picture(self, image: int, size: int) -> Image.Image:
@@ -423,7 +433,7 @@ class SharedUnits:
 def rosetta(
     session: Session, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
 ) -> SharedUnits:
-    """The dictionary of a session's model, opened once: the shipped one, or that of a folder.
+    """The dictionary of a session's model, opened once: the one in its bundle, or that of a folder.
 
     Raises ValueError when there is none for this model.
     """
@@ -431,18 +441,13 @@ def rosetta(
     key = ("rosetta", str(folder or ""), names)
 
     def make() -> SharedUnits:
-        path = Path(folder).expanduser() if folder else saved.EMBEDDED
+        bundle = session.model.bundle
+        path = Path(folder).expanduser() if folder else bundle and bundle.dictionary
+        if path is None:
+            raise ValueError(
+                f"model {session.model.name!r} has no dictionary of shared units; mine one with "
+                "clipviz.analysis.mining.mine and save it with clipviz.data.dictionary.save"
+            )
         return SharedUnits(session, saved.open_folder(path, session.model.fingerprint), partners)
 
     return session.remember(key, make)
-
-
-def weights_hash(name: str, folder: Path = ASSETS) -> str:
-    """The first 16 digits of the sha256 of a shipped partner's weights, "" where they are not there."""
-    path = folder / f"{name}.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
-
-
-def same_folder(one: Path, other: Path) -> bool:
-    """Whether two paths are one folder."""
-    return one.resolve() == other.resolve()

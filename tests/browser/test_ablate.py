@@ -9,7 +9,7 @@ START = """import clipviz
 from clipviz.panels.ablate import Ablate
 from clipviz.panels.heads import Heads
 from IPython.display import display
-demo = clipviz.data.images.demo()
+demo = clipviz.demo.images()
 birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:60]
 session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(60), *birds]), "demo")
 panel, heads = Ablate(session), Heads(session)

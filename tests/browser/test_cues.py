@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 START = """import clipviz, ipywidgets
 from clipviz.panels.cues import Cues
 from clipviz.panels.neurons import Neurons
-session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(96)), "demo")
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(96)), "demo")
 cues, neurons = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3), Neurons(session)
 ipywidgets.VBox([cues, neurons])"""
 PANEL = '[data-panel="cues"]'
@@ -74,7 +74,7 @@ def test_what_cannot_be_drawn_is_said(panel):
     page.get_by_label("Class in the pictures").fill("<b>unicorn</b>")
     page.get_by_label("Class in the pictures").press("Enter")
     panel.panel("cues", drawn="<b>unicorn</b>").wait_for()
-    expect(page.locator(f"{PANEL} .why")).to_contain_text("cannot draw “<b>unicorn</b>”")
+    expect(page.locator(f"{PANEL} .why")).to_contain_text("“<b>unicorn</b>” cannot be drawn")
     page.get_by_label("Class in the pictures").fill("zebra")
     page.get_by_label("Class in the pictures").press("Enter")
     expect(page.locator(f"{PANEL} [role=alert]")).to_contain_text("expected two different classes")

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 # 120 images of the collection: enough for every panel, read in a moment.
 START = """import clipviz
-session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(120)), "demo")
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(120)), "demo")
 session.select(layer=5, head=0)
 dashboard = clipviz.Dashboard(session)
 dashboard"""

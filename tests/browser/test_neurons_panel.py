@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 START = """import clipviz
 from clipviz.panels.neurons import Neurons
-session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.data.images.demo().subset(range(120)), "demo")
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(120)), "demo")
 panel = Neurons(session)
 panel"""
 LIT = """() => [...document.querySelectorAll('[data-panel="neurons"] .tile .map')].filter(c =>

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.panels.ablate import Ablate
 from clipviz.panels.heatmap import Heatmap
 from clipviz.values import Ablation

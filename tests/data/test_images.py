@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from clipviz.data import decode, openers
-from clipviz.data.images import BrokenImage, Images, demo, open_images
+from clipviz.data.images import BrokenImage, Images, open_images
+from clipviz.demo import images as demo
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from clipviz.data import segmentation, waterbirds
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 
 
 def write(path, pixels):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipviz import demo
 from clipviz.data.texts import (
     BROAD,
     MAX_LENGTH,
@@ -21,6 +22,10 @@ from clipviz.data.texts import (
 )
 
 ASSETS = resources.files("clipviz.demo") / "assets"
+
+
+def pool_of(name):
+    return demo.texts() if name == "demo" else open_texts(name)
 
 
 @pytest.fixture
@@ -38,18 +43,18 @@ def write(tmp_path):
 
 @pytest.mark.parametrize(("name", "least", "families"), [("general", 3_000, 30), ("demo", 700, 12)])
 def test_built_in_pools(name, least, families):
-    pool = open_texts(name)
+    pool = pool_of(name)
     assert len(pool) >= least
     assert len(set(pool.families)) >= families
     assert pool.name == name
     assert pool.dropped == 0
-    assert open_texts(name) is pool
+    assert pool_of(name) is pool
     assert None not in pool.families
 
 
 @pytest.mark.parametrize("name", ["general", "demo"])
 def test_built_in_texts_are_short_and_different(name):
-    pool = open_texts(name)
+    pool = pool_of(name)
     assert len({text.lower() for text in pool}) == len(pool)
     assert all(1 <= len(text.split()) <= 12 for text in pool)
     assert all(text == " ".join(text.split()) for text in pool)
@@ -58,12 +63,12 @@ def test_built_in_texts_are_short_and_different(name):
 
 def test_general_texts_start_with_a_capital_and_demo_texts_are_lower_case():
     assert all(text[0].isupper() or text[0].isdigit() for text in open_texts("general"))
-    assert all(text == text.lower() for text in open_texts("demo"))
+    assert all(text == text.lower() for text in demo.texts())
 
 
 @pytest.mark.parametrize("name", ["general", "demo"])
 def test_articles_agree_with_the_next_word(name):
-    for text in open_texts(name):
+    for text in pool_of(name):
         words = text.split()
         for word, after in pairwise(words):
             if word.lower() in ("a", "an") and after[:1].isalpha() and len(after) > 1 and not after.isupper():
@@ -72,14 +77,14 @@ def test_articles_agree_with_the_next_word(name):
 
 
 def test_demo_families_are_balanced():
-    sizes = Counter(open_texts("demo").families)
+    sizes = Counter(demo.texts().families)
     assert max(sizes.values()) <= 75
     assert min(sizes.values()) >= 40
 
 
 def test_every_built_in_family_has_a_broad_family():
     for name in ("general", "demo"):
-        assert set(open_texts(name).families) <= set(BROAD)
+        assert set(pool_of(name).families) <= set(BROAD)
     assert broad("location") == broad("background texture") == broad("background colour") == "background"
     assert broad("category") == broad("object") == "object"
     assert broad("a family of my own") == "a family of my own"
@@ -87,7 +92,7 @@ def test_every_built_in_family_has_a_broad_family():
 
 
 def test_demo_objects_are_objects_of_the_embedded_collection():
-    pool = open_texts("demo")
+    pool = demo.texts()
     objects = [text for text, family in zip(pool, pool.families, strict=True) if family == "object"]
     with zipfile.ZipFile(ASSETS / "collection.zip") as archive:
         vocabulary = archive.read("attributes.json").decode()
@@ -204,7 +209,7 @@ def test_bad_files(write, name, content, message):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("genral", "expected 'general', 'demo' or .* got 'genral', which does not exist; check the name"),
+        ("genral", "expected 'general', or .* got 'genral', which does not exist; check the name"),
         ("/", "which is a folder; name a file in it"),
         ("a\0b", "got 'a"),
         (None, "a list of texts, got NoneType"),

@@ -103,7 +103,7 @@ def test_fingerprint_tells_models_apart():
 
 
 def test_demo_reads_its_own_collection(demo):
-    images = clipviz.data.images.demo()
+    images = clipviz.demo.images()
     best = demo.encode_texts(["in the forest", "in the sea", "on a striped background"])
     assert best.shape == (3, demo.weights.d_embed)
     assert torch.allclose(best.norm(dim=-1), torch.ones(3), atol=1e-5)

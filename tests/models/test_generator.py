@@ -10,8 +10,9 @@ from torch import nn
 
 from clipviz.demo.partners import save_net
 from clipviz.demo.partners.nets import Vae
+from clipviz.demo.partners.reading import scene_generator
 from clipviz.lens import invert
-from clipviz.models.generator import Generator, biggan, embedded_generator, stylegan2, stylegan_xl
+from clipviz.models.generator import Generator, biggan, stylegan2, stylegan_xl
 
 
 class Synthesis(nn.Module):
@@ -102,7 +103,7 @@ def test_another_module_is_refused_by_what_it_lacks():
 def test_the_embedded_generator_can_be_inverted(tmp_path):
     torch.manual_seed(3)
     save_net(Vae(6, [8, 8, 4, 4, 4]).eval(), tmp_path / "vae.safetensors")
-    generator = embedded_generator(tmp_path / "vae.safetensors")
+    generator = scene_generator(tmp_path / "vae.safetensors")
     check_contract(generator, 5)
     latents = generator.sample(1)
     target, maps = generator.images(latents), generator.maps(latents)

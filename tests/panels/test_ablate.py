@@ -20,7 +20,7 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in th
 
 @pytest.fixture(scope="module")
 def images():
-    demo = clipviz.data.images.demo()
+    demo = clipviz.demo.images()
     birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:24]
     return demo.subset([*range(24), *birds])
 
@@ -121,7 +121,7 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
 
 
 def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
-    demo = clipviz.data.images.demo()
+    demo = clipviz.demo.images()
     groups = demo.attributes["bird group"]
     birds = [i for name in sorted({*groups} - {None}) for i in demo.where("bird group", name)[:20]]
     session = clipviz.Session(model, demo.subset(birds), texts=TEXTS, background=False)
@@ -146,7 +146,7 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
 
 
 def test_examples_that_are_still_unread_are_waited_for(model, monkeypatch):
-    demo = clipviz.data.images.demo()
+    demo = clipviz.demo.images()
     session = clipviz.Session(model, demo, texts=TEXTS, background=False)
     task = asked.tasks(session)["birds by example"]
     session.wait(60)

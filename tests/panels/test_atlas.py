@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.panels.atlas import ACROSS, DOWN, NO_COLOUR, Atlas, pictured
 from clipviz.session.atlas import atlas
 

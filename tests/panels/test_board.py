@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.panels.heads import Heads
 from clipviz.panels.heatmap import Heatmap
 from clipviz.panels.images import ImageGallery

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.panels.desks import DESKS, Desks
 
 

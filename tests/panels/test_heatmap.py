@@ -18,7 +18,7 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in th
 
 @pytest.fixture
 def session(model):
-    images = clipviz.data.images.demo().subset(range(12))
+    images = clipviz.demo.images().subset(range(12))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     session.select(image=3, layer=5, head=2, text="a dog", text_b="")
     yield session
@@ -124,7 +124,7 @@ def test_a_heads_texts_are_ranked_and_their_maps_sum_to_the_coefficients(session
 
 
 def test_an_only_text_is_shown_once(model):
-    images = clipviz.data.images.demo().subset(range(2))
+    images = clipviz.demo.images().subset(range(2))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     assert len(session.textspan(5, 2).texts) == 1
     found = maps.joint(session, 5, 2, 0)
@@ -134,7 +134,7 @@ def test_an_only_text_is_shown_once(model):
 
 
 def test_a_layer_that_was_not_read_is_said(model):
-    images = clipviz.data.images.demo().subset(range(4))
+    images = clipviz.demo.images().subset(range(4))
     session = clipviz.Session(model, images, texts=TEXTS, layers=[4, 5], background=False)
     panel = Heatmap(session)
     session.select(layer=1, head=0, text="a dog")

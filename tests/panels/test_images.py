@@ -16,7 +16,7 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in th
 
 @pytest.fixture
 def session(model):
-    images = clipviz.data.images.demo().subset(range(40))
+    images = clipviz.demo.images().subset(range(40))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     session.select(image=7, layer=5, head=3, text="a dog")
     yield session

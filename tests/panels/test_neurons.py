@@ -20,7 +20,7 @@ ask = functools.partial(asking.ask, background=True)
 
 @pytest.fixture
 def session(model):
-    images = clipviz.data.images.demo().subset(range(24))
+    images = clipviz.demo.images().subset(range(24))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     yield session
     session.close()

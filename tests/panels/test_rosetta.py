@@ -23,12 +23,12 @@ def partners():
 
 @pytest.fixture(scope="module")
 def images():
-    return clipviz.data.images.demo().subset(range(20))
+    return clipviz.demo.images().subset(range(20))
 
 
 @pytest.fixture(scope="module")
 def mined(model, partners, images):
-    fresh = clipviz.data.images.demo().subset(range(40, 52))
+    fresh = clipviz.demo.images().subset(range(40, 52))
     return miner.mined(model, list(partners.values()), images, fresh, TEXTS, at_least=1, above=0.3)
 
 

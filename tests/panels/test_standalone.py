@@ -7,7 +7,7 @@ import json
 import pytest
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.panels import standalone
 from clipviz.panels.heads import Heads
 

@@ -187,7 +187,7 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
             Image.fromarray(noise).save(tmp_path / "data" / name / f"{k}.png")
     (tmp_path / "data" / "red circle" / "broken.png").write_bytes(b"not a picture")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "open_texts", lambda name: clipviz.data.texts.open_texts("demo"))
+        patch.setattr(evaluation, "open_texts", lambda name: clipviz.demo.texts())
         path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
     text = path.read_text()
     assert "8 of 8 images, 1 skipped as unreadable" in text

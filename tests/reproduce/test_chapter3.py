@@ -52,7 +52,7 @@ def _unsigned(text):
 
 def test_the_reference_images_are_others(study):
     assert not set(study.reference.names) & set(study.evaluation.images.names)
-    few = clipviz.data.images.demo().subset(range(10))
+    few = clipviz.demo.images().subset(range(10))
     assert len(chapter3.others(few, 8, 5)) == 5  # too few are left: all of them serve
 
 

@@ -44,7 +44,7 @@ def test_the_dictionary_beside_it_opens_in_a_session(made, model):
     from clipviz.session import rosetta
 
     with_images = clipviz.Session(
-        model, clipviz.data.images.demo().subset(range(3)), ["a dog", "a cat"], background=False
+        model, clipviz.demo.images().subset(range(3)), ["a dog", "a cat"], background=False
     )
     book = rosetta.rosetta(with_images, out / "rosetta", {partner.name: partner for partner in partners})
     assert len(book.concepts) > 5

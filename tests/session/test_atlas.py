@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 from clipviz.session import atlas as room
 from clipviz.session.atlas import atlas
 

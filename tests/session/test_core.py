@@ -28,7 +28,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def session(model):
-    images = clipviz.data.images.demo().subset(range(40))
+    images = clipviz.demo.images().subset(range(40))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     yield session
     session.close()
@@ -68,7 +68,7 @@ def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
 
 
 def test_two_images_vary_in_one_direction_and_one_text_explains_it(model):
-    session = clipviz.Session(model, clipviz.data.images.demo().subset(range(2)), TEXTS, background=False)
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(2)), TEXTS, background=False)
     described = session.textspan(5, 0, n_texts=8)
     assert len(described.texts) == 1
     assert described.gains == pytest.approx([1], abs=1e-4)
@@ -175,7 +175,7 @@ def test_code_reopens_the_view(model, tmp_path):
 
 
 def test_the_collection_is_read_in_the_background(model):
-    images = clipviz.data.images.demo().subset(range(70))
+    images = clipviz.demo.images().subset(range(70))
     session = clipviz.Session(model, images, texts=TEXTS)
     session.wait(60, background=True)
     assert session.progress == (70, 70)
@@ -193,7 +193,7 @@ def test_unknown_arguments_and_missing_images_are_told(model):
 
 def test_a_layer_not_kept_is_named(model):
     session = clipviz.Session(
-        model, clipviz.data.images.demo().subset(range(4)), TEXTS, layers=[4, 5], background=False
+        model, clipviz.demo.images().subset(range(4)), TEXTS, layers=[4, 5], background=False
     )
     with pytest.raises(ValueError, match=r"layer 1 is not among .*\[4, 5\]"):
         session.textspan(1, 0)
@@ -203,7 +203,7 @@ def test_a_layer_not_kept_is_named(model):
 
 def test_closing_leaves_nothing_behind(model):
     before = threading.active_count()
-    session = clipviz.Session(model, clipviz.data.images.demo().subset(range(4)), TEXTS)
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(4)), TEXTS)
     session.wait(60, background=True)
     gone, worker = weakref.ref(session), session.worker
     session.close()

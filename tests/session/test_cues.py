@@ -19,7 +19,7 @@ PAIR = ("horse", "zebra")
 
 @pytest.fixture(scope="module")
 def session(model):
-    images = clipviz.data.images.demo().subset(range(20))
+    images = clipviz.demo.images().subset(range(20))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     yield session
     session.close()
@@ -32,6 +32,8 @@ def found(session):
 
 class Toy:
     """A model whose texts are given vectors."""
+
+    bundle = None
 
     def __init__(self, vectors):
         self.vectors = vectors
@@ -136,14 +138,14 @@ def test_anyone_can_write_and_draw(model, found):
 
 
 def test_maps_of_the_pair_are_the_token_effects_on_the_difference(model):
-    picture = clipviz.data.images.demo()[3]
+    picture = clipviz.demo.images()[3]
     texts = model.encode_texts(["a horse", "a zebra"])
     expected = model.trace([picture]).heatmap((texts[1] - texts[0])[None])[0, 0]
     assert np.allclose(cues.pair_map(model, picture, PAIR), expected.numpy(), atol=1e-6)
 
 
-def test_what_the_world_can_draw():
-    assert cues.drawable(["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR) == [
+def test_what_the_world_can_draw(model):
+    assert cues.drawable(model, ["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR) == [
         True,
         False,
         True,

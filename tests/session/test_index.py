@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import clipviz
-from clipviz.data.images import demo
+from clipviz.demo import images as demo
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
 N = 30
@@ -150,10 +150,10 @@ def test_what_does_not_fit_the_index_is_refused(model, index, arguments, message
 
 
 def test_a_session_opens_even_where_no_picture_can_be_shown(model, tmp_path):
-    from clipviz.demo.index import FOLDER
+    from clipviz.demo import bundle
 
     session = clipviz.Session(
-        model, texts=TEXTS, index=FOLDER
+        model, texts=TEXTS, index=bundle().index
     )  # it keeps captions, but no files and no thumbnails
     assert session.selection.text == "a flamingo"
     assert session.textspan(5, 0, n_texts=2, n_draws=0).texts

@@ -28,7 +28,7 @@ LAYER, N_IMAGES = 3, 40
 
 @pytest.fixture(scope="module")
 def session(model):
-    images = clipviz.data.images.demo().subset(range(N_IMAGES))
+    images = clipviz.demo.images().subset(range(N_IMAGES))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     yield session
     session.close()
@@ -158,7 +158,7 @@ def test_groups_hold_every_top_image_once(session, known):
 
 
 def test_broken_images_are_left_out(model, tmp_path):
-    images = clipviz.data.images.demo().subset(range(6))
+    images = clipviz.demo.images().subset(range(6))
     for i in range(6):
         images[i].save(tmp_path / f"{i}.png")
     opened = clipviz.data.images.open_images(tmp_path)
@@ -176,9 +176,7 @@ def test_a_layer_without_later_attention_is_refused(session):
 
 
 def test_readings_go_with_their_session(model):
-    session = clipviz.Session(
-        model, clipviz.data.images.demo().subset(range(4)), texts=TEXTS, background=False
-    )
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(4)), texts=TEXTS, background=False)
     neurons.read(session, LAYER)
     reading = weakref.ref(neurons.neurons(session, LAYER))
     session.close()

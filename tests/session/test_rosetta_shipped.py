@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from clipviz.data import dictionary as saved
-from clipviz.session import rosetta as asked
+from clipviz.demo import bundle
 
 
 def test_the_shipped_dictionary_fits_the_shipped_models(model):
-    opened = saved.embedded(model.fingerprint)
+    opened = saved.open_folder(bundle().dictionary, model.fingerprint)
     for name, digest in opened.about["partners"].items():
-        assert asked.weights_hash(name) == digest
+        assert bundle().partners[name].digest == digest
     units = np.asarray(opened.concepts.units)
     everywhere = (units >= 0).all(1)
     clusters = np.asarray(opened.concepts.cluster)[everywhere]

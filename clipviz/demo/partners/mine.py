@@ -16,8 +16,9 @@ from typing import Any
 from clipviz.analysis.mining import mine
 from clipviz.analysis.text_labels import hints
 from clipviz.demo.partners import ASSETS
-from clipviz.models.clip import ClipModel, load
-from clipviz.models.zoo import EMBEDDED, Partner, clip_partner, load_partner
+from clipviz.demo.partners.reading import PARTNERS
+from clipviz.models.clip import ClipModel, choose_device
+from clipviz.models.zoo import Partner, clip_partner
 from clipviz.values import Concepts
 
 
@@ -49,25 +50,27 @@ def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[st
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the miner."""
-    from clipviz.data import dictionary, images, texts
+    from clipviz import demo
+    from clipviz.data import dictionary
     from clipviz.demo import world
+    from clipviz.demo.model.opening import open_model
 
     parser = argparse.ArgumentParser(description="Mine the Rosetta units that the demo models share.")
     parser.add_argument("--images", type=int, default=256, help="pictures of the embedded collection to mine")
     parser.add_argument("--heldout", type=int, default=128, help="fresh scenes for the held-out correlation")
     parser.add_argument("--at-least", type=int, default=2, help="partners that a row needs")
     parser.add_argument("--weights", type=Path, default=ASSETS, help="folder of the partners' weights")
-    parser.add_argument("--out", type=Path, default=dictionary.EMBEDDED, help="folder to write")
+    parser.add_argument("--out", type=Path, default=demo.bundle().dictionary, help="folder to write")
     chosen = parser.parse_args(arguments)
-    model, collection = load("demo"), images.demo()
-    files = {name: chosen.weights / f"{name}.safetensors" for name in EMBEDDED}
-    partners = [load_partner(name, file) for name, file in files.items()]
+    model, collection = open_model(choose_device()), demo.images()
+    files = {name: chosen.weights / f"{name}.safetensors" for name in PARTNERS}
+    partners = [PARTNERS[name].load(checkpoint=file) for name, file in files.items()]
     concepts = mined(
         model,
         partners,
         collection[: chosen.images],
         world.render(chosen.heldout, seed=2024).images,
-        list(texts.open_texts("demo")),
+        list(demo.texts()),
         at_least=chosen.at_least,
         batch=64,
     )

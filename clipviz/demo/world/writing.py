@@ -86,6 +86,12 @@ def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
     return found
 
 
+def can_draw(word: str, avoid: set[str]) -> bool:
+    """Whether a picture can hold the word beside its class as a second thing or a background; `avoid` as above."""
+    found = sort_words([word], avoid)
+    return bool(found.seconds or found.backgrounds)
+
+
 def drawer(seed: int) -> Draw:
     """draw(sentence) by the demo world; every call draws what the sentence leaves open anew."""
     state = [seed]

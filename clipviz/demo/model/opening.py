@@ -1,0 +1,44 @@
+"""Open the demo model: its weights, or those of a training of your own, as the lenses read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+
+from clipviz.demo.model.network import WEIGHTS_FILE, build, load_weights, read_config
+from clipviz.models.bundle import Bundle
+from clipviz.models.clip import ClipModel
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def open_model(
+    device: torch.device, precision: str = "fp32", checkpoint: str | None = None, bundle: Bundle | None = None
+) -> ClipModel:
+    """The demo model on a device.
+
+    precision: "fp32", "fp16" or "bf16"; checkpoint: a file that clipviz.demo.model.train wrote, default the shipped
+    one. Raises ValueError for another precision or a file that does not hold this model's weights.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")
+    config = read_config()
+    path = Path(checkpoint).expanduser() if checkpoint else WEIGHTS_FILE
+    try:
+        network = load_weights(build(config), path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"expected weights of the demo model in {str(path)!r}: {reason}; train some with "
+            "python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
+        ) from error
+    network.to(device, PRECISIONS[precision])
+    pre = config["preprocess"]
+    preprocess = open_clip.image_transform(
+        pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
+    )
+    tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    return ClipModel(network, tokenizer, preprocess, name="demo", pretrained=checkpoint or "", bundle=bundle)

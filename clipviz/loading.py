@@ -1,0 +1,61 @@
+"""Names to models: the embedded ones, which ship with their bundle, and public ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipviz.models.clip import ClipModel, choose_device, load_open_clip
+from clipviz.models.zoo import ENTRIES, Partner, open_partner
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipviz.models.bundle import Bundle
+
+DEMO = "demo"
+
+
+def load(
+    name: str = DEMO,
+    pretrained: str | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    bundle: Bundle | None = None,
+) -> ClipModel:
+    """A CLIP model, ready to be traced.
+
+    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.demo.model.train wrote), any
+    open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
+    file), or "hf-hub:owner/model".
+    device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
+    bundle: the world that the model belongs to, whose images and texts a session opens; the demo has its own.
+    Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
+    """
+    if name != DEMO:
+        return load_open_clip(name, pretrained, device, precision, bundle)
+    from clipviz.demo.contents import bundle as demo_bundle
+    from clipviz.demo.model.opening import open_model
+
+    return open_model(choose_device(device), precision, pretrained, bundle or demo_bundle())
+
+
+def load_partner(
+    name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
+) -> Partner:
+    """A Rosetta partner in eval mode.
+
+    name: "cnn", "vit" or "generator" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
+    are fetched unless checkpoint names a local file (safetensors, or a torch file of weights alone).
+    Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
+    """
+    from clipviz.demo.partners.reading import PARTNERS
+
+    if name in PARTNERS:
+        return PARTNERS[name].load(device, checkpoint)
+    if name not in ENTRIES:
+        raise ValueError(
+            f"expected a partner among {', '.join((*PARTNERS, *ENTRIES))}, got {name!r}; choose one, or build a "
+            "models.zoo.Partner around your own module"
+        )
+    return open_partner(name, checkpoint, device)

@@ -1,0 +1,98 @@
+"""What a model can bring along: the world it belongs to, as one value that sessions, panels and reports read.
+
+model = clipviz.wrap(network, bundle=Bundle("my world", open_my_images, open_my_texts, examples=("a dog",)))
+clipviz.Session(model)                               # opens the bundle's images and texts
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from clipviz.analysis.tasks import LabelledTask
+    from clipviz.data.images import Images
+    from clipviz.data.texts import Texts
+    from clipviz.lens.cues import Describe, Draw
+    from clipviz.models.zoo import Partner
+
+
+@dataclass(frozen=True)
+class FirstView:
+    """Where a session begins: a text, the text that chooses the first head, and which image is on show.
+
+    text: selected first; quality: the head with the largest direct effect on this text is selected; image: images ->
+    the index of the first one.
+    """
+
+    text: str
+    quality: str
+    image: Callable[[Images], int]
+
+
+@dataclass(frozen=True)
+class BundledPartner:
+    """A Rosetta partner whose weights ship with a bundle.
+
+    weights: its file; build: (weights, device) -> Partner.
+    """
+
+    weights: Path
+    build: Callable[[Path, torch.device | str], Partner]
+
+    def load(self, device: torch.device | str = "cpu", checkpoint: str | Path | None = None) -> Partner:
+        """The partner in eval mode; checkpoint: another file of the same network."""
+        return self.build(self.weights if checkpoint is None else Path(checkpoint), device)
+
+    @property
+    def digest(self) -> str:
+        """The first 16 digits of the SHA-256 of the weights, "" where the file is missing."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16] if self.weights.is_file() else ""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Who writes sentences from loose words and draws pictures of them, to put spurious cues to the test.
+
+    classes: names of what can be drawn; writer: (class to avoid, random generator, whether colours may change) ->
+    describe(words, class name) -> sentences; drawer: seed -> draw(sentence) -> picture; can_draw: (word, names to
+    avoid) -> whether a picture of a class can hold the word; prompt: class name -> the text that stands for it; pair:
+    the class drawn and the class it should be taken for, at first.
+    """
+
+    classes: tuple[str, ...]
+    writer: Callable[[str, np.random.Generator, bool], Describe]
+    drawer: Callable[[int], Draw]
+    can_draw: Callable[[str, set[str]], bool]
+    prompt: Callable[[str], str]
+    pair: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A world that a model belongs to; everything but the name may be left out.
+
+    name: also what `texts=` takes to mean this bundle's pool. images, texts: open the collection and the pool of
+    descriptions. examples: texts worth trying first. first: where a session begins. tasks: images -> name ->
+    classification task, empty for images of another kind. index: folder of the collection's index by this model.
+    dictionary: folder of the units that the model shares with its partners. partners: name -> networks of other
+    kinds. studio: who writes and draws.
+    """
+
+    name: str
+    images: Callable[[], Images] | None = None
+    texts: Callable[[], Texts] | None = None
+    examples: tuple[str, ...] = ()
+    first: FirstView | None = None
+    tasks: Callable[[Images], dict[str, LabelledTask]] | None = None
+    index: Path | None = None
+    dictionary: Path | None = None
+    partners: Mapping[str, BundledPartner] = field(default_factory=lambda: MappingProxyType({}))
+    studio: Studio | None = None
