@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks._timing import best, one_thread, random_clip, row
-from clipviz.lens.decompose import Trace
+from clipviz.lens.trace import Trace
 
 N_LAYERS = 12
 

@@ -6,7 +6,7 @@ Layers and heads are counted from 0; token 0 is the class token; a layer counts 
 Symbols of the thesis: c_{i,l,h} (Eq. 2.6) is a token effect, c_head^{l,h} a head effect, M_text(t) a text
 direction, phi_n^l (Eq. 3.3) a second-order effect.
 
-Numerical values here hold arrays of whichever library their maker used (torch in the lenses, numpy in files).
+Values of the lenses hold tensors; Codes and Concepts that were read from files hold NumPy arrays.
 """
 
 from __future__ import annotations
@@ -14,13 +14,28 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor
 
+    Rows = int | slice | Sequence[int] | Tensor | np.ndarray
+else:
+    Rows = object  # one image, a slice, indices or a mask [image]
+
 Head = tuple[int, int]
+Array = TypeVar("Array", "Tensor", "np.ndarray")
+
+N_LATE = 4  # attention layers at the end that write most of the embedding (thesis Fig. 2.2)
+
+
+def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
+    """The last layers of a tower of n_layers, all of them where it has no more."""
+    return range(max(0, n_layers - n_late), n_layers)
 
 
 @dataclass(frozen=True)
@@ -209,22 +224,84 @@ class HeadBasis:
     with u the head code [d_head] and mean, std the final LayerNorm's statistics of the image's class token.
     """
 
-    basis: Any  # [layer, head, d_head, d_embed]
-    output_bias: Any  # [layer, d_embed], a head's share of the attention's output bias
-    mean_share: Any  # [d_embed]
-    constant: Any  # [d_embed]
+    basis: Tensor  # [layer, head, d_head, d_embed]
+    output_bias: Tensor  # [layer, d_embed], a head's share of the attention's output bias
+    mean_share: Tensor  # [d_embed]
+    constant: Tensor  # [d_embed]
     layers: tuple[int, ...]  # the layers that the first axis stands for
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadBasis:
+        """The same basis on another device, in another precision."""
+        return dataclasses.replace(
+            self,
+            basis=self.basis.to(device, dtype),
+            output_bias=self.output_bias.to(device, dtype),
+            mean_share=self.mean_share.to(device, dtype),
+            constant=self.constant.to(device, dtype),
+        )
+
+    def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> HeadBasis:
+        """The basis of some layers (their numbers in the model) and of some of their heads, counted again from 0."""
+        at, chosen = _places(layers, self.layers, "layer"), _places(heads, self.basis.shape[1], "head")
+        basis = self.basis[at][:, chosen]
+        return dataclasses.replace(self, basis=basis, output_bias=self.output_bias[at], layers=tuple(layers))
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
+class Codes(Generic[Array]):
     """A collection as the small numbers that make every head effect exact (see HeadBasis)."""
 
-    codes: Any  # [image, layer, head, d_head]
-    mean: Any  # [image], final LayerNorm mean of the class token
-    std: Any  # [image], its sqrt(variance + eps)
-    embedding: Any  # [image, d_embed], unnormalised
+    codes: Array  # [image, layer, head, d_head]
+    mean: Array  # [image], final LayerNorm mean of the class token
+    std: Array  # [image], its sqrt(variance + eps)
+    embedding: Array  # [image, d_embed], unnormalised
     layers: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __getitem__(self, images: Rows) -> Codes[Array]:
+        """The codes of some images: one (its axis stays), a slice (not copied), indices or a mask [image]."""
+        rows = rows_of(images, len(self))
+        return Codes(self.codes[rows], self.mean[rows], self.std[rows], self.embedding[rows], self.layers)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Codes[Tensor]:
+        """The same codes as tensors, on another device, in another precision; not copied where nothing changes."""
+        import torch
+
+        columns = (self.codes, self.mean, self.std, self.embedding)
+        codes, mean, std, embedding = (torch.as_tensor(column).to(device, dtype) for column in columns)
+        return Codes(codes, mean, std, embedding, self.layers)
+
+    def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> Codes[Array]:
+        """The codes of some layers (their numbers in the model) and of some of their heads, counted again from 0."""
+        at, chosen = _places(layers, self.layers, "layer"), _places(heads, self.codes.shape[2], "head")
+        return dataclasses.replace(self, codes=self.codes[:, at][:, :, chosen], layers=tuple(layers))
+
+
+def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:
+    """An index that keeps the image axis: a single image as a slice, a range as a list; IndexError beyond the end."""
+    if isinstance(images, slice):
+        return images
+    if isinstance(images, int) or getattr(images, "ndim", None) == 0:
+        image = int(images)  # type: ignore[arg-type]
+        if not -n_images <= image < n_images:
+            raise IndexError(f"expected an image within 0..{n_images - 1}, got {image}")
+        return slice(image % n_images, image % n_images + 1)
+    return images if hasattr(images, "ndim") else list(images)  # type: ignore[arg-type, return-value]
+
+
+def _places(chosen: Sequence[int] | None, known: Sequence[int] | int, axis: str) -> slice | list[int]:
+    """Where layers or heads are on their axis: a slice where they stand side by side, which copies nothing."""
+    if chosen is None:
+        return slice(None)
+    numbers = list(range(known) if isinstance(known, int) else known)
+    unknown = [number for number in chosen if number not in numbers]
+    if unknown or not len(chosen):
+        raise ValueError(f"expected {axis}s among {numbers}, got {unknown or 'none'}")
+    places = [numbers.index(number) for number in chosen]
+    ascending = places == list(range(places[0], places[0] + len(places)))
+    return slice(places[0], places[0] + len(places)) if ascending else places
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,14 +312,14 @@ class TextBasis:
     0..1; directions: [n_texts, d_embed] orthonormal, in the order chosen.
     """
 
-    order: Any
-    explained: Any
-    directions: Any
+    order: Tensor
+    explained: Tensor
+    directions: Tensor
 
     @property
-    def gains(self) -> Any:
+    def gains(self) -> Tensor:
         """Share of variance that each text adds, [n_texts]."""
-        gains = self.explained.clone() if hasattr(self.explained, "clone") else self.explained.copy()
+        gains = self.explained.clone()
         gains[..., 1:] -= self.explained[..., :-1]
         return gains
 
@@ -252,8 +329,8 @@ class SparseCode:
     """Sparse text codes of neuron directions (thesis 3.4): atoms [neuron, n_nonzero] are indices into the
     dictionary, -1 where fewer were needed; weights [neuron, n_nonzero] are signed."""
 
-    atoms: Any
-    weights: Any
+    atoms: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,15 +342,15 @@ class Matches:
     Units are counted through all layers: layers_a, layers_b list (layer name, number of units) in that order.
     """
 
-    correlation: Any
-    pairs: Any
-    strength: Any = None
+    correlation: Tensor
+    pairs: Tensor
+    strength: Tensor
     layers_a: tuple[tuple[str, int], ...] = ()
     layers_b: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Portraits:
+class UnitThumbnails:
     """What the units of a dictionary look like on its example images.
 
     maps: [concept, model, example, rows, cols] uint8; 0 is the unit's mean over the mining images, 255 its peak;
@@ -281,9 +358,9 @@ class Portraits:
     All are 0 where a model has no unit.
     """
 
-    maps: Any
-    floor: Any
-    peak: Any
+    maps: Tensor | np.ndarray
+    floor: Tensor | np.ndarray
+    peak: Tensor | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,18 +379,18 @@ class Concepts:
 
     models: tuple[str, ...]
     layers: tuple[tuple[tuple[str, int], ...], ...]
-    units: Any
-    correlation: Any
-    heldout: Any
-    cluster: Any
-    examples: Any
-    n_pairs: Any
-    n_chance: Any
-    threshold: Any
+    units: Tensor | np.ndarray
+    correlation: Tensor | np.ndarray
+    heldout: Tensor | np.ndarray
+    cluster: Tensor | np.ndarray
+    examples: Tensor | np.ndarray
+    n_pairs: Tensor | np.ndarray
+    n_chance: Tensor | np.ndarray
+    threshold: Tensor | np.ndarray
     k: int = 5
     labels: tuple[str, ...] = ()
     hints: tuple[tuple[str, float], ...] = ()
-    portraits: Portraits | None = None
+    thumbnails: UnitThumbnails | None = None
 
     def __len__(self) -> int:
         return len(self.units)

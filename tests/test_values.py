@@ -1,4 +1,4 @@
-"""Selections and ablations: replaced whole, checked, and reopened from a token."""
+"""Selections, ablations, codes and bases: replaced whole, checked, chosen from, reopened from a token."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipviz.values import Ablation, Selection, TextBasis
+from clipviz.lens.decompose import effects_from_codes
+from clipviz.values import N_LATE, Ablation, Codes, HeadBasis, Selection, TextBasis, late_layers
 
 numbers = st.none() | st.integers(0, 10**6)
 pairs = st.frozensets(st.tuples(st.integers(0, 30), st.integers(0, 20)), max_size=5)
@@ -75,7 +77,7 @@ def test_toggling_twice_changes_nothing():
 
 
 def test_gains_are_what_each_text_adds():
-    basis = TextBasis(np.array([4, 2]), np.array([0.5, 0.8]), None)
+    basis = TextBasis(torch.tensor([4, 2]), torch.tensor([0.5, 0.8]), torch.zeros(2, 3))
     assert basis.gains == pytest.approx([0.5, 0.3])
     assert basis.explained == pytest.approx([0.5, 0.8])
 
@@ -85,3 +87,78 @@ def test_another_layer_leaves_the_neuron_behind():
     assert chosen.replace(layer=4).neuron is None
     assert chosen.replace(layer=3, head=1).neuron == 7
     assert chosen.replace(layer=4, neuron=9).neuron == 9
+
+
+def codes_of(n_images: int = 5, library: str = "torch") -> Codes:
+    draw = torch.Generator().manual_seed(3)
+    shapes = ((n_images, 3, 4, 2), (n_images,), (n_images,), (n_images, 6))
+    columns = [torch.rand(shape, generator=draw) for shape in shapes]
+    columns = [column.numpy() for column in columns] if library == "numpy" else columns
+    return Codes(*columns, layers=(7, 8, 11))
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+@pytest.mark.parametrize(
+    ("images", "rows"),
+    [
+        (2, [2]),
+        (-1, [4]),
+        (np.int64(3), [3]),
+        (slice(1, 3), [1, 2]),
+        (range(0, 5, 2), [0, 2, 4]),
+        ([4, 0], [4, 0]),
+        (torch.tensor([3, 3]), [3, 3]),
+        (np.array([True, False, False, False, True]), [0, 4]),
+    ],
+    ids=str,
+)
+def test_codes_of_some_images_keep_the_image_axis(library, images, rows):
+    codes = codes_of(library=library)
+    chosen = codes[images]
+    assert len(chosen) == len(rows)
+    assert chosen.layers == codes.layers
+    for name in ("codes", "mean", "std", "embedding"):
+        assert np.array_equal(np.asarray(getattr(chosen, name)), np.asarray(getattr(codes, name))[rows])
+
+
+def test_codes_end_where_their_images_do():
+    assert [float(one.mean) for one in codes_of()] == codes_of().mean.tolist()
+    with pytest.raises(IndexError, match=r"expected an image within 0..4, got 5"):
+        codes_of()[5]
+
+
+def test_codes_move_and_choose_layers_and_heads():
+    codes = codes_of(library="numpy").to(dtype=torch.float64)
+    assert codes.codes.dtype == codes.embedding.dtype == torch.float64
+    part = codes.select([11, 7], [3, 1])
+    assert part.layers == (11, 7)
+    assert torch.equal(part.codes, codes.codes[:, [2, 0]][:, :, [3, 1]])
+    one = codes_of().select([8], [2])
+    assert one.codes.shape == (5, 1, 1, 2)
+    with pytest.raises(ValueError, match=r"expected layers among \[7, 8, 11\], got \[9\]"):
+        codes.select([9])
+    with pytest.raises(ValueError, match=r"expected heads among \[0, 1, 2, 3\], got \[4\]"):
+        codes.select([7], [4])
+
+
+def test_choosing_side_by_side_layers_copies_nothing():
+    codes = codes_of()
+    assert codes.select([8, 11]).codes.data_ptr() == codes.codes[:, 1].data_ptr()
+
+
+def test_a_basis_moves_and_is_chosen_like_its_codes():
+    basis = HeadBasis(torch.rand(3, 4, 2, 6), torch.rand(3, 6), torch.rand(6), torch.rand(6), (7, 8, 11))
+    wide = basis.to("cpu", torch.float64)
+    for name in ("basis", "output_bias", "mean_share", "constant"):
+        assert torch.equal(getattr(wide, name), getattr(basis, name).double())
+    codes = codes_of()
+    whole = effects_from_codes(codes.codes, codes.mean, codes.std, basis)
+    part, few = codes.select([11, 8], [2]), basis.select([11, 8], [2])
+    assert few.layers == part.layers == (11, 8)
+    assert torch.equal(effects_from_codes(part.codes, part.mean, part.std, few), whole[:, [2, 1]][:, :, [2]])
+
+
+def test_late_layers_are_the_last_four():
+    assert N_LATE == 4
+    assert list(late_layers(12)) == [8, 9, 10, 11]
+    assert list(late_layers(3)) == [0, 1, 2]

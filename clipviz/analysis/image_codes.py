@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
-from clipviz.lens.textspan import augmented_codes
-from clipviz.values import Codes, HeadBasis
+from clipviz.values import Codes, HeadBasis, late_layers
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
@@ -33,9 +33,10 @@ class Collection:
         weights = model.weights
         row = weights.n_layers * weights.n_heads * weights.d_head
         large = n_images * row * 4 > LARGE
-        late = range(max(0, weights.n_layers - 4), weights.n_layers)
         self.layers = (
-            tuple(layers) if layers is not None else tuple(late if large else range(weights.n_layers))
+            tuple(layers)
+            if layers is not None
+            else tuple(late_layers(weights.n_layers) if large else range(weights.n_layers))
         )
         shape = (n_images, len(self.layers), weights.n_heads, weights.d_head)
         self.basis: HeadBasis = model.head_basis(self.layers)
@@ -78,6 +79,11 @@ class Collection:
 
     def __len__(self) -> int:
         return self.ready.shape[0]
+
+    @property
+    def stored(self) -> Codes:
+        """The codes of every image, also of those not read yet; nothing is copied."""
+        return Codes(self.codes, self.mean, self.std, self.embedding, self.layers)
 
     @property
     def n_ready(self) -> int:
@@ -145,14 +151,7 @@ class Collection:
             raise ValueError(
                 f"expected at least 2 images that have been read, got {len(rows)}; wait or add images"
             )
-        total, second = torch.zeros(()), torch.zeros(())
-        for part in rows.split(4096):  # bounded memory for any number of images
-            vectors = augmented_codes(self.codes[part].float(), self.mean[part], self.std[part]).double()
-            total = total + vectors.sum(0)
-            second = second + torch.einsum("ilha,ilhb->lhab", vectors, vectors)
-        mean = total / len(rows)
-        covariance = second / len(rows) - torch.einsum("lha,lhb->lhab", mean, mean)
-        return covariance.to(self.basis.basis.device)
+        return code_moments(self.stored, rows).covariance.to(self.basis.basis.device)
 
     def head_scores(
         self, direction: Float[Tensor, " d_embed"], layer: int, head: int
@@ -168,18 +167,10 @@ class Collection:
 
     def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:
         """Direct effects of one head on some images."""
-        at = self.layer_index(layer)
-        one = HeadBasis(
-            self.basis.basis[at : at + 1, head : head + 1],
-            self.basis.output_bias[at : at + 1],
-            self.basis.mean_share,
-            self.basis.constant,
-            (layer,),
-        )
-        chosen = self.codes[rows][:, at : at + 1, head : head + 1].float()
-        device = one.basis.device
-        mean, std = self.mean[rows].to(device), self.std[rows].to(device)
-        return effects_from_codes(chosen.to(device), mean, std, one)[:, 0, 0]
+        self.layer_index(layer)
+        one = self.basis.select([layer], [head])
+        chosen = self.stored.select([layer], [head])[rows].to(one.basis.device, one.basis.dtype)
+        return effects_from_codes(chosen.codes, chosen.mean, chosen.std, one)[:, 0, 0]
 
     def layer_index(self, layer: int) -> int:
         """Where a layer's codes are; ValueError when they are not kept."""

@@ -22,7 +22,7 @@ from clipviz.analysis.matching import (
 )
 from clipviz.lens.best_buddies import clusters, rosetta_units
 from clipviz.lens.unit_thumbnails import SIDE, Range, drawn
-from clipviz.values import Concepts, Matches, Portraits
+from clipviz.values import Concepts, Matches, UnitThumbnails
 
 SAME = 0.7
 """Correlation from which on two units of one model are one concept."""
@@ -69,7 +69,7 @@ def mine(
     order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
     units, correlation, other = units[order], correlation[order], other[order]
     layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
-    examples, looks = portraits([pivot, *partners], images, units, layers, n_examples, batch)
+    examples, looks = unit_thumbnails([pivot, *partners], images, units, layers, n_examples, batch)
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
         layers=layers,
@@ -83,7 +83,7 @@ def mine(
         threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
         k=k,
         labels=("",) * len(units),
-        portraits=looks,
+        thumbnails=looks,
     )
 
 
@@ -157,18 +157,18 @@ def _self_pairs(pivot: Any, images: Any, options: dict[str, int], same: float) -
 
 
 @torch.no_grad()
-def portraits(
+def unit_thumbnails(
     models: Sequence[Any],
     images: Any,
     units: Tensor,
     layers: Sequence[Layers],
     n_examples: int = 8,
     batch: int = 32,
-) -> tuple[Tensor, Portraits]:
+) -> tuple[Tensor, UnitThumbnails]:
     """Example images of every row and how each model's unit looks on them.
 
     models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids of
-    the images where the pivot's map has its highest value [row, example], and the portraits. Two passes over them.
+    the images where the pivot's map has its highest value [row, example], and the thumbnails. Two passes over them.
     """
     seen = _seen_by(models, images, layers)
     ranges = [Range(len(units), n_examples) for _ in models]
@@ -189,7 +189,7 @@ def portraits(
                 drawings[row, i, place] = one[row]
     there = units >= 0
     drawings[~there] = 0
-    return examples, Portraits(drawings, torch.where(there, floor, 0.0), torch.where(there, peak, 0.0))
+    return examples, UnitThumbnails(drawings, torch.where(there, floor, 0.0), torch.where(there, peak, 0.0))
 
 
 def maps_of_units(model: Any, images: Any, units: Tensor, layers: Layers) -> Tensor:

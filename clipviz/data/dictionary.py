@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clipviz.data.files import write_whole
-from clipviz.values import Concepts, Portraits
+from clipviz.values import Concepts, UnitThumbnails
 
 FORMAT = 2
 SIDE = 96
@@ -39,7 +39,7 @@ _ARRAYS = {
     "n_chance": np.int64,
     "threshold": np.float32,
 }
-_PORTRAITS = {"maps": np.uint8, "floor": np.float32, "peak": np.float32}
+_THUMBNAILS = {"maps": np.uint8, "floor": np.float32, "peak": np.float32}
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def save(
         raise ValueError(f"expected a folder for the dictionary, got the file {folder}; pass another path")
     arrays = {name: np.asarray(getattr(concepts, name), dtype) for name, dtype in _ARRAYS.items()}
     _check(arrays, concepts)
-    if concepts.portraits is not None:
-        arrays |= {k: np.asarray(getattr(concepts.portraits, k), t) for k, t in _PORTRAITS.items()}
+    if concepts.thumbnails is not None:
+        arrays |= {k: np.asarray(getattr(concepts.thumbnails, k), t) for k, t in _THUMBNAILS.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     content = b"".join(array.tobytes() for array in arrays.values())
@@ -172,7 +172,7 @@ def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
     try:
         with np.load(folder / head["arrays"], allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
-            looks = {name: file[name] for name in _PORTRAITS if name in file.files}
+            looks = {name: file[name] for name in _THUMBNAILS if name in file.files}
         sprite = (folder / sheet["file"]).read_bytes() if sheet else b""
     except (OSError, KeyError, ValueError, EOFError, zlib.error) as error:
         raise ValueError(
@@ -185,7 +185,7 @@ def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
         k=int(head["k"]),
         labels=tuple(head["labels"]),
         hints=tuple((str(text), float(value)) for text, value in head["hints"]),
-        portraits=Portraits(**looks) if looks else None,
+        thumbnails=UnitThumbnails(**looks) if looks else None,
         **arrays,
     )
     _check(arrays, concepts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor
 from clipviz.data.store.layout import BLOBS, Shard
 from clipviz.indexing.reading import Batch
 from clipviz.indexing.second import batch_statistics, fold_neurons
-from clipviz.lens.decompose import Trace
-from clipviz.lens.moments import Moments, augmented_codes, merge_means, moments
+from clipviz.lens.covariance import Moments, code_moments, merge_means
+from clipviz.lens.trace import Trace
 
 HALF_MAX = 65_504.0
 _CHECKED = 2  # images a shard whose effects are summed and compared with the model's output
@@ -50,7 +49,7 @@ class Gathering:
             lost = [name for name, good in zip(names, usable.tolist(), strict=True) if not good]
             self.skipped += [(name, "the model gave numbers that are infinite or too large") for name in lost]
             facts = [fact for fact, good in zip(facts, usable.tolist(), strict=True) if good]
-            trace, pixels = select(trace, usable), pixels[usable]
+            trace, pixels = trace[usable], pixels[usable]
         if facts:
             self._keep(trace, pixels, facts)
 
@@ -78,7 +77,7 @@ class Gathering:
 
     def _keep(self, trace: Trace, pixels: Tensor, facts: list[dict[str, bytes]]) -> None:
         if self.sum_check is None:
-            self.sum_check = select(trace, slice(_CHECKED)).sum_check()
+            self.sum_check = trace[:_CHECKED].sum_check()
         part = statistics(trace, self.layers)
         with self._mixed():
             part |= batch_statistics(self.model, pixels, self.neurons, self.n_top)
@@ -96,11 +95,7 @@ class Gathering:
 
 def statistics(trace: Trace, layers: list[int]) -> dict[str, np.ndarray]:
     """The float64 statistics of one batch, from its unrounded codes."""
-    exact = [
-        t.cpu() if t.device.type == "mps" else t for t in (trace.codes[:, layers], trace.mean, trace.std)
-    ]
-    codes, mean, std = (tensor.double() for tensor in exact)
-    found = moments(augmented_codes(codes, mean, std))
+    found = code_moments(trace.to_codes(layers))
     means = {"mlp_mean": trace.mlp_effects(), "embedding_mean": trace.embedding}
     return {
         "count": np.array(found.count),
@@ -134,12 +129,6 @@ def fold(
         **{name: mean.numpy() for name, mean in means.items()},
         **fold_neurons(total, part, rows),
     }
-
-
-def select(trace: Trace, rows: Tensor | slice) -> Trace:
-    """Some images of a trace taken without tokens."""
-    fields = ("embedding", "codes", "mlp_writes", "mean", "std")
-    return dataclasses.replace(trace, **{name: getattr(trace, name)[rows] for name in fields})
 
 
 def _usable(trace: Trace, layers: list[int]) -> Tensor:

@@ -30,7 +30,7 @@ BLOCK = 4096  # rows held in memory at a time
 class Statistics:
     """Moments of some images' codes, float64, from which TextSpan and mean-ablation follow exactly.
 
-    mean, covariance: of v = [u / std, 1 / std, mean / std] per head (lens.moments turns them into those of head
+    mean, covariance: of v = [u / std, 1 / std, mean / std] per head (lens.covariance turns them into those of head
     effects); embedding_mean: [d_embed], unnormalised; mlp_mean: mean effect of the input term (entry 0) and of
     each MLP, None for a subset, whose MLP terms are not kept image by image.
     """
@@ -165,16 +165,12 @@ class Index(Store):
     def _subset_statistics(self, rows: np.ndarray) -> Statistics:
         import torch
 
-        from clipviz.lens.moments import augmented_codes, moments
+        from clipviz.lens.covariance import code_moments
 
-        found, embedding = None, np.zeros(self._columns["embedding.npy"].shape)
-        for start in range(0, len(rows), BLOCK):
-            part = self.codes(rows[start : start + BLOCK])
-            exact = (torch.from_numpy(array).double() for array in (part.codes, part.mean, part.std))
-            block = moments(augmented_codes(*exact))
-            found = block if found is None else found + block
-            embedding += part.embedding.sum(0, dtype=np.float64)
-        assert found is not None
+        stored = self.codes()
+        found = code_moments(stored, torch.from_numpy(rows))
+        blocks = (stored.embedding[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
+        embedding = sum(block.sum(0, dtype=np.float64) for block in blocks)
         return Statistics(
             count=found.count,
             mean=found.mean.numpy(),

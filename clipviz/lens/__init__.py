@@ -8,6 +8,7 @@ from types import ModuleType
 _MODULES = (
     "ablate",
     "baselines",
+    "covariance",
     "cues",
     "decompose",
     "edits",
@@ -25,6 +26,7 @@ _MODULES = (
     "spurious",
     "subsets",
     "textspan",
+    "trace",
     "zeroshot",
 )
 __all__ = list(_MODULES)

@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipviz.lens import headset
-from clipviz.lens.decompose import Trace, check_layers, head_basis
+from clipviz.lens.decompose import check_layers, head_basis
+from clipviz.lens.trace import Trace
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
 IMAGES_AT_ONCE = 4096
@@ -54,7 +55,7 @@ class Terms:
         index = images if isinstance(images, slice) else torch.as_tensor(images)
         return dataclasses.replace(
             self,
-            codes=_select_codes(self.codes, index),
+            codes=self.codes.to()[index],
             mlp_effects=None if self.mlp_effects is None else self.mlp_effects[index],
             token_codes=None if self.token_codes is None else self.token_codes[index],
         )
@@ -410,10 +411,3 @@ def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, 
     positions = headset.head_positions(codes, heads)
     rows = means[[layer for layer, _ in positions], [head for _, head in positions]]
     return torch.cat([rows[:, :-2].flatten(), rows[0, -2:]])
-
-
-def _select_codes(codes: Codes, index: Tensor | slice) -> Codes:
-    codes_, mean, std, embedding = (
-        torch.as_tensor(array)[index] for array in (codes.codes, codes.mean, codes.std, codes.embedding)
-    )
-    return Codes(codes_, mean, std, embedding, codes.layers)

@@ -8,13 +8,12 @@ ever formed. The forms are exact: the effects sum to the model's own output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.values import Codes, HeadBasis, LayerWeights, TowerWeights
+from clipviz.values import HeadBasis, LayerWeights, TowerWeights
 
 
 def class_attention(
@@ -113,73 +112,3 @@ def check_heads(
             )
         mask[layers.index(layer), head] = 1
     return mask
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """One forward pass of some images, kept as the small numbers from which every direct effect follows.
-
-    tokens and attention are None when the trace was taken with tokens=False (whole collections); then effects
-    of heads and MLPs are there but token scores and heatmaps are not.
-    """
-
-    weights: TowerWeights
-    embedding: Tensor  # [image, d_embed], unnormalised
-    codes: Tensor  # [image, layer, head, d_head]
-    mlp_writes: Tensor  # [image, 1 + layer, d_model]
-    mean: Tensor  # [image], final LayerNorm statistics of the class token
-    std: Tensor  # [image]
-    tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], LayerNormed attention inputs
-    attention: Tensor | None = None  # [image, layer, head, token]
-
-    @property
-    def norm(self) -> Float[Tensor, " image"]:
-        """Length of each embedding, the divisor of cosine units."""
-        return self.embedding.norm(dim=-1)
-
-    def head_effects(
-        self, layers: Sequence[int] | None = None, normalize: bool = False
-    ) -> Float[Tensor, "image layer head d_embed"]:
-        """Direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
-        layers = check_layers(self.weights, layers)
-        basis = head_basis(self.weights, layers)
-        effects = effects_from_codes(self.codes[:, list(layers)], self.mean, self.std, basis)
-        return effects / self.norm[:, None, None, None] if normalize else effects
-
-    def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:
-        """Direct effect of the input term (entry 0) and of each MLP (entry 1 + layer), Eq. 2.4."""
-        effects = mlp_effects(self.mlp_writes, self.mean, self.std, self.weights)
-        return effects / self.norm[:, None, None] if normalize else effects
-
-    def token_scores(
-        self,
-        directions: Float[Tensor, "text d_embed"],
-        layers: Sequence[int] | None = None,
-        normalize: bool = False,
-    ) -> Float[Tensor, "text image layer head token"]:
-        """Direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
-        from clipviz.lens import heatmap
-
-        return heatmap.token_scores(self, directions, layers, normalize)
-
-    def heatmap(
-        self,
-        directions: Float[Tensor, "text d_embed"],
-        layers: Sequence[int] | None = None,
-        heads: Sequence[tuple[int, int]] | None = None,
-        normalize: bool = False,
-    ) -> Float[Tensor, "text image rows cols"]:
-        """Token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5)."""
-        from clipviz.lens import heatmap
-
-        return heatmap.heatmap(self, directions, layers, heads, normalize)
-
-    def sum_check(self) -> float:
-        """Largest relative difference between the summed effects and the model's own embedding (Eq. 2.4)."""
-        total = self.head_effects().sum((1, 2)) + self.mlp_effects().sum(1)
-        return float(((total - self.embedding).norm(dim=-1) / self.norm).max())
-
-    def to_codes(self, layers: Sequence[int] | None = None) -> Codes:
-        """The trace without tokens and MLP writes, for the chosen layers."""
-        layers = check_layers(self.weights, layers)
-        return Codes(self.codes[:, list(layers)], self.mean, self.std, self.embedding, layers)

@@ -7,13 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.decompose import Trace, check_heads, check_layers
+from clipviz.lens.decompose import check_heads, check_layers
 from clipviz.values import LayerWeights, TowerWeights
+
+if TYPE_CHECKING:
+    from clipviz.lens.trace import Trace
 
 
 def token_scores(

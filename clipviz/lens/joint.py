@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.decompose import Trace
 from clipviz.lens.heatmap import check_directions
-from clipviz.lens.segment import trace_one
+from clipviz.lens.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ def joint_maps(
         raise ValueError(f"expected k within 1..{len(directions)} (the head's texts), got {k}")
     if background is not None:
         directions = directions - background.to(directions).mean(0)
-    one = trace_one(trace, image)
+    one = trace[image]
     coefficients = one.head_effects([layer])[0, 0, head] @ directions.T
     ranked = coefficients.argsort(descending=True)
     positive, negative = ranked[:k], ranked.flip(0)[:k]

@@ -8,17 +8,14 @@ average precision of the two-channel score (1 - h, h) against the one-hot mask.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from clipviz.lens.decompose import Trace
+from clipviz.lens.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -124,23 +121,8 @@ def token_maps(
             "index the class directions with the images' labels"
         )
     shifted = directions if background is None else directions - background.mean(0)
-    maps = [trace_one(trace, i).heatmap(shifted[i : i + 1], layers)[0, 0] for i in range(len(shifted))]
+    maps = [trace[i].heatmap(shifted[i : i + 1], layers)[0, 0] for i in range(len(shifted))]
     return torch.stack(maps)
-
-
-def trace_one(trace: Trace, image: int) -> Trace:
-    """One image of a trace, as a trace."""
-    part = slice(image, image + 1)
-    return dataclasses.replace(
-        trace,
-        embedding=trace.embedding[part],
-        codes=trace.codes[part],
-        mlp_writes=trace.mlp_writes[part],
-        mean=trace.mean[part],
-        std=trace.std[part],
-        tokens=None if trace.tokens is None else tuple(layer[part] for layer in trace.tokens),
-        attention=None if trace.attention is None else trace.attention[part],
-    )
 
 
 def _pairs(

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipviz.values import HeadBasis, TextBasis
+from clipviz.lens.covariance import code_moments, linear_maps
+from clipviz.values import Codes, HeadBasis, TextBasis
 
 REFRESH = 15
 LEADERS = 12
@@ -85,6 +86,23 @@ def textspan_from_covariance(
     return TextBasis(order, explained, torch.einsum("hdr,hmr->hmd", span, chosen.to(span)))
 
 
+def describe_heads(
+    codes: Codes,
+    basis: HeadBasis,
+    text_directions: Float[Tensor, "text d_embed"],
+    n_texts: int,
+    centre_pool: bool = False,
+    normalised: bool = False,
+) -> TextBasis:
+    """TextSpan (Alg. 1) of every head that the codes keep, from the covariance of the codes alone.
+
+    Returns order and explained [head_all, n_texts] and directions [head_all, n_texts, d_embed], heads in the
+    order of headset.all_heads(codes).
+    """
+    covariance, span = head_span(basis, code_moments(codes).covariance)
+    return textspan_from_covariance(covariance, span, text_directions, n_texts, centre_pool, normalised)
+
+
 def null_explained(
     covariance: Float[Tensor, "head rank rank"],
     span: Float[Tensor, "head d_embed rank"],
@@ -123,16 +141,14 @@ def head_span(
 ) -> tuple[Float[Tensor, "layer_head rank rank"], Float[Tensor, "layer_head d_embed rank"]]:
     """A head's span and its covariance there, from streamed moments of the codes alone.
 
-    code_covariance: covariance of v = [u / std, 1 / std, mean / std] (d_head + 2 numbers an image); the head
-    effect is linear in v: c = v [B; b; -m] + k (see values.HeadBasis), so nothing of d_embed an image is needed.
+    code_covariance: covariance of v = [u / std, 1 / std, mean / std], in which head effects are linear
+    (lens.covariance), so no vector of d_embed numbers per image is needed.
     The span is cut to what varies over these images (Alg. 1 projects the pool onto the span of C): with fewer
     images than d_head it is smaller than the head's. Its axes are the principal ones, so the covariance is
     diagonal; heads of smaller rank are padded with zero columns.
     """
-    n_layers, n_heads, d_head, d_embed = basis.basis.shape
-    extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
-    linear = torch.cat([basis.basis, extra[:, None].expand(-1, n_heads, -1, -1)], 2).flatten(0, 1)
-    rank = min(d_head + 2, d_embed)
+    linear = linear_maps(basis).flatten(0, 1)
+    rank = min(linear.shape[1:])
     span, triangular = torch.linalg.qr(linear.double().transpose(1, 2))
     coordinates = (
         triangular[:, :rank] @ code_covariance.double().flatten(0, 1) @ triangular[:, :rank].transpose(1, 2)
@@ -143,16 +159,6 @@ def head_span(
     axes = (axes * varies[:, None]).flip(-1)[..., :width]
     covariance = torch.diag_embed((variances * varies).flip(-1)[..., :width])
     return covariance.to(linear), (span[..., :rank] @ axes).to(linear)
-
-
-def augmented_codes(
-    codes: Float[Tensor, "image layer head d_head"],
-    mean: Float[Tensor, " image"],
-    std: Float[Tensor, " image"],
-) -> Float[Tensor, "image layer head augmented"]:
-    """v = [u / std, 1 / std, mean / std], in which a head effect is linear."""
-    inverse = (1 / std)[:, None, None, None].expand(*codes.shape[:3], 1)
-    return torch.cat([codes * inverse, inverse, mean[:, None, None, None] * inverse], -1)
 
 
 def _greedy(

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from clipviz.lens.decompose import Trace, head_basis
+from clipviz.lens.decompose import head_basis
+from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
 from clipviz.models.tower import read_tower, recording, unsupported
 from clipviz.values import HeadBasis, TowerWeights

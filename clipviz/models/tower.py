@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from clipviz.lens.decompose import Trace, class_attention, head_codes
+from clipviz.lens.decompose import class_attention, head_codes
+from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
 from clipviz.values import LayerWeights, TowerWeights
 

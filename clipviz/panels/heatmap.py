@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
 from clipviz.session import maps
-from clipviz.values import Selection
+from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SCOPES = ("all", "late", "layer", "head")
 OURS = ("effect", "centred", "attention")
-N_LATE = 4
 
 Part = tuple[dict[str, Any], dict[str, np.ndarray]]
 

@@ -199,9 +199,9 @@ class Rosetta(Panel):
             "pictures": pictures,
             "concept": concept,
         }
-        portraits = book.concepts.portraits
-        if portraits is not None and rows:
-            maps = np.asarray(portraits.maps)[rows][:, places, :n_examples]
+        thumbnails = book.concepts.thumbnails
+        if thumbnails is not None and rows:
+            maps = np.asarray(thumbnails.maps)[rows][:, places, :n_examples]
             arrays["maps"] = np.ascontiguousarray(maps)
             view["side"] = int(maps.shape[-1])
         arrays["sprite"] = sprite

@@ -18,6 +18,7 @@ from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import ablate, headset, projection, roles, textspan, zeroshot
 from clipviz.lens.ablate import Terms
+from clipviz.lens.covariance import code_moments
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
@@ -26,9 +27,9 @@ from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, r
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
-from clipviz.values import Ablation, Codes
+from clipviz.values import N_LATE, Ablation, late_layers
 
-N_LATE, N_FIRST, N_DRAWS = 4, 5, 20
+N_FIRST, N_DRAWS = 5, 20
 
 
 def run(
@@ -131,7 +132,7 @@ def layers_section(report: Report, model: ClipModel, measured: Measured) -> None
     for count, step in enumerate(steps):
         for name, top1 in measured.top1(step).items():
             curves.setdefault(name, {})[count] = top1
-    base, early = measured.top1(Ablation()), range(max(0, model.n_layers - N_LATE))
+    base, early = measured.top1(Ablation()), range(late_layers(model.n_layers).start)
     late = measured.top1(Ablation(layers=frozenset(early), mlps=frozenset(range(model.n_layers + 1))))
     report.section(
         "Attention layers (Figure 2.2)",
@@ -156,13 +157,8 @@ def layers_section(report: Report, model: ClipModel, measured: Measured) -> None
 
 def late_terms(model: ClipModel, terms: Terms) -> Terms:
     """The codes of the last layers alone."""
-    first = max(0, model.n_layers - N_LATE)
-    codes, basis = terms.codes, terms.basis
-    layers = tuple(range(first, model.n_layers))
-    late = type(basis)(
-        basis.basis[first:], basis.output_bias[first:], basis.mean_share, basis.constant, layers
-    )
-    return Terms(Codes(codes.codes[:, first:], codes.mean, codes.std, codes.embedding, layers), late)
+    layers = late_layers(model.n_layers)
+    return Terms(terms.codes.select(layers), terms.basis.select(layers))
 
 
 def textspan_section(
@@ -173,7 +169,7 @@ def textspan_section(
     sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, directions in _pools(model, evaluation).items():
-        chosen = projection.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
+        chosen = textspan.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
         possible = [size for size in sizes if size <= len(directions)]
         for size, embedding in projection.project_heads(late.codes, late.basis, chosen, possible).items():
             for task, found in measured.of(embedding).items():
@@ -202,7 +198,7 @@ def textspan_section(
 
 def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) -> Roles:
     """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null."""
-    covariance, span = textspan.head_span(late.basis, projection.code_covariance(late.codes))
+    covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     directions = model.encode_texts(list(pool)).cpu()
     chosen = textspan.textspan_from_covariance(
         covariance, span, directions, N_FIRST, centre_pool=True, normalised=True

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.figures import chapter2 as figures
-from clipviz.lens import headset, joint, projection, retrieve
+from clipviz.lens import headset, joint, retrieve, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.roles import Role
 from clipviz.models.clip import ClipModel
@@ -116,7 +116,7 @@ def joint_section(
     """Figures 2.6 and A.3: for each head an image that it tells most about."""
     pool = evaluation.pools["descriptions"]
     n_texts = min(late.codes.codes.shape[3], len(late.embedding) - 1)
-    chosen = projection.describe_heads(late.codes, late.basis, model.encode_texts(list(pool)).cpu(), n_texts)
+    chosen = textspan.describe_heads(late.codes, late.basis, model.encode_texts(list(pool)).cpu(), n_texts)
     heads = headset.all_heads(late.codes)
     background = model.encode_texts(list(pool))
     examples: list[dict[str, Any]] = []

@@ -278,11 +278,9 @@ def _terms(model: ClipModel, chunk: dict[str, Any]) -> Terms:
     arrays = {key: torch.from_numpy(value) for key, value in chunk.items() if isinstance(value, np.ndarray)}
     layers = tuple(range(weights.n_layers))
     codes = Codes(arrays["codes"], arrays["mean"], arrays["std"], arrays["embedding"], layers)
-    basis = model.head_basis()
-    moved = {name: getattr(basis, name).cpu() for name in ("basis", "output_bias", "mean_share", "constant")}
     return Terms(
         codes=codes,
-        basis=type(basis)(**moved, layers=layers),
+        basis=model.head_basis().to("cpu"),
         mlp_effects=arrays["mlp_effects"],
         token_codes=arrays["token_codes"],
         tokens=frozenset({0}),

@@ -20,10 +20,10 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import Evaluation, class_directions
 from clipviz.reproduce.report import Report
+from clipviz.values import N_LATE, late_layers
 
 OURS, OURS_POOL = "ours", "ours, less all descriptions"
 BATCH = 4
-N_LATE = 4
 MIN_APART = 8  # images on each side of a comparison
 
 
@@ -163,7 +163,7 @@ def all_methods(
     backgrounds = {OURS: classes} if pool is None else {OURS: classes, OURS_POOL: pool}
     maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, *backgrounds)}
     masks, pictures, texts = [], [], []
-    late = range(max(0, model.n_layers - N_LATE), model.n_layers)
+    late = late_layers(model.n_layers)
     for start in tqdm(range(0, len(usable), BATCH), desc="segmenting", unit="batch", disable=quiet):
         rows = usable[start : start + BATCH]
         pairs = [data[i] for i in rows]

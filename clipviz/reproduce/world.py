@@ -30,8 +30,7 @@ from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
 from clipviz.reproduce.world_measures import AT_LEAST, N_DRAWS, N_FIRST, HeadTable, NeuronLayer
-
-N_LATE = 4
+from clipviz.values import N_LATE
 
 
 def run(

@@ -21,8 +21,9 @@ from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.scenes import Scenes
-from clipviz.lens import ablate, headset, projection, roles, segment, textspan
+from clipviz.lens import ablate, headset, roles, segment, textspan
 from clipviz.lens.ablate import Terms
+from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.neuron_stats import neuron_stats, rank_one
 from clipviz.lens.roles import Role
@@ -36,7 +37,7 @@ from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
-from clipviz.values import Ablation, Head
+from clipviz.values import Ablation, Head, late_layers
 
 N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
@@ -119,7 +120,7 @@ class HeadTable:
 
 def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes) -> HeadTable:
     """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
-    covariance, span = textspan.head_span(late.basis, projection.code_covariance(late.codes))
+    covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     directions = model.encode_texts(list(pool)).cpu()
     chosen = textspan.textspan_from_covariance(
         covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
@@ -223,7 +224,7 @@ def pair_scores(
     maps of MAPS; no text changes raw attention. "scenes": how many.
     """
     rows = two_objects(scenes)
-    layers = range(max(0, model.n_layers - n_late), model.n_layers)
+    layers = late_layers(model.n_layers, n_late)
     found: dict[str, list[tuple[bool, float]]] = {name: [] for name in MAPS}
     classes = evaluation.tasks[0].directions
     for start in range(0, len(rows), 16):

@@ -6,7 +6,6 @@ accuracy before, after and under as many random heads, linear in the codes: the 
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,13 +20,12 @@ from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.session.core import NO_ROLE
-from clipviz.values import Ablation, Codes, Head, HeadBasis
+from clipviz.values import N_LATE, Ablation, Head
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from clipviz.session import Session
 
-N_LATE = 4
 N_DRAWS = 5
 N_TOWARDS = 5
 MIN_GROUP = 8  # images below which a group's accuracy is chance
@@ -326,24 +324,12 @@ def _kept(session: Session) -> _Kept | None:
         if not len(rows):
             return None
         whole = len(rows) == len(collection)
-        index = slice(None) if whole else rows
-        codes = Codes(
-            collection.codes[index],
-            collection.mean[index],
-            collection.std[index],
-            collection.embedding[index],
-            collection.layers,
-        )
-    terms = ablate.with_rest(Terms(codes, _moved(collection.basis, codes.embedding)))
+        codes = collection.stored[slice(None) if whole else rows]
+    basis = collection.basis.to(codes.embedding.device, codes.embedding.dtype)  # codes may stay in a file
+    terms = ablate.with_rest(Terms(codes, basis))
     kept = _Kept(version, terms, ablate.means_of(terms))
     _KEPT[session] = kept
     return kept
-
-
-def _moved(basis: HeadBasis, like: Tensor) -> HeadBasis:
-    """The basis where the codes are: codes that stay in a file are on the CPU."""
-    names = ("basis", "output_bias", "mean_share", "constant")
-    return dataclasses.replace(basis, **{name: getattr(basis, name).to(like) for name in names})
 
 
 def _part(session: Session, task: LabelledTask) -> _Part | None:

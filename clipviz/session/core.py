@@ -22,7 +22,7 @@ from clipviz.data.images import open_images
 from clipviz.data.texts import Texts, broad
 from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
-from clipviz.lens.decompose import Trace
+from clipviz.lens.trace import Trace
 from clipviz.session import opening
 from clipviz.values import Selection
 from clipviz.worker import Stale, Worker

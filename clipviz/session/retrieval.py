@@ -7,13 +7,11 @@ measures the difference.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 
 from clipviz.lens import retrieve
-from clipviz.values import Codes
 
 if TYPE_CHECKING:
     from clipviz.session import Session
@@ -29,13 +27,8 @@ def alike(session: Session, image: int, k: int, layer: int | None = None, head: 
     if layer is None or head is None or not known:  # an image added to a collection that stays in its file
         found = session.neighbours(image, k + 1, layer, head)
         return [(i, score) for i, score in found if i != image][:k]
-    codes = Codes(collection.codes, collection.mean, collection.std, collection.embedding, collection.layers)
-    basis = collection.basis
-    names = ("basis", "output_bias", "mean_share", "constant")
-    moved = {name: getattr(basis, name).to(codes.embedding) for name in names}
-    scores = retrieve.similarity(
-        codes, dataclasses.replace(basis, **moved), [image], [(layer, head)], cosine=True
-    )[0]
+    basis = collection.basis.to(collection.embedding.device, collection.embedding.dtype)
+    scores = retrieve.similarity(collection.stored, basis, [image], [(layer, head)], cosine=True)[0]
     scores = scores.masked_fill(~collection.ready.to(scores.device), -torch.inf)
     scores[image] = -torch.inf
     values, rows = scores.topk(min(k, collection.n_ready - 1))

@@ -386,9 +386,11 @@ class SharedUnits:
         found = []
         for concept in concepts:
             examples = np.asarray(self.concepts.examples)[concept][:n_examples].tolist()
-            portraits = self.concepts.portraits
+            thumbnails = self.concepts.thumbnails
             shape = (len(self.concepts.models), len(examples), 1, 1)
-            maps = np.zeros(shape, np.uint8) if portraits is None else portraits.maps[concept][:, :n_examples]
+            maps = (
+                np.zeros(shape, np.uint8) if thumbnails is None else thumbnails.maps[concept][:, :n_examples]
+            )
             cells, neuron = self.cells(concept), self.neuron(concept)
             partners = [cell.heldout for cell in cells[1:] if cell is not None]
             at = f"L{neuron[0]}.{neuron[1]}, " if neuron else ""
@@ -409,7 +411,7 @@ class SharedUnits:
         n_rows, n_models = np.asarray(concepts.units).shape
         maps = np.zeros((n_rows, n_models, SIDE, SIDE), np.uint8)
         strength = np.zeros((n_rows, n_models), np.float32)
-        if concepts.portraits is None:
+        if concepts.thumbnails is None:
             return OnImage(maps, strength)
         side = min(self.session.images[image].size)
         picture = ImageOps.fit(self.session.images[image].convert("RGB"), (side, side))
@@ -419,7 +421,7 @@ class SharedUnits:
                 continue
             units = torch.as_tensor(np.asarray(concepts.units)[:, i])
             floor, peak = (
-                torch.as_tensor(np.asarray(getattr(concepts.portraits, part))[:, i])
+                torch.as_tensor(np.asarray(getattr(concepts.thumbnails, part))[:, i])
                 for part in ("floor", "peak")
             )
             found = maps_of_units(partner, [picture], units, concepts.layers[i]).cpu()

@@ -17,8 +17,8 @@ import clipviz
 from clipviz.data.images import open_images
 from clipviz.data.store.writer import discard
 from clipviz.indexing import Index
+from clipviz.lens.covariance import augmented_codes, effect_covariance, effect_mean
 from clipviz.lens.decompose import effects_from_codes
-from clipviz.lens.moments import augmented_codes, effect_covariance, effect_mean
 
 QUICK = {"shard": 8, "batch": 3, "progress": False, "thumbnail": 16}
 

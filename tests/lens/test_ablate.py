@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clipviz.lens import ablate, headset, subsets
-from clipviz.lens.decompose import Trace
+from clipviz.lens.trace import Trace
 from clipviz.values import Ablation, Codes, HeadBasis
 
 CASES = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipviz.lens.decompose import Trace, class_attention, effects_from_codes, head_basis, head_codes
+from clipviz.lens.decompose import class_attention, effects_from_codes, head_basis, head_codes
 from clipviz.lens.heatmap import remove_class_mean
+from clipviz.lens.trace import Trace
 from clipviz.values import LayerWeights, TowerWeights
 
 
@@ -112,3 +113,18 @@ def test_a_trace_without_tokens_says_so(trace, weights):
     assert torch.equal(bare.head_effects(), trace.head_effects())
     with pytest.raises(ValueError, match="tokens"):
         bare.heatmap(tensor([1]))
+
+
+def test_a_trace_of_some_images_is_their_trace(model):
+    images = torch.randn(4, 3, *model.image_size, generator=torch.Generator().manual_seed(3))
+    trace, direction = model.trace(images), torch.eye(model.weights.d_embed)[:2]
+    for rows, chosen in ((2, [2]), (slice(1, 3), [1, 2]), ([3, 0], [3, 0]), (torch.tensor([1]), [1])):
+        part = trace[rows]
+        assert len(part) == len(chosen)
+        assert torch.equal(part.codes, trace.codes[chosen])
+        torch.testing.assert_close(part.head_effects(), trace.head_effects()[chosen])
+        torch.testing.assert_close(part.mlp_effects(), trace.mlp_effects()[chosen])
+        torch.testing.assert_close(part.heatmap(direction), trace.heatmap(direction)[:, chosen])
+    assert len(model.trace(images, tokens=False)[[0, 2]].to_codes()) == 2
+    with pytest.raises(IndexError, match=r"within 0..3, got 4"):
+        trace[4]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clipviz.lens import ablate, headset, joint, projection, retrieve, roles, spurious
-from clipviz.lens.textspan import textspan
+from clipviz.lens.textspan import describe_heads, textspan
 from clipviz.values import Ablation, TextBasis
 
 HEADS = [(4, 1), (5, 0), (5, 7)]
@@ -112,7 +112,7 @@ def test_retrieval_errors(codes, basis, texts):
 
 
 def test_description_from_codes_equals_textspan_on_effects(codes, basis, effects, texts):
-    found = projection.describe_heads(codes, basis, texts, 4)
+    found = describe_heads(codes, basis, texts, 4)
     for i, (layer, head) in enumerate([(4, 0), (4, 1)]):
         reference = textspan(effects[:, layer - 4, head], texts, 4)
         assert found.order[i].tolist() == reference.order.tolist()
@@ -121,7 +121,7 @@ def test_description_from_codes_equals_textspan_on_effects(codes, basis, effects
 
 @pytest.mark.parametrize("centred", [True, False])
 def test_projection_equals_the_plain_sum(codes, basis, effects, texts, trace, centred):
-    described = projection.describe_heads(codes, basis, texts, 4)
+    described = describe_heads(codes, basis, texts, 4)
     found = projection.project_heads(codes, basis, described, [0, 2, 4], centred)
     flat, mean = effects.flatten(1, 2), effects.flatten(1, 2).mean(0)
     for size, embedding in found.items():
@@ -144,7 +144,7 @@ def test_projection_on_the_whole_span_ablates_everything_else(codes, basis, trac
 
 
 def test_projection_errors(codes, basis, texts):
-    described = projection.describe_heads(codes, basis, texts, 3)
+    described = describe_heads(codes, basis, texts, 3)
     with pytest.raises(ValueError, match=r"sizes within 0..3 .*got \[9\]"):
         projection.project_heads(codes, basis, described, [1, 9])
     one = TextBasis(described.order[:1], described.explained[:1], described.directions[:1])

@@ -8,6 +8,7 @@ import torch
 
 import clipviz
 from clipviz.lens import textspan as lens
+from clipviz.lens.covariance import augmented_codes
 from clipviz.lens.decompose import effects_from_codes
 
 
@@ -86,7 +87,7 @@ def test_a_centred_pool_does_not_care_about_a_common_direction():
 def test_streamed_moments_give_the_choices_of_the_raw_effects():
     model = clipviz.load("demo", device="cpu")
     trace = model.trace(torch.randn(64, 3, 96, 96, generator=torch.Generator().manual_seed(0)), tokens=False)
-    vectors = lens.augmented_codes(trace.codes, trace.mean, trace.std).double()
+    vectors = augmented_codes(trace.codes, trace.mean, trace.std).double()
     centred = vectors - vectors.mean(0)
     moments = torch.einsum("ilha,ilhb->lhab", centred, centred) / len(vectors)
     covariance, span = lens.head_span(model.head_basis(), moments)

@@ -58,7 +58,7 @@ def test_it_opens_on_a_grid_of_concepts_by_models(panel):
     assert [column["name"] for column in shown["columns"]] == ["clip", "one", "two"]
     assert shown["maps"].shape == (5, 3, 3, 24, 24)
     concept = shown["rows"][0]["concept"]
-    assert np.array_equal(shown["maps"][0], np.asarray(book.concepts.portraits.maps)[concept][:, :3])
+    assert np.array_equal(shown["maps"][0], np.asarray(book.concepts.thumbnails.maps)[concept][:, :3])
     examples = np.asarray(book.concepts.examples)[concept][:3].tolist()
     assert [shown["pictures"][tile] for tile in shown["rows"][0]["tiles"]] == examples
     assert bytes(shown["sprite"][:2]) == b"\xff\xd8"

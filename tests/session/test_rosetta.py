@@ -162,7 +162,7 @@ def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners
             own = maps[i][place[0]][:, [place[1]]]
             own = nn.functional.interpolate(own, (size, size), mode="bilinear", align_corners=False)
             floor, peak = (
-                torch.tensor([getattr(concepts.portraits, p)[concept, i]]) for p in ("floor", "peak")
+                torch.tensor([getattr(concepts.thumbnails, p)[concept, i]]) for p in ("floor", "peak")
             )
             share = float((own.max() - floor) / (peak - floor))
             assert seen.strength[concept, i] == pytest.approx(min(max(share, 0), 9), abs=1e-3)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clipviz.analysis.mining import mine
 from clipviz.analysis.text_labels import hints
 from clipviz.demo.partners import ASSETS
@@ -39,7 +41,9 @@ def mined(
     concepts = mine(pivot, partners, images, heldout=heldout, **options)
     if not len(concepts):
         return concepts
-    return replace(concepts, hints=hints(model, concepts.units[:, 0], concepts.layers[0], images, texts))
+    return replace(
+        concepts, hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, texts)
+    )
 
 
 def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mergeable moments: against float64 in one batch, by hand, and under any split and order of merging."""
+"""One covariance: against float64 in one batch, by hand, and under any split and order of merging."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipviz.lens.moments import (
+from clipviz.lens import covariance
+from clipviz.lens.covariance import (
     Moments,
     augmented_codes,
+    code_moments,
     effect_covariance,
     effect_mean,
     merge_means,
     moments,
 )
-from clipviz.values import HeadBasis
+from clipviz.values import Codes, HeadBasis
 
 
 def assert_same(a: Moments, b: Moments) -> None:
@@ -82,3 +84,27 @@ def test_effect_moments_follow_from_code_moments():
     torch.testing.assert_close(effect_mean(found.mean, basis), effects.mean(0))
     covariance = effect_covariance(found.covariance, basis)
     torch.testing.assert_close(covariance[1, 2], torch.cov(effects[:, 1, 2].T, correction=0))
+
+
+def test_code_moments_of_a_large_mean_lose_no_digits(monkeypatch):
+    """E[vv] - E[v]^2 in float64 keeps no digit here: means of 1e9 beside deviations of 1."""
+    monkeypatch.setattr(covariance, "IMAGES_AT_ONCE", 7)
+    draw = torch.Generator().manual_seed(4)
+    codes_, mean = (torch.randn(*shape, generator=draw).double() + 1e9 for shape in ((40, 2, 3, 4), (40,)))
+    codes = Codes(codes_, mean, torch.ones(40).double(), torch.zeros(40, 5), (2, 3))
+    vectors = augmented_codes(codes.codes, codes.mean, codes.std)
+    found = code_moments(codes)
+    expected = torch.cov((vectors[:, 1, 2] - 1e9).T, correction=0)
+    torch.testing.assert_close(found.covariance[1, 2], expected, rtol=1e-6, atol=1e-6)
+    rows = torch.tensor([3, 30, 8, 9, 21, 22, 11, 12, 4])
+    expected = torch.cov((vectors[rows][:, 0, 1] - 1e9).T, correction=0)
+    torch.testing.assert_close(code_moments(codes, rows).covariance[0, 1], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_code_moments_take_stored_half_precision_codes():
+    draw = torch.Generator().manual_seed(5)
+    shapes = ((9, 2, 3, 4), (9,), (9,), (9, 5))
+    columns = [torch.rand(shape, generator=draw).half() + 1 for shape in shapes]
+    stored = Codes(*(column.numpy() for column in columns), layers=(0, 1))
+    wide = Codes(*(column.double() for column in columns), layers=(0, 1))
+    assert_same(code_moments(stored), code_moments(wide))

@@ -1,10 +1,10 @@
-"""Means and covariances of whole collections: float64, one pass, mergeable over shards in any order.
+"""Means and covariances of a whole collection's codes: float64, one pass, mergeable over parts in any order.
 
 Two parts with counts a and b merge by Chan's formula (Chan, Golub and LeVeque 1983), d = mean_b - mean_a:
     mean    = mean_a + d b / (a + b)
     scatter = scatter_a + scatter_b + d d^T a b / (a + b)
-A head's code u enters as v = [u / std, 1 / std, mean / std], d_head + 2 numbers, because the head effect is
-linear in v with a basis that no image changes (values.HeadBasis, thesis Eq. 2.6 and A.2):
+A head's code u enters as v = [u / std, 1 / std, mean / std], because the head effect is linear in v with a basis
+that is the same for every image (values.HeadBasis, thesis Eq. 2.6 and A.2):
     c = v A + k,   A = [B; b; -m]   so   mean(c) = mean(v) A + k   and   Cov(c) = A^T Cov(v) A
 """
 
@@ -13,21 +13,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from clipviz.lens.textspan import augmented_codes
-from clipviz.values import HeadBasis
+from clipviz.values import Codes, HeadBasis
 
 __all__ = [
     "Moments",
-    "augmented_basis",
     "augmented_codes",
+    "code_moments",
     "effect_covariance",
     "effect_mean",
+    "linear_maps",
     "merge_means",
     "moments",
 ]
+
+IMAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,32 @@ def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
     return Moments(count, mean, rows.transpose(-1, -2) @ rows)
 
 
+def code_moments(codes: Codes, images: Int[Tensor, " chosen"] | None = None) -> Moments:
+    """Moments of every head's augmented code v over a collection, or over some of its images; bounded memory.
+
+    mean: [layer, head, augmented]; covariance: [layer, head, augmented, augmented]; see `textspan.head_span`.
+    """
+    total: Moments | None = None
+    for start in range(0, max(1, len(codes) if images is None else len(images)), IMAGES_AT_ONCE):
+        block = slice(start, start + IMAGES_AT_ONCE)
+        part = codes[block if images is None else images[block]].to()
+        codes_, mean, std = map(_double, (part.codes, part.mean, part.std))
+        found = moments(augmented_codes(codes_, mean, std))
+        total = found if total is None else total + found
+    assert total is not None
+    return total
+
+
+def augmented_codes(
+    codes: Float[Tensor, "image layer head d_head"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
+) -> Float[Tensor, "image layer head augmented"]:
+    """v = [u / std, 1 / std, mean / std], in which a head effect is linear."""
+    inverse = (1 / std)[:, None, None, None].expand(*codes.shape[:3], 1)
+    return torch.cat([codes * inverse, inverse, mean[:, None, None, None] * inverse], -1)
+
+
 def merge_means(
     count: int, mean: Float[Tensor, "*axes"], other_count: int, other_mean: Float[Tensor, "*axes"]
 ) -> Float[Tensor, "*axes"]:
@@ -85,18 +113,23 @@ def merge_means(
     return mean + (other_mean - mean) * (other_count / (count + other_count))
 
 
-def augmented_basis(basis: HeadBasis) -> Float[Tensor, "layer head augmented d_embed"]:
+def linear_maps(basis: HeadBasis) -> Float[Tensor, "layer head augmented d_embed"]:
     """A = [B; b; -m] of every head: a head effect is v A + k."""
     n_layers, n_heads = basis.basis.shape[:2]
     extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
     return torch.cat([basis.basis, extra[:, None].expand(-1, n_heads, -1, -1)], 2)
 
 
+def _double(tensor: Tensor) -> Tensor:
+    """A tensor in float64; Apple's GPUs have none, so theirs go to the CPU."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def effect_mean(
     mean: Float[Tensor, "layer head augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed"]:
     """Mean head effects, unnormalised embedding units, from the mean of v."""
-    linear = augmented_basis(basis).double()
+    linear = linear_maps(basis).double()
     return (torch.einsum("lhe,lhek->lhk", mean.to(linear), linear) + basis.constant).to(basis.basis)
 
 
@@ -104,5 +137,5 @@ def effect_covariance(
     covariance: Float[Tensor, "layer head augmented augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed d_embed"]:
     """Covariance of head effects from the covariance of v. Large: [d_embed, d_embed] a head."""
-    linear = augmented_basis(basis).double()
+    linear = linear_maps(basis).double()
     return (linear.transpose(-1, -2) @ covariance.to(linear) @ linear).to(basis.basis)

@@ -1,0 +1,96 @@
+"""One forward pass of some images as the numbers from which every direct effect follows (thesis Eq. 2.4-2.6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.lens import decompose, heatmap
+from clipviz.values import Codes, Rows, TowerWeights, rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One forward pass of some images, kept as the small numbers from which every direct effect follows.
+
+    tokens and attention are None when the trace was taken with tokens=False (whole collections); then effects
+    of heads and MLPs are there but token scores and heatmaps are not.
+    """
+
+    weights: TowerWeights
+    embedding: Tensor  # [image, d_embed], unnormalised
+    codes: Tensor  # [image, layer, head, d_head]
+    mlp_writes: Tensor  # [image, 1 + layer, d_model]
+    mean: Tensor  # [image], final LayerNorm statistics of the class token
+    std: Tensor  # [image]
+    tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], LayerNormed attention inputs
+    attention: Tensor | None = None  # [image, layer, head, token]
+
+    def __len__(self) -> int:
+        return int(self.embedding.shape[0])
+
+    def __getitem__(self, images: Rows) -> Trace:
+        """The trace of some images: one (its axis stays), a slice, indices or a mask [image]."""
+        rows = rows_of(images, len(self))
+        return dataclasses.replace(
+            self,
+            embedding=self.embedding[rows],
+            codes=self.codes[rows],
+            mlp_writes=self.mlp_writes[rows],
+            mean=self.mean[rows],
+            std=self.std[rows],
+            tokens=None if self.tokens is None else tuple(layer[rows] for layer in self.tokens),
+            attention=None if self.attention is None else self.attention[rows],
+        )
+
+    @property
+    def norm(self) -> Float[Tensor, " image"]:
+        """Length of each embedding, the divisor of cosine units."""
+        return self.embedding.norm(dim=-1)
+
+    def head_effects(
+        self, layers: Sequence[int] | None = None, normalize: bool = False
+    ) -> Float[Tensor, "image layer head d_embed"]:
+        """Direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
+        layers = decompose.check_layers(self.weights, layers)
+        basis = decompose.head_basis(self.weights, layers)
+        effects = decompose.effects_from_codes(self.codes[:, list(layers)], self.mean, self.std, basis)
+        return effects / self.norm[:, None, None, None] if normalize else effects
+
+    def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:
+        """Direct effect of the input term (entry 0) and of each MLP (entry 1 + layer), Eq. 2.4."""
+        effects = decompose.mlp_effects(self.mlp_writes, self.mean, self.std, self.weights)
+        return effects / self.norm[:, None, None] if normalize else effects
+
+    def token_scores(
+        self,
+        directions: Float[Tensor, "text d_embed"],
+        layers: Sequence[int] | None = None,
+        normalize: bool = False,
+    ) -> Float[Tensor, "text image layer head token"]:
+        """Direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
+        return heatmap.token_scores(self, directions, layers, normalize)
+
+    def heatmap(
+        self,
+        directions: Float[Tensor, "text d_embed"],
+        layers: Sequence[int] | None = None,
+        heads: Sequence[tuple[int, int]] | None = None,
+        normalize: bool = False,
+    ) -> Float[Tensor, "text image rows cols"]:
+        """Token scores summed over the chosen heads, on the grid of image tokens (thesis 2.5)."""
+        return heatmap.heatmap(self, directions, layers, heads, normalize)
+
+    def sum_check(self) -> float:
+        """Largest relative difference between the summed effects and the model's own embedding (Eq. 2.4)."""
+        total = self.head_effects().sum((1, 2)) + self.mlp_effects().sum(1)
+        return float(((total - self.embedding).norm(dim=-1) / self.norm).max())
+
+    def to_codes(self, layers: Sequence[int] | None = None) -> Codes:
+        """The trace without tokens and MLP writes, for the chosen layers."""
+        layers = decompose.check_layers(self.weights, layers)
+        return Codes(self.codes[:, list(layers)], self.mean, self.std, self.embedding, layers)
