@@ -30,7 +30,7 @@ def naive_effects(model: ClipModel, passage: Passage, n_neurons: int) -> Tensor:
             writes = passage.activations[:, token, :n_neurons, None] * source.mlp_output.T[:n_neurons]
             normed = target.ln_gamma * writes * passage.attention[:, k, token, None, None]
             written = normed @ target.value[head].T @ target.output[head].T
-            total += (weights.gamma * written / passage.std[:, None, None]) @ weights.projection
+            total += (written / passage.std[:, None, None]) @ weights.readout.matrices[0]
     return total
 
 
@@ -55,8 +55,9 @@ def compare() -> list[dict[str, Any]]:
         ],
         REPEATS,
     )
-    with recording_second(model.visual, model.weights, [LAYER]) as recorder:
+    with recording_second(model.tower, [LAYER]) as recorder:
         embedding = model.encode_images(few)
+    recorder.finish_pass()
     passage = recorder.passage(LAYER, embedding)
     (naive,) = best([lambda: naive_effects(model, passage, NAIVE_NEURONS)], repeats=2)
     naive *= basis_of(model.weights, LAYER).n_neurons / NAIVE_NEURONS

@@ -2,7 +2,8 @@
 
 Axis words, always in this order:
     image, layer, head, token, neuron, text, d_model, d_head, d_embed
-Layers and heads are counted from 0; token 0 is the class token; a layer counts its attention and its MLP.
+Layers and heads are counted from 0; token 0 is the class token, where there is one; a layer counts its attention
+and its MLP.
 Symbols of the thesis: c_{i,l,h} (Eq. 2.6) is a token effect, c_head^{l,h} a head effect, M_text(t) a text
 direction, phi_n^l (Eq. 3.3) a second-order effect.
 
@@ -160,9 +161,13 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """One transformer layer as the lenses read it, float32; layer scale is folded into the output matrices.
+    """One transformer layer as the lenses read it; layer scale is folded into the output matrices.
 
     The key bias is absent on purpose: it adds the same number to every token's score, which softmax ignores.
+    query and key are the matrices alone: what a tower does to their products (rotations, norms) is not in them.
+    An inner LayerNorm over the heads' outputs is folded into `output`, its centring included. Where the written
+    sum passes a LayerNorm, gamma and centring are folded into `output`, its beta is `output_bias`, and
+    `scaled_bias` is the part of the bias that is divided by the token's standard deviation; likewise for the MLP.
     """
 
     query: Tensor  # [head, d_head, d_model]
@@ -177,18 +182,75 @@ class LayerWeights:
     ln_eps: float
     mlp_output: Tensor  # [d_model, neuron], column n is the direction w_n that neuron n writes
     mlp_output_bias: Tensor  # [d_model]
+    scaled_bias: Tensor | None = None  # [d_model], post-norm layers only
+    mlp_scaled_bias: Tensor | None = None  # [d_model], post-norm layers only
+
+    @property
+    def post_norm(self) -> bool:
+        """Whether the LayerNorms stand after the attention and the MLP, so that the attention reads the residual."""
+        return self.scaled_bias is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """What makes the embedding of the final tokens, linear once attention and LayerNorm statistics are fixed.
+
+        embedding = (sum_p sum_q w[p, q] x_q @ matrices[p] - mean m + bias) / std + constant + tail
+    with m the column sums of the matrices. The weights w over readout heads p and tokens q, mean, std and the tail
+    belong to an image; a trace has them. Class token: p = 1, w = 1 for token 0, mean and std of the final LayerNorm.
+    Where a LayerNorm comes before the pooling, its centring is folded into the matrices and mean is 0.
+    """
+
+    kind: str  # "class token", "mean of tokens" or "attention pooling"
+    matrices: Tensor  # [readout_head, d_model, d_embed], final LayerNorm's gamma and the projection folded in
+    bias: Tensor  # [d_embed], divided by std
+    constant: Tensor  # [d_embed]
+    has_tail: bool = False  # a part that is not linear after pooling, one more term of the embedding
+
+    @property
+    def n_heads(self) -> int:
+        return int(self.matrices.shape[0])
+
+    @property
+    def flat(self) -> Tensor:
+        """The matrices one below the other, [readout_head * d_model, d_embed]."""
+        return self.matrices.flatten(0, 1)
+
+    @property
+    def mean_matrix(self) -> Tensor:
+        """m [d_embed], what the LayerNorm's mean takes away."""
+        return self.flat.sum(0)
+
+    @classmethod
+    def after_norm(
+        cls,
+        gamma: Tensor,
+        beta: Tensor,
+        projection: Tensor,
+        kind: str = "class token",
+        bias: Tensor | None = None,
+    ) -> Readout:
+        """One vector through a final LayerNorm (gamma, beta) and a projection [d_model, d_embed] with its bias."""
+        constant = beta @ projection
+        return cls(
+            kind,
+            (gamma[:, None] * projection)[None],
+            bias=constant.new_zeros(constant.shape),
+            constant=constant if bias is None else constant + bias,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class TowerWeights:
-    """A CLIP vision tower as the lenses read it: layers, final LayerNorm (gamma, beta), projection P, grid."""
+    """A vision tower as the lenses read it: layers, the readout, and the grid of image tokens.
+
+    prefix: tokens in front of the image tokens that have no place (class token, registers).
+    """
 
     layers: tuple[LayerWeights, ...]
-    gamma: Tensor  # [d_model]
-    beta: Tensor  # [d_model]
-    eps: float
-    projection: Tensor  # [d_model, d_embed]
+    readout: Readout
     grid: tuple[int, int]  # rows, cols of image tokens
+    prefix: int = 1
 
     @property
     def n_layers(self) -> int:
@@ -196,24 +258,48 @@ class TowerWeights:
 
     @property
     def n_heads(self) -> int:
-        return int(self.layers[0].query.shape[0])
+        return int(self.layers[0].value.shape[0])
 
     @property
     def d_head(self) -> int:
-        return int(self.layers[0].query.shape[1])
+        return int(self.layers[0].value.shape[1])
 
     @property
     def d_model(self) -> int:
-        return int(self.layers[0].query.shape[2])
+        return int(self.layers[0].value.shape[2])
 
     @property
     def d_embed(self) -> int:
-        return int(self.projection.shape[1])
+        return int(self.readout.matrices.shape[2])
+
+    @property
+    def n_neurons(self) -> int:
+        return int(self.layers[0].mlp_output.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Image tokens and those in front."""
+        return self.prefix + self.grid[0] * self.grid[1]
 
     @property
     def n_terms(self) -> int:
-        """Terms that write the class token: the input, then an attention and an MLP a layer."""
+        """Terms that write what is read out: the input, then an attention and an MLP a layer."""
         return 2 * self.n_layers + 1
+
+    @property
+    def n_mlp_terms(self) -> int:
+        """Entries of mlp_effects: the input, the MLPs, and the readout's tail where it has one."""
+        return 1 + self.n_layers + self.readout.has_tail
+
+    @property
+    def n_tallies(self) -> int:
+        """Entries that a head code needs beside its values: sums of the weights that biases are read with."""
+        return self.readout.n_heads * ((self.readout.n_heads > 1) + self.layers[0].post_norm)
+
+    @property
+    def d_code(self) -> int:
+        """Length of a head code: d_head a readout head and the tallies; d_head for a class token."""
+        return self.readout.n_heads * self.d_head + self.n_tallies
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +307,10 @@ class HeadBasis:
     """The image-independent half of every head effect (thesis Eq. 2.6 and A.2, factored).
 
     effect[layer, head] = (u @ basis[layer, head] + output_bias[layer] - mean * mean_share) / std + constant
-    with u the head code [d_head] and mean, std the final LayerNorm's statistics of the image's class token.
+    with u the head code [d_code] and mean, std the final LayerNorm's statistics of the image (see Readout).
     """
 
-    basis: Tensor  # [layer, head, d_head, d_embed]
+    basis: Tensor  # [layer, head, d_code, d_embed]
     output_bias: Tensor  # [layer, d_embed], a head's share of the attention's output bias
     mean_share: Tensor  # [d_embed]
     constant: Tensor  # [d_embed]
@@ -251,8 +337,8 @@ class HeadBasis:
 class Codes(Generic[Array]):
     """A collection as the small numbers that make every head effect exact (see HeadBasis)."""
 
-    codes: Array  # [image, layer, head, d_head]
-    mean: Array  # [image], final LayerNorm mean of the class token
+    codes: Array  # [image, layer, head, d_code]
+    mean: Array  # [image], mean of the final LayerNorm
     std: Array  # [image], its sqrt(variance + eps)
     embedding: Array  # [image, d_embed], unnormalised
     layers: tuple[int, ...]

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipviz.lens import headset
-from clipviz.lens.decompose import check_layers, head_basis
+from clipviz.lens.decompose import check_layers, head_basis, path_codes
 from clipviz.lens.trace import Trace
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
@@ -83,35 +83,39 @@ def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable
     """
     layers = check_layers(trace.weights, layers)
     tokens = frozenset(int(token) for token in tokens)
-    n_tokens = trace.weights.grid[0] * trace.weights.grid[1] + 1
     return Terms(
         codes=trace.to_codes(layers),
         basis=head_basis(trace.weights, layers),
         mlp_effects=trace.mlp_effects(),
         token_codes=token_codes(trace, tokens, layers) if tokens else None,
         tokens=tokens,
-        n_tokens=n_tokens,
+        n_tokens=trace.weights.n_tokens,
     )
 
 
 def token_codes(
     trace: Trace, tokens: Iterable[int], layers: Sequence[int] | None = None
-) -> Float[Tensor, "image layer head d_head"]:
-    """The part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V)."""
-    if trace.tokens is None or trace.attention is None:
+) -> Float[Tensor, "image layer head d_code"]:
+    """The part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V).
+
+    Tallies, which belong to no token, are shared equally over all of them.
+    """
+    if trace.tokens is None or trace.paths is None:
         raise ValueError(
             "ablating tokens needs the token inputs, but this trace was taken with tokens=False; "
             "trace the images again with model.trace(images)"
         )
-    index = sorted(tokens)
-    n_tokens = trace.attention.shape[-1]
+    index, tower = sorted(tokens), trace.weights
+    n_tokens = trace.paths.shape[-1]
     if not index or not 0 <= index[0] <= index[-1] < n_tokens:
         raise ValueError(f"expected token indices within 0..{n_tokens - 1} (0 = class token), got {index}")
     parts = []
-    for layer in check_layers(trace.weights, layers):
-        weights, attention = trace.weights.layers[layer], trace.attention[:, layer][..., index]
-        values = torch.einsum("ihd,hed->ihe", attention @ trace.tokens[layer][:, index], weights.value)
-        parts.append(values + attention.sum(-1, keepdim=True) * weights.value_bias)
+    for layer in check_layers(tower, layers):
+        values = path_codes(
+            trace.tokens[layer][:, index], trace.paths[:, layer][..., index], tower.layers[layer]
+        )
+        tallies = trace.codes[:, layer, :, values.shape[-1] :] * (len(index) / n_tokens)
+        parts.append(torch.cat([values, tallies], -1))
     return torch.stack(parts, 1)
 
 

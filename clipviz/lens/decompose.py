@@ -1,8 +1,9 @@
 """Direct effects of heads, MLPs and tokens on the image embedding, in factored form (thesis Eq. 2.4-2.6, App. A).
 
-Only the class token reaches the embedding, so only its attention row is needed: the class query is pushed
-through W_K once a head and dotted with every token, and no [token, token] or [token, head, d_embed] tensor is
-ever formed. The forms are exact: the effects sum to the model's own output.
+Only what the readout reads reaches the embedding (values.Readout). For a class token that is one attention row: the
+class query is pushed through W_K once a head and dotted with every token, and no [token, token] or
+[token, head, d_embed] tensor is ever formed. Where all tokens are pooled, the attention is contracted with the
+readout's weights as soon as it is formed. The forms are exact: the effects sum to the model's own output.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.values import HeadBasis, LayerWeights, TowerWeights
+from clipviz.values import HeadBasis, LayerWeights, Readout, TowerWeights
 
 
 def class_attention(
@@ -38,26 +39,91 @@ def head_codes(
     return torch.einsum("ihd,hed->ihe", contexts, weights.value) + weights.value_bias
 
 
-def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> HeadBasis:
-    """The image-independent basis of head effects: B = (gamma * W_O)^T P and the shares of biases.
+def attention_paths(
+    queries: Float[Tensor, "image head token d_key"],
+    keys: Float[Tensor, "image head source d_key"],
+    readout: Float[Tensor, "image readout_head token"],
+    scale: float,
+    mask: Tensor | None = None,
+) -> Float[Tensor, "image head readout_head source"]:
+    """What the readout reads of each source token through a head: abar[p, s] = sum_q w[p, q] A[q, s].
 
-    The output bias b_O is split equally over a layer's heads; the LayerNorm's mean and beta equally over the
-    2 L + 1 terms that write the class token, then over heads (App. A.2).
+    A = softmax(q k^T scale + mask) exists for one image at a time. mask: added, or boolean (True attends).
+    """
+    found = queries.new_empty(*queries.shape[:2], readout.shape[1], keys.shape[2])
+    for image in range(len(queries)):
+        scores = (queries[image] * scale) @ keys[image].transpose(-1, -2)
+        if mask is not None:
+            own = mask[image if mask.shape[0] > 1 else 0] if mask.ndim == 4 else mask
+            scores = scores.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else scores + own
+        torch.matmul(readout[image], torch.softmax(scores, -1), out=found[image])
+    return found
+
+
+def path_codes(
+    tokens: Float[Tensor, "image token d_model"],
+    paths: Float[Tensor, "image head readout_head token"],
+    weights: LayerWeights,
+    tallies: Sequence[Float[Tensor, "image readout_head"]] = (),
+) -> Float[Tensor, "image head d_code"]:
+    """Head codes u[p] = sum_s abar[p, s] (W_V z_s + b_V) of all readout heads side by side, then the tallies.
+
+    tallies: sum_q w[p, q], with which output biases are read; see TowerWeights.n_tallies.
+    """
+    n_heads = paths.shape[1]
+    contexts = (paths.flatten(1, 2) @ tokens).unflatten(1, (n_heads, -1))
+    values = torch.einsum("ihpd,hed->ihpe", contexts, weights.value)
+    values = values + paths.sum(-1, keepdim=True) * weights.value_bias[:, None]
+    spread = [tally[:, None].expand(-1, n_heads, -1) for tally in tallies]
+    return torch.cat([values.flatten(2), *spread], -1)
+
+
+def tally_biases(weights: LayerWeights, readout: Readout) -> list[Float[Tensor, " d_model"]]:
+    """The output biases that the tallies of a head code multiply, in the order of the tallies."""
+    read_apart = [weights.output_bias] if readout.n_heads > 1 else []
+    return read_apart if weights.scaled_bias is None else [*read_apart, weights.scaled_bias]
+
+
+def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> HeadBasis:
+    """The image-independent basis of head effects: B = W_O^T M[p] a readout head, and the shares of biases.
+
+    The output bias b_O is split equally over a layer's heads; the readout's mean, bias and constant equally over
+    the 2 L + 1 terms, then over heads (App. A.2).
     """
     layers = check_layers(weights, layers)
-    scaled = weights.gamma[:, None] * weights.projection
-    shares = weights.n_terms * weights.n_heads
+    readout, shares = weights.readout, weights.n_terms * weights.n_heads
     return HeadBasis(
-        basis=torch.stack([torch.einsum("hde,dk->hek", weights.layers[k].output, scaled) for k in layers]),
-        output_bias=torch.stack([weights.layers[k].output_bias @ scaled / weights.n_heads for k in layers]),
-        mean_share=scaled.sum(0) / shares,
-        constant=weights.beta @ weights.projection / shares,
+        basis=torch.stack([_layer_basis(weights.layers[k], readout) for k in layers]),
+        output_bias=torch.stack(
+            [
+                _common_bias(weights.layers[k], readout) / weights.n_heads + readout.bias / shares
+                for k in layers
+            ]
+        ),
+        mean_share=readout.mean_matrix / shares,
+        constant=readout.constant / shares,
         layers=layers,
     )
 
 
+def _layer_basis(weights: LayerWeights, readout: Readout) -> Float[Tensor, "head d_code d_embed"]:
+    values = torch.einsum("hde,pdk->hpek", weights.output, readout.matrices).flatten(1, 2)
+    n_heads = len(values)
+    rows = [
+        (bias @ readout.matrices / n_heads).expand(n_heads, -1, -1) for bias in tally_biases(weights, readout)
+    ]
+    return torch.cat([values, *rows], 1)
+
+
+def _common_bias(weights: LayerWeights, readout: Readout) -> Float[Tensor, " d_embed"]:
+    """The output bias as one readout head reads it, with weights that sum to 1; several have tallies instead."""
+    if readout.n_heads > 1:
+        return torch.zeros_like(readout.bias)
+    return weights.output_bias @ readout.matrices[0]
+
+
 def effects_from_codes(
-    codes: Float[Tensor, "image layer head d_head"],
+    codes: Float[Tensor, "image layer head d_code"],
     mean: Float[Tensor, " image"],
     std: Float[Tensor, " image"],
     basis: HeadBasis,
@@ -68,18 +134,20 @@ def effects_from_codes(
 
 
 def mlp_effects(
-    writes: Float[Tensor, "image term d_model"],
+    writes: Float[Tensor, "image term read_model"],
     mean: Float[Tensor, " image"],
     std: Float[Tensor, " image"],
     weights: TowerWeights,
 ) -> Float[Tensor, "image term d_embed"]:
-    """Direct effects of the input term (entry 0) and the MLPs (entry 1 + layer): (gamma (w - mean/n)/std + beta/n) P.
+    """Direct effects of the input term (entry 0) and the MLPs (entry 1 + layer), Eq. 2.4 with App. A.2.
 
-    writes: what each term adds to the class token's residual stream; n = 2 L + 1.
+    writes: what each term adds to the residual stream, as each readout head reads it, side by side
+    [readout_head * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms.
     """
-    n_terms = weights.n_terms
+    n_terms, readout = weights.n_terms, weights.readout
     centred = (writes - mean[:, None, None] / n_terms) / std[:, None, None]
-    return (weights.gamma * centred + weights.beta / n_terms) @ weights.projection
+    shared = readout.bias / std[:, None, None] + readout.constant
+    return centred @ readout.flat + shared / n_terms
 
 
 def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Token effects on a text direction, and heatmaps (thesis 2.5, Fig. 2.6, A.2), in factored form.
 
-<c_{i,l,h}, t> = (a_i (z_i . q_{l,h} + const) + shares) / std with q = W_V^T W_O^T (gamma * P t): one product
-[token, d_model] x [d_model, head] a layer gives the maps of ALL heads; nothing of size d_embed a token exists.
+<c_{i,l,h}, t> = (a_i (z_i . q_{l,h} + const) + shares) / std with q = W_V^T W_O^T M t (M: the readout's matrix): one
+product [token, d_model] x [d_model, head] a layer gives the maps of ALL heads; nothing of size d_embed a token exists.
+Where the readout has several heads, each has its own a and q, and the scores add up.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.decompose import check_heads, check_layers
-from clipviz.values import LayerWeights, TowerWeights
+from clipviz.lens.decompose import check_heads, check_layers, tally_biases
+from clipviz.values import LayerWeights, Readout, TowerWeights
 
 if TYPE_CHECKING:
     from clipviz.lens.trace import Trace
@@ -34,16 +35,22 @@ def token_scores(
     Raises ValueError when the trace kept no tokens, or a direction has another d_embed.
     """
     layers = check_layers(trace.weights, layers)
-    tokens, attention = _kept(trace)
-    directions = check_directions(directions, trace.weights).to(trace.codes)
-    back = trace.weights.gamma * (directions @ trace.weights.projection.T)
+    tokens, paths = _kept(trace)
+    weights, readout = trace.weights, trace.weights.readout
+    directions = check_directions(directions, weights).to(trace.codes)
+    back = torch.einsum("xk,pdk->xpd", directions, readout.matrices)
+    tallies = trace.codes[..., weights.d_code - weights.n_tallies :]
     scores = torch.stack(
-        [_layer_scores(tokens[k], attention[:, k], back, trace.weights.layers[k]) for k in layers], 2
+        [
+            _layer_scores(tokens[k], paths[:, k], tallies[:, k], back, weights.layers[k], readout)
+            for k in layers
+        ],
+        2,
     )
-    n_shares = trace.weights.n_terms * attention.shape[2] * attention.shape[3]
-    mean_share = back.sum(-1)[:, None] * trace.mean / n_shares
-    beta_share = directions @ (trace.weights.beta @ trace.weights.projection) / n_shares
-    scores = (scores - _spread(mean_share)) / trace.std[:, None, None, None] + _spread(beta_share[:, None])
+    n_shares = weights.n_terms * weights.n_heads * paths.shape[-1]
+    taken = (directions @ readout.mean_matrix)[:, None] * trace.mean - (directions @ readout.bias)[:, None]
+    scores = (scores - _spread(taken / n_shares)) / trace.std[:, None, None, None]
+    scores = scores + _spread((directions @ readout.constant)[:, None] / n_shares)
     return scores / trace.norm[:, None, None, None] if normalize else scores
 
 
@@ -54,13 +61,13 @@ def heatmap(
     heads: Sequence[tuple[int, int]] | None = None,
     normalize: bool = False,
 ) -> Float[Tensor, "text image rows cols"]:
-    """Token scores summed over layers and heads, on the token grid, class token left out (thesis 2.5).
+    """Token scores summed over layers and heads, on the grid of image tokens (thesis 2.5); others are left out.
 
     heads: (layer, head) pairs, None for every head of `layers`.
     """
     layers = check_layers(trace.weights, layers)
     mask = check_heads(trace.weights, heads, layers)
-    scores = token_scores(trace, directions, layers, normalize)[..., 1:]
+    scores = token_scores(trace, directions, layers, normalize)[..., trace.weights.prefix :]
     return torch.einsum("xilht,lh->xit", scores, mask.to(scores)).unflatten(-1, trace.weights.grid)
 
 
@@ -81,18 +88,29 @@ def check_directions(directions: Tensor, weights: TowerWeights) -> Float[Tensor,
 
 def _layer_scores(
     tokens: Float[Tensor, "image token d_model"],
-    attention: Float[Tensor, "image head token"],
-    back: Float[Tensor, "text d_model"],
+    paths: Float[Tensor, "image head readout_head token"],
+    tallies: Float[Tensor, "image head tally"],
+    back: Float[Tensor, "text readout_head d_model"],
     weights: LayerWeights,
+    readout: Readout,
 ) -> Float[Tensor, "text image head token"]:
-    """a_i (z_i . q + const) + the output bias's share, before the final LayerNorm's statistics."""
-    readers = torch.einsum("xd,hde->xhe", back, weights.output)
-    queries = torch.einsum("xhe,hed->xhd", readers, weights.value)
-    constants = torch.einsum("xhe,he->xh", readers, weights.value_bias)
-    n_texts, n_heads, _ = queries.shape
-    projected = (tokens @ queries.flatten(0, 1).T).unflatten(-1, (n_texts, n_heads)).permute(2, 0, 3, 1)
-    bias = back @ weights.output_bias / (n_heads * tokens.shape[1])
-    return attention * (projected + constants[:, None, :, None]) + bias[:, None, None, None]
+    """sum_p a_pi (z_i . q_p + const) + the output biases' share, before the final LayerNorm's statistics."""
+    readers = torch.einsum("xpd,hde->xhpe", back, weights.output)
+    queries = torch.einsum("xhpe,hed->xhpd", readers, weights.value)
+    constants = torch.einsum("xhpe,he->xhp", readers, weights.value_bias)
+    projected = (tokens @ queries.flatten(0, 2).T).unflatten(-1, queries.shape[:3])
+    projected = projected.permute(2, 0, 3, 4, 1) + constants[:, None, ..., None]
+    if readout.n_heads == 1:
+        scores = paths[:, :, 0] * projected[:, :, :, 0]
+    else:
+        scores = (paths * projected).sum(3)
+    n_shares = paths.shape[1] * paths.shape[-1]
+    biases = [back @ bias for bias in tally_biases(weights, readout)]
+    if biases:
+        scores = scores + torch.einsum("xj,ihj->xih", torch.cat(biases, -1), tallies)[..., None] / n_shares
+    if readout.n_heads == 1:
+        scores = scores + (back[:, 0] @ weights.output_bias)[:, None, None, None] / n_shares
+    return scores
 
 
 def _spread(shares: Float[Tensor, "text image_or_one"]) -> Float[Tensor, "text image_or_one 1 1 1"]:
@@ -100,9 +118,9 @@ def _spread(shares: Float[Tensor, "text image_or_one"]) -> Float[Tensor, "text i
 
 
 def _kept(trace: Trace) -> tuple[tuple[Tensor, ...], Tensor]:
-    if trace.tokens is None or trace.attention is None:
+    if trace.tokens is None or trace.paths is None:
         raise ValueError(
             "token scores need the token inputs, but this trace was taken with tokens=False; "
             "trace the image again with model.trace(images)"
         )
-    return trace.tokens, trace.attention
+    return trace.tokens, trace.paths

@@ -94,7 +94,7 @@ def neuron_stats(
     norms = second.norms(shared, normalize).T
     kept = min(n_top, norms.shape[1])
     top = norms.topk(kept, dim=1)
-    maps = second.activations[:, 1:].permute(2, 0, 1)
+    maps = second.activations[:, second.basis.prefix :].permute(2, 0, 1)
     ids = torch.as_tensor(list(images), dtype=torch.long, device=norms.device).expand(len(norms), -1)
     return NeuronStats(
         layer=second.basis.layer,

@@ -1,12 +1,15 @@
 """Second-order effects of MLP neurons on the image embedding, in factored form (thesis Eq. 3.3, B.3-B.5).
 
-A neuron of layer l reaches the embedding through every later attention head k = (later layer, head). Its effect
-is a few coordinates that depend on the image times directions that do not:
-    phi_n = sum_k s[n, k] D[n, k] + shared,   s[n, k] = sum_t (a_t / sigma_t) p_t[n] / sigma
-    D[n, k] = (gamma * W_O W_V (gamma1 * w_n)) P
-with p the post-activation values, w_n the neuron's column of the MLP's output matrix, a the class token's
-attention, sigma_t the later LayerNorm's deviation of token t and sigma the final one's. `shared` is the neuron's
-equal share of all biases and LayerNorm means (B of Eq. B.2-B.5), the same for every neuron of the layer. Exact.
+A neuron of layer l reaches the embedding through every later attention head (later layer, head) and every head p of
+the readout (one, for a class token). Its effect is a few coordinates that depend on the image times directions that
+do not; k stands for (later layer, head, p):
+    phi_n = sum_k s[n, k] D[n, k] + shared,   s[n, k] = sum_t (a_kt / sigma_t) p_t[n] / sigma
+    D[n, k] = (W_O W_V (gamma1 * w_n)) M[p]
+with p_t the neuron's activations, the numbers that the MLP's output matrix reads (gated hidden units in a SwiGLU MLP),
+w_n its column of that matrix, a the weights with which the readout reads tokens through the head (a class token's
+attention; see values.Readout for M), sigma_t the later LayerNorm's deviation of token t and sigma the final one's.
+`shared` is the neuron's equal share of all biases and LayerNorm means (B of Eq. B.2-B.5), the same for every neuron
+of the layer. Exact.
 """
 
 from __future__ import annotations
@@ -19,33 +22,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.lens.decompose import tally_biases
 from clipviz.values import TowerWeights
 
 KEPT_BYTES = 1 << 30  # a basis keeps its directions and Gram matrices up to this size, each
-CHUNK = 256  # neurons whose directions are formed at a time
+CHUNK_BYTES = 1 << 28  # directions formed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronBasis:
     """The image-independent half of one layer's effects; made once a layer by `neuron_basis`.
 
-    later: what the axis later_head stands for, (layer, head) pairs, later layers first to last. Directions are
-    kept factored, D[n, k] = value_codes[k, n] @ writers[k], and formed when they are asked for.
+    later: what the axis later_head stands for, (layer, head) pairs, later layers first to last, each once a readout
+    head. Directions are kept factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed when they are
+    asked for.
     """
 
     layer: int
     later: tuple[tuple[int, int], ...]
     grid: tuple[int, int]
-    value_codes: Tensor  # [later_head, neuron, d_head]: W_V (gamma1 * w_n)
-    writers: Tensor  # [later_head, d_head, d_embed]: (gamma * W_O)^T P
+    prefix: int
+    value_codes: Tensor  # [writer, neuron, d_head]: W_V (gamma1 * w_n) of every (later layer, head)
+    writers: Tensor  # [writer, readout_head, d_head, d_embed]: W_O^T M[p]
     shared_scale: Tensor  # [later_head, d_embed], times sum_t a_t / sigma_t
     shared_shift: Tensor  # [later_head, d_embed], times sum_t a_t mu_t / sigma_t
-    shared_bias: Tensor  # [d_embed], value and output biases of the later heads
+    shared_reach: Tensor  # [later_head, d_embed], times sum_t a_t
+    shared_tallies: Tensor  # [later_layer, tally, d_embed], times sum_q w[p, q]
+    shared_bias: Tensor  # [d_embed], output biases of the later heads, divided by sigma
+    shared_undivided: Tensor | None  # [later_head, d_embed], post-norm: times sum_t a_t / sigma_t
     mean_share: Tensor  # [d_embed], times the final LayerNorm's mean
     constant: Tensor  # [d_embed], the final LayerNorm's beta
-    direct: Tensor  # [neuron, d_embed]: (gamma * w_n) P, the first-order direction
+    outputs: Tensor  # [neuron, d_model], w_n
+    output_biases: Tensor  # [2, d_model], the MLP's bias and, post-norm, the part of it that its norm divides
+    matrices: Tensor  # [readout_head, d_model, d_embed], M
     direct_shares: (
-        Tensor  # [3, d_embed]: a neuron's first-order share of the MLP bias, LayerNorm mean and beta
+        Tensor  # [3, d_embed]: a neuron's first-order share of the readout's bias, mean and constant
     )
 
     @property
@@ -54,43 +65,52 @@ class NeuronBasis:
 
     @property
     def d_embed(self) -> int:
-        return int(self.writers.shape[2])
+        return int(self.writers.shape[-1])
 
     def directions(self, neurons: Sequence[int] | None = None) -> Float[Tensor, "neuron later_head d_embed"]:
         """D of the chosen neurons (all when None), unnormalised embedding units per unit coordinate."""
         codes = self.value_codes if neurons is None else self.value_codes[:, list(neurons)]
-        return torch.bmm(codes, self.writers).transpose(0, 1)
+        if self.writers.shape[1] == 1:
+            return torch.bmm(codes, self.writers[:, 0]).transpose(0, 1)
+        return torch.einsum("kne,kpef->nkpf", codes, self.writers).flatten(1, 2)
 
     def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "neuron later_head d_embed"]]]:
         """(slice, directions) over all neurons, a few at a time: nothing of size [neuron, head, d_embed] is kept."""
-        for start in range(0, self.n_neurons, CHUNK):
-            part = slice(start, min(start + CHUNK, self.n_neurons))
+        size = max(1, CHUNK_BYTES // (len(self.later) * self.d_embed * self.writers.element_size()))
+        for start in range(0, self.n_neurons, size):
+            part = slice(start, min(start + size, self.n_neurons))
             yield part, self.directions(range(part.start, part.stop))
 
-    def grams(self) -> Iterator[tuple[slice, Float[Tensor, "neuron later_head later_head"]]]:
-        """(slice, G = D D^T) over all neurons; kept after the first use when it is small enough."""
-        n_later = len(self.later)
-        if self.n_neurons * n_later**2 * self.writers.element_size() <= KEPT_BYTES:
-            yield slice(0, self.n_neurons), self._gram
-        else:
-            for part, directions in self.chunks():
-                yield part, directions @ directions.transpose(1, 2)
+    @property
+    def keeps_gram(self) -> bool:
+        """Whether the Gram matrices of all neurons are small enough to keep."""
+        return self.n_neurons * len(self.later) ** 2 * self.writers.element_size() <= KEPT_BYTES
 
     @cached_property
-    def _gram(self) -> Float[Tensor, "neuron later_head later_head"]:
+    def gram(self) -> Float[Tensor, "neuron later_head later_head"]:
+        """G = D D^T of all neurons."""
         return torch.cat([directions @ directions.transpose(1, 2) for _, directions in self.chunks()])
 
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """What one forward pass leaves for the second-order lens; recorded by the model room."""
+    """What one forward pass leaves for the second-order lens; recorded by the model room.
 
-    activations: Tensor  # [image, token, neuron], p after the non-linearity
+    a are the weights with which the readout reads a token through a later head. reach, tallies and read are None
+    for a class token, whose attention sums to 1 and whose own activations are read.
+    """
+
+    activations: Tensor  # [image, token, neuron], p; divided by the MLP norm's deviation in a post-norm layer
     attention: Tensor  # [image, later_head, token]: a_t / sigma_t
     shift: Tensor  # [image, later_head]: sum_t a_t mu_t / sigma_t
-    mean: Tensor  # [image], final LayerNorm statistics of the class token
+    mean: Tensor  # [image], final LayerNorm statistics (see values.Readout)
     std: Tensor  # [image]
     embedding: Tensor  # [image, d_embed], unnormalised
+    reach: Tensor | None = None  # [image, later_head]: sum_t a_t
+    tallies: Tensor | None = None  # [image, later_layer, tally], see TowerWeights.n_tallies
+    read: Tensor | None = None  # [image, readout_head, neuron]: sum_q w[p, q] p_q
+    divisors: Tensor | None = None  # [image, token], a post-norm layer's MLP deviation
+    read_divided: Tensor | None = None  # [image, readout_head]: sum_q w[p, q] / divisor_q, post-norm
 
 
 def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
@@ -101,39 +121,66 @@ def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
     input of later layer l', and cnt (1 + 2 L) H of its head outputs the embedding.
     """
     layer = check_layer(weights, layer)
-    source = weights.layers[layer]
-    scaled = weights.gamma[:, None] * weights.projection
-    n_neurons, n_heads = source.mlp_output.shape[1], weights.n_heads
-    codes, writers, scales, shifts = [], [], [], []
-    bias, mean_share, constant = torch.zeros(3, weights.d_embed).to(scaled)
+    source, readout = weights.layers[layer], weights.readout
+    n_neurons, n_heads, n_read = source.mlp_output.shape[1], weights.n_heads, readout.n_heads
+    divided = source.mlp_output_bias if source.mlp_scaled_bias is None else source.mlp_scaled_bias
+    parts: dict[str, list[Tensor]] = {
+        name: [] for name in ("codes", "writers", "scale", "shift", "reach", "beta")
+    }
+    tallies = []
+    bias, mean_share, constant = torch.zeros(3, weights.d_embed).to(readout.matrices)
     for later in range(layer + 1, weights.n_layers):
         target, count = weights.layers[later], (1 + 2 * later) * n_neurons
         values = target.value * target.ln_gamma  # the later LayerNorm's gamma, folded in
-        writer = torch.einsum("hde,dk->hek", target.output, scaled)
-        codes.append(torch.einsum("hed,dn->hne", values, source.mlp_output))
-        writers.append(writer)
-        scales.append(_through(values @ source.mlp_output_bias / n_neurons, writer))
-        shifts.append(_through(-values.sum(-1) / count, writer))
-        biases = (target.value @ target.ln_beta + target.value_bias) / count
-        bias = bias + _through(biases, writer).sum(0) + target.output_bias @ scaled / count
-        mean_share = mean_share + scaled.sum(0) / (count * weights.n_terms)
-        constant = constant + weights.beta @ weights.projection / (count * weights.n_terms)
-    shares = [source.mlp_output_bias @ scaled, scaled.sum(0) / weights.n_terms]
-    shares.append(weights.beta @ weights.projection / weights.n_terms)
+        writer = torch.einsum("hde,pdk->hpek", target.output, readout.matrices)
+        parts["codes"].append(torch.einsum("hed,dn->hne", values, source.mlp_output))
+        parts["writers"].append(writer)
+        parts["scale"].append(_through(values @ divided / n_neurons, writer))
+        centring = 0 * values.sum(-1) if target.post_norm else -values.sum(-1) / count
+        parts["shift"].append(_through(centring, writer))
+        parts["reach"].append(_through((target.value @ target.ln_beta + target.value_bias) / count, writer))
+        if source.mlp_scaled_bias is not None:
+            parts["beta"].append(_through(values @ source.mlp_output_bias / n_neurons, writer))
+        biases = [b @ readout.matrices / count for b in tally_biases(target, readout)]
+        tallies.append(torch.cat([*biases, bias.new_zeros(0, weights.d_embed)]))
+        bias = bias + (target.output_bias @ readout.matrices[0] / count if n_read == 1 else 0)
+        bias = bias + readout.bias / (count * weights.n_terms)
+        mean_share = mean_share + readout.mean_matrix / (count * weights.n_terms)
+        constant = constant + readout.constant / (count * weights.n_terms)
     return NeuronBasis(
         layer=layer,
-        later=tuple((later, head) for later in range(layer + 1, weights.n_layers) for head in range(n_heads)),
+        later=tuple(
+            (later, head)
+            for later in range(layer + 1, weights.n_layers)
+            for head in range(n_heads)
+            for _ in range(n_read)
+        ),
         grid=weights.grid,
-        value_codes=torch.cat(codes),
-        writers=torch.cat(writers),
-        shared_scale=torch.cat(scales),
-        shared_shift=torch.cat(shifts),
+        prefix=weights.prefix,
+        value_codes=torch.cat(parts["codes"]),
+        writers=torch.cat(parts["writers"]),
+        shared_scale=torch.cat(parts["scale"]),
+        shared_shift=torch.cat(parts["shift"]),
+        shared_reach=torch.cat(parts["reach"]),
+        shared_tallies=torch.stack(tallies),
         shared_bias=bias,
+        shared_undivided=torch.cat(parts["beta"]) if parts["beta"] else None,
         mean_share=mean_share,
         constant=constant,
-        direct=source.mlp_output.T @ scaled,
-        direct_shares=torch.stack(shares) / n_neurons,
+        outputs=source.mlp_output.T,
+        output_biases=torch.stack(
+            [source.mlp_output_bias, 0 * divided if source.mlp_scaled_bias is None else divided]
+        ),
+        matrices=readout.matrices,
+        direct_shares=_direct_shares(weights, layer),
     )
+
+
+def _direct_shares(weights: TowerWeights, layer: int) -> Float[Tensor, "share d_embed"]:
+    """A neuron's equal share of the readout's mean, bias and constant."""
+    readout = weights.readout
+    shares = torch.stack([readout.bias, readout.mean_matrix, readout.constant]) / weights.n_terms
+    return shares / weights.layers[layer].mlp_output.shape[1]
 
 
 def check_layer(weights: TowerWeights, layer: int) -> int:
@@ -149,18 +196,48 @@ def check_layer(weights: TowerWeights, layer: int) -> int:
 def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:
     """Second-order effects of one layer's neurons on some images, factored (Eq. 3.3, B.5)."""
     attention = passage.attention / passage.std[:, None, None]
-    scales = attention.sum(-1)
-    shared = scales @ basis.shared_scale + (passage.shift / passage.std[:, None]) @ basis.shared_shift
-    shared = shared + (basis.shared_bias - passage.mean[:, None] * basis.mean_share) / passage.std[:, None]
     return SecondOrder(
         basis=basis,
         coordinates=(attention @ passage.activations).transpose(1, 2),
-        shared=shared + basis.constant,
+        shared=_shared(passage, basis, attention),
         activations=passage.activations,
-        mean=passage.mean,
+        read=passage.activations[:, :1] if passage.read is None else passage.read,
+        direct_shared=_direct_shared(passage, basis),
         std=passage.std,
         embedding=passage.embedding,
     )
+
+
+def _shared(
+    passage: Passage, basis: NeuronBasis, attention: Float[Tensor, "image later_head token"]
+) -> Float[Tensor, "image d_embed"]:
+    """A neuron's equal share of biases and LayerNorm means."""
+    std = passage.std[:, None]
+    divided = attention if passage.divisors is None else attention / passage.divisors[:, None]
+    shared = divided.sum(-1) @ basis.shared_scale + (passage.shift / std) @ basis.shared_shift
+    if basis.shared_undivided is not None:
+        shared = shared + attention.sum(-1) @ basis.shared_undivided
+    common = basis.shared_bias - passage.mean[:, None] * basis.mean_share
+    common = common + (
+        basis.shared_reach.sum(0) if passage.reach is None else passage.reach @ basis.shared_reach
+    )
+    if passage.tallies is not None:
+        common = common + torch.einsum("ilt,ltk->ik", passage.tallies, basis.shared_tallies)
+    return shared + common / std + basis.constant
+
+
+def _direct_shared(passage: Passage, basis: NeuronBasis) -> Float[Tensor, "image d_embed"]:
+    """A neuron's equal share of its MLP's biases and of the readout's, in first-order effects."""
+    n_read = len(basis.matrices)
+    plain, divided = (basis.output_biases @ basis.matrices / basis.n_neurons).unbind(
+        1
+    )  # [readout_head, d_embed]
+    sums = passage.tallies[:, 0, :n_read] if n_read > 1 and passage.tallies is not None else None
+    biases = plain.sum(0) if sums is None else sums @ plain
+    if passage.read_divided is not None:
+        biases = biases + passage.read_divided @ divided
+    bias, mean_share, constant = basis.direct_shares
+    return (biases + bias - passage.mean[:, None] * mean_share) / passage.std[:, None] + constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +252,8 @@ class SecondOrder:
     coordinates: Tensor  # [image, neuron, later_head], s
     shared: Tensor  # [image, d_embed], each neuron's share of biases and LayerNorm means
     activations: Tensor  # [image, token, neuron]
-    mean: Tensor  # [image]
+    read: Tensor  # [image, readout_head, neuron], activations as the readout reads them
+    direct_shared: Tensor  # [image, d_embed], the same share in first-order effects
     std: Tensor  # [image]
     embedding: Tensor  # [image, d_embed], unnormalised
 
@@ -205,12 +283,10 @@ class SecondOrder:
         """
         coordinates, common = self.scaled(normalize)
         coordinates = (coordinates if centre is None else coordinates - centre).transpose(0, 1)
-        squares = torch.cat(
-            [
-                torch.linalg.vecdot(coordinates[part] @ gram, coordinates[part])
-                for part, gram in self.basis.grams()
-            ]
-        )
+        if self.basis.keeps_gram:
+            squares = torch.linalg.vecdot(coordinates @ self.basis.gram, coordinates)
+        else:
+            squares = torch.cat([(coordinates[p] @ d).square().sum(-1) for p, d in self.basis.chunks()])
         if shared:
             squares = squares + 2 * self._along(coordinates, common) + common.square().sum(-1)
         return squares.clamp_min(0).sqrt().T
@@ -257,30 +333,29 @@ class SecondOrder:
         """
         coordinates, _ = self.scaled(normalize)
         coordinates = coordinates if centre is None else coordinates - centre
-        codes = torch.einsum("ink,kne->ike", coordinates * weights[..., None], self.basis.value_codes)
-        return codes.flatten(1) @ self.basis.writers.flatten(0, 1)
+        scaled = (coordinates * weights[..., None]).unflatten(-1, self.basis.writers.shape[:2])
+        codes = torch.einsum("inkp,kne->ikpe", scaled, self.basis.value_codes)
+        return codes.flatten(1) @ self.basis.writers.flatten(0, 2)
 
     def first_order(
         self, neurons: Sequence[int] | None = None, shared: bool = True, normalize: bool = True
     ) -> Float[Tensor, "image neuron d_embed"]:
-        """First-order (direct) effects P e_0 of neurons on the class token (Eq. 3.1), LayerNorm included.
+        """First-order (direct) effects of neurons through the readout alone (Eq. 3.1), LayerNorm included.
 
         With shared=True the sum over all neurons is the MLP's direct effect exactly.
         """
         chosen = self.check_neurons(neurons)
-        writes = self.activations[:, 0, chosen, None] * self.basis.direct[chosen]
-        if shared:
-            bias, mean_share, beta = self.basis.direct_shares
-            writes = writes + (bias - self.mean[:, None] * mean_share + self.std[:, None] * beta)[:, None]
-        effects = writes / self.std[:, None, None]
+        directions = torch.einsum("nd,pdk->npk", self.basis.outputs[chosen], self.basis.matrices)
+        effects = torch.einsum("ipn,npk->ink", self.read[..., chosen], directions) / self.std[:, None, None]
+        effects = effects + self.direct_shared[:, None] if shared else effects
         return effects / self.norm[:, None, None] if normalize else effects
 
     def activation_maps(
         self, neurons: Sequence[int] | None = None
     ) -> Float[Tensor, "image neuron rows cols"]:
-        """Activations p of the chosen neurons on the grid of image tokens (class token left out)."""
+        """Activations p of the chosen neurons on the grid of image tokens."""
         chosen = self.check_neurons(neurons)
-        return self.activations[:, 1:, chosen].transpose(1, 2).unflatten(-1, self.basis.grid)
+        return self.activations[:, self.basis.prefix :, chosen].transpose(1, 2).unflatten(-1, self.basis.grid)
 
     def check_neurons(self, neurons: Sequence[int] | None) -> list[int]:
         """Neuron indices as a list (all when None); ValueError names an unknown one."""
@@ -300,12 +375,14 @@ class SecondOrder:
         self, coordinates: Float[Tensor, "neuron image later_head"], vectors: Float[Tensor, "image d_embed"]
     ) -> Float[Tensor, "neuron image"]:
         """<sum_k s_k D_k, v> through the factored directions: v is pushed back to each later head once."""
-        readers = torch.einsum("id,ked->kie", vectors, self.basis.writers)
-        products = torch.bmm(self.basis.value_codes, readers.transpose(1, 2))
-        return torch.einsum("nik,kni->ni", coordinates, products)
+        readers = torch.einsum("id,kped->kpei", vectors, self.basis.writers).permute(0, 2, 1, 3)
+        n_read, n_images = readers.shape[2:]
+        products = torch.bmm(self.basis.value_codes, readers.flatten(2)).unflatten(-1, (n_read, n_images))
+        scaled = coordinates.unflatten(-1, (-1, n_read))
+        return torch.einsum("nikp,knpi->ni", scaled, products)
 
 
 def _through(
-    codes: Float[Tensor, "head d_head"], writer: Float[Tensor, "head d_head d_embed"]
-) -> Float[Tensor, "head d_embed"]:
-    return torch.einsum("he,hek->hk", codes, writer)
+    codes: Float[Tensor, "head d_head"], writer: Float[Tensor, "head readout_head d_head d_embed"]
+) -> Float[Tensor, "later_head d_embed"]:
+    return torch.einsum("he,hpek->hpk", codes, writer).flatten(0, 1)

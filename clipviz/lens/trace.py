@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,18 +18,19 @@ from clipviz.values import Codes, Rows, TowerWeights, rows_of
 class Trace:
     """One forward pass of some images, kept as the small numbers from which every direct effect follows.
 
-    tokens and attention are None when the trace was taken with tokens=False (whole collections); then effects
+    tokens and paths are None when the trace was taken with tokens=False (whole collections); then effects
     of heads and MLPs are there but token scores and heatmaps are not.
     """
 
     weights: TowerWeights
     embedding: Tensor  # [image, d_embed], unnormalised
-    codes: Tensor  # [image, layer, head, d_head]
-    mlp_writes: Tensor  # [image, 1 + layer, d_model]
-    mean: Tensor  # [image], final LayerNorm statistics of the class token
+    codes: Tensor  # [image, layer, head, d_code]
+    mlp_writes: Tensor  # [image, 1 + layer, readout_head * d_model]
+    mean: Tensor  # [image], final LayerNorm statistics (see values.Readout)
     std: Tensor  # [image]
-    tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], LayerNormed attention inputs
-    attention: Tensor | None = None  # [image, layer, head, token]
+    tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], what its attention reads
+    paths: Tensor | None = None  # [image, layer, head, readout_head, token], with which tokens are read out
+    tail: Tensor | None = None  # [image, d_embed], the readout's tail where it has one
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])
@@ -44,8 +46,17 @@ class Trace:
             mean=self.mean[rows],
             std=self.std[rows],
             tokens=None if self.tokens is None else tuple(layer[rows] for layer in self.tokens),
-            attention=None if self.attention is None else self.attention[rows],
+            paths=None if self.paths is None else self.paths[rows],
+            tail=None if self.tail is None else self.tail[rows],
         )
+
+    @property
+    def attention(self) -> Float[Tensor, "image layer head token"] | None:
+        """The share of each token in what is read through a head: a class token's attention row; sums to 1."""
+        if self.paths is None:
+            return None
+        summed = self.paths.sum(3)
+        return summed / summed.sum(-1, keepdim=True)
 
     @property
     def norm(self) -> Float[Tensor, " image"]:
@@ -62,8 +73,9 @@ class Trace:
         return effects / self.norm[:, None, None, None] if normalize else effects
 
     def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:
-        """Direct effect of the input term (entry 0) and of each MLP (entry 1 + layer), Eq. 2.4."""
+        """Direct effect of the input term (entry 0), of each MLP (entry 1 + layer), and of the tail (last), Eq. 2.4."""
         effects = decompose.mlp_effects(self.mlp_writes, self.mean, self.std, self.weights)
+        effects = effects if self.tail is None else torch.cat([effects, self.tail[:, None]], 1)
         return effects / self.norm[:, None, None] if normalize else effects
 
     def token_scores(

@@ -18,6 +18,7 @@ from torch import Tensor
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.models.clip import ClipModel
 from clipviz.models.forward_lock import turn
+from clipviz.models.towers.anatomy import full, unsupported
 from clipviz.values import LayerWeights
 
 
@@ -31,6 +32,11 @@ def record(
     directions: one unit text direction an image. Keeps [token, token] attention and every activation: use small
     batches (8 images of ViT-B/16 take about 1 GB).
     """
+    if model.weights.readout.kind != "class token" or not hasattr(model.visual, "transformer"):
+        raise unsupported(
+            f"model {model.name!r} ({model.tower.family}, {model.weights.readout.kind})",
+            "the baselines step through open_clip class-token towers only",
+        )
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
         raise ValueError(
@@ -40,13 +46,12 @@ def record(
     stream = _first_input(model, pixels).float().requires_grad_(True)
     with turn(model.visual), torch.enable_grad():
         layers = []
-        for block, weights in zip(model.visual.transformer.resblocks, model.weights.layers, strict=True):
-            layers.append(_run_layer(block, weights, stream))
+        for block, weights in zip(model.tower.blocks, model.weights.layers, strict=True):
+            layers.append(_run_layer(block.module, weights, stream))
             stream = layers[-1].residual + layers[-1].attention_output + layers[-1].mlp_output
-        final = torch.nn.functional.layer_norm(
-            stream[:, 0], (stream.shape[-1],), model.weights.gamma, model.weights.beta, model.weights.eps
-        )
-        embedding = final @ model.weights.projection
+        final = model.visual.ln_post(stream[:, 0].to(model.dtype)).to(stream)
+        projection = full(model.visual.proj)
+        embedding = final @ projection
         score = torch.nn.functional.cosine_similarity(embedding, directions.to(embedding))
         gradients = torch.autograd.grad(score.sum(), [layer.attention for layer in layers])
     return Record(
@@ -54,14 +59,14 @@ def record(
         gradients=torch.stack(gradients, 1),
         score=score.detach(),
         final=final.detach(),
-        final_weights=(directions.to(embedding) @ model.weights.projection.T).detach(),
+        final_weights=(directions.to(embedding) @ projection.T).detach(),
     )
 
 
 def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:
     """The residual stream that enters the first block, taken from one plain pass of the model."""
     kept: dict[str, Tensor] = {}
-    block = model.visual.transformer.resblocks[0]
+    block = model.tower.blocks[0].module
     with turn(model.visual):
         handle = block.register_forward_pre_hook(lambda _module, inputs: kept.update(stream=inputs[0]))
         try:

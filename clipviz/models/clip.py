@@ -1,4 +1,4 @@
-"""A CLIP model as the session uses it: encode, trace, and what identifies it. See tower.py for the decomposition."""
+"""A CLIP model as the session uses it: encode, trace, and what identifies it. See towers/ for the decomposition."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from clipviz.lens.decompose import head_basis
+from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
-from clipviz.models.tower import read_tower, recording, unsupported
+from clipviz.models.preprocess import normalization
+from clipviz.models.second import basis_of, second_orders
+from clipviz.models.towers import read_tower, unsupported
+from clipviz.models.towers.anatomy import full
+from clipviz.models.towers.recording import recording
 from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
-    from clipviz.lens.neurons import NeuronBasis, SecondOrder
     from clipviz.models.bundle import Bundle
 
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
@@ -31,7 +35,8 @@ SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2
 class ClipModel:
     """A CLIP image-text model opened up: its embedding as a sum of heads, MLPs and tokens.
 
-    network: the open_clip model, in eval mode, otherwise untouched; weights: the tower as the lenses read it;
+    network: the image-text model, in eval mode, otherwise untouched; tower: its vision tower opened up, whose
+    weights are what the lenses read;
     sum_check: relative difference between the summed effects and the model's own output, measured on load;
     fingerprint: a short hash of the weights and the activation, part of every cache's key; bundle: the world that
     the model belongs to, if any, see models.bundle.
@@ -58,8 +63,8 @@ class ClipModel:
         self.bundle = bundle
         self.tokenizer = tokenizer
         self.preprocess = preprocess
-        self.weights: TowerWeights = read_tower(visual)
-        self.fingerprint = _fingerprint(network)
+        self.tower = read_tower(visual)
+        self.fingerprint = _fingerprint(network, self.activation)
         self.sum_check = self._check_sum()
 
     def __repr__(self) -> str:
@@ -71,12 +76,16 @@ class ClipModel:
         return self.network.visual
 
     @property
+    def weights(self) -> TowerWeights:
+        return self.tower.weights
+
+    @property
     def device(self) -> torch.device:
-        return self.visual.proj.device
+        return next(self.visual.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.visual.proj.dtype
+        return next(self.visual.parameters()).dtype
 
     @property
     def n_layers(self) -> int:
@@ -89,8 +98,7 @@ class ClipModel:
     @property
     def image_size(self) -> tuple[int, int]:
         """Rows and columns of a preprocessed image, pixels."""
-        size = self.visual.image_size
-        return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        return self.tower.image_size
 
     @property
     def logit_scale(self) -> float:
@@ -100,7 +108,7 @@ class ClipModel:
     @property
     def activation(self) -> str:
         """The MLPs' activation function, e.g. 'GELU' or 'QuickGELU'."""
-        return type(self.visual.transformer.resblocks[0].mlp.gelu).__name__
+        return self.tower.activation
 
     def prepare(
         self, images: Tensor | Image.Image | Sequence[Image.Image]
@@ -138,8 +146,8 @@ class ClipModel:
     def encode_images(
         self, images: Tensor | Image.Image | Sequence[Image.Image]
     ) -> Float[Tensor, "image d_embed"]:
-        """Unnormalised image embeddings, float32."""
-        return self._forward(self.prepare(images)).float()
+        """Unnormalised image embeddings, float32 (float64 where the model is)."""
+        return full(self._forward(self.prepare(images)))
 
     @torch.no_grad()
     def encode_texts(
@@ -165,20 +173,22 @@ class ClipModel:
         collections): head and MLP effects remain exact, token scores and heatmaps need them.
         """
         pixels = self.prepare(images)
-        with recording(self.visual, self.weights, tokens) as recorder:
+        with recording(self.tower, tokens) as recorder:
             embedding = self._forward(pixels)
         return recorder.trace(embedding)
 
     def second_order(self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int) -> SecondOrder:
         """Second-order effects of one layer's neurons on some images (thesis Eq. 3.3, B.5), from one pass."""
-        from clipviz.models.second import trace_second_order
+        return self.second_orders(images, [layer])[0]
 
-        return trace_second_order(self, images, layer)
+    def second_orders(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
+    ) -> list[SecondOrder]:
+        """The same for several layers from one pass, in the order of `layers`."""
+        return second_orders(self.tower, self.encode_images, self.prepare(images), layers)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
         """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""
-        from clipviz.models.second import basis_of
-
         return basis_of(self.weights, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
@@ -310,17 +320,6 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:
-    """Mean and std of the last Normalize step of a preprocessing, or the tower's own, or OpenAI's."""
-    for step in reversed(getattr(preprocess, "transforms", [])):
-        if hasattr(step, "mean") and hasattr(step, "std"):
-            return [float(v) for v in step.mean], [float(v) for v in step.std]
-    mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
-    if mean is not None and std is not None:
-        return list(mean), list(std)
-    return [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-
-
 def _check_name(name: str, pretrained: str | None) -> None:
     import open_clip
 
@@ -359,11 +358,10 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _fingerprint(network: nn.Module) -> str:
+def _fingerprint(network: nn.Module, activation: str) -> str:
     """A short hash over every tensor's name, shape and up to 4,096 evenly spaced entries."""
     digest = hashlib.sha256(type(network).__name__.encode())
-    visual: Any = network.visual
-    digest.update(type(visual.transformer.resblocks[0].mlp.gelu).__name__.encode())
+    digest.update(activation.encode())
     for key, tensor in network.state_dict().items():
         flat = tensor.detach().flatten()
         entries = flat[:: max(1, flat.numel() // 4096)][:4096].float().cpu().contiguous()

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.models.forward_lock import turn
+from clipviz.models.towers.anatomy import full
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
@@ -31,9 +32,9 @@ def mean_activations(
     total, count = torch.zeros(()), 0
     for images in batches:
         pixels = model.prepare(images)
-        with turn(model.visual), _noting(_block(model, layer).mlp.gelu) as noted:
+        with turn(model.visual), _noting(_block(model, layer).hidden) as noted:
             model.encode_images(pixels)
-        total, count = noted[0].float().sum(0) + total.to(pixels.device), count + len(pixels)
+        total, count = full(noted[0]).sum(0) + total.to(pixels.device), count + len(pixels)
     if not count:
         raise ValueError("expected at least one batch of images, got none; pass batches of the collection")
     return total / count
@@ -45,15 +46,15 @@ def replacing(
 ) -> Iterator[None]:
     """While open, the layer's activations of the chosen neurons (all when None) are their per-token means."""
 
-    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def replace(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if neurons is None:
-            return mean.to(output).expand_as(output)
-        replaced = output.clone()
-        replaced[..., list(neurons)] = mean.to(output)[:, list(neurons)]
-        return replaced
+            return (mean.to(inputs[0]).expand_as(inputs[0]),)
+        replaced = inputs[0].clone()
+        replaced[..., list(neurons)] = mean.to(replaced)[:, list(neurons)]
+        return (replaced,)
 
     with turn(model.visual):
-        handle = _block(model, layer).mlp.gelu.register_forward_hook(replace)
+        handle = _block(model, layer).hidden.register_forward_pre_hook(replace)
         try:
             yield
         finally:
@@ -106,12 +107,17 @@ def _without(
     block = _block(model, layer)
 
     def branch(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        gaps = noted[0][..., neurons].float() - mean.to(output.device)[:, neurons]
+        gaps = noted[0][..., neurons].to(writes) - mean.to(writes)[:, neurons]
         changes = torch.einsum("itn,dn->intd", gaps, writes)
-        return (output[:, None] - changes.to(output)).flatten(0, 1)
+        if block.mlp_norm is None:
+            return (output[:, None] - changes.to(output)).flatten(0, 1)
+        # the norm after the MLP sees the change: undo what it gave, and norm what is left
+        weight = block.hidden.weight[:, neurons]
+        left = summed[0][:, None] - torch.einsum("itn,dn->intd", gaps.to(weight), weight)
+        return (output[:, None] - block.mlp_norm(summed[0])[:, None] + block.mlp_norm(left)).flatten(0, 1)
 
-    with turn(model.visual), _noting(block.mlp.gelu) as noted:
-        handle = block.register_forward_hook(branch)
+    with turn(model.visual), _noting(block.hidden) as noted, _noting(block.mlp_norm) as summed:
+        handle = block.module.register_forward_hook(branch)
         try:
             embeddings = model.encode_images(pixels)
         finally:
@@ -120,9 +126,13 @@ def _without(
 
 
 @contextmanager
-def _noting(module: nn.Module) -> Iterator[list[Tensor]]:
+def _noting(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """The module's inputs, pass by pass; nothing where there is no module."""
     noted: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: noted.append(output))
+    if module is None:
+        yield noted
+        return
+    handle = module.register_forward_pre_hook(lambda _module, inputs: noted.insert(0, inputs[0]))
     try:
         yield noted
     finally:
@@ -130,7 +140,7 @@ def _noting(module: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _block(model: ClipModel, layer: int) -> Any:
-    blocks = model.visual.transformer.resblocks
+    blocks = model.tower.blocks
     if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < len(blocks):
         raise ValueError(f"expected a layer within 0..{len(blocks) - 1} (counted from 0), got {layer!r}")
     return blocks[int(layer)]

@@ -87,3 +87,14 @@ def take(images: Any, rows: Sequence[int]) -> Any:
     if isinstance(images, Tensor | np.ndarray):
         return images[list(rows)]
     return [images[i] for i in rows]
+
+
+def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:
+    """Mean and std of the last Normalize step of a preprocessing, or the tower's own, or OpenAI's."""
+    for step in reversed(getattr(preprocess, "transforms", [])):
+        if hasattr(step, "mean") and hasattr(step, "std"):
+            return [float(v) for v in step.mean], [float(v) for v in step.std]
+    mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
+    if mean is not None and std is not None:
+        return list(mean), list(std)
+    return list(CLIP_MEAN), list(CLIP_STD)

@@ -1,32 +1,27 @@
-"""One forward pass as the second-order lens reads it, and real interventions on neurons (thesis 3.3).
+"""One forward pass as the second-order lens reads it (thesis 3.3).
 
 Hooks are context managers: always removed, and nothing else of the model is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
-from clipviz.lens.decompose import class_attention
 from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, check_layer, neuron_basis, second_order
 from clipviz.models.forward_lock import turn
+from clipviz.models.towers.anatomy import Reading, Tower, deviation, full
+from clipviz.models.towers.recording import Attending, AttentionCalls
 from clipviz.values import TowerWeights
 
-if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
-
-Images = Tensor | Image.Image | Sequence[Image.Image]
-
-# A layer's basis is image independent and costs more than a forward pass: one a tower and layer, gone with the tower.
+# A layer's basis is image independent and costs more than a forward pass: one per tower and layer, gone with the tower.
 _BASES: WeakKeyDictionary[TowerWeights, dict[int, NeuronBasis]] = WeakKeyDictionary()
 
 
@@ -40,84 +35,117 @@ def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
 
 
 @torch.no_grad()
-def trace_second_order(model: ClipModel, images: Images, layer: int) -> SecondOrder:
-    """Second-order effects of one layer's neurons on some images, from one forward pass (Eq. 3.3, B.5).
+def second_orders(
+    tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
+) -> list[SecondOrder]:
+    """Second-order effects of several layers' neurons from one forward pass (Eq. 3.3, B.5), in the order of `layers`.
 
-    images: [image, 3, rows, cols] preprocessed, or PIL images; layer: counted from 0, below the last.
+    forward: pixels [image, 3, rows, cols] to embeddings; layers: counted from 0, below the last.
     """
-    return trace_second_orders(model, images, [layer])[0]
-
-
-@torch.no_grad()
-def trace_second_orders(model: ClipModel, images: Images, layers: Sequence[int]) -> list[SecondOrder]:
-    """Second-order effects of several layers' neurons from one forward pass, in the order of `layers`."""
-    bases = [basis_of(model.weights, layer) for layer in layers]
-    pixels = model.prepare(images)
-    with recording_second(model.visual, model.weights, layers) as recorder:
-        embedding = model.encode_images(pixels)
+    bases = [basis_of(tower.weights, layer) for layer in layers]
+    with recording_second(tower, layers) as recorder:
+        embedding = forward(pixels)
+    recorder.finish_pass()
     return [second_order(recorder.passage(basis.layer, embedding), basis) for basis in bases]
 
 
 @contextmanager
-def recording_second(
-    visual: nn.Module, weights: TowerWeights, layers: Sequence[int]
-) -> Iterator[_SecondRecorder]:
-    """Hooks for one forward pass: the layers' activations, later layers' class attention, final statistics."""
-    chosen = [check_layer(weights, layer) for layer in layers]
-    tower: Any = visual
-    recorder = _SecondRecorder(weights)
-    blocks = list(tower.transformer.resblocks)
-    with turn(visual):
-        handles = [tower.ln_post.register_forward_pre_hook(recorder.note_statistics)]
-        for layer in chosen:
-            hook = partial(recorder.note_activations, layer)
-            handles.append(blocks[layer].mlp.gelu.register_forward_hook(hook))
-        for later in range(min(chosen) + 1, len(blocks)):
-            handles.append(blocks[later].ln_1.register_forward_hook(partial(recorder.note_later, later)))
-        try:
-            yield recorder
-        finally:
-            for handle in handles:
-                handle.remove()
+def recording_second(tower: Tower, layers: Sequence[int]) -> Iterator[SecondRecorder]:
+    """Hooks for one forward pass: the layers' activations, what later layers attend to, the readout."""
+    recorder = SecondRecorder(tower, [check_layer(tower.weights, layer) for layer in layers])
+    with turn(tower.visual), ExitStack() as stack:
+        for handle in recorder.hooks():
+            stack.callback(handle.remove)
+        if any(block.reads == "calls" for block in tower.blocks):
+            stack.enter_context(AttentionCalls(recorder.note_call))
+        yield recorder
 
 
-class _SecondRecorder:
-    """Collects one forward pass in float32."""
+class SecondRecorder(Attending):
+    """Collects one forward pass in float32 (or float64)."""
 
-    def __init__(self, weights: TowerWeights) -> None:
-        self.weights = weights
+    def __init__(self, tower: Tower, sources: Sequence[int]) -> None:
+        super().__init__(tower, first_layer=min(sources) + 1)
+        self.sources = sources
         self.activations: dict[int, Tensor] = {}
-        self.attention: dict[int, Tensor] = {}  # later layer -> [image, head, token]
-        self.shift: dict[int, Tensor] = {}  # later layer -> [image, head]
-        self.mean: Tensor | None = None
-        self.std: Tensor | None = None
+        self.divisors: dict[int, Tensor] = {}  # source layer -> [image, token], of a post-norm MLP
+        self.statistics: dict[
+            int, tuple[Tensor, Tensor]
+        ] = {}  # later layer -> mean, deviation [image, token]
+        self.attention: dict[int, Tensor] = {}  # later layer -> [image, later_head, token]
+        self.shift: dict[int, Tensor] = {}  # later layer -> [image, later_head]
+        self.reach: dict[int, Tensor] = {}
+        self.tallies: dict[int, Tensor] = {}
+        self.reading: Reading | None = None
 
-    def note_activations(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        self.activations[layer] = output.float()
+    def hooks(self) -> Iterator[Any]:
+        yield from super().hooks()
+        for layer in self.sources:
+            block = self.tower.blocks[layer]
+            yield block.hidden.register_forward_pre_hook(partial(self.note_activations, layer))
+            if block.mlp_norm is not None:
+                yield block.mlp_norm.register_forward_pre_hook(partial(self.note_divisor, layer))
+        for layer in self.layers:
+            norm = self.tower.blocks[layer].norm
+            if norm is not None:
+                yield norm.register_forward_pre_hook(partial(self.note_statistics, layer))
 
-    def note_later(self, later: int, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weights, tokens = self.weights.layers[later], inputs[0].float()
-        variance, mean = torch.var_mean(tokens, -1, correction=0)
-        attention = class_attention(output.float(), weights) / (variance + weights.ln_eps).sqrt()[:, None]
-        self.attention[later] = attention
-        self.shift[later] = torch.einsum("iht,it->ih", attention, mean)
+    def note_activations(self, layer: int, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.activations[layer] = full(inputs[0])
 
-    def note_statistics(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        final = inputs[0].float()
-        final = final[:, 0] if final.ndim == 3 else final
-        variance, self.mean = torch.var_mean(final, -1, correction=0)
-        self.std = (variance + self.weights.eps).sqrt()
+    def note_divisor(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.divisors[layer] = deviation(inputs[0], module.eps)  # type: ignore[arg-type]
+
+    def note_statistics(self, later: int, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        variance, mean = torch.var_mean(full(inputs[0]), -1, correction=0)
+        self.statistics[later] = mean, (variance + self.tower.weights.layers[later].ln_eps).sqrt()
+
+    def contract(self, layer: int) -> None:
+        """What the readout reads through a later layer's heads, divided by its LayerNorm's deviation."""
+        paths, tallies = self.read_paths(layer)
+        if tallies:
+            self.tallies[layer] = torch.cat(tallies, -1)
+        paths = paths.flatten(1, 2)
+        self.reach[layer] = paths.sum(-1)
+        if layer in self.statistics:
+            mean, std = self.statistics.pop(layer)
+            paths = paths / std[:, None]
+            self.shift[layer] = torch.einsum("ikt,it->ik", paths, mean)
+        else:
+            self.shift[layer] = torch.zeros_like(self.reach[layer])
+        self.attention[layer] = paths
+        del self.tokens[layer]
+
+    def finish_pass(self) -> None:
+        """The readout's statistics, once the pass has run."""
+        self.reading = self.finish()
 
     def passage(self, layer: int, embedding: Float[Tensor, "image d_embed"]) -> Passage:
         """What the pass left for one of the recorded layers."""
-        later = range(layer + 1, self.weights.n_layers)
-        assert self.mean is not None
-        assert self.std is not None
+        later = range(layer + 1, self.tower.weights.n_layers)
+        assert self.reading is not None
+        plain = self.one_row and all(block.scaling_norm is None for block in self.tower.blocks)
+        activations, divisors = self.activations[layer], self.divisors.get(layer)
         return Passage(
-            activations=self.activations[layer],
+            activations=activations if divisors is None else activations / divisors[..., None],
             attention=torch.cat([self.attention[k] for k in later], 1),
             shift=torch.cat([self.shift[k] for k in later], 1),
-            mean=self.mean,
-            std=self.std,
-            embedding=embedding.float(),
+            mean=self.reading.mean,
+            std=self.reading.std,
+            embedding=full(embedding),
+            reach=None if plain else torch.cat([self.reach[k] for k in later], 1),
+            tallies=torch.stack([self.tallies[k] for k in later], 1) if self.tallies else None,
+            divisors=divisors,
+            **self._read(activations, divisors),
         )
+
+    def _read(self, activations: Tensor, divisors: Tensor | None) -> dict[str, Tensor | None]:
+        """Activations, and one over a post-norm layer's divisors, as the readout reads them."""
+        if self.weights is None and divisors is None:
+            return {}
+        weights = self.weights
+        if weights is None:
+            weights = torch.zeros_like(activations[:, None, :, 0])
+            weights[..., 0] = 1
+        weights = weights if divisors is None else weights / divisors[:, None]
+        return {"read": weights @ activations, "read_divided": None if divisors is None else weights.sum(-1)}

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
-from clipviz.models.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from clipviz.models.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    normalization,
+)
 
 __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
@@ -262,8 +269,6 @@ def clip_partner(model: Any, name: str | None = None) -> Partner:
         raise ValueError(
             f"expected a square input, got {rows} x {cols} px; build a Partner with its own preprocess"
         )
-    from clipviz.models.clip import normalization
-
     mean, std = normalization(getattr(model, "preprocess", None), visual)
     pixels = Preprocess(int(rows), tuple(mean), tuple(std))  # type: ignore[arg-type]
     return Partner(own_name, visual, pixels, layers, grid, batch_first, "text-supervised (CLIP)")

@@ -22,7 +22,6 @@ from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
 from clipviz.lens import segment
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
-from clipviz.models.second import trace_second_orders
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import batches, class_directions, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
@@ -397,7 +396,7 @@ def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], 
     masks = []
     for start in tqdm(range(0, len(usable), batch), desc="neuron maps", unit="batch", disable=study.quiet):
         pairs = [data[i] for i in usable[start : start + batch]]
-        seconds = trace_second_orders(model, model.prepare([picture for picture, _ in pairs]), study.late)
+        seconds = model.second_orders([picture for picture, _ in pairs], study.late)
         for row, i in enumerate(usable[start : start + batch]):
             one = normalize(classes[names.index(str(data.labels[i]))], dim=0)
             chosen = {

@@ -264,7 +264,7 @@ def test_errors_name_what_was_not_kept(trace):
         ablate.embedding_after(terms, Ablation(mlps={9}))
     with pytest.raises(ValueError, match="kept heads only"):
         ablate.embedding_after(ablate.Terms(terms.codes, terms.basis), Ablation(mlps={1}))
-    without = Trace(**{**trace.__dict__, "tokens": None, "attention": None})
+    without = Trace(**{**trace.__dict__, "tokens": None, "paths": None})
     with pytest.raises(ValueError, match="tokens=False"):
         ablate.terms_of(without, tokens=[0])
     with pytest.raises(ValueError, match=r"within 0..144"):

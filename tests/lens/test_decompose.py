@@ -8,7 +8,7 @@ import torch
 from clipviz.lens.decompose import class_attention, effects_from_codes, head_basis, head_codes
 from clipviz.lens.heatmap import remove_class_mean
 from clipviz.lens.trace import Trace
-from clipviz.values import LayerWeights, TowerWeights
+from clipviz.values import LayerWeights, Readout, TowerWeights
 
 
 def tensor(*values) -> torch.Tensor:
@@ -32,7 +32,7 @@ def weights():
         mlp_output=torch.zeros(2, 1),
         mlp_output_bias=torch.zeros(2),
     )
-    return TowerWeights((layer,), torch.ones(2), tensor(3, 0), 0.0, tensor([1], [0]), (1, 2))
+    return TowerWeights((layer,), Readout.after_norm(torch.ones(2), tensor(3, 0), tensor([1], [0])), (1, 2))
 
 
 @pytest.fixture
@@ -42,7 +42,14 @@ def trace(weights):
     codes = head_codes(tokens, attention, weights.layers[0])
     writes = tensor([[8, 1], [0, 0], [2, 5]])
     return Trace(
-        weights, tensor([9.5]), codes[:, None], writes, tensor(6), tensor(2), (tokens,), attention[:, None]
+        weights,
+        tensor([9.5]),
+        codes[:, None],
+        writes,
+        tensor(6),
+        tensor(2),
+        (tokens,),
+        attention[:, None, :, None],
     )
 
 

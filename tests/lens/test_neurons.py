@@ -7,7 +7,7 @@ import torch
 
 from clipviz.lens.neuron_stats import ablated, first_component, large_norms, neuron_stats, rank_one, rebuilt
 from clipviz.lens.neurons import Passage, SecondOrder, neuron_basis, second_order
-from clipviz.values import LayerWeights, TowerWeights
+from clipviz.values import LayerWeights, Readout, TowerWeights
 
 N_LAYERS, N_HEADS, D_HEAD, D_MODEL, D_EMBED, N_NEURONS, GRID = 3, 2, 3, 6, 5, 7, (2, 3)
 
@@ -39,7 +39,9 @@ def random_weights(seed: int = 0) -> TowerWeights:
         )
         for _ in range(N_LAYERS)
     )
-    return TowerWeights(layers, draw(D_MODEL), draw(D_MODEL), 1e-5, draw(D_MODEL, D_EMBED), GRID)
+    return TowerWeights(
+        layers, Readout.after_norm(draw(D_MODEL), draw(D_MODEL), draw(D_MODEL, D_EMBED)), GRID
+    )
 
 
 def random_passage(n_later: int, n_images: int = 12, seed: int = 1) -> Passage:
@@ -76,8 +78,7 @@ def naive(weights: TowerWeights, passage: Passage, layer: int) -> torch.Tensor:
                 for token in range(passage.activations.shape[1]):
                     writes = passage.activations[image, token][:, None] * weights.layers[layer].mlp_output.T
                     inner = passage.attention[image, k, token] * target.ln_gamma * writes
-                    outer = weights.gamma * (inner @ w_vo.T) / passage.std[image]
-                    effects[image] += outer @ weights.projection
+                    effects[image] += (inner @ w_vo.T) / passage.std[image] @ weights.readout.matrices[0]
                 k += 1
     return effects
 
@@ -107,7 +108,7 @@ def test_norms_projections_and_sums_equal_those_of_explicit_effects():
 def test_gram_in_chunks_equals_the_kept_gram(monkeypatch):
     expected = example().norms()
     monkeypatch.setattr("clipviz.lens.neurons.KEPT_BYTES", 0)
-    monkeypatch.setattr("clipviz.lens.neurons.CHUNK", 3)
+    monkeypatch.setattr("clipviz.lens.neurons.CHUNK_BYTES", 1000)
     assert torch.allclose(example().norms(), expected)
 
 
@@ -119,7 +120,7 @@ def test_a_single_head_by_hand():
     layer = LayerWeights(
         one, zero, one, one, zero, one, 0 * flat, 2 * flat, 0 * flat, 1e-5, 3 * one[0], 0 * flat
     )
-    basis = neuron_basis(TowerWeights((layer, layer), flat, 0 * flat, 1e-5, one[0], (1, 1)), 0)
+    basis = neuron_basis(TowerWeights((layer, layer), Readout.after_norm(flat, 0 * flat, one[0]), (1, 1)), 0)
     passage = Passage(
         activations=torch.tensor([[[4.0], [1.0]]], dtype=torch.float64),
         attention=torch.tensor([[[0.25 / 0.5, 0.75 / 0.5]]], dtype=torch.float64),
@@ -140,7 +141,13 @@ def test_merged_statistics_equal_one_batch_in_any_order():
     parts = []
     for part in (slice(0, 4), slice(4, 7), slice(7, 20)):
         passage = random_passage(len(second.basis.later), 20)
-        piece = Passage(**{name: getattr(passage, name)[part] for name in vars(passage)})
+        piece = Passage(
+            **{
+                name: getattr(passage, name)[part]
+                for name in vars(passage)
+                if getattr(passage, name) is not None
+            }
+        )
         parts.append(neuron_stats(second_order(piece, second.basis), range(20)[part], n_top=6))
     for order in ((0, 1, 2), (2, 0, 1)):
         merged = parts[order[0]].merge(parts[order[1]]).merge(parts[order[2]])

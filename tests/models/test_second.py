@@ -9,7 +9,7 @@ from torch import nn
 
 from clipviz.models.clip import wrap
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
-from clipviz.models.second import basis_of, trace_second_orders
+from clipviz.models.second import basis_of
 
 VARIANTS = {
     "plain": {},
@@ -183,7 +183,7 @@ def test_interventions_refuse_an_unknown_layer_and_an_empty_collection():
 
 def test_several_layers_from_one_pass_equal_one_layer_at_a_time():
     model = random_model(6)
-    for second in trace_second_orders(model, pixels(), [2, 0]):
+    for second in model.second_orders(pixels(), [2, 0]):
         alone = model.second_order(pixels(), second.basis.layer)
         assert torch.equal(second.effects([1, 5]), alone.effects([1, 5]))
-    assert [second.basis.layer for second in trace_second_orders(model, pixels(), [2, 0])] == [2, 0]
+    assert [second.basis.layer for second in model.second_orders(pixels(), [2, 0])] == [2, 0]

@@ -1,0 +1,24 @@
+"""Vision towers by family: one adapter a file, each giving the same values (see anatomy.Tower)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from clipviz.models.towers import clip_vit
+from clipviz.models.towers.anatomy import Tower, UnsupportedTower, unsupported
+
+__all__ = ["Tower", "UnsupportedTower", "read_tower", "unsupported"]
+
+_ADAPTERS = (clip_vit,)
+
+
+def read_tower(visual: nn.Module) -> Tower:
+    """The tower opened up: weights as values (views of the model's own where it is float32), and its parts.
+
+    Raises ValueError naming the tower when its embedding is not a sum of terms, or of no family that is known.
+    """
+    for adapter in _ADAPTERS:
+        tower = adapter.read(visual)
+        if tower is not None:
+            return tower
+    raise unsupported(f"tower {type(visual).__name__}")

@@ -1,0 +1,247 @@
+"""One forward pass of a tower as a trace; hooks are context managers, and nothing else of the model is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from clipviz.lens.decompose import attention_paths, class_attention, head_codes, path_codes
+from clipviz.lens.trace import Trace
+from clipviz.models.forward_lock import turn
+from clipviz.models.towers.anatomy import Block, Reading, Tower, deviation, full, unsupported
+from clipviz.values import LayerWeights
+
+
+class Attended(NamedTuple):
+    """Queries and keys of one layer as its attention multiplied them, after norms and rotations."""
+
+    queries: Tensor  # [image, head, token, d_key]
+    keys: Tensor  # [image, head, token, d_key]
+    scale: float
+    mask: Tensor | None
+
+
+@contextmanager
+def recording(tower: Tower, tokens: bool) -> Iterator[Recorder]:
+    """Hooks on the tower for one forward pass; always removed."""
+    recorder = Recorder(tower, tokens)
+    with turn(tower.visual), ExitStack() as stack:
+        for handle in recorder.hooks():
+            stack.callback(handle.remove)
+        if any(block.reads == "calls" for block in tower.blocks):
+            stack.enter_context(AttentionCalls(recorder.note_call))
+        yield recorder
+
+
+class AttentionCalls(TorchFunctionMode):
+    """Sees every call of scaled dot-product attention while it is entered."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            self.note(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+class Attending:
+    """Listens to the attention of some layers in one pass and reads it as the readout does.
+
+    Everything kept is float32 (or float64), whatever the model's precision. A class token's and an even mean's
+    weights are known beforehand, and a layer is contracted as it runs; where the weights are the pass's last result,
+    queries and keys wait for them.
+    """
+
+    def __init__(self, tower: Tower, first_layer: int = 0) -> None:
+        self.tower = tower
+        self.layers = range(first_layer, tower.weights.n_layers)
+        self.tokens: dict[int, Tensor] = {}  # what a layer's attention reads
+        self.attended: dict[int, Attended] = {}
+        self.deviations: dict[int, Tensor] = {}  # [image, token], of what the heads write
+        self.seen: dict[str, Tensor] = {}  # inputs of the readout's modules
+        self.weights: Tensor | None = None
+        self.running: int | None = None
+
+    @property
+    def one_row(self) -> bool:
+        """Whether only token 0 is read out."""
+        return self.tower.weights.readout.kind == "class token"
+
+    def hooks(self) -> Iterator[Any]:
+        """Registers what listens to the pass, one handle after the other."""
+        yield self.tower.blocks[0].module.register_forward_pre_hook(self.note_input)
+        for layer in self.layers:
+            block = self.tower.blocks[layer]
+            if block.norm is not None:
+                yield block.norm.register_forward_hook(partial(self.note_tokens, layer))
+            else:
+                yield block.module.register_forward_pre_hook(partial(self.note_residual, layer))
+            if block.reads == "calls":
+                yield block.attention.register_forward_pre_hook(partial(self.note_start, layer))
+            if block.scaling_norm is not None:
+                yield block.scaling_norm.register_forward_pre_hook(partial(self.note_deviation, layer))
+        for layer, block in enumerate(self.tower.blocks):
+            yield block.mlp_write.register_forward_hook(partial(self.note_mlp, layer))
+        for name, module in self.tower.readout.modules().items():
+            yield module.register_forward_pre_hook(partial(self.note_seen, name))
+
+    def note_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if self.tower.readout.early:
+            self.weights = self.tower.readout.weights_before(inputs[0])
+
+    def note_mlp(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        if self.tower.readout.early and layer in self.layers:
+            self.contract(layer)
+
+    def contract(self, layer: int) -> None:
+        """What is kept of a layer, once the readout's weights are known."""
+        raise NotImplementedError
+
+    def finish(self) -> Reading:
+        """The readout's reading, and what waited for its weights contracted."""
+        reading = self.tower.readout.reading(self.seen)
+        if not self.tower.readout.early:
+            self.weights = reading.weights
+            for layer in self.layers:
+                self.contract(layer)
+        return reading
+
+    def note_residual(self, layer: int, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.tokens[layer] = full(inputs[0])
+
+    def note_tokens(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.tokens[layer] = full(output)
+
+    def note_start(self, layer: int, *_: Any) -> None:
+        self.running = layer
+
+    def note_call(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        layer, self.running = self.running, None
+        if layer is None:  # a pooling head's own call
+            return
+        if is_causal:
+            raise unsupported("causal attention in an image tower")
+        queries = query[:, :, :1] if self.one_row else query
+        mask = attn_mask if attn_mask is None or not self.one_row else attn_mask[..., :1, :]
+        self.attended[layer] = Attended(
+            full(queries), full(key), query.shape[-1] ** -0.5 if scale is None else scale, mask
+        )
+
+    def note_deviation(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        written = inputs[0][:, :1] if self.one_row else inputs[0]
+        self.deviations[layer] = deviation(written, module.eps)  # type: ignore[arg-type]
+
+    def note_seen(self, name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen[name] = inputs[0]
+
+    def read_paths(self, layer: int) -> tuple[Tensor, list[Tensor]]:
+        """Paths [image, head, readout_head, token] of a layer and the tallies of its codes."""
+        tokens, weights = self.tokens[layer], self.tower.weights.layers[layer]
+        if self.one_row and layer not in self.attended and layer not in self.deviations:
+            return class_attention(tokens, weights)[:, :, None], []
+        attended = self.attended.pop(layer, None) or self._multiplied(layer, tokens, weights)
+        readout = self.weights
+        if readout is None:
+            readout = tokens.new_ones(len(tokens), 1, 1)
+        scaled, tallies = readout, [readout.sum(-1)] if readout.shape[1] > 1 else []
+        if layer in self.deviations:
+            scaled = readout / self.deviations.pop(layer)[:, None]
+            tallies += [scaled.sum(-1)] if weights.post_norm else []
+        return attention_paths(
+            attended.queries, attended.keys, scaled, attended.scale, attended.mask
+        ), tallies
+
+    def _multiplied(self, layer: int, tokens: Tensor, weights: LayerWeights) -> Attended:
+        block: Block = self.tower.blocks[layer]
+        if block.reads == "calls":
+            raise unsupported(
+                f"attention {type(block.attention).__name__} that does not call scaled_dot_product_attention",
+                "turn fused attention on: timm.layers.set_fused_attn(True)",
+            )
+        readers = tokens[:, :1] if self.one_row else tokens
+        heads = (len(weights.query), -1)
+        queries = torch.nn.functional.linear(
+            readers, weights.query.flatten(0, 1), weights.query_bias.flatten()
+        )
+        keys = torch.nn.functional.linear(tokens, weights.key.flatten(0, 1))
+        return Attended(
+            queries.unflatten(-1, heads).transpose(1, 2),
+            keys.unflatten(-1, heads).transpose(1, 2),
+            weights.query.shape[1] ** -0.5,
+            None,
+        )
+
+
+class Recorder(Attending):
+    """Collects what a trace is made of."""
+
+    def __init__(self, tower: Tower, keep_tokens: bool) -> None:
+        super().__init__(tower)
+        self.keep_tokens = keep_tokens
+        self.paths: dict[int, Tensor] = {}
+        self.codes: dict[int, Tensor] = {}
+        self.writes: dict[int, Tensor] = {}  # 0 the input, 1 + layer an MLP
+
+    def note_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        super().note_input(_module, inputs)
+        self.writes[0] = self._read(inputs[0])
+
+    def note_mlp(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.writes[1 + layer] = self._read(output)
+        super().note_mlp(layer, _module, _inputs, output)
+
+    def contract(self, layer: int) -> None:
+        """The layer's codes, and its paths where tokens are kept."""
+        paths, tallies = self.read_paths(layer)
+        weights = self.tower.weights.layers[layer]
+        if self.one_row and self.tower.blocks[layer].scaling_norm is None:
+            self.codes[layer] = head_codes(self.tokens[layer], paths[:, :, 0], weights)
+        else:
+            self.codes[layer] = path_codes(self.tokens[layer], paths, weights, tallies)
+        if self.keep_tokens:
+            self.paths[layer] = paths
+        else:
+            del self.tokens[layer]
+
+    def trace(self, embedding: Tensor) -> Trace:
+        """What the pass left, once it has run."""
+        reading = self.finish()
+        if not self.tower.readout.early:
+            assert reading.weights is not None
+            self.writes = {k: torch.bmm(reading.weights, y).flatten(1) for k, y in self.writes.items()}
+        return Trace(
+            weights=self.tower.weights,
+            embedding=full(embedding),
+            codes=torch.stack([self.codes[layer] for layer in self.layers], 1),
+            mlp_writes=torch.stack([self.writes[term] for term in sorted(self.writes)], 1),
+            mean=reading.mean,
+            std=reading.std,
+            tokens=tuple(self.tokens[layer] for layer in self.layers) if self.keep_tokens else None,
+            paths=torch.stack([self.paths[layer] for layer in self.layers], 1) if self.keep_tokens else None,
+            tail=reading.tail,
+        )
+
+    def _read(self, written: Tensor) -> Tensor:
+        """A term as the readout reads it [image, d_model], or whole where the weights are not known yet."""
+        if not self.tower.readout.early:
+            return full(written)
+        return full(written[:, 0]) if self.weights is None else torch.bmm(self.weights, full(written))[:, 0]
