@@ -31,14 +31,14 @@ class Collection:
 
     def __init__(self, model: ClipModel, n_images: int, layers: Sequence[int] | None = None) -> None:
         weights = model.weights
-        row = weights.n_layers * weights.n_heads * weights.d_head
+        row = weights.n_layers * weights.n_heads * weights.d_code
         large = n_images * row * 4 > LARGE
         self.layers = (
             tuple(layers)
             if layers is not None
             else tuple(late_layers(weights.n_layers) if large else range(weights.n_layers))
         )
-        shape = (n_images, len(self.layers), weights.n_heads, weights.d_head)
+        shape = (n_images, len(self.layers), weights.n_heads, weights.d_code)
         self.basis: HeadBasis = model.head_basis(self.layers)
         self.codes = torch.zeros(shape, dtype=torch.float16 if large else torch.float32, device=model.device)
         self.mean = torch.zeros(n_images, device=model.device)

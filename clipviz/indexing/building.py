@@ -111,7 +111,7 @@ def _write(
         "dims": {
             "n_layers": len(layers),
             "n_heads": weights.n_heads,
-            "d_head": weights.d_head,
+            "d_head": weights.d_code,
             "d_embed": weights.d_embed,
         },
         "settings": settings,

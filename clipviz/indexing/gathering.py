@@ -57,7 +57,7 @@ class Gathering:
         """What was gathered; without rows when no image was usable."""
         weights, n_layers = self.model.weights, len(self.layers)
         empty = {
-            "codes.npy": np.empty((0, n_layers, weights.n_heads, weights.d_head), np.float16),
+            "codes.npy": np.empty((0, n_layers, weights.n_heads, weights.d_code), np.float16),
             "embedding.npy": np.empty((0, weights.d_embed), np.float16),
             "mean.npy": np.empty(0, np.float32),
             "std.npy": np.empty(0, np.float32),

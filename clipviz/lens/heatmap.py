@@ -76,6 +76,13 @@ def remove_class_mean(maps: Float[Tensor, " text *rest"]) -> Float[Tensor, " tex
     return maps - maps.mean(0, keepdim=True)
 
 
+def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Tensor, "*axes shown"]:
+    """Scores with one entry, the first, for all tokens that have no place in the image: their sum, 0 if none."""
+    if prefix == 1:
+        return scores
+    return torch.cat([scores[..., :prefix].sum(-1, keepdim=True), scores[..., prefix:]], -1)
+
+
 def check_directions(directions: Tensor, weights: TowerWeights) -> Float[Tensor, "text d_embed"]:
     """Directions as [text, d_embed]; ValueError says how to encode texts when the width is another."""
     if directions.ndim != 2 or directions.shape[-1] != weights.d_embed:

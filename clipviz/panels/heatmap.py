@@ -143,9 +143,7 @@ class Heatmap(Panel):
         session, image = self.session, selection.image
         assert image is not None
         rows, cols = session.model.weights.grid
-        attention = session.trace(image).attention
-        assert attention is not None
-        arrays = {"attention": attention[0].cpu().numpy().astype(np.float32)}
+        arrays = {"attention": session.attention(image).astype(np.float32)}
         cosines: list[float] = []
         for name, text in (("scores", selection.text), ("scores_b", selection.text_b)):
             if text:

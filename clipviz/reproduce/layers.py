@@ -41,7 +41,7 @@ N_INDIRECT = 8  # images a neuron for the components of indirect effects
 def usable_layers(model: ClipModel) -> list[int]:
     """Layers with later attention whose covariances [neuron, later head, later head] fit in memory."""
     weights = model.weights
-    n_neurons = int(weights.layers[0].mlp_output.shape[1])
+    n_neurons = weights.n_neurons
     size = [
         4 * n_neurons * (weights.n_heads * (weights.n_layers - 1 - layer)) ** 2
         for layer in range(weights.n_layers)

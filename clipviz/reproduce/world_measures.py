@@ -202,7 +202,11 @@ def token_map_scores(
                     trace, directions.to(trace.embedding), texts.to(trace.embedding), layers
                 )
                 maps[name][k] += list(found.cpu())
-            raw = trace.attention[:, list(layers), :, 1:].mean((1, 2)).unflatten(-1, model.weights.grid)
+            raw = (
+                trace.attention[:, list(layers), :, model.weights.prefix :]
+                .mean((1, 2))
+                .unflatten(-1, model.weights.grid)
+            )
             maps[RAW][k] += list(raw.cpu())
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
     return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
@@ -231,7 +235,7 @@ def pair_scores(
         some = rows[start : start + 16]
         trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
         assert trace.attention is not None
-        attention = trace.attention[:, list(layers), :, 1:].mean((1, 2))
+        attention = trace.attention[:, list(layers), :, model.weights.prefix :].mean((1, 2))
         raw = attention.unflatten(-1, model.weights.grid).cpu()
         for label in (1, 2):
             named = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]

@@ -22,6 +22,7 @@ from clipviz.data.images import open_images
 from clipviz.data.texts import Texts, broad
 from clipviz.lens import roles
 from clipviz.lens import textspan as _textspan
+from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.trace import Trace
 from clipviz.session import opening
 from clipviz.values import Selection
@@ -44,7 +45,10 @@ class HeadScores(NamedTuple):
 
 
 class TokenMaps(NamedTuple):
-    """Direct effects of every token through every head on a text's cosine: scores [layer, head, token]."""
+    """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
+
+    Token 0 is the class token: all tokens without a place together, 0 where there is none.
+    """
 
     scores: np.ndarray
     cosine: float
@@ -157,7 +161,7 @@ class Session(traitlets.HasTraits):
             "image": len(self.images),
             "layer": self.model.n_layers,
             "head": self.model.n_heads,
-            "neuron": int(self.model.weights.layers[0].mlp_output.shape[1]),
+            "neuron": self.model.weights.n_neurons,
             "token": int(np.prod(self.model.weights.grid)) + 1,
         }
         for name, limit in limits.items():
@@ -312,9 +316,16 @@ class Session(traitlets.HasTraits):
         def make() -> TokenMaps:
             trace, direction = self.trace(i), self.direction(text)
             scores = trace.token_scores(direction[None], normalize=True)[0, 0]
+            scores = one_placeless(scores, self.model.weights.prefix)
             return TokenMaps(_numpy(scores), float(trace.embedding[0] @ direction / trace.norm[0]))
 
         return self.remember(("tokens", i, text), make)
+
+    def attention(self, image: int | None = None) -> np.ndarray:
+        """Share of each token in what is read through every head, [layer, head, token]; tokens as in token_maps."""
+        found = self.trace(self._image(image)).attention
+        assert found is not None
+        return _numpy(one_placeless(found[0], self.model.weights.prefix))
 
     def head_variance(self, images: Sequence[int] = ()) -> np.ndarray:
         """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
@@ -343,7 +354,7 @@ class Session(traitlets.HasTraits):
         covariance, span = self.span(images)
         at = self.collection.layer_index(layer) * self.model.n_heads + head
         covariance, span, pool = covariance[at : at + 1], span[at : at + 1], self.pool()
-        n_texts = min(n_texts, len(self.texts), self.model.weights.d_head, covariance.shape[-1])
+        n_texts = min(n_texts, len(self.texts), self.model.weights.d_code, covariance.shape[-1])
         basis = _textspan.textspan_from_covariance(covariance, span, pool, n_texts)
         null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
         if n_draws:
