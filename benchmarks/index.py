@@ -22,9 +22,10 @@ import torch
 from PIL import Image
 
 from benchmarks._timing import best, one_thread, row
+from clipviz.data.checksums import sealed
 from clipviz.data.images import Images
 from clipviz.data.sources import Plain
-from clipviz.data.store.layout import BLOBS, Shard, columns, header, sealed
+from clipviz.data.store.layout import BLOBS, Shard, columns, header
 from clipviz.data.store.writer import Writer
 from clipviz.indexing import Index
 from clipviz.indexing.reading import Decoder, batches

@@ -1,21 +1,21 @@
 """A dictionary of Rosetta neurons on disk: a few small files in a folder, open in milliseconds.
 
-    dictionary.json   models, layers, labels, hints, k, and the names of the other files; written last, atomically
+    dictionary.json   models, layers, labels, hints, k, and names and checksums of the other files; written last
     arrays-<hash>.npz units, correlations, clusters, example ids, and how every unit looks on its examples
     pictures-<hash>.jpg  the example images, one sprite; only where pictures were given
 The other files are named by their content and the JSON names them, so a save that is killed leaves the former
-dictionary whole.
+dictionary whole. Every byte is covered by a checksum, the JSON's own included.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
-import json
 import math
+import re
+import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from clipviz.data.files import write_whole
+from clipviz.data.checksums import digest, sealed, unsealed
+from clipviz.data.files import locked, path_of, write_whole
 from clipviz.values import Concepts, UnitThumbnails
 
-FORMAT = 2
+FORMAT = 3
 SIDE = 96
 """Pixels a side of the pictures kept with a dictionary."""
+HEAD = "dictionary.json"
+_MOST_BYTES = 1 << 31  # of unpacked arrays
 _ARRAYS = {
     "units": np.int64,
     "correlation": np.float32,
@@ -59,7 +62,7 @@ class Dictionary:
 
     @functools.cached_property
     def _sheet(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.sprite)).convert("RGB")
+        return Image.open(io.BytesIO(self.sprite), formats=("JPEG",)).convert("RGB")
 
     @functools.cached_property
     def _places(self) -> dict[int, int]:
@@ -84,9 +87,8 @@ class Dictionary:
 
     def save(self, folder: str | Path) -> Dictionary:
         """Write it into a folder; returns the dictionary that lies there."""
-        pictures = {image: self.picture(image) for image in self.picture_ids}
-        save(self.concepts, folder, dict(self.about), pictures)
-        return replace(self, folder=Path(folder))
+        sheet = (self.sprite, list(self.picture_ids), self.columns) if self.picture_ids else None
+        return replace(self, folder=_write(self.concepts, folder, dict(self.about), sheet))
 
 
 def save(
@@ -99,54 +101,76 @@ def save(
 
     about: anything JSON can hold that says where it comes from: "model", the pivot's fingerprint, "images" the
     collection's. pictures: image id -> picture of the example images, kept as squares of 96 px.
-    Raises ValueError when the arrays do not agree in length, or the path is a file.
+    Raises ValueError when the arrays do not agree in length or hold what no dictionary can, or the path is a file.
     """
-    folder = Path(folder)
+    sheet = None
+    if pictures:
+        sprite, columns = _sheet_of(list(pictures.values()))
+        sheet = (sprite, [int(image) for image in pictures], columns)
+    return _write(concepts, folder, about or {}, sheet)
+
+
+def _write(
+    concepts: Concepts, folder: str | Path, about: dict[str, Any], sheet: tuple[bytes, list[int], int] | None
+) -> Path:
+    """Write the files, dictionary.json last. sheet: the sprite, the images on it, its columns."""
+    folder = path_of(folder, "a folder for the dictionary")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"expected a folder for the dictionary, got the file {folder}; pass another path")
     arrays = {name: np.asarray(getattr(concepts, name), dtype) for name, dtype in _ARRAYS.items()}
-    _check(arrays, concepts)
     if concepts.thumbnails is not None:
         arrays |= {k: np.asarray(getattr(concepts.thumbnails, k), t) for k, t in _THUMBNAILS.items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    content = b"".join(array.tobytes() for array in arrays.values())
-    name = f"arrays-{hashlib.sha256(content).hexdigest()[:16]}.npz"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / name, buffer.getvalue())
-    sheet = _save_pictures(folder, pictures or {})
-    head = {
+    head: dict[str, Any] = {
         "format": FORMAT,
-        "arrays": name,
         "models": list(concepts.models),
         "layers": [[[layer, int(n)] for layer, n in layers] for layers in concepts.layers],
         "k": int(concepts.k),
         "labels": list(concepts.labels),
         "hints": [[text, round(float(value), 3)] for text, value in concepts.hints],
-        "pictures": sheet,
-        "about": about or {},
+        "about": about,
     }
-    write_whole(folder / "dictionary.json", json.dumps(head, indent=1, ensure_ascii=False).encode())
-    for old in (*folder.glob("arrays-*.npz"), *folder.glob("pictures-*.jpg")):
-        if old.name not in (name, sheet.get("file")):
-            old.unlink(missing_ok=True)
+    _check(head, arrays)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    files = {_named("arrays", buffer.getvalue()): buffer.getvalue()}
+    head["arrays"] = _entry("arrays", buffer.getvalue())
+    head["pictures"] = {}
+    if sheet is not None:
+        sprite, ids, columns = sheet
+        files[_named("pictures", sprite)] = sprite
+        head["pictures"] = {**_entry("pictures", sprite), "ids": ids, "columns": columns}
+    content = sealed(head)
+    _check_head(unsealed(content))  # what could not be read again is refused before anything is replaced
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):  # of two that save at once the second clears up after the first
+        for name, part in files.items():
+            write_whole(folder / name, part)
+        write_whole(folder / HEAD, content)
+        for old in (*folder.glob("arrays-*.npz"), *folder.glob("pictures-*.jpg")):
+            if old.name not in files:
+                old.unlink(missing_ok=True)
     return folder
 
 
-def _save_pictures(folder: Path, pictures: Mapping[int, Image.Image]) -> dict[str, Any]:
-    """One sprite of square pictures, row by row, and what the JSON says about it."""
-    if not pictures:
-        return {}
+def _named(kind: str, content: bytes) -> str:
+    return f"{kind}-{digest(content)[:16]}.{_FILES[kind]}"
+
+
+def _entry(kind: str, content: bytes) -> dict[str, Any]:
+    """What the JSON says of one file."""
+    return {"file": _named(kind, content), "bytes": len(content), "checksum": digest(content)}
+
+
+def _sheet_of(pictures: list[Image.Image]) -> tuple[bytes, int]:
+    """One sprite of square pictures, row by row, and its number of columns."""
     columns = math.ceil(math.sqrt(len(pictures)))
     sheet = Image.new("RGB", (columns * SIDE, math.ceil(len(pictures) / columns) * SIDE), "white")
-    for place, picture in enumerate(pictures.values()):
+    for place, picture in enumerate(pictures):
         tile = ImageOps.fit(picture.convert("RGB"), (SIDE, SIDE), Image.Resampling.BICUBIC)
         sheet.paste(tile, (place % columns * SIDE, place // columns * SIDE))
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=88)
-    name = f"pictures-{hashlib.sha256(sheet.tobytes()).hexdigest()[:16]}.jpg"
-    write_whole(folder / name, stream.getvalue())
-    return {"file": name, "ids": [int(image) for image in pictures], "columns": columns}
+    return stream.getvalue(), columns
 
 
 def load(folder: str | Path) -> Concepts:
@@ -157,40 +181,45 @@ def load(folder: str | Path) -> Concepts:
 def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
     """The dictionary in a folder, with its pictures.
 
-    model: the fingerprint of the pivot it must have been mined for. Raises ValueError when there is none, it is
-    damaged, of another format, or of another model.
+    model: the fingerprint of the pivot it must have been mined for. Raises ValueError when there is none, when any
+    byte of it is damaged, when it holds what no dictionary could, and when it is of another format or model.
     """
-    folder = Path(folder)
-    head = read_head(folder)
-    found = head["about"].get("model")
-    if model is not None and found != model:
-        raise ValueError(
-            f"the dictionary in {folder.name} was mined for model {str(found)[:12]}, not for {model[:12]}; mine this "
-            "model's own with `clipviz reproduce chapter4`"
-        )
-    sheet = head["pictures"]
+    folder = path_of(folder, "the folder of a dictionary")
+    for left in (2, 1, 0):
+        head = read_head(folder)
+        found = head["about"].get("model")
+        if model is not None and found != model:
+            raise ValueError(
+                f"the dictionary in {folder.name} was mined for model {str(found)[:12]}, not for {model[:12]}; mine "
+                "this model's own with `clipviz reproduce chapter4`"
+            )
+        sheet = head["pictures"]
+        try:
+            arrays = _read_arrays(_content(folder, head["arrays"]))
+            sprite = _content(folder, sheet) if sheet else b""
+            break
+        except FileNotFoundError as error:  # replaced by another save since the JSON was read
+            if not left:
+                raise _damaged(folder, error) from error
+        except (OSError, ValueError) as error:
+            raise _damaged(folder, error) from error
     try:
-        with np.load(folder / head["arrays"], allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
-            looks = {name: file[name] for name in _THUMBNAILS if name in file.files}
-        sprite = (folder / sheet["file"]).read_bytes() if sheet else b""
-    except (OSError, KeyError, ValueError, EOFError, zlib.error) as error:
-        raise ValueError(
-            f"the dictionary in {folder} is damaged ({error}); mine and save it again"
-        ) from error
-    layers = tuple(tuple((str(layer), int(n)) for layer, n in layers) for layers in head["layers"])
+        _check(head, arrays)
+        _check_sprite(sheet, sprite)
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    looks = {name: arrays.pop(name) for name in _THUMBNAILS if name in arrays}
     concepts = Concepts(
         models=tuple(head["models"]),
-        layers=layers,
-        k=int(head["k"]),
+        layers=tuple(tuple((layer, n) for layer, n in layers) for layers in head["layers"]),
+        k=head["k"],
         labels=tuple(head["labels"]),
-        hints=tuple((str(text), float(value)) for text, value in head["hints"]),
+        hints=tuple((text, float(value)) for text, value in head["hints"]),
         thumbnails=UnitThumbnails(**looks) if looks else None,
         **arrays,
     )
-    _check(arrays, concepts)
-    ids: Sequence[int] = sheet.get("ids", ())
-    return Dictionary(concepts, head["about"], folder, tuple(ids), sprite, int(sheet.get("columns", 1)))
+    ids = tuple(sheet.get("ids", ()))
+    return Dictionary(concepts, head["about"], folder, ids, sprite, sheet.get("columns", 1))
 
 
 def summary(concepts: Concepts) -> str:
@@ -210,36 +239,152 @@ def summary(concepts: Concepts) -> str:
 
 def read_head(folder: str | Path) -> dict[str, Any]:
     """What dictionary.json says, `about` included, without reading the arrays. Raises ValueError as `load` does."""
-    path = Path(folder) / "dictionary.json"
+    path = path_of(folder, "the folder of a dictionary") / HEAD
     if not path.is_file():
         raise ValueError(
             f"no dictionary in {folder}: {path.name} is not there; save one with data.dictionary.save"
         )
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-        found = head["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a dictionary of this package ({error}); save it again") from error
-    if found != FORMAT:
-        raise ValueError(f"expected a dictionary of format {FORMAT}, got {found}; mine and save it again")
+        content = path.read_bytes()
+        match = re.search(rb'"format": (\d{1,9})\b', content)
+        if match and int(match[1]) != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {int(match[1])}")
+        head = unsealed(content)
+        _check_head(head)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a dictionary that this version reads, or is damaged ({error}); mine and save it again"
+        ) from error
     return head
 
 
-def _check(arrays: dict[str, np.ndarray], concepts: Concepts) -> None:
-    n_models, n_rows = len(concepts.models), len(arrays["units"])
-    shapes = {
-        **dict.fromkeys(("units", "correlation", "heldout"), (n_rows, n_models)),
+_FILES = {"arrays": "npz", "pictures": "jpg"}
+_HEX = "[0-9a-f]{16}"
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"the dictionary in {folder} is damaged ({error}); mine and save it again")
+
+
+def _content(folder: Path, entry: dict[str, Any]) -> bytes:
+    """A file's bytes; ValueError when they are not what was written."""
+    path = folder / entry["file"]
+    if path.is_symlink() or not path.is_file():
+        raise FileNotFoundError(f"{entry['file']} is not there")
+    if path.stat().st_size == entry["bytes"]:
+        content = path.read_bytes()
+        if digest(content) == entry["checksum"]:
+            return content
+    raise ValueError(f"{entry['file']} differs from its checksum")
+
+
+def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file in memory; ValueError for what is none, or unpacks to too much."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"its arrays unpack to more than {_MOST_BYTES:,} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            names = (*_ARRAYS, *(name for name in _THUMBNAILS if name in file.files))
+            return {name: file[name] for name in names}
+    except KeyError as error:
+        raise ValueError(f"it has no array {error}") from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error)) from error
+
+
+def _expect(truth: bool, what: str, got: object) -> None:
+    if not truth:
+        raise ValueError(f"expected {what}, got {got!r:.60}; build Concepts with one row per concept")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_head(head: dict[str, Any]) -> None:
+    """Is every key there, of its type, and does no file lie outside the folder?"""
+    for key, kind in _KEYS.items():
+        _expect(isinstance(head.get(key), kind), f"{key} to be a {kind.__name__}", head.get(key))
+    entries = [("arrays", head["arrays"]), *([("pictures", head["pictures"])] if head["pictures"] else [])]
+    for kind, entry in entries:
+        file = entry.get("file")
+        named = isinstance(file, str) and re.fullmatch(rf"{kind}-{_HEX}\.{_FILES[kind]}", file)
+        _expect(bool(named), f"a file named {kind}-<hash>.{_FILES[kind]}", file)
+        _expect(_whole(entry.get("bytes"), 0), "bytes to be a whole number", entry.get("bytes"))
+        _expect(isinstance(entry.get("checksum"), str), "a checksum", entry.get("checksum"))
+    if head["pictures"]:
+        ids, columns = (head["pictures"].get(key) for key in ("ids", "columns"))
+        _expect(isinstance(ids, list) and len(ids) > 0 and all(_whole(i, 0) for i in ids), "picture ids", ids)
+        _expect(_whole(columns, 1), "columns to be at least 1", columns)
+
+
+_KEYS = {"models": list, "layers": list, "k": int, "labels": list, "hints": list, "about": dict}
+_KEYS |= {"arrays": dict, "pictures": dict}
+
+
+def _check(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Do names and arrays agree, and is every number one that a dictionary can hold? ValueError says which is not."""
+    models, layers = head["models"], head["layers"]
+    n_models, n_rows = len(models), len(arrays["units"])
+    _expect(n_models > 0 and all(isinstance(model, str) for model in models), "names of models", models)
+    _expect(_whole(head["k"], 1), "k of at least 1", head["k"])
+    _expect(len(layers) == n_models, f"layers of {n_models} models", len(layers))
+    for pairs in layers:
+        fine = isinstance(pairs, list) and all(_pair(pair) and _whole(pair[1], 1) for pair in pairs)
+        _expect(fine, "layers as pairs of a name and a number of units", pairs)
+    labels, hints = head["labels"], head["hints"]
+    _expect(all(isinstance(label, str) for label in labels), "labels to be texts", labels)
+    fine = all(_pair(hint) and isinstance(hint[1], (int, float)) and math.isfinite(hint[1]) for hint in hints)
+    _expect(fine, "hints as pairs of a text and a number", hints)
+    for name, found in (("labels", labels), ("hints", hints)):
+        _expect(len(found) in (0, n_rows), f"{name} for {n_rows} concepts", len(found))
+    _check_shapes(arrays, n_rows, n_models)
+    for name, array in arrays.items():
+        _expect(bool(np.isfinite(array).all()), f"finite numbers in {name}", "NaN or infinity")
+    ends = np.array([sum(n for _, n in pairs) for pairs in layers])
+    units = arrays["units"]
+    _expect(bool(((units >= -1) & (units < ends)).all()), "units that the models have", units.max(initial=0))
+    _expect(bool((units[:, 0] >= 0).all()), "a unit of the pivot in every row", -1)
+    for name in ("correlation", "heldout"):
+        _expect(
+            bool((np.abs(arrays[name]) <= 1.001).all()), f"{name} within -1..1", arrays[name].max(initial=0)
+        )
+    for name in ("cluster", "examples", "n_pairs", "n_chance"):
+        _expect(bool((arrays[name] >= 0).all()), f"{name} of at least 0", arrays[name].min(initial=0))
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], n_rows: int, n_models: int) -> None:
+    n_examples = arrays["examples"].shape[-1] if arrays["examples"].ndim else 0
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("units", "correlation", "heldout", "floor", "peak"), (n_rows, n_models)),
         **dict.fromkeys(("n_pairs", "n_chance", "threshold"), (n_models,)),
         "cluster": (n_rows,),
+        "examples": (n_rows, n_examples),
+        "maps": (n_rows, n_models, n_examples, *arrays.get("maps", np.zeros(0)).shape[3:5]),
     }
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
+    for name, array in arrays.items():
+        kind = np.dtype((_ARRAYS | _THUMBNAILS)[name])
+        if array.shape != shapes[name] or array.dtype != kind or (name == "maps" and array.ndim != 5):
             raise ValueError(
-                f"expected {name} of shape {shape} for {n_rows} concepts and {n_models} models, got "
-                f"{arrays[name].shape}; build Concepts with one row a concept"
+                f"expected {name} of shape {shapes[name]} and type {kind} for {n_rows} concepts and {n_models} models, "
+                f"got {array.shape} and {array.dtype}; build Concepts with one row per concept"
             )
-    named = {len(concepts.labels), len(concepts.hints)}
-    if len(arrays["examples"]) != n_rows or not named <= {0, n_rows}:
-        raise ValueError(
-            f"expected examples, labels and hints for {n_rows} concepts; build Concepts with one row a concept"
-        )
+    looks = sorted(name for name in _THUMBNAILS if name in arrays)
+    _expect(looks in ([], sorted(_THUMBNAILS)), "maps with their floor and peak", looks)
+
+
+def _check_sprite(sheet: dict[str, Any], sprite: bytes) -> None:
+    """Is the sprite a JPEG with a place for each picture?"""
+    if not sheet:
+        return
+    size = (sheet["columns"] * SIDE, -(-len(sheet["ids"]) // sheet["columns"]) * SIDE)
+    try:
+        found = Image.open(io.BytesIO(sprite), formats=("JPEG",)).size
+    except Exception as error:
+        raise ValueError(f"its pictures cannot be opened: {error}") from error
+    _expect(found == size, f"pictures of {size[0]} x {size[1]} pixels", found)

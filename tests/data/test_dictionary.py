@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clipviz.data import dictionary
+from clipviz.data.checksums import sealed
+from clipviz.data.files import write_whole
 from clipviz.values import Concepts
 
 
@@ -113,14 +117,17 @@ def test_damage_and_disagreement_are_named(tmp_path):
     head = tmp_path / "a" / "dictionary.json"
     good = json.loads(head.read_text())
     head.write_text(json.dumps({**good, "format": 99}))
-    with pytest.raises(ValueError, match="format 2, got 99"):
+    with pytest.raises(ValueError, match="format 3, got 99"):
         dictionary.load(tmp_path / "a")
     head.write_text("{")
     with pytest.raises(ValueError, match="is not a dictionary"):
         dictionary.load(tmp_path / "a")
-    head.write_text(json.dumps(good))
-    (tmp_path / "a" / good["arrays"]).write_bytes(b"half")
-    with pytest.raises(ValueError, match="is damaged"):
+    head.write_bytes(sealed(good))
+    (tmp_path / "a" / good["arrays"]["file"]).write_bytes(b"half")
+    with pytest.raises(ValueError, match="differs from its checksum"):
+        dictionary.load(tmp_path / "a")
+    (tmp_path / "a" / good["arrays"]["file"]).unlink()
+    with pytest.raises(ValueError, match="is not there"):
         dictionary.load(tmp_path / "a")
     wrong = concepts()
     object.__setattr__(wrong, "cluster", np.arange(2))
@@ -129,3 +136,146 @@ def test_damage_and_disagreement_are_named(tmp_path):
     (tmp_path / "c").write_text("")
     with pytest.raises(ValueError, match="expected a folder"):
         dictionary.save(concepts(), tmp_path / "c")
+
+
+def pictures(n=3):
+    return {i: Image.new("RGB", (20, 30), (40 * i, 9, 9)) for i in range(n)}
+
+
+def test_no_changed_byte_is_served(tmp_path):
+    dictionary.save(concepts(), tmp_path, {"model": "f00"}, pictures())
+    draw = np.random.default_rng(0)
+    for path in sorted(tmp_path.iterdir()):
+        content = path.read_bytes()
+        for place in draw.integers(0, len(content), 40):
+            path.write_bytes(
+                content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :]
+            )
+            with pytest.raises(ValueError, match=r"damaged|is not a dictionary|expected"):
+                dictionary.open_folder(tmp_path)
+        path.write_bytes(content)
+    assert len(dictionary.load(tmp_path)) == 3
+
+
+DROPPED = object()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, DROPPED)
+            for key in ("models", "layers", "k", "labels", "hints", "arrays", "pictures", "about")
+        ),
+        ("models", []),
+        ("models", [1, 2, 3]),
+        ("layers", [[["early", 4], ["late", 3]], [["stage", 5]], [["block", 0]]]),
+        ("layers", [[["early", 4], ["late", 3]], [["stage", "5"]], [["block", 5]]]),
+        ("layers", [[["early", 1]], [["stage", 5]], [["block", 5]]]),
+        ("layers", 7),
+        ("k", 0),
+        ("k", "5"),
+        ("labels", ["one"]),
+        ("labels", [1, 2, 3]),
+        ("hints", [["a", 0.5]]),
+        ("hints", [["a", "b"]] * 3),
+        ("about", []),
+        ("arrays", "arrays.npz"),
+        ("pictures", {"file": "../../secret.jpg", "ids": [0], "columns": 1, "bytes": 1, "checksum": ""}),
+        ("pictures", {"file": "/etc/passwd", "ids": [0], "columns": 1, "bytes": 1, "checksum": ""}),
+        ("pictures", {"columns": 0}),
+    ],
+    ids=str,
+)
+def test_a_head_that_no_dictionary_has_is_refused(tmp_path, key, value):
+    dictionary.save(concepts(), tmp_path, {"model": "f00"}, pictures())
+    head = json.loads((tmp_path / "dictionary.json").read_text())
+    if value is DROPPED:
+        del head[key]
+    elif key == "pictures":
+        head[key] |= value
+    else:
+        head[key] = value
+    (tmp_path / "dictionary.json").write_bytes(sealed(head))
+    with pytest.raises(ValueError, match="expected"):
+        dictionary.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("correlation", (0, 1), np.nan),
+        ("heldout", (0, 1), np.inf),
+        ("threshold", (1,), np.nan),
+        ("correlation", (0, 1), 7),
+        ("units", (0, 0), -1),
+        ("units", (0, 1), 5),
+        ("examples", (0, 0), -3),
+        ("n_pairs", (1,), -1),
+    ],
+)
+def test_numbers_that_no_dictionary_has_are_refused(tmp_path, name, place, value):
+    wrong = concepts()
+    getattr(wrong, name)[place] = value
+    with pytest.raises(ValueError, match="expected"):
+        dictionary.save(wrong, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_naming_a_concept_keeps_the_pictures_to_the_byte(tmp_path):
+    dictionary.save(concepts(), tmp_path, None, pictures())
+    opened = dictionary.open_folder(tmp_path)
+    opened.named(1, "mine").save(tmp_path)
+    again = dictionary.open_folder(tmp_path)
+    assert again.concepts.labels[1] == "mine"
+    assert again.sprite == opened.sprite
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_two_savers_and_a_reader_of_one_folder_tear_nothing(tmp_path):
+    dictionary.save(concepts(3), tmp_path)
+    wrong, stop = [], threading.Event()
+
+    def read():
+        while not stop.is_set():
+            try:
+                assert len(dictionary.load(tmp_path)) in (3, 5, 7)
+            except Exception as error:
+                wrong.append(error)
+
+    def write(n):
+        for seed in range(12):
+            dictionary.save(concepts(n, seed), tmp_path)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [threading.Thread(target=write, args=(n,)) for n in (5, 7)]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    reader.join()
+    assert not wrong
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_writers_of_one_file_tear_nothing(tmp_path):
+    path = tmp_path / "file"
+    contents = [bytes([i]) * 100_000 for i in range(4)]
+    write_whole(path, contents[0])
+    wrong = []
+
+    def write(content):
+        for _ in range(10):
+            write_whole(path, content)
+            if path.read_bytes() not in contents:
+                wrong.append(content[0])
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert [child.name for child in tmp_path.iterdir()] == ["file"]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipviz.data.store.layout import BLOBS, Column, Shard, columns, header, sealed
+from clipviz.data.checksums import sealed
+from clipviz.data.store.layout import BLOBS, Column, Shard, columns, header
 from clipviz.data.store.writer import Writer, discard, staged
 from clipviz.indexing import Index
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clipviz.data.store.layout import HEADER, JOURNAL, columns, file_digest, header, read_journal
+from clipviz.data.checksums import file_digest
+from clipviz.data.store.layout import HEADER, JOURNAL, columns, header, read_journal
 
 
 def wrong_sizes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:

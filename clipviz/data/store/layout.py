@@ -15,7 +15,6 @@ killed) are never read, and the next run cuts them off.
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clipviz.data.checksums import from_json, sealed
 from clipviz.data.files import replacing
 
 FORMAT, VERSION = "clipviz index", 1
@@ -138,32 +138,6 @@ def _packed(items: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(items), np.uint8)
 
 
-def digest(content: bytes | memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def file_digest(path: Path, start: int = 0, length: int | None = None) -> str:
-    """Checksum of a range of a file, read a little at a time."""
-    total = hashlib.blake2b(digest_size=16)
-    left = path.stat().st_size - start if length is None else length
-    with open(path, "rb") as stream:
-        stream.seek(start)
-        while left > 0:
-            block = stream.read(min(left, 1 << 22))
-            if not block:
-                break
-            total.update(block)
-            left -= len(block)
-    return total.hexdigest()
-
-
-def to_json(value: Any) -> bytes:
-    """One spelling for each value, so that equal contents are equal bytes."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    )
-
-
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with replacing(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -177,20 +151,13 @@ def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, 
     return [json.loads(line) for line in content[:whole].splitlines()], whole
 
 
-def sealed(manifest: dict[str, Any]) -> bytes:
-    """The manifest's bytes, its own checksum included."""
-    body = {key: value for key, value in manifest.items() if key != "checksum"}
-    body["checksum"] = digest(to_json(body))
-    return json.dumps(body, sort_keys=True, ensure_ascii=False, indent=1).encode("utf-8", "replace") + b"\n"
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a finished index; ValueError says what is wrong with it and what to do."""
     content = (folder / MANIFEST).read_bytes()
     try:
-        manifest = json.loads(content)
+        manifest = from_json(content)
         whole = manifest["format"] == FORMAT and (
-            sealed(manifest) == content or manifest["version"] > VERSION
+            manifest["version"] > VERSION or sealed(manifest) == content
         )
     except (ValueError, KeyError, TypeError):
         whole = False

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from clipviz.data.checksums import digest
 from clipviz.data.files import path_of
 from clipviz.data.store.checks import wrong_sizes
 from clipviz.data.store.layout import (
@@ -19,7 +20,6 @@ from clipviz.data.store.layout import (
     PLAN,
     TEXTS,
     columns,
-    digest,
     read_journal,
     read_manifest,
 )

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from clipviz.data.checksums import digest, file_digest, sealed, to_json
 from clipviz.data.files import TEMPORARY, sync_folder, write_whole
 from clipviz.data.store.layout import (
     FORMAT,
@@ -33,13 +34,9 @@ from clipviz.data.store.layout import (
     Column,
     Shard,
     columns,
-    digest,
-    file_digest,
     header,
     read_journal,
     read_manifest,
-    sealed,
-    to_json,
     write_npz,
     writing,
 )

@@ -1,0 +1,62 @@
+"""Checksums of what lies on disk, and JSON that carries its own: damage is told from data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def digest(content: bytes | memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def file_digest(path: Path, start: int = 0, length: int | None = None) -> str:
+    """Checksum of a range of a file, read a little at a time."""
+    total = hashlib.blake2b(digest_size=16)
+    left = path.stat().st_size - start if length is None else length
+    with open(path, "rb") as stream:
+        stream.seek(start)
+        while left > 0:
+            block = stream.read(min(left, 1 << 22))
+            if not block:
+                break
+            total.update(block)
+            left -= len(block)
+    return total.hexdigest()
+
+
+def to_json(value: Any) -> bytes:
+    """One spelling for each value, so that equal contents are equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def from_json(content: bytes) -> Any:
+    """The value; ValueError for what is not JSON, for NaN and infinities, and for nesting without end."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not a number")
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def sealed(table: dict[str, Any]) -> bytes:
+    """A table as readable JSON, its own checksum included."""
+    body = {key: value for key, value in table.items() if key != "checksum"}
+    body["checksum"] = digest(to_json(body))
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, indent=1)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """The table that `sealed` wrote, byte for byte; ValueError for anything else."""
+    table = from_json(content)
+    if not isinstance(table, dict) or sealed(table) != content:
+        raise ValueError("it differs from its checksum")
+    return table
