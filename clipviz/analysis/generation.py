@@ -1,0 +1,353 @@
+"""Pictures that follow Rosetta neurons: guides, inversion, edits and single-concept pictures (thesis 4.4).
+
+guides = find_guides(generator, {"cnn": load_partner("cnn")}, generator.sample(256, seed=7))
+moved = edit(generator, generator.sample(1, seed=3), guides, "shift", right=0.25)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.analysis.matching import match, unit_pairs
+from clipviz.lens import edits
+from clipviz.lens import invert as lens
+from clipviz.lens.invert import Schedule, Step, UnitPairs
+
+CHANGES = ("none", "zoom", "shift", "copy", "remove", "amplify")
+PRIOR = 0.002
+"""Weight of the mean square of the latent in an edit: enough to stay where the prior is, too little to be seen."""
+Progress = Callable[[Step], bool | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """Units of a generator that other models share (best buddies, Eq. 4.3), by reader.
+
+    pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's units
+    once, paired with itself: what edits compare.
+    """
+
+    pairs: Mapping[str, tuple[UnitPairs, ...]]
+    own: tuple[UnitPairs, ...]
+
+    @property
+    def n_units(self) -> int:
+        return sum(len(group.units_a) for group in self.own)
+
+    def of(self, units: Sequence[tuple[str, int]]) -> tuple[UnitPairs, ...]:
+        """The generator's units of some (layer, unit), to edit these alone. ValueError for one that is not a guide."""
+        wanted, found = set(units), set()
+        chosen = []
+        for group in self.own:
+            rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) in wanted]
+            found |= {(group.layer_a, int(group.units_a[i])) for i in rows}
+            if rows:
+                chosen.append(_rows(group, torch.tensor(rows)))
+        missing = sorted(wanted - found)
+        if missing or not chosen:
+            raise ValueError(
+                f"expected units that the generator shares with another model, got {missing or 'none'}; choose "
+                "concepts that have a unit in the generator"
+            )
+        return tuple(chosen)
+
+    def without(self, chosen: Sequence[UnitPairs]) -> tuple[UnitPairs, ...]:
+        """All the other units."""
+        gone = {(group.layer_a, unit) for group in chosen for unit in group.units_a.tolist()}
+        rest = []
+        for group in self.own:
+            rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) not in gone]
+            if rows:
+                rest.append(_rows(group, torch.tensor(rows)))
+        return tuple(rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What a search found. latents, images: [image, ...]; source: the images it began with; distance: [image] how far
+    the maps are from those asked (see lens.invert.map_distance), and asked: [image] how far they were at the start."""
+
+    latents: Any
+    images: Float[Tensor, "image 3 rows cols"]
+    source: Float[Tensor, "image 3 rows cols"]
+    distance: Float[Tensor, " image"]
+    asked: Float[Tensor, " image"]
+
+
+def find_guides(
+    generator: Any,
+    readers: Mapping[str, Any],
+    latents: Any,
+    *,
+    k: int = 5,
+    above: float = 0.4,
+    most: int = 150,
+    batch: int = 32,
+) -> Guides:
+    """The generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
+
+    above: correlation that a pair must exceed. Raises ValueError where no pair is left.
+    """
+    pairs: dict[str, tuple[UnitPairs, ...]] = {}
+    for name, reader in readers.items():
+        matches = match(generator, reader, latents, k=k, above=above, batch=batch)
+        groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
+        pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
+    every = [group for groups in pairs.values() for group in groups]
+    if not every:
+        raise ValueError(
+            f"no unit of {generator.name!r} correlates above {above} with a unit of "
+            f"{', '.join(readers) or 'no reader'}; lower above=..., or match with another model"
+        )
+    return Guides(pairs, tuple(_each_once(every)))
+
+
+def _each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
+    """Each of the generator's units once, with itself, a layer at a time."""
+    found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    for group in groups:
+        known = found.setdefault(group.layer_a, {})
+        for i, unit in enumerate(group.units_a.tolist()):
+            known.setdefault(unit, (group.mean_a[i], group.std_a[i]))
+    made = []
+    for layer, units in sorted(found.items()):
+        index = torch.tensor(list(units))
+        mean, std = (torch.stack([numbers[i] for numbers in units.values()]) for i in (0, 1))
+        made.append(
+            UnitPairs(layer, layer, index.to(mean.device), index.to(mean.device), mean, std, mean, std)
+        )
+    return made
+
+
+def _rows(group: UnitPairs, rows: Tensor) -> UnitPairs:
+    names = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
+    return replace(group, **{name: getattr(group, name)[rows.to(group.units_a.device)] for name in names})
+
+
+def change_of(change: str, right: float = 0.0, down: float = 0.0, factor: float = 1.0) -> edits.Change:
+    """A change of maps by its name: "none", "zoom" (factor), "shift" (right, down), "copy", "remove" or "amplify".
+
+    right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
+    at a border goes on from it, so that grounds stay. Raises ValueError for another name or impossible numbers.
+    """
+    if change not in CHANGES:
+        raise ValueError(f"expected a change among {', '.join(CHANGES)}, got {change!r}")
+    if change == "none":
+        return lambda maps: maps
+    if change == "remove":
+        return edits.removed
+    if change == "copy":
+        return partial(edits.copied, fill="edge")
+    if change == "amplify":
+        if not 0 <= factor < float("inf"):
+            raise ValueError(f"expected a factor of 0 or more, got {factor}; 2 doubles the concept")
+        return partial(edits.scaled, factor=factor)
+    zoom = factor if change == "zoom" else 1.0
+    edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # says what is wrong before a search begins
+    return partial(edits.placed, right=right, down=down, zoom=zoom, fill="edge")
+
+
+def edit(
+    generator: Any,
+    latents: Any,
+    guides: Guides,
+    change: str = "none",
+    *,
+    units: Sequence[tuple[str, int]] | None = None,
+    keep: bool = True,
+    right: float = 0.0,
+    down: float = 0.0,
+    factor: float = 1.0,
+    start: Any = None,
+    alpha: float = PRIOR,
+    schedule: Schedule | None = None,
+    progress: Progress | None = None,
+) -> Edited:
+    """Change the maps of the generator's Rosetta units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+
+    units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
+    that the search begins at, default `latents`. The class of a class-conditional generator does not change.
+    Raises ValueError as `change_of`, `Guides.of` and `lens.invert.invert` do.
+    """
+    how = change_of(change, right, down, factor)
+    chosen = guides.own if units is None else guides.of(units)
+    others = guides.without(chosen) if units is not None and keep else ()
+    generate = generate_from(generator, latents)
+    z = numbers_of(latents)
+    with torch.no_grad():
+        source, maps = generate(z)
+        own = [*chosen, *others]
+        asked = lens.map_distance(maps, edits.edited_maps(maps, chosen, how), own)
+    if change == "none":  # the maps are already as asked
+        return Edited(latents, source, source, torch.zeros_like(asked), asked)
+    found = edits.edit(
+        generate,
+        z,
+        chosen,
+        how,
+        keep=others,
+        start=None if start is None else numbers_of(start),
+        alpha=alpha,
+        schedule=schedule,
+        progress=progress,
+    )
+    with torch.no_grad():
+        images, reached = generate(found.latents)
+        distance = lens.map_distance(reached, edits.edited_maps(maps, chosen, how), own)
+    return Edited(with_numbers(latents, found.latents), images, source, distance, asked)
+
+
+def edit_units_directly(
+    generator: Any,
+    latents: Any,
+    guides: Guides,
+    change: str,
+    *,
+    right: float = 0.0,
+    down: float = 0.0,
+    factor: float = 1.0,
+) -> Float[Tensor, "image 3 rows cols"]:
+    """The picture when the units themselves are overwritten in the forward pass, without a search: the baseline of
+    thesis 4.4 (Bau et al.), which leaves artefacts."""
+    how = change_of(change, right, down, factor)
+    by_layer = {group.layer_a: group.units_a for group in guides.own}
+    handles = []
+
+    def hook(units: Tensor, module: Any, inputs: Any, output: Tensor) -> Tensor:
+        written = output.clone()
+        written[:, units] = how(output[:, units])
+        return written
+
+    try:
+        for layer, units in by_layer.items():
+            module = generator.module.get_submodule(layer)
+            handles.append(module.register_forward_hook(partial(hook, units)))
+        with torch.no_grad():
+            return generator.images(latents)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def invert(
+    generator: Any,
+    start: Any,
+    *,
+    images: Float[Tensor, "image 3 rows cols"] | None,
+    readers: Mapping[str, Any],
+    guides: Guides | None,
+    target: Float[Tensor, "image 3 rows cols"] | None = None,
+    alpha: float = 0.1,
+    beta: float = 1.0,
+    objective: str = "distance",
+    reconstruction: Callable[[Tensor, Tensor], Tensor] = torch.nn.functional.mse_loss,
+    schedule: Schedule | None = None,
+    progress: Progress | None = None,
+) -> Edited:
+    """Latents whose picture is like given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by maps alone).
+
+    images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
+    None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
+    guides=None leaves the maps out. start: latents to begin at; their class is kept.
+    """
+    groups = [] if guides is None else [group for name in readers for group in guides.pairs[name]]
+    maps = None if guides is None else read(readers, images)
+    generate = generate_from(generator, start)
+    with torch.no_grad():
+        source, own = generate(numbers_of(start))
+        asked = lens.map_objective(own, maps, groups, objective) if maps else torch.zeros(len(source))
+    found = lens.invert(
+        generate,
+        numbers_of(start),
+        target_images=target,
+        target_maps=maps,
+        pairs=groups,
+        alpha=alpha,
+        beta=beta,
+        objective=objective,
+        reconstruction=reconstruction,
+        schedule=schedule,
+        progress=progress,
+    )
+    with torch.no_grad():
+        pictures, reached = generate(found.latents)
+        distance = lens.map_objective(reached, maps, groups, objective) if maps else torch.zeros(len(source))
+    return Edited(with_numbers(start, found.latents), pictures, source, distance, asked)
+
+
+def visualise(
+    generator: Any,
+    latents: Any,
+    guides: Guides,
+    unit: tuple[str, int],
+    *,
+    like: Any = None,
+    alpha: float = 0.02,
+    schedule: Schedule | None = None,
+    progress: Progress | None = None,
+) -> Edited:
+    """Several pictures that share one unit's map: what a single Rosetta neuron stands for (thesis 4.4, Fig. 4.1, C.6).
+
+    latents: the starts, [image, ...]. unit: (layer, unit) of the generator. like: latents of one picture whose map of
+    the unit the others should have; default the start on which the unit is strongest.
+    """
+    chosen = guides.of([unit])
+    layer, place = unit
+    generate = generate_from(generator, latents)
+    with torch.no_grad():
+        source, maps = generate(numbers_of(latents))
+        if like is None:
+            best = int(maps[layer][:, place].amax((1, 2)).argmax())
+            wanted = maps[layer][best : best + 1]
+        else:
+            wanted = generator.maps(like)[layer][:1]
+        target = {layer: wanted.expand(len(source), -1, -1, -1)}
+        asked = lens.map_distance(maps, target, chosen)
+    found = lens.invert(
+        generate,
+        numbers_of(latents),
+        target_maps=target,
+        pairs=chosen,
+        alpha=alpha,
+        schedule=schedule,
+        progress=progress,
+    )
+    with torch.no_grad():
+        images, reached = generate(found.latents)
+        distance = lens.map_distance(reached, target, chosen)
+    return Edited(with_numbers(latents, found.latents), images, source, distance, asked)
+
+
+def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
+    """Maps of images by every reader, layers called "reader/layer"."""
+    return {
+        f"{name}/{layer}": maps
+        for name, reader in readers.items()
+        for layer, maps in reader.maps(images).items()
+    }
+
+
+def numbers_of(latents: Any) -> Tensor:
+    """The numbers that a search moves: z of class-conditional latents, or the latents themselves."""
+    return latents.z if hasattr(latents, "z") else latents
+
+
+def with_numbers(latents: Any, z: Tensor) -> Any:
+    """Latents of the same classes with other numbers."""
+    return latents.moved(z) if hasattr(latents, "z") else z
+
+
+def generate_from(generator: Any, latents: Any) -> lens.Generate:
+    """Numbers -> pictures and maps, with the classes of `latents`."""
+
+    def generate(z: Tensor) -> tuple[Tensor, lens.Maps]:
+        return generator.generate(with_numbers(latents, z))
+
+    return generate

@@ -1,0 +1,160 @@
+"""Edits and inversions on a toy generator that paints a blob where its latent says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from clipviz.analysis import generation
+from clipviz.lens.invert import Schedule
+from clipviz.models.generator import ModuleGenerator
+from clipviz.models.hooks import activation_maps
+
+SIDE = 16
+QUICK = Schedule(150, 0.05)
+
+
+class Blob(nn.Module):
+    """Three numbers to a blob: place x, place y and brightness, read back by one convolution's units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = nn.Conv2d(1, 4, 1, bias=False)
+        self.units.weight.data = torch.tensor([1.0, -1.0, 0.5, 0.0]).reshape(4, 1, 1, 1)
+        self.rgb = nn.Conv2d(4, 3, 1, bias=False)
+        self.rgb.weight.data = torch.tensor([[1.0, 0, 0, 0], [0, 0, 2, 0], [1, 0, 0, 0]]).reshape(3, 4, 1, 1)
+
+    def forward(self, z):
+        at = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
+        x, y = z[:, 0, None, None], z[:, 1, None, None]
+        blob = torch.exp(-((at[None, None] - 0.2 * x) ** 2 + (at[None, :, None] - 0.2 * y) ** 2) / 0.02)
+        height = torch.sigmoid(z[:, 2, None, None])
+        return self.rgb(self.units((height * blob)[:, None]))
+
+
+@pytest.fixture(scope="module")
+def generator():
+    module = Blob().eval().requires_grad_(False)
+    return ModuleGenerator("blob", module, module, ("units",), 3)
+
+
+class Reader:
+    """A network that sees pictures: its units are three pooled colours."""
+
+    name = "reader"
+
+    def maps(self, images, layers=None):
+        return {"pool": torch.nn.functional.avg_pool2d(torch.as_tensor(images), 2)}
+
+
+@pytest.fixture(scope="module")
+def guides(generator):
+    return generation.find_guides(generator, {"reader": Reader()}, generator.sample(64, seed=0))
+
+
+def place(images):
+    """Centroid [image, (x, y)] in -0.5..0.5 of the red channel."""
+    at = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
+    red = images[:, 0].clamp(0)
+    total = red.sum((1, 2))
+    return torch.stack([(red * at).sum((1, 2)) / total, (red * at[:, None]).sum((1, 2)) / total], 1)
+
+
+def test_guides_are_best_buddies_each_once(guides):
+    units = [(group.layer_a, unit) for group in guides.own for unit in group.units_a.tolist()]
+    assert len(units) == len(set(units)) == guides.n_units
+    assert ("units", 0) in units
+    assert ("units", 3) not in units  # a dead unit correlates with nothing
+    assert set(guides.pairs) == {"reader"}
+    assert all(group.layer_b == "reader/pool" for group in guides.pairs["reader"])
+
+
+def test_no_change_leaves_every_number_in_place(generator, guides):
+    latents = generator.sample(3, seed=1)
+    found = generation.edit(generator, latents, guides, "none")
+    assert torch.equal(found.latents, latents)
+    assert torch.equal(found.images, found.source)
+    assert found.distance.tolist() == found.asked.tolist() == [0, 0, 0]
+
+
+def test_a_shift_moves_what_is_painted_by_what_was_asked(generator, guides):
+    latents = torch.tensor([[-0.8, 0.2, 1.0], [0.0, -0.5, 0.5]])
+    found = generation.edit(generator, latents, guides, "shift", right=0.125, down=0.0625, schedule=QUICK)
+    moved = place(found.images) - place(found.source)
+    torch.testing.assert_close(moved, torch.tensor([[0.125, 0.0625]]).expand(2, 2), atol=0.02, rtol=0)
+    assert (found.distance < 0.2 * found.asked).all()
+
+
+def test_removal_and_amplification_stop_where_asked(generator, guides):
+    latents = torch.tensor([[0.0, 0.0, 0.0]])
+    height = lambda images: float(images[0, 0].max())  # noqa: E731
+    removed = generation.edit(generator, latents, guides, "remove", alpha=0.0, schedule=Schedule(200, 0.1))
+    assert height(removed.images) < 0.2 * height(removed.source)
+    louder = generation.edit(generator, latents, guides, "amplify", factor=1.5, alpha=0.0, schedule=QUICK)
+    assert height(louder.images) == pytest.approx(1.5 * height(louder.source), rel=0.03)
+
+
+def test_a_few_units_can_be_changed_and_the_rest_kept(generator, guides):
+    chosen = guides.of([("units", 0)])
+    rest = guides.without(chosen)
+    assert sum(len(group.units_a) for group in rest) == guides.n_units - 1
+    with pytest.raises(ValueError, match=r"got \[\('units', 3\)\]; choose concepts"):
+        guides.of([("units", 3)])
+    latents = torch.tensor([[0.0, 0.0, 0.0]])
+    every = generation.edit(generator, latents, guides, "shift", right=0.1, schedule=QUICK)
+    alone = generation.edit(
+        generator, latents, guides, "shift", units=[("units", 0)], right=0.1, schedule=QUICK
+    )
+    assert place(alone.images)[0, 0] < place(every.images)[0, 0] - 0.01  # the kept units hold it back
+
+
+def test_overwriting_units_is_the_baseline_and_leaves_no_hook(generator, guides):
+    latents = torch.tensor([[0.0, 0.0, 1.0]])
+    written = generation.edit_units_directly(generator, latents, guides, "shift", right=0.125)
+    torch.testing.assert_close(place(written)[0, 0], torch.tensor(0.125), atol=0.03, rtol=0)
+    assert not generator.module.units._forward_hooks
+    with activation_maps(generator.module, ("units",)) as maps:
+        generator.images(latents)
+    assert maps
+
+
+def test_maps_alone_invert_a_picture_that_no_latent_paints(generator, guides):
+    """Figure 4.4: a square in the place of the blob is found by its maps."""
+    picture = torch.zeros(1, 3, SIDE, SIDE)
+    picture[:, :, 9:13, 3:7] = 0.5
+    found = generation.invert(
+        generator,
+        torch.zeros(1, 3),
+        images=picture,
+        readers={"reader": Reader()},
+        guides=guides,
+        alpha=0.001,
+        schedule=Schedule(200, 0.1),
+    )
+    torch.testing.assert_close(place(found.images), torch.tensor([[-0.1875, 0.1875]]), atol=0.04, rtol=0)
+    assert (found.distance < found.asked).all()
+
+
+def test_a_single_concept_from_several_starts_shares_its_map(generator, guides):
+    starts = torch.tensor([[1.0, 0.5, 1.0], [-1.0, -0.5, 0.0], [0.2, -1.0, 0.5]])
+    found = generation.visualise(
+        generator, starts, guides, ("units", 0), alpha=0.0, schedule=Schedule(300, 0.1)
+    )
+    spread = lambda images: place(images).std(0).sum()  # noqa: E731
+    assert spread(found.images) < 0.2 * spread(found.source)
+    assert (found.distance <= found.asked + 1e-6).all()
+
+
+def test_impossible_changes_say_what_to_do(generator, guides):
+    latents = generator.sample(1)
+    for wrong, told in (
+        ({"change": "turn"}, "among none, zoom, shift, copy, remove, amplify, got 'turn'"),
+        ({"change": "zoom", "factor": 0.0}, "positive zoom"),
+        ({"change": "shift", "right": float("nan")}, "finite moves"),
+        ({"change": "amplify", "factor": -1.0}, "0 or more"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            generation.edit(generator, latents, guides, **wrong)
+    with pytest.raises(ValueError, match="no unit of 'blob' correlates above 2"):
+        generation.find_guides(generator, {"reader": Reader()}, generator.sample(8), above=2.0)
