@@ -42,8 +42,7 @@ print(max(map(size, dashboard.panels)))"""
 
 def run() -> list[dict[str, Any]]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from browser.lab import chromium_browser, find_chromium, jupyterlab, open_notebook
-    from browser.test_dashboard import MESSAGES
+    from browser.lab import MESSAGES, chromium_browser, find_chromium, jupyterlab, open_notebook
 
     chromium = find_chromium()
     if chromium is None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,28 @@ EXECUTE = """async code => {
     if (m.header.msg_type === 'error') err = m.content.ename + ': ' + m.content.evalue; };
   await f.done; return [out, err]; }"""
 SHUTDOWN = "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
+# Counts what the page sends to the kernel from now on; may be asked for again in the same page.
+MESSAGES = """() => { window.sent = 0; if (window.counting) return; window.counting = true;
+  const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  k.anyMessage.connect((_, m) => { if (m.direction === 'send') window.sent += 1; }); }"""
+REPLACE = """async cells => { const w = window.jupyterapp.shell.currentWidget; w.context.model.fromJSON(cells);
+  w.content.node.scrollTop = 0; }"""
+# Every panel closed, the session as it was at its first selection.
+CLEAR = """import ipywidgets
+session.close = lambda: None  # which a dashboard that closes would call
+ipywidgets.Widget.close_all()
+del session.close
+session.selection = session.history[0]
+session.wait(60)"""
+# Every session closed (panels, worker), every variable and shown value of the user's forgotten.
+FORGET = """import gc, sys
+for item in gc.get_objects() if "clipviz.session.core" in sys.modules else ():
+    if type(item) is sys.modules["clipviz.session.core"].Session:
+        item.close()
+item = None
+get_ipython().reset()
+import gc
+gc.collect()"""
 
 
 def find_chromium() -> str | None:
@@ -149,11 +171,26 @@ def jupyterlab() -> Iterator[tuple[str, Path]]:
 class Notebook:
     """A notebook open in the browser: .page (Playwright), .kernel(code) -> printed text, .console (errors)."""
 
-    def __init__(self, page) -> None:
+    def __init__(self, page, cells: tuple[str, ...] = ()) -> None:
         self.page = page
+        self.cells = cells
         self.console: list[str] = []
         page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
         page.on("pageerror", lambda error: self.console.append(str(error)))
+
+    def show(self, *cells: str) -> None:
+        """Run other cells in the page and kernel that are there.
+
+        When the first cell, which makes `session`, is the one that ran before, the session stays, with its panels
+        closed and its first selection; else nothing is left of what ran before.
+        """
+        kept = len(cells) > 1 and self.cells[:1] == cells[:1]
+        self.page.evaluate(REPLACE, document([]))
+        self.kernel(CLEAR if kept else FORGET)
+        self.console.clear()
+        self.page.evaluate(REPLACE, document(cells[kept:]))
+        self.cells = cells
+        self.run_all()
 
     def run_all(self) -> None:
         cells = self.page.evaluate(RUN)
@@ -172,14 +209,19 @@ class Notebook:
         return self.page.locator(f'[data-panel="{name}"]{wanted}')
 
 
+def document(cells: Sequence[str]) -> nbformat.NotebookNode:
+    """A notebook of these code cells for the kernel of this Python."""
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return made
+
+
 def open_notebook(context: Any, url: str, folder: Path, *cells: str, name: str = "test.ipynb") -> Notebook:
     """Write a notebook of code cells, open it in a new page, run every cell."""
-    document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(document, folder / name)
+    nbformat.write(document(cells), folder / name)
     page = context.new_page()
     page.set_default_timeout(120_000)
-    made = Notebook(page)
+    made = Notebook(page, cells)
     page.goto(f"{url}/lab/tree/{name}?reset")
     page.evaluate(READY, name)
     made.run_all()

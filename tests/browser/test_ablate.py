@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-START = """import clipviz
-from clipviz.panels.ablate import Ablate
-from clipviz.panels.heads import Heads
-from IPython.display import display
+from browser.lab import MESSAGES
+
+SESSION = """import clipviz
 demo = clipviz.demo.images()
 birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:60]
-session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(60), *birds]), "demo")
+session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(60), *birds]), "demo")"""
+SHOWN = """from clipviz.panels.ablate import Ablate
+from clipviz.panels.heads import Heads
+from IPython.display import display
 panel, heads = Ablate(session), Heads(session)
 display(heads, panel)"""
-MESSAGES = """() => { window.sent = 0; const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  k.anyMessage.connect((_, m) => { if (m.direction === 'send') window.sent += 1; }); }"""
 
 
 @pytest.fixture
 def desk(notebook):
-    opened = notebook(START)
+    opened = notebook(SESSION, SHOWN)
     opened.panel("ablate", ready="true").wait_for()
     opened.kernel("session.wait(120, background=True)")
     opened.panel("ablate", complete="true", measured=0).wait_for()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from browser.test_dashboard import MESSAGES, dashboard  # noqa: F401
+from browser.lab import MESSAGES
+from browser.test_dashboard import dashboard  # noqa: F401
 
 
 def opened(board):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-START = """import clipviz, ipywidgets
+from browser.test_dashboard import SESSION
+
+SHOWN = """import ipywidgets
 from clipviz.panels.cues import Cues
 from clipviz.panels.neurons import Neurons
-session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(96)), "demo")
 cues, neurons = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3), Neurons(session)
 ipywidgets.VBox([cues, neurons])"""
 PANEL = '[data-panel="cues"]'
@@ -19,8 +20,7 @@ COLOURED = """() => { const c = document.querySelector('[data-panel="cues"] .sta
 
 @pytest.fixture
 def panel(notebook):
-    opened = notebook(START)
-    opened.page.set_default_timeout(30_000)
+    opened = notebook(SESSION, SHOWN)
     opened.panel("cues", done="true").wait_for()
     return opened
 
@@ -61,9 +61,9 @@ def test_other_classes_and_one_picture_closely(panel):
     expect(root.locator(".sentence")).to_have_text("a cat")
     assert page.evaluate(COLOURED) > 100
     page.get_by_role("button", name="Open in every panel").click()
-    panel.panel("neurons", image=96).wait_for()
+    panel.panel("neurons", image=120).wait_for()
     shown = "print(session.selection.image, session.selection.text, '-', session.selection.text_b)"
-    assert panel.kernel(shown).strip() == "96 a dog - a cat"
+    assert panel.kernel(shown).strip() == "120 a dog - a cat"
     page.get_by_role("button", name="Swap the classes").click()
     panel.panel("cues", drawn="dog", mistaken="cat", done="true").wait_for()
     assert not panel.console

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from browser.test_dashboard import MESSAGES, dashboard, head, pixels, type_text  # noqa: F401
+from browser.lab import MESSAGES
+from browser.test_dashboard import dashboard, head, pixels, type_text  # noqa: F401
 
 RIVALS = ("rollout", "Grad-CAM", "Chefer et al.", "LRP", "partial LRP", "raw attention")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-START = """import clipviz
-from clipviz.panels.neurons import Neurons
-session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(120)), "demo")
+from browser.test_dashboard import SESSION
+
+SHOWN = """from clipviz.panels.neurons import Neurons
 panel = Neurons(session)
 panel"""
 LIT = """() => [...document.querySelectorAll('[data-panel="neurons"] .tile .map')].filter(c =>
@@ -16,8 +16,7 @@ LIT = """() => [...document.querySelectorAll('[data-panel="neurons"] .tile .map'
 
 @pytest.fixture
 def panel(notebook):
-    opened = notebook(START)
-    opened.page.set_default_timeout(20_000)
+    opened = notebook(SESSION, SHOWN)
     opened.panel("neurons", complete="true").wait_for()
     return opened
 
@@ -100,6 +99,6 @@ def test_of_quick_clicks_the_last_one_is_painted(panel):
 
 
 def test_hidden_and_shown_again(notebook):
-    opened = notebook(START.replace("Neurons(session)", "Neurons(session, visible=False)"))
+    opened = notebook(SESSION, SHOWN.replace("Neurons(session)", "Neurons(session, visible=False)"))
     opened.panel("neurons", complete="true").wait_for()
     assert opened.kernel("print(panel.visible)").strip() == "True"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-START = """import clipviz, ipywidgets
+SESSION = """import clipviz
+session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
+SHOWN = """import ipywidgets
 from clipviz.panels.heads import Heads
 from clipviz.panels.neurons import Neurons
 from clipviz.panels.rosetta import Rosetta
-session = clipviz.Session(clipviz.load("demo", device="cpu"))
 panel, neurons, heads = Rosetta(session), Neurons(session, n_images=48), Heads(session)
 ipywidgets.VBox([panel, neurons, heads])"""
 LIT = """() => [...document.querySelectorAll('[data-panel="rosetta"] .stage .map')].filter(c =>
@@ -19,8 +20,7 @@ ROWS = '[data-panel="rosetta"] .rows .row'
 
 @pytest.fixture
 def panel(notebook):
-    opened = notebook(START)
-    opened.page.set_default_timeout(20_000)
+    opened = notebook(SESSION, SHOWN)
     opened.panel("rosetta", show="grid").wait_for()
     return opened
 
@@ -117,7 +117,7 @@ def test_a_name_is_text_and_filters_work(panel):
 
 
 def test_no_dictionary_is_said(notebook):
-    opened = notebook(START.replace("Rosetta(session)", "Rosetta(session, folder='nowhere')"))
+    opened = notebook(SESSION, SHOWN.replace("Rosetta(session)", "Rosetta(session, folder='nowhere')"))
     opened.panel("rosetta", rows=0).wait_for()
     expect(opened.page.get_by_text("This folder holds no dictionary for demo.")).to_be_visible()
     assert not opened.console
