@@ -25,7 +25,10 @@ def perturb(network: nn.Module, seed: int = 0) -> None:
         for name, parameter in network.visual.named_parameters():
             if parameter.ndim <= 1:
                 noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(parameter + 0.5 * noise if "ln" not in name else parameter + 0.7 * noise)
+                normed = "ln" in name or "norm" in name
+                parameter.copy_(parameter + (0.7 if normed else 0.5) * noise)
+            elif "latent" in name or "query" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
 
 def reference(network: CLIP, images: torch.Tensor) -> dict[str, torch.Tensor]:

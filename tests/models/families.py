@@ -28,9 +28,78 @@ def open_clip_tower(**vision) -> Callable[[], nn.Module]:
     return lambda: naive.small_clip(3, **vision)
 
 
+def timm_tower(
+    build: str, proj: str = "none", pool: str = "map", embed: int = 36, **model
+) -> Callable[[], nn.Module]:
+    """A tiny timm trunk in open_clip's wrapper, beside a text tower."""
+
+    def made() -> nn.Module:
+        from open_clip.timm_model import TimmModel
+        from timm.models import eva, vision_transformer
+
+        torch.manual_seed(5)
+        shape = {"img_size": 32, "patch_size": 8, "embed_dim": 36, "depth": 3, "num_heads": 3} | model
+        extra = proj == "linear"
+        n_classes = 0 if proj == "none" or extra else embed
+        trunk = {"vit": vision_transformer.VisionTransformer, "eva": eva.Eva}[build](
+            num_classes=n_classes, global_pool=pool, **shape
+        )
+        visual = TimmModel.__new__(TimmModel)
+        nn.Module.__init__(visual)
+        visual.image_size, visual.trunk = (32, 32), trunk
+        visual.head = nn.Sequential()
+        if extra:
+            visual.head.add_module("drop", nn.Dropout(0.0))
+            visual.head.add_module("proj", nn.Linear(36, embed, bias=True))
+        network = naive.small_clip(3)
+        network.visual = visual.eval()
+        naive.perturb(network, 7)
+        return network
+
+    return made
+
+
+TIMM = {
+    "SigLIP": timm_tower("vit", class_token=False),
+    "SigLIP 2, query and key norms": timm_tower("vit", class_token=False, qk_norm=True, scale_attn_norm=True),
+    "PE-Core": timm_tower(
+        "eva",
+        proj="trunk",
+        embed=20,
+        attn_type="rope",
+        use_pre_transformer_norm=True,
+        use_rot_pos_emb=True,
+        attn_pool_num_heads=4,
+    ),
+    "PE without class token": timm_tower(
+        "eva", proj="trunk", embed=20, attn_type="rope", use_rot_pos_emb=True, class_token=False
+    ),
+    "EVA-01": timm_tower("eva", proj="trunk", pool="token", embed=20, init_values=0.4, mlp_ratio=3.0),
+    "EVA-02": timm_tower(
+        "eva",
+        proj="trunk",
+        pool="token",
+        embed=20,
+        use_rot_pos_emb=True,
+        swiglu_mlp=True,
+        scale_mlp=True,
+        scale_attn_inner=True,
+        qkv_fused=False,
+        mlp_ratio=2.5,
+    ),
+    "EVA-02-E, post-norm": timm_tower(
+        "eva", proj="trunk", pool="token", embed=20, use_post_norm=True, mlp_ratio=3.0
+    ),
+    "post-norm, pooled": timm_tower("eva", use_post_norm=True, use_rot_pos_emb=True, attn_type="rope"),
+    "post-norm, mean": timm_tower("eva", pool="avg", use_post_norm=True, use_fc_norm=False),
+    "MobileCLIP-B": timm_tower("vit", proj="trunk", pool="token", embed=20),
+    "GAP": timm_tower("vit", proj="linear", pool="avg", embed=20, class_token=False),
+    "norm, GAP, registers": timm_tower("vit", pool="avg", fc_norm=False, reg_tokens=3, init_values=0.3),
+}
+
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     name: open_clip_tower(**vision) for name, vision in OPEN_CLIP.items()
-}
+} | TIMM
 
 
 def images(model, n_images: int = 2) -> torch.Tensor:
