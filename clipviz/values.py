@@ -15,14 +15,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
+    from typing_extensions import Unpack
 
     Rows = int | slice | Sequence[int] | Tensor | np.ndarray
 else:
@@ -37,6 +38,18 @@ N_LATE = 4  # attention layers at the end that write most of the embedding (thes
 def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
     """The last layers of a tower of n_layers, all of them where it has no more."""
     return range(max(0, n_layers - n_late), n_layers)
+
+
+def whole(name: str, number: Any) -> int:
+    """A whole number of at least 0 as a plain int; numpy's integers are taken. Raises ValueError for anything else."""
+    try:
+        found = -1 if isinstance(number, bool | str | bytes) else int(number)
+        right = found >= 0 and bool(found == number)
+    except (TypeError, ValueError, OverflowError):
+        right = False
+    if not right:
+        raise ValueError(f"expected {name} to be a non-negative integer, got {number!r}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,10 @@ class Ablation:
     how: Literal["mean", "zero"] = "mean"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "heads", frozenset((int(layer), int(head)) for layer, head in self.heads))
+        pairs = frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in self.heads)
+        object.__setattr__(self, "heads", pairs)
         for name in ("layers", "mlps", "tokens"):
-            object.__setattr__(self, name, frozenset(int(i) for i in getattr(self, name)))
+            object.__setattr__(self, name, frozenset(whole(name, i) for i in getattr(self, name)))
         if self.how not in ("mean", "zero"):
             raise ValueError(f"expected how='mean' or 'zero', got {self.how!r}; choose one of the two")
 
@@ -84,6 +98,21 @@ class Ablation:
         return cls(heads=heads, how=fields.get("how", "mean"), **rest)
 
 
+class SelectionFields(TypedDict, total=False):
+    """What Selection.replace and Session.select take, for the editor."""
+
+    image: int | None
+    images: Iterable[int]
+    layer: int | None
+    head: int | None
+    token: int | None
+    neuron: int | None
+    text: str
+    text_b: str
+    concept: int | None
+    ablation: Ablation
+
+
 @dataclass(frozen=True)
 class Selection:
     """What is selected, everywhere. The only state that panels share; replaced whole, never edited.
@@ -105,17 +134,17 @@ class Selection:
     ablation: Ablation = Ablation()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", tuple(int(i) for i in self.images))
+        object.__setattr__(self, "images", tuple(whole("images", i) for i in self.images))
         for name in ("image", "layer", "head", "token", "neuron", "concept"):
             number = getattr(self, name)
-            if number is not None and (isinstance(number, bool) or int(number) != number or number < 0):
-                raise ValueError(f"expected {name} to be a non-negative integer or None, got {number!r}")
+            if number is not None:
+                object.__setattr__(self, name, whole(name, number))
         for name in ("text", "text_b"):
             text = getattr(self, name)
             if not isinstance(text, str):
                 raise ValueError(f"expected {name} to be a string, got {type(text).__name__} {text!r}")
 
-    def replace(self, **changes: Any) -> Selection:
+    def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
         """A copy with some fields changed; ValueError names the fields there are.
 
         A neuron belongs to its layer: another layer without a neuron named leaves the neuron behind.

@@ -18,6 +18,10 @@ Stale = Callable[[], bool]
 Job = Callable[[Stale], None]
 
 
+class Overtaken(Exception):
+    """Ends a job whose result nobody waits for any more; the worker takes it as the job's normal end."""
+
+
 class Worker:
     """Runs `Job`s in one daemon thread.
 
@@ -32,6 +36,7 @@ class Worker:
         self._running: Job | Iterator[object] | None = None
         self._closed = False
         self._newest = 0
+        self._number: int | None = None  # of the request that runs
         self._errors: list[BaseException] = []
         self._on_error = on_error
         self._thread = threading.Thread(target=self._run, name="clipviz-worker", daemon=True)
@@ -54,6 +59,12 @@ class Worker:
                 return
             self._background.append(steps)
             self._wake.notify_all()
+
+    def overtaken(self) -> bool:
+        """In the worker's own thread: whether a newer request has come since the running job began."""
+        if threading.current_thread() is not self._thread:
+            return False
+        return self._closed or (self._number is not None and self._number != self._newest)
 
     def wait(self, timeout: float | None = None, background: bool = False) -> None:
         """Block until no request waits or runs (and no background work, if asked); raise a job's error.
@@ -111,7 +122,13 @@ class Worker:
             del job, steps
 
     def _start(self, job: Job, number: int) -> None:
-        job(lambda: self._newest != number)
+        self._number = number
+        try:
+            job(lambda: self._newest != number)
+        except Overtaken:
+            pass
+        finally:
+            self._number = None
 
     def _advance(self, steps: Iterator[object]) -> None:
         try:
@@ -120,7 +137,7 @@ class Worker:
             with self._wake:
                 if steps in self._background:
                     self._background.remove(steps)
-            if not isinstance(error, StopIteration):
+            if not isinstance(error, StopIteration | Overtaken):
                 raise
 
     def _note(self, error: BaseException) -> None:

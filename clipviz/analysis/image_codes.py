@@ -46,6 +46,7 @@ class Collection:
         self.embedding = torch.zeros(n_images, weights.d_embed, device=model.device)
         self.ready = torch.zeros(n_images, dtype=torch.bool)
         self.broken: dict[int, str] = {}
+        self.notes: list[str] = []
         self.version = 0
         self.mapped = False
         self._covariance: Tensor | None = None

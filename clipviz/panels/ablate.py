@@ -9,8 +9,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels.base import Panel, marks, pack, script, style
-from clipviz.session import Session, ablation
-from clipviz.session.ablation import Desk, Outcome
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clipviz.analysis.tasks import LabelledTask
+    from clipviz.session.ablation import Desk, Outcome, Preset
 
 THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
@@ -53,14 +53,14 @@ class Ablate(Panel):
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
         session, collection = self.session, self.session.collection
-        known = ablation.tasks(session)
+        known = session.tasks()
         task = self._task(known)
         view: dict[str, Any] = {
             "selection": marks(selection),
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
             "kept": list(collection.layers),
-            "rest": ablation.everything_else(session).to_dict(),
+            "rest": session.everything_else().to_dict(),
             "tasks": [[name, known[name].note] for name in known],
             "note": task.note if task else "",
             "task": self.task or (task.name if task else "typed"),
@@ -83,7 +83,7 @@ class Ablate(Panel):
         if selection.image is None:
             view["message"] = "Select an image."
             return view, {}
-        ablation.on_desk(session, selection.ablation)
+        session.desk_ablation(selection.ablation)
         view["desk"] = self._put_desk(task, selection.image)
         if view["desk"] is None:
             view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
@@ -93,17 +93,15 @@ class Ablate(Panel):
             self._publish_early(view, {})  # the image's bars need not wait for the collection
         if stale():
             return None
-        found = ablation.outcome(session, task, selection.ablation, stale)
-        if stale():
-            return None
-        view["outcome"] = None if found is None else _outcome(found, task)
+        if session.n_labelled(task):
+            view["outcome"] = _outcome(session.ablate(selection.ablation, task), task)
         return view, {}
 
     def probabilities(self) -> dict[str, float]:
         """Class probabilities of the image on screen after the selection's ablation, as the browser sums them."""
         if self._desk is None or self._desk_view is None:
             raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
-        chosen = ablation.on_desk(self.session, self.session.selection.ablation)
+        chosen = self.session.desk_ablation(self.session.selection.ablation)
         values = self._desk.probabilities(chosen)
         return dict(zip(self._desk_view["names"], values[self._desk_view["rows"]].tolist(), strict=True))
 
@@ -129,15 +127,15 @@ class Ablate(Panel):
 
     def _task(self, known: dict[str, LabelledTask]) -> LabelledTask | None:
         if self.task == "typed" or (not self.task and self.classes):
-            return ablation.typed(self.session, self.classes) if self.classes.strip() else None
+            return self.session.typed_task(self.classes) if self.classes.strip() else None
         if self.task and self.task not in known:
             raise ValueError(
                 f"expected a task among {', '.join([*known, 'typed'])}, got {self.task!r}; choose one of them"
             )
         return known.get(self.task) or next(iter(known.values()), None)
 
-    def _presets(self, selection: Selection, task: LabelledTask) -> list[ablation.Preset]:
-        return ablation.presets(self.session, selection.text, selection.image, task)
+    def _presets(self, selection: Selection, task: LabelledTask) -> list[Preset]:
+        return self.session.presets(selection.text, selection.image, task)
 
     def _put_desk(self, task: LabelledTask, image: int) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
@@ -145,7 +143,7 @@ class Ablate(Panel):
         key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint)
         if key == self._desk_key:
             return self._desk_view
-        made = ablation.desk(session, task, image)
+        made = session.ablation_desk(task, image)
         if made is None:
             return None
         rows = _nearest(made, MOST_CLASSES)

@@ -9,14 +9,13 @@ import numpy as np
 import traitlets
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import retrieval
-from clipviz.session.atlas import Atlas as Plane
-from clipviz.session.atlas import atlas
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from clipviz.session.atlas import Atlas as Plane
 
 ACROSS, DOWN = 16, 9  # cells that may hold a picture
 THUMBNAIL = 44
@@ -52,10 +51,10 @@ class Atlas(Panel):
             few = "A plane needs at least 3 images. Open a folder with more."
             return {**view, "message": few if complete else "Reading the collection…"}, {}
         one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
-        found = atlas(session, s.layer, s.head) if one else atlas(session)
+        found = session.atlas(s.layer, s.head) if one else session.atlas()
         if stale():
             return None
-        known = retrieval.attributes(session)
+        known = session.attributes()
         column = self.column if self.column in known else ""
         colours, values = self._colours(found, column, known)
         tiles = pictured(found.places)

@@ -20,7 +20,7 @@ import traitlets
 from clipviz.panels import standalone
 from clipviz.session import Session
 from clipviz.values import Ablation, Selection
-from clipviz.worker import Stale
+from clipviz.worker import Overtaken, Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,6 +130,8 @@ class Panel(anywidget.AnyWidget):
             return
         try:
             computed = self.compute(selection, stale)
+        except Overtaken:
+            return
         except Exception as error:  # shown where the user looks; a bug is raised under test by session.wait()
             self._key = None
             self.show_error(error)

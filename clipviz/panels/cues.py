@@ -13,19 +13,19 @@ import traitlets
 from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import cues as asked
-from clipviz.session import neurons
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from clipviz.analysis.neurons import LayerNeurons
+
 TILE, COLUMNS = 96, 12
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 NO_STUDIO = (
     "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
-    "text-to-image pipeline (clipviz.models.captioners) to clipviz.session.cues.attempt."
+    "text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
 )
 
 
@@ -79,7 +79,7 @@ class Cues(Panel):
         session, pair, layer = self.session, self.pair(), self._layer()
         view: dict[str, Any] = {
             "selection": marks(selection),
-            "classes": list(asked.class_names(session)),
+            "classes": list(session.cue_classes()),
             "drawn": pair[0],
             "mistaken": pair[1],
             "layer": layer,
@@ -98,18 +98,18 @@ class Cues(Panel):
         if not all(pair):
             message = "Name the class in the pictures and the class it should be taken for."
             return {**view, "message": message}, {}
-        asked.check_pair(*pair)
+        session.check_pair(pair)
         self._follow()
         if self._source is None or self._source[0][0] != layer:
             return {**view, "message": "Reading the neurons…"}, {}
         (_, count), source = self._source[0], self._source[1]
         found = session.remember(
             ("cues", pair, self._source[0], self.n_listed),
-            lambda: asked.cues(session.model, source, *pair, n_words=self.n_listed),
+            lambda: session.cues(pair, layer, self.n_listed, source),
         )
         if stale():
             return None
-        can = asked.drawable(session.model, [cue.text for cue in found], pair)
+        can = session.drawable([cue.text for cue in found], pair)
         view["words"] = [
             {
                 "text": cue.text,
@@ -128,8 +128,7 @@ class Cues(Panel):
         """The classes on show: drawn, mistaken for; empty names where none were given."""
         if self.drawn or self.mistaken:
             return self.drawn.strip(), self.mistaken.strip()
-        studio = asked.studio_of(self.session.model)
-        return studio.pair if studio else ("", "")
+        return self.session.first_pair
 
     def results(self) -> dict[str, tuple[list[str], Any]]:
         """The pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
@@ -174,14 +173,14 @@ class Cues(Panel):
         last = self.session.model.n_layers - 2
         if last < 0:
             return None
-        return min(neurons.default_layer(self.session) if self.layer is None else self.layer, last)
+        return min(self.session.default_layer if self.layer is None else self.layer, last)
 
     def _complete(self, layer: int) -> bool:
-        return neurons.neurons(self.session, layer).complete(self.n_images)
+        return self.session.neuron_reading(layer).complete(self.n_images)
 
     def _why_not(self, pair: tuple[str, str], layer: int) -> str:
         """Why there are no pictures of this pair, or "" where there are or will be."""
-        classes = asked.class_names(self.session)
+        classes = self.session.cue_classes()
         if not classes:
             return NO_STUDIO
         if pair[0] not in classes:
@@ -213,7 +212,7 @@ class Cues(Panel):
             )
             pictures += attack.images
         view: dict[str, Any] = {"attempts": rows, "drawing": not self._finished, "columns": COLUMNS}
-        target = asked.prompt(self.session.model, pair[1])
+        target = self.session.class_text(pair[1])
         view |= {"n_tiles": len(pictures), "verdict": verdict(rows, target) if self._finished else ""}
         key = ("cue pictures", self._number, len(rows))
         arrays: dict[str, Any] = {"sprite": self.session.remember(key, lambda: _sheet(pictures))}
@@ -234,7 +233,7 @@ class Cues(Panel):
         look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
         heatmap = self.session.remember(
             ("cue map", self._number, method, place),
-            lambda: asked.pair_map(self.session.model, picture, self.pair()),
+            lambda: self.session.pair_map(picture, self.pair()),
         )
         return {**look, "grid": list(heatmap.shape)}, {"picture": buffer.getvalue(), "map": heatmap}
 
@@ -250,7 +249,7 @@ class Cues(Panel):
         sentence, picture, _ = self._picture(method, place)
         drawn, mistaken = self.pair()
         index = self.session.add_image(picture, name=sentence)
-        text, text_b = (asked.prompt(self.session.model, name) for name in (mistaken, drawn))
+        text, text_b = self.session.class_text(mistaken), self.session.class_text(drawn)
         self.session.select(image=index, text=text, text_b=text_b)
 
     # -- work between clicks -------------------------------------------------------------------------------------
@@ -266,7 +265,7 @@ class Cues(Panel):
         layer = self._layer()
         if self._gone or not self.visible or layer is None or not all(self.pair()):
             return False
-        reading = neurons.neurons(self.session, layer)
+        reading = self.session.neuron_reading(layer)
         known = reading.latest
         if known is not None and (self._source is None or self._source[0] != (layer, known.stats.count)):
             self._code(known)
@@ -279,11 +278,11 @@ class Cues(Panel):
         self.progress = (reading.n_read, len(reading.plan(self.n_images)))
         return True
 
-    def _code(self, known: neurons.LayerNeurons) -> None:
+    def _code(self, known: LayerNeurons) -> None:
         """Some more neurons' sparse codes; with the last, the words can be shown."""
         key = known.stats.layer, known.stats.count
         if self._made is None or self._made[0] != key:
-            self._made = key, asked.coding(known, self.session.pool())
+            self._made = key, self.session.cue_steps(known)
         source = next(self._made[1])
         if source is not None:
             self._source, self._made = (key, source), None
@@ -294,10 +293,10 @@ class Cues(Panel):
         key = self._subject()
         if self._drawing is None or self._drawing[0] != key:
             wanted = self._source is not None and (self._asked or self._complete(layer))
-            if not wanted or self.pair()[0] not in asked.class_names(self.session):
+            if not wanted or self.pair()[0] not in self.session.cue_classes():
                 return False
-            steps = asked.attempts(
-                self.session.model, self._source[1], key[0], self._seed, self.n_sentences, self.n_pictures
+            steps = self.session.attack_steps(
+                self._source[1], key[0], self._seed, self.n_sentences, self.n_pictures
             )
             self._drawing, self._attempts, self._finished, self._look = (key, steps), {}, False, None
             self._number = next(_NUMBERS)

@@ -11,7 +11,7 @@ import traitlets
 from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import maps
+from clipviz.session import BASELINES
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
@@ -49,7 +49,7 @@ class Heatmap(Panel):
     _css = style("heatmap")
 
     scope = traitlets.Enum(SCOPES, "late").tag(sync=True, option=True)
-    show = traitlets.Enum((*OURS, *maps.RIVALS), "effect").tag(sync=True, option=True)
+    show = traitlets.Enum((*OURS, *BASELINES), "effect").tag(sync=True, option=True)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True, option=True)
     outline = traitlets.Bool(False).tag(sync=True, option=True)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
@@ -88,7 +88,7 @@ class Heatmap(Panel):
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
         shown = self.data()
-        if self.show in maps.RIVALS and self.show in shown:
+        if self.show in BASELINES and self.show in shown:
             return shown[self.show]
         scores, selection = self._scores(shown), shown["selection"]
         if self.scope == "late":
@@ -114,7 +114,7 @@ class Heatmap(Panel):
 
     def agreement(self) -> tuple[float, float, float] | None:
         """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
-        found = maps.agreement(self.session, self.map(), self.view["selection"]["image"])
+        found = self.session.agreement(self.map(), self.view["selection"]["image"])
         return None if found is None else (found.pixel_accuracy, found.miou, found.map)
 
     def figure(self) -> Figure:
@@ -132,7 +132,7 @@ class Heatmap(Panel):
 
     def _needs(self) -> str:
         """Which of the dearer maps is shown: "shared", "rivals" or none of them."""
-        return "rivals" if self.show in maps.RIVALS else "shared" if self.show == "centred" else ""
+        return "rivals" if self.show in BASELINES else "shared" if self.show == "centred" else ""
 
     def _progress(self) -> Any:
         """Changes a few times while the collection is read, and when it is complete."""
@@ -150,7 +150,7 @@ class Heatmap(Panel):
                 found = session.token_maps(text, image)
                 arrays[name] = found.scores.astype(np.float32)
                 cosines.append(found.cosine)
-        mask = maps.true_mask(session, image)
+        mask = session.true_mask(image)
         if mask is not None:
             arrays["mask"] = mask.astype(np.uint8)
         return {
@@ -160,7 +160,7 @@ class Heatmap(Panel):
             "mask_size": None if mask is None else list(mask.shape),
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
-            "rivals": list(maps.RIVALS),
+            "rivals": list(BASELINES),
             "cosines": cosines,
             "title": self._title(image),
             "picture": self._picture_of_image(image),
@@ -175,7 +175,7 @@ class Heatmap(Panel):
         if self._needs() == "shared" and s.text:
             parts["shared"] = (
                 (s.image,),
-                lambda: ({}, {"shared": _float(maps.shared_scores(session, s.image))}),
+                lambda: ({}, {"shared": _float(session.shared_maps(s.image))}),
             )
         if self._needs() == "rivals" and s.text:
             parts["rivals"] = (s.image, s.text, s.text_b), lambda: ({}, self._rival_maps(s))
@@ -184,7 +184,7 @@ class Heatmap(Panel):
         return parts
 
     def _rival_maps(self, selection: Selection) -> dict[str, np.ndarray]:
-        found = maps.rivals(self.session, selection.text, selection.image, selection.text_b)
+        found = self.session.compare_maps(selection.text, selection.image, selection.text_b)
         return {name: _float(values) for name, values in found.items()}
 
     def _joint(self, selection: Selection) -> Part:
@@ -198,7 +198,7 @@ class Heatmap(Panel):
             about["message"] = "" if session.collection.complete else "Reading the collection…"
         if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
             return {"joint": about}, {}
-        found = maps.joint(session, layer, head, selection.image)
+        found = session.joint_maps(layer, head, selection.image)
         about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
         return {"joint": about}, {"joint_maps": _float(found.maps)}
 

@@ -9,7 +9,6 @@ from typing import Any
 import traitlets
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import retrieval
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -68,7 +67,7 @@ class ImageGallery(Panel):
             "columns": columns,
             "page": page,
             "pages": pages,
-            "attributes": retrieval.attributes(session),
+            "attributes": session.attributes(),
             "column": self.column,
             "value": self.value,
             "n_subset": None if subset is None else len(subset),
@@ -105,9 +104,9 @@ class ImageGallery(Panel):
             return "text", [("", _within(session.search(s.text, k), allowed))]
         if s.image is None:
             return "all", [("", everything)]
-        lists = [("Whole model", _within(retrieval.alike(session, s.image, k), allowed))]
+        lists = [("Whole model", _within(session.neighbours(s.image, k=k), allowed))]
         if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
-            found = retrieval.alike(session, s.image, k, s.layer, s.head)
+            found = session.neighbours(s.image, s.layer, s.head, k)
             lists.append((f"L{s.layer}·H{s.head}", _within(found, allowed)))
         return "near", lists
 

@@ -12,14 +12,14 @@ import traitlets
 from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import neurons as asked
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clipviz.session.neurons import LayerNeurons, Reading, Samples
+    from clipviz.analysis.neurons import Code, LayerNeurons, Samples
+    from clipviz.session.neurons import Reading
 
 THUMBNAIL, PICTURE = 96, 240
 N_LISTED_WORDS = 3
@@ -64,7 +64,7 @@ class Neurons(Panel):
     def looks_at(self, selection: Selection) -> Any:
         s, layer = selection, self._layer(selection)
         # the first version is made by compute itself
-        version = None if layer is None else max(1, asked.neurons(self.session, layer).version)
+        version = None if layer is None else max(1, self.session.neuron_reading(layer).version)
         return s.image, layer, s.neuron, s.text, s.text_b, version
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -80,7 +80,7 @@ class Neurons(Panel):
             return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
         if not self.visible:
             return view, {}
-        reading = asked.neurons(session, layer)
+        reading = session.neuron_reading(layer)
         known = self._first_look(reading, stale)
         if known is None:
             return None if stale() else ({**view, "message": "No image of the collection could be read."}, {})
@@ -136,7 +136,7 @@ class Neurons(Panel):
             return None
         if selection.neuron is not None and selection.layer is not None and selection.layer <= last:
             return selection.layer
-        return min(asked.default_layer(self.session) if self.layer is None else self.layer, last)
+        return min(self.session.default_layer if self.layer is None else self.layer, last)
 
     def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
         """What is known; reads the first images now, so that a panel that opens has something to show."""
@@ -157,7 +157,7 @@ class Neurons(Panel):
         """One step of the background reading; False when it is done, or no longer wanted."""
         if self._gone or not self.visible or self._following != layer:
             return False
-        reading = asked.neurons(self.session, layer)
+        reading = self.session.neuron_reading(layer)
         before = reading.version
         more = reading.step(self.n_images)
         self._tell(reading)
@@ -179,7 +179,7 @@ class Neurons(Panel):
         if found_by == "image" and s.image is None:
             found_by = "strength"
         if found_by == "text":
-            found = known.towards(asked.text_direction(self.session, s.text, s.text_b), self.n_listed)
+            found = known.towards(self.session.neuron_direction(s.text, s.text_b), self.n_listed)
             rows = [(one.neuron, one.effect, f"cosine {one.cosine:.2f}") for one in found]
             unit = "effect on the cosine, on its top images"
         elif found_by == "image":
@@ -264,7 +264,7 @@ def _read_on(panel: weakref.ref[Neurons], layer: int) -> Iterator[None]:
         yield
 
 
-def _words(code: asked.Code, n_words: int) -> list[list[Any]]:
+def _words(code: Code, n_words: int) -> list[list[Any]]:
     return [[word.text, word.weight] for word in code.words[:n_words]]
 
 

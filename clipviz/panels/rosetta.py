@@ -10,14 +10,14 @@ import traitlets
 from PIL import Image
 
 from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import rosetta as asked
+from clipviz.session import SORTS
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from clipviz.session.rosetta import SharedUnits
+    from clipviz.analysis.shared_units import Cell, SharedUnits
 
 THUMBNAIL, PICTURE = 88, 240
 N_EXAMPLES = {"grid": 3, "pair": 6}
@@ -42,7 +42,7 @@ class Rosetta(Panel):
     _css = style("rosetta")
 
     show = traitlets.Enum(VIEWS, "grid").tag(sync=True, option=True, recompute=True)
-    sort = traitlets.Enum(asked.SORTS, "heldout").tag(sync=True, option=True, recompute=True)
+    sort = traitlets.Enum(SORTS, "heldout").tag(sync=True, option=True, recompute=True)
     models = traitlets.List(traitlets.Unicode()).tag(sync=True, option=True, recompute=True)
     other = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
     whose = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
@@ -102,7 +102,7 @@ class Rosetta(Panel):
 
     def dictionary(self) -> SharedUnits:
         """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
-        return asked.rosetta(self.session, self.folder or None, self.partners)
+        return self.session.rosetta(self.folder or None, self.partners)
 
     def act(self, request: dict[str, Any]) -> None:
         """Name a concept: {"action": "name", "concept": 3, "label": "grass"}."""
@@ -278,7 +278,7 @@ def _about(book: SharedUnits, concept: int) -> dict[str, Any]:
     }
 
 
-def _cell(cell: asked.Cell | None) -> dict[str, Any] | None:
+def _cell(cell: Cell | None) -> dict[str, Any] | None:
     return cell if cell is None else cell._asdict()
 
 

@@ -59,7 +59,7 @@ class TextSpan(Panel):
             "n_read": session.collection.n_ready if not selection.images else len(selection.images),
             "n_images": len(session.images),
             "complete": session.collection.complete,
-            "label": session.label(described)._asdict(),
+            "label": session.label(layer, head, selection.images)._asdict(),
             "pool": session.texts.name,
         }
         sprite = self._thumbnails(described, layer, head)

@@ -19,6 +19,7 @@ from torch import nn
 from clipviz import demo
 from clipviz.analysis.matching import places
 from clipviz.analysis.mining import pairs_above
+from clipviz.analysis.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import Images, open_images
 from clipviz.demo import world
@@ -31,7 +32,6 @@ from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import inversion_section
 from clipviz.reproduce.report import Report, Steps
 from clipviz.session.opening import text_pool
-from clipviz.session.rosetta import SharedUnits
 from clipviz.values import Concepts
 
 N_MINED, N_HELDOUT, K, BATCH = 256, 128, 5, 64

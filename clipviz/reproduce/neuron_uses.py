@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clipviz.analysis import cues
 from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
@@ -27,7 +28,6 @@ from clipviz.reproduce.evaluation import batches, class_directions, in_demo_worl
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
-from clipviz.session import cues
 from clipviz.values import SparseCode
 
 PAIRS = (
@@ -191,7 +191,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     if not in_demo_world(study.model):
         report.text(
             "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
-            "text-to-image pipeline at hand, give clipviz.models.captioners' adapters to clipviz.session.cues.attempt."
+            "text-to-image pipeline at hand, give clipviz.models.captioners' adapters to clipviz.analysis.cues.attempt."
         )
         _thesis_attacks(report, study)
         return

@@ -1,5 +1,18 @@
-"""The session: one model, one collection, one selection, and what the panels ask of it, a file a panel's questions."""
+"""The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
 
-from clipviz.session.core import NO_ROLE, Description, HeadScores, Label, Session, TokenMaps
+from clipviz.analysis.shared_units import SORTS
+from clipviz.lens.roles import NO_ROLE
+from clipviz.session.core import Session
+from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
+from clipviz.session.maps import BASELINES
 
-__all__ = ["NO_ROLE", "Description", "HeadScores", "Label", "Session", "TokenMaps"]
+__all__ = [
+    "BASELINES",
+    "NO_ROLE",
+    "SORTS",
+    "Description",
+    "HeadScores",
+    "Label",
+    "Session",
+    "TokenMaps",
+]

@@ -17,14 +17,13 @@ from torch import Tensor
 from clipviz.analysis.tasks import LabelledTask, labelled_tasks, typed_task
 from clipviz.lens import ablate, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.roles import NO_ROLE
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.session.core import NO_ROLE
 from clipviz.values import N_LATE, Ablation, Head
-from clipviz.worker import Stale
 
 if TYPE_CHECKING:
-    from clipviz.session import Session
+    from clipviz.session.core import Session
 
 N_DRAWS = 5
 N_TOWARDS = 5
@@ -153,6 +152,28 @@ def typed(session: Session, names: str) -> LabelledTask:
     return session.remember(key, lambda: typed_task(names.split(","), list(tasks(session).values())))
 
 
+def task_of(session: Session, task: LabelledTask | str | None) -> LabelledTask:
+    """A task as it is, by its name, or the first one. Raises ValueError where there is none."""
+    if isinstance(task, LabelledTask):
+        return task
+    known = tasks(session)
+    if task is None and known:
+        return next(iter(known.values()))
+    if task is None or task not in known:
+        names = ", ".join(known) or "none"
+        raise ValueError(
+            f"expected a task of these images ({names}), got {task!r}; name classes with "
+            'session.typed_task("a swan, an owl")'
+        )
+    return known[task]
+
+
+def n_labelled(session: Session, task: LabelledTask) -> int:
+    """How many of a task's labelled images have been read."""
+    rows = session.collection.rows().tolist()
+    return sum(row < len(task.labels) and task.labels[row] >= 0 for row in rows)
+
+
 def directions(session: Session, task: LabelledTask) -> Tensor | None:
     """The task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
     return _learnt(session, task) if task.examples else _said(session, task.prompts)
@@ -232,11 +253,11 @@ def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
     return Desk(sides[0], sides[1], session.model.logit_scale, label, kept.means.n_images)
 
 
-def outcome(session: Session, task: LabelledTask, ablation: Ablation, stale: Stale) -> Outcome | None:
+def outcome(session: Session, task: LabelledTask, ablation: Ablation) -> Outcome | None:
     """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
 
     The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
-    None when overtaken by a newer request, or where no labelled image or not every example has been read.
+    None where no labelled image, or not every example, has been read.
     """
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
@@ -250,8 +271,7 @@ def outcome(session: Session, task: LabelledTask, ablation: Ablation, stale: Sta
     )
     found = []
     for step in (chosen, *draws):
-        if stale():
-            return None
+        session.checkpoint()
         predicted = ablate.predict_after(part.terms, step, part.directions, kept.means, part.logits)
         found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
     return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)

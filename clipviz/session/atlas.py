@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 if TYPE_CHECKING:
-    from clipviz.session import Session
+    from clipviz.session.core import Session
 
 MOST_POINTS = 20_000
 

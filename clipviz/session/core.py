@@ -1,7 +1,8 @@
-"""The session: one model, one collection, one selection. Everything a panel shows can be asked for here.
+"""The session: one model, one collection, one selection. Everything that a panel shows can be asked for here.
 
 No widget is needed: `session.textspan(5, 3)`, `session.token_maps("a dog")` return values. With panels, a change
 of the selection wakes the worker, which refreshes the panels that look at what changed, the cheapest first.
+Each method is short: it checks what it is given and asks the module of its topic.
 """
 
 from __future__ import annotations
@@ -10,70 +11,49 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-import torch
 import traitlets
 from torch import Tensor
 
+from clipviz.analysis import cues as cue_words
+from clipviz.analysis import shared_units
+from clipviz.analysis.neurons import N_WORDS, Code, LayerNeurons
+from clipviz.analysis.tasks import LabelledTask
 from clipviz.data.images import open_images
-from clipviz.data.texts import Texts, broad
-from clipviz.lens import roles
-from clipviz.lens import textspan as _textspan
-from clipviz.lens.heatmap import one_placeless
+from clipviz.data.texts import Texts
+from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.trace import Trace
-from clipviz.session import opening
-from clipviz.values import Selection
-from clipviz.worker import Stale, Worker
+from clipviz.session import ablation as ablations
+from clipviz.session import atlas as planes
+from clipviz.session import checks, heads, maps, opening, retrieval, words
+from clipviz.session import neurons as readings
+from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
+from clipviz.session.history import History
+from clipviz.session.retrieval import Ranked
+from clipviz.values import Ablation, Selection
+from clipviz.worker import Overtaken, Stale, Worker
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from typing_extensions import Unpack
+
+    from clipviz.analysis.cues import Cue, Source
+    from clipviz.analysis.shared_units import SharedUnits
+    from clipviz.lens.cues import Attack
+    from clipviz.lens.segment import SegmentationScore
     from clipviz.models.clip import ClipModel
+    from clipviz.session.ablation import Desk, Outcome, Preset
+    from clipviz.session.atlas import Atlas
+    from clipviz.session.maps import Joint
+    from clipviz.session.neurons import Reading
+    from clipviz.values import SelectionFields
 
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
-NO_ROLE = roles.NO_ROLE
-
-
-class HeadScores(NamedTuple):
-    """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum."""
-
-    heads: np.ndarray
-    mlps: np.ndarray
-    cosine: float
-
-
-class TokenMaps(NamedTuple):
-    """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
-
-    Token 0 is the class token: all tokens without a place together, 0 where there is none.
-    """
-
-    scores: np.ndarray
-    cosine: float
-
-
-class Description(NamedTuple):
-    """TextSpan of one head: texts and families chosen, the share of variance each adds, and the null's.
-
-    order: [n] indices into the pool; gains: [n]; null_gains: [draw, n], the same search when the head's data are
-    randomly rotated inside its span; null_order: [draw, n].
-    """
-
-    texts: tuple[str, ...]
-    families: tuple[str | None, ...]
-    order: np.ndarray
-    gains: np.ndarray
-    null_gains: np.ndarray
-    null_order: np.ndarray
-
-
-class Label(NamedTuple):
-    """What a head's first texts have in common, and why that is (not) said."""
-
-    name: str
-    why: str
 
 
 class Watcher(Protocol):
@@ -89,9 +69,9 @@ class Session(traitlets.HasTraits):
 
     model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
     (see clipviz.data.images.open_images); default those of the model's bundle. texts: "general", the bundle's name, a
-    file, or a list. index: an open Index or its folder, read instead of the images, which need not be at
-    hand (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4
-    when memory asks for it). background=False reads the whole collection before returning.
+    file, or a list. index: an open Index or its folder, read instead of the images, which need not be there any more
+    (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4 when
+    memory is short). background=False reads the whole collection before returning.
     """
 
     selection = traitlets.Instance(Selection)
@@ -105,33 +85,30 @@ class Session(traitlets.HasTraits):
         index: Any = None,
         layers: Sequence[int] | None = None,
         background: bool = True,
-        **unknown: Any,
     ) -> None:
-        if unknown:
-            names = "model, images, texts, index, layers, background"
-            raise TypeError(f"Session takes {names}; got {', '.join(map(repr, unknown))}")
         self.model = model
         self.images_source = images
         self.texts_source = texts
         self.index = opening.open_index(index)
         self.images = opening.images_of(model, images, self.index)
         self.texts: Texts = opening.text_pool(model, texts)
-        self.collection = opening.codes_of(model, self.images, self.index, layers)
+        kept = None if layers is None else checks.layers(model, layers)
+        self.collection = opening.codes_of(model, self.images, self.index, kept)
         self.lock = threading.RLock()
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seconds = 0.0
-        self._history: list[Selection] = []
-        self._position = -1
+        self._history = History()
         super().__init__(
             selection=opening.first_selection(self), progress=(self.collection.n_ready, len(self.images))
         )
         self.worker = Worker()
-        self._read = self._reading()
+        weakref.finalize(self, self.worker.close)
+        steps = opening.reading(weakref.ref(self))
         if background:
-            self.worker.background(self._read)
+            self.worker.background(steps)
         else:
-            for _ in self._read:
+            for _ in steps:
                 pass
 
     # -- selection and history ---------------------------------------------------------------------------------
@@ -142,44 +119,15 @@ class Session(traitlets.HasTraits):
 
     @traitlets.observe("selection")
     def _selection_changed(self, change: dict[str, Any]) -> None:
-        selection = change["new"]
-        if not (0 <= self._position < len(self._history) and self._history[self._position] == selection):
-            del self._history[self._position + 1 :]
-            self._history.append(selection)
-            self._position = len(self._history) - 1
+        self._history.note(change["new"])
         if hasattr(self, "worker"):
             self.refresh()
 
     def check(self, selection: Selection) -> Selection:
-        """The selection, if everything it names is there; ValueError says what is not."""
-        if not isinstance(selection, Selection):
-            raise ValueError(
-                f"expected a clipviz.Selection, got {type(selection).__name__}; change a field with "
-                "session.selection = session.selection.replace(layer=5, head=3)"
-            )
-        limits = {
-            "image": len(self.images),
-            "layer": self.model.n_layers,
-            "head": self.model.n_heads,
-            "neuron": self.model.weights.n_neurons,
-            "token": int(np.prod(self.model.weights.grid)) + 1,
-        }
-        for name, limit in limits.items():
-            number = getattr(selection, name)
-            if number is not None and number >= limit:
-                raise ValueError(f"expected {name} within 0..{limit - 1} (counted from 0), got {number}")
-        beyond = [i for i in selection.images if not 0 <= i < len(self.images)]
-        if beyond:
-            raise ValueError(f"expected images within 0..{len(self.images) - 1}, got {beyond[:5]}")
-        for layer, head in selection.ablation.heads:
-            if not (0 <= layer < self.model.n_layers and 0 <= head < self.model.n_heads):
-                raise ValueError(
-                    f"expected ablated heads within {self.model.n_layers} layers x {self.model.n_heads} heads "
-                    f"(counted from 0), got {(layer, head)}"
-                )
-        return selection
+        """The selection, if everything that it names is there; ValueError says what is not."""
+        return checks.selection(self, selection)
 
-    def select(self, **changes: Any) -> Selection:
+    def select(self, **changes: Unpack[SelectionFields]) -> Selection:
         """Change some fields of the selection: session.select(layer=5, head=3)."""
         self.selection = self.selection.replace(**changes)
         return self.selection
@@ -187,51 +135,33 @@ class Session(traitlets.HasTraits):
     @property
     def history(self) -> tuple[Selection, ...]:
         """Every selection made, oldest first; undo and redo move within it."""
-        return tuple(self._history)
+        return tuple(self._history.made)
 
     @property
     def can_undo(self) -> bool:
-        return self._position > 0
+        return self._history.can_undo
 
     @property
     def can_redo(self) -> bool:
-        return self._position + 1 < len(self._history)
+        return self._history.can_redo
 
     def undo(self) -> Selection:
-        """Back to the selection before, if there is one."""
-        return self._go(self._position - 1)
+        """Return to the selection before this one, if there is one."""
+        return self._go(-1)
 
     def redo(self) -> Selection:
-        """Forward again after undo, if there is where to go."""
-        return self._go(self._position + 1)
+        """Return to the selection that was undone last, if there is one."""
+        return self._go(1)
 
-    def _go(self, position: int) -> Selection:
-        if 0 <= position < len(self._history):
-            self._position = position
-            self.selection = self._history[position]
+    def _go(self, step: int) -> Selection:
+        found = self._history.move(step)
+        if found is not None:
+            self.selection = found
         return self.selection
 
     def to_code(self) -> str:
         """Python that reopens this view."""
-        images = (
-            f", images={_literal(self.images_source, 'my_images')}" if self.images_source is not None else ""
-        )
-        texts = f", texts={_literal(self.texts_source, 'my_texts')}" if self.texts_source is not None else ""
-        if self.index is not None:
-            images += f", index={str(self.index.path)!r}"
-        name = self.model.name
-        tag = f", pretrained={self.model.pretrained!r}" if self.model.pretrained else ""
-        plain = Selection().to_dict()
-        changed = {k: v for k, v in self.selection.to_dict().items() if v != plain[k] and k != "ablation"}
-        fields = ", ".join(f"{k}={v!r}" for k, v in changed.items())
-        if self.selection.ablation:
-            fields += f", ablation=clipviz.Ablation.from_dict({self.selection.ablation.to_dict()!r})"
-        return (
-            "import clipviz\n\n"
-            f"session = clipviz.Session(clipviz.load({name!r}{tag}){images}{texts})\n"
-            f"session.selection = clipviz.Selection({fields})\n"
-            "clipviz.Dashboard(session)\n"
-        )
+        return words.code(self)
 
     # -- panels ------------------------------------------------------------------------------------------------
 
@@ -240,6 +170,7 @@ class Session(traitlets.HasTraits):
         self._watchers.add(panel)
 
     def unwatch(self, panel: Watcher) -> None:
+        """No longer refresh `panel`."""
         self._watchers.discard(panel)
 
     def refresh(self) -> None:
@@ -254,22 +185,30 @@ class Session(traitlets.HasTraits):
             panel.refresh(selection, stale)
         self._seconds = time.perf_counter() - started
 
+    def cancelled(self) -> bool:
+        """Whether what runs now in the worker has been overtaken by a newer request; never true in other threads."""
+        return self.worker.overtaken()
+
+    def checkpoint(self) -> None:
+        """Called by long computations between their stages: ends them in the worker once they have been overtaken."""
+        if self.cancelled():
+            raise Overtaken
+
     def wait(self, timeout: float | None = 60, background: bool = False) -> None:
         """Block until the panels show the newest selection (and the whole collection is read, if asked)."""
         self.worker.wait(timeout, background)
 
     def close(self) -> None:
-        """Close every panel, stop the worker, drop what was remembered."""
+        """Close every panel, stop the worker, drop what was remembered. Safe at any time, and more than once."""
         for panel in list(self._watchers):
             close = getattr(panel, "close", None)
             if close is not None:
                 close()
         self._watchers.clear()
         self.worker.close()
-        self._read.close()
-        self._memory.clear()
+        self._memory = OrderedDict()
 
-    # -- lenses ------------------------------------------------------------------------------------------------
+    # -- texts and images --------------------------------------------------------------------------------------
 
     def direction(self, text: str) -> Tensor:
         """The text's unit direction, [d_embed]."""
@@ -296,135 +235,6 @@ class Session(traitlets.HasTraits):
         i = self._image(image)
         return self.remember(("trace", i), lambda: self.model.trace(self.images[i]))
 
-    def head_scores(self, text: str, image: int | None = None) -> HeadScores:
-        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6)."""
-        i = self._image(image)
-
-        def make() -> HeadScores:
-            trace, direction = self.trace(i), self.direction(text)
-            heads = trace.head_effects(normalize=True)[0] @ direction
-            mlps = trace.mlp_effects(normalize=True)[0] @ direction
-            cosine = float(trace.embedding[0] @ direction / trace.norm[0])
-            return HeadScores(_numpy(heads), _numpy(mlps), cosine)
-
-        return self.remember(("heads", i, text), make)
-
-    def token_maps(self, text: str, image: int | None = None) -> TokenMaps:
-        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5)."""
-        i = self._image(image)
-
-        def make() -> TokenMaps:
-            trace, direction = self.trace(i), self.direction(text)
-            scores = trace.token_scores(direction[None], normalize=True)[0, 0]
-            scores = one_placeless(scores, self.model.weights.prefix)
-            return TokenMaps(_numpy(scores), float(trace.embedding[0] @ direction / trace.norm[0]))
-
-        return self.remember(("tokens", i, text), make)
-
-    def attention(self, image: int | None = None) -> np.ndarray:
-        """Share of each token in what is read through every head, [layer, head, token]; tokens as in token_maps."""
-        found = self.trace(self._image(image)).attention
-        assert found is not None
-        return _numpy(one_placeless(found[0], self.model.weights.prefix))
-
-    def head_variance(self, images: Sequence[int] = ()) -> np.ndarray:
-        """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
-        variance = torch.diagonal(self.span(images)[0], dim1=1, dim2=2).sum(-1)
-        return _numpy((variance / variance.sum()).reshape(len(self.collection.layers), -1))
-
-    def span(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
-        """Covariance of every head's effects in its own span, and the spans, for the images read so far."""
-        key = ("span", self.collection.version, tuple(images))
-
-        def make() -> tuple[Tensor, Tensor]:
-            return _textspan.head_span(self.collection.basis, self.collection.head_covariance(images))
-
-        return self.remember(key, make)
-
-    def textspan(
-        self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
-    ) -> Description:
-        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without)."""
-        key = ("textspan", self.collection.version, layer, head, n_texts, tuple(images), n_draws)
-        return self.remember(key, lambda: self._describe(layer, head, n_texts, images, n_draws))
-
-    def _describe(
-        self, layer: int, head: int, n_texts: int, images: Sequence[int], n_draws: int
-    ) -> Description:
-        covariance, span = self.span(images)
-        at = self.collection.layer_index(layer) * self.model.n_heads + head
-        covariance, span, pool = covariance[at : at + 1], span[at : at + 1], self.pool()
-        n_texts = min(n_texts, len(self.texts), self.model.weights.d_code, covariance.shape[-1])
-        basis = _textspan.textspan_from_covariance(covariance, span, pool, n_texts)
-        null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
-        if n_draws:
-            explained, order = _textspan.null_explained(covariance, span, pool, n_texts, n_draws)
-            null_gains, null_order = np.diff(_numpy(explained[:, 0]), axis=1, prepend=0), _numpy(order[:, 0])
-        chosen = _numpy(basis.order[0])
-        return Description(
-            tuple(self.texts[i] for i in chosen),
-            tuple(self.texts.families[i] for i in chosen),
-            chosen,
-            _numpy(basis.gains[0]),
-            null_gains,
-            null_order,
-        )
-
-    def label(self, described: Description, n_texts: int = 5) -> Label:
-        """What most of a head's first texts are about, if random rotations do not do as well (lens.roles)."""
-        families = [broad(family) for family in self.texts.families]
-        role = roles.role_of(described.order.tolist(), described.null_order.tolist(), families, n_texts)
-        return Label(role.label, role.why)
-
-    def head_summaries(self, n_texts: int = 5, n_draws: int = 20) -> dict[str, dict[str, Any]]:
-        """Label and first texts of every head kept, keyed "layer,head"."""
-
-        def make() -> dict[str, dict[str, Any]]:
-            summaries = {}
-            for layer in self.collection.layers:
-                for head in range(self.model.n_heads):
-                    described = self.textspan(layer, head, n_texts, n_draws=n_draws)
-                    label = self.label(described, n_texts)
-                    summaries[f"{layer},{head}"] = {"label": label.name, "texts": list(described.texts)}
-            return summaries
-
-        return self.remember(("summaries", self.collection.version, n_texts, n_draws), make)
-
-    def example_texts(self) -> tuple[str, ...]:
-        """A few texts worth trying first."""
-        return opening.example_texts(self.model)
-
-    def subset(self, column: str, value: str) -> tuple[int, ...]:
-        """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""
-        return tuple(self.images.where(column, value))
-
-    def search(self, text: str, k: int = 24) -> list[tuple[int, float]]:
-        """The images nearest to a text by cosine, best first."""
-        unit = torch.nn.functional.normalize(self.collection.embedding, dim=-1)
-        return self._best(unit @ self.direction(text).to(unit), k)
-
-    def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> list[tuple[int, float]]:
-        """The images on which one head writes most along a direction (Fig. 2.4)."""
-        return self._best(self.collection.head_scores(direction, layer, head), k)
-
-    def neighbours(
-        self, image: int | None = None, k: int = 24, layer: int | None = None, head: int | None = None
-    ) -> list[tuple[int, float]]:
-        """Nearest images under the whole model, or under one head's inner product (thesis 2.4, Fig. 2.5)."""
-        i, collection = self._image(image), self.collection
-        known = i < len(collection) and bool(collection.ready[i])
-        if layer is None or head is None:
-            unit = torch.nn.functional.normalize(collection.embedding, dim=-1)
-            own = collection.embedding[i] if known else self.trace(i).embedding[0].to(unit)
-            return self._best(unit @ torch.nn.functional.normalize(own, dim=-1), k)
-        if known:
-            row = torch.tensor([i], device=collection.codes.device)
-            effect = collection.head_effects(row, layer, head)[0]
-        else:
-            collection.layer_index(layer)
-            effect = self.trace(i).head_effects(layers=[layer])[0, 0, head]
-        return self._best(collection.head_scores(effect, layer, head), k)
-
     def add_image(self, source: Any, name: str = "upload") -> int:
         """Add one image (path, bytes, PIL, array) to the session; returns its index."""
         opened = open_images(source)
@@ -439,61 +249,330 @@ class Session(traitlets.HasTraits):
         self.progress = (self.collection.n_ready, len(self.images))
         return len(self.images) - 1
 
+    def attributes(self) -> dict[str, dict[str, int]]:
+        """Columns that subsets can be chosen by, and how many images have each word; common words first."""
+        return self.remember(("attributes", len(self.images)), lambda: retrieval.attributes(self.images))
+
+    def subset(self, column: str, value: str) -> tuple[int, ...]:
+        """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""
+        return tuple(self.images.where(column, value))
+
+    def search(self, text: str, k: int = 24) -> Ranked:
+        """The images nearest to a text by cosine, best first."""
+        return retrieval.search(self.collection, self.direction(text), checks.count("k", k))
+
+    def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> Ranked:
+        """The images on which one head writes most along a direction (Fig. 2.4)."""
+        layer, head = self._head(layer, head)
+        return retrieval.top_images(self.collection, direction, layer, head, checks.count("k", k))
+
+    def neighbours(
+        self,
+        image: int | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+        k: int = 24,
+        by: str = "cosine",
+    ) -> Ranked:
+        """The k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
+
+        by="cosine" compares embeddings, or the head's effects, by their cosine and leaves the image itself out;
+        by="product" is the thesis's inner product of the head's effects, with the image itself among the others.
+        """
+        i, k = self._image(image), checks.count("k", k)
+        if (layer is None) != (head is None):
+            raise ValueError(f"expected a layer and a head, or neither, got layer={layer}, head={head}")
+        if layer is not None and head is not None:
+            layer, head = self._head(layer, head)
+        return retrieval.neighbours(self, i, layer, head, k, by)
+
+    def atlas(self, layer: int | None = None, head: int | None = None) -> Atlas:
+        """The collection in the plane of its two principal components: of the embeddings, or of one head's effects.
+
+        Raises ValueError with fewer than 3 images read, and for a layer that is not kept.
+        """
+        if layer is None or head is None:
+            return planes.atlas(self)
+        return planes.atlas(self, *self._head(layer, head))
+
+    # -- heads and tokens --------------------------------------------------------------------------------------
+
+    def head_scores(self, text: str, image: int | None = None) -> HeadScores:
+        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6)."""
+        i = self._image(image)
+        return self.remember(("heads", i, text), lambda: heads.head_scores(self, text, i))
+
+    def head_variance(self, images: Sequence[int] = ()) -> np.ndarray:
+        """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
+        return heads.variance_shares(self, self._images(images))
+
+    def span(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Covariance of every head's effects in its own span, and the spans, for the images read so far."""
+        images = self._images(images)
+
+        def make() -> tuple[Tensor, Tensor]:
+            return textspan_lens.head_span(self.collection.basis, self.collection.head_covariance(images))
+
+        return self.remember(("span", self.collection.version, images), make)
+
+    def textspan(
+        self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
+    ) -> Description:
+        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without)."""
+        layer, head = self._head(layer, head)
+        images, n_texts = self._images(images), checks.count("n_texts", n_texts)
+        key = ("textspan", self.collection.version, layer, head, n_texts, images, n_draws)
+        return self.remember(key, lambda: heads.describe(self, layer, head, n_texts, images, n_draws))
+
+    def label(self, layer: int, head: int, images: Sequence[int] = (), n_texts: int = 5) -> Label:
+        """What most of a head's first texts are about, if random rotations do not do as well (lens.roles)."""
+        described = self.textspan(layer, head, max(n_texts, SHOWN_TEXTS), images)
+        return heads.label(self, described, n_texts)
+
+    def head_summaries(self, n_texts: int = 5) -> dict[str, dict[str, Any]]:
+        """Label and first texts of every head kept, keyed "layer,head"."""
+        key = ("summaries", self.collection.version, n_texts)
+        return self.remember(key, lambda: heads.summaries(self, n_texts))
+
+    def token_maps(self, text: str, image: int | None = None) -> TokenMaps:
+        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5)."""
+        i = self._image(image)
+        return self.remember(("tokens", i, text), lambda: heads.token_maps(self, text, i))
+
+    def attention(self, image: int | None = None) -> np.ndarray:
+        """Share of each token in what is read through every head, [layer, head, token]; tokens as in token_maps."""
+        return heads.attention(self, self._image(image))
+
+    def compare_maps(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
+        """The map [rows, cols] of every baseline of Table 2.4 for a text, or for one text minus another, by name."""
+        i = self._image(image)
+        return self.remember(("compare", i, text, text_b), lambda: maps.compare(self, text, i, text_b))
+
+    def joint_maps(
+        self, layer: int, head: int, image: int | None = None, k: int = 2, n_texts: int = SHOWN_TEXTS
+    ) -> Joint:
+        """The k texts of a head that an image agrees with most and the k least, with their token maps (Fig. 2.6)."""
+        layer, head = self._head(layer, head)
+        return maps.joint(self, layer, head, self._image(image), checks.count("k", k), n_texts)
+
+    def shared_maps(self, image: int | None = None) -> np.ndarray:
+        """Token effects on the mean of all texts, [layer, head, token]: what every text's map has in common (2.5)."""
+        i = self._image(image)
+        return self.remember(("shared tokens", i), lambda: maps.shared_scores(self, i))
+
+    def true_mask(self, image: int | None = None) -> np.ndarray | None:
+        """The objects of an image as the model sees it, bool [rows, cols], or None where nothing is known."""
+        i = self._image(image)
+        return self.remember(("mask", i), lambda: maps.true_mask(self, i))
+
+    def agreement(self, heatmap: np.ndarray, image: int | None = None) -> SegmentationScore | None:
+        """A map [rows, cols] scored as a segmentation of the image's objects; None without a true mask."""
+        return maps.agreement(heatmap, self.true_mask(image))
+
+    # -- ablation ----------------------------------------------------------------------------------------------
+
+    def tasks(self) -> dict[str, LabelledTask]:
+        """The classification tasks that the images pose by themselves; none where nothing is known of their classes."""
+        return ablations.tasks(self)
+
+    def typed_task(self, names: str) -> LabelledTask:
+        """A task of class names typed with commas between them; at least two."""
+        return ablations.typed(self, names)
+
+    def ablate(self, ablation: Ablation | None = None, task: LabelledTask | str | None = None) -> Outcome:
+        """Accuracy on the images read so far, before and after an ablation and under draws of as many heads.
+
+        ablation: default the selection's; task: one of `tasks()`, its name, or one made by `typed_task`; default
+        the first. Raises ValueError where no labelled image has been read.
+        """
+        chosen = self.selection.ablation if ablation is None else checks.ablation(self.model, ablation)
+        found = ablations.outcome(self, ablations.task_of(self, task), chosen)
+        if found is None:
+            raise ValueError(
+                "expected labelled images that have been read, got none; wait with session.wait()"
+            )
+        return found
+
+    def n_labelled(self, task: LabelledTask) -> int:
+        """How many of a task's labelled images have been read."""
+        return ablations.n_labelled(self, task)
+
+    def ablation_desk(self, task: LabelledTask | str | None = None, image: int | None = None) -> Desk | None:
+        """Everything that toggling needs for one image; None until the first images, and all examples, are read."""
+        return ablations.desk(self, ablations.task_of(self, task), self._image(image))
+
+    def desk_ablation(self, ablation: Ablation) -> Ablation:
+        """The ablation in the desk's terms; ValueError where it names what cannot be ablated alone there."""
+        return ablations.on_desk(self, checks.ablation(self.model, ablation))
+
+    def everything_else(self) -> Ablation:
+        """All that is not a head kept for the collection: MLPs, the input term, and layers that are not kept."""
+        return ablations.everything_else(self)
+
+    def presets(
+        self, text: str = "", image: int | None = None, task: LabelledTask | None = None
+    ) -> list[Preset]:
+        """Sets of heads worth ablating: those that carry the task's cue, each property's, a text's, the early ones."""
+        return ablations.presets(self, text, None if image is None else self._image(image), task)
+
+    # -- neurons -----------------------------------------------------------------------------------------------
+
+    @property
+    def default_layer(self) -> int:
+        """The layer whose neurons are shown first: the last but two (the thesis finds layers 8-10 of 12 strongest)."""
+        return max(0, self.model.n_layers - 3)
+
+    def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
+        """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
+        return readings.read(self, self.default_layer if layer is None else layer, n_images)
+
+    def neuron_reading(self, layer: int) -> Reading:
+        """One layer's neurons as they are being read, step by step, for panels; `neurons` reads them at once."""
+        return readings.reading_of(self, layer)
+
+    def describe_neurons(self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS) -> list[Code]:
+        """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild."""
+        known = self.neurons(layer)
+        chosen = checks.several("neurons", neurons, known.n_neurons)
+        return known.codes(chosen, checks.count("n_texts", n_texts))
+
+    def neuron_direction(self, text: str, text_b: str = "") -> Tensor:
+        """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
+        return self.direction(text) - (self.direction(text_b) if text_b else self.pool().mean(0))
+
+    def concepts_of(
+        self, image: int | None = None, layer: int | None = None, k: int = 10
+    ) -> list[tuple[str, float]]:
+        """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1)."""
+        layer = self.default_layer if layer is None else layer
+        return readings.concepts_of(self, self._image(image), layer, checks.count("k", k))
+
+    # -- spurious cues -----------------------------------------------------------------------------------------
+
+    def cue_classes(self) -> tuple[str, ...]:
+        """Classes that pictures can be drawn of here."""
+        return cue_words.class_names(self.model)
+
+    @property
+    def first_pair(self) -> tuple[str, str]:
+        """The class drawn and the class it should be taken for, at first; empty names where nothing can be drawn."""
+        studio = cue_words.studio_of(self.model)
+        return studio.pair if studio else ("", "")
+
+    @staticmethod
+    def check_pair(pair: tuple[str, str]) -> None:
+        """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
+        cue_words.check_pair(*pair)
+
+    def class_text(self, name: str) -> str:
+        """The text that stands for a class: "a horse", "grapes"."""
+        return cue_words.prompt(self.model, name)
+
+    def cue_source(self, layer: int | None = None) -> Source:
+        """The words and sparse codes of a layer's neurons, from which cues are chosen."""
+        known = self.neurons(layer)
+        key = ("cue source", known.stats.layer, known.stats.count)
+        return self.remember(key, lambda: cue_words.source(known, self.pool()))
+
+    def cue_steps(self, known: LayerNeurons) -> Iterator[Source | None]:
+        """The same in short steps for work between clicks: None until the last, which is the source."""
+        return cue_words.coding(known, self.pool())
+
+    def cues(
+        self,
+        pair: tuple[str, str],
+        layer: int | None = None,
+        n_words: int = cue_words.N_WORDS,
+        source: Source | None = None,
+    ) -> list[Cue]:
+        """The words that pull pictures of pair[0] towards pair[1] by way of a layer's neurons (Eq. 3.4)."""
+        self.check_pair(pair)
+        source = self.cue_source(layer) if source is None else source
+        return cue_words.cues(self.model, source, *pair, n_words=checks.count("n_words", n_words))
+
+    def attack(
+        self,
+        pair: tuple[str, str],
+        seed: int = 0,
+        layer: int | None = None,
+        n_sentences: int = 10,
+        n_images: int = 10,
+    ) -> dict[str, tuple[list[str], Attack]]:
+        """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures)."""
+        self.check_pair(pair)
+        source = self.cue_source(layer)
+        return cue_words.attack_pair(
+            self.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images
+        )
+
+    def attack_steps(
+        self, source: Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+    ) -> Iterator[tuple[str, list[str], Attack]]:
+        """(method, its words, its pictures), one after the other, for work between clicks."""
+        return cue_words.attempts(self.model, source, pair, seed, n_sentences, n_images)
+
+    def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+        """Whether each word can be drawn into a picture of pair[0] here."""
+        return cue_words.drawable(self.model, texts, pair)
+
+    def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
+        """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
+        return cue_words.pair_map(self.model, picture, pair)
+
+    # -- units shared with other models ------------------------------------------------------------------------
+
+    def rosetta(
+        self, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
+    ) -> SharedUnits:
+        """The dictionary of units that the model shares with others: the shipped one, or that of a folder.
+
+        partners: model name -> network, for models that are not shipped. Raises ValueError when there is no
+        dictionary for this model.
+        """
+        names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
+        key = ("rosetta", str(folder or ""), names)
+        return self.remember(key, lambda: shared_units.open_shared(self, folder, partners))
+
+    # -- the session itself ------------------------------------------------------------------------------------
+
+    def example_texts(self) -> tuple[str, ...]:
+        """A few texts worth trying first."""
+        return opening.example_texts(self.model)
+
     def receipts(self) -> dict[str, Any]:
         """What this view rests on: the sum check, fingerprints, device and the time of the last refresh.
 
-        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead.
+        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead; notes: what did not go
+        as planned.
         """
-        return {
-            "index": "" if self.index is None else f"{self.index.path.name}@{self.index.fingerprint[:6]}",
-            "stand_ins": self.images.stand_ins,
-            "sum_check": self.model.sum_check,
-            "model": f"{self.model.name}@{self.model.fingerprint[:6]}",
-            "images": f"{len(self.images)}@{self.images.fingerprint[:6]}",
-            "texts": f"{self.texts.name}-{len(self.texts)}@{self.texts.fingerprint[:6]}",
-            "device": str(self.model.device),
-            "milliseconds": self._seconds * 1000,
-        }
+        return {**words.receipts(self), "milliseconds": self._seconds * 1000}
 
     def remember(self, key: Any, make: Callable[[], Made], limit: int = 256) -> Made:
         """A value made once and kept while it is among the `limit` used last."""
         with self.lock:
-            if key in self._memory:
-                self._memory.move_to_end(key)
-                return self._memory[key]
-            made = make()
-            self._memory[key] = made
-            while len(self._memory) > limit:
-                self._memory.popitem(last=False)
+            memory = self._memory  # close() puts another in its place, whatever is being made
+            if key in memory:
+                memory.move_to_end(key)
+                return memory[key]
+            made = memory[key] = make()
+            memory.move_to_end(key)
+            while len(memory) > limit:
+                memory.popitem(last=False)
             return made
-
-    def _best(self, scores: Tensor, k: int) -> list[tuple[int, float]]:
-        ready = self.collection.ready.to(scores.device)
-        values, rows = scores.masked_fill(~ready, -torch.inf).topk(min(k, self.collection.n_ready))
-        return list(zip(rows.tolist(), values.tolist(), strict=True))
 
     def _image(self, image: int | None) -> int:
         i = self.selection.image if image is None else image
-        if i is None or not 0 <= i < len(self.images):
-            raise ValueError(f"expected an image within 0..{len(self.images) - 1}, got {i}; select one first")
-        return int(i)
+        if i is None:
+            raise ValueError(
+                f"expected an image within 0..{len(self.images) - 1}, got None; select one first"
+            )
+        return checks.within("an image", i, len(self.images), "select one first")
 
-    def _reading(self) -> Generator[int, None, None]:
-        """Read the collection a batch at a time; panels are refreshed as it grows and when it is complete."""
-        told = 0.0
-        for n_read in self.collection.read(self.model, self.images):
-            with self.lock:
-                self.progress = (n_read, len(self.images))
-            if time.monotonic() - told > 1.0 or self.collection.complete:
-                told = time.monotonic()
-                if hasattr(self, "worker"):
-                    self.refresh()
-            yield n_read
+    def _images(self, images: Sequence[int]) -> tuple[int, ...]:
+        return checks.several("images", images, len(self.images))
 
-
-def _literal(source: Any, placeholder: str) -> str:
-    return repr(str(source)) if isinstance(source, str) or hasattr(source, "__fspath__") else placeholder
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+    def _head(self, layer: int, head: int) -> tuple[int, int]:
+        """A head whose codes are kept."""
+        layer = checks.within("layer", layer, self.model.n_layers)
+        self.collection.layer_index(layer)
+        return layer, checks.within("head", head, self.model.n_heads)

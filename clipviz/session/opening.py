@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from clipviz.values import Selection
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
-    from clipviz.session import Session
+    from clipviz.session.core import Session
 
 EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
 
@@ -59,6 +61,29 @@ def codes_of(
             f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
         )
     return Collection.from_index(model, index)
+
+
+def reading(reference: weakref.ref[Session]) -> Iterator[int]:
+    """Read a session's collection a batch at a time; panels are refreshed as it grows and when it is complete.
+
+    The steps hold nothing of the session while they wait, so that one that is no longer used can go.
+    """
+    session = reference()
+    assert session is not None
+    steps, told = session.collection.read(session.model, session.images), 0.0
+    del session
+    for n_read in steps:
+        session = reference()
+        if session is None:
+            return
+        with session.lock:
+            session.progress = (n_read, len(session.images))
+        if time.monotonic() - told > 1.0 or session.collection.complete:
+            told = time.monotonic()
+            if hasattr(session, "worker"):
+                session.refresh()
+        del session
+        yield n_read
 
 
 def bundled_index(model: ClipModel, images: Images) -> Index | None:

@@ -134,9 +134,7 @@ def test_a_heads_texts_on_the_image_follow_the_head_and_can_be_chosen(dashboard)
     expect(page.locator('[data-panel="heatmap"] .says')).to_have_count(4)
     head(dashboard, 4, 2).click()
     expect(joint.locator("h4")).to_contain_text("L4·H2")
-    expected = dashboard.kernel(
-        "session.wait(30)\nfrom clipviz.session import maps\nprint(chr(10).join(maps.joint(session, 4, 2).texts))"
-    )
+    expected = dashboard.kernel("session.wait(30)\nprint(chr(10).join(session.joint_maps(4, 2).texts))")
     expect(joint).to_have_attribute("data-texts", expected.strip())
     text = expected.splitlines()[0]
     page.locator('[data-panel="heatmap"] .says').first.click()

@@ -63,7 +63,7 @@ def naive(session, task, image, ablation):
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
 def test_the_desk_is_exact(session, panel, how):
-    task = asked.tasks(session)["objects"]
+    task = session.tasks()["objects"]
     for ablation in (
         Ablation(how=how),
         Ablation(heads={(5, 1), (2, 3), (0, 0)}, how=how),
@@ -105,7 +105,7 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
     ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
     session.select(ablation=ablation)
     ask(panel, action="task", task="birds")
-    task, shown = asked.tasks(session)["birds"], panel.view["outcome"]
+    task, shown = session.tasks()["birds"], panel.view["outcome"]
     effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
     removed = sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in ablation.heads)
     after = session.collection.embedding - removed
@@ -127,7 +127,7 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     session = clipviz.Session(model, demo.subset(birds), texts=TEXTS, background=False)
     panel = Ablate(session, task="birds by example")
     session.wait(60)
-    task = asked.tasks(session)["birds by example"]
+    task = session.tasks()["birds by example"]
     unit = torch.nn.functional.normalize(session.collection.embedding.double(), dim=1)
     learnt = torch.stack([unit[list(rows)].mean(0) for rows in task.examples])
     labels = torch.tensor(task.labels)
@@ -148,7 +148,7 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
 def test_examples_that_are_still_unread_are_waited_for(model, monkeypatch):
     demo = clipviz.demo.images()
     session = clipviz.Session(model, demo, texts=TEXTS, background=False)
-    task = asked.tasks(session)["birds by example"]
+    task = session.tasks()["birds by example"]
     session.wait(60)
     unread = task.examples[0][0]
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ def test_examples_that_are_still_unread_are_waited_for(model, monkeypatch):
     )
     monkeypatch.setattr(type(session.collection), "complete", False)
     assert asked.directions(session, task) is None
-    assert asked.desk(session, task, 0) is None
+    assert session.ablation_desk(task, 0) is None
     session.close()
 
 
@@ -190,7 +190,7 @@ def test_typed_classes(session, panel):
     assert "at least two class names, got ['owl']" in panel.error["message"]
     ask(panel, action="task", task="objects", classes="owl")
     assert not panel.error
-    assert panel.view["desk"]["n_classes"] == len(asked.tasks(session)["objects"].classes)
+    assert panel.view["desk"]["n_classes"] == len(session.tasks()["objects"].classes)
 
 
 def test_what_the_desk_cannot_take_out_is_said(session, panel):

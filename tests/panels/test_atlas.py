@@ -8,7 +8,6 @@ import pytest
 import clipviz
 from clipviz.demo import images as demo
 from clipviz.panels.atlas import ACROSS, DOWN, NO_COLOUR, Atlas, pictured
-from clipviz.session.atlas import atlas
 
 
 @pytest.fixture
@@ -23,17 +22,17 @@ def test_the_panel_shows_the_selected_heads_plane(session):
     panel = Atlas(session)
     session.select(layer=3, head=2)
     session.wait(60)
-    shown, expected = panel.data(), atlas(session, 3, 2)
+    shown, expected = panel.data(), session.atlas(3, 2)
     assert shown["ids"].tolist() == list(range(48))
     assert shown["places"] == pytest.approx(expected.places)
     assert shown["share"] == expected.share
     session.select(layer=4, head=0)
     session.wait(60)
-    assert panel.data()["places"] == pytest.approx(atlas(session, 4, 0).places)
+    assert panel.data()["places"] == pytest.approx(session.atlas(4, 0).places)
     panel.by = "model"
     session.refresh()
     session.wait(60)
-    assert panel.data()["places"] == pytest.approx(atlas(session).places)
+    assert panel.data()["places"] == pytest.approx(session.atlas().places)
 
 
 def test_points_are_coloured_by_an_attribute(session):

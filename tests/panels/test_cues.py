@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import clipviz
+from clipviz.analysis import cues as asked
 from clipviz.panels.cues import Cues, verdict
-from clipviz.session import cues as asked
-from clipviz.session import neurons
 from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
@@ -49,8 +48,7 @@ def panel(session):
 
 def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     shown = panel.data()
-    known = neurons.neurons(session, shown["layer"]).latest
-    expected = asked.cues(session.model, asked.session_source(session, known), *PAIR, n_words=14)
+    expected = asked.cues(session.model, session.cue_source(shown["layer"]), *PAIR, n_words=14)
     assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
     assert [word["score"] for word in shown["words"]] == pytest.approx(
         [cue.score for cue in expected], rel=1e-4
@@ -170,7 +168,7 @@ def test_a_hidden_panel_does_nothing(session):
     panel = Cues(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert neurons.neurons(session, panel.data()["layer"] or 3).n_read == 0
+    assert session.neuron_reading(panel.data()["layer"] or 3).n_read == 0
     panel.visible = True
     ask(panel)
     assert len(panel.data()["attempts"]) == 3

@@ -109,7 +109,7 @@ def test_agreement_is_the_scores_of_the_segmentation_lens(session, panel):
 
 
 def test_a_heads_texts_are_ranked_and_their_maps_sum_to_the_coefficients(session, panel):
-    found = maps.joint(session, 5, 2, 3, k=2)
+    found = session.joint_maps(5, 2, 3, k=2)
     effect = session.trace(3).head_effects(normalize=True)[0, 5, 2]
     shifted = session.pool() - session.pool().mean(0)
     expected = {text: float(effect @ shifted[i]) for i, text in enumerate(TEXTS)}
@@ -127,7 +127,7 @@ def test_an_only_text_is_shown_once(model):
     images = clipviz.demo.images().subset(range(2))
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     assert len(session.textspan(5, 2).texts) == 1
-    found = maps.joint(session, 5, 2, 0)
+    found = session.joint_maps(5, 2, 0)
     assert found.texts == tuple(session.textspan(5, 2).texts)
     assert len(found.maps) == len(found.coefficients) == 1
     session.close()

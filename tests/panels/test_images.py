@@ -41,7 +41,7 @@ def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session
     unit = effects / effects.norm(dim=1, keepdim=True)
     expected = unit @ unit[7]
     expected[7] = -2
-    found = retrieval.alike(session, 7, 39, 5, 3)
+    found = session.neighbours(7, 5, 3, 39)
     assert [i for i, _ in found] == expected.argsort(descending=True)[:39].tolist()
     assert [score for _, score in found] == pytest.approx(
         expected.sort(descending=True).values[:39].tolist(), abs=1e-5
@@ -52,8 +52,8 @@ def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
     show(panel, order="near")
     assert [part["title"] for part in panel.view["lists"]] == ["Whole model", "L5·H3"]
     model_side, head_side = panel.view["ids"][:4], panel.view["ids"][4:]
-    assert model_side == [i for i, _ in session.neighbours(7, 5) if i != 7][:4]
-    assert head_side == [i for i, _ in retrieval.alike(session, 7, 4, 5, 3)]
+    assert model_side == [i for i, _ in session.neighbours(7, k=4)]
+    assert head_side == [i for i, _ in session.neighbours(7, 5, 3, 4)]
     seen = {tuple(head_side)}
     for head in (0, 1, 2):
         ask(panel, {"layer": 4, "head": head})
@@ -75,7 +75,7 @@ def test_a_subset_limits_every_order(session, panel):
 
 
 def test_attributes_are_counted_and_long_lists_left_out(session):
-    found = retrieval.attributes(session)
+    found = session.attributes()
     words = session.images.attributes["kind"]
     assert found["kind"] == {word: words.count(word) for word in found["kind"]}
     assert list(found["kind"].values()) == sorted(found["kind"].values(), reverse=True)

@@ -12,7 +12,6 @@ from session.test_neurons import TEXTS
 
 import clipviz
 from clipviz.panels.neurons import Neurons
-from clipviz.session import neurons as asked
 from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
@@ -38,8 +37,8 @@ def test_it_opens_on_the_best_neuron_for_the_text(session):
     panel = Neurons(session, n_listed=5)
     session.wait(60, background=True)
     shown = panel.data()
-    known = asked.neurons(session, shown["layer"]).latest
-    expected = known.towards(asked.text_direction(session, "a dog"), 5)
+    known = session.neuron_reading(shown["layer"]).latest
+    expected = known.towards(session.neuron_direction("a dog"), 5)
     assert shown["found_by"] == "text"
     assert [row["neuron"] for row in shown["list"]] == [one.neuron for one in expected]
     assert shown["neuron"]["number"] == expected[0].neuron
@@ -66,7 +65,7 @@ def test_a_selection_changes_the_buffers(panel, session):
     assert after["neuron"]["number"] == 40
     assert after["maps"].shape == (24, 12, 12)
     assert not np.array_equal(before["maps"], after["maps"])
-    known = asked.neurons(session, 3).latest
+    known = session.neuron_reading(3).latest
     assert np.allclose(after["maps"], known.top(40, 24).maps)
     session.select(image=7)
     session.wait(60)
@@ -83,10 +82,10 @@ def test_a_word_becomes_the_sessions_text_and_searches(panel, session):
     ask(panel, {"text": word, "neuron": None})
     assert session.selection.text == word
     shown = panel.data()
-    direction = asked.text_direction(session, word)
+    direction = session.neuron_direction(word)
     assert (
         shown["list"][0]["neuron"]
-        == asked.neurons(session, shown["layer"]).latest.towards(direction, 1)[0].neuron
+        == session.neuron_reading(shown["layer"]).latest.towards(direction, 1)[0].neuron
     )
 
 
@@ -94,7 +93,7 @@ def test_lists_fall_back_to_what_there_is(panel, session):
     session.select(text="", image=3)
     session.wait(60)
     assert panel.data()["found_by"] == "image"
-    active = asked.neurons(session, panel.data()["layer"]).most_active(3, 1)[0][0]
+    active = session.neuron_reading(panel.data()["layer"]).most_active(3, 1)[0][0]
     assert panel.data()["list"][0]["neuron"] == active
     session.select(image=None)
     session.wait(60)
@@ -133,7 +132,7 @@ def test_a_hidden_panel_reads_nothing(session):
     panel = Neurons(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert asked.neurons(session, panel.data()["layer"]).n_read == 0
+    assert session.neuron_reading(panel.data()["layer"]).n_read == 0
     panel.visible = True
     ask(panel)
     assert panel.data()["n_read"] == 24
@@ -143,7 +142,7 @@ def test_another_layer_is_read_when_it_is_chosen(panel, session):
     panel.layer = 1
     ask(panel, {"neuron": None})
     assert panel.data()["layer"] == 1
-    assert asked.neurons(session, 1).complete(None)
+    assert session.neuron_reading(1).complete(None)
     panel.layer = 99
     ask(panel)
     assert panel.data()["layer"] == 4

@@ -41,12 +41,10 @@ def test_the_report_has_its_tables_and_figures(made):
 
 def test_the_dictionary_beside_it_opens_in_a_session(made, model):
     out, _, partners = made
-    from clipviz.session import rosetta
-
     with_images = clipviz.Session(
         model, clipviz.demo.images().subset(range(3)), ["a dog", "a cat"], background=False
     )
-    book = rosetta.rosetta(with_images, out / "rosetta", {partner.name: partner for partner in partners})
+    book = with_images.rosetta(out / "rosetta", {partner.name: partner for partner in partners})
     assert len(book.concepts) > 5
     assert book.opened.picture_ids
     assert book.on_image(1).strength.max() > 0

@@ -9,7 +9,6 @@ import torch
 import clipviz
 from clipviz.demo import images as demo
 from clipviz.session import atlas as room
-from clipviz.session.atlas import atlas
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def test_a_heads_plane_is_that_of_its_raw_effects(session):
     pixels = session.model.prepare([session.images[i] for i in range(40)])
     effects = session.model.trace(pixels).head_effects()[:, 4, 3]
     expected, share = plane(effects)
-    found = atlas(session, 4, 3)
+    found = session.atlas(4, 3)
     assert found.ids.tolist() == list(range(40))
     assert_same_plane(found.places, expected)
     assert found.share == pytest.approx(share, abs=1e-3)
@@ -46,7 +45,7 @@ def test_a_heads_plane_is_that_of_its_raw_effects(session):
 def test_the_models_plane_is_that_of_its_unit_embeddings(session):
     units = torch.nn.functional.normalize(session.collection.embedding, dim=-1)
     expected, share = plane(units)
-    found = atlas(session)
+    found = session.atlas()
     assert_same_plane(found.places, expected)
     assert found.share == pytest.approx(share, abs=1e-4)
 
@@ -62,5 +61,5 @@ def test_too_few_images_are_refused():
     images = demo().subset(range(2))
     made = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
     with pytest.raises(ValueError, match="expected at least 3 images that have been read, got 2"):
-        atlas(made)
+        made.atlas()
     made.close()

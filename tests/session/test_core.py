@@ -73,17 +73,17 @@ def test_two_images_vary_in_one_direction_and_one_text_explains_it(model):
     assert len(described.texts) == 1
     assert described.gains == pytest.approx([1], abs=1e-4)
     assert described.null_gains == pytest.approx(np.ones((20, 1)), abs=1e-4)
-    assert session.label(described).name == "no clear role"
+    assert session.label(5, 0).name == "no clear role"
     session.close()
 
 
 def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, model):
     effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 3] for i in range(40)])
     expected = effects @ effects[7]
-    found = session.neighbours(7, 40, layer=5, head=3)
+    found = session.neighbours(7, 5, 3, 40, by="product")
     assert [i for i, _ in found] == expected.argsort(descending=True).tolist()
     assert dict(found)[7] == pytest.approx(float(expected[7]), rel=1e-4)
-    assert session.neighbours(7, 3)[0][0] == 7
+    assert session.neighbours(7, k=3, by="product")[0][0] == 7
 
 
 def test_search_ranks_by_cosine(session):
@@ -148,7 +148,7 @@ def test_an_added_image_is_like_any_other(session):
     assert len(session.images) == len(session.collection) == index + 1
     assert session.images.names[index] == "red"
     assert any(i == index for i, _ in session.search("a red circle", 60))
-    assert session.neighbours(index, 2)[0][0] == index
+    assert session.neighbours(index, k=2, by="product")[0][0] == index
 
 
 @pytest.mark.parametrize("source", [b"not an image", np.zeros((5, 5, 7)), "/nowhere/at/all.jpg"])
@@ -184,7 +184,7 @@ def test_the_collection_is_read_in_the_background(model):
 
 
 def test_unknown_arguments_and_missing_images_are_told(model):
-    with pytest.raises(TypeError, match="model, images, texts"):
+    with pytest.raises(TypeError, match="picture"):
         clipviz.Session(model, picture=3)
     other = clipviz.wrap(model.network, model.tokenizer, model.preprocess, name="other")
     with pytest.raises(ValueError, match="'other' needs images"):

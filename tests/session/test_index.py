@@ -61,7 +61,7 @@ def test_answers_are_those_of_the_images(indexed, direct):
         assert found.gains == pytest.approx(expected.gains, abs=2e-3)
     assert indexed.head_variance() == pytest.approx(direct.head_variance(), rel=1e-2)
     for layer, head in ((None, None), (5, 2)):
-        found, expected = (dict(s.neighbours(4, N, layer, head)) for s in (indexed, direct))
+        found, expected = (dict(s.neighbours(4, layer, head, N, by="product")) for s in (indexed, direct))
         scale = max(map(abs, expected.values()))
         assert all(found[i] == pytest.approx(expected[i], abs=5e-3 * scale) for i in expected)
     found, expected = (dict(s.search("a dog", N)) for s in (indexed, direct))
@@ -97,14 +97,14 @@ def test_thumbnails_suffice_and_missing_files_are_said(model, folder, tmp_path):
         model, lost, tmp_path / "i", layers=(4, 5), workers=0, thumbnail=96, progress=False
     )
     before = clipviz.Session(model, texts=TEXTS, index=tmp_path / "i")
-    expected = before.textspan(5, 0, n_texts=3, n_draws=0), before.neighbours(2, 5)
+    expected = before.textspan(5, 0, n_texts=3, n_draws=0), before.neighbours(2, k=5)
     before.close()
     (lost / "first" / "000.png").unlink()
     shutil.rmtree(lost / "second")
     session = clipviz.Session(model, texts=TEXTS, index=index.path)
     assert session.receipts()["stand_ins"] == (N - 11, N)
     assert session.textspan(5, 0, n_texts=3, n_draws=0).gains == pytest.approx(expected[0].gains)
-    assert session.neighbours(2, 5) == expected[1]
+    assert session.neighbours(2, k=5) == expected[1]
     assert np.isfinite(session.token_maps("a dog", 20).scores).all()  # traced from its thumbnail
     session.add_image(Image.new("RGB", (8, 8)), "one more")
     assert session.receipts()["stand_ins"] == (N - 11, N)
@@ -124,8 +124,8 @@ def test_an_image_can_be_added_to_an_index_session(model, index):
     assert added == N
     session.select(image=added)
     assert np.isfinite(session.head_scores("a dog").cosine)
-    assert len(session.neighbours(added, 5)) == 5
-    assert len(session.neighbours(added, 5, 5, 1)) == 5
+    assert len(session.neighbours(added, k=5)) == 5
+    assert len(session.neighbours(added, 5, 1, 5)) == 5
     session.close()
 
 

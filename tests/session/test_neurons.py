@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 import clipviz
+from clipviz.analysis import neurons as analysis
 from clipviz.session import neurons
 
 TEXTS = [
@@ -36,7 +37,7 @@ def session(model):
 
 @pytest.fixture(scope="module")
 def known(session):
-    return neurons.read(session, LAYER)
+    return session.neurons(LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_any_beginning_is_spread_over_the_collection(session):
 
 
 def test_effect_on_a_text_is_the_rms_of_the_explicit_effects_along_the_direction(session, known, effects):
-    direction = neurons.text_direction(session, "a dog")
+    direction = session.neuron_direction("a dog")
     found = known.towards(direction, 5)
     assert [f.effect for f in found] == sorted((f.effect for f in found), reverse=True)
     best = found[0]
@@ -80,8 +81,8 @@ def test_effect_on_a_text_is_the_rms_of_the_explicit_effects_along_the_direction
 
 def test_texts_are_compared_without_what_all_texts_share(session):
     pool = session.pool()
-    assert torch.allclose(neurons.text_direction(session, "a dog"), pool[1] - pool.mean(0), atol=1e-5)
-    difference = neurons.text_direction(session, "a dog", "a car")
+    assert torch.allclose(session.neuron_direction("a dog"), pool[1] - pool.mean(0), atol=1e-5)
+    difference = session.neuron_direction("a dog", "a car")
     assert torch.allclose(difference, pool[1] - pool[6], atol=1e-5)
 
 
@@ -111,7 +112,7 @@ def test_top_images_are_those_of_largest_norm_with_their_maps(session, model, kn
 
 
 def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
-    reading = neurons.neurons(session, LAYER)
+    reading = session.neuron_reading(LAYER)
     sample = reading.samples(known, 11, "quantiles", 5)
     order = known.norms[:, 11].float().argsort(descending=True)
     assert sample.ids[0] == known.ids[order[0]]
@@ -125,7 +126,7 @@ def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
 
 
 def test_one_image_is_ranked_among_the_images_read(session, known, effects):
-    reading = neurons.neurons(session, LAYER)
+    reading = session.neuron_reading(LAYER)
     image = int(known.ids[4])
     found = reading.most_active(image, 3)
     expected = effects[4].norm(dim=-1)
@@ -142,10 +143,10 @@ def test_unrelated_top_images_part_into_groups():
     generator = np.random.default_rng(0)
     centres = np.eye(12)[:3]
     vectors = np.repeat(centres, [8, 5, 4], 0) + 0.05 * generator.standard_normal((17, 12))
-    labels, separation = neurons.cluster(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    labels, separation = analysis.cluster(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     assert sorted(np.bincount(labels).tolist()) == [4, 5, 8]
     assert separation > 0.7
-    one, nothing = neurons.cluster(np.ones((6, 4)))
+    one, nothing = analysis.cluster(np.ones((6, 4)))
     assert one.tolist() == [0] * 6
     assert nothing == 0
 
@@ -164,21 +165,21 @@ def test_broken_images_are_left_out(model, tmp_path):
     opened = clipviz.data.images.open_images(tmp_path)
     (tmp_path / "2.png").write_bytes(b"no image")
     session = clipviz.Session(model, opened, texts=TEXTS, background=False)
-    known = neurons.read(session, LAYER)
+    known = session.neurons(LAYER)
     assert sorted(known.ids.tolist()) == [0, 1, 3, 4, 5]
-    assert neurons.neurons(session, LAYER).complete(None)
+    assert session.neuron_reading(LAYER).complete(None)
     session.close()
 
 
 def test_a_layer_without_later_attention_is_refused(session):
     with pytest.raises(ValueError, match=r"expected a layer within 0\.\.4"):
-        neurons.neurons(session, 5)
+        session.neuron_reading(5)
 
 
 def test_readings_go_with_their_session(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(4)), texts=TEXTS, background=False)
-    neurons.read(session, LAYER)
-    reading = weakref.ref(neurons.neurons(session, LAYER))
+    session.neurons(LAYER)
+    reading = weakref.ref(session.neuron_reading(LAYER))
     session.close()
     del session
     gc.collect()

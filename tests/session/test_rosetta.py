@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import clipviz
+from clipviz.analysis import shared_units as asked
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import sealed
 from clipviz.demo.partners import mine as miner
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
 from clipviz.models.zoo import Partner
-from clipviz.session import rosetta as asked
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "in the forest", "a yellow object"]
 
@@ -66,7 +66,7 @@ def session(model, images):
 
 @pytest.fixture
 def book(session, folder, partners):
-    return asked.rosetta(session, folder, partners)
+    return session.rosetta(folder, partners)
 
 
 def test_a_concept_and_its_neuron_find_each_other(book):
@@ -133,7 +133,7 @@ def test_wrong_questions_say_what_there_is(book, session, tmp_path, model):
     with pytest.raises(ValueError, match=r"an image within 0..19"):
         book.on_image(20)
     with pytest.raises(ValueError, match="no dictionary in"):
-        asked.rosetta(session, tmp_path / "nothing")
+        session.rosetta(tmp_path / "nothing")
 
 
 def test_another_models_dictionary_is_refused(session, folder):
@@ -141,7 +141,7 @@ def test_another_models_dictionary_is_refused(session, folder):
     head["about"]["model"] = "another"
     (folder / "dictionary.json").write_bytes(sealed(head))
     with pytest.raises(ValueError, match="was mined for model another, not for"):
-        asked.rosetta(session, folder)
+        session.rosetta(folder)
 
 
 def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners):
@@ -181,7 +181,7 @@ def test_the_strongest_come_first(book):
 def test_names_are_kept_where_the_dictionary_is_the_users(book, session, folder, partners):
     book.name(4, "  sky,\n above ")
     assert saved.load(folder).labels[4] == "sky, above"
-    assert asked.rosetta(session, folder, partners) is book
+    assert session.rosetta(folder, partners) is book
     assert book.version == 1
 
 
@@ -189,10 +189,10 @@ def test_the_dictionary_of_a_bundle_is_never_written(book, session, folder, monk
     bundle = replace(session.model.bundle, dictionary=folder)
     monkeypatch.setattr(session.model, "bundle", bundle)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    shipped = asked.rosetta(session)
+    shipped = session.rosetta()
     shipped.name(2, "mine")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert asked.rosetta(session).title(2) == "mine"
+    assert session.rosetta().title(2) == "mine"
     shipped.save(tmp_path / "kept")
     shipped.name(3, "kept too")
     assert saved.load(tmp_path / "kept").labels[2:4] == ("mine", "kept too")
@@ -201,7 +201,7 @@ def test_the_dictionary_of_a_bundle_is_never_written(book, session, folder, monk
 def test_a_saved_dictionary_carries_its_pictures(book, model, tmp_path, partners):
     book.save(tmp_path / "kept")
     elsewhere = clipviz.Session(model, clipviz.demo.images().subset([60, 61]), TEXTS, background=False)
-    kept = asked.rosetta(elsewhere, tmp_path / "kept", partners)
+    kept = elsewhere.rosetta(tmp_path / "kept", partners)
     assert book.linked
     assert not kept.linked
     image = int(book.concepts.examples[0, 0])
@@ -212,7 +212,7 @@ def test_a_saved_dictionary_carries_its_pictures(book, model, tmp_path, partners
 
 
 def test_a_model_that_is_not_at_hand_is_said(session, folder):
-    alone = asked.rosetta(session, folder)
+    alone = session.rosetta(folder)
     assert [column.at_hand for column in alone.columns] == [True, False, False]
     seen = alone.on_image(0)
     assert seen.strength[:, 0].max() > 0
@@ -240,7 +240,7 @@ def test_the_session_lets_go(model, images, folder, partners):
     import weakref
 
     session = clipviz.Session(model, images, TEXTS, background=False)
-    book = asked.rosetta(session, folder, partners)
+    book = session.rosetta(folder, partners)
     book.on_image(0)
     session.close()
     gone = weakref.ref(session)

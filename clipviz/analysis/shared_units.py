@@ -1,8 +1,8 @@
-"""The dictionary of units that CLIP shares with other models, as a session sees it.
+"""The dictionary of units that CLIP shares with other models.
 
-`rosetta(session)` is the dictionary in the bundle of the session's model, `rosetta(session, folder)` one that was
-mined and saved. It lists concepts sorted and filtered, finds the concept of a neuron, shows every unit on any image
-of the session, and keeps the names that people give.
+`open_shared(source)` is the dictionary in the bundle of a model, `open_shared(source, folder)` one that was mined and
+saved, shown on the images of a session or of anything with a model and images. It lists concepts sorted and
+filtered, finds the concept of a neuron, shows every unit on any image, and keeps the names that people give.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from clipviz.data.dictionary import Dictionary
     from clipviz.models.bundle import Bundle
     from clipviz.models.clip import ClipModel
-    from clipviz.session import Session
     from clipviz.values import Concepts
 
 SORTS = ("heldout", "correlation", "size", "layer")
@@ -109,7 +108,7 @@ class Column(NamedTuple):
 
 
 class SharedUnits:
-    """One opened dictionary in one session; made by `rosetta`.
+    """One opened dictionary in one session; made by `open_shared`.
 
     session: whose model and images are shown; it is not kept alive. partners: model name -> anything with
     .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
@@ -432,24 +431,15 @@ class SharedUnits:
         return OnImage(maps, strength)
 
 
-def rosetta(
-    session: Session, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
+def open_shared(
+    source: Source, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
 ) -> SharedUnits:
-    """The dictionary of a session's model, opened once: the one in its bundle, or that of a folder.
-
-    Raises ValueError when there is none for this model.
-    """
-    names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
-    key = ("rosetta", str(folder or ""), names)
-
-    def make() -> SharedUnits:
-        bundle = session.model.bundle
-        path = Path(folder).expanduser() if folder else bundle and bundle.dictionary
-        if path is None:
-            raise ValueError(
-                f"model {session.model.name!r} has no dictionary of shared units; mine one with "
-                "clipviz.analysis.mining.mine and save it with clipviz.data.dictionary.save"
-            )
-        return SharedUnits(session, saved.open_folder(path, session.model.fingerprint), partners)
-
-    return session.remember(key, make)
+    """The dictionary of a model: the one in its bundle, or that of a folder. ValueError when there is none for it."""
+    bundle = source.model.bundle
+    path = Path(folder).expanduser() if folder else bundle and bundle.dictionary
+    if path is None:
+        raise ValueError(
+            f"model {source.model.name!r} has no dictionary of shared units; mine one with "
+            "clipviz.analysis.mining.mine and save it with clipviz.data.dictionary.save"
+        )
+    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +17,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clipviz.analysis.neurons import LayerNeurons
 from clipviz.data.texts import with_article
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.models.bundle import Studio
 from clipviz.models.clip import ClipModel
-from clipviz.session.neurons import LayerNeurons
 from clipviz.values import SparseCode
-
-if TYPE_CHECKING:
-    from clipviz.session import Session
 
 N_NEURONS, N_WORDS, N_ATOMS = 100, 25, 32
 SYNONYM = 0.7  # cosine with the class, both without what all texts share
@@ -82,15 +79,9 @@ def coding(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Iter
     yield Source(known.texts, encoded, codes, known.line.directions)
 
 
-def session_source(session: Session, known: LayerNeurons) -> Source:
-    """The words and codes of a layer's neurons, remembered as long as no more images have been read."""
-    key = ("cue source", known.stats.layer, known.stats.count)
-    return session.remember(key, lambda: source(known, session.pool()))
-
-
-def class_names(session: Session) -> tuple[str, ...]:
+def class_names(model: ClipModel) -> tuple[str, ...]:
     """Classes that the model's bundle can draw."""
-    studio = studio_of(session.model)
+    studio = studio_of(model)
     return studio.classes if studio else ()
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipviz
+from clipviz.analysis import cues
 from clipviz.lens.sparse import sparse_code
-from clipviz.session import cues, neurons
 from clipviz.values import SparseCode
 
 TEXTS = ["a panda", "a zebra", "in the sea", "two zebras", "a letter", "in the forest", "a car", "striped"]
@@ -27,7 +27,7 @@ def session(model):
 
 @pytest.fixture(scope="module")
 def found(session):
-    return cues.session_source(session, neurons.read(session, 3))
+    return session.cue_source(3)
 
 
 class Toy:
@@ -63,14 +63,14 @@ def test_parts_sum_to_the_score(model, found):
 
 
 def test_coding_in_steps_is_coding_at_once(session, found):
-    known = neurons.read(session, 3)
+    known = session.neurons(3)
     expected = sparse_code(known.line.directions, known.dictionary, found.codes.atoms.shape[1])
     assert torch.equal(found.codes.atoms, expected.atoms)
     assert torch.allclose(found.codes.weights, expected.weights, atol=1e-5)
     steps = list(cues.coding(known, session.pool()))
     assert len(steps) == known.n_neurons // cues.CODED + 1
     assert steps[:-1] == [None] * (len(steps) - 1)
-    assert cues.session_source(session, known) is found
+    assert session.cue_source(3) is found
 
 
 def test_the_other_class_is_no_cue_of_itself(model, found):

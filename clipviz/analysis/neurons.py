@@ -1,0 +1,217 @@
+"""What a collection says about one layer's neurons: search, text codes, galleries, groups of images.
+
+`LayerNeurons` answers every question about a layer from its second-order statistics (lens.neuron_stats); the session,
+its panels and the notebooks ask it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.lens.neuron_stats import NeuronStats, RankOne
+from clipviz.lens.neurons import SecondOrder
+from clipviz.lens.sparse import reconstruct, sparse_code
+
+N_TOP = 48  # images kept per neuron, the strongest
+N_WORDS = 8
+MAX_GROUPS = 5
+SAME = 0.6  # cosine of centred texts above which the second adds nothing
+SEPARATE = 0.1  # silhouette below which top images are one group
+
+
+class Word(NamedTuple):
+    """One text of a sparse code and its signed weight."""
+
+    text: str
+    weight: float
+
+
+class Code(NamedTuple):
+    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it rebuilds."""
+
+    words: tuple[Word, ...]
+    share: float
+
+
+class Found(NamedTuple):
+    """A neuron and how it answers a search: what it adds to the text's cosine on its top images, and the cosine of
+    its direction and the text."""
+
+    neuron: int
+    effect: float
+    cosine: float
+
+
+class Samples(NamedTuple):
+    """Images of a neuron: ids, |phi| [image], signed effect along r [image], activation maps [image, rows, cols]."""
+
+    ids: list[int]
+    norms: np.ndarray
+    along: np.ndarray
+    maps: np.ndarray
+
+
+class Group(NamedTuple):
+    """Top images that belong together: places among the samples, the texts they are nearest to, their mean effect."""
+
+    places: list[int]
+    texts: tuple[str, ...]
+    along: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNeurons:
+    """What the images read so far say about one layer's neurons. Units: parts of a unit embedding (cosine units).
+
+    ids: [image] the images read; norms: [image, neuron] |phi_n|, half precision; embedding: [image, d_embed], unit.
+    """
+
+    stats: NeuronStats
+    line: RankOne
+    ids: Tensor
+    norms: Tensor
+    embedding: Tensor
+    dictionary: Tensor
+    texts: Sequence[str]
+    _codes: dict[tuple[int, int], Code] = field(default_factory=dict)
+
+    @property
+    def n_neurons(self) -> int:
+        return int(self.norms.shape[1])
+
+    @cached_property
+    def strength(self) -> Tensor:
+        """[neuron] root mean square of x_n over its top images: how far it moves the embedding along r_n."""
+        return (self.line.share * self.line.variance).clamp_min(0).sqrt()
+
+    def towards(self, direction: Tensor, k: int, by: str = "effect") -> list[Found]:
+        """The neurons that write towards a direction [d_embed], best first.
+
+        by: "effect" is strength * <r_n, t>, what a neuron adds to the text's cosine on its top images; "cosine" is
+        <r_n, t> alone, which weak neurons can win.
+        """
+        if by not in ("effect", "cosine"):
+            raise ValueError(f"expected by='effect' or 'cosine', got {by!r}")
+        cosines = self.line.directions @ normalize(direction, dim=0)
+        effects = self.strength * (self.line.directions @ direction)
+        order = (effects if by == "effect" else cosines).topk(min(k, len(cosines))).indices
+        rows = zip(order.tolist(), effects[order].tolist(), cosines[order].tolist(), strict=True)
+        return [Found(*row) for row in rows]
+
+    def strongest(self, k: int) -> list[tuple[int, float]]:
+        """The neurons that move the embedding most on their top images, with their strength."""
+        return best(self.strength, k)
+
+    def codes(self, neurons: Sequence[int], n_words: int = N_WORDS) -> list[Code]:
+        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4)."""
+        missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_words) not in self._codes]
+        if missing:
+            n_nonzero = min(n_words, len(self.dictionary), self.dictionary.shape[1])
+            found = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
+            shares = reconstruct(found, self.dictionary).square().sum(1).clamp_max(1).tolist()
+            rows = zip(missing, found.atoms.tolist(), found.weights.tolist(), shares, strict=True)
+            for neuron, atoms, weights, share in rows:
+                pairs = zip(atoms, weights, strict=True)
+                words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
+                words.sort(key=lambda word: -abs(word.weight))
+                self._codes[neuron, n_words] = Code(tuple(words), share)
+        return [self._codes[neuron, n_words] for neuron in neurons]
+
+    def top(self, neuron: int, k: int = N_TOP) -> Samples:
+        """The images with the largest |phi_n|."""
+        stats = self.stats
+        kept = (stats.top_images[neuron] >= 0).nonzero()[:k, 0]
+        along = (stats.top_coordinates[neuron, kept] - stats.mean[neuron]) @ self.line.readers[neuron]
+        return Samples(
+            stats.top_images[neuron, kept].tolist(),
+            to_numpy(stats.top_norms[neuron, kept]),
+            to_numpy(along),
+            to_numpy(stats.top_maps[neuron, kept].float()),
+        )
+
+    def spread(self, neuron: int, how: str, k: int) -> list[int]:
+        """An honest sample of the images read, strongest first: "quantiles" of |phi_n|, evenly, or at "random"."""
+        order = self.norms[:, neuron].float().argsort(descending=True)
+        k = min(k, len(order))
+        if how == "quantiles":
+            places = torch.linspace(0, len(order) - 1, k).round().long()
+        else:
+            generator = torch.Generator().manual_seed(neuron)
+            places = torch.randperm(len(order), generator=generator)[:k].sort().values
+        return self.ids[order.cpu()[places]].tolist()
+
+    def profile(self, neuron: int, n_points: int = 64) -> np.ndarray:
+        """Quantiles of |phi_n| over the images read, smallest first, [n_points]: how few images it has an effect on."""
+        levels = torch.linspace(0, 1, n_points, device=self.norms.device)
+        return to_numpy(torch.quantile(self.norms[:, neuron].float(), levels))
+
+    def rank(self, neuron: int, norm: float) -> float:
+        """Share of the images read on which the neuron's effect is smaller."""
+        return float((self.norms[:, neuron].float() < norm).float().mean())
+
+    def groups(self, samples: Samples) -> tuple[list[Group], float]:
+        """Top images in groups of what they show, largest group first, and how clearly they part (silhouette)."""
+        places = {i: place for place, i in enumerate(self.ids.tolist())}
+        rows = torch.tensor([places[i] for i in samples.ids])
+        centred = self.embedding - self.embedding.mean(0)
+        vectors = normalize(centred[rows.to(centred.device)], dim=1)
+        labels, separation = cluster(to_numpy(vectors))
+        found = []
+        for label in range(labels.max() + 1):
+            members = np.flatnonzero(labels == label)
+            mean = vectors[torch.as_tensor(members, device=vectors.device)].mean(0)
+            found.append(Group(members.tolist(), self._nearest(mean), float(samples.along[members].mean())))
+        return sorted(found, key=lambda group: -len(group.places)), separation
+
+    def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
+        """The texts nearest to a direction that do not say the same again."""
+        chosen: list[int] = []
+        for j, _ in best(self.dictionary @ direction, min(32, len(self.dictionary))):
+            if all(float(self.dictionary[j] @ self.dictionary[other]) < SAME for other in chosen):
+                chosen.append(j)
+            if len(chosen) == n_texts:
+                break
+        return tuple(self.texts[j] for j in chosen)
+
+
+def cluster(vectors: np.ndarray, max_groups: int = MAX_GROUPS) -> tuple[np.ndarray, float]:
+    """Labels of unit vectors [image, d], by Ward's method, and the silhouette of that division.
+
+    The number of groups is the one of highest silhouette; all are one group where none exceeds SEPARATE.
+    """
+    from sklearn.cluster import AgglomerativeClustering
+    from sklearn.metrics import silhouette_score
+
+    best, separation = np.zeros(len(vectors), int), 0.0
+    for n_groups in range(2, min(max_groups, len(vectors) - 1) + 1):
+        labels = AgglomerativeClustering(n_groups).fit_predict(vectors)
+        score = float(silhouette_score(vectors, labels))
+        if score > max(separation, SEPARATE):
+            best, separation = labels, score
+    return best, separation
+
+
+def samples_of(known: LayerNeurons, second: SecondOrder, ids: list[int], neuron: int) -> Samples:
+    return Samples(
+        ids,
+        to_numpy(second.norms()[:, neuron]),
+        to_numpy(known.line.coefficients(second)[:, neuron]),
+        to_numpy(second.activation_maps([neuron])[:, 0]),
+    )
+
+
+def best(scores: Tensor, k: int) -> list[tuple[int, float]]:
+    best = scores.topk(min(k, len(scores)))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()

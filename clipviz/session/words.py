@@ -1,0 +1,56 @@
+"""A session in words: the code that reopens a view, and what the view rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clipviz.values import Selection
+
+if TYPE_CHECKING:
+    from clipviz.session.core import Session
+
+
+def code(session: Session) -> str:
+    """Python that reopens the session's view."""
+    images = (
+        f", images={_literal(session.images_source, 'my_images')}"
+        if session.images_source is not None
+        else ""
+    )
+    texts = (
+        f", texts={_literal(session.texts_source, 'my_texts')}" if session.texts_source is not None else ""
+    )
+    if session.index is not None:
+        images += f", index={str(session.index.path)!r}"
+    model, selection = session.model, session.selection
+    tag = f", pretrained={model.pretrained!r}" if model.pretrained else ""
+    plain = Selection().to_dict()
+    changed = {k: v for k, v in selection.to_dict().items() if v != plain[k] and k != "ablation"}
+    fields = ", ".join(f"{k}={v!r}" for k, v in changed.items())
+    if selection.ablation:
+        fields += f", ablation=clipviz.Ablation.from_dict({selection.ablation.to_dict()!r})"
+    return (
+        "import clipviz\n\n"
+        f"session = clipviz.Session(clipviz.load({model.name!r}{tag}){images}{texts})\n"
+        f"session.selection = clipviz.Selection({fields})\n"
+        "clipviz.Dashboard(session)\n"
+    )
+
+
+def receipts(session: Session) -> dict[str, Any]:
+    """What a session's view rests on: the sum check, fingerprints, device, and what did not go as planned."""
+    model, index = session.model, session.index
+    return {
+        "index": "" if index is None else f"{index.path.name}@{index.fingerprint[:6]}",
+        "stand_ins": session.images.stand_ins,
+        "sum_check": model.sum_check,
+        "model": f"{model.name}@{model.fingerprint[:6]}",
+        "images": f"{len(session.images)}@{session.images.fingerprint[:6]}",
+        "texts": f"{session.texts.name}-{len(session.texts)}@{session.texts.fingerprint[:6]}",
+        "device": str(model.device),
+        "notes": list(session.collection.notes),
+    }
+
+
+def _literal(source: Any, placeholder: str) -> str:
+    return repr(str(source)) if isinstance(source, str) or hasattr(source, "__fspath__") else placeholder
