@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "load": "clipviz.loading",
     "load_partner": "clipviz.loading",
+    "load_generator": "clipviz.loading",
     "wrap": "clipviz.models",
     "match": "clipviz.analysis.matching",
     "Index": "clipviz.indexing",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from clipviz.analysis.matching import match as match
     from clipviz.indexing import Index as Index
     from clipviz.loading import load as load
+    from clipviz.loading import load_generator as load_generator
     from clipviz.loading import load_partner as load_partner
     from clipviz.models import wrap as wrap
     from clipviz.panels import Dashboard as Dashboard

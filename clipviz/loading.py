@@ -11,6 +11,7 @@ from clipviz.models.zoo import ENTRIES, Partner, open_partner
 if TYPE_CHECKING:
     import torch
 
+    from clipviz.demo.generator.demo_generator import DemoGenerator
     from clipviz.models.bundle import Bundle
 
 DEMO = "demo"
@@ -59,3 +60,24 @@ def load_partner(
             "models.zoo.Partner around your own module"
         )
     return open_partner(name, checkpoint, device)
+
+
+def load_generator(
+    name: str = DEMO, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
+) -> DemoGenerator:
+    """A generator whose units can be matched, inverted and edited, its weights frozen.
+
+    name: "demo", the embedded one. checkpoint: weights that its training script wrote, instead of the shipped ones.
+    Raises ValueError for an unknown name or a file that is not there.
+
+        generator = clipviz.load_generator("demo")
+        pictures = generator.images(generator.sample(16, seed=0, label="duck"))
+    """
+    if name != DEMO:
+        raise ValueError(
+            f"expected the generator {DEMO!r}, got {name!r}; for a module of your own build a "
+            "models.generator.ModuleGenerator"
+        )
+    from clipviz.demo.generator.demo_generator import open_demo_generator
+
+    return open_demo_generator(checkpoint, device)

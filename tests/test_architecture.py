@@ -113,7 +113,7 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_public_names_are_there():
     import clipviz
 
-    for name in ("load", "wrap", "Session", "Dashboard", "Selection", "Ablation"):
+    for name in ("load", "load_generator", "wrap", "Session", "Dashboard", "Selection", "Ablation"):
         assert getattr(clipviz, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         clipviz.nothing  # noqa: B018

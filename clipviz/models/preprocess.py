@@ -83,7 +83,9 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
 
 
 def take(images: Any, rows: Sequence[int]) -> Any:
-    """Some pictures of a collection, in the order asked for, as the kind that `as_tensors` reads."""
+    """Some pictures of a collection, or some latents, in the order asked for, as the kind that `as_tensors` reads."""
+    if hasattr(images, "take") and hasattr(images, "z"):
+        return images.take(rows)
     if isinstance(images, Tensor | np.ndarray):
         return images[list(rows)]
     return [images[i] for i in rows]

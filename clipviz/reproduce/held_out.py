@@ -37,7 +37,7 @@ BATCH = 100
 @dataclass(frozen=True)
 class Sizes:
     """How many images each measurement takes: held-out scenes, large plain shapes and glyphs, traced scenes,
-    scenes with masks, birds a group, scenes for neurons."""
+    scenes with masks, birds in each group, scenes for neurons, generated pictures."""
 
     scenes: int = 2000
     large: int = 720
@@ -45,6 +45,7 @@ class Sizes:
     masks: int = 120
     birds: int = 100
     neurons: int = 600
+    generated: int = 1000
 
     @classmethod
     def within(cls, limit: int | None) -> Sizes:
@@ -58,6 +59,7 @@ class Sizes:
         usual = vars(cls())
         share = min(1.0, limit / usual["scenes"])
         least = {"scenes": 40, "large": 36, "traced": 40, "masks": 6, "birds": 5, "neurons": 40}
+        least["generated"] = 50
         return cls(**{name: max(least[name], round(share * size)) for name, size in usual.items()})
 
 

@@ -25,7 +25,9 @@ from clipviz.reproduce import world_measures as measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.chapter2_pictures import name_of
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
-from clipviz.reproduce.held_out import Sizes, held_out
+from clipviz.reproduce.generating import generator_section
+from clipviz.reproduce.generating import measured as measured_generator
+from clipviz.reproduce.held_out import Sizes, encoder_of, held_out
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
@@ -81,6 +83,7 @@ def run(
     depths_section(report, depths, pairs)
     birds_section(report, birds, evaluation)
     neurons_section(report, neurons)
+    generator_section(report, measured_generator(encoder_of(model), steps, sizes.generated))
     return report.write("world")
 
 

@@ -1,0 +1,8 @@
+"""The embedded generator: a latent and a label to a picture of a scene that is known for every latent.
+
+generator = clipviz.load_generator("demo")
+latents = generator.sample(64, seed=0)               # or label="duck"
+pictures = generator.images(latents)                 # [64, 3, 64, 64] in 0..1
+truth = generator.true_scenes(latents)               # kinds, colours, places, sizes, numbers, grounds
+`python -m clipviz.demo.generator.train FOLDER` makes its weights again.
+"""

@@ -1,0 +1,124 @@
+"""The embedded generator as the Rosetta adapters, inversion and edits read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.demo.generator.network import LAYERS, LayoutGenerator
+from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, TrueScenes, true_scenes
+from clipviz.models.generator import Latents
+from clipviz.models.hooks import Maps, activation_maps, matching_modules
+
+WEIGHTS = Path(__file__).parent / "assets" / "generator.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class DemoGenerator:
+    """The embedded, class-conditional generator of the demo world, its weights frozen.
+
+    module: the network that hooks read; layers: modules whose outputs, after their ReLU, are units with maps in
+    picture coordinates. Latents are Latents(z, label): 24 standard normal numbers and the index of a kind.
+    """
+
+    module: LayoutGenerator
+    name: str = "demo generator"
+    layers: tuple[str, ...] = LAYERS
+    classes: tuple[str, ...] = KINDS
+    n_latent: int = N_LATENT
+    side: int = SIDE
+    loss: str = "regression onto the demo world's renderer"
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.to_rgb.weight.device
+
+    def sample(self, n: int, seed: int = 0, label: str | int | None = None) -> Latents:
+        """n latents from the standard normal prior, the same for the same seed on every device.
+
+        label: a kind by name or index; by default the kinds are drawn uniformly. Raises ValueError for one that is
+        not there.
+        """
+        if n < 1:
+            raise ValueError(f"expected at least one sample, got {n}; ask for n >= 1")
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.randn(n, self.n_latent, generator=generator)
+        labels = torch.randint(len(self.classes), (n,), generator=generator)
+        if label is not None:
+            labels = torch.full((n,), self.label(label))
+        return Latents(z.to(self.device), labels.to(self.device))
+
+    def label(self, kind: str | int) -> int:
+        """The index of a kind. Raises ValueError for one that is not there."""
+        if isinstance(kind, str) and kind in self.classes:
+            return self.classes.index(kind)
+        if isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < len(self.classes):
+            return kind
+        raise ValueError(
+            f"expected a label among {', '.join(self.classes)} or 0..{len(self.classes) - 1}, got {kind!r}; "
+            "choose one of them"
+        )
+
+    def images(self, latents: Latents) -> Float[Tensor, "image 3 side side"]:
+        """Pictures in 0..1, differentiable in latents.z. Raises ValueError for latents that do not fit."""
+        self.check(latents)
+        return self.module(latents.z, latents.label)
+
+    @torch.no_grad()
+    def maps(self, latents: Latents, layers: Sequence[str] | None = None) -> Maps:
+        """Layer -> maps [image, unit, rows, cols], without gradients; layers: names or patterns instead of all."""
+        self.check(latents)
+        with activation_maps(self.module, tuple(layers) if layers is not None else self.layers) as maps:
+            self.module(latents.z, latents.label)
+        return dict(maps)
+
+    def generate(self, latents: Latents) -> tuple[Float[Tensor, "image 3 side side"], Maps]:
+        """Pictures and maps of one forward pass, differentiable in latents.z."""
+        self.check(latents)
+        with activation_maps(self.module, self.layers, detach=False) as maps:
+            images = self.module(latents.z, latents.label)
+        return images, dict(maps)
+
+    def layer_names(self) -> list[str]:
+        """The modules whose outputs are units, in the network's order."""
+        return matching_modules(self.module, self.layers)
+
+    def true_scenes(self, latents: Latents) -> TrueScenes:
+        """The scenes that the latents stand for: what the teacher would paint, also for latents found by an edit."""
+        self.check(latents)
+        return true_scenes(latents.z, latents.label)
+
+    def check(self, latents: Latents) -> None:
+        """Raises TypeError or ValueError, with what to do, for latents that this generator cannot paint."""
+        if not isinstance(latents, Latents):
+            raise TypeError(
+                f"expected Latents, got {type(latents).__name__}; take generator.sample(n), or build "
+                f"Latents(z [n, {self.n_latent}], label [n])"
+            )
+        latents.check(self.n_latent, len(self.classes))
+
+
+def open_demo_generator(
+    checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
+) -> DemoGenerator:
+    """The shipped generator, or one that the training script wrote. Raises ValueError for a file that is not there."""
+    from safetensors import safe_open
+
+    path = Path(checkpoint) if checkpoint is not None else WEIGHTS
+    if not path.is_file():
+        raise ValueError(
+            f"expected the generator's weights at {path}, which does not exist; reinstall clipviz, or make them with "
+            "`python -m clipviz.demo.generator.train FOLDER`"
+        )
+    with safe_open(str(path), "pt") as file:
+        config = json.loads((file.metadata() or {}).get("config", "{}"))
+        weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118, not a mapping
+    network = LayoutGenerator(**config)
+    network.load_state_dict(weights)
+    return DemoGenerator(network.eval().requires_grad_(False).to(device))

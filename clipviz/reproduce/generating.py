@@ -1,0 +1,46 @@
+"""The report card's section on the embedded generator: named by the model, located, beside its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+
+from clipviz.demo.generator.demo_generator import open_demo_generator
+from clipviz.demo.generator.measure import SEED, Quality, Share, quality
+from clipviz.demo.model.evaluate import Encoder
+from clipviz.reproduce.report import Report, Steps
+
+
+def measured(encoder: Encoder, steps: Steps, n: int) -> Quality:
+    """The generator's quality as the encoder sees it; a finished measurement is read from its step."""
+    found = steps.get("world-generator", partial(_as_values, encoder, n))
+    named = {
+        what: {who: Share(**share) for who, share in by_who.items()}
+        for what, by_who in found["named"].items()
+    }
+    return Quality(named, found["frechet"], found["coverage"], found["n"])
+
+
+def _as_values(encoder: Encoder, n: int) -> dict:
+    return asdict(quality(open_demo_generator(), encoder, n))
+
+
+def generator_section(report: Report, found: Quality) -> None:
+    """What the embedded generator paints, beside the teacher's pictures of the same latents."""
+    report.section(
+        "The embedded generator",
+        f"{found.n} samples of its prior (seed {SEED}), judged by this model's zero-shot names and by the locator, "
+        "beside what the teacher paints for the same latents. Shares with 95% Wilson intervals.",
+    )
+    report.table(
+        ["read as the latent asks", "generator", "teacher"],
+        [[what, str(by_who["generator"]), str(by_who["teacher"])] for what, by_who in found.named.items()],
+    )
+    report.table(
+        ["Fréchet distance in this model's embedding", "distance"],
+        [[what, value] for what, value in found.frechet.items()],
+    )
+    report.table(
+        ["coverage", "generator", "teacher"],
+        [[what, by_who["generator"], by_who["teacher"]] for what, by_who in found.coverage.items()],
+    )
