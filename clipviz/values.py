@@ -424,12 +424,15 @@ class TextBasis:
     """What TextSpan chose for one head (thesis Alg. 1).
 
     order: [n_texts] indices into the pool; explained: [n_texts] cumulative share of the head's variance, in
-    0..1; directions: [n_texts, d_embed] orthonormal, in the order chosen.
+    0..1; directions: [n_texts, d_embed] orthonormal, in the order chosen, 0 once nothing was left of any text;
+    n_used_up: [] texts not chosen of which nothing is left: duplicates, combinations of those chosen, texts
+    orthogonal to the head's span.
     """
 
     order: Tensor
     explained: Tensor
     directions: Tensor
+    n_used_up: Tensor
 
     @property
     def gains(self) -> Tensor:

@@ -86,9 +86,12 @@ def project(visual: nn.Module, writes: torch.Tensor, mean: torch.Tensor, std: to
 
 
 def textspan(effects: torch.Tensor, pool: torch.Tensor, n_texts: int, rank: int | None = None):
-    """Algorithm 1 on the raw matrices: order and cumulative explained share of variance (Eq. 2.7)."""
+    """Algorithm 1 on the raw matrices: order and cumulative explained share of variance (Eq. 2.7).
+
+    rank: project texts to as many right singular vectors of the data before centring, as the authors' code does.
+    """
     data = effects.double() - effects.double().mean(0)
-    _, singular, right = torch.linalg.svd(data, full_matrices=False)
+    _, singular, right = torch.linalg.svd(data if rank is None else effects.double(), full_matrices=False)
     kept = right[: rank or int((singular > singular[0] * 1e-6).sum())]
     texts = pool.double() @ kept.T @ kept
     total = data.square().sum()

@@ -77,7 +77,7 @@ def test_toggling_twice_changes_nothing():
 
 
 def test_gains_are_what_each_text_adds():
-    basis = TextBasis(torch.tensor([4, 2]), torch.tensor([0.5, 0.8]), torch.zeros(2, 3))
+    basis = TextBasis(torch.tensor([4, 2]), torch.tensor([0.5, 0.8]), torch.zeros(2, 3), torch.tensor(0))
     assert basis.gains == pytest.approx([0.5, 0.3])
     assert basis.explained == pytest.approx([0.5, 0.8])
 

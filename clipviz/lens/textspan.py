@@ -11,7 +11,7 @@ choices are those of the literal algorithm.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clipviz.lens.covariance import code_moments, linear_maps
@@ -20,7 +20,7 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
-RANK_TOLERANCE = 1e-4  # singular values below this share of the largest are float32 noise, not span
+NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is rounding, not a direction
 
 
 def textspan(
@@ -35,27 +35,30 @@ def textspan(
 
     effects: one head's effects over images, [image, d_embed], or several heads' at once, [image, head, d_embed];
     they are centred here (Eq. 2.7). text_directions: the encoded pool R. n_texts: how many to choose, m.
-    rank: directions of the head's span that count; None takes the numerical rank of the data. A fixed rank wider
-    than the span (80 in the authors' code) lets numerical noise decide among texts; pass it to reproduce that.
+    rank: None takes the numerical rank of the centred data. A number takes as many leading directions of the data
+    before centring, as the authors' code does (80, wider than a head's span: numerical noise then has a say).
     centre_pool: subtract the pool's mean direction first. normalised: score unit-length residual texts, so that
     long texts have no advantage; the thesis's raw greedy is the default.
-    Returns a TextBasis with leading head axes kept. Raises ValueError for wrong shapes, an empty pool, more
-    texts than the pool or the span holds, or effects that do not vary.
+    Texts of which nothing is left (duplicates, combinations of chosen texts, texts orthogonal to the span) gain 0 and
+    come last; `n_used_up` counts them. Returns a TextBasis with leading head axes kept. Raises ValueError for wrong
+    shapes, an empty pool, more texts than the pool or the span holds, or effects that do not vary.
     """
     _check(effects, text_directions, n_texts)
     data = effects.reshape(effects.shape[0], -1, effects.shape[-1]).transpose(0, 1)
-    data = data - data.mean(1, keepdim=True)
-    span, n_valid = _span_of_data(data, rank)
-    coordinates = data @ span
+    centred = data - data.mean(1, keepdim=True)
+    span, n_valid = _span_of_data(centred) if rank is None else _leading(data, rank)
+    coordinates = centred @ span
     covariance = coordinates.transpose(1, 2) @ coordinates / data.shape[1]
+    total = centred.square().sum((1, 2)) / data.shape[1]
     basis = textspan_from_covariance(
-        covariance, span, text_directions, n_texts, centre_pool, normalised, n_valid
+        covariance, span, text_directions, n_texts, centre_pool, normalised, n_valid, total
     )
     shape = effects.shape[1:-1]
     return TextBasis(
         basis.order.reshape(*shape, -1),
         basis.explained.reshape(*shape, -1),
         basis.directions.reshape(*shape, *basis.directions.shape[1:]),
+        basis.n_used_up.reshape(shape),
     )
 
 
@@ -67,11 +70,13 @@ def textspan_from_covariance(
     centre_pool: bool = False,
     normalised: bool = False,
     n_valid: Int[Tensor, " head"] | None = None,
+    total: Float[Tensor, " head"] | None = None,
 ) -> TextBasis:
     """TextSpan of many heads at once from the covariance of their effects in an orthonormal span.
 
     covariance: S in coordinates of `span`, whose columns are orthonormal (zero columns pad heads of smaller
-    rank; n_valid counts the others). This is what a streamed collection needs: see `head_span`.
+    rank; n_valid counts the others). total: the variance that shares are of, default that in the span. This is what
+    a streamed collection needs: see `head_span`.
     """
     limit = int(covariance.shape[-1] if n_valid is None else n_valid.min())
     if not 1 <= n_texts <= min(limit, text_directions.shape[0]):
@@ -79,11 +84,13 @@ def textspan_from_covariance(
             f"expected n_texts within 1..{min(limit, text_directions.shape[0])} (the pool has "
             f"{text_directions.shape[0]} texts, the smallest head's span {limit} directions), got {n_texts}"
         )
-    order, chosen = _greedy(_pool(span, text_directions, centre_pool), covariance, n_texts, normalised)
+    pool = _pool(span, text_directions, centre_pool)
+    floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
+    order, chosen, n_used_up = _greedy(pool, floors, covariance, n_texts, normalised)
     gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
-    total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1).to(chosen)
-    explained = (gains.cumsum(-1) / total[:, None]).to(span.dtype)
-    return TextBasis(order, explained, torch.einsum("hdr,hmr->hmd", span, chosen.to(span)))
+    total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
+    explained = (gains.cumsum(-1) / total.to(chosen)[:, None]).to(span.dtype)
+    return TextBasis(order, explained, torch.einsum("hdr,hmr->hmd", span, chosen.to(span)), n_used_up)
 
 
 def describe_heads(
@@ -154,7 +161,8 @@ def head_span(
         triangular[:, :rank] @ code_covariance.double().flatten(0, 1) @ triangular[:, :rank].transpose(1, 2)
     )
     variances, axes = torch.linalg.eigh(coordinates)
-    varies = variances > RANK_TOLERANCE**2 * variances[:, -1:].clamp_min(1e-24)
+    floor = max(_tolerance(linear.dtype) ** 2, 64 * torch.finfo(torch.float64).eps)
+    varies = variances > floor * variances[:, -1:].clamp_min(1e-24)
     width = max(1, int(varies.sum(-1).max()))
     axes = (axes * varies[:, None]).flip(-1)[..., :width]
     covariance = torch.diag_embed((variances * varies).flip(-1)[..., :width])
@@ -163,31 +171,35 @@ def head_span(
 
 def _greedy(
     pool: Float[Tensor, "head rank text"],
+    floors: Float[Tensor, " text"],
     covariance: Float[Tensor, "head rank rank"],
     n_texts: int,
     normalised: bool,
-) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"]]:
+) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Int[Tensor, " head"]]:
+    """Texts chosen, their unit residuals (0 once nothing is left of any text), and how many others are used up."""
     n_heads, rank, n_pool = pool.shape
     heads = torch.arange(n_heads, device=pool.device)
     exact = covariance.double()
     directions = torch.zeros(n_heads, 0, rank, dtype=torch.float64, device=pool.device)
     order = torch.empty(n_heads, n_texts, dtype=torch.long, device=pool.device)
     taken = torch.zeros(n_heads, n_pool, dtype=torch.bool, device=pool.device)
+    used_up = pool.norm(dim=1) <= floors
     scores = lengths = torch.empty(0)
     for step in range(n_texts):
         if step % REFRESH == 0:
             scores = _all_scores(pool, exact, directions)
             lengths = _all_lengths(pool, directions) if normalised else lengths
         values = scores / lengths.clamp_min(1e-12) if normalised else scores
-        leaders = values.masked_fill(taken, -torch.inf).topk(min(LEADERS, n_pool), dim=-1).indices
-        best, direction = _best_leader(pool, exact, directions, leaders, taken, normalised)
+        best, direction, used_up = _best(
+            pool, floors, exact, directions, values.masked_fill(taken, -torch.inf), used_up, normalised
+        )
         order[:, step] = best
         taken[heads, best] = True
         along, fall = _fall(pool, exact, directions, direction)
         scores = scores - fall
         lengths = (lengths - along.square()).clamp_min(0) if normalised else lengths
         directions = torch.cat([directions, direction[:, None]], 1)
-    return order, directions
+    return order, directions, ((used_up | _empty(pool, floors, directions)) & ~taken).sum(-1)
 
 
 def _all_scores(pool: Tensor, covariance: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
@@ -199,26 +211,53 @@ def _all_scores(pool: Tensor, covariance: Tensor, directions: Tensor) -> Float[T
     return torch.cat([(matrix @ texts).mul_(texts).sum(1) for matrix, texts in parts])
 
 
+def _empty(pool: Tensor, floors: Tensor, directions: Tensor) -> Bool[Tensor, "head text"]:
+    """Texts of which the directions leave nothing, from the residuals: squared lengths lose half the digits."""
+    parts = zip(directions.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
+    rests = ((part - rows.transpose(1, 2) @ (rows @ part)).norm(dim=1) for rows, part in parts)
+    return torch.cat([rest <= floors for rest in rests])
+
+
 def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
     """Squared length of each residual text, from scratch."""
     return (pool.square().sum(1) - (directions.to(pool) @ pool).square().sum(1)).clamp_min(0)
 
 
-def _best_leader(
-    pool: Tensor, covariance: Tensor, directions: Tensor, leaders: Tensor, taken: Tensor, normalised: bool
-) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"]]:
-    """The best of the leading texts, rescored in float64, and its unit residual direction."""
-    rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
-    for _ in range(2):  # twice is enough: the second pass removes the first one's rounding
-        rows = rows - (rows @ directions.transpose(1, 2)) @ directions
-    values = ((rows @ covariance) * rows).sum(-1)
-    if normalised:
-        values = values / rows.square().sum(-1).clamp_min(1e-24)
-    values = values.masked_fill(torch.gather(taken, 1, leaders), -torch.inf)
-    position = values.argmax(-1, keepdim=True)
+def _best(
+    pool: Tensor,
+    floors: Tensor,
+    covariance: Tensor,
+    directions: Tensor,
+    values: Float[Tensor, "head text"],
+    used_up: Bool[Tensor, "head text"],
+    normalised: bool,
+) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"], Bool[Tensor, "head text"]]:
+    """The best text of which something is left, its unit residual direction, and the texts found used up.
+
+    The leaders by the running scores are rescored in float64. Rounding can lead where nothing is left, so leaders are
+    drawn again, ever more of them, until no new one is used up. A head without any text left gets a direction of 0.
+    """
+    n_leaders = LEADERS
+    while True:
+        alive = values.masked_fill(used_up, -torch.inf)
+        leaders = alive.topk(min(n_leaders, values.shape[1]), dim=-1).indices
+        rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
+        for _ in range(2):  # twice is enough: the second pass removes the first one's rounding
+            rows = rows - (rows @ directions.transpose(1, 2)) @ directions
+        lengths, known = rows.norm(dim=-1), torch.gather(alive, 1, leaders).isfinite()
+        empty = known & (lengths <= floors[leaders])
+        if not bool(empty.any()):
+            break
+        used_up = used_up | torch.zeros_like(used_up).scatter(1, leaders, empty)
+        n_leaders *= 2
+    exact = ((rows @ covariance) * rows).sum(-1)
+    exact = exact / lengths.square().clamp_min(1e-24) if normalised else exact
+    position = exact.masked_fill(~known, -torch.inf).argmax(-1, keepdim=True)
+    some = known.any(-1, keepdim=True)
     direction = torch.gather(rows, 1, position[..., None].expand(-1, -1, rows.shape[-1]))[:, 0]
-    length = direction.norm(dim=-1, keepdim=True).clamp_min(1e-30)
-    return torch.gather(leaders, 1, position)[:, 0], direction / length
+    direction = direction / torch.gather(lengths, 1, position).clamp_min(1e-30) * some
+    untaken = values.isfinite().to(torch.uint8).argmax(-1, keepdim=True)
+    return torch.where(some, torch.gather(leaders, 1, position), untaken)[:, 0], direction, used_up
 
 
 def _fall(
@@ -238,21 +277,30 @@ def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Ten
     return span.transpose(1, 2) @ texts.to(span).T
 
 
-def _span_of_data(data: Float[Tensor, "head image d_embed"], rank: int | None) -> tuple[Tensor, Tensor]:
+def _span_of_data(data: Float[Tensor, "head image d_embed"]) -> tuple[Tensor, Tensor]:
     """Orthonormal columns spanning each head's data, zero columns where a head's rank is smaller."""
     _, singular, right = torch.linalg.svd(data.double(), full_matrices=False)
-    n_valid = (singular > RANK_TOLERANCE * singular[:, :1]).sum(-1)
+    n_valid = (singular > _tolerance(data.dtype) * singular[:, :1]).sum(-1)
     if int(n_valid.min()) == 0 or bool((singular[:, 0] <= 1e-12).any()):
         raise ValueError(
             "expected effects that vary over images, got constant effects; use more than one image"
         )
-    if rank is not None:
-        if not 1 <= rank <= right.shape[1]:
-            raise ValueError(f"expected rank within 1..{right.shape[1]}, got {rank}")
-        n_valid = torch.full_like(n_valid, rank)
     width = int(n_valid.max())
     keep = torch.arange(width, device=data.device) < n_valid[:, None]
     return (right[:, :width].transpose(1, 2) * keep[:, None]).to(data), n_valid
+
+
+def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tensor, Tensor]:
+    """The `rank` leading right singular vectors of each head's data, rounding among them where it has fewer."""
+    if not 1 <= rank <= min(data.shape[1:]):
+        raise ValueError(f"expected rank within 1..{min(data.shape[1:])}, got {rank}")
+    right = torch.linalg.svd(data.double(), full_matrices=False)[2][:, :rank]
+    return right.transpose(1, 2).to(data), torch.full((len(data),), rank, device=data.device)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Singular values below this share of the largest are rounding, not span."""
+    return 1e-12 if dtype == torch.float64 else 1e-4
 
 
 def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:

@@ -136,7 +136,12 @@ def test_projection_equals_the_plain_sum(codes, basis, effects, texts, trace, ce
 def test_projection_on_the_whole_span_ablates_everything_else(codes, basis, trace):
     """With the identity as the texts nothing of a head is lost: all else is mean-ablated, exactly."""
     identity = torch.eye(128).expand(16, -1, -1)
-    whole = TextBasis(order=torch.zeros(16, 128), explained=torch.zeros(16, 128), directions=identity)
+    whole = TextBasis(
+        order=torch.zeros(16, 128),
+        explained=torch.zeros(16, 128),
+        directions=identity,
+        n_used_up=torch.zeros(16),
+    )
     found = projection.project_heads(codes, basis, whole, [128])[128]
     terms = ablate.terms_of(trace)
     rest = Ablation(layers=range(4), mlps=range(7))
@@ -147,7 +152,9 @@ def test_projection_errors(codes, basis, texts):
     described = describe_heads(codes, basis, texts, 3)
     with pytest.raises(ValueError, match=r"sizes within 0..3 .*got \[9\]"):
         projection.project_heads(codes, basis, described, [1, 9])
-    one = TextBasis(described.order[:1], described.explained[:1], described.directions[:1])
+    one = TextBasis(
+        described.order[:1], described.explained[:1], described.directions[:1], described.n_used_up[:1]
+    )
     with pytest.raises(ValueError, match="texts of 16 heads, got 1"):
         projection.project_heads(codes, basis, one, [1])
 

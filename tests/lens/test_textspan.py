@@ -32,9 +32,81 @@ def test_choices_equal_the_literal_algorithm(seed):
 @pytest.mark.parametrize("rank", [5, 20])
 def test_a_fixed_rank_equals_the_literal_algorithm_at_that_rank(rank):
     effects, pool = problem(3, rank=30)
-    assert (
-        lens.textspan(effects, pool, 5, rank=rank).order.tolist() == naive.textspan(effects, pool, 5, rank)[0]
+    chosen, (order, explained) = (
+        lens.textspan(effects, pool, 5, rank=rank),
+        naive.textspan(effects, pool, 5, rank),
     )
+    assert chosen.order.tolist() == order
+    assert chosen.explained.tolist() == pytest.approx(explained, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rank_wider_than_the_span_chooses_as_the_authors_code_does(seed):
+    """In float64, where the surplus directions are the same rounding in both."""
+    effects, pool = (tensor.double() for tensor in problem(seed, d_embed=96, rank=64, n_pool=800))
+    assert (
+        lens.textspan(effects, pool, 30, rank=80).order.tolist() == naive.textspan(effects, pool, 30, 80)[0]
+    )
+
+
+def test_the_span_is_cut_at_the_precision_of_the_data():
+    """A direction of 1e-6 of the variation is rounding in float32 and data in float64."""
+    draw = torch.Generator().manual_seed(2)
+    codes = torch.randn(60, 3, generator=draw).double() * torch.tensor([1.0, 1e-2, 1e-6]).double()
+    effects = codes @ torch.eye(3, 9).double()
+    pool = torch.eye(9).double()
+    assert lens.textspan(effects, pool, 3).order.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"span 2 directions\), got 3"):
+        lens.textspan(effects.float(), pool.float(), 3)
+
+
+def distinct(pool: torch.Tensor, kind: str) -> torch.Tensor:
+    """The first two texts of a pool, then texts that add nothing to them."""
+    first, second = pool[0], pool[1]
+    return {
+        "duplicates": torch.stack([first, second, first, first * (1 + 1e-7), second]),
+        "combinations": torch.stack(
+            [first, second, first + second, (first - second) / 3, second - 2 * first]
+        ),
+    }[kind]
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("kind", ["duplicates", "combinations"])
+def test_texts_of_which_nothing_is_left_gain_nothing(kind, normalised):
+    effects, pool = problem(9)
+    alone = lens.textspan(effects, pool[:2], 2, normalised=normalised)
+    chosen = lens.textspan(effects, distinct(pool, kind), 5, normalised=normalised)
+    assert sorted(chosen.order.tolist()) == [0, 1, 2, 3, 4]
+    span = torch.linalg.qr(pool[:2].T.double())[0].T  # whichever texts are taken, they span two directions
+    inside = torch.linalg.svd(effects.double() - effects.double().mean(0), full_matrices=False)[2][:12]
+    span = torch.linalg.qr((span @ inside.T @ inside).T)[0].T
+    centred = effects.double() - effects.double().mean(0)
+    whole = float((centred @ span.T).square().sum() / centred.square().sum())
+    assert float(alone.explained[-1]) == pytest.approx(whole, abs=1e-5)
+    assert chosen.explained.tolist()[1:] == pytest.approx([whole] * 4, abs=1e-5)
+    assert chosen.directions[2:].abs().max() == 0
+    assert (chosen.gains[2:] == 0).all()
+
+
+def test_texts_orthogonal_to_the_span_gain_nothing_and_are_counted():
+    effects = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)) @ torch.eye(4, 10)
+    pool = torch.eye(10)
+    chosen = lens.textspan(effects, pool[[0, 1, 5, 6, 7, 0, 2]], 4)
+    assert (
+        int(chosen.n_used_up) == 3 + 1 - 1
+    )  # three orthogonal, one duplicate, of which one fills the fourth place
+    assert float(chosen.gains[3]) == 0
+    more = lens.textspan(effects, pool, 3)
+    assert int(more.n_used_up) == 6
+
+
+def test_the_count_of_texts_used_up_is_a_heads_own():
+    draw = torch.Generator().manual_seed(1)
+    narrow = torch.randn(50, 3, generator=draw) @ torch.eye(3, 10)
+    wide = torch.randn(50, 10, generator=draw)
+    chosen = lens.textspan(torch.stack([narrow, wide], 1), torch.eye(10), 3)
+    assert chosen.n_used_up.tolist() == [7, 0]
 
 
 def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():
