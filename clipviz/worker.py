@@ -118,7 +118,7 @@ class Worker:
                 elif steps is not None:
                     self._advance(steps)
             except BaseException as error:  # the thread must outlive any job
-                self._note(error)
+                self.note(error)
             del job, steps
 
     def _start(self, job: Job, number: int) -> None:
@@ -140,7 +140,8 @@ class Worker:
             if not isinstance(error, StopIteration | Overtaken):
                 raise
 
-    def _note(self, error: BaseException) -> None:
+    def note(self, error: BaseException) -> None:
+        """Keep an error for whoever waits next."""
         with self._wake:
             self._errors.append(error)
         if self._on_error is not None:

@@ -67,7 +67,7 @@ function build(api) {
       setTask("typed");
       return typed.focus();
     }
-    api.ask({}, { action: "task", task, classes: typed.value });
+    api.ask({}, { options: { task, classes: typed.value } });
   };
   let setTask = () => {};
 

@@ -2,61 +2,71 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import Panel, marks, pack, script, style
+from clipviz.panels import pictures
+from clipviz.panels.base import ASKED, Arrays, Desk, View, pack, script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
     from clipviz.analysis.tasks import LabelledTask
-    from clipviz.session.ablation import Desk, Outcome, Preset
+    from clipviz.session.ablation import Desk as Bench
+    from clipviz.session.ablation import Outcome, Preset
 
 THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
 
 
-class Ablate(Panel):
+class AblateOptions(TypedDict, total=False):
+    task: str
+    classes: str
+    visible: bool
+
+
+class Ablate(Desk):
     """Heads and MLPs taken out of one image's class scores, exactly and in the browser; the collection beside it.
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
     commas between them, for "typed". What is out is the selection's ablation, shared with every panel.
-    visible=False waits until the browser shows the panel.
     """
 
     name = "ablate"
+    title = "Ablation"
+    question = "What is lost without these heads?"
     cost = 6
     _esm = script("ablate")
     _css = style("ablate")
 
-    task = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    classes = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
+    task = traitlets.Unicode("").tag(**ASKED)
+    classes = traitlets.Unicode("").tag(**ASKED)
     desk = traitlets.Bytes(
         help="logits and Grams of one image's terms; written when image or classes change"
     ).tag(sync=True)
 
     _desk_key: Any = None
     _desk_view: dict[str, Any] | None = None
-    _desk: Desk | None = None
+    _desk: Bench | None = None
+
+    def __init__(self, session: Session, **options: Unpack[AblateOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         return s.image, s.text, s.ablation, session.collection.version, len(session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, collection = self.session, self.session.collection
         known = session.tasks()
         task = self._task(known)
-        view: dict[str, Any] = {
-            "selection": marks(selection),
+        view: View = {
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
             "kept": list(collection.layers),
@@ -73,11 +83,9 @@ class Ablate(Panel):
             "presets": [],
             "message": "",
         }
-        if not self.visible:
-            return view, {}
         if task is None:
             view["message"] = (
-                "Nothing is known of these images’ classes. Type class names, with commas between them."
+                "The classes of these images are not known. Type class names, separated by commas."
             )
             return view, {}
         if selection.image is None:
@@ -90,7 +98,7 @@ class Ablate(Panel):
             return view, {}
         view["presets"] = [preset._asdict() for preset in self._presets(selection, task)]
         if not self.view.get("outcome"):
-            self._publish_early(view, {})  # the image's bars need not wait for the collection
+            self._show(selection, view, {})  # the image's bars need not wait for the collection
         if stale():
             return None
         if session.n_labelled(task):
@@ -115,15 +123,6 @@ class Ablate(Panel):
             )
         rows = {row["name"]: _three(row) for row in [shown["everything"], *shown["groups"]]}
         return spurious_groups(rows, _three(shown["worst"] or shown["everything"]), "Before and after")
-
-    def act(self, request: dict[str, Any]) -> None:
-        """Choose a task or type classes: one message, both traits."""
-        if request.get("action") != "task":
-            return super().act(request)
-        with self.hold_sync():
-            self.classes = str(request.get("classes", ""))[:4000]
-            self.task = str(request.get("task", ""))
-        return None
 
     def _task(self, known: dict[str, LabelledTask]) -> LabelledTask | None:
         if self.task == "typed" or (not self.task and self.classes):
@@ -165,7 +164,7 @@ class Ablate(Panel):
         return self._desk_view
 
 
-def _nearest(desk: Desk, most: int) -> list[int]:
+def _nearest(desk: Bench, most: int) -> list[int]:
     """Classes in their order; where there are too many, those nearest to the unablated image."""
     logits = desk.mean.logits
     if len(logits) <= most:
@@ -173,10 +172,9 @@ def _nearest(desk: Desk, most: int) -> list[int]:
     return sorted(logits.topk(most).indices.tolist())
 
 
-def _arrays(desk: Desk, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
-    stream = io.BytesIO()
-    session.images.thumbnail(image, THUMBNAIL).save(stream, "JPEG", quality=88)
-    arrays: dict[str, np.ndarray | bytes] = {"thumbnail": stream.getvalue()}
+def _arrays(desk: Bench, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
+    small = pictures.encoded(session.images.thumbnail(image, THUMBNAIL))
+    arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
     for side in (desk.mean, desk.zero):
         arrays[f"terms_{side.how}"] = _floats(side.term_logits[:, rows])
         arrays[f"gram_{side.how}"] = _floats(side.gram)

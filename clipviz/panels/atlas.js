@@ -27,6 +27,8 @@ function build(api) {
   fit.observe(stage);
   api.cleanups.push(() => fit.disconnect());
 
+  followVisibility(api);
+
   const MARGIN = 26;
   let at = new Float32Array(0); // pixels of every point
   const place = () => {

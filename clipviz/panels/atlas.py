@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels import pictures
+from clipviz.panels.base import ASKED, Arrays, Desk, View, script, style
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
     from clipviz.session.atlas import Atlas as Plane
 
@@ -23,7 +25,13 @@ N_COLOURS = 8
 NO_COLOUR = 255
 
 
-class Atlas(Panel):
+class AtlasOptions(TypedDict, total=False):
+    by: Literal["head", "model"]
+    column: str
+    visible: bool
+
+
+class Atlas(Desk):
     """Principal plane of the collection. A loop drawn around points chooses them: TextSpan then reads those alone.
 
     by: "head", the selected head's effects, or "model", the embeddings. column: an attribute that colours the points;
@@ -31,21 +39,26 @@ class Atlas(Panel):
     """
 
     name = "atlas"
+    title = "Atlas"
+    question = "How does one head arrange the images?"
     cost = 7
     _esm = script("atlas")
     _css = style("atlas")
 
-    by = traitlets.Enum(("head", "model"), "head").tag(sync=True, option=True, recompute=True)
-    column = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
+    by = traitlets.Enum(("head", "model"), "head").tag(**ASKED)
+    column = traitlets.Unicode("").tag(**ASKED)
+
+    def __init__(self, session: Session, **options: Unpack[AtlasOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         head = (s.layer, s.head) if self.by == "head" else None
         return head, s.image, s.images, session.collection.version, len(session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, s = self.session, selection
-        view: dict[str, Any] = {"selection": marks(selection), "message": "", "by": self.by}
+        view: View = {"message": "", "by": self.by}
         if session.collection.n_ready < 3:
             complete = session.collection.complete
             few = "A plane needs at least 3 images. Open a folder with more."
@@ -80,20 +93,10 @@ class Atlas(Panel):
 
     def figure(self) -> Figure:
         """The plane with its pictures and colours."""
-        from PIL import Image
-
         from clipviz.figures.panels import atlas_figure
 
         shown = self.data()
-        sheet = np.asarray(Image.open(io.BytesIO(shown["sprite"].tobytes())).convert("RGB"))
-        across = shown["tile_columns"]
-        pictures = [
-            sheet[
-                i // across * THUMBNAIL : (i // across + 1) * THUMBNAIL,
-                i % across * THUMBNAIL : (i % across + 1) * THUMBNAIL,
-            ]
-            for i in range(len(shown["tiles"]))
-        ]
+        tiles = pictures.cut(shown["sprite"].tobytes(), THUMBNAIL, shown["tile_columns"], len(shown["tiles"]))
         title = "whole model"
         if shown["by"] == "head":
             title = f"L{shown['selection']['layer']}·H{shown['selection']['head']}"
@@ -102,7 +105,7 @@ class Atlas(Panel):
             shown["colours"],
             shown["values"],
             shown["tiles"],
-            pictures,
+            tiles,
             title,
             shown["share"],
         )

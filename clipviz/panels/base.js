@@ -93,7 +93,7 @@ const mount = ({ model, el }, name, build) => {
 
   let draw = () => {};
   const redraw = () => {
-    if (!api.view.seq) return;
+    if (!api.view.seq || api.view.waiting) return;
     root.dataset.theme = api.theme;
     draw(api.view, api.arrays);
     root.dataset.seq = api.view.seq;

@@ -1,12 +1,13 @@
 """What every panel is: a few synced traits, one refresh in the worker, one small script in the browser.
 
-The browser writes `request` (a growing seq, changes of the selection, perhaps an action); Python writes `view`
-(what to draw, echoing the request's seq as `ack`) and `blob` (its arrays in one buffer) in one message. Nothing
-else travels: hovering, blending and sums over heads happen in the browser.
+The browser writes `request` and nothing else; Python writes the panel's options, `view` (what to draw, echoing the
+request's seq as `ack`) and `blob` (its arrays in one buffer). Hovering, blending and sums over heads happen in the
+browser and are never sent.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Mapping
 from importlib import resources
@@ -18,12 +19,21 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import standalone
+from clipviz.panels.requests import Request
 from clipviz.session import Session
-from clipviz.values import Ablation, Selection
+from clipviz.values import Selection
 from clipviz.worker import Overtaken, Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LOCAL = {"option": True, "sync": True}  # an option that the browser draws by itself
+ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python computes with
+LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
+FIXED = {"option": True, "recompute": True}  # an option for Python alone
+
+View = dict[str, Any]
+Arrays = dict[str, Any]
 
 
 def script(*names: str) -> str:
@@ -61,42 +71,61 @@ class Panel(anywidget.AnyWidget):
 
     cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
     changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken.
+    Options are traits tagged LOCAL, ASKED or FIXED.
     """
 
     name: ClassVar[str] = "panel"
     cost: ClassVar[int] = 1
 
-    request = traitlets.Dict(help="written by the browser: seq, changes, action").tag(sync=True)
+    request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(sync=True)
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
     blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
     error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
 
-    def __init__(self, session: Session, **unknown: Any) -> None:
-        traits = {name: unknown.pop(name) for name in list(unknown) if name in self._options()}
+    def __init__(self, session: Session, **options: Any) -> None:
+        known = self.option_names()
+        unknown = [name for name in options if name not in known]
         if unknown:
-            known = ", ".join(sorted(self._options())) or "no options"
             raise TypeError(
-                f"{type(self).__name__} takes a session and {known}; got {', '.join(map(repr, unknown))}"
+                f"{type(self).__name__} takes a session and {', '.join(known) or 'no options'}; "
+                f"got {', '.join(map(repr, unknown))}"
             )
-        super().__init__(**traits)
+        super().__init__(**options)
         self.session = session
         self._ack = 0
         self._seq = 0
         self._key: Any = None
+        self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
+        self._carrying = False
+        refreshing = [name for name in known if self._refreshes(name)]
+        if refreshing:
+            self.observe(self._option_changed, names=refreshing)
         session.watch(self)
         session.refresh()
 
     @classmethod
-    def _options(cls) -> list[str]:
-        """Names of the panel's own public traits, settable at construction."""
-        return [name for name, trait in cls.class_traits().items() if trait.metadata.get("option")]
+    def option_names(cls) -> list[str]:
+        """Names of the panel's own options."""
+        return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
+
+    # -- what a subclass says --------------------------------------------------------------------------------------
 
     def looks_at(self, selection: Selection) -> Any:
         """What the panel depends on, as a comparable value."""
         return selection
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         raise NotImplementedError
+
+    def act(self, request: Request) -> None:
+        """Carry out an action of the panel's own; subclasses extend."""
+        raise ValueError(f"panel {self.name!r} knows no action {request.action!r}")
+
+    def figure(self) -> Figure:
+        """The panel as a matplotlib figure, for print."""
+        raise NotImplementedError(f"{type(self).__name__} has no figure; its numbers are in .data()")
+
+    # -- what a user asks ------------------------------------------------------------------------------------------
 
     def data(self) -> dict[str, Any]:
         """What the panel shows now, as numbers and texts: the view, with its arrays in shape."""
@@ -106,55 +135,12 @@ class Panel(anywidget.AnyWidget):
             shown[name] = np.frombuffer(content, place["dtype"]).reshape(place["shape"])
         return shown
 
-    def figure(self) -> Figure:
-        """The panel as a matplotlib figure, for print."""
-        raise NotImplementedError(f"{type(self).__name__} has no figure yet; its numbers are in .data()")
-
     def save_html(self, path: str | Path) -> Path:
         """The panel as one HTML file that works without a kernel or a network.
 
         What is computed in the browser still works there; ValueError where the file cannot be written.
         """
         return standalone.save(path, [self], f"clipviz · {self.name}")
-
-    def act(self, request: dict[str, Any]) -> None:
-        """Carry out an action of the panel's own; subclasses extend."""
-        raise ValueError(f"panel {self.name!r} knows no action {request.get('action')!r}")
-
-    def refresh(self, selection: Selection, stale: Stale) -> None:
-        """Bring the panel to `selection`; called in the worker."""
-        key = (self.looks_at(selection), self._state())
-        if key == self._key and self.view:
-            if self.view.get("ack") != self._ack:
-                self._publish(dict(self.view), None)
-            return
-        try:
-            computed = self.compute(selection, stale)
-        except Overtaken:
-            return
-        except Exception as error:  # shown where the user looks; a bug is raised under test by session.wait()
-            self._key = None
-            self.show_error(error)
-            if not isinstance(error, ValueError):
-                raise
-            return
-        if computed is None:
-            return
-        self._key = key
-        view, arrays = computed
-        view["arrays"], buffer = pack(arrays)
-        self._publish(view, buffer)
-
-    def show_error(self, error: BaseException) -> None:
-        """Show an error in the panel: its message, and for a bug the traceback on demand."""
-        expected = isinstance(error, ValueError)
-        detail = "" if expected else "".join(traceback.format_exception(error))
-        message = str(error) if expected else f"{type(error).__name__}: {error}"
-        with self.hold_sync():
-            self.error = {"message": message, "detail": detail, "seq": self._ack}
-            if self.view and self.view.get("ack") != self._ack:
-                self._seq += 1
-                self.view = {**self.view, "ack": self._ack, "seq": self._seq}
 
     def close(self) -> None:
         """Leave the session and close the widget."""
@@ -164,50 +150,133 @@ class Panel(anywidget.AnyWidget):
         self.unobserve_all()
         super().close()
 
-    def _publish_early(self, view: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """Show what is there already, before the dearer half of a view is computed."""
+    # -- to the browser --------------------------------------------------------------------------------------------
+
+    def refresh(self, selection: Selection, stale: Stale) -> None:
+        """Bring the panel to `selection`; called in the worker. What fails is shown here and stops no other panel."""
+        try:
+            self._refresh(selection, stale)
+        except Overtaken:
+            return
+        except Exception as error:
+            self._key = None
+            self._failed(error)
+
+    def show_error(self, error: BaseException) -> None:
+        """Show an error in the panel: its message, and for a bug the traceback on demand."""
+        expected = isinstance(error, ValueError)
+        detail = "" if expected else "".join(traceback.format_exception(error))
+        message = str(error) if expected else f"{type(error).__name__}: {error}"
+        with self._speaking, self.hold_sync():
+            self.error = {"message": message, "detail": detail, "seq": self._ack}
+            if self.view and self.view.get("ack") != self._ack:
+                self._seq += 1
+                self.view = {**self.view, "ack": self._ack, "seq": self._seq}
+
+    def _refresh(self, selection: Selection, stale: Stale) -> None:
+        key = (self.looks_at(selection), self._asked_options())
+        if key == self._key and self.view:
+            if self.view.get("ack") != self._ack:
+                self._publish(dict(self.view), None)
+            return
+        computed = self.compute(selection, stale)
+        if computed is None:
+            return
+        self._key = key
+        self._show(selection, *computed)
+
+    def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
+        """Send a view; compute calls it for what is there before the slower part."""
         places, buffer = pack(arrays)
-        self._publish({**view, "arrays": places}, buffer)
+        self._publish({**view, "selection": selection.to_dict(), "arrays": places}, buffer)
 
-    def _state(self) -> Any:
-        """The panel's own options that ask Python for something else; the others only change the drawing."""
-        traits = type(self).class_traits()
-        return tuple(
-            getattr(self, name) for name in self._options() if traits[name].metadata.get("recompute")
-        )
+    def _publish(self, view: View, buffer: bytes | None) -> None:
+        with self._speaking:
+            before = self.view, self.blob
+            self._seq += 1
+            try:
+                with self.hold_sync():
+                    if self.error:
+                        self.error = {}
+                    if buffer is not None:
+                        self.blob = buffer
+                    self.view = {**view, "ack": self._ack, "seq": self._seq}
+            except Exception:  # what cannot be sent must not stay behind
+                self.view, self.blob = before
+                raise
 
-    def _publish(self, view: dict[str, Any], buffer: bytes | None) -> None:
-        self._seq += 1
-        with self.hold_sync():
-            if self.error:
-                self.error = {}
-            if buffer is not None:
-                self.blob = buffer
-            self.view = {**view, "ack": self._ack, "seq": self._seq}
+    def _asked_options(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
+
+    def _tag(self, name: str, tag: str) -> Any:
+        return self.traits()[name].metadata.get(tag)
+
+    def _refreshes(self, name: str) -> bool:
+        return bool(self._tag(name, "recompute") or self._tag(name, "refresh"))
+
+    def _failed(self, error: Exception) -> None:
+        """Show an error; a bug is also raised by session.wait(), so that tests see it."""
+        self.show_error(error)
+        if not isinstance(error, ValueError):
+            self.session.worker.note(error)
+
+    # -- from the browser ------------------------------------------------------------------------------------------
+
+    def _option_changed(self, _: Any) -> None:
+        if not self._carrying:
+            self.session.refresh()
 
     @traitlets.observe("request")
     def _requested(self, change: dict[str, Any]) -> None:
-        request = change["new"]
-        if not request or "seq" not in request:
+        if not change["new"]:
             return
-        self._ack = int(request["seq"])
+        asked = True
         try:
-            self._carry_out(request)
-        except ValueError as error:
-            self.show_error(error)
-        self.session.refresh()
+            request = Request.read(change["new"])
+            asked, self._ack = request.seq != self._ack, request.seq
+            self._carrying = True
+            self._set_options(request.options)
+            if asked:
+                self._carry_out(request)
+            asked |= any(self._refreshes(name) for name in request.options)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._carrying = False
+        if asked:
+            self.session.refresh()
 
-    def _carry_out(self, request: dict[str, Any]) -> None:
-        action = request.get("action")
-        if action and action != "hello":
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        known = [name for name in self.option_names() if self._tag(name, "sync")]
+        with self.hold_sync():
+            for name, value in options.items():
+                if name not in known:
+                    raise ValueError(f"expected options among {', '.join(known) or 'none'}, got {name!r}")
+                try:
+                    setattr(self, name, value)
+                except traitlets.TraitError as error:
+                    raise ValueError(str(error)) from error
+
+    def _carry_out(self, request: Request) -> None:
+        if request.action and request.action != "hello":
             self.act(request)
-        changes = dict(request.get("changes") or {})
-        if "ablation" in changes:
-            changes["ablation"] = Ablation.from_dict(changes["ablation"])
-        if changes:
-            self.session.selection = self.session.selection.replace(**changes)
+        if request.changes:
+            self.session.selection = request.selected(self.session.selection)
 
 
-def marks(selection: Selection) -> dict[str, Any]:
-    """The selection as the browser reads it."""
-    return selection.to_dict()
+class Desk(Panel):
+    """A panel that computes nothing while the browser does not show it (visible=False).
+
+    title, question: its button below the board, and what the panel answers.
+    """
+
+    title: ClassVar[str] = ""
+    question: ClassVar[str] = ""
+
+    visible = traitlets.Bool(True, help="on screen").tag(**ASKED)
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        raise NotImplementedError

@@ -14,7 +14,7 @@ function build(api) {
   const choose = () => {
     const [a, b] = [drawn.value.trim(), mistaken.value.trim()];
     if (!a || !b || (a === api.view.drawn && b === api.view.mistaken)) return;
-    api.ask({}, { action: "pair", drawn: a, mistaken: b });
+    api.ask({}, { options: { drawn: a, mistaken: b } });
   };
   const field = (label, placeholder) => h("input", {
     type: "text", autocomplete: "off", spellcheck: "false", maxlength: 80, list: names.id, placeholder, "aria-label": label,
@@ -23,7 +23,7 @@ function build(api) {
     onfocus: (event) => event.target.select(),
   });
   const drawn = field("Class in the pictures", "a class"), mistaken = field("Class they should be taken for", "another class");
-  const swap = () => api.ask({}, { action: "pair", drawn: mistaken.value.trim(), mistaken: drawn.value.trim() });
+  const swap = () => api.ask({}, { options: { drawn: mistaken.value.trim(), mistaken: drawn.value.trim() } });
   const pair = h("div", { class: "pair" }, h("span", {}, "Pictures of"), h("span", { class: "field" }, drawn),
     h("span", {}, "taken for"), h("span", { class: "field" }, mistaken),
     h("button", { type: "button", class: "square", title: "Swap the classes", "aria-label": "Swap the classes", onclick: swap }, "⇄"), names);
@@ -180,7 +180,6 @@ function build(api) {
   api.cleanups.push(() => api.model.off("change:progress", tell));
 
   return (view, arrays) => {
-    if (view.waiting) return;
     empty.hidden = !view.message;
     empty.textContent = view.message;
     columns.hidden = Boolean(view.message);

@@ -2,90 +2,87 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 import traitlets
-from PIL import Image
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels.background import WorkingDesk
+from clipviz.panels.base import ASKED, FIXED, Arrays, View, script, style
+from clipviz.panels.drawing import Drawing
+from clipviz.panels.requests import Request
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
     from clipviz.analysis.neurons import LayerNeurons
 
-TILE, COLUMNS = 96, 12
-_NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 NO_STUDIO = (
-    "Pictures need someone who writes and draws: this model has neither here. In Python, give a language model and a "
-    "text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
+    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, pass a language "
+    "model and a text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
 )
 
 
-class Cues(Panel):
+class CuesOptions(TypedDict, total=False):
+    drawn: str
+    mistaken: str
+    layer: int | None
+    visible: bool
+    n_listed: int
+    n_images: int | None
+    n_sentences: int
+    n_pictures: int
+
+
+class Cues(WorkingDesk):
     """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
 
-    drawn, mistaken: names of the class in the pictures and of the one it should be taken for (a bundle that draws
-    starts with a pair; other models with none). layer: whose neurons, default the last but two. n_images: images
+    drawn, mistaken: names of the class in the pictures and of the class it should be taken for (a bundle that
+    draws starts with a pair; other models with none). layer: whose neurons, default the last but two. n_images: images
     read for the neurons (None: all). Pictures are drawn once those are read, or when asked for.
-    visible=False waits until the browser shows the panel.
     """
 
     name = "cues"
+    title = "Spurious cues"
+    question = "Which words mislead the model?"
     cost = 7
     _esm = script("cues")
     _css = style("cues")
 
-    drawn = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    mistaken = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(sync=True, option=True, recompute=True)
-    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
-    n_listed = traitlets.Int(14, min=1, max=25).tag(option=True, recompute=True)
-    n_images = traitlets.Int(None, allow_none=True, min=1).tag(option=True, recompute=True)
+    drawn = traitlets.Unicode("").tag(**ASKED)
+    mistaken = traitlets.Unicode("").tag(**ASKED)
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+    n_listed = traitlets.Int(14, min=1, max=25).tag(**FIXED)
+    n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
     n_sentences = traitlets.Int(6, min=1, max=50).tag(option=True)
-    n_pictures = traitlets.Int(2, min=1, max=10, help="pictures a sentence").tag(option=True)
-    progress = traitlets.Tuple(
-        traitlets.Int(),
-        traitlets.Int(),
-        default_value=(0, 0),
-        help="images read for this layer, images in all",
-    ).tag(sync=True)
+    n_pictures = traitlets.Int(2, min=1, max=10, help="pictures per sentence").tag(option=True)
 
-    _working = False
-    _gone = False
     _seed = 0
     _asked = False  # pictures are wanted now, whatever has been read
-    _look: tuple[str, int] | None = None
-    _made: Any = None  # the source in the making: (layer, version), its steps
-    _source: Any = None  # (layer, version), the source
-    _drawing: Any = None  # what is being drawn (pair, layer, seed), its steps
-    _attempts: dict[str, Any] | None = None  # method -> (words, attack), as they come
-    _finished = False
-    _number = -1
+    _made: Any = None  # the source in the making: (layer, count), its steps
+    _source: Any = None  # (layer, count), the source
+    _drawing: Drawing | None = None
+
+    def __init__(self, session: Session, **options: Unpack[CuesOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
-        s = selection
-        drawn = (self._drawing and self._drawing[0], len(self._attempts or {}), self._finished)
-        return s.layer, s.neuron, s.text, self._source and self._source[0], drawn, self._seed, self._look
+        s, now = selection, self._drawing
+        drawn = now and (now.subject, len(now.attempts), now.finished, now.look)
+        return s.layer, s.neuron, s.text, self._source and self._source[0], drawn, self._seed
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, pair, layer = self.session, self.pair(), self._layer()
-        view: dict[str, Any] = {
-            "selection": marks(selection),
+        view: View = {
             "classes": list(session.cue_classes()),
             "drawn": pair[0],
             "mistaken": pair[1],
             "layer": layer,
             "n_layers": session.model.n_layers,
             "message": "",
-            "waiting": not self.visible,
             "words": [],
             "attempts": [],
             "note": "",
@@ -93,13 +90,11 @@ class Cues(Panel):
         }
         if layer is None:
             return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
-        if not self.visible:
-            return view, {}
         if not all(pair):
             message = "Name the class in the pictures and the class it should be taken for."
             return {**view, "message": message}, {}
         session.check_pair(pair)
-        self._follow()
+        self.follow()
         if self._source is None or self._source[0][0] != layer:
             return {**view, "message": "Reading the neurons…"}, {}
         (_, count), source = self._source[0], self._source[1]
@@ -121,7 +116,7 @@ class Cues(Panel):
         ]
         view |= {"n_read": count, "n_texts": len(source.pool), "complete": self._complete(layer)}
         view["note"] = self._why_not(pair, layer)
-        shown, arrays = self._shown(pair, layer)
+        shown, arrays = self._shown()
         return view | shown, arrays
 
     def pair(self) -> tuple[str, str]:
@@ -132,24 +127,21 @@ class Cues(Panel):
 
     def results(self) -> dict[str, tuple[list[str], Any]]:
         """The pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
-        return dict(self._attempts or {})
+        return {} if self._drawing is None else dict(self._drawing.attempts)
 
-    def act(self, request: dict[str, Any]) -> None:
-        """pair: other classes. draw: new pictures, now. look: one picture closely. open: it, as the session's image."""
-        action = request.get("action")
-        if action == "pair":
-            with self.hold_sync():
-                self.drawn = str(request.get("drawn", ""))[:80]
-                self.mistaken = str(request.get("mistaken", ""))[:80]
-        elif action == "draw":
+    def act(self, request: Request) -> None:
+        """draw: new pictures, now. look: one picture closely. open: it, as the session's image."""
+        if request.action == "draw":
             self._seed += 1
             self._asked = True
-        elif action in ("look", "open"):
-            chosen = str(request.get("method", "")), int(request.get("place", 0))
-            self._picture(*chosen)
-            self._look = chosen
-            if action == "open":
-                self._open(*chosen)
+        elif request.action in ("look", "open"):
+            chosen = request.text("method"), request.number("place")
+            if self._drawing is None:
+                raise ValueError("expected pictures, got none yet; wait until they are drawn")
+            self._drawing.picture(*chosen)
+            self._drawing.look = chosen
+            if request.action == "open":
+                self._open(self._drawing, *chosen)
         else:
             super().act(request)
 
@@ -162,10 +154,6 @@ class Cues(Panel):
             raise ValueError("expected words, got none yet; wait for the neurons with session.wait()")
         rows = [(word["text"], word["score"]) for word in shown["words"]]
         return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, layer {shown['layer']}")
-
-    def close(self) -> None:
-        self._gone = True
-        super().close()
 
     # -- what is on show -----------------------------------------------------------------------------------------
 
@@ -184,69 +172,22 @@ class Cues(Panel):
         if not classes:
             return NO_STUDIO
         if pair[0] not in classes:
-            return f"“{pair[0]}” cannot be drawn: choose a class from the list to see pictures."
-        if not self._finished and not self._asked and not self._complete(layer):
-            return "Pictures are drawn when all images are read."
+            return f"“{pair[0]}” cannot be drawn. Choose a class from the list to see pictures."
+        finished = self._drawing is not None and self._drawing.finished
+        if not finished and not self._asked and not self._complete(layer):
+            return "Pictures are drawn once all images have been read."
         return ""
 
-    def _subject(self) -> tuple[tuple[str, str], int | None, int]:
-        return self.pair(), self._layer(), self._seed
+    def _shown(self) -> tuple[View, Arrays]:
+        """The pictures of the pair on show, as far as they are drawn."""
+        now = self._drawing
+        if now is None or now.subject != self._subject():
+            return {"drawing": now is not None and not now.finished}, {}
+        return now.shown()
 
-    def _shown(self, pair: tuple[str, str], layer: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The attempts and their pictures in one sprite; one picture closely."""
-        if self._drawing is None or self._drawing[0] != self._subject() or not self._attempts:
-            return {"drawing": self._drawing is not None and not self._finished}, {}
-        rows: list[dict[str, Any]] = []
-        pictures: list[Image.Image] = []
-        for method, (words, attack) in self._attempts.items():
-            rows.append(
-                {
-                    "method": method,
-                    "words": words[:8],
-                    "fooled": attack.n_fooled,
-                    "mean": float(np.mean(attack.margins)),
-                    "sentences": list(attack.sentences),
-                    "margins": list(attack.margins),
-                    "first": len(pictures),
-                }
-            )
-            pictures += attack.images
-        view: dict[str, Any] = {"attempts": rows, "drawing": not self._finished, "columns": COLUMNS}
-        target = self.session.class_text(pair[1])
-        view |= {"n_tiles": len(pictures), "verdict": verdict(rows, target) if self._finished else ""}
-        key = ("cue pictures", self._number, len(rows))
-        arrays: dict[str, Any] = {"sprite": self.session.remember(key, lambda: _sheet(pictures))}
-        if self._finished:
-            look, more = self._closely()
-            return view | {"look": look}, arrays | more
-        return view, arrays
-
-    def _closely(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One picture and the tokens that write towards either class: the one asked for, else what fools most."""
-        assert self._attempts is not None
-        method, place = self._look or ("second order", -1)
-        if place < 0:
-            place = int(np.argmax(self._attempts[method][1].margins))
-        sentence, picture, margin = self._picture(method, place)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=92)
-        look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
-        heatmap = self.session.remember(
-            ("cue map", self._number, method, place),
-            lambda: self.session.pair_map(picture, self.pair()),
-        )
-        return {**look, "grid": list(heatmap.shape)}, {"picture": buffer.getvalue(), "map": heatmap}
-
-    def _picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:
-        attempt = (self._attempts or {}).get(method)
-        if attempt is None or not 0 <= place < len(attempt[1].images):
-            raise ValueError(f"expected one of the pictures on show, got {method!r}, number {place}")
-        attack = attempt[1]
-        return attack.sentences[place], attack.images[place], attack.margins[place]
-
-    def _open(self, method: str, place: int) -> None:
+    def _open(self, drawing: Drawing, method: str, place: int) -> None:
         """The picture as an image of the session, with the texts of both classes."""
-        sentence, picture, _ = self._picture(method, place)
+        sentence, picture, _ = drawing.picture(method, place)
         drawn, mistaken = self.pair()
         index = self.session.add_image(picture, name=sentence)
         text, text_b = self.session.class_text(mistaken), self.session.class_text(drawn)
@@ -254,16 +195,10 @@ class Cues(Panel):
 
     # -- work between clicks -------------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
-        """See to it that what is missing is made, behind everything else."""
-        if not self._working:
-            self._working = True
-            self.session.worker.background(_work_on(weakref.ref(self)))
-
-    def _step(self) -> bool:
-        """One short piece of what is missing; False when nothing is, or the panel is gone or hidden."""
+    def step(self) -> bool:
+        """Read images, code neurons, draw pictures: one short piece of what is missing."""
         layer = self._layer()
-        if self._gone or not self.visible or layer is None or not all(self.pair()):
+        if layer is None or not all(self.pair()):
             return False
         reading = self.session.neuron_reading(layer)
         known = reading.latest
@@ -275,7 +210,7 @@ class Cues(Panel):
         if reading.complete(self.n_images):
             return False
         reading.step(self.n_images)
-        self.progress = (reading.n_read, len(reading.plan(self.n_images)))
+        self.tell(reading.n_read, len(reading.plan(self.n_images)))
         return True
 
     def _code(self, known: LayerNeurons) -> None:
@@ -288,73 +223,22 @@ class Cues(Panel):
             self._source, self._made = (key, source), None
             self.session.refresh()
 
+    def _subject(self) -> tuple[tuple[str, str], int | None, int]:
+        return self.pair(), self._layer(), self._seed
+
     def _draws(self, layer: int) -> bool:
         """Draw the next method's pictures, if any are wanted; False when none are."""
-        key = self._subject()
-        if self._drawing is None or self._drawing[0] != key:
+        pair, subject = self.pair(), self._subject()
+        if self._drawing is None or self._drawing.subject != subject:
             wanted = self._source is not None and (self._asked or self._complete(layer))
-            if not wanted or self.pair()[0] not in self.session.cue_classes():
+            if not wanted or pair[0] not in self.session.cue_classes():
                 return False
             steps = self.session.attack_steps(
-                self._source[1], key[0], self._seed, self.n_sentences, self.n_pictures
+                self._source[1], pair, self._seed, self.n_sentences, self.n_pictures
             )
-            self._drawing, self._attempts, self._finished, self._look = (key, steps), {}, False, None
-            self._number = next(_NUMBERS)
-        if self._finished:
+            self._drawing = Drawing(self.session, pair, subject, steps)
+        if not self._drawing.step():
             return False
-        method, words, attack = next(self._drawing[1], (None, [], None))
-        if method is None:
-            self._finished, self._asked = True, False
-        else:
-            assert self._attempts is not None
-            self._attempts = {**self._attempts, method: (words, attack)}
+        self._asked &= not self._drawing.finished
         self.session.refresh()
         return True
-
-
-def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:
-    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
-    share = {row["method"]: row["fooled"] / max(1, len(row["margins"])) for row in rows}
-    ours, alone, similar = (share.get(name, 0.0) for name in ("second order", "no words", "similar words"))
-    said = f"{ours:.0%} of the pictures with these words are taken for {target}"
-    if ours <= alone:
-        return f"{said}, no more than of the class alone ({alone:.0%}): the words do not fool the model."
-    if ours <= similar:
-        return (
-            f"{said}, {alone:.0%} of the class alone; but words chosen without neurons do as well or better "
-            f"({similar:.0%})."
-        )
-    return f"{said}, {alone:.0%} of the class alone and {similar:.0%} with words chosen without neurons."
-
-
-def _work_on(panel: weakref.ref[Cues]) -> Iterator[None]:
-    """Steps for the worker; they hold nothing of the panel while they wait."""
-    while True:
-        shown = panel()
-        if shown is None:
-            return
-        try:
-            more = shown._step()
-        except BaseException as error:
-            shown._working = False
-            shown.show_error(error)
-            if isinstance(error, ValueError):
-                return
-            raise
-        if not more:
-            shown._working = False
-            return
-        del shown
-        yield
-
-
-def _sheet(pictures: Sequence[Image.Image]) -> bytes:
-    """A JPEG of square pictures, row by row."""
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * TILE, max(1, rows) * TILE), "white")
-    for place, picture in enumerate(pictures):
-        small = picture.convert("RGB").resize((TILE, TILE), Image.Resampling.BICUBIC)
-        sheet.paste(small, (place % COLUMNS * TILE, place // COLUMNS * TILE))
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=88)
-    return stream.getvalue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import ipywidgets
 
@@ -28,9 +27,7 @@ class Dashboard(ipywidgets.Box):
     them all and the session.
     """
 
-    def __init__(self, session: Session, **unknown: Any) -> None:
-        if unknown:
-            raise TypeError(f"Dashboard takes a session; got {', '.join(map(repr, unknown))}")
+    def __init__(self, session: Session) -> None:
         if not isinstance(session, Session):
             raise TypeError(
                 f"expected a clipviz.Session, got {type(session).__name__}; make one with "

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import anywidget
 import ipywidgets
 import traitlets
 
-from clipviz.panels.base import Panel, script, style
+from clipviz.panels.ablate import Ablate
+from clipviz.panels.atlas import Atlas
+from clipviz.panels.base import Desk, script, style
+from clipviz.panels.cues import Cues
+from clipviz.panels.neurons import Neurons
+from clipviz.panels.rosetta import Rosetta
 from clipviz.session import Session
 
-
-class Desk(NamedTuple):
-    """A panel that waits to be opened: its button's title, what it answers, where its class is."""
-
-    title: str
-    answers: str
-    module: str
-    panel: str
-
-
-DESKS = {
-    "atlas": Desk("Atlas", "How does one head arrange the images?", "atlas", "Atlas"),
-    "ablate": Desk("Ablation desk", "What is lost without these heads?", "ablate", "Ablate"),
-    "neurons": Desk("Neurons", "What does one neuron write?", "neurons", "Neurons"),
-    "cues": Desk("Spurious cues", "Which words mislead the model?", "cues", "Cues"),
-    "rosetta": Desk("Rosetta", "Which units elsewhere see the same?", "rosetta", "Rosetta"),
-}
+DESKS: dict[str, type[Desk]] = {panel.name: panel for panel in (Atlas, Ablate, Neurons, Cues, Rosetta)}
 
 
 class Bar(anywidget.AnyWidget):
@@ -46,14 +33,14 @@ class Desks(ipywidgets.Box):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.built: dict[str, Panel] = {}
-        self.bar = Bar(desks=[[name, desk.title, desk.answers] for name, desk in DESKS.items()])
+        self.built: dict[str, Desk] = {}
+        self.bar = Bar(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
         self.bar.observe(self._opened, "shown")
         shown: tuple[ipywidgets.Widget, ...] = (self.bar,)
         super().__init__(children=shown)
         self.add_class("cv-desks")
 
-    def show(self, name: str) -> Panel | None:
+    def show(self, name: str) -> Desk | None:
         """Show a desk; returns its panel. ValueError for a name that is not among DESKS."""
         if name and name not in DESKS:
             raise ValueError(f"expected one of {', '.join(DESKS)} or '' for none, got {name!r}")
@@ -63,28 +50,21 @@ class Desks(ipywidgets.Box):
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
             self.session.unwatch(panel)
-            if panel.has_trait("visible"):
-                panel.visible = (
-                    False  # its background reading stops, and what is opened next need not wait for it
-                )
+            panel.visible = False  # its background reading stops; what is opened next need not wait for it
         name = change["new"]
         if name not in DESKS:
             self.children = (self.bar,)
             return
         if name in self.built:
-            if self.built[name].has_trait("visible"):
-                self.built[name].visible = True
+            self.built[name].visible = True
             self.session.watch(self.built[name])
             self.session.refresh()
         else:
             self.built[name] = self._build(DESKS[name])
         self.children = (self.bar, self.built[name])  # type: ignore[assignment]
 
-    def _build(self, desk: Desk) -> Panel:
-        make: Callable[[Session], Panel] = getattr(
-            importlib.import_module(f"clipviz.panels.{desk.module}"), desk.panel
-        )
-        panel = make(self.session)
+    def _build(self, desk: type[Desk]) -> Desk:
+        panel = desk(self.session)
         panel.add_class(f"cv-at-{panel.name}")
         return panel
 

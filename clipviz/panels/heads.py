@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels.base import LOCAL, Arrays, Panel, View, script, style
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+
+class HeadsOptions(TypedDict, total=False):
+    quantity: Literal["effect", "variance", "property"]
 
 
 class Heads(Panel):
@@ -27,14 +33,17 @@ class Heads(Panel):
     _esm = script("heads")
     _css = style("heads")
 
-    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(sync=True, option=True)
+    quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(**LOCAL)
+
+    def __init__(self, session: Session, **options: Unpack[HeadsOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         texts = (s.text, s.text_b)
         return s.image, s.layer, s.head, texts, s.ablation, self.session.collection.complete
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session
         shape = (session.model.n_layers, session.model.n_heads)
         arrays: dict[str, Any] = {
@@ -50,7 +59,6 @@ class Heads(Panel):
                 heads, mlps, cosine = heads - other.heads, mlps - other.mlps, cosine - other.cosine
             arrays["heads"], arrays["mlps"] = heads.astype(np.float32), mlps.astype(np.float32)
         view = {
-            "selection": marks(selection),
             "n_layers": shape[0],
             "n_heads": shape[1],
             "kept": list(session.collection.layers),
@@ -59,7 +67,7 @@ class Heads(Panel):
         }
         if session.collection.complete and session.collection.n_ready > 1:
             if "summaries" not in self.view or self.view["summaries"] is None:
-                self._publish_early(view, arrays)
+                self._show(selection, view, arrays)
                 if stale():
                     return None
             view["summaries"] = session.head_summaries()

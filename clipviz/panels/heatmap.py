@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import traitlets
-from PIL import Image
 
-from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import BASELINES
+from clipviz.panels import pictures
+from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View, script, style
+from clipviz.session import BASELINES, Session
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
 SCOPES = ("all", "late", "layer", "head")
 OURS = ("effect", "centred", "attention")
 
-Part = tuple[dict[str, Any], dict[str, np.ndarray]]
+Part = tuple[View, Arrays]
+
+
+class HeatmapOptions(TypedDict, total=False):
+    scope: Literal["all", "late", "layer", "head"]
+    show: str
+    opacity: float
+    outline: bool
 
 
 class TokenHead(NamedTuple):
@@ -48,13 +55,16 @@ class Heatmap(Panel):
     _esm = script("overlay", "heatmap")
     _css = style("heatmap")
 
-    scope = traitlets.Enum(SCOPES, "late").tag(sync=True, option=True)
-    show = traitlets.Enum((*OURS, *BASELINES), "effect").tag(sync=True, option=True)
-    opacity = traitlets.Float(0.75, min=0, max=1).tag(sync=True, option=True)
-    outline = traitlets.Bool(False).tag(sync=True, option=True)
+    scope = traitlets.Enum(SCOPES, "late").tag(**LOCAL)
+    show = traitlets.Enum((*OURS, *BASELINES), "effect").tag(**LAZY)
+    opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
+    outline = traitlets.Bool(False).tag(**LOCAL)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
     )
+
+    def __init__(self, session: Session, **options: Unpack[HeatmapOptions]) -> None:
+        super().__init__(session, **options)
 
     _picture_of: Any = None
     _parts: dict[str, tuple[Any, Part]] | None = None
@@ -63,9 +73,9 @@ class Heatmap(Panel):
         s = selection
         return s.image, s.layer, s.head, s.token, s.text, s.text_b, self._needs(), self._progress()
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         if selection.image is None:
-            return {"selection": marks(selection), "message": "Select an image."}, {}
+            return {"message": "Select an image."}, {}
         view, arrays = self._base(selection)
         if stale():
             return None
@@ -76,7 +86,7 @@ class Heatmap(Panel):
         for name in wanted.keys() - set(fresh):
             _join(view, arrays, known[name][1])
         if fresh:
-            self._publish_early(view, arrays)  # the map need not wait for what is dearer
+            self._show(selection, view, arrays)  # the map need not wait for what is slower
         for name in fresh:
             if stale():
                 return None
@@ -125,11 +135,6 @@ class Heatmap(Panel):
         by = f" ({self.show})" if self.show not in ("effect", "centred") else ""
         return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}{by}")
 
-    @traitlets.observe("show")
-    def _show_changed(self, _: Any) -> None:
-        if getattr(self, "session", None) is not None:
-            self.session.refresh()
-
     def _needs(self) -> str:
         """Which of the dearer maps is shown: "shared", "rivals" or none of them."""
         return "rivals" if self.show in BASELINES else "shared" if self.show == "centred" else ""
@@ -139,7 +144,7 @@ class Heatmap(Panel):
         collection = self.session.collection
         return collection.complete, collection.n_ready.bit_length()
 
-    def _base(self, selection: Selection) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _base(self, selection: Selection) -> Part:
         session, image = self.session, selection.image
         assert image is not None
         rows, cols = session.model.weights.grid
@@ -154,7 +159,6 @@ class Heatmap(Panel):
         if mask is not None:
             arrays["mask"] = mask.astype(np.uint8)
         return {
-            "selection": marks(selection),
             "rows": rows,
             "cols": cols,
             "mask_size": None if mask is None else list(mask.shape),
@@ -162,7 +166,7 @@ class Heatmap(Panel):
             "n_heads": session.model.n_heads,
             "rivals": list(BASELINES),
             "cosines": cosines,
-            "title": self._title(image),
+            "title": pictures.title(session, image),
             "picture": self._picture_of_image(image),
             "joint": None,
             "message": "",
@@ -208,11 +212,8 @@ class Heatmap(Panel):
             return shown["attention"]
         if "scores_b" in shown:
             return shown["scores"] - shown["scores_b"]
-        return (
-            shown["scores"] - shown["shared"]
-            if self.show == "centred" and "shared" in shown
-            else shown["scores"]
-        )
+        centred = self.show == "centred" and "shared" in shown
+        return shown["scores"] - shown["shared"] if centred else shown["scores"]
 
     def _picture_of_image(self, image: int) -> list[Any]:
         return [image, self.session.images.fingerprint]
@@ -221,25 +222,10 @@ class Heatmap(Panel):
         key = self._picture_of_image(image)
         if self._picture_of == key:
             return
-        buffer = io.BytesIO()
-        pixels = Image.fromarray(self.session.picture(image))
-        if max(pixels.size) <= 128:
-            pixels.save(buffer, "PNG")
-        else:
-            pixels.save(buffer, "JPEG", quality=90)
-        self._picture_of = key
-        self.picture = buffer.getvalue()
-
-    def _title(self, image: int) -> str:
-        images = self.session.images
-        return (
-            images.captions[image]
-            if images.captions and image < len(images.captions)
-            else images.names[image]
-        )
+        self._picture_of, self.picture = key, pictures.picture(self.session, image)
 
 
-def _join(view: dict[str, Any], arrays: dict[str, np.ndarray], part: Part) -> None:
+def _join(view: View, arrays: Arrays, part: Part) -> None:
     view |= part[0]
     arrays |= part[1]
 

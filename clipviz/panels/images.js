@@ -9,7 +9,7 @@ function build(api) {
     ["all", "All", "As they come"]], put);
 
   // -- a subset by attribute ---------------------------------------------------------------------------------------
-  const filter = (column, value) => api.ask({}, { action: "filter", column, value });
+  const filter = (column, value) => api.ask({}, { options: { column, value, page: 0 } });
   const column = h("select", { class: "pick", "aria-label": "Attribute", onchange: () => { fill(column.value); filter(column.value, ""); if (column.value) value.focus(); } });
   const value = h("select", { class: "pick", "aria-label": "Value of the attribute", onchange: () => filter(column.value, value.value) });
   const unfilter = h("button", { type: "button", class: "link", "aria-label": "All images again", onclick: () => filter("", "") }, "✕");

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import traitlets
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View, script, style
+from clipviz.panels.pictures import title
+from clipviz.panels.requests import Request
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 THUMBNAIL = 72
 MOST = 5000  # images ranked; further pages are of no use
 
+LARGEST = 60_000_000  # characters of an uploaded file
+
 Ranked = list[tuple[int, float | None]]
+
+
+class ImageGalleryOptions(TypedDict, total=False):
+    order: Literal["text", "near", "all"]
+    page: int
+    column: str
+    value: str
+    n_shown: int
 
 
 class ImageGallery(Panel):
@@ -32,38 +48,39 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "near", "all"), "text").tag(sync=True, option=True, recompute=True)
-    page = traitlets.Int(0, min=0).tag(sync=True, option=True, recompute=True)
-    column = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    value = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    n_shown = traitlets.Int(28, min=2, max=200).tag(option=True, recompute=True)
+    order = traitlets.Enum(("text", "near", "all"), "text").tag(**ASKED)
+    page = traitlets.Int(0, min=0).tag(**ASKED)
+    column = traitlets.Unicode("").tag(**ASKED)
+    value = traitlets.Unicode("").tag(**ASKED)
+    n_shown = traitlets.Int(28, min=2, max=200).tag(**FIXED)
+
+    def __init__(self, session: Session, **options: Unpack[ImageGalleryOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         used = {"text": (s.text,), "near": (s.image, s.layer, s.head), "all": ()}[self.order]
         return used, s.image, s.images, session.collection.version, len(session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session
         subset = self._subset()
         order, lists = self._ranked(selection, subset)
         each = self.n_shown // len(lists)
         pages = max(1, *(-(-len(ranked) // each) for _, ranked in lists))
         page = min(self.page, pages - 1)
-        lists = [(title, ranked[page * each : (page + 1) * each]) for title, ranked in lists]
+        lists = [(name, ranked[page * each : (page + 1) * each]) for name, ranked in lists]
         shown = [item for _, ranked in lists for item in ranked]
         ids = [i for i, _ in shown]
         if stale():
             return None
         sprite, columns = session.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
-        names = session.images.captions or session.images.names
         view = {
-            "selection": marks(selection),
             "order": order,
-            "lists": [{"title": title, "count": len(ranked)} for title, ranked in lists],
+            "lists": [{"title": name, "count": len(ranked)} for name, ranked in lists],
             "ids": ids,
             "scores": [float(score) if score is not None else None for _, score in shown],
-            "names": [names[i] if i < len(names) else session.images.names[i] for i in ids],
+            "names": [title(session, i) for i in ids],
             "columns": columns,
             "page": page,
             "pages": pages,
@@ -79,11 +96,14 @@ class ImageGallery(Panel):
         }
         return view, {"sprite": sprite}
 
-    def act(self, request: dict[str, Any]) -> None:
-        act = {"upload": self._upload, "describe": self._describe, "filter": self._filter}.get(
-            str(request.get("action"))
-        )
-        return super().act(request) if act is None else act(request)
+    def act(self, request: Request) -> None:
+        """upload: one more image. describe: TextSpan of what is shown."""
+        if request.action == "upload":
+            self._upload(request)
+        elif request.action == "describe":
+            self.session.select(images=self._described())
+        else:
+            super().act(request)
 
     def _subset(self) -> list[int] | None:
         """Images of the chosen attribute, None where there is no choice."""
@@ -118,21 +138,13 @@ class ImageGallery(Panel):
         count = self.view["lists"][-1]["count"]
         return tuple(self.view["ids"][-count:])
 
-    def _describe(self, _: dict[str, Any]) -> None:
-        self.session.select(images=self._described())
-
-    def _filter(self, request: dict[str, Any]) -> None:
-        with self.hold_sync():
-            self.column, self.value = str(request.get("column", "")), str(request.get("value", ""))
-            self.page = 0
-
-    def _upload(self, request: dict[str, Any]) -> None:
+    def _upload(self, request: Request) -> None:
+        name = request.text("name")[:80] or "upload"
         try:
-            content = base64.b64decode(str(request.get("content", "")), validate=True)
+            content = base64.b64decode(request.text("content", LARGEST), validate=True)
         except binascii.Error as error:
-            raise ValueError("expected an uploaded file, got something else; try again") from error
-        index = self.session.add_image(content, name=str(request.get("name", "upload"))[:80])
-        self.session.select(image=index)
+            raise ValueError(f"“{name}” was not received whole; upload it again") from error
+        self.session.select(image=self.session.add_image(content, name=name))
 
 
 def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked:

@@ -208,12 +208,11 @@ function build(api) {
     hint.textContent = !all || read >= all ? (known ? `from ${known.toLocaleString("en")} images` : "") : `reading ${read.toLocaleString("en")} of ${all.toLocaleString("en")} images…`;
     api.root.dataset.read = read;
   };
-  followVisibility(api, () => api.arrays.profile && !api.view.waiting && drawProfile(api.view));
+  followVisibility(api, () => api.arrays.profile && drawProfile(api.view));
   api.model.on("change:progress", tell);
   api.cleanups.push(() => api.model.off("change:progress", tell));
 
   return (view, arrays) => {
-    if (view.waiting) return;
     empty.hidden = !view.message;
     empty.textContent = view.message;
     columns.hidden = Boolean(view.message);

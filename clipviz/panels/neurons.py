@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
-from PIL import Image
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels import pictures
+from clipviz.panels.background import WorkingDesk
+from clipviz.panels.base import ASKED, FIXED, LOCAL, Arrays, View, script, style
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
     from clipviz.analysis.neurons import Code, LayerNeurons, Samples
     from clipviz.session.neurons import Reading
@@ -27,39 +27,45 @@ GALLERIES = ("top", "groups", "quantiles", "random")
 FINDS = ("text", "image", "strength")
 
 
-class Neurons(Panel):
+class NeuronsOptions(TypedDict, total=False):
+    find: Literal["text", "image", "strength"]
+    show: Literal["top", "groups", "quantiles", "random"]
+    layer: int | None
+    opacity: float
+    visible: bool
+    n_listed: int
+    n_words: int
+    n_shown: int
+    n_images: int | None
+
+
+class Neurons(WorkingDesk):
     """Which neurons write towards the text, or are most active on the image; what one says, and where it fires.
 
     find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
     second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm,
     "groups" of the top ones that belong together, even "quantiles" of the norm, or "random" ones. layer: whose
     neurons; a selected neuron brings its own. n_images: images read, spread over the collection (None: all).
-    visible=False waits until the browser shows the panel.
     """
 
     name = "neurons"
+    title = "Neurons"
+    question = "What does one neuron write?"
     cost = 6
     _esm = script("neurons")
     _css = style("neurons")
 
-    find = traitlets.Enum(FINDS, "text").tag(sync=True, option=True, recompute=True)
-    show = traitlets.Enum(GALLERIES, "top").tag(sync=True, option=True, recompute=True)
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(sync=True, option=True, recompute=True)
-    opacity = traitlets.Float(0.8, min=0, max=1).tag(sync=True, option=True)
-    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
-    n_listed = traitlets.Int(14, min=1, max=100).tag(option=True, recompute=True)
-    n_words = traitlets.Int(8, min=1, max=40).tag(option=True, recompute=True)
-    n_shown = traitlets.Int(24, min=1, max=48).tag(option=True, recompute=True)
-    n_images = traitlets.Int(None, allow_none=True, min=1).tag(option=True, recompute=True)
-    progress = traitlets.Tuple(
-        traitlets.Int(),
-        traitlets.Int(),
-        default_value=(0, 0),
-        help="images read for this layer, images in all",
-    ).tag(sync=True)
+    find = traitlets.Enum(FINDS, "text").tag(**ASKED)
+    show = traitlets.Enum(GALLERIES, "top").tag(**ASKED)
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+    opacity = traitlets.Float(0.8, min=0, max=1).tag(**LOCAL)
+    n_listed = traitlets.Int(14, min=1, max=100).tag(**FIXED)
+    n_words = traitlets.Int(8, min=1, max=40).tag(**FIXED)
+    n_shown = traitlets.Int(24, min=1, max=48).tag(**FIXED)
+    n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
 
-    _following: int | None = None
-    _gone = False
+    def __init__(self, session: Session, **options: Unpack[NeuronsOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, layer = selection, self._layer(selection)
@@ -67,24 +73,16 @@ class Neurons(Panel):
         version = None if layer is None else max(1, self.session.neuron_reading(layer).version)
         return s.image, layer, s.neuron, s.text, s.text_b, version
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer = self.session, self._layer(selection)
-        view: dict[str, Any] = {
-            "selection": marks(selection),
-            "layer": layer,
-            "n_layers": session.model.n_layers,
-            "message": "",
-            "waiting": not self.visible,
-        }
+        view: View = {"layer": layer, "n_layers": session.model.n_layers, "message": ""}
         if layer is None:
             return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
-        if not self.visible:
-            return view, {}
         reading = session.neuron_reading(layer)
         known = self._first_look(reading, stale)
         if known is None:
             return None if stale() else ({**view, "message": "No image of the collection could be read."}, {})
-        self._follow(layer)
+        self.follow()
         listed, unit, found_by = self._list(reading, known, selection)
         neuron = selection.neuron if selection.neuron is not None and selection.layer == layer else None
         shown = listed[0]["neuron"] if neuron is None else neuron
@@ -125,9 +123,18 @@ class Neurons(Panel):
         )
         return gallery([row])
 
-    def close(self) -> None:
-        self._gone = True
-        super().close()
+    def step(self) -> bool:
+        """Read some more images for the layer on show."""
+        layer = self._layer(self.session.selection)
+        if layer is None:
+            return False
+        reading = self.session.neuron_reading(layer)
+        before = reading.version
+        more = reading.step(self.n_images)
+        self.tell(reading.n_read, len(reading.plan(self.n_images)))
+        if reading.version != before:
+            self.session.refresh()
+        return more
 
     def _layer(self, selection: Selection) -> int | None:
         """The layer on show: the selected neuron's, else the panel's own; None where there is none."""
@@ -142,32 +149,10 @@ class Neurons(Panel):
         """What is known; reads the first images now, so that a panel that opens has something to show."""
         while reading.latest is None and not stale():
             more = reading.step(self.n_images)
-            self._tell(reading)
+            self.tell(reading.n_read, len(reading.plan(self.n_images)))
             if not more:
                 break
         return reading.latest
-
-    def _follow(self, layer: int) -> None:
-        """Read the rest of the collection behind everything else."""
-        if self._following != layer:
-            self._following = layer
-            self.session.worker.background(_read_on(weakref.ref(self), layer))
-
-    def _read_more(self, layer: int) -> bool:
-        """One step of the background reading; False when it is done, or no longer wanted."""
-        if self._gone or not self.visible or self._following != layer:
-            return False
-        reading = self.session.neuron_reading(layer)
-        before = reading.version
-        more = reading.step(self.n_images)
-        self._tell(reading)
-        if reading.version != before:
-            self.session.refresh()
-        return more
-
-    def _tell(self, reading: Reading) -> None:
-        if not self._gone:
-            self.progress = (reading.n_read, len(reading.plan(self.n_images)))
 
     def _list(
         self, reading: Reading, known: LayerNeurons, selection: Selection
@@ -216,11 +201,10 @@ class Neurons(Panel):
         samples = top if how == "groups" else reading.samples(known, neuron, how, self.n_shown)
         groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
         sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
-        names = session.images.captions or session.images.names
         return {
             "how": how,
             "ids": samples.ids,
-            "names": [names[i] for i in samples.ids],
+            "names": [pictures.title(session, i) for i in samples.ids],
             "norms": samples.norms.tolist(),
             "along": samples.along.tolist(),
             "columns": columns,
@@ -235,33 +219,18 @@ class Neurons(Panel):
         """The neuron on the selected image, which need not be among those read."""
         if image is None:
             return None, {}
-        images = self.session.images
         here = reading.on_image(known, image, neuron)
-        buffer = io.BytesIO()
-        picture = Image.fromarray(self.session.picture(image))
-        picture.thumbnail((PICTURE, PICTURE))
-        picture.save(buffer, "JPEG", quality=88)
         norm = float(here.norms[0])
         return {
             "image": image,
-            "name": (images.captions or images.names)[image],
+            "name": pictures.title(self.session, image),
             "norm": norm,
             "along": float(here.along[0]),
             "rank": known.rank(neuron, norm),
-        }, {"picture": buffer.getvalue(), "map": here.maps[0].astype(np.float32)}
-
-
-def _read_on(panel: weakref.ref[Neurons], layer: int) -> Iterator[None]:
-    """Steps for the worker; they hold nothing of the panel while they wait."""
-    while True:
-        shown = panel()
-        if shown is None:
-            return
-        if not shown._read_more(layer):
-            shown._following = None if shown._following == layer and not shown.visible else shown._following
-            return
-        del shown
-        yield
+        }, {
+            "picture": pictures.picture(self.session, image, PICTURE),
+            "map": here.maps[0].astype(np.float32),
+        }
 
 
 def _words(code: Code, n_words: int) -> list[list[Any]]:

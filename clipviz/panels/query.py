@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels.base import Arrays, Panel, View, script, style
+from clipviz.panels.requests import Request
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -17,14 +19,16 @@ class Query(Panel):
     _esm = script("query")
     _css = style("query")
 
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+
     def looks_at(self, selection: Selection) -> Any:
         return selection, self.session.can_undo, self.session.can_redo, len(self.session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]]:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
         model = session.model
         return {
-            "selection": marks(selection),
             "can_undo": session.can_undo,
             "can_redo": session.can_redo,
             "model": model.name if not model.pretrained else f"{model.name} · {model.pretrained}",
@@ -36,13 +40,13 @@ class Query(Panel):
             "examples": list(session.example_texts()),
         }, {}
 
-    def act(self, request: dict[str, Any]) -> None:
-        action = request.get("action")
-        if action == "undo":
+    def act(self, request: Request) -> None:
+        """undo, redo, and open: the view of a token."""
+        if request.action == "undo":
             self.session.undo()
-        elif action == "redo":
+        elif request.action == "redo":
             self.session.redo()
-        elif action == "open":
-            self.session.selection = Selection.from_token(str(request.get("token", "")).strip())
+        elif request.action == "open":
+            self.session.selection = Selection.from_token(request.text("token").strip())
         else:
             super().act(request)

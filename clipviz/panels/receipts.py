@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipviz.panels.base import Panel, marks, script, style
+from clipviz.panels.base import Arrays, Panel, View, script, style
+from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -17,12 +18,15 @@ class Receipts(Panel):
     _esm = script("receipts")
     _css = style("receipts")
 
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+
     def looks_at(self, selection: Selection) -> Any:
         return selection, self.session.collection.version, len(self.session.images)
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]]:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
-        view = {**session.receipts(), "selection": marks(selection), "code": session.to_code(), "share": None}
+        view = {**session.receipts(), "code": session.to_code(), "share": None}
         if selection.text and selection.image is not None:
             scores = session.head_scores(selection.text, selection.image)
             view["share"] = {

@@ -124,8 +124,8 @@ function build(api) {
       const text = [h("b", {}, name), loss ? h("span", { class: "loss" }, loss) : null];
       if (at === 0) return h("div", { class: "cell", role: "columnheader" }, ...text);
       const chance = `${n_pairs.toLocaleString("en")} best-buddy pairs correlate more than ${threshold.toFixed(2)} above their own correlation on shuffled images; of those that arise from shuffled images ${n_chance.toLocaleString("en")} do. Held-out mean ${heldout.toFixed(2)}.`;
-      const must = view.models.includes(name);
-      const filter = h("button", { type: "button", class: "must", "aria-pressed": String(must), title: `${chance} Click for concepts that ${name} has`, "data-model": name, onclick: () => { set("models", must ? view.models.filter((one) => one !== name) : [...view.models, name]); set("page", 0); api.ask(); } }, ...text);
+      const must = api.model.get("models").includes(name);
+      const filter = h("button", { type: "button", class: "must", "aria-pressed": String(must), title: `${chance} Click for concepts that ${name} has`, "data-model": name, onclick: () => { set("models", must ? api.model.get("models").filter((one) => one !== name) : [...api.model.get("models"), name]); set("page", 0); api.ask(); } }, ...text);
       return h("div", { class: "cell", role: "columnheader" }, filter,
         h("span", { class: "chance num", title: chance }, `${n_pairs.toLocaleString("en")} pairs, ${n_chance.toLocaleString("en")} by chance`),
         h("span", { class: "chance num", title: chance }, "held out ", h("b", {}, fixed(heldout))));
@@ -230,7 +230,6 @@ function build(api) {
   followVisibility(api);
 
   return (view, arrays) => {
-    if (view.waiting) return;
     empty.hidden = !view.message;
     all.hidden = Boolean(view.message);
     if (view.message) {
@@ -243,8 +242,8 @@ function build(api) {
     const others = view.columns.length - 1;
     hint.textContent = `${view.n_units.toLocaleString("en")} units that CLIP shares with ${others} other model${others === 1 ? "" : "s"}, ${view.n_concepts.toLocaleString("en")} concepts`;
     setShow(view.show);
-    setSort(view.sort);
-    every.checked = view.every_unit;
+    setSort(api.model.get("sort"));
+    every.checked = api.model.get("every_unit");
     if (document.activeElement !== words) words.value = api.model.get("words");
     sorts.hidden = view.show === "image";
     chooser(view);
@@ -269,13 +268,13 @@ function build(api) {
     const n = view.n_found.toLocaleString("en");
     note.textContent = image
       ? view.selection.image === null ? "Select an image to see every concept on it." : `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.`
-      : view.n_found ? `${n} ${view.every_unit ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with CLIP's unit on images that were not mined.` : "No concept fits the filter.";
+      : view.n_found ? `${n} ${api.model.get("every_unit") ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with CLIP's unit on images that were not mined.` : "No concept fits the filter.";
     pager.hidden = view.n_pages < 2;
     where.textContent = `${view.page + 1} / ${view.n_pages}`;
     back.disabled = view.page <= 0;
     on.disabled = view.page + 1 >= view.n_pages;
     const listed = image ? view.tiles : view.rows;
-    Object.assign(api.root.dataset, { show: view.show, sort: view.sort, page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: view.models.join(" "), other: view.other, whose: view.whose, message: "" });
+    Object.assign(api.root.dataset, { show: view.show, sort: api.model.get("sort"), page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: api.model.get("models").join(" "), other: view.other, whose: view.whose, message: "" });
   };
 }
 

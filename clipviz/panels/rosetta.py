@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
-from PIL import Image
 
-from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import SORTS
+from clipviz.panels import concepts
+from clipviz.panels.base import ASKED, FIXED, Arrays, Desk, View, script, style
+from clipviz.panels.requests import Request
+from clipviz.session import SORTS, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
-    from clipviz.analysis.shared_units import Cell, SharedUnits
+    from clipviz.analysis.shared_units import SharedUnits
 
-THUMBNAIL, PICTURE = 88, 240
 N_EXAMPLES = {"grid": 3, "pair": 6}
 VIEWS = ("grid", "image", "pair")
-MOST_TILES = 120  # concepts shown on one image
 
 
-class Rosetta(Panel):
+class RosettaOptions(TypedDict, total=False):
+    show: Literal["grid", "image", "pair"]
+    sort: Literal["heldout", "correlation", "size", "layer"]
+    models: list[str]
+    other: str
+    whose: str
+    words: str
+    every_unit: bool
+    page: int
+    n_rows: int
+    visible: bool
+    folder: str
+    partners: dict[str, Any]
+
+
+class Rosetta(Desk):
     """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2).
 
     show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a "pair".
@@ -33,82 +47,78 @@ class Rosetta(Panel):
     only concepts that these models have; other: the model of the pair; whose: the model drawn on one image. words:
     only concepts whose name or hint holds them. every_unit: a row a unit instead of one a concept. folder: a saved
     dictionary instead of the shipped one; partners: model name -> network, for models that are not shipped.
-    visible=False waits until the browser shows the panel.
     """
 
     name = "rosetta"
+    title = "Rosetta"
+    question = "Which units of other models see the same?"
     cost = 5
     _esm = script("rosetta")
     _css = style("rosetta")
 
-    show = traitlets.Enum(VIEWS, "grid").tag(sync=True, option=True, recompute=True)
-    sort = traitlets.Enum(SORTS, "heldout").tag(sync=True, option=True, recompute=True)
-    models = traitlets.List(traitlets.Unicode()).tag(sync=True, option=True, recompute=True)
-    other = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    whose = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    words = traitlets.Unicode("").tag(sync=True, option=True, recompute=True)
-    every_unit = traitlets.Bool(False).tag(sync=True, option=True, recompute=True)
-    page = traitlets.Int(0, min=0).tag(sync=True, option=True, recompute=True)
-    n_rows = traitlets.Int(8, min=1, max=50).tag(option=True, recompute=True)
-    visible = traitlets.Bool(True).tag(sync=True, option=True, recompute=True)
-    folder = traitlets.Unicode("").tag(option=True, recompute=True)
+    show = traitlets.Enum(VIEWS, "grid").tag(**ASKED)
+    sort = traitlets.Enum(SORTS, "heldout").tag(**ASKED)
+    models = traitlets.List(traitlets.Unicode()).tag(**ASKED)
+    other = traitlets.Unicode("").tag(**ASKED)
+    whose = traitlets.Unicode("").tag(**ASKED)
+    words = traitlets.Unicode("").tag(**ASKED)
+    every_unit = traitlets.Bool(False).tag(**ASKED)
+    page = traitlets.Int(0, min=0).tag(**ASKED)
+    n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
+    folder = traitlets.Unicode("").tag(**FIXED)
     partners = traitlets.Dict().tag(option=True)
+
+    def __init__(self, session: Session, **options: Unpack[RosettaOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         return s.image, s.layer, s.neuron, s.concept, self._version()
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        view: dict[str, Any] = {
-            "selection": marks(selection),
-            "message": "",
-            "advice": "",
-            "waiting": not self.visible,
-        }
-        if not self.visible:
-            return view, {}
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         try:
             book = self.dictionary()
         except ValueError as error:
-            return {**view, "message": self._nothing(), "advice": str(error)}, {}
+            return {"message": self._nothing(), "advice": str(error)}, {}
         if not len(book.concepts):
-            return {**view, "message": "No unit of this model has a partner.", "advice": ""}, {}
+            return {"message": "No unit of this model has a partner.", "advice": ""}, {}
         concept, asked_for = self._concept(book, selection)
         known = book.listed(self.sort, self._wanted(book), self.words, self.every_unit)
-        view |= {
+        view: View = {
+            "message": "",
             "columns": [column._asdict() for column in book.columns],
             "n_found": len(known),
             "n_concepts": len(set(np.asarray(book.concepts.cluster).tolist())),
             "n_units": len(book.concepts),
             "linked": book.linked,
             "show": self.show,
-            "sort": self.sort,
-            "models": list(self.models),
-            "every_unit": self.every_unit,
             "other": self._other(book),
             "whose": self._whose(book),
             "missed": "" if concept is not None or asked_for is None else _missed(asked_for),
         }
-        arrays: dict[str, Any] = {}
-        if self.show == "image":
-            self._tiles(book, known, selection.image, view, arrays)
-        else:
-            self._rows(book, known, concept, view, arrays)
+        more, arrays = self._body(book, known, selection.image)
         if stale():
             return None
         shown = concept if concept is not None else (known[0] if known else None)
-        self._detail(book, shown, concept is not None, selection.image, view, arrays)
-        return view, arrays
+        detail, drawn = concepts.detail(book, shown, self.session, selection.image)
+        return view | more | detail | {"chosen": concept is not None}, arrays | drawn
+
+    def _body(self, book: SharedUnits, known: list[int], image: int | None) -> tuple[View, Arrays]:
+        if self.show == "image":
+            return concepts.tiles(book, known, image, self._whose(book))
+        names = list(book.concepts.models)
+        places = [0, names.index(self._other(book))] if self.show == "pair" else list(range(len(names)))
+        return concepts.rows(book, known, self.page, self.n_rows, places, N_EXAMPLES[self.show])
 
     def dictionary(self) -> SharedUnits:
         """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
         return self.session.rosetta(self.folder or None, self.partners)
 
-    def act(self, request: dict[str, Any]) -> None:
-        """Name a concept: {"action": "name", "concept": 3, "label": "grass"}."""
-        if request.get("action") != "name":
+    def act(self, request: Request) -> None:
+        """name: give a concept a name."""
+        if request.action != "name":
             return super().act(request)
-        self.dictionary().name(int(request["concept"]), str(request.get("label", "")))
+        self.dictionary().name(request.number("concept"), request.text("label", 80))
         return None
 
     def save(self, folder: str) -> str:
@@ -168,118 +178,6 @@ class Rosetta(Panel):
             return book.concept_of(*place), place
         chosen = selection.concept
         return (chosen if chosen is not None and chosen < len(book.concepts) else None), None
-
-    def _rows(
-        self,
-        book: SharedUnits,
-        known: list[int],
-        concept: int | None,
-        view: dict[str, Any],
-        arrays: dict[str, Any],
-    ) -> None:
-        """One page of rows with their maps on the example images."""
-        n_pages = max(1, -(-len(known) // self.n_rows))
-        page = min(self.page, n_pages - 1)
-        rows = known[page * self.n_rows :][: self.n_rows]
-        names = list(book.concepts.models)
-        places = [0, names.index(self._other(book))] if self.show == "pair" else list(range(len(names)))
-        n_examples = N_EXAMPLES[self.show]
-        examples = np.asarray(book.concepts.examples)[rows][:, :n_examples]
-        pictures = sorted(set(examples.ravel().tolist()))
-        tile = {image: place for place, image in enumerate(pictures)}
-        sprite, columns = book.sprite(pictures, THUMBNAIL)
-        view |= {
-            "page": page,
-            "n_pages": n_pages,
-            "at": places,
-            "rows": [self._row(book, row, places, n_examples, tile) for row in rows],
-            "sprite_columns": columns,
-            "n_pictures": len(pictures),
-            "captions": [book.caption(image) for image in pictures],
-            "pictures": pictures,
-            "concept": concept,
-        }
-        thumbnails = book.concepts.thumbnails
-        if thumbnails is not None and rows:
-            maps = np.asarray(thumbnails.maps)[rows][:, places, :n_examples]
-            arrays["maps"] = np.ascontiguousarray(maps)
-            view["side"] = int(maps.shape[-1])
-        arrays["sprite"] = sprite
-
-    def _row(
-        self, book: SharedUnits, concept: int, places: list[int], n_examples: int, tile: dict[int, int]
-    ) -> dict[str, Any]:
-        cells = book.cells(concept)
-        examples = np.asarray(book.concepts.examples)[concept][:n_examples].tolist()
-        return {
-            **_about(book, concept),
-            "cells": [_cell(cells[place]) for place in places],
-            "tiles": [tile[image] for image in examples],
-        }
-
-    def _tiles(
-        self,
-        book: SharedUnits,
-        known: list[int],
-        image: int | None,
-        view: dict[str, Any],
-        arrays: dict[str, Any],
-    ) -> None:
-        """Every concept on the selected image, the strongest first."""
-        view |= {"tiles": [], "page": 0, "n_pages": 1, "concept": None}
-        if image is None:
-            return
-        found = book.strongest(image, known, self._whose(book))
-        shown = found[:MOST_TILES]
-        view["tiles"] = [{**_about(book, one.concept), "strength": one.strength} for one in shown]
-        view["n_found"] = len(found)
-        if shown:
-            arrays["here"] = np.stack([one.map[::2, ::2] for one in shown])
-
-    def _detail(
-        self,
-        book: SharedUnits,
-        concept: int | None,
-        chosen: bool,
-        image: int | None,
-        view: dict[str, Any],
-        arrays: dict[str, Any],
-    ) -> None:
-        """One concept on the selected image, through every model that is at hand."""
-        view["concept"], view["chosen"], view["detail"] = concept, chosen, None
-        if concept is None:
-            return
-        view["detail"] = {**_about(book, concept), "cells": [_cell(cell) for cell in book.cells(concept)]}
-        if image is None:
-            return
-        seen, images = book.on_image(image), self.session.images
-        view["detail"] |= {
-            "image": image,
-            "caption": (images.captions or images.names)[image],
-            "strength": seen.strength[concept].tolist(),
-        }
-        buffer = io.BytesIO()
-        picture = Image.fromarray(self.session.picture(image))
-        picture.thumbnail((PICTURE, PICTURE))
-        picture.save(buffer, "JPEG", quality=88)
-        arrays["picture"], arrays["now"] = buffer.getvalue(), np.ascontiguousarray(seen.maps[concept])
-
-
-def _about(book: SharedUnits, concept: int) -> dict[str, Any]:
-    neuron, (hint, correlation) = book.neuron(concept), book.hint(concept)
-    return {
-        "concept": concept,
-        "name": book.title(concept),
-        "label": book.label(concept),
-        "hint": hint,
-        "hint_r": correlation,
-        "neuron": list(neuron) if neuron else None,
-        "size": int(book.sizes[concept]),
-    }
-
-
-def _cell(cell: Cell | None) -> dict[str, Any] | None:
-    return cell if cell is None else cell._asdict()
 
 
 def _missed(neuron: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""Panels as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
+"""Saveables as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
 
 The file holds the traits of each panel as they are and its script. Whatever a panel does in the browser still works
 there (hovering, blending, colour scales, sums over heads, taking heads out of one image); what needs the model does
@@ -13,14 +13,26 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anywidget
 
-from clipviz.session.pages import page_path, write_page
+from clipviz.data.files import write_whole
+from clipviz.session import Session
 
-if TYPE_CHECKING:
-    from clipviz.panels.base import Panel
+
+class Saveable(Protocol):
+    """What a page needs of a panel."""
+
+    name: str
+    session: Session
+    view: Any
+    error: Any
+    _esm: Any
+    _css: Any
+
+    def trait_names(self, **metadata: Any) -> Any: ...
+
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:"
@@ -28,7 +40,7 @@ POLICY = (
 """The page's own rule: nothing is fetched from anywhere."""
 
 
-def traits(panel: Panel) -> dict[str, Any]:
+def traits(panel: Saveable) -> dict[str, Any]:
     """What the panel's script reads: its synced traits; bytes as {"base64": text}."""
     own = (
         set(panel.trait_names(sync=True))
@@ -52,7 +64,7 @@ def embedded(value: Any) -> str:
     )
 
 
-def page(panels: Sequence[Panel], title: str, extra: Iterable[str] = ()) -> str:
+def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> str:
     """The HTML of the panels in the dashboard's arrangement. extra: names of panels that stand below the board."""
     folder = resources.files("clipviz.panels")
     sheet = "\n".join(
@@ -75,7 +87,17 @@ def page(panels: Sequence[Panel], title: str, extra: Iterable[str] = ()) -> str:
     )
 
 
-def save(path: str | Path, panels: Sequence[Panel], title: str, extra: Iterable[str] = ()) -> Path:
+def page_path(path: str | Path) -> Path:
+    """Where a page will be written. ValueError for a name that does not end in .html, or a missing folder."""
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
+    return path
+
+
+def save(path: str | Path, panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> Path:
     """Write the page once the panels show the newest selection; returns the path.
 
     Raises ValueError for a name that does not end in .html, a missing folder, or a panel that shows nothing yet.
@@ -88,4 +110,5 @@ def save(path: str | Path, panels: Sequence[Panel], title: str, extra: Iterable[
             f"panel {empty[0]!r} shows nothing to save: "
             f"{panels[0].error.get('message') or 'it has not been drawn yet'}; choose what it needs and save again"
         )
-    return write_page(place, page(panels, title, extra))
+    write_whole(place, page(panels, title, extra).encode())
+    return place

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import Panel, marks, script, style
-from clipviz.session import Description
+from clipviz.panels.base import FIXED, Arrays, Panel, View, script, style
+from clipviz.session import Description, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
 THUMBNAIL = 56
+
+
+class TextSpanOptions(TypedDict, total=False):
+    n_texts: int
+    n_images: int
 
 
 class TextSpan(Panel):
@@ -30,16 +36,19 @@ class TextSpan(Panel):
     _esm = script("textspan")
     _css = style("textspan")
 
-    n_texts = traitlets.Int(10, min=1, max=60).tag(option=True, recompute=True)
-    n_images = traitlets.Int(3, min=0, max=8).tag(option=True, recompute=True)
+    n_texts = traitlets.Int(10, min=1, max=60).tag(**FIXED)
+    n_images = traitlets.Int(3, min=0, max=8).tag(**FIXED)
+
+    def __init__(self, session: Session, **options: Unpack[TextSpanOptions]) -> None:
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         return s.layer, s.head, s.images, s.text, self.session.collection.version
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer, head = self.session, selection.layer, selection.head
-        view: dict[str, Any] = {"selection": marks(selection), "rows": [], "message": ""}
+        view: View = {"rows": [], "message": ""}
         if layer is None or head is None:
             return {**view, "message": "Select a head to read what it writes."}, {}
         if layer not in session.collection.layers:

@@ -104,7 +104,7 @@ def test_the_desk_is_sent_once_an_image(session, panel):
 def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
     ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
     session.select(ablation=ablation)
-    ask(panel, action="task", task="birds")
+    ask(panel, options={"task": "birds"})
     task, shown = session.tasks()["birds"], panel.view["outcome"]
     effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
     removed = sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in ablation.heads)
@@ -183,12 +183,12 @@ def test_presets_name_heads(session, panel):
 
 
 def test_typed_classes(session, panel):
-    ask(panel, action="task", task="typed", classes="a <b>swan</b>, an owl, a truck")
+    ask(panel, options={"task": "typed", "classes": "a <b>swan</b>, an owl, a truck"})
     assert panel.view["desk"]["names"] == ["<b>swan</b>", "owl", "truck"]
     assert panel.view["outcome"] is None
-    ask(panel, action="task", task="typed", classes="owl")
+    ask(panel, options={"task": "typed", "classes": "owl"})
     assert "at least two class names, got ['owl']" in panel.error["message"]
-    ask(panel, action="task", task="objects", classes="owl")
+    ask(panel, options={"task": "objects", "classes": "owl"})
     assert not panel.error
     assert panel.view["desk"]["n_classes"] == len(session.tasks()["objects"].classes)
 
@@ -210,7 +210,7 @@ def test_images_without_classes_wait_for_typed_ones(model):
     panel = Ablate(session)
     session.wait(60)
     assert "Type class names" in panel.view["message"]
-    ask(panel, action="task", task="typed", classes="a dog, a cat")
+    ask(panel, options={"task": "typed", "classes": "a dog, a cat"})
     assert panel.view["desk"]["names"] == ["dog", "cat"]
     session.close()
 
@@ -228,7 +228,7 @@ def test_before_anything_is_read_it_says_so(model, images):
 def test_a_hidden_desk_computes_nothing(session):
     panel = Ablate(session, visible=False)
     session.wait(60)
-    assert panel.view["desk"] is None
+    assert panel.view["waiting"]
     assert panel.desk == b""
 
 

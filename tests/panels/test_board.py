@@ -9,20 +9,14 @@ import pytest
 
 import clipviz
 from clipviz.demo import images as demo
-from clipviz.panels.heads import Heads
-from clipviz.panels.heatmap import Heatmap
-from clipviz.panels.images import ImageGallery
-from clipviz.panels.query import Query
-from clipviz.panels.receipts import Receipts
-from clipviz.panels.textspan import TextSpan
+from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
 
 PANELS = (Query, ImageGallery, Heatmap, Heads, TextSpan, Receipts)
 
 
 @pytest.fixture
-def session():
-    images = demo().subset(range(40))
-    made = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
+def session(model):
+    made = clipviz.Session(model, demo().subset(range(40)), "demo", background=False)
     yield made
     made.close()
 
@@ -71,7 +65,7 @@ def test_an_unknown_action_and_option_are_refused(session, panel_class):
     panel.request = {"seq": 2, "action": "fly"}
     session.wait(60)
     assert "knows no action 'fly'" in panel.error["message"]
-    with pytest.raises(TypeError, match=r"takes a session and .*got 'colour'"):
+    with pytest.raises(TypeError, match="'colour'"):
         panel_class(session, colour=1)
 
 

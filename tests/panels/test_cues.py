@@ -11,7 +11,8 @@ import pytest
 
 import clipviz
 from clipviz.analysis import cues as asked
-from clipviz.panels.cues import Cues, verdict
+from clipviz.panels.cues import Cues
+from clipviz.panels.drawing import verdict
 from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
@@ -82,7 +83,7 @@ def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
 
 
 def test_a_request_changes_the_classes(panel):
-    ask(panel, action="pair", drawn="cat", mistaken="dog")
+    ask(panel, options={"drawn": "cat", "mistaken": "dog"})
     shown = panel.data()
     assert (shown["drawn"], shown["mistaken"]) == panel.pair() == ("cat", "dog")
     assert len(shown["attempts"]) == 3
@@ -112,7 +113,7 @@ def test_a_picture_is_looked_at_and_opened(panel, session):
     ask(panel, action="look", method="no words", place=1)
     shown = panel.data()
     assert (shown["look"]["method"], shown["look"]["place"]) == ("no words", 1)
-    _, picture, margin = panel._picture("no words", 1)
+    _, picture, margin = panel._drawing.picture("no words", 1)
     assert shown["look"]["margin"] == pytest.approx(margin)
     assert np.allclose(shown["map"], asked.pair_map(session.model, picture, PAIR), atol=1e-6)
     ask(panel, action="open", method="no words", place=1)
@@ -123,7 +124,7 @@ def test_a_picture_is_looked_at_and_opened(panel, session):
 
 
 def test_classes_that_cannot_be_drawn_keep_their_words(panel):
-    ask(panel, action="pair", drawn="unicorn", mistaken="zebra")
+    ask(panel, options={"drawn": "unicorn", "mistaken": "zebra"})
     shown = panel.data()
     assert shown["words"]
     assert not shown["attempts"]
@@ -131,9 +132,9 @@ def test_classes_that_cannot_be_drawn_keep_their_words(panel):
 
 
 def test_two_equal_classes_are_an_error_in_the_panel(panel):
-    ask(panel, action="pair", drawn="horse", mistaken="Horse")
+    ask(panel, options={"drawn": "horse", "mistaken": "Horse"})
     assert "expected two different classes" in panel.error["message"]
-    ask(panel, action="pair", drawn="horse", mistaken="cow")
+    ask(panel, options={"drawn": "horse", "mistaken": "cow"})
     assert not panel.error
     assert panel.data()["attempts"]
 
@@ -145,7 +146,7 @@ def test_other_models_have_words_but_no_pictures(model):
     panel = Cues(session)
     session.wait(60, background=True)
     assert "Name the class" in panel.data()["message"]
-    ask(panel, action="pair", drawn="horse", mistaken="zebra")
+    ask(panel, options={"drawn": "horse", "mistaken": "zebra"})
     shown = panel.data()
     assert shown["words"]
     assert not shown["classes"]
@@ -168,7 +169,7 @@ def test_a_hidden_panel_does_nothing(session):
     panel = Cues(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert session.neuron_reading(panel.data()["layer"] or 3).n_read == 0
+    assert session.neuron_reading(session.default_layer).n_read == 0
     panel.visible = True
     ask(panel)
     assert len(panel.data()["attempts"]) == 3
@@ -180,9 +181,10 @@ def test_the_verdict_does_not_oversell():
         return [{"method": name, "fooled": n, "margins": [0.0] * 10} for name, n in shares.items()]
 
     assert "do not fool the model" in verdict(rows(2, 5, 2), "a zebra")
-    assert "as well or better (50%)" in verdict(rows(5, 5, 2), "a zebra")
-    assert verdict(rows(6, 3, 1), "a zebra").startswith(
-        "60% of the pictures with these words are taken for a zebra, 10%"
+    assert "50% with words chosen without neurons" in verdict(rows(5, 5, 2), "a zebra")
+    assert "as well or better" in verdict(rows(5, 5, 2), "a zebra")
+    assert verdict(rows(6, 3, 1), "a zebra") == (
+        "Taken for a zebra: 60% with these words, 30% with words chosen without neurons, 10% with the class alone."
     )
 
 

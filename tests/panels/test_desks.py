@@ -13,10 +13,8 @@ from clipviz.panels.desks import DESKS, Desks
 
 
 @pytest.fixture
-def session():
-    made = clipviz.Session(
-        clipviz.load("demo", device="cpu"), demo().subset(range(24)), "demo", background=False
-    )
+def session(model):
+    made = clipviz.Session(model, demo().subset(range(24)), "demo", background=False)
     yield made
     made.close()
 
@@ -56,9 +54,9 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
     desks.close()
 
 
-def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown():
+def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model):
     images = demo().subset(range(400))
-    session = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
+    session = clipviz.Session(model, images, "demo", background=False)
     desks = Desks(session)
     neurons = desks.show("neurons")
     session.wait(120)

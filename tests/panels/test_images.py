@@ -65,12 +65,12 @@ def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
 def test_a_subset_limits_every_order(session, panel):
     column, value = "background", session.images.attributes["background"][7]
     members = set(session.subset(column, value))
-    ask(panel, action="filter", column=column, value=value)
+    ask(panel, options={"column": column, "value": value, "page": 0})
     assert panel.view["n_subset"] == len(members)
     for order in ("text", "near", "all"):
         show(panel, order=order)
         assert set(panel.view["ids"]) <= members, order
-    ask(panel, action="filter", column="", value="")
+    ask(panel, options={"column": "", "value": "", "page": 0})
     assert panel.view["n_subset"] is None
 
 
@@ -90,16 +90,16 @@ def test_describe_takes_the_subset_the_search_or_the_heads_neighbours(session, p
     near = tuple(panel.view["ids"][4:])
     ask(panel, action="describe")
     assert session.selection.images == near
-    ask(panel, action="filter", column="kind", value="object")
+    ask(panel, options={"column": "kind", "value": "object", "page": 0})
     show(panel, order="text")
     ask(panel, action="describe")
     assert session.selection.images == session.subset("kind", "object")
 
 
 def test_a_value_that_no_image_has_is_said(session, panel):
-    ask(panel, action="filter", column="kind", value="dragon")
+    ask(panel, options={"column": "kind", "value": "dragon", "page": 0})
     assert "no image has kind = 'dragon'" in panel.error["message"]
-    ask(panel, action="filter", column="", value="")
+    ask(panel, options={"column": "", "value": "", "page": 0})
     assert not panel.error
 
 

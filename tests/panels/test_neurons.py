@@ -132,7 +132,7 @@ def test_a_hidden_panel_reads_nothing(session):
     panel = Neurons(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert session.neuron_reading(panel.data()["layer"]).n_read == 0
+    assert session.neuron_reading(session.default_layer).n_read == 0
     panel.visible = True
     ask(panel)
     assert panel.data()["n_read"] == 24

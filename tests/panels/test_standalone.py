@@ -13,8 +13,8 @@ from clipviz.panels.heads import Heads
 
 
 @pytest.fixture
-def panel():
-    session = clipviz.Session(clipviz.load("demo", device="cpu"), demo().subset(range(12)), background=False)
+def panel(model):
+    session = clipviz.Session(model, demo().subset(range(12)), background=False)
     yield Heads(session)
     session.close()
 

@@ -1,0 +1,112 @@
+"""Pictures that put a pair's words to the test, drawn a method at a time, and what they show."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clipviz.panels import pictures
+from clipviz.panels.base import Arrays, View
+from clipviz.session import Session
+
+TILE, COLUMNS = 96, 12
+_NUMBERS = itertools.count()  # of drawings, for what is remembered of them
+
+
+class Drawing:
+    """The pictures of one pair of classes. subject: what they are of; steps: (method, its words, its attack) to come.
+
+    attempts: method -> (words, attack), as they come; look: the picture seen closely, None for what fools most.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pair: tuple[str, str],
+        subject: Any,
+        steps: Iterator[tuple[str, list[str], Any]],
+    ) -> None:
+        self.session, self.pair, self.subject = session, pair, subject
+        self.attempts: dict[str, tuple[list[str], Any]] = {}
+        self.finished = False
+        self.look: tuple[str, int] | None = None
+        self._number = next(_NUMBERS)
+        self._steps = steps
+
+    def step(self) -> bool:
+        """Draw the next method's pictures; False when all are drawn."""
+        if self.finished:
+            return False
+        method, words, attack = next(self._steps, (None, [], None))
+        if method is None:
+            self.finished = True
+        else:
+            self.attempts = {**self.attempts, method: (words, attack)}
+        return True
+
+    def picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:
+        """Sentence, picture and margin; ValueError for one that is not there."""
+        attempt = self.attempts.get(method)
+        if attempt is None or not 0 <= place < len(attempt[1].images):
+            raise ValueError(f"expected one of the pictures on show, got {method!r}, number {place}")
+        attack = attempt[1]
+        return attack.sentences[place], attack.images[place], attack.margins[place]
+
+    def shown(self) -> tuple[View, Arrays]:
+        """The attempts and their pictures in one sheet; when all are drawn, one picture closely."""
+        rows: list[dict[str, Any]] = []
+        drawn: list[Image.Image] = []
+        for method, (words, attack) in self.attempts.items():
+            rows.append(
+                {
+                    "method": method,
+                    "words": words[:8],
+                    "fooled": attack.n_fooled,
+                    "mean": float(np.mean(attack.margins)),
+                    "sentences": list(attack.sentences),
+                    "margins": list(attack.margins),
+                    "first": len(drawn),
+                }
+            )
+            drawn += attack.images
+        view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
+        target = self.session.class_text(self.pair[1])
+        view |= {"n_tiles": len(drawn), "verdict": verdict(rows, target) if self.finished else ""}
+        if not rows:
+            return view, {}
+        key = ("cue pictures", self._number, len(rows))
+        sheet = self.session.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
+        look, more = self._closely() if self.finished else (None, {})
+        return view | {"look": look}, {"sprite": sheet, **more}
+
+    def _closely(self) -> tuple[View, Arrays]:
+        """One picture and the tokens that write towards either class."""
+        best = "second order", int(np.argmax(self.attempts["second order"][1].margins))
+        method, place = self.look or best
+        sentence, picture, margin = self.picture(method, place)
+        heatmap = self.session.remember(
+            ("cue map", self._number, method, place),
+            lambda: self.session.pair_map(picture, self.pair),
+        )
+        look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
+        arrays = {"picture": pictures.encoded(picture, 92), "map": heatmap}
+        return {**look, "grid": list(heatmap.shape)}, arrays
+
+
+def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:
+    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
+    share = {row["method"]: row["fooled"] / max(1, len(row["margins"])) for row in rows}
+    ours, alone, similar = (share.get(name, 0.0) for name in ("second order", "no words", "similar words"))
+    said = (
+        f"Taken for {target}: {ours:.0%} with these words, {similar:.0%} with words chosen without "
+        f"neurons, {alone:.0%} with the class alone."
+    )
+    if ours <= alone:
+        return f"{said} The words do not fool the model."
+    if ours <= similar:
+        return f"{said} Words chosen without neurons do as well or better."
+    return said

@@ -1,0 +1,56 @@
+"""Pictures and titles of images, as every panel sends them to the browser."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from clipviz.session import Session
+
+SMALL = 128  # pictures up to this many pixels a side are sent without loss
+
+
+def title(session: Session, image: int) -> str:
+    """An image's caption, else its name."""
+    captions, names = session.images.captions, session.images.names
+    return captions[image] if captions and image < len(captions) else names[image]
+
+
+def picture(session: Session, image: int, size: int | None = None) -> bytes:
+    """An image as the model sees it, as a file's bytes, at most `size` pixels a side."""
+    made = Image.fromarray(session.picture(image))
+    if size is not None:
+        made.thumbnail((size, size))
+    return encoded(made)
+
+
+def encoded(picture: Image.Image, quality: int = 90) -> bytes:
+    """PNG for small pictures, JPEG for others."""
+    stream = io.BytesIO()
+    if max(picture.size) <= SMALL:
+        picture.save(stream, "PNG")
+    else:
+        picture.convert("RGB").save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def sheet(pictures: Sequence[Image.Image], tile: int, columns: int) -> bytes:
+    """A JPEG of square pictures, row by row."""
+    rows = max(1, -(-len(pictures) // columns))
+    made = Image.new("RGB", (columns * tile, rows * tile), "white")
+    for place, one in enumerate(pictures):
+        small = one.convert("RGB").resize((tile, tile), Image.Resampling.BICUBIC)
+        made.paste(small, (place % columns * tile, place // columns * tile))
+    stream = io.BytesIO()
+    made.save(stream, "JPEG", quality=88)
+    return stream.getvalue()
+
+
+def cut(sheet: bytes, tile: int, columns: int, n: int) -> list[np.ndarray]:
+    """The first n tiles of a sheet, uint8 [tile, tile, 3] each."""
+    pixels = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
+    places = (divmod(i, columns) for i in range(n))
+    return [pixels[row * tile : (row + 1) * tile, col * tile : (col + 1) * tile] for row, col in places]

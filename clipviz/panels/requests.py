@@ -1,0 +1,82 @@
+"""What the browser asks. A request is read and checked here and nowhere else; what is wrong is a ValueError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipviz.values import Ablation, Selection
+
+MOST_TEXT = 4000
+
+
+@dataclass(frozen=True)
+class Request:
+    """One message of a panel's script.
+
+    seq: grows with every question; a message that repeats it only brings options. changes: fields of the selection.
+    options: the panel's own. action: something else to do, described by further `fields`.
+    """
+
+    seq: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    action: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, raw: Any) -> Request:
+        """The request that a browser sent, ValueError where it is none."""
+        if not isinstance(raw, Mapping):
+            raise ValueError(f"expected a request as a mapping, got {type(raw).__name__}")
+        fields = dict(raw)
+        seq = fields.pop("seq", None)
+        if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
+            raise ValueError(f"expected a request numbered by a whole seq >= 0, got {_short(seq)}")
+        changes, options = (_mapping(fields.pop(name, None), name) for name in ("changes", "options"))
+        action = fields.pop("action", None) or ""
+        if not isinstance(action, str):
+            raise ValueError(f"expected the name of an action, got {_short(action)}")
+        return cls(seq, changes, options, action, fields)
+
+    def selected(self, selection: Selection) -> Selection:
+        """The selection after the request's changes; ValueError for fields and values that do not fit."""
+        changes = dict(self.changes)
+        try:
+            if "ablation" in changes:
+                changes["ablation"] = Ablation.from_dict(changes["ablation"])
+            return selection.replace(**changes)
+        except (TypeError, AttributeError, KeyError, OverflowError) as error:
+            raise ValueError(
+                f"expected fields of a selection, got {_short(dict(self.changes))}: {error}"
+            ) from error
+
+    def text(self, name: str, most: int = MOST_TEXT) -> str:
+        """A text field, "" where it is missing; ValueError for other kinds and for texts that are too long."""
+        value = self.fields.get(name, "")
+        if not isinstance(value, str):
+            raise ValueError(f"expected {name} to be a text, got {_short(value)}")
+        if len(value) > most:
+            raise ValueError(f"expected {name} to have at most {most:,} characters, got {len(value):,}")
+        return value
+
+    def number(self, name: str) -> int:
+        """A whole number; ValueError for anything else."""
+        value = self.fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"expected {name} to be a whole number, got {_short(value)}")
+        return value
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"expected {name} as a mapping from names to values, got {_short(value)}")
+    return dict(value)
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else said[:77] + "..."

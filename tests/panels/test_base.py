@@ -1,0 +1,177 @@
+"""What every panel promises: typed options, one way in for messages, errors that stay in their own panel."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import clipviz
+from clipviz import panels
+from clipviz.demo import images as demo
+from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts
+from clipviz.panels.base import Panel
+from clipviz.panels.requests import Request
+
+KINDS = [getattr(panels, name) for name in panels.__all__ if name != "Dashboard"]
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    made = clipviz.Session(model, demo().subset(range(24)), "demo", background=False)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_typed_options_are_the_panels_own(kind):
+    typed = getattr(sys.modules[kind.__module__], f"{kind.__name__}Options", None)
+    named = [] if typed is None else sorted(typed.__annotations__)
+    assert named == kind.option_names()
+    by_name = inspect.signature(kind.__init__).parameters.get("options")
+    assert (by_name.annotation if by_name else None) == (typed and f"Unpack[{typed.__name__}]")
+
+
+def test_every_panel_is_exported():
+    known = {kind for kind in Panel.__subclasses__() if kind.__module__ != "clipviz.panels.base"}
+    desks = {kind for desk in Panel.__subclasses__() for kind in desk.__subclasses__()}
+    named = {kind for kind in known | desks if kind.name != "panel"}
+    assert {kind.__name__ for kind in named if kind.__module__.startswith("clipviz.")} <= set(panels.__all__)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["image", "images", "layer", "head", "token", "neuron", "text", "text_b", "concept", "ablation", "x"]
+)
+OPTIONS = st.sampled_from(
+    ["order", "page", "column", "value", "n_shown", "scope", "quantity", "visible", "x"]
+)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "seq": st.integers(0, 9) | JSON,
+        "changes": st.dictionaries(FIELDS, JSON, max_size=3) | JSON,
+        "options": st.dictionaries(OPTIONS, JSON, max_size=3) | JSON,
+        "action": st.sampled_from(["undo", "open", "upload", "describe", "hello"]) | JSON,
+        "token": JSON,
+        "name": JSON,
+        "content": JSON,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=MESSAGE, kind=st.sampled_from([Query, ImageGallery, Heads]))
+def test_no_message_of_a_browser_raises(session, message, kind):
+    panel = session.__dict__.setdefault("tried", {}).get(kind) or session.tried.setdefault(
+        kind, kind(session)
+    )
+    panel.set_state({"request": message})
+    session.wait(60)  # raises what is a bug
+
+
+def test_options_come_with_the_request(session):
+    panel = ImageGallery(session)
+    panel.request = {"seq": 1, "options": {"order": "all", "page": 0}}
+    session.wait(60)
+    assert (panel.order, panel.view["order"], panel.view["ack"]) == ("all", "all", 1)
+    for options, said in [
+        ({"order": "sideways"}, "order"),
+        ({"n_shown": 9}, "expected options among column, order, page, value, got 'n_shown'"),
+    ]:
+        panel.request = {"seq": panel.request["seq"] + 1, "options": options}
+        session.wait(60)
+        assert said in panel.error["message"]
+        assert not panel.error["detail"]
+    panel.close()
+
+
+def test_a_message_that_repeats_its_number_brings_options_alone(session):
+    panel = Heatmap(session)
+    session.select(image=3, text="a dog")
+    panel.request = {"seq": 4, "changes": {"image": 5}}
+    session.wait(60)
+    session.select(image=6)
+    session.wait(60)
+    panel.request = {"seq": 4, "changes": {"image": 5}, "options": {"scope": "all", "opacity": 0.5}}
+    session.wait(60)
+    assert (panel.scope, panel.opacity, session.selection.image) == ("all", 0.5, 6)
+    panel.close()
+
+
+@pytest.mark.parametrize("wrong", [KeyError("gone"), RuntimeError("broken")])
+def test_a_panel_that_fails_says_so_and_the_others_go_on(session, monkeypatch, wrong):
+    failing, others = Heads(session), [ImageGallery(session), Receipts(session)]
+    session.wait(60)
+
+    def fail(*_):
+        raise wrong
+
+    monkeypatch.setattr(failing, "compute", fail)
+    session.select(image=9, layer=4, head=1, text="a red circle")
+    with pytest.raises(type(wrong)):
+        session.wait(60)
+    assert type(wrong).__name__ in failing.error["message"]
+    assert "Traceback" in failing.error["detail"]
+    assert all(panel.view["selection"] == session.selection.to_dict() for panel in others)
+    monkeypatch.undo()
+    session.select(image=10)
+    session.wait(60)
+    assert not failing.error
+    for panel in (failing, *others):
+        panel.close()
+
+
+def test_a_view_that_cannot_be_sent_is_an_error_in_its_panel(session, monkeypatch):
+    panel = Receipts(session)
+    session.wait(60)
+    monkeypatch.setattr(panel, "compute", lambda *_: ({"share": np.int64(3)}, {}))
+    monkeypatch.setattr(panel, "send_state", _as_json)
+    session.select(image=11)
+    with pytest.raises(TypeError):
+        session.wait(60)
+    assert "TypeError" in panel.error["message"]
+    monkeypatch.undo()
+    session.select(image=12)
+    session.wait(60)
+    assert panel.view["selection"]["image"] == 12
+    panel.close()
+
+
+def _as_json(key=None):
+    raise TypeError("Object of type int64 is not JSON serializable")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("x", "expected a request as a mapping"),
+        ({}, "numbered by a whole seq"),
+        ({"seq": True}, "numbered by a whole seq"),
+        ({"seq": -1}, "numbered by a whole seq"),
+        ({"seq": 1, "changes": [1]}, "expected changes as a mapping"),
+        ({"seq": 1, "options": 3}, "expected options as a mapping"),
+        ({"seq": 1, "action": 3}, "name of an action"),
+    ],
+)
+def test_what_is_no_request_is_refused(raw, said):
+    with pytest.raises(ValueError, match=said):
+        Request.read(raw)
+
+
+def test_fields_of_a_request_are_checked():
+    request = Request.read({"seq": 1, "action": "look", "method": "x" * 30, "place": "3"})
+    with pytest.raises(ValueError, match="at most 10 characters, got 30"):
+        request.text("method", 10)
+    with pytest.raises(ValueError, match="expected place to be a whole number, got '3'"):
+        request.number("place")
+    with pytest.raises(ValueError, match="expected method to be a text"):
+        Request.read({"seq": 1, "method": 4}).text("method")
