@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +22,7 @@ from clipviz.data.images import BrokenImage, Images
 
 MISSING = "there is no such file"
 _QUALITY = 80
+_WATCHED = 1.0  # seconds between a worker's looks at its parent
 
 
 class Decoded(NamedTuple):
@@ -113,7 +117,8 @@ def batches(
     workers = default_workers(device, sum(map(len, positions))) if workers is None else workers
     options: dict[str, Any] = {}
     if workers:
-        options = {"prefetch_factor": 4, "multiprocessing_context": "fork"}
+        watch = functools.partial(_leave_with, os.getpid())
+        options = {"prefetch_factor": 4, "multiprocessing_context": "fork", "worker_init_fn": watch}
     loader: DataLoader[Any] = DataLoader(
         decoder,  # type: ignore[arg-type]
         batch_sampler=positions,  # type: ignore[arg-type]
@@ -125,8 +130,22 @@ def batches(
     return iter(loader)
 
 
+def _leave_with(parent: int, _worker: int) -> None:
+    """End this worker when the process that started it is gone, however that ended.
+
+    Otherwise a worker that waits for room in its pipe would wait for ever, with its pictures and the terminal.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCHED)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="clipviz-parent-watch", daemon=True).start()
+
+
 def default_workers(device: torch.device, n_images: int) -> int:
-    """None where processes cannot be forked or the work is small; one core is left for the model's thread."""
+    """Worker processes: none where they cannot be forked or the work is small; one core is left for the model."""
     if not sys.platform.startswith("linux") or n_images < 256:
         return 0
     share = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

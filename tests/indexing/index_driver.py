@@ -160,10 +160,51 @@ def pair(model: object, images: Path, out: Path, store: Path, lose: int | None =
     return [child(work(rank)) for rank in (0, 1)]
 
 
+def orphans(work: Path) -> dict[str, list[int]]:
+    """End builds with workers by each signal; how many of their processes were seen, and how many stay."""
+    model, images = tiny_model(), folder_of(work / "images", 60)
+    counts: dict[str, list[int]] = {}
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+        out, ready = work / number.name, work / f"{number.name}.ready"
+
+        def progress(done: int, _: int, ready: Path = ready) -> None:
+            ready.touch()
+            time.sleep(60)
+
+        options = {**OPTIONS, "workers": 2, "batch": 1, "progress": progress}
+        pid = child(lambda out=out, options=options: Index.build(model, images, out, **options))
+        seen: list[int] = []
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (ready.exists() and len(seen) >= 2):
+            seen = children_of(pid)
+            time.sleep(0.05)
+        os.kill(pid, number)
+        os.waitpid(pid, 0)
+        until = time.monotonic() + 20
+        while time.monotonic() < until and any(alive(one) for one in seen):
+            time.sleep(0.1)
+        counts[number.name] = [len(seen), sum(alive(one) for one in seen)]
+        for one in filter(alive, seen):
+            os.kill(one, signal.SIGKILL)
+    return counts
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, points, seed, *also = sys.argv[1:]
     answer = {"crash": crash(Path(folder, "crash"), int(points), int(seed))}
     if also == ["ranks"]:
         answer["ranks"] = ranks(Path(folder, "ranks"))
+        answer["orphans"] = orphans(Path(folder, "orphans"))
     print(json.dumps(answer))

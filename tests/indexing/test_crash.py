@@ -59,6 +59,15 @@ def test_a_lost_rank_is_picked_up_on_restart(driven):
     assert driven["ranks"]["resumed"]
 
 
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="workers are forked and counted on Linux only"
+)
+def test_workers_end_with_the_build_that_started_them(driven):
+    for signal, (seen, left) in driven["orphans"].items():
+        assert seen == 2, signal
+        assert left == 0, signal
+
+
 @pytest.mark.slow
 def test_fifty_random_kills_resume_to_the_same_bytes(memory):
     killed = drive(memory / "many", 50, 1)["crash"]["killed"]
