@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from index_tools import bytes_of, folder_of, tiny_model
 
+from clipviz.data.images import open_images
 from clipviz.indexing import Index
 
 OPTIONS = {"shard": 5, "batch": 2, "thumbnail": 16, "progress": False, "workers": 0}
@@ -162,7 +163,8 @@ def pair(model: object, images: Path, out: Path, store: Path, lose: int | None =
 
 def orphans(work: Path) -> dict[str, list[int]]:
     """End builds with workers by each signal; how many of their processes were seen, and how many stay."""
-    model, images = tiny_model(), folder_of(work / "images", 60)
+    model, images = tiny_model(), open_images(folder_of(work / "images", 60))
+    images.captions = ["long" * 100_000] * len(images)  # more than a pipe holds: workers wait to write
     counts: dict[str, list[int]] = {}
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         out, ready = work / number.name, work / f"{number.name}.ready"
