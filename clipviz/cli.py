@@ -11,6 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from clipviz.data.files import write_whole
+
 NOTEBOOK = "dashboard.ipynb"
 
 
@@ -29,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         if importlib.util.find_spec(room) is not None:
             _delegate(commands.add_parser(name, help=text), name, room, arguments)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # names of files are printed whatever the locale
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if options.command == "demo":
             return demo(options)
@@ -50,9 +55,8 @@ def demo(options: argparse.Namespace) -> int:
     if target.exists() and not options.fresh:
         print(f"opening {target} (pass --fresh to write it anew)")
     else:
-        target.write_text(
-            notebook(options.model, options.pretrained, options.images, options.texts, options.device)
-        )
+        made = notebook(options.model, options.pretrained, options.images, options.texts, options.device)
+        write_whole(target, made.encode())
     command = [
         sys.executable,
         "-m",

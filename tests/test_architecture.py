@@ -39,7 +39,7 @@ ARROWS = {
         "figures",
         "values",
     },
-    "cli": {"panels", "reproduce", "loading", "indexing", "models", "values"},
+    "cli": {"panels", "data", "reproduce", "loading", "indexing", "models", "values"},
     "__init__": {"loading", "demo", "models", "session", "panels", "values", "data", "indexing", "reproduce"},
 }
 # What a room may touch outside the standard library; None = anything declared.
@@ -165,4 +165,14 @@ def test_the_product_speaks_of_itself_alone(word):
         for f in texts
         if f != Path(__file__) and word in f.read_text(errors="replace")
     ]
+    assert not guilty
+
+
+def test_text_files_are_read_and_written_as_utf8_whatever_the_locale():
+    guilty = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(node, "func", None), "attr", "")
+            if name in ("read_text", "write_text") and "encoding" not in {word.arg for word in node.keywords}:
+                guilty.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
     assert not guilty

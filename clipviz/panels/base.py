@@ -39,14 +39,15 @@ Arrays = dict[str, Any]
 def script(*names: str) -> str:
     """A panel's script: the shared helpers, then its own files. A string, so that close() frees it."""
     folder = resources.files("clipviz.panels")
-    return "".join((folder / f"{name}.js").read_text() for name in ("base", *names))
+    return "".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in ("base", *names))
 
 
 def style(name: str) -> str:
     """A panel's style sheet: the shared one, then its own where it has one."""
     folder = resources.files("clipviz.panels")
     own = folder / f"{name}.css"
-    return (folder / "base.css").read_text() + (own.read_text() if own.is_file() else "")
+    sheets = [folder / "base.css", *([own] if own.is_file() else [])]
+    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
 
 
 def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:

@@ -51,7 +51,7 @@ class Dashboard(ipywidgets.Box):
         for panel in self.panels:
             panel.add_class(f"cv-at-{panel.name}")
         sheet = ipywidgets.HTML(
-            f"<style>{(resources.files('clipviz.panels') / 'dashboard.css').read_text()}</style>"
+            f"<style>{(resources.files('clipviz.panels') / 'dashboard.css').read_text(encoding='utf-8')}</style>"
         )
         sheet.add_class("cv-sheet")
         self._sheet = sheet

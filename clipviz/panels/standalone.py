@@ -69,7 +69,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> s
     folder = resources.files("clipviz.panels")
     sheet = "\n".join(
         [*dict.fromkeys(panel._css for panel in panels)]
-        + [(folder / f"{name}.css").read_text() for name in ("dashboard", "standalone")]
+        + [(folder / f"{name}.css").read_text(encoding="utf-8") for name in ("dashboard", "standalone")]
     )
     below = set(extra)
     parts = [
@@ -83,7 +83,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> s
         f"<title>{html.escape(title)}</title>\n<style>\n{sheet}\n</style>\n</head>\n<body>\n"
         f"<main></main>\n"
         f'<script type="application/json" id="panels">{embedded(parts)}</script>\n'
-        f"<script>\n{(folder / 'standalone.js').read_text()}</script>\n</body>\n</html>\n"
+        f"<script>\n{(folder / 'standalone.js').read_text(encoding='utf-8')}</script>\n</body>\n</html>\n"
     )
 
 

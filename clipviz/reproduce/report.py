@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from clipviz.data.files import replacing, write_whole
 from clipviz.figures import style
 
 Result = dict[str, Any]
@@ -63,10 +63,9 @@ class Steps:
     def _write(self, path: Path, result: Result) -> None:
         arrays = {name: value for name, value in result.items() if isinstance(value, np.ndarray)}
         values = {name: value for name, value in result.items() if name not in arrays}
-        beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         arrays["values"] = np.array(json.dumps({**values, "key": self.key}))
-        np.savez(beside, **arrays)  # type: ignore[arg-type]
-        os.replace(beside, path)
+        with replacing(path) as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 class Report:
@@ -109,9 +108,7 @@ class Report:
         seconds = time.monotonic() - self.started
         text = "\n".join([*self._lines, f"Made in {seconds:.0f} s.", ""])
         path = self.folder / f"{name}.md"
-        beside = path.with_name(f".{name}.{os.getpid()}.md")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        write_whole(path, text.encode())
         return path
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -418,3 +422,34 @@ def test_mixed_precision_stays_near(model, folder, index, tmp_path):
 
 def test_clipviz_index_is_this_index():
     assert clipviz.Index is Index
+
+
+ASCII = """
+import json, sys
+from clipviz.data.images import open_images
+from clipviz.indexing import Index
+index, images = Index.open(sys.argv[1]), open_images(sys.argv[2])
+there = [path.exists() for path in images.paths] + [index.images().stand_ins[0]]
+print(json.dumps([index.names, images.names, there, images.fingerprint, sys.getfilesystemencoding()]))
+"""
+
+
+def test_names_that_are_not_utf8_are_indexed_and_found_again_in_any_locale(model, tmp_path):
+    folder = folder_of(tmp_path / "f", 2)
+    for name in (b"caf\xe9.jpg", "\u00fcber.jpg".encode()):
+        (folder / "00000.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        folder_of(folder, 1)
+    index = Index.build(model, folder, tmp_path / "i", **QUICK)
+    assert index.names == ["00000.jpg", "00001.jpg", "caf\\xe9.jpg", "\u00fcber.jpg"]
+    assert index.images().stand_ins == (0, 4)
+    assert index.images()[2].size == (40, 40)
+    assert Index.verify(index.path) == []
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", ASCII, str(index.path), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **plain})
+    assert done.returncode == 0, done.stderr
+    names, opened, there, fingerprint, encoding = json.loads(done.stdout)
+    assert encoding == "ascii"
+    assert names == opened == index.names
+    assert there == [True] * 4 + [0]
+    assert fingerprint == index.fingerprint

@@ -22,7 +22,7 @@ MEAN, STD = 0.5, 0.25
 
 
 def read_config(path: Path = CONFIG_FILE) -> dict:
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def build(config: dict) -> CLIP:

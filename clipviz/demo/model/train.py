@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -23,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipviz.data.files import replacing
 from clipviz.demo.model import evaluate
 from clipviz.demo.model.batches import Batch, Mixture, stream
 from clipviz.demo.model.network import (
@@ -171,19 +171,16 @@ class Trainer:
         print(f"resumed at step {self.progress.step}, {self.progress.samples} samples", flush=True)
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then put it in its place."""
-        fresh = self.checkpoint.with_suffix(".tmp")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "progress": vars(self.progress),
-                "averages": self.averages,
-                "tokens_seen": sorted(self.tokens_seen),
-            },
-            fresh,
-        )
-        os.replace(fresh, self.checkpoint)
+        """Replace the checkpoint at once."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "progress": vars(self.progress),
+            "averages": self.averages,
+            "tokens_seen": sorted(self.tokens_seen),
+        }
+        with replacing(self.checkpoint) as stream:
+            torch.save(state, stream)
 
     def run(self) -> None:
         options, progress = self.options, self.progress
@@ -337,7 +334,7 @@ def draw_curves(folder: Path) -> None:
     """curves.png: losses and held-out accuracies over samples."""
     from matplotlib.figure import Figure
 
-    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     for name in ("caption loss", "fact loss"):
