@@ -13,7 +13,7 @@ from PIL import Image
 from clipviz.models.clip import ClipModel, wrap
 
 
-def tiny_model(seed: int = 0, name: str = "tiny") -> ClipModel:
+def tiny_model(seed: int = 0, name: str = "tiny", dtype: torch.dtype = torch.float32) -> ClipModel:
     """3 layers x 2 heads on 32 x 32 pixels, with perturbed LayerNorms and biases."""
     torch.manual_seed(seed)
     vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
@@ -22,7 +22,7 @@ def tiny_model(seed: int = 0, name: str = "tiny") -> ClipModel:
     for parameter in network.visual.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 0.5, 0.3)
-    return wrap(network, name=name)
+    return wrap(network.to(dtype), name=name)
 
 
 def picture(seed: int, size: int = 40) -> Image.Image:

@@ -45,8 +45,7 @@ def index(model, folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exact(model, folder):
     """One batch in float64."""
-    model64 = tiny_model()
-    model64.network.double()
+    model64 = tiny_model(dtype=torch.float64)
     trace = model64.trace(torch.stack([model.preprocess(image) for image in open_images(folder)]))
     return trace
 
