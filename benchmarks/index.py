@@ -63,7 +63,7 @@ def tiny_model() -> ClipModel:
     torch.manual_seed(0)
     vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
     return wrap(
-        CLIP(16, vision, {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1})
+        CLIP(16, vision, {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1})
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipviz.models.clip import ClipModel, choose_device, load_open_clip
+from clipviz.models.clip import ClipModel, choose_device, is_open_clip, load_hf, load_open_clip
+from clipviz.models.hf import is_folder
 from clipviz.models.zoo import ENTRIES, Partner, open_partner
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ def load(
 
     name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.demo.model.train wrote), any
     open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
-    file), or "hf-hub:owner/model".
+    file), "hf-hub:owner/model" (a checkpoint in open_clip's format), or a Hugging Face CLIP, SigLIP or MetaCLIP 2:
+    "openai/clip-vit-base-patch32", or a local folder; those need the extra clipviz[hf].
     device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
     bundle: the world that the model belongs to, whose images and texts a session opens; the demo has its own.
     Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
     """
+    if isinstance(name, str) and name != DEMO and not is_open_clip(name) and ("/" in name or is_folder(name)):
+        return load_hf(name, device, precision, bundle)
     if name != DEMO:
         return load_open_clip(name, pretrained, device, precision, bundle)
     from clipviz.demo.contents import bundle as demo_bundle

@@ -17,7 +17,7 @@ def tiny_model(seed: int = 0, name: str = "tiny", dtype: torch.dtype = torch.flo
     """3 layers x 2 heads on 32 x 32 pixels, with perturbed LayerNorms and biases."""
     torch.manual_seed(seed)
     vision = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
-    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
     network = CLIP(24, vision, text)
     for parameter in network.visual.parameters():
         if parameter.ndim == 1:

@@ -6,7 +6,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
-TEXT = CLIPTextCfg(context_length=16, vocab_size=100, width=32, heads=2, layers=1)
+TEXT = CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 
 
 def small_clip(seed: int = 0, **vision) -> CLIP:

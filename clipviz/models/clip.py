@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from clipviz.lens.decompose import head_basis
 from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
+from clipviz.models import hf
 from clipviz.models.forward_lock import turn
 from clipviz.models.preprocess import normalization
 from clipviz.models.second import basis_of, second_orders
-from clipviz.models.towers import read_tower, unsupported
+from clipviz.models.text_towers import check_clip_tokens, encode_tokens
+from clipviz.models.towers import UnsupportedTower, read_tower, unsupported
 from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.recording import recording
 from clipviz.values import HeadBasis, TowerWeights
@@ -55,7 +57,7 @@ class ClipModel:
         if visual is None or not hasattr(network, "encode_text"):
             raise ValueError(
                 f"expected an open_clip model with .visual and .encode_text, got {type(network).__name__}; "
-                "create one with open_clip.create_model_and_transforms"
+                "create one with open_clip.create_model_and_transforms, or pass a Hugging Face model and its processor"
             )
         self.network = network.eval()
         self.name = name
@@ -102,8 +104,21 @@ class ClipModel:
 
     @property
     def logit_scale(self) -> float:
-        """The trained temperature: logits are logit_scale * cosine."""
+        """The trained temperature: logits are logit_scale * cosine + logit_bias."""
         return float(self.network.logit_scale.detach().exp())  # type: ignore[operator]
+
+    @property
+    def logit_bias(self) -> float | None:
+        """The trained bias of a model trained with a sigmoid loss (SigLIP); None where there is none."""
+        bias = getattr(self.network, "logit_bias", None)
+        return None if bias is None else float(bias.detach())  # type: ignore[operator]
+
+    def probabilities(self, cosines: Float[Tensor, "*images text"]) -> Float[Tensor, "*images text"]:
+        """Zero-shot probabilities: softmax over the texts, or one sigmoid a text where the model has a logit bias."""
+        logits = self.logit_scale * cosines
+        return (
+            torch.softmax(logits, -1) if self.logit_bias is None else torch.sigmoid(logits + self.logit_bias)
+        )
 
     @property
     def activation(self) -> str:
@@ -161,7 +176,7 @@ class ClipModel:
         rows = []
         for start in range(0, len(texts), batch):
             tokens = self.tokenizer(texts[start : start + batch]).to(self.device)
-            rows.append(self.network.encode_text(tokens).float())  # type: ignore[operator]
+            rows.append(full(encode_tokens(self.network, tokens)))
         encoded = torch.cat(rows)
         return encoded / encoded.norm(dim=-1, keepdim=True) if normalize else encoded
 
@@ -230,7 +245,7 @@ class ClipModel:
         limit = SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
         if not residual <= limit:
             found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
-            raise ValueError(unsupported(found))
+            raise unsupported(found)
         return residual
 
 
@@ -241,21 +256,46 @@ def wrap(
     name: str = "custom",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A ClipModel around an open_clip model that the user already has.
+    """A ClipModel around an open_clip or Hugging Face model that the user already has.
 
-    tokenizer: texts -> token ids, default open_clip's own; preprocess: PIL -> [3, rows, cols], default the
-    resize, centre crop and normalisation that open_clip gives a model of this size. bundle: what the model brings
-    along, see models.bundle.Bundle.
+    tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor (AutoProcessor).
+    preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that open_clip gives a model
+    of this size, or the processor's. bundle: what the model brings along, see models.bundle.Bundle.
+    Raises ValueError for an unsupported tower, or a text tower of another vocabulary without its tokenizer.
     """
+    if hf.is_hf_model(network):
+        opened, texts, images = hf.open_up(network, tokenizer)
+        return ClipModel(opened, texts, preprocess or images, name=name, bundle=bundle)
     import open_clip
 
     visual: Any = getattr(network, "visual", None)
+    if tokenizer is None and visual is not None:
+        check_clip_tokens(network)
     if preprocess is None and visual is not None:
         mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
-        preprocess = open_clip.image_transform(visual.image_size, is_train=False, mean=mean, std=std)
+        size = getattr(visual, "image_size", None)
+        preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
     if tokenizer is None:
         tokenizer = open_clip.SimpleTokenizer(context_length=getattr(network, "context_length", 77))
     return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)  # type: ignore[arg-type]
+
+
+def load_hf(
+    name: str,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    bundle: Bundle | None = None,
+) -> ClipModel:
+    """A Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
+    network, tokenizer, preprocess = hf.fetch(name, choose_device(device), precision)
+    return ClipModel(network, tokenizer, preprocess, name=name, pretrained="Hugging Face", bundle=bundle)
+
+
+def is_open_clip(name: str) -> bool:
+    """Whether a name is one of open_clip's: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
+    import open_clip
+
+    return name.startswith(("hf-hub:", "local-dir:")) or name.replace("/", "-") in open_clip.list_models()
 
 
 def load_open_clip(
@@ -276,6 +316,8 @@ def load_open_clip(
     _check_name(name, pretrained)
     import open_clip
 
+    if is_open_clip(name) and not name.startswith(("hf-hub:", "local-dir:")):
+        check_architecture(name)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*QuickGELU mismatch.*")
@@ -287,6 +329,10 @@ def load_open_clip(
                 force_quick_gelu=_wants_quick_gelu(name, pretrained),
             )
             tokenizer = open_clip.get_tokenizer(name)
+    except ImportError as error:
+        raise ImportError(
+            f"model {name!r} needs a package that is missing: {_first_line(error)}; {hf.NEEDED}"
+        ) from error
     except Exception as error:
         raise ValueError(
             f"could not get the weights of {name!r} ({pretrained or 'hub'}): {_first_line(error)}. "
@@ -294,6 +340,24 @@ def load_open_clip(
             'clipviz.load("demo"), which needs no network'
         ) from error
     return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "", bundle=bundle)
+
+
+def check_architecture(name: str) -> TowerWeights:
+    """The shapes of an architecture's vision tower, without memory or weights; ValueError where it is not supported."""
+    import open_clip
+    from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+    config = open_clip.get_model_config(name.replace("/", "-"))
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tower = _build_vision_tower(
+                config["embed_dim"], CLIPVisionCfg(**vision), quick_gelu=config.get("quick_gelu", False)
+            )
+            return read_tower(tower.eval()).weights
+    except UnsupportedTower as error:
+        raise UnsupportedTower(f"architecture {name!r}: {error}") from error
 
 
 def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
@@ -332,7 +396,7 @@ def _check_name(name: str, pretrained: str | None) -> None:
         near = difflib.get_close_matches(name, ["demo", *known], n=4, cutoff=0.4)
         raise ValueError(
             f"no model is called {name!r}; near names: {', '.join(near) or 'none'}. Use 'demo', an open_clip name "
-            "(open_clip.list_models()) or 'hf-hub:owner/model'"
+            "(open_clip.list_models()), 'owner/model' of Hugging Face, or 'hf-hub:owner/model'"
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:

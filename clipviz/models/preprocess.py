@@ -92,8 +92,8 @@ def take(images: Any, rows: Sequence[int]) -> Any:
 
 
 def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:
-    """Mean and std of the last Normalize step of a preprocessing, or the tower's own, or OpenAI's."""
-    for step in reversed(getattr(preprocess, "transforms", [])):
+    """Mean and std of a preprocessing or of its last Normalize step, or the tower's own, or OpenAI's."""
+    for step in (preprocess, *reversed(getattr(preprocess, "transforms", []))):
         if hasattr(step, "mean") and hasattr(step, "std"):
             return [float(v) for v in step.mean], [float(v) for v in step.std]
     mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)

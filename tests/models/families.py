@@ -8,6 +8,9 @@ import naive
 import torch
 from torch import nn
 
+from clipviz.models.hf import HfNetwork
+from tests.models import hf_models
+
 OPEN_CLIP = {
     "class token": {},
     "CLIPA": {"pool_type": "avg", "no_ln_pre": True, "final_ln_after_pool": True},
@@ -100,6 +103,16 @@ TIMM = {
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     name: open_clip_tower(**vision) for name, vision in OPEN_CLIP.items()
 } | TIMM
+
+
+def hf_network(build: Callable[[], tuple]) -> Callable[[], nn.Module]:
+    return lambda: HfNetwork(build()[0])
+
+
+FAMILIES |= {
+    "Hugging Face CLIP": hf_network(hf_models.clip),
+    "Hugging Face SigLIP": hf_network(hf_models.siglip),
+}
 
 
 def images(model, n_images: int = 2) -> torch.Tensor:

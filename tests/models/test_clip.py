@@ -68,7 +68,7 @@ def test_sum_check_on_the_published_architectures_with_perturbed_weights(name):
 
     config = open_clip.get_model_config(name)
     torch.manual_seed(0)
-    text = CLIPTextCfg(context_length=8, vocab_size=16, width=32, heads=2, layers=1)
+    text = CLIPTextCfg(context_length=8, vocab_size=49408, width=32, heads=2, layers=1)
     vision = CLIPVisionCfg(**config["vision_cfg"])
     network = CLIP(config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False))
     naive.perturb(network)

@@ -23,7 +23,7 @@ def random_model(seed: int = 0, quick_gelu: bool = False, **vision):
     """A small CLIP whose LayerNorms, biases and layer scales are strongly perturbed."""
     torch.manual_seed(seed)
     vision_cfg = {"layers": 4, "width": 48, "head_width": 12, "patch_size": 8, "image_size": 32, **vision}
-    text_cfg = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+    text_cfg = {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     network = CLIP(24, vision_cfg, text_cfg, quick_gelu=quick_gelu)
     for module in network.visual.modules():
         if isinstance(module, nn.LayerNorm):

@@ -230,7 +230,7 @@ def test_clip_units_are_the_mlps_after_the_gelu():
     import open_clip
 
     vision = {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
-    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
     model = open_clip.CLIP(8, vision, text).eval()
     partner = clip_partner(model, "tiny")
     images = random_images(2, 32)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from clipviz.models.towers import clip_vit, timm_vit
+from clipviz.models.towers import clip_vit, hf_vit, timm_vit
 from clipviz.models.towers.anatomy import Tower, UnsupportedTower, unsupported
 
 __all__ = ["Tower", "UnsupportedTower", "read_tower", "unsupported"]
 
-_ADAPTERS = (clip_vit, timm_vit)
+_ADAPTERS = (clip_vit, timm_vit, hf_vit)
 
 
 def read_tower(visual: nn.Module) -> Tower:

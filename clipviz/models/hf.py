@@ -1,0 +1,183 @@
+"""Hugging Face models: CLIPModel, MetaClip2Model and SiglipModel with their processor, from the hub or a folder.
+
+Needs the extra `clipviz[hf]`. Preprocessing and tokenizer are the processor's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from clipviz.models.towers.anatomy import UnsupportedTower
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL_TYPES = {"clip": "CLIPModel", "siglip": "SiglipModel", "metaclip_2": "MetaClip2Model"}
+CAUSAL = ("clip", "metaclip_2")  # causal text towers that read the end-of-text token's row
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+NEEDED = 'Hugging Face models need the package transformers: pip install "clipviz[hf]"'
+
+
+class HfTower(nn.Module):
+    """A vision model and its projection as one module of pixels; its parts are the model's own."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.vision_model = model.vision_model
+        self.visual_projection = getattr(model, "visual_projection", None)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels [image, 3, rows, cols] to unnormalised embeddings [image, d_embed]."""
+        pooled = self.vision_model(pixel_values=pixels).pooler_output
+        return pooled if self.visual_projection is None else self.visual_projection(pooled)
+
+
+class HfNetwork(nn.Module):
+    """A Hugging Face image-text model with the names that clipviz reads: visual, encode_text, logit_scale and so on."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.__dict__["visual"] = HfTower(model)  # not registered: its tensors are the model's own
+
+    @property
+    def logit_scale(self) -> Tensor:
+        return self.model.logit_scale
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        return getattr(self.model, "logit_bias", None)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids [text, token] to unnormalised embeddings [text, d_embed]."""
+        config = self.model.config
+        if config.model_type in CAUSAL:  # nothing reads what stands behind the end of a text
+            end = config.text_config.eos_token_id
+            ends = tokens.argmax(-1) if end == 2 else (tokens == end).int().argmax(-1)
+            tokens = tokens[:, : int(ends.max()) + 1]
+        features = self.model.get_text_features(input_ids=tokens)
+        return features if isinstance(features, Tensor) else features.pooler_output
+
+
+class HfTokenizer:
+    """Texts to token ids [text, token] as the processor makes them, padded to the text tower's context."""
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+
+    def __call__(self, texts: str | Sequence[str]) -> Tensor:
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        found = self.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=self.context_length, return_tensors="pt"
+        )
+        return found["input_ids"]
+
+
+class HfPreprocess:
+    """PIL images to pixels [3, rows, cols] as the processor makes them; mean and std are its normalisation."""
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+        self.mean = [float(v) for v in image_processor.image_mean]
+        self.std = [float(v) for v in image_processor.image_std]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return torch.as_tensor(
+            np.asarray(self.image_processor(image, return_tensors="pt")["pixel_values"][0])
+        )
+
+
+def is_hf_model(network: object) -> bool:
+    """Whether an object is a model of the package transformers, whichever."""
+    return any(kind.__module__.startswith("transformers.") for kind in type(network).__mro__)
+
+
+def open_up(model: Any, processor: Any) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:
+    """Network, tokenizer and preprocessing of a Hugging Face model and its processor.
+
+    Raises ValueError for a model of another type, a missing processor, or one whose pixels do not fit.
+    """
+    check_type(getattr(model.config, "model_type", "?"), type(model).__name__)
+    tokenizer, images = getattr(processor, "tokenizer", None), getattr(processor, "image_processor", None)
+    if tokenizer is None or images is None:
+        raise ValueError(
+            f"expected a processor with a tokenizer and an image processor for {type(model).__name__}, got "
+            f"{type(processor).__name__}; pass AutoProcessor.from_pretrained(...) of the same checkpoint"
+        )
+    if not hasattr(model, "vision_model") or not hasattr(model, "text_model"):
+        raise ValueError(
+            f"expected an image-text model (CLIPModel, SiglipModel, MetaClip2Model), got {type(model).__name__}; "
+            "load the whole model, not one tower"
+        )
+    preprocess, size = HfPreprocess(images), model.config.vision_config.image_size
+    got = tuple(preprocess(Image.new("RGB", (size, size))).shape)
+    if got != (3, size, size):
+        raise ValueError(
+            f"expected a processor that gives [3, {size}, {size}] for {type(model).__name__}, got {list(got)}; "
+            "pass the processor of the same checkpoint"
+        )
+    context = model.config.text_config.max_position_embeddings
+    return HfNetwork(model), HfTokenizer(tokenizer, context), preprocess
+
+
+def check_type(model_type: str, name: str) -> None:
+    """ValueError naming a model type that cannot be opened up, and what can be done."""
+    if model_type in MODEL_TYPES:
+        return
+    hint = (
+        "its resolution varies with the image; load a checkpoint of fixed resolution such as "
+        "google/siglip2-base-patch16-224"
+        if model_type == "siglip2"
+        else "use its vision tower as a Rosetta partner: clipviz.models.zoo.Partner(name, module, preprocess, layers)"
+    )
+    raise UnsupportedTower(
+        f"expected a Hugging Face model of type {', '.join(MODEL_TYPES)}, got {model_type!r} ({name}); {hint}"
+    )
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is a local folder that holds a Hugging Face checkpoint."""
+    return (Path(name).expanduser() / "config.json").is_file()
+
+
+def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:
+    """A model of the hub ("owner/model") or of a local folder; its type is checked before its weights are fetched.
+
+    Raises ImportError without transformers, ValueError for another type or weights that cannot be had.
+    """
+    if precision not in DTYPES:
+        raise ValueError(f"expected precision one of {', '.join(DTYPES)}, got {precision!r}")
+    transformers = require_transformers()
+    source = str(Path(name).expanduser()) if is_folder(name) else name
+    try:
+        config = transformers.AutoConfig.from_pretrained(source)
+        check_type(config.model_type, name)
+        kind = getattr(transformers, MODEL_TYPES[config.model_type])
+        model = kind.from_pretrained(source)
+        processor = transformers.AutoProcessor.from_pretrained(source)
+    except UnsupportedTower:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"could not get the Hugging Face model {name!r}: {reason}. Check the name and the network, pass a local "
+            'folder, or start with clipviz.load("demo"), which needs no network'
+        ) from error
+    return open_up(model.to(device, DTYPES[precision]), processor)
+
+
+def require_transformers() -> Any:
+    """The package transformers; ImportError says how to get it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(NEEDED) from error
+    return transformers

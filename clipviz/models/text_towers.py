@@ -1,0 +1,61 @@
+"""Text towers: which tokenizer they were trained with, and encoding without tokens that nothing reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+CLIP_VOCABULARY = 49408  # byte pairs of CLIP's own tokenizer
+
+
+def check_clip_tokens(network: nn.Module) -> None:
+    """ValueError naming the text tower, unless its vocabulary is that of CLIP's byte pairs."""
+    text: Any = getattr(network, "text", network)
+    size = getattr(text, "vocab_size", None) or getattr(network, "vocab_size", None)
+    kind = type(text).__name__
+    if size is None and kind == "HFTextEncoder":
+        size = getattr(text.config, "vocab_size", "its own")
+    if size not in (None, CLIP_VOCABULARY):
+        raise ValueError(
+            f"expected a tokenizer for the text tower {kind}, whose vocabulary of {size} entries is not that of CLIP's "
+            f"byte pairs ({CLIP_VOCABULARY}); pass wrap(..., tokenizer=open_clip.get_tokenizer(name)) of the model"
+        )
+
+
+def encode_tokens(network: nn.Module, tokens: Int[Tensor, "text token"]) -> Float[Tensor, "text d_embed"]:
+    """Unnormalised text embeddings.
+
+    A causal text tower that reads the end-of-text token's row never looks at what stands behind it: only the tokens
+    up to the longest text's end are run, which is exact.
+    """
+    model: Any = network
+    if not _is_causal_clip(model):
+        return model.encode_text(tokens)
+    length = int(_ends(model, tokens).max()) + 1
+    kept, dtype = tokens[:, :length], model.transformer.get_cast_dtype()
+    states = model.token_embedding(kept).to(dtype) + model.positional_embedding[:length].to(dtype)
+    states = model.ln_final(model.transformer(states, attn_mask=model.attn_mask[:length, :length]))
+    pooled = states[torch.arange(len(kept), device=kept.device), _ends(model, kept)]
+    projection = model.text_projection
+    if projection is None:
+        return pooled
+    return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+
+def _is_causal_clip(model: Any) -> bool:
+    parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_pool_type")
+    causal = all(hasattr(model, part) for part in parts) and getattr(model, "attn_mask", None) is not None
+    if not causal or model.text_pool_type not in ("argmax", "eos"):
+        return False
+    mask = model.attn_mask
+    return bool(torch.isinf(mask[torch.ones_like(mask, dtype=torch.bool).triu(1)]).all())
+
+
+def _ends(model: Any, tokens: Int[Tensor, "text token"]) -> Int[Tensor, " text"]:
+    """Where the end-of-text token stands."""
+    if model.text_pool_type == "argmax":
+        return tokens.argmax(-1)
+    return (tokens == model.text_eos_id).int().argmax(-1)
