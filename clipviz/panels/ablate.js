@@ -73,7 +73,7 @@ function build(api) {
 
   // -- the image's classes: sums of what the kernel sent once -----------------------------------------------------
   const after = (out) => {
-    const { logits, squared_norm: norm, names, scale } = D, side = state.how;
+    const { logits, squared_norm: norm, names, scale, bias } = D, side = state.how;
     const terms = D[`terms_${side}`], gram = D[`gram_${side}`], cross = D[`cross_${side}`], n = cross.length, C = names.length;
     const found = Float64Array.from(logits);
     const set = [];
@@ -86,6 +86,9 @@ function build(api) {
     }
     if (squared <= 1e-9 * norm[0]) return null;
     const cosines = found.map((value) => value / Math.sqrt(squared));
+    if (bias !== null) {
+      return { cosines, probabilities: cosines.map((value) => 1 / (1 + Math.exp(-(scale * value + bias)))) };
+    }
     const top = cosines.reduce((a, b) => Math.max(a, b), -Infinity);
     const weights = cosines.map((value) => Math.exp(scale * (value - top)));
     const total = weights.reduce((a, b) => a + b, 0);

@@ -156,6 +156,7 @@ class Ablate(Desk):
             "n_classes": len(task.classes),
             "heads": [list(head) for head in made.mean.heads],
             "scale": made.scale,
+            "bias": made.bias,
             "label": rows.index(made.label) if made.label in rows else -1,
             "n_means": made.n_images,
             "key": (self._desk_view or {}).get("key", 0) + 1,

@@ -47,6 +47,7 @@ class Desk:
     mean: SubsetLogits
     zero: SubsetLogits
     scale: float
+    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid a class in place of a softmax
     label: int
     n_images: int
 
@@ -54,7 +55,9 @@ class Desk:
         """Zero-shot class probabilities after an ablation, [class]."""
         side = self.mean if ablation.how == "mean" else self.zero
         logits, length = side.after(ablation)
-        return torch.softmax(self.scale * logits / length, 0).cpu().numpy()
+        scaled = self.scale * logits / length
+        found = torch.softmax(scaled, 0) if self.bias is None else torch.sigmoid(scaled + self.bias)
+        return found.cpu().numpy()
 
 
 class Row(NamedTuple):
@@ -250,7 +253,8 @@ def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
         for how in ("mean", "zero")
     ]
     label = task.labels[image] if image < len(task.labels) else -1
-    return Desk(sides[0], sides[1], session.model.logit_scale, label, kept.means.n_images)
+    model = session.model
+    return Desk(sides[0], sides[1], model.logit_scale, model.logit_bias, label, kept.means.n_images)
 
 
 def outcome(session: Session, task: LabelledTask, ablation: Ablation) -> Outcome | None:
