@@ -14,9 +14,13 @@ from PIL import Image
 from clipviz.data.images import Images
 from clipviz.data.sources import SUFFIXES
 
+IGNORED = 255  # the value of pixels that belong to no class
+
 
 class MaskedImages(Sequence[tuple[Image.Image, np.ndarray]]):
     """An immutable sequence of (RGB picture, mask); mask: bool [rows, cols] of the picture's size.
+
+    A mask that marks pixels to ignore (255 beside labels below it, as in Pascal VOC) is uint8: 0, 1 and 255.
 
     names: [image]; labels: [image] the class of each image as the source names it, or None. skipped: (name,
     reason) of pairs that could not be used.
@@ -41,7 +45,7 @@ class MaskedImages(Sequence[tuple[Image.Image, np.ndarray]]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an image index in 0..{len(self) - 1}, got {index}")
         picture, mask = self._read(int(index) % len(self))
-        return picture.convert("RGB"), np.asarray(mask) > 0
+        return picture.convert("RGB"), _foreground(np.asarray(mask))
 
     def subset(self, indices: Sequence[int]) -> MaskedImages:
         """Some of the images, in the order given."""
@@ -149,6 +153,15 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     grown = Image.fromarray(mask).resize((round(cols * scale), round(rows * scale)), Image.Resampling.NEAREST)
     top, left = (grown.height - size[0]) // 2, (grown.width - size[1]) // 2
     return np.array(grown.crop((left, top, left + size[1], top + size[0])))
+
+
+def _foreground(mask: np.ndarray) -> np.ndarray:
+    """Where a mask is nonzero; 255 stays where smaller labels show that it means "ignore"."""
+    inside = mask > 0
+    ignored = mask == IGNORED if mask.dtype != bool else np.zeros_like(inside)
+    if not ignored.any() or not (inside & ~ignored).any():
+        return inside
+    return np.where(ignored, IGNORED, inside).astype(np.uint8)
 
 
 def _any(mask: np.ndarray | None) -> bool:

@@ -3,7 +3,9 @@
 Per image: bilinear to the mask's pixels, clip below 0, min-max to [0, 1] = h, foreground where h is above the
 image's mean. Over the data set: correct pixels, intersections and unions are summed over ALL images before any
 division; mIoU is the mean of the background's and the foreground's ratio; mAP is the mean over images of the
-average precision of the two-channel score (1 - h, h) against the one-hot mask.
+average precision of the two-channel score (1 - h, h) against the one-hot mask. A map that is nowhere above 0, or
+constant, ranks nothing: as in the published code both channels are then 0, all background, average precision .5.
+Pixels of value 255 in the mask are ignored.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clipviz.lens.trace import Trace
+
+IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,17 @@ def score(
     """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (protocol: see the module).
 
     heatmaps: [image, rows, cols] of any size and unit, or one map an image; masks: [image, height, width], or
-    one an image where sizes differ: nonzero is foreground. threshold: of h in 0..1; None is the image's mean
-    (thesis 3.5 takes 0.5 for neurons). Raises ValueError when their numbers differ.
+    one per image where sizes differ: nonzero is foreground, and in masks of integers 255 is ignored. threshold: of h
+    in 0..1; None is the image's mean (thesis 3.5 takes 0.5 for neurons). Raises ValueError when their numbers differ,
+    for maps that hold NaN or infinity, and for masks without a labelled pixel.
     """
     counts = torch.zeros(2, 2, dtype=torch.float64)
     precisions = []
-    for heatmap, mask in _pairs(heatmaps, masks):
+    for heatmap, mask, known in _pairs(heatmaps, masks):
         probability = to_pixels(heatmap, mask.shape)
         cut = probability.mean() if threshold is None else threshold
-        counts += confusion(probability > cut, mask)
-        precisions.append(two_channel_precision(probability, mask))
+        counts += confusion(probability[known] > cut, mask[known])
+        precisions.append(two_channel_precision(probability[known], mask[known]))
     (true_background, false_foreground), (false_background, true_foreground) = counts.tolist()
     wrong = false_foreground + false_background
     background = _ratio(true_background, true_background + wrong)
@@ -63,7 +68,16 @@ def score(
 
 
 def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float[Tensor, "height width"]:
-    """h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0."""
+    """h: bilinear to `size` pixels, clipped below 0, min-max to [0, 1]; a constant map becomes 0.
+
+    Raises ValueError for a map with NaN or infinity.
+    """
+    broken = int((~torch.isfinite(torch.as_tensor(heatmap))).sum())
+    if broken:
+        raise ValueError(
+            f"expected a finite map, got NaN or infinity in {broken} of {torch.as_tensor(heatmap).numel()} cells; "
+            "check the precision in which it was made"
+        )
     grown = torch.nn.functional.interpolate(
         torch.as_tensor(heatmap)[None, None].float(), size=tuple(size), mode="bilinear", align_corners=False
     )[0, 0].clamp_min(0)
@@ -72,17 +86,20 @@ def to_pixels(heatmap: Float[Tensor, "rows cols"], size: Sequence[int]) -> Float
 
 
 def confusion(
-    predicted: Bool[Tensor, "height width"], mask: Bool[Tensor, "height width"]
+    predicted: Bool[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]
 ) -> Float[Tensor, "truth predicted"]:
     """Pixel counts, rows the truth (background, foreground), columns the prediction."""
     cells = (2 * mask.long() + predicted.long()).flatten()
     return torch.bincount(cells, minlength=4).view(2, 2).double()
 
 
-def two_channel_precision(
-    probability: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]
-) -> float:
-    """Average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask."""
+def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]) -> float:
+    """Average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask.
+
+    A map that is 0 everywhere says nothing of either channel: both are 0 and all pixels tie, which makes .5.
+    """
+    if float(probability.max()) == 0:
+        return 0.5
     scores = torch.cat([(1 - probability).flatten(), probability.flatten()])
     return average_precision(scores, torch.cat([~mask.flatten(), mask.flatten()]))
 
@@ -127,19 +144,33 @@ def token_maps(
 
 def _pairs(
     heatmaps: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]
-) -> Iterable[tuple[Tensor, Tensor]]:
+) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    """Each map, the foreground of its mask, and the pixels that are labelled."""
     if len(heatmaps) != len(masks) or len(masks) == 0:
         raise ValueError(
             f"expected as many heatmaps as masks, at least one, got {len(heatmaps)} and {len(masks)}"
         )
     for heatmap, mask in zip(heatmaps, masks, strict=True):
-        heatmap, mask = torch.as_tensor(heatmap), torch.as_tensor(mask)
+        heatmap, mask = torch.as_tensor(heatmap).cpu(), torch.as_tensor(mask).cpu()
         if heatmap.ndim != 2 or mask.ndim != 2:
             raise ValueError(
                 f"expected maps [rows, cols] and masks [height, width], got {list(heatmap.shape)} and "
                 f"{list(mask.shape)}"
             )
-        yield heatmap.cpu(), mask.cpu() > 0
+        yield heatmap, mask > 0, _labelled(mask)
+
+
+def _labelled(mask: Tensor) -> Bool[Tensor, "height width"]:
+    """Pixels that are not 255; masks of truth values and fractions have none that is ignored."""
+    if mask.dtype == torch.bool or mask.is_floating_point():
+        return torch.ones_like(mask, dtype=torch.bool)
+    known = mask != IGNORED
+    if not bool(known.all()) and not bool(((mask > 0) & known).any()):
+        raise ValueError(
+            "expected a mask with foreground, got only 0 and 255, and 255 means a pixel to ignore; where 255 is the "
+            "foreground, pass mask > 0"
+        )
+    return known
 
 
 def _ratio(part: float, whole: float) -> float:

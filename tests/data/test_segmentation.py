@@ -97,3 +97,19 @@ def test_waterbirds_reads_labels_and_groups(tmp_path):
         waterbirds.waterbirds(tmp_path / "bird")
     with pytest.raises(ValueError, match="val split"):
         waterbirds.waterbirds(tmp_path, "val")
+
+
+def test_255_means_ignore_only_beside_smaller_labels(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    labelled = np.zeros((4, 4), np.uint8)
+    labelled[0], labelled[1, :2] = 15, 255
+    plain = np.where(labelled == 15, 255, 0).astype(np.uint8)
+    for name, mask in (("a", labelled), ("b", plain)):
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"{name}.jpg")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    (_, first), (_, second) = segmentation.folder(tmp_path)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, np.where(labelled == 15, 1, labelled))
+    assert second.dtype == bool
+    assert np.array_equal(second, plain > 0)

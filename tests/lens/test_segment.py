@@ -93,3 +93,52 @@ def test_a_fixed_threshold_replaces_the_mean():
     mask = torch.tensor([[[0, 1], [1, 1]]])
     assert segment.score(heatmap, mask).pixel_accuracy == pytest.approx(0.5)  # the mean is 0.425
     assert segment.score(heatmap, mask, threshold=0.25).pixel_accuracy == 1.0
+
+
+def published(heatmap, mask):
+    """The published evaluation of one image, literally: NaN of a constant map's min-max becomes 0 in both channels."""
+    grown = torch.nn.functional.interpolate(heatmap[None, None].float(), mask.shape, mode="bilinear")[0, 0]
+    grown = grown.clamp_min(0)
+    scaled = (grown - grown.min()) / (grown.max() - grown.min())
+    predicted = torch.nan_to_num(scaled.gt(scaled.mean()).float())
+    channels = torch.nan_to_num(torch.stack([1 - scaled, scaled]))
+    known = (mask != 255).numpy()
+    truth = np.stack([(mask == 0).numpy()[known], ((mask > 0) & (mask != 255)).numpy()[known]])
+    correct = (predicted.numpy()[known] > 0) == truth[1]
+    return correct.mean(), average_precision_score(truth.ravel(), channels.numpy()[:, known].ravel())
+
+
+@pytest.mark.parametrize("kind", ["zero", "negative", "constant", "usual"])
+def test_maps_that_say_nothing_follow_the_published_convention(kind):
+    draw = torch.Generator().manual_seed(4)
+    heatmap = {
+        "zero": torch.zeros(4, 4),
+        "negative": -torch.rand(4, 4, generator=draw),
+        "constant": torch.full((4, 4), 2.0),
+        "usual": torch.randn(4, 4, generator=draw),
+    }[kind]
+    mask = (torch.rand(8, 8, generator=draw) > 0.7).to(torch.uint8)
+    mask[0, :3] = 255
+    accuracy, precision = published(heatmap, mask)
+    found = segment.score(heatmap[None], mask[None])
+    assert found.map == pytest.approx(precision, abs=1e-6)
+    assert found.pixel_accuracy == pytest.approx(accuracy)
+    assert (found.map == 0.5) == (kind != "usual")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_map_that_is_not_finite_is_refused(value):
+    heatmap = torch.rand(2, 3, 3)
+    heatmap[1, 0, 0] = value
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 9 cells"):
+        segment.score(heatmap, torch.ones(2, 6, 6, dtype=torch.bool))
+
+
+def test_pixels_of_value_255_are_ignored_whatever_is_predicted_there():
+    heatmap = torch.tensor([[4.0, 2.0], [1.0, -3.0]])
+    mask = torch.tensor([[1, 0], [255, 0]])
+    found = segment.score(heatmap[None], mask[None])
+    assert found.pixel_accuracy == pytest.approx(2 / 3)  # foreground is the first row
+    assert found.iou_foreground == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="255 means a pixel to ignore"):
+        segment.score(heatmap[None], torch.tensor([[[255, 0], [255, 0]]]))
