@@ -1,10 +1,11 @@
 # make demo   the dashboard in JupyterLab          ARGS="--no-browser --port 8899"
-# make test   everything, browser tests included   ARGS="-k heads"
+# make test   everything, browser tests included   ARGS="-k heads" JOBS=2
 # make bench  measured ratios beside their budgets
 # make lint   ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
 .PHONY: demo test bench lint browser clean
 
@@ -24,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/clipviz demo $(ARGS)
 
 test: $(VENV)/.tools browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
 # A Chromium for the browser tests: the system's, else apt as root, else Playwright's own; tests say if there is none.
 browser: $(VENV)/.tools

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from jaxtyping import config, install_import_hook
@@ -12,6 +14,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 install_import_hook("clipviz.lens", "beartype.beartype")
 
+TESTS = Path(__file__).parent
+SLOWEST_FIRST = ("browser", "test_notebooks.py", "reproduce", "panels", "session", "demo", "indexing")
+
+
+def pytest_collection_modifyitems(items):
+    """One group a file, so that a worker makes a file's fixtures once; the longest first, the browser's as one.
+
+    (`pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder`: browser and computing tests overlap.)
+    """
+    order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
+    for item in items:
+        inside = item.path.relative_to(TESTS)
+        group = "browser" if inside.parts[0] == "browser" else inside.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture
 def unchecked_shapes():
@@ -19,6 +37,39 @@ def unchecked_shapes():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def lend():
+    """`lend(model, images, texts, as_new=False)`: a context that lends the module's session to one test.
+
+    It comes back to its first selection, with its panels closed; as_new: with nothing computed but what it read of
+    its images and texts. A session that a test closed or gave images to is made again.
+    """
+    import clipviz
+
+    kept = []
+
+    @contextmanager
+    def lent(model, images, texts, as_new=False):
+        session = kept.pop() if kept else clipviz.Session(model, images, texts, background=False)
+        n_images = len(session.images)
+        yield session
+        for panel in list(session._watchers):
+            panel.close()
+        if not session.worker.alive or len(session.images) != n_images:
+            session.close()
+            return
+        session.worker.wait(60, background=True)
+        session.selection = session.history[0]
+        del session._history[1:]
+        for key in [key for key in session._memory if as_new and key != "pool"]:
+            del session._memory[key]
+        kept.append(session)
+
+    yield lent
+    for session in kept:
+        session.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from index_tools import bytes_of, folder_of, tiny_model
 
 from clipviz.data.images import open_images

@@ -26,10 +26,9 @@ def images():
 
 
 @pytest.fixture
-def session(model, images):
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    yield session
-    session.close()
+def session(lend, model, images):
+    with lend(model, images, TEXTS) as session:
+        yield session
 
 
 @pytest.fixture
@@ -255,11 +254,14 @@ def test_the_figure_shows_the_groups(session, panel):
     assert "all images" in labels
 
 
-def test_close_leaves_nothing(session, panel):
+def test_close_leaves_nothing(session):
+    panel = Ablate(session)
+    session.wait(60)
     gone = weakref.ref(panel)
     panel.close()
     del panel
     gc.collect()
     session.wait(60)
     assert session.selection is not None
-    assert gone() is None or not session._watchers
+    assert gone() is None
+    assert not session._watchers

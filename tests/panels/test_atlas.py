@@ -11,11 +11,9 @@ from clipviz.panels.atlas import ACROSS, DOWN, NO_COLOUR, Atlas, pictured
 
 
 @pytest.fixture
-def session():
-    images = demo().subset(range(48))
-    made = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
-    yield made
-    made.close()
+def session(lend, model):
+    with lend(model, demo().subset(range(48)), "demo") as session:
+        yield session
 
 
 def test_the_panel_shows_the_selected_heads_plane(session):

@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 
-import clipviz
 from clipviz.demo import images as demo
 from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
 
@@ -15,10 +14,9 @@ PANELS = (Query, ImageGallery, Heatmap, Heads, TextSpan, Receipts)
 
 
 @pytest.fixture
-def session(model):
-    made = clipviz.Session(model, demo().subset(range(40)), "demo", background=False)
-    yield made
-    made.close()
+def session(lend, model):
+    with lend(model, demo().subset(range(40)), "demo") as session:
+        yield session
 
 
 @pytest.mark.parametrize("panel_class", PANELS)

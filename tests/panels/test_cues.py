@@ -32,11 +32,9 @@ PAIR = ("horse", "zebra")
 
 
 @pytest.fixture
-def session(model):
-    images = clipviz.demo.images().subset(range(24))
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    yield session
-    session.close()
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
+        yield session
 
 
 @pytest.fixture
@@ -165,7 +163,8 @@ def test_another_layer(panel, session):
     assert panel.data()["layer"] == session.model.n_layers - 2
 
 
-def test_a_hidden_panel_does_nothing(session):
+def test_a_hidden_panel_does_nothing(model):
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), TEXTS, background=False)
     panel = Cues(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
@@ -173,6 +172,7 @@ def test_a_hidden_panel_does_nothing(session):
     panel.visible = True
     ask(panel)
     assert len(panel.data()["attempts"]) == 3
+    session.close()
 
 
 def test_the_verdict_does_not_oversell():

@@ -13,10 +13,9 @@ from clipviz.panels.desks import DESKS, Desks
 
 
 @pytest.fixture
-def session(model):
-    made = clipviz.Session(model, demo().subset(range(24)), "demo", background=False)
-    yield made
-    made.close()
+def session(lend, model):
+    with lend(model, demo().subset(range(24)), "demo", as_new=True) as session:
+        yield session
 
 
 def test_nothing_is_built_before_it_is_opened(session):
@@ -55,14 +54,14 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
 
 
 def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model):
-    images = demo().subset(range(400))
+    images = demo().subset(range(160))
     session = clipviz.Session(model, images, "demo", background=False)
     desks = Desks(session)
     neurons = desks.show("neurons")
     session.wait(120)
     desks.show("cues")
     session.wait(120, background=True)
-    assert neurons.progress[0] < 400  # cues read the rest: nothing read for the closed desk
+    assert neurons.progress[0] < 160  # cues read the rest: nothing read for the closed desk
     assert desks.built["cues"].view["words"]
     assert desks.show("neurons") is neurons
     session.wait(120, background=True)

@@ -17,12 +17,10 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in th
 
 
 @pytest.fixture
-def session(model):
-    images = clipviz.demo.images().subset(range(12))
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    session.select(image=3, layer=5, head=2, text="a dog", text_b="")
-    yield session
-    session.close()
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(12)), TEXTS) as session:
+        session.select(image=3, layer=5, head=2, text="a dog", text_b="")
+        yield session
 
 
 @pytest.fixture

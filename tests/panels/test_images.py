@@ -15,12 +15,10 @@ TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in th
 
 
 @pytest.fixture
-def session(model):
-    images = clipviz.demo.images().subset(range(40))
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    session.select(image=7, layer=5, head=3, text="a dog")
-    yield session
-    session.close()
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(40)), TEXTS) as session:
+        session.select(image=7, layer=5, head=3, text="a dog")
+        yield session
 
 
 @pytest.fixture

@@ -18,11 +18,9 @@ ask = functools.partial(asking.ask, background=True)
 
 
 @pytest.fixture
-def session(model):
-    images = clipviz.demo.images().subset(range(24))
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    yield session
-    session.close()
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
+        yield session
 
 
 @pytest.fixture
@@ -128,14 +126,16 @@ def test_a_head_of_another_layer_lets_the_neuron_go(panel, session):
     assert not panel.data()["pinned"]
 
 
-def test_a_hidden_panel_reads_nothing(session):
+def test_a_hidden_panel_reads_nothing(model):
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), TEXTS, background=False)
     panel = Neurons(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
     assert session.neuron_reading(session.default_layer).n_read == 0
     panel.visible = True
     ask(panel)
-    assert panel.data()["n_read"] == 24
+    assert panel.data()["n_read"] == 8
+    session.close()
 
 
 def test_another_layer_is_read_when_it_is_chosen(panel, session):
