@@ -61,8 +61,8 @@ def lend():
             session.close()
             return
         session.worker.wait(60, background=True)
-        session.selection = session.history[0]
-        del session._history[1:]
+        while session.can_undo:
+            session.undo()
         for key in [key for key in session._memory if as_new and key != "pool"]:
             del session._memory[key]
         kept.append(session)

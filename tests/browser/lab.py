@@ -59,7 +59,8 @@ CLEAR = """import ipywidgets
 session.close = lambda: None  # which a dashboard that closes would call
 ipywidgets.Widget.close_all()
 del session.close
-session.selection = session.history[0]
+while session.can_undo:
+    session.undo()
 session.wait(60)"""
 # Every session closed (panels, worker), every variable and shown value of the user's forgotten.
 FORGET = """import gc, sys
