@@ -7,6 +7,7 @@ import functools
 from clipviz.data.images import Images
 from clipviz.data.texts import with_article
 from clipviz.demo import collection
+from clipviz.demo.generator.demo_generator import open_demo_generator
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world import writing
@@ -38,6 +39,7 @@ def bundle() -> Bundle:
         index=collection.ASSETS / "index",
         dictionary=collection.ASSETS / "rosetta",
         partners=PARTNERS,
+        generator=lambda device: open_demo_generator(device=device),
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ class Bundle:
     descriptions. examples: texts worth trying first. first: where a session begins. tasks: images -> name ->
     classification task, empty for images of another kind. index: folder of the collection's index by this model.
     dictionary: folder of the units that the model shares with its partners. partners: name -> networks of other
-    kinds. studio: who writes and draws.
+    kinds. studio: who writes and draws. generator: device -> a generator of the world's pictures.
     """
 
     name: str
@@ -96,3 +96,4 @@ class Bundle:
     dictionary: Path | None = None
     partners: Mapping[str, BundledPartner] = field(default_factory=lambda: MappingProxyType({}))
     studio: Studio | None = None
+    generator: Callable[[torch.device | str], Any] | None = None

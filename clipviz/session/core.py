@@ -29,7 +29,7 @@ from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.trace import Trace
 from clipviz.session import ablation as ablations
 from clipviz.session import atlas as planes
-from clipviz.session import checks, heads, maps, opening, retrieval, words
+from clipviz.session import checks, generation, heads, maps, opening, retrieval, words
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
 from clipviz.session.history import History
@@ -42,12 +42,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from clipviz.analysis.cues import Cue, Source
+    from clipviz.analysis.generation import Edited, Progress
     from clipviz.analysis.shared_units import SharedUnits
     from clipviz.lens.cues import Attack
+    from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
     from clipviz.models.clip import ClipModel
     from clipviz.session.ablation import Desk, Outcome, Preset
     from clipviz.session.atlas import Atlas
+    from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
     from clipviz.session.neurons import Reading
     from clipviz.values import SelectionFields
@@ -99,6 +102,7 @@ class Session(traitlets.HasTraits):
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seconds = 0.0
         self._history = History()
+        self._generator: Any = None
         super().__init__(
             selection=opening.first_selection(self), progress=(self.collection.n_ready, len(self.images))
         )
@@ -532,6 +536,73 @@ class Session(traitlets.HasTraits):
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
         key = ("rosetta", str(folder or ""), names)
         return self.remember(key, lambda: shared_units.open_shared(self, folder, partners))
+
+    # -- pictures that follow shared units ---------------------------------------------------------------------
+
+    @property
+    def generator(self) -> Any:
+        """The generator that edits and inversions use: the one set here, else that of the model's bundle."""
+        return generation.generator_of(self)
+
+    @generator.setter
+    def generator(self, generator: Any) -> None:
+        self._generator = generator
+
+    def generator_concepts(self) -> list[GeneratorConcept]:
+        """The generator's units that other models share (Eq. 4.3), found once on its own pictures."""
+        return generation.concepts(self)
+
+    def edit(
+        self,
+        latents: Any,
+        change: str = "none",
+        concepts: Sequence[int] | None = None,
+        right: float = 0.0,
+        down: float = 0.0,
+        factor: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Change the maps of shared units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+
+        latents: from `generator.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
+        sides), "copy", "remove" or "amplify" (factor). concepts: indices into `generator_concepts()`, default all; the
+        others are asked to stay. schedule, progress: as in clipviz.lens.invert.invert.
+        Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
+        """
+        how = {"right": right, "down": down, "factor": factor, "schedule": schedule, "progress": progress}
+        return generation.edit(self, latents, change, concepts, **how)
+
+    def invert(
+        self,
+        image: int | None = None,
+        label: str | int | None = None,
+        pixels: bool = True,
+        seed: int = 0,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
+
+        image: default the selected one. label: class of a class-conditional generator, default the one that the model
+        names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, for
+        images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the best is taken.
+        """
+        i = self._image(image)
+        return generation.invert(self, i, label, pixels, seed, alpha, beta, schedule, progress)
+
+    def visualise(
+        self,
+        concept: int,
+        n_starts: int = 6,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Several pictures that share one concept's map, found from random starts (thesis 4.4, Fig. 4.1)."""
+        return generation.visualise(self, concept, n_starts, seed, schedule, progress)
 
     # -- the session itself ------------------------------------------------------------------------------------
 

@@ -1,0 +1,191 @@
+"""A generator in a session: its shared units as concepts, and pictures that follow them (thesis 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipviz.analysis import generation
+from clipviz.data.texts import class_texts
+from clipviz.lens import invert as lens
+from clipviz.lens import zeroshot
+from clipviz.session import checks
+
+if TYPE_CHECKING:
+    from clipviz.analysis.generation import Edited, Guides, Progress
+    from clipviz.lens.invert import Schedule
+    from clipviz.session.core import Session
+
+N_SAMPLES = 96
+"""Pictures that the generator's units are matched on."""
+N_STARTS = 32
+"""Latents that an inversion chooses its start from."""
+SEED = 7
+
+
+class GeneratorConcept(NamedTuple):
+    """A unit of the generator that other models share: its layer, its place there, and its partners' names."""
+
+    layer: str
+    unit: int
+    readers: tuple[str, ...]
+
+
+def generator_of(session: Session) -> Any:
+    """The generator in use: the one given, or that of the model's bundle. ValueError where there is none."""
+    bundle = session.model.bundle
+    if session._generator is None and bundle is not None and bundle.generator is not None:
+        session._generator = bundle.generator(session.model.device)
+    if session._generator is None:
+        raise ValueError(
+            f"model {session.model.name!r} brings no generator; set session.generator = clipviz.load_generator(...)"
+        )
+    return session._generator
+
+
+def readers_of(session: Session) -> dict[str, Any]:
+    """The bundle's partners that only look at pictures: what the generator's units are matched with."""
+
+    def make() -> dict[str, Any]:
+        bundle = session.model.bundle
+        known = bundle.partners if bundle is not None else {}
+        opened = {name: partner.load(session.model.device) for name, partner in known.items()}
+        return {name: partner for name, partner in opened.items() if "generative" not in partner.loss}
+
+    return session.remember("readers", make)
+
+
+def guides(session: Session) -> Guides:
+    """The generator's units that the readers share (Eq. 4.3), found once on N_SAMPLES of its own pictures."""
+    generator = generator_of(session)
+
+    def make() -> Guides:
+        readers = readers_of(session)
+        if not readers:
+            raise ValueError(
+                "expected models that look at the generator's pictures, got none; give them to "
+                "clipviz.analysis.generation.find_guides"
+            )
+        return generation.find_guides(generator, readers, generator.sample(N_SAMPLES, seed=SEED))
+
+    return session.remember(("guides", id(generator)), make)
+
+
+def concepts(session: Session) -> list[GeneratorConcept]:
+    """The generator's shared units, in the order of their layers: what `concepts=` counts."""
+    found = guides(session)
+    readers: dict[tuple[str, int], list[str]] = {}
+    for name, groups in found.pairs.items():
+        for group in groups:
+            for unit in group.units_a.tolist():
+                known = readers.setdefault((group.layer_a, unit), [])
+                if name not in known:
+                    known.append(name)
+    places = [(group.layer_a, unit) for group in found.own for unit in group.units_a.tolist()]
+    return [GeneratorConcept(*place, tuple(readers[place])) for place in places]
+
+
+def units_of(session: Session, chosen: Sequence[int]) -> list[tuple[str, int]]:
+    """(layer, unit) of some concepts; ValueError for one that is not there."""
+    known = concepts(session)
+    return [known[i][:2] for i in checks.several("concepts", chosen, len(known))]
+
+
+def edit(
+    session: Session,
+    latents: Any,
+    change: str,
+    chosen: Sequence[int] | None,
+    **how: Any,
+) -> Edited:
+    """See Session.edit."""
+    units = None if chosen is None else units_of(session, chosen)
+    return generation.edit(generator_of(session), latents, guides(session), change, units=units, **how)
+
+
+def invert(
+    session: Session,
+    image: int,
+    label: str | int | None,
+    pixels: bool,
+    seed: int,
+    alpha: float,
+    beta: float,
+    schedule: Schedule | None,
+    progress: Progress | None,
+) -> Edited:
+    """See Session.invert."""
+    generator, readers, found = generator_of(session), readers_of(session), guides(session)
+    picture = torch.from_numpy(np.ascontiguousarray(session.picture(image))).to(session.model.device)
+    picture = picture.permute(2, 0, 1)[None].float() / 255
+    if label is None and getattr(generator, "classes", ()):
+        label = nearest_class(session, generator.classes, image)
+    start = _best_start(generator, readers, found, picture, label, seed)
+    target = F.interpolate(picture, generator.side, mode="bilinear", antialias=True) if pixels else None
+    return generation.invert(
+        generator,
+        start,
+        images=picture,
+        readers=readers,
+        guides=found,
+        target=target,
+        alpha=alpha,
+        beta=beta,
+        schedule=schedule,
+        progress=progress,
+    )
+
+
+def _best_start(
+    generator: Any, readers: dict[str, Any], found: Guides, picture: Tensor, label: Any, seed: int
+) -> Any:
+    """Of N_STARTS random latents the one whose maps are nearest to the readers' maps of the picture."""
+    options = {} if label is None else {"label": label}
+    starts = generator.sample(N_STARTS, seed=seed, **options)
+    groups = [group for name in readers for group in found.pairs[name]]
+    wanted = {
+        name: maps.expand(N_STARTS, -1, -1, -1) for name, maps in generation.read(readers, picture).items()
+    }
+    with torch.no_grad():
+        distance = lens.map_distance(generator.maps(starts), wanted, groups)
+    best = int(distance.argmin())
+    return starts[best : best + 1]
+
+
+def nearest_class(session: Session, classes: Sequence[str], image: int) -> str:
+    """The generator's class whose prompts are nearest to an image (Eq. 2.1)."""
+    embedding = session.trace(image).embedding
+    return classes[int((embedding @ class_directions(session, tuple(classes)).T).argmax())]
+
+
+def class_directions(session: Session, classes: tuple[str, ...]) -> Tensor:
+    """Unit directions of classes from their prompts, [class, d_embed]."""
+
+    def make() -> Tensor:
+        prompts = class_texts(list(classes))
+        flat = [text for texts in prompts for text in texts]
+        return zeroshot.of_prompts(session.model.encode_texts(flat), [len(texts) for texts in prompts])
+
+    return session.remember(("generator classes", classes), make)
+
+
+def visualise(
+    session: Session,
+    concept: int,
+    n_starts: int,
+    seed: int,
+    schedule: Schedule | None,
+    progress: Progress | None,
+) -> Edited:
+    """See Session.visualise."""
+    generator = generator_of(session)
+    (unit,) = units_of(session, [concept])
+    starts = generator.sample(checks.count("n_starts", n_starts), seed=seed)
+    return generation.visualise(
+        generator, starts, guides(session), unit, schedule=schedule, progress=progress
+    )

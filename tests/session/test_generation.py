@@ -1,0 +1,72 @@
+"""A session's generator: edits and inversions by name, on the embedded one and on a stand-in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import clipviz
+from clipviz.lens.invert import Schedule
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    made = clipviz.Session(model)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def concepts(session):
+    return session.generator_concepts()
+
+
+def test_concepts_are_units_that_other_models_share(session, concepts):
+    assert len(concepts) > 10
+    assert len({concept[:2] for concept in concepts}) == len(concepts)
+    assert all(set(concept.readers) <= {"cnn", "vit"} and concept.readers for concept in concepts)
+    assert session.generator_concepts() == concepts
+
+
+def test_identity_is_exact_and_a_shift_moves_the_true_object(session):
+    latents = session.generator.sample(2, seed=5)
+    same = session.edit(latents)
+    assert torch.equal(same.images, same.source)
+    truth = session.generator.true_scenes
+    before = truth(latents)
+    way = 1 if before.centre[0, 0, 0] < 0.5 else -1
+    found = session.edit(latents[:1], "shift", right=0.15 * way, schedule=Schedule(60, 0.1))
+    moved = truth(found.latents).centre[0, 0, 0] - before.centre[0, 0, 0]
+    assert moved * way > 0.04
+    assert (found.latents.label == latents[:1].label).all()
+    assert (found.distance < found.asked).all()
+
+
+def test_an_image_is_inverted_into_the_class_that_the_model_names(session):
+    image = next(
+        i for i, word in enumerate(session.images.attributes["class"]) if word in session.generator.classes
+    )
+    steps = []
+    found = session.invert(image, schedule=Schedule(3), progress=lambda step: steps.append(step.number))
+    assert found.images.shape == (1, 3, session.generator.side, session.generator.side)
+    assert steps == [0, 1, 2, 3]
+    other = session.invert(image, label="owl", pixels=False, schedule=Schedule(2))
+    assert session.generator.classes[int(other.latents.label)] == "owl"
+
+
+def test_one_concept_from_several_starts(session):
+    found = session.visualise(0, n_starts=3, schedule=Schedule(20, 0.1))
+    assert found.images.shape[0] == 3
+    assert (found.distance.mean() < found.asked.mean()).item()
+
+
+def test_impossible_requests_say_what_to_do(session, concepts):
+    latents = session.generator.sample(1)
+    with pytest.raises(ValueError, match="concepts within"):
+        session.edit(latents, "shift", concepts=[len(concepts)])
+    with pytest.raises(ValueError, match="n_starts"):
+        session.visualise(0, n_starts=0)
+    with pytest.raises(ValueError, match="expected a label among"):
+        session.invert(0, label="unicorn")
+    with pytest.raises(ValueError, match="among none, zoom, shift"):
+        session.edit(latents, "twist")
