@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipviz.models.clip import ClipModel, choose_device, is_open_clip, load_hf, load_open_clip
 from clipviz.models.hf import is_folder
@@ -11,9 +11,11 @@ from clipviz.models.zoo import ENTRIES, Partner, open_partner
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from clipviz.demo.generator.demo_generator import DemoGenerator
     from clipviz.models.bundle import Bundle
+    from clipviz.models.generator import ModuleGenerator
 
 DEMO = "demo"
 
@@ -67,21 +69,27 @@ def load_partner(
 
 
 def load_generator(
-    name: str = DEMO, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
-) -> DemoGenerator:
+    source: str | Path | nn.Module = DEMO,
+    kind: str | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> DemoGenerator | ModuleGenerator:
     """A generator whose units can be matched, inverted and edited, its weights frozen.
 
-    name: "demo", the embedded one. checkpoint: weights that its training script wrote, instead of the shipped ones.
-    Raises ValueError for an unknown name or a file that is not there.
+    source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
+    BigGAN's weights. kind: "stylegan2", "stylegan3", "stylegan_xl" or "biggan", with its options (class_index,
+    truncation). checkpoint: weights to load first, safetensors or a torch file of weights alone.
+    Raises ValueError for an unknown name or kind, a file that is not there or does not fit, or a pickle.
 
         generator = clipviz.load_generator("demo")
         pictures = generator.images(generator.sample(16, seed=0, label="duck"))
     """
-    if name != DEMO:
-        raise ValueError(
-            f"expected the generator {DEMO!r}, got {name!r}; for a module of your own build a "
-            "models.generator.ModuleGenerator"
-        )
+    if source != DEMO:
+        from clipviz.models.generator import open_generator
+
+        return open_generator(source, kind, checkpoint, device, **options)
     from clipviz.demo.generator.demo_generator import open_demo_generator
 
     return open_demo_generator(checkpoint, device)

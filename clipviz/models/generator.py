@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps
+from clipviz.models.zoo import load_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +148,8 @@ class ModuleGenerator:
 def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:
     """A class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim, .config.num_classes.
 
-    class_index: which class it paints. Units: outputs of the generator's blocks. Raises ValueError for a class that is
-    not there.
+    class_index: which class it paints. Units: the generator's ReLUs, several in each block. Raises ValueError for a
+    class that is not there.
     """
     _needs(module, "biggan", ("config", "generator"))
     config: Any = module.config
@@ -160,7 +162,7 @@ def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> Modu
         "biggan",
         module,
         paint,
-        ("generator.layers.*",),
+        ("generator.layers.*.relu", "generator.relu"),
         int(config.z_dim),
         lambda z: z * truncation,
         "generative (GAN)",
@@ -170,6 +172,11 @@ def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> Modu
 def stylegan2(module: nn.Module, truncation: float = 0.7) -> ModuleGenerator:
     """An unconditional StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
     return _stylegan("stylegan2", module, None, truncation, ("b*.conv*",))
+
+
+def stylegan3(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
+    """A StyleGAN3 with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
+    return _stylegan("stylegan3", module, class_index, truncation, ("L*",))
 
 
 def stylegan_xl(module: nn.Module, class_index: int, truncation: float = 0.7) -> ModuleGenerator:
@@ -220,3 +227,63 @@ def _one_hot(class_index: int, n_classes: int, like: Tensor) -> Tensor:
     one_hot = torch.zeros(1, n_classes, device=like.device, dtype=like.dtype)
     one_hot[0, class_index] = 1
     return one_hot
+
+
+ADAPTERS: dict[str, Callable[..., ModuleGenerator]] = {
+    "biggan": biggan,
+    "stylegan2": stylegan2,
+    "stylegan3": stylegan3,
+    "stylegan_xl": stylegan_xl,
+}
+
+
+def open_generator(
+    source: nn.Module | str | Path,
+    kind: str | None,
+    checkpoint: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> ModuleGenerator:
+    """A generator of somebody else's: a module of a known kind, or a file of a BigGAN's weights.
+
+    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on. checkpoint: weights for a module,
+    safetensors or a torch file of weights alone. Raises ValueError for an unknown kind, a pickle, weights that do not
+    fit, or a StyleGAN's file without its module.
+    """
+    if kind not in ADAPTERS:
+        raise ValueError(
+            f"expected the kind of generator ({', '.join(ADAPTERS)}), got {kind!r}; pass kind=..., or build a "
+            "models.generator.ModuleGenerator with your own paint function"
+        )
+    for file in (source, checkpoint):
+        if isinstance(file, str | Path) and Path(file).suffix in (".pkl", ".pickle"):
+            raise ValueError(
+                f"{Path(file).name} is a pickle, which can run any code when it is opened; where you trust it, open it "
+                'with its own library and keep the weights: safetensors.torch.save_file(network.state_dict(), "g.'
+                'safetensors")'
+            )
+    if isinstance(source, nn.Module):
+        module = source
+        if checkpoint is not None:
+            load_weights(module, checkpoint, kind)
+    elif kind == "biggan":
+        module = _biggan_of(Path(source))
+    else:
+        raise ValueError(
+            f"{Path(source).name} holds weights alone; pass the {kind} network that they belong to, built by its own "
+            f"library: load_generator(network, kind={kind!r}, checkpoint={str(source)!r})"
+        )
+    module = module.float().eval().requires_grad_(False).to(device)
+    return ADAPTERS[kind](module, **options)
+
+
+def _biggan_of(path: Path) -> nn.Module:
+    """A BigGAN of the package pytorch_pretrained_biggan; its config.json lies beside the weights (default 128 px)."""
+    try:
+        from pytorch_pretrained_biggan import BigGAN, BigGANConfig
+    except ImportError as error:
+        raise ImportError('BigGAN is an extra, pip install "clipviz[biggan]"') from error
+    described = path.with_name("config.json")
+    network = BigGAN(BigGANConfig.from_json_file(str(described)) if described.is_file() else BigGANConfig())
+    load_weights(network, path, "biggan")
+    return network

@@ -115,8 +115,6 @@ def test_bad_latents_are_clear_errors(generator, latents):
         generator.sample(2, label="unicorn")
     with pytest.raises(ValueError, match="got 0"):
         generator.sample(0)
-    with pytest.raises(ValueError, match="expected the generator 'demo', got 'dreams'"):
-        clipviz.load_generator("dreams")
     with pytest.raises(ValueError, match="does not exist"):
         clipviz.load_generator("demo", checkpoint="nowhere.safetensors")
     assert generator.images(latents).shape[0] == len(latents)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+import clipviz
 from clipviz.demo.partners import save_net
 from clipviz.demo.partners.nets import Vae
 from clipviz.demo.partners.reading import scene_generator
@@ -44,18 +48,28 @@ class Mapping(nn.Module):
         return latents * truncation_psi * self.scale
 
 
+class BigGanBlock(nn.Module):
+    def __init__(self, n_in, size):
+        super().__init__()
+        self.conv, self.relu = nn.ConvTranspose2d(n_in, 3, size), nn.ReLU()
+
+    def forward(self, maps):
+        return self.relu(self.conv(maps)) - 0.5
+
+
 class BigGan(nn.Module):
     def __init__(self):
         super().__init__()
         self.config = SimpleNamespace(z_dim=6, num_classes=4)
         self.generator = nn.Module()
-        self.generator.layers = nn.ModuleList([nn.ConvTranspose2d(10, 3, 2), nn.Conv2d(3, 3, 1)])
+        self.generator.layers = nn.ModuleList([BigGanBlock(10, 2), BigGanBlock(3, 1)])
+        self.generator.relu = nn.ReLU()
 
     def forward(self, latents, class_label, truncation):
         maps = torch.cat([latents, class_label], 1)[:, :, None, None]
         for layer in self.generator.layers:
             maps = layer(maps)
-        return torch.tanh(maps)
+        return torch.tanh(self.generator.relu(maps))
 
 
 def check_contract(generator, n_layers):
@@ -80,7 +94,10 @@ def test_stylegan2_paints_from_w():
 
 
 def test_biggan_paints_one_class():
-    check_contract(biggan(BigGan(), class_index=2), 2)
+    torch.manual_seed(0)
+    generator = biggan(BigGan(), class_index=2)
+    check_contract(generator, 3)
+    assert all(maps.min() >= 0 for maps in generator.maps(generator.sample(4)).values())
     with pytest.raises(ValueError, match=r"class in 0\.\.3, got 4"):
         biggan(BigGan(), class_index=4)
 
@@ -93,6 +110,67 @@ def test_stylegan_xl_reads_its_numbered_layers():
         module.synthesis.get_submodule("L0_4")(latents[:, :3, None, None])
     )
     check_contract(stylegan_xl(module, class_index=6), 1)
+
+
+def test_the_real_biggan_opens_from_its_weights(tmp_path):
+    package = pytest.importorskip(
+        "pytorch_pretrained_biggan", reason="the extra clipviz[biggan] is not installed"
+    )
+    torch.manual_seed(0)
+    described = {
+        **{"z_dim": 8, "class_embed_dim": 8, "channel_width": 8, "num_classes": 5, "output_dim": 16},
+        **{
+            "layers": [[False, 16, 8], [True, 8, 4], [True, 4, 2], [False, 2, 1]],
+            "attention_layer_position": 2,
+        },
+    }
+    network = package.BigGAN(package.BigGANConfig.from_dict(described)).eval()
+    for module in network.modules():
+        if isinstance(module, package.model.BigGANBatchNorm) and not module.conditional:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    save_file(network.state_dict(), tmp_path / "biggan.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    generator = clipviz.load_generator(tmp_path / "biggan.safetensors", kind="biggan", class_index=3)
+    check_contract(generator, 4 * 4 + 1)  # four ReLUs in each block, one at the end
+    latents = generator.sample(2, seed=4)
+    label = torch.eye(5)[[3, 3]]
+    wanted = (network(latents, label, 0.4) + 1) / 2
+    torch.testing.assert_close(generator.images(latents), wanted.detach(), atol=1e-5, rtol=1e-4)
+    maps = generator.maps(latents)
+    assert all(values.min() >= 0 for values in maps.values())
+
+
+def test_a_module_takes_its_weights_from_a_file(tmp_path):
+    torch.manual_seed(0)
+    taught, blank = StyleGan(), StyleGan()
+    nn.init.zeros_(blank.synthesis.b4["conv1"].weight)
+    save_file(taught.state_dict(), tmp_path / "g.safetensors")
+    generator = clipviz.load_generator(blank, kind="stylegan2", checkpoint=tmp_path / "g.safetensors")
+    latents = generator.sample(3)
+    torch.testing.assert_close(generator.images(latents), stylegan2(taught).images(latents))
+    torch.save({"w": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="does not fit stylegan2"):
+        clipviz.load_generator(blank, kind="stylegan2", checkpoint=tmp_path / "other.pth")
+
+
+def test_files_that_cannot_be_opened_say_what_to_do(tmp_path):
+    pickled = tmp_path / "ffhq.pkl"
+    pickled.write_bytes(pickle.dumps({"G_ema": print}))
+    for arguments in (
+        {"source": pickled, "kind": "stylegan2"},
+        {"source": StyleGan(), "checkpoint": pickled},
+    ):
+        with pytest.raises(ValueError, match=r"is a pickle.*save_file\(network\.state_dict"):
+            clipviz.load_generator(**{"kind": "stylegan3", **arguments})
+    renamed = tmp_path / "ffhq.pth"
+    renamed.write_bytes(pickled.read_bytes())
+    with pytest.raises(ValueError, match=r"cannot be read as weights alone"):
+        clipviz.load_generator(StyleGan(), kind="stylegan2", checkpoint=renamed)
+    with pytest.raises(ValueError, match=r"pass the stylegan_xl network that they belong to"):
+        clipviz.load_generator(tmp_path / "g.safetensors", kind="stylegan_xl")
+    with pytest.raises(ValueError, match=r"expected the kind of generator \(biggan, .*got None"):
+        clipviz.load_generator("dreams")
 
 
 def test_another_module_is_refused_by_what_it_lacks():

@@ -66,8 +66,9 @@ class StyledLayer(nn.Module):
 class LayoutGenerator(nn.Module):
     """Latent and label to a picture; every step is differentiable in the latent.
 
-    The reader finds places, size and opacities of up to two objects; the kind's canvas is laid at both over the mixed
-    ground canvases; convolutions at 32 and 64 px, styled by the remaining codes and the kind, paint the picture.
+    The reader finds places, size, opacities and colours of up to two objects and their ground; the kind's canvas is
+    laid at both places over the mixed ground canvases; convolutions at 32 and 64 px, styled by the codes and the kind,
+    paint the picture.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class LayoutGenerator(nn.Module):
         self.canvas = nn.Parameter(0.3 * torch.randn(len(KINDS), canvas, 32, 32))
         self.canvas_alpha = nn.Parameter(_blob(32).expand(len(KINDS), 1, 32, 32).clone())
         self.grounds = nn.Parameter(0.3 * torch.randn(len(GROUNDS), ground, SIDE, SIDE))
-        n = canvas + 1 + ground
+        n = canvas + 1 + ground + 4 + 3
         self.coarse1 = StyledLayer(n, width, style, 3)
         self.coarse2 = StyledLayer(width, width, style, 3)
         self.up = nn.Conv2d(width, fine + 8, 1)
@@ -122,12 +123,23 @@ class LayoutGenerator(nn.Module):
         styling = [code["log_size"], ground, code["rgb"] * painted, painted, code["tops"], code["light"]]
         style = self.styler(torch.cat([self.kind(label), *styling], 1))
         objects, alpha = self.objects(code, label)
-        beneath = torch.einsum("ig,gcyx->icyx", ground, self.grounds) * (1 - alpha)
-        maps = torch.cat([objects, alpha, beneath], 1)
+        beneath = (
+            code["light"][..., None, None] * (1 + torch.einsum("ig,gcyx->icyx", ground, self.grounds)) - 1
+        )
+        tint = torch.cat([code["rgb"] * painted, painted], 1)[..., None, None] * alpha
+        under = torch.cat([beneath, self.backdrop(code, ground)], 1) * (1 - alpha)
+        maps = torch.cat([objects, alpha, under, tint], 1)
         coarse = self.coarse2(self.coarse1(F.avg_pool2d(maps, 2), style), style)
         lifted = F.interpolate(self.up(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
         fine = self.fine3(self.fine2(self.fine1(maps, style, lifted), style), style)
         return torch.sigmoid(2 * self.to_rgb(fine)), alpha
+
+    def backdrop(self, code: dict[str, Tensor], ground: Tensor) -> Tensor:
+        """The colours of plain and gradient grounds, none on the others, [image, 3, rows, cols]."""
+        top, bottom = code["tops"][..., None, None].chunk(2, 1)
+        down = self.places[None, None, :, :1, 1]  # type: ignore[index]
+        plain, gradient = (ground[:, GROUNDS.index(name), None, None, None] for name in ("plain", "gradient"))
+        return (plain * top + gradient * (top + down * (bottom - top))).expand(-1, -1, SIDE, SIDE)
 
     def objects(self, code: dict[str, Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
         """Features of both objects, the first over the second, and their joint opacity."""

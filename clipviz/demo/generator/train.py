@@ -115,6 +115,8 @@ def start_canvases(net: LayoutGenerator) -> None:
         net.canvas_alpha[label] = torch.logit(alpha, 0.01)
     ramp = torch.linspace(-1, 1, SIDE)[:, None]
     for index, name in enumerate(GROUNDS):
+        if name in ("plain", "gradient"):
+            net.grounds[index] = 0
         net.grounds[index, 3] = ramp
         if name not in ("plain", "gradient"):
             tile = torch.from_numpy(ground_tile(name)).permute(2, 0, 1)[None] / 255
@@ -327,7 +329,7 @@ def _groups(net: LayoutGenerator) -> list[dict[str, Any]]:
 
 def _towards(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
     """Exponential running mean that forgets the start quickly."""
-    return mean + (value - mean) * max(0.003, 1 / (1 + float(count)))
+    return mean + (value - mean) * max(0.01, 1 / (1 + float(count)))
 
 
 def _fading(step: int, steps: int) -> float:
