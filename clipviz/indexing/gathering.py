@@ -79,8 +79,10 @@ class Gathering:
         if self.sum_check is None:
             self.sum_check = trace[:_CHECKED].sum_check()
         part = statistics(trace, self.layers)
-        with self._mixed():
-            part |= batch_statistics(self.model, pixels, self.neurons, self.n_top)
+        if self.neurons:
+            with self._mixed():
+                seconds = self.model.second_orders(pixels, self.neurons)
+            part |= batch_statistics(seconds, self.n_top)
         self.statistics = fold(self.statistics, part, len(self.facts))
         self.facts += facts
         columns = {

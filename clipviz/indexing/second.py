@@ -7,6 +7,7 @@ ids of the top images are rows of the index.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
+from clipviz.lens.neurons import SecondOrder
 
 Arrays = dict[str, np.ndarray]
 _SUMS = ("mean", "scatter", "shared_mean", "total")
@@ -28,11 +30,11 @@ def unpacked(arrays: Arrays, layer: int, device: str | torch.device = "cpu") -> 
     return dataclasses.replace(stats, **fields)
 
 
-def batch_statistics(model: Any, pixels: Tensor, layers: list[int], n_top: int) -> Arrays:
-    """The statistics of one batch, whose images have ids 0, 1, ...; one more forward pass a layer."""
+def batch_statistics(seconds: Sequence[SecondOrder], n_top: int) -> Arrays:
+    """The statistics of one batch, whose images have ids 0, 1, ...; call it without autocast."""
     found: Arrays = {}
-    for layer in layers:
-        stats = neuron_stats(model.second_order(pixels, layer), range(len(pixels)), n_top)
+    for second in seconds:
+        stats = neuron_stats(second, range(len(second.coordinates)), n_top)
         stats = dataclasses.replace(stats, **{name: getattr(stats, name).cpu().double() for name in _SUMS})
         found |= _pack(stats)
     return found

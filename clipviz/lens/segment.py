@@ -128,13 +128,13 @@ def token_maps(
 ) -> Float[Tensor, "image rows cols"]:
     """The token decomposition as a segmenter: each image's map for its own text (thesis 2.5).
 
-    directions: one unit text direction an image (its class). background: the class texts whose mean map is
+    directions: one unit text direction per image (its class). background: the class texts whose mean map is
     subtracted, the bias removal of the thesis; maps are linear in the direction, so the mean direction is.
     layers: attention layers to sum over, default all.
     """
     if directions.shape[0] != trace.embedding.shape[0]:
         raise ValueError(
-            f"expected one direction an image ({trace.embedding.shape[0]}), got {directions.shape[0]}; "
+            f"expected one direction per image ({trace.embedding.shape[0]}), got {directions.shape[0]}; "
             "index the class directions with the images' labels"
         )
     shifted = directions if background is None else directions - background.mean(0)

@@ -18,7 +18,7 @@ from torch import Tensor
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.models.clip import ClipModel
 from clipviz.models.forward_lock import turn
-from clipviz.models.towers.anatomy import full, unsupported
+from clipviz.models.towers.anatomy import full, unmixed, unsupported
 from clipviz.values import LayerWeights
 
 
@@ -29,7 +29,8 @@ def record(
 ) -> Record:
     """One pass of some images, opened up, with gradients of each image's cosine with its own direction.
 
-    directions: one unit text direction an image. Keeps [token, token] attention and every activation: use small
+    Half-precision models are stepped through in float32, float64 models in float64, without autocast. directions: one
+    unit text direction per image. Keeps [token, token] attention and every activation: use small
     batches (8 images of ViT-B/16 take about 1 GB).
     """
     if model.weights.readout.kind != "class token" or not hasattr(model.visual, "transformer"):
@@ -40,16 +41,16 @@ def record(
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
         raise ValueError(
-            f"expected one direction an image ({pixels.shape[0]}), got {list(directions.shape)}; index the class "
+            f"expected one direction per image ({pixels.shape[0]}), got {list(directions.shape)}; index the class "
             "directions with the images' labels"
         )
-    stream = _first_input(model, pixels).float().requires_grad_(True)
-    with turn(model.visual), torch.enable_grad():
+    stream = full(_first_input(model, pixels)).requires_grad_(True)
+    with turn(model.visual), torch.enable_grad(), unmixed(stream.device):
         layers = []
         for block, weights in zip(model.tower.blocks, model.weights.layers, strict=True):
             layers.append(_run_layer(block.module, weights, stream))
             stream = layers[-1].residual + layers[-1].attention_output + layers[-1].mlp_output
-        final = model.visual.ln_post(stream[:, 0].to(model.dtype)).to(stream)
+        final = _normed(model.visual.ln_post, stream[:, 0])
         projection = full(model.visual.proj)
         embedding = final @ projection
         score = torch.nn.functional.cosine_similarity(embedding, directions.to(embedding))
@@ -78,14 +79,14 @@ def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token
 
 
 def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord:
-    normed = block.ln_1(stream).to(weights.query.dtype)
+    normed = _normed(block.ln_1, stream)
     query = torch.einsum("itd,hed->ihte", normed, weights.query) + weights.query_bias[:, None]
     key = torch.einsum("itd,hed->ihte", normed, weights.key)
     value = torch.einsum("itd,hed->ihte", normed, weights.value) + weights.value_bias[:, None]
     attention = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, -1)
     context = attention @ value
     written = torch.einsum("ihte,hde->itd", context, weights.output) + weights.output_bias
-    mlp_input = block.ln_2(stream + written).to(weights.query.dtype)
+    mlp_input = _normed(block.ln_2, stream + written)
     hidden_weights, hidden_bias = block.mlp.c_fc.weight.to(mlp_input), block.mlp.c_fc.bias
     hidden = mlp_input @ hidden_weights.T + (0 if hidden_bias is None else hidden_bias.to(mlp_input))
     activation = block.mlp.gelu(hidden)
@@ -106,6 +107,12 @@ def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord
         weights=weights,
         mlp_hidden=hidden_weights,
     )
+
+
+def _normed(norm: Any, inputs: Tensor) -> Tensor:
+    """A LayerNorm in the precision of its inputs, whatever that of its weights."""
+    gamma, beta = norm.weight.to(inputs), norm.bias.to(inputs)
+    return torch.nn.functional.layer_norm(inputs, norm.normalized_shape, gamma, beta, norm.eps)
 
 
 def _detached(layer: LayerRecord) -> LayerRecord:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, check_layer, neuron_basis, second_order
 from clipviz.models.forward_lock import turn
-from clipviz.models.towers.anatomy import Reading, Tower, deviation, full
+from clipviz.models.towers.anatomy import Reading, Tower, deviation, full, unmixed
 from clipviz.models.towers.recording import Attending, AttentionCalls
 from clipviz.values import TowerWeights
 
@@ -30,7 +30,8 @@ def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
     bases = _BASES.setdefault(weights, {})
     layer = check_layer(weights, layer)
     if layer not in bases:
-        bases[layer] = neuron_basis(weights, layer)
+        with unmixed(weights.readout.matrices.device):
+            bases[layer] = neuron_basis(weights, layer)
     return bases[layer]
 
 
@@ -46,7 +47,8 @@ def second_orders(
     with recording_second(tower, layers) as recorder:
         embedding = forward(pixels)
     recorder.finish_pass()
-    return [second_order(recorder.passage(basis.layer, embedding), basis) for basis in bases]
+    with unmixed(pixels.device):
+        return [second_order(recorder.passage(basis.layer, embedding), basis) for basis in bases]
 
 
 @contextmanager

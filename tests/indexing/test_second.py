@@ -55,3 +55,15 @@ def test_an_unknown_layer_is_refused(model, tmp_path):
     other = Index.build(model, folder_of(tmp_path / "h", 2, start=20), tmp_path / "q", **QUICK)
     with pytest.raises(ValueError, match=r"got neurons \[\] in .* and \[1\] in"):
         Index.merge([plain.path, other.path], tmp_path / "m")
+
+
+def test_statistics_in_half_precision_underflow_nowhere(model, tmp_path):
+    """The network runs in half precision, its statistics in float32; the model may be asked again afterwards."""
+    images = folder_of(tmp_path / "f", 8)
+    index = Index.build(model, images, tmp_path / "i", **QUICK, precision="bf16")
+    found = index.neurons(1)
+    whole = neuron_stats(model.second_order(list(open_images(images)), 1), range(8), 4)
+    kept = torch.diagonal(whole.scatter, dim1=1, dim2=2)
+    assert (torch.diagonal(found.scatter, dim1=1, dim2=2)[kept > 0] > 0).all()
+    close = (found.mean - whole.mean).norm() / whole.mean.norm()
+    assert close < 0.05

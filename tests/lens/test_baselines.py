@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 
+import clipviz
 from clipviz.lens import baselines
 from clipviz.lens.baselines import attention as attention_maps
 from clipviz.lens.baselines import relevance as rules
@@ -92,8 +93,25 @@ def test_recording_leaves_the_model_untouched(model, pixels, directions):
     for name, parameter in model.network.named_parameters():
         assert parameter.grad is None
         assert torch.equal(parameter, before[name])
-    with pytest.raises(ValueError, match=r"one direction an image \(2\)"):
+    with pytest.raises(ValueError, match=r"one direction per image \(2\)"):
         attribution.record(model, pixels, directions[:1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_every_precision_are_recorded_in_float32_or_better(
+    model, recorded, directions, pixels, dtype
+):
+    network = copy.deepcopy(model.network).to(dtype)
+    other = clipviz.wrap(network, tokenizer=model.tokenizer)
+    found = attribution.record(other, pixels.to(dtype), directions)
+    better = torch.float64 if dtype == torch.float64 else torch.float32
+    assert found.gradients.dtype == found.layers[0].attention.dtype == found.final.dtype == better
+    near = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float64: 1e-4}[dtype]
+    torch.testing.assert_close(found.attention.float(), recorded.attention, atol=near, rtol=0.05)
+    maps = baselines.all_maps(found, model.weights.grid)
+    assert all(bool(tokens.isfinite().all()) for tokens in maps.values())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attribution.record(model, pixels, directions).gradients.dtype == torch.float32
 
 
 # -- attention maps -------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def test_token_maps_remove_the_class_mean():
     every = trace.heatmap(classes, layers=[4, 5])
     expected = torch.stack([every[i, i] - every[:, i].mean(0) for i in range(3)])
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"one direction an image \(3\), got 2"):
+    with pytest.raises(ValueError, match=r"one direction per image \(3\), got 2"):
         segment.token_maps(trace, classes[:2])
 
 

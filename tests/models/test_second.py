@@ -187,3 +187,20 @@ def test_several_layers_from_one_pass_equal_one_layer_at_a_time():
         alone = model.second_order(pixels(), second.basis.layer)
         assert torch.equal(second.effects([1, 5]), alone.effects([1, 5]))
     assert [second.basis.layer for second in model.second_orders(pixels(), [2, 0])] == [2, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_pass_in_mixed_precision_leaves_float32_bases_and_numbers(dtype):
+    """The basis is kept with the tower: made under autocast, half precision would meet float32 in the next pass."""
+    model, images = random_model(), pixels()
+    plain = random_model().second_order(images, 1)
+    with torch.autocast("cpu", dtype):
+        mixed = model.second_order(images, 1)
+        codes = model.trace(images, tokens=False).codes
+    assert codes.dtype == torch.float32
+    tensors = [*vars(mixed).values(), *vars(mixed.basis).values()]
+    assert {t.dtype for t in tensors if isinstance(t, torch.Tensor)} == {torch.float32}
+    torch.testing.assert_close(mixed.basis.directions([0, 5]), plain.basis.directions([0, 5]))
+    again = model.second_order(images, 1)
+    torch.testing.assert_close(again.coordinates, plain.coordinates)
+    torch.testing.assert_close(again.norms(), plain.norms())

@@ -5,8 +5,9 @@ The recorder and the lenses see these values only; what is special about an arch
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -114,6 +115,13 @@ def full(tensor: Tensor) -> Tensor:
     """The tensor in float32, or in float64 where it is; detached."""
     tensor = tensor.detach()
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def unmixed(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast inside: what is kept of a pass is formed in float32, whatever the pass itself runs in."""
+    return (
+        torch.autocast(device.type, enabled=False) if device.type in ("cpu", "cuda", "xpu") else nullcontext()
+    )
 
 
 def deviation(tokens: Float[Tensor, "*rows d_model"], eps: float) -> Float[Tensor, "*rows"]:

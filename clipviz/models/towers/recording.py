@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from clipviz.lens.decompose import attention_paths, class_attention, head_codes, path_codes
 from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
-from clipviz.models.towers.anatomy import Block, Reading, Tower, deviation, full, unsupported
+from clipviz.models.towers.anatomy import Block, Reading, Tower, deviation, full, unmixed, unsupported
 from clipviz.values import LayerWeights
 
 
@@ -100,7 +100,8 @@ class Attending:
 
     def note_mlp(self, layer: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
         if self.tower.readout.early and layer in self.layers:
-            self.contract(layer)
+            with unmixed(output.device):
+                self.contract(layer)
 
     def contract(self, layer: int) -> None:
         """What is kept of a layer, once the readout's weights are known."""
@@ -108,11 +109,12 @@ class Attending:
 
     def finish(self) -> Reading:
         """The readout's reading, and what waited for its weights contracted."""
-        reading = self.tower.readout.reading(self.seen)
-        if not self.tower.readout.early:
-            self.weights = reading.weights
-            for layer in self.layers:
-                self.contract(layer)
+        with unmixed(next(iter(self.seen.values())).device):
+            reading = self.tower.readout.reading(self.seen)
+            if not self.tower.readout.early:
+                self.weights = reading.weights
+                for layer in self.layers:
+                    self.contract(layer)
         return reading
 
     def note_residual(self, layer: int, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -227,7 +229,8 @@ class Recorder(Attending):
         reading = self.finish()
         if not self.tower.readout.early:
             assert reading.weights is not None
-            self.writes = {k: torch.bmm(reading.weights, y).flatten(1) for k, y in self.writes.items()}
+            with unmixed(embedding.device):
+                self.writes = {k: torch.bmm(reading.weights, y).flatten(1) for k, y in self.writes.items()}
         return Trace(
             weights=self.tower.weights,
             embedding=full(embedding),
@@ -244,4 +247,7 @@ class Recorder(Attending):
         """A term as the readout reads it [image, d_model], or whole where the weights are not known yet."""
         if not self.tower.readout.early:
             return full(written)
-        return full(written[:, 0]) if self.weights is None else torch.bmm(self.weights, full(written))[:, 0]
+        if self.weights is None:
+            return full(written[:, 0])
+        with unmixed(written.device):
+            return torch.bmm(self.weights, full(written))[:, 0]
