@@ -112,10 +112,12 @@ def spurious_groups(
     worst: Sequence[float],
     title: str = "Worst group, before and after",
     width: float = style.COLUMN,
+    random: str = "best random draw",
 ) -> Figure:
-    """Tables 2.3 and A.7-A.10: accuracy by group for the model, the best random draw, and ours.
+    """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without the background heads.
 
-    groups: name -> (base, best random, ours); worst: the same for the worst group. Accuracies in 0..1.
+    groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1. random:
+    which draw of random heads is shown.
     """
     names = [*groups, "worst group"]
     values = np.array([*groups.values(), worst], float)
@@ -125,7 +127,7 @@ def spurious_groups(
     axis.hlines(rows, values.min(1), values.max(1), color=style.RULE, linewidth=2.5, zorder=1)
     looks = (
         ("model", "o", style.INK),
-        ("best random draw", "|", style.FAINT),
+        (random, "|", style.FAINT),
         ("background heads ablated", "D", style.ACCENT),
     )
     for column, (name, marker, color) in enumerate(looks):

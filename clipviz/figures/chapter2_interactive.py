@@ -41,14 +41,16 @@ def term_ablation(rows: Mapping[str, Mapping[str, float]]) -> go.Figure:
     return _plain(figure, "zero-shot accuracy", percent="x")
 
 
-def spurious_groups(groups: Mapping[str, Sequence[float]], worst: Sequence[float]) -> go.Figure:
-    """Tables 2.3 and A.7-A.10: three dots a group."""
+def spurious_groups(
+    groups: Mapping[str, Sequence[float]], worst: Sequence[float], random: str = "best random draw"
+) -> go.Figure:
+    """Tables 2.3 and A.7-A.10: three dots per group; random: which draw of random heads is shown."""
     names = [*groups, "worst group"]
     values = [*groups.values(), worst]
     figure = go.Figure()
     kinds = (
         ("model", style.INK),
-        ("best random draw", style.FAINT),
+        (random, style.FAINT),
         ("background heads ablated", style.ACCENT),
     )
     for column, (kind, colour) in enumerate(kinds):

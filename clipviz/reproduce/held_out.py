@@ -14,11 +14,11 @@ from clipviz import demo
 from clipviz.data.images import open_images
 from clipviz.data.segmentation import MaskedImages
 from clipviz.demo.model import evaluate
-from clipviz.demo.model.evaluate import HELD_OUT_SEED, Encoder
+from clipviz.demo.model.evaluate import HELD_OUT_SEEDS, Encoder
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.scene import OBJECT
-from clipviz.demo.world.scenes import Scenes, bird_examples, render, spurious
+from clipviz.demo.world.scenes import Scenes, bird_examples, join, render, spurious
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import (
     Evaluation,
@@ -36,31 +36,38 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images each measurement takes: held-out scenes, large plain shapes and glyphs, traced scenes,
-    scenes with masks, birds in each group, scenes for neurons, generated pictures."""
+    """How many images each measurement takes from every seed: held-out scenes, large plain shapes and glyphs, traced
+    scenes, scenes with masks, birds in each group, scenes for neurons; how many pictures are generated in all; and how
+    many seeds are pooled."""
 
     scenes: int = 2000
     large: int = 720
     traced: int = 1000
-    masks: int = 120
+    masks: int = 60
     birds: int = 100
-    neurons: int = 600
+    neurons: int = 240
     generated: int = 1000
+    n_seeds: int = len(HELD_OUT_SEEDS)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return HELD_OUT_SEEDS[: self.n_seeds]
 
     @classmethod
     def within(cls, limit: int | None) -> Sizes:
-        """The usual sizes, or smaller ones in proportion to at most `limit` held-out scenes."""
+        """The usual sizes, or smaller ones in proportion to at most `limit` held-out scenes of all seeds together."""
         if limit is None:
             return cls()
         if limit < 40:
             raise ValueError(
                 f"expected a limit of at least 40 held-out scenes, got {limit}; give a larger one"
             )
-        usual = vars(cls())
-        share = min(1.0, limit / usual["scenes"])
+        n_seeds = min(cls.n_seeds, max(1, limit // 40))
+        share = min(1.0, limit / n_seeds / cls.scenes)
         least = {"scenes": 40, "large": 36, "traced": 40, "masks": 6, "birds": 5, "neurons": 40}
         least["generated"] = 50
-        return cls(**{name: max(least[name], round(share * size)) for name, size in usual.items()})
+        per_seed = {name: max(size, round(share * getattr(cls, name))) for name, size in least.items()}
+        return cls(**per_seed, n_seeds=n_seeds)
 
 
 def encoder_of(model: ClipModel) -> Encoder:
@@ -79,17 +86,17 @@ def encoder_of(model: ClipModel) -> Encoder:
     return Encoder(encode_images, encode_texts)
 
 
-def held_out(model: ClipModel, sizes: Sizes, seed: int = HELD_OUT_SEED) -> tuple[Evaluation, Scenes]:
-    """An evaluation on scenes that training never draws, and the scenes themselves."""
-    scenes = render(sizes.traced, seed)
+def held_out(model: ClipModel, sizes: Sizes) -> tuple[Evaluation, Scenes]:
+    """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves."""
+    scenes = join([render(sizes.traced, seed) for seed in sizes.seeds])
     return Evaluation(
         name="held-out scenes of the demo world",
         images=open_images([Image.fromarray(pixels) for pixels in scenes.images]),
         tasks=family_tasks(model, scenes),
         pools={"descriptions": demo.texts()},
-        groups=bird_groups(model, sizes.birds, seed),
-        masks=masked_objects(scenes, sizes.masks),
-        pairs=paired_objects(scenes, sizes.masks),
+        groups=bird_groups(model, sizes.birds, sizes.seeds),
+        masks=masked_objects(scenes, sizes.masks * sizes.n_seeds),
+        pairs=paired_objects(scenes, sizes.masks * sizes.n_seeds),
         class_prompts=dict(zip(words.OBJECT_NAMES, map(list, FACTS["object"]), strict=True)),
     ), scenes
 
@@ -105,9 +112,11 @@ def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
     return tasks
 
 
-def bird_groups(model: ClipModel, n_per_group: int, seed: int) -> Groups:
-    """Lone birds over water and in a forest, equally many a group (thesis 2.4)."""
-    birds, examples = spurious(n_per_group, seed), bird_examples(n_per_group, seed)
+def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> Groups:
+    """Lone birds over water and in a forest, n_per_group per group and seed (thesis 2.4)."""
+    birds = join([spurious(n_per_group, seed) for seed in seeds])
+    examples = join([bird_examples(n_per_group, seed) for seed in seeds])
+    landbird = examples.groups >= 2
     return Groups(
         images=[Image.fromarray(pixels) for pixels in birds.images],
         classifiers={
@@ -115,13 +124,13 @@ def bird_groups(model: ClipModel, n_per_group: int, seed: int) -> Groups:
             "examples": learnt_directions(
                 model,
                 [Image.fromarray(pixels) for pixels in examples.images],
-                [range(n_per_group), range(n_per_group, 2 * n_per_group)],
+                [np.flatnonzero(~landbird).tolist(), np.flatnonzero(landbird).tolist()],
             ),
         },
         labels=[int(group >= 2) for group in birds.groups],
         groups=[words.BIRD_GROUP_PHRASES[group] for group in birds.groups],
         cue=class_directions(model, [list(words.BACKGROUND_PHRASES[place]) for place in ("water", "forest")]),
-        examples=f"learnt from {2 * n_per_group} pictures in their own colours, 80% of them where the bird belongs",
+        examples=f"learnt from {len(examples):,} pictures in their own colours, 80% of them where the bird belongs",
     )
 
 

@@ -11,10 +11,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clipviz.data.images import Images
-from clipviz.demo.model.evaluate import HELD_OUT_SEED
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
 from clipviz.lens.spurious import SpuriousCue
@@ -24,14 +20,23 @@ from clipviz.reproduce import spurious
 from clipviz.reproduce import world_measures as measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.chapter2_pictures import name_of
-from clipviz.reproduce.evaluation import Evaluation, trace_terms
+from clipviz.reproduce.evaluation import Evaluation, spaced, trace_terms
 from clipviz.reproduce.generating import generator_section
 from clipviz.reproduce.generating import measured as measured_generator
 from clipviz.reproduce.held_out import Sizes, encoder_of, held_out
+from clipviz.reproduce.intervals import Estimate, mean, share, spread
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
-from clipviz.reproduce.world_measures import AT_LEAST, N_DRAWS, N_FIRST, HeadTable, NeuronLayer
+from clipviz.reproduce.world_measures import (
+    AT_LEAST,
+    N_DRAWS,
+    N_FIRST,
+    FamilyScore,
+    HeadTable,
+    MapScore,
+    NeuronLayer,
+)
 from clipviz.values import N_LATE
 
 
@@ -46,8 +51,9 @@ def run(
     """The report card of a model on the demo world; returns the report's path.
 
     model: the demo model or any other (a model that was not trained here is judged by the same sentences). limit:
-    at most so many held-out scenes (default 2,000; the other measurements shrink with it). Finished steps are kept
-    in out/steps. Raises ValueError for options of other chapters: the world brings its own images.
+    at most so many held-out scenes of all seeds together (default 10,000; the other measurements shrink with it).
+    Finished steps are kept in out/steps. Raises ValueError for options of other chapters: the world brings its own
+    images.
     """
     given = sorted(name for name, value in other.items() if value is not None)
     if given:
@@ -58,24 +64,25 @@ def run(
     model = load(model, pretrained) if isinstance(model, str) else model
     sizes = Sizes.within(limit)
     folder = Path(out)
-    steps = Steps(folder / "steps", {**model.identity(), **vars(sizes), "seed": HELD_OUT_SEED})
+    steps = Steps(folder / "steps", {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
     evaluation, scenes = held_out(model, sizes)
     terms, kept, _ = trace_terms(model, evaluation.images, steps, "world-scenes", quiet)
     measured = Measured(evaluation, terms, kept)
-    families = measures.families(model, sizes, steps, HELD_OUT_SEED)
-    table = measures.head_table(model, evaluation.pools["descriptions"], late_terms(model, terms), scenes)
+    families = measures.families(model, sizes, steps)
+    pool = evaluation.pools["descriptions"]
+    table = measures.head_table(model, pool, late_terms(model, terms), scenes, sizes.n_seeds)
     birds = measures.background_ablation(model, evaluation, terms, table, steps, quiet)
     backgrounds = measures.backgrounds(model, evaluation)
     depths = measures.token_map_scores(model, evaluation, backgrounds)
     pairs = measures.pair_scores(model, scenes, evaluation, backgrounds, N_LATE)
     neurons = measures.neuron_layers(
         model,
-        _first(evaluation.images, sizes.neurons),
-        measures.naming_pool(model, evaluation.pools["descriptions"]),
+        evaluation.images.subset(spaced(len(evaluation.images), sizes.neurons * sizes.n_seeds)),
+        measures.naming_pool(model, pool),
         quiet,
     )
     report = Report(folder, "The demo world: a report card", _lead(model, sizes))
-    summary_section(report, families, table, birds, depths, pairs, neurons)
+    summary_section(report, families, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
     terms_section(report, measures.ablations(model, measured))
     heads_section(report, table)
@@ -89,88 +96,127 @@ def run(
 
 def summary_section(
     report: Report,
-    families: dict[str, dict[str, dict]],
+    families: dict[str, dict[str, FamilyScore]],
     table: HeadTable,
     birds: dict[Way, SpuriousCue],
-    depths: dict[str, dict[int, dict[str, float]]],
-    pairs: dict[str, Any],
+    depths: dict[str, dict[int, MapScore]],
+    pairs: dict[str, dict[str, Estimate]],
     neurons: list[NeuronLayer],
+    sizes: Sizes,
 ) -> None:
     """The whole card in one table."""
-    report.section("In short")
+    report.section(
+        "In short",
+        f"{sizes.n_seeds} seeds pooled. Intervals are 95%: Wilson's for shares, normal for means; where random heads "
+        f"or rotations are drawn, the range of 95% of {N_DRAWS} draws.",
+    )
     report.table(
-        ["held-out scenes of the demo world", "measured"],
-        summary(families, table, birds, depths, pairs, neurons),
+        ["held-out scenes of the demo world", "measured", "95%", "n"],
+        [
+            *recognition_rows(families),
+            *map_rows(depths, pairs),
+            *head_rows(table),
+            *bird_rows(birds),
+            *neuron_rows(neurons),
+        ],
     )
 
 
-def summary(
-    families: dict[str, dict[str, dict]],
-    table: HeadTable,
-    birds: dict[Way, SpuriousCue],
-    depths: dict[str, dict[int, dict[str, float]]],
-    pairs: dict[str, Any],
-    neurons: list[NeuronLayer],
-) -> list[list[str]]:
-    """Rows (what, measured) of the summary."""
+def row(what: str, found: Estimate, unit: str) -> list[str]:
+    """One line of the summary."""
+    return [what, f"{found.value:.2f}", found.interval, f"{found.n:,} {unit}"]
+
+
+def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[str]]:
+    """What is told apart: objects by drawing style, properties, counts, large plain shapes and glyphs."""
     seen, unseen = families["held out"], families["unseen views"]
-
-    def shown(*names: str) -> str:
-        return " / ".join(f"{seen[name]['accuracy']:.2f}" for name in names)
-
-    n_classes = round(1 / seen["object"]["chance"])
-    ours = depths["token maps"][min(N_LATE, max(depths["token maps"]))]
-    raw = max(scores["foreground AP"] for scores in depths["raw attention"].values())
-    clear = sorted({role.label for role in table.roles.values() if role.clear})
     lone = "object, single, own colour"
-    rows = [
-        [f"lone object in its own colours, of {n_classes}", shown(lone)],
-        ["the same in a drawing style never seen", f"{unseen[lone]['accuracy']:.2f}"],
-        ["colour / background / treatment", shown("colour", "background", "treatment")],
-        [
-            "count 2-6 / large plain shape / large plain letter or digit",
-            shown("count", "shape, large, plain", "glyph, large, plain"),
-        ],
-        [
-            f"token maps of the last {N_LATE} layers: mIoU, AP of the foreground; raw attention of the best layers",
-            f"{ours['mIoU']:.2f}, {ours['foreground AP']:.2f}; {raw:.2f}",
-        ],
-        [
-            "the same for the named one of two objects: points at it, AP; raw attention",
-            f"{pairs['token maps']['pointing']:.2f}, {pairs['token maps']['foreground AP']:.2f}; "
-            f"{pairs['raw attention']['pointing']:.2f}, {pairs['raw attention']['foreground AP']:.2f}",
-        ],
-        [
-            f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts; over the null",
-            f"{table.n_heads()} of {len(table.heads)}; {table.ratio():.1f}x",
-        ],
-        ["properties with a clear head", ", ".join(clear) or "none"],
-        ["late heads by the property that explains most of their variance", _tally(table)],
+    wanted = [
+        (f"lone object in its own colours, of {round(1 / seen['object'].chance)}", seen[lone]),
+        ("the same in a drawing style never seen", unseen[lone]),
+        *((name, seen[name]) for name in ("colour", "background", "treatment")),
+        ("count, 2 to 6", seen["count"]),
+        ("large plain shape", seen["shape, large, plain"]),
+        ("large plain letter or digit", seen["glyph, large, plain"]),
     ]
-    for way, found in birds.items():
-        _, (before, random, after) = spurious.shown_groups(found)
-        rows.append(
-            [
-                f"worst group of painted birds and places, classes by {way.classes}, background heads ({way.heads}) "
-                "ablated; best of 5 random draws",
-                f"{before:.2f} to {after:.2f}; {random:.2f}",
-            ]
-        )
-    shares = [layer.first_component for layer in neurons]
-    named = [layer.n_named for layer in neurons]
-    above = [layer.n_above_null for layer in neurons]
-    rows.append(
-        [
-            "second-order effects, layers with later attention: share of the first component on the top 10% images; "
-            f"neurons of the {neurons[0].n_neurons} strongest with a text at cosine > {measures.COSINE}; with one "
-            f"closer than {measures.ABOVE:.0%} of rotated directions have",
-            f"{min(shares):.2f}-{max(shares):.2f}; {min(named)}-{max(named)}; {min(above)}-{max(above)}",
-        ]
-    )
+    return [row(what, score.accuracy, "scenes") for what, score in wanted]
+
+
+def map_rows(
+    depths: dict[str, dict[int, MapScore]], pairs: dict[str, dict[str, Estimate]]
+) -> list[list[str]]:
+    """Token maps and raw attention: of the one object of a scene, and of the named one of two."""
+    ours = depths[measures.TOKENS][min(N_LATE, max(depths[measures.TOKENS]))].foreground_ap
+    raw = max((score.foreground_ap for score in depths[measures.RAW].values()), key=lambda ap: ap.value)
+    late = f"of the last {N_LATE} layers"
+    rows = [
+        row(f"token maps {late}: AP of the foreground", ours, "scenes"),
+        row("raw attention of the best layers: AP of the foreground", raw, "scenes"),
+    ]
+    for name in (measures.TOKENS, measures.RAW):
+        of_two = f"{name} {late}, the named one of two objects"
+        rows.append(row(f"{of_two}: points at it", pairs[name]["pointing"], "scenes"))
+        rows.append(row(f"{of_two}: AP", pairs[name]["foreground AP"], "scenes"))
     return rows
 
 
-def families_section(report: Report, families: dict[str, dict[str, dict]]) -> None:
+def head_rows(table: HeadTable) -> list[list[str]]:
+    """Late heads with a property, by TextSpan, by its null and by supervision."""
+    null, n_heads = spread(table.null_heads().tolist()), len(table.heads)
+    clear = sorted({role.label for role in table.roles.values() if role.clear})
+    what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts"
+    over_seeds = f"{min(table.by_seed)}–{max(table.by_seed)} over the seeds"
+    return [
+        [what, f"{table.n_heads()} of {n_heads}", over_seeds, f"{n_heads} heads"],
+        [
+            "the same under random rotations",
+            f"{null.value:.0f}",
+            f"{null.low:.0f}–{null.high:.0f}",
+            f"{null.n} draws",
+        ],
+        ["properties with a clear head", ", ".join(clear) or "none", "–", f"{n_heads} heads, {null.n} draws"],
+        [
+            "late heads by the property that explains most of their variance",
+            _tally(table),
+            "–",
+            f"{n_heads} heads",
+        ],
+    ]
+
+
+def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
+    """The worst group before and after ablating the background heads, and under as many random heads."""
+    rows = []
+    for classes in dict.fromkeys(way.classes for way in birds):
+        found = {way.heads: cue for way, cue in birds.items() if way.classes == classes}
+        group = f"worst group of painted birds and places, classes by {classes}"
+        before = spurious.worst_of(next(iter(found.values())).before)
+        rows.append(row(f"{group}: unchanged model", before, "birds in it"))
+        for heads, cue in found.items():
+            n_heads = len(cue.ablation.heads)
+            after, random = spurious.worst_of(cue.after), spurious.random_worst(cue)
+            rows.append(row(f"{group}: {n_heads} background heads ({heads}) ablated", after, "birds in it"))
+            rows.append(row(f"{group}: {n_heads} random late heads ablated", random, "draws"))
+    return rows
+
+
+def neuron_rows(neurons: list[NeuronLayer]) -> list[list[str]]:
+    """Second-order effects of the strongest neurons of all layers with later attention."""
+    n_neurons = sum(layer.n_neurons for layer in neurons)
+    components = mean([value for layer in neurons for value in layer.components])
+    named = share(sum(layer.n_named for layer in neurons), n_neurons)
+    above = share(sum(layer.n_above_null for layer in neurons), n_neurons)
+    closer = f"with a text closer than {measures.ABOVE:.0%} of rotated directions have one"
+    return [
+        row(
+            "second-order effects: share of the first component on the top 10% images", components, "neurons"
+        ),
+        row(f"neurons with a text at cosine > {measures.COSINE}", named, "neurons"),
+        row(f"neurons {closer}", above, "neurons"),
+    ]
+
+
+def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]) -> None:
     """Zero-shot accuracy by family of attributes."""
     seen, unseen = families["held out"], families["unseen views"]
     report.section(
@@ -179,15 +225,17 @@ def families_section(report: Report, families: dict[str, dict[str, dict]]) -> No
         "tiles that training never shows. Every family but treatment is judged on untreated scenes with one kind of "
         "thing; count on 2 to 6 copies; large and plain: one solid shape or glyph in the middle.",
     )
-    cells = {name: (_accuracy(seen[name]), _accuracy(unseen[name]), seen[name]["chance"]) for name in seen}
     report.table(
-        ["family", "chance", "held out", "scenes", "unseen views", "scenes"],
+        ["family", "chance", *("held out", "95%", "scenes"), *("unseen views", "95%", "scenes")],
         [
-            [name, chance, held, seen[name]["n"], new, unseen[name]["n"]]
-            for name, (held, new, chance) in cells.items()
+            [name, seen[name].chance, *_cells(seen[name].accuracy), *_cells(unseen[name].accuracy)]
+            for name in seen
         ],
     )
-    rows = {name: (float(held or 0), new, chance) for name, (held, new, chance) in cells.items()}
+    rows = {
+        name: (held.accuracy.value if held.accuracy.n else 0.0, _value(unseen[name].accuracy), held.chance)
+        for name, held in seen.items()
+    }
     report.figure("world-families", figures.families(rows), "Accuracy by family, held out and unseen views")
 
 
@@ -277,37 +325,41 @@ def heads_section(report: Report, table: HeadTable) -> None:
 
 
 def depths_section(
-    report: Report, depths: dict[str, dict[int, dict[str, float]]], pairs: dict[str, Any]
+    report: Report, depths: dict[str, dict[int, MapScore]], pairs: dict[str, dict[str, Estimate]]
 ) -> None:
     """Token maps against raw attention: by the number of late layers summed, and for one of two objects."""
     report.section(
         "Token maps against raw attention of the best layers",
-        "Summed over all heads of the last k layers; token maps: the class text less the mean of all descriptions, "
+        "Summed over all heads of the last k layers; token maps: the class text minus the mean of all descriptions, "
         "or of all class names; the same images and protocol as above, and the average precision of the foreground "
         "alone. Raw attention knows no text: where all that stands out is the one thing that is asked for, it is a "
         "strong rival.",
     )
-    measured = ("mIoU", "mAP", "foreground AP")
+    measured = ("mIoU", "mAP", "foreground AP", "95%")
     report.table(
         ["layers", *(f"{name}: {measure}" for name in depths for measure in measured)],
         [
-            [f"last {k}", *(depths[name][k][measure] for name in depths for measure in measured)]
-            for k in depths["token maps"]
+            [f"last {k}", *(cell for name in depths for cell in _map_cells(depths[name][k]))]
+            for k in depths[measures.TOKENS]
         ],
     )
     curves = {
-        name: {k: scores["foreground AP"] for k, scores in found.items()} for name, found in depths.items()
+        name: {k: score.foreground_ap.value for k, score in found.items()} for name, found in depths.items()
     }
     report.figure(
         "world-maps", figures.map_depths(curves, "foreground AP"), "AP by the number of late layers summed"
     )
     report.text(
-        f"Scenes of two different objects ({pairs['scenes']}, each asked for both names), last {N_LATE} layers: how "
-        "often the named object has the larger mean, and the average precision against its mask alone."
+        f"Scenes of two different objects ({pairs[measures.RAW]['pointing'].n}, each asked for both names), last "
+        f"{N_LATE} layers: how often the named object has the larger mean, and the average precision against its mask "
+        "alone."
     )
     report.table(
-        ["one of two", "points at it", "foreground AP"],
-        [[name, *pairs[name].values()] for name in measures.MAPS],
+        ["one of two", "points at it", "95%", "foreground AP", "95%"],
+        [
+            [name, *(cell for found in pairs[name].values() for cell in (found, found.interval))]
+            for name in measures.MAPS
+        ],
     )
 
 
@@ -319,14 +371,14 @@ def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Eva
         "Spurious background (Table 2.3)",
         f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; in training about 80% of the "
         "birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
-        f"{evaluation.groups.examples}. Heads are mean-ablated (means over the held-out scenes); random draws take as "
-        "many late heads.",
+        f"{evaluation.groups.examples}. Heads are mean-ablated (means over the held-out scenes); {N_DRAWS} "
+        "random draws take as many late heads; p is the share of draws whose worst group is at least as good.",
     )
     spurious.add_table(report, birds)
     for classes, best in spurious.best_of(birds).items():
         report.figure(
             f"world-birds-{classes}",
-            thesis_figures.spurious_groups(*spurious.shown_groups(best)),
+            thesis_figures.spurious_groups(*spurious.shown_groups(best), random=spurious.MEDIAN),
             f"Accuracy by group, before and after, classes by {classes}",
         )
 
@@ -378,8 +430,9 @@ def _lead(model: ClipModel, sizes: Sizes) -> str:
     tag = f", {model.pretrained}" if model.pretrained else ""
     return (
         f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x {model.n_heads} heads) "
-        f"on scenes rendered from seed {HELD_OUT_SEED}, which training never draws: {sizes.scenes} for zero-shot, "
-        f"{sizes.traced} traced, {sizes.neurons} for neurons, {sizes.masks} with masks. The summed effects miss the "
+        f"on scenes rendered from {sizes.n_seeds} seeds ({', '.join(map(str, sizes.seeds))}), which training never "
+        f"draws; of each seed {sizes.scenes} for zero-shot, {sizes.traced} traced, {sizes.neurons} for neurons, "
+        f"{sizes.masks} with masks. The summed effects miss the "
         f"model's own output by {model.sum_check:.1e} (relative)."
     )
 
@@ -390,9 +443,13 @@ def _tally(table: HeadTable) -> str:
     return ", ".join(f"{name} {n_heads}" for name, n_heads in counts.most_common())
 
 
-def _accuracy(result: dict) -> float | None:
-    return None if result["n"] == 0 or np.isnan(result["accuracy"]) else float(result["accuracy"])
+def _cells(found: Estimate) -> tuple[Estimate, str, int]:
+    return found, found.interval, found.n
 
 
-def _first(images: Images, n: int) -> Images:
-    return images.subset(range(min(n, len(images))))
+def _map_cells(score: MapScore) -> tuple[Any, ...]:
+    return score.miou, score.map, score.foreground_ap, score.foreground_ap.interval
+
+
+def _value(found: Estimate) -> float | None:
+    return found.value if found.n else None

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
@@ -29,19 +29,23 @@ from clipviz.lens.neuron_stats import neuron_stats, rank_one
 from clipviz.lens.roles import Role
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.trace import Trace
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
+from clipviz.reproduce.intervals import Estimate, mean, share
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
-from clipviz.values import Ablation, Head, late_layers
+from clipviz.values import Ablation, Head
 
-N_FIRST, N_DRAWS, AT_LEAST = 5, 20, 3
+N_FIRST, AT_LEAST = 5, 3
+N_DRAWS, CHUNK = 200, 20
+"""Random draws of every baseline, and how many rotations of heads are held at once."""
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
-TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps, less classes", "raw attention"
+TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
 MAPS = (TOKENS, TOKENS_CLASSES, RAW)
 SUPERVISED = {
     "kind of thing": "kind",
@@ -61,16 +65,36 @@ SUPERVISED = {
 _KINDS = {"object": "object", "shape": "shape", "letter or number": "glyph"}
 
 
-def families(model: ClipModel, sizes: Sizes, steps: Steps, seed: int) -> dict[str, dict[str, dict]]:
-    """Zero-shot accuracy of every family: {"held out" or "unseen views": {family: {accuracy, chance, n}}}."""
+@dataclass(frozen=True)
+class FamilyScore:
+    """Zero-shot accuracy of one family of attributes on the scenes that it applies to, and the level of chance."""
+
+    accuracy: Estimate
+    chance: float
+
+
+def families(model: ClipModel, sizes: Sizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
+    """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
     encoder = encoder_of(model)
+
+    def measured(title: str, seed: int, unseen: bool) -> dict[str, dict]:
+        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
+        return steps.get(f"world-{title.replace(' ', '-')}-{seed}", make)
+
     return {
-        title: steps.get(
-            f"world-{title.replace(' ', '-')}",
-            partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large),
-        )
+        title: pooled([measured(title, seed, unseen) for seed in sizes.seeds])
         for title, unseen in (("held out", False), ("unseen views", True))
     }
+
+
+def pooled(parts: Sequence[Mapping[str, dict]]) -> dict[str, FamilyScore]:
+    """The scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each seed."""
+    scores = {}
+    for family, first in parts[0].items():
+        known = [part[family] for part in parts if part[family]["n"]]
+        n_right = sum(round(one["accuracy"] * one["n"]) for one in known)
+        scores[family] = FamilyScore(share(n_right, sum(one["n"] for one in known)), first["chance"])
+    return scores
 
 
 def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float]]:
@@ -90,7 +114,8 @@ class HeadTable:
     """The late heads by TextSpan and by supervision.
 
     roles, texts: of each head. null_counts: [draw, head] how many of the first texts share a broad family under
-    random rotations. shares: property -> [head] share of a head's variance between the property's values.
+    random rotations. shares: property -> [head] share of a head's variance between the property's values. by_seed:
+    heads with AT_LEAST texts of one family on the scenes of each seed alone.
     """
 
     heads: list[Head]
@@ -98,6 +123,7 @@ class HeadTable:
     texts: dict[Head, list[str]]
     null_counts: Int[Tensor, "draw head_all"]
     shares: dict[str, Float[Tensor, " head_all"]]
+    by_seed: list[int]
 
     def n_heads(self, at_least: int = AT_LEAST) -> int:
         """Heads with so many of their first texts from one broad family."""
@@ -118,15 +144,18 @@ class HeadTable:
         return name, float(self.shares[name][row])
 
 
-def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes) -> HeadTable:
+def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_seeds: int = 1) -> HeadTable:
     """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     directions = model.encode_texts(list(pool)).cpu()
     chosen = textspan.textspan_from_covariance(
         covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
     )
-    _, null = textspan.null_explained(
-        covariance, span, directions, N_FIRST, N_DRAWS, seed=0, centre_pool=True, normalised=True
+    null = torch.cat(
+        [
+            textspan.null_explained(covariance, span, directions, N_FIRST, CHUNK, seed, True, True)[1]
+            for seed in range(N_DRAWS // CHUNK)
+        ]
     )
     heads, names = headset.all_heads(late.codes), [broad(family) for family in pool.families]
     effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
@@ -137,8 +166,20 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes) -> He
         null_counts=torch.tensor(
             [[largest_family([names[i] for i in texts]) for texts in draw] for draw in null.tolist()]
         ),
+        by_seed=heads_by_seed(late, directions, names, n_seeds),
         shares={name: between_share(effects, labels) for name, labels in supervision(scenes).items()},
     )
+
+
+def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None], n_seeds: int) -> list[int]:
+    """How many heads have AT_LEAST of their first texts from one family, on each of n_seeds equal parts in a row."""
+    counts = []
+    for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
+        part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]
+        order = textspan.describe_heads(part, late.basis, directions, N_FIRST, True, True).order
+        largest = [largest_family([families[i] for i in texts]) for texts in order.tolist()]
+        counts.append(sum(count >= AT_LEAST for count in largest))
+    return counts
 
 
 def largest_family(families: Sequence[str | None]) -> int:
@@ -181,8 +222,8 @@ def between_share(
 
 def token_map_scores(
     model: ClipModel, evaluation: Evaluation, less: Mapping[str, Tensor]
-) -> dict[str, dict[int, dict[str, float]]]:
-    """Token maps less each of `backgrounds`, and raw attention, summed over the last k layers: {map: {k: scores}}."""
+) -> dict[str, dict[int, MapScore]]:
+    """Token maps minus each of `backgrounds`, and raw attention, summed over the last k layers: {map: {k: score}}."""
     data = evaluation.masks
     assert data is not None
     names = list(evaluation.class_prompts)
@@ -194,7 +235,6 @@ def token_map_scores(
         pairs = [data[i] for i in range(start, min(start + 16, len(data)))]
         directions = classes[[names.index(str(data.labels[start + i])) for i in range(len(pairs))]]
         trace = model.trace(model.prepare([picture for picture, _ in pairs]))
-        assert trace.attention is not None
         for k in depths:
             layers = range(model.n_layers - k, model.n_layers)
             for name, texts in less.items():
@@ -202,58 +242,62 @@ def token_map_scores(
                     trace, directions.to(trace.embedding), texts.to(trace.embedding), layers
                 )
                 maps[name][k] += list(found.cpu())
-            raw = (
-                trace.attention[:, list(layers), :, model.weights.prefix :]
-                .mean((1, 2))
-                .unflatten(-1, model.weights.grid)
-            )
-            maps[RAW][k] += list(raw.cpu())
+            maps[RAW][k] += list(_raw_attention(trace, layers))
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
     return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
 
 
 def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
-    """The texts whose mean token maps are taken less: all descriptions, or the class names, as in the thesis."""
+    """The texts whose mean token maps are subtracted: all descriptions, or the class names, as in the thesis."""
     pool = model.encode_texts(list(evaluation.pools["descriptions"]))
     return {TOKENS: pool, TOKENS_CLASSES: evaluation.tasks[0].directions}
 
 
 def pair_scores(
     model: ClipModel, scenes: Scenes, evaluation: Evaluation, less: Mapping[str, Tensor], n_late: int
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Estimate]]:
     """Maps of one of two objects in a scene: does the text pick the one it names?
 
     For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
     "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
-    maps of MAPS; no text changes raw attention. "scenes": how many.
+    maps of MAPS; no text changes raw attention. A scene counts once, with the mean of its two names.
     """
     rows = two_objects(scenes)
-    layers = late_layers(model.n_layers, n_late)
-    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in MAPS}
+    layers = range(max(0, model.n_layers - n_late), model.n_layers)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in MAPS}
     classes = evaluation.tasks[0].directions
     for start in range(0, len(rows), 16):
         some = rows[start : start + 16]
         trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
-        assert trace.attention is not None
-        attention = trace.attention[:, list(layers), :, model.weights.prefix :].mean((1, 2))
-        raw = attention.unflatten(-1, model.weights.grid).cpu()
+        raw = _raw_attention(trace, layers)
+        named: dict[str, list[list[tuple[bool, float]]]] = {name: [] for name in MAPS}
         for label in (1, 2):
-            named = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]
-            chosen = classes[[thing.word for thing in named if thing is not None]].to(trace.embedding)
+            things = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]
+            chosen = classes[[thing.word for thing in things if thing is not None]].to(trace.embedding)
             maps_of = {
                 name: segment.token_maps(trace, chosen, texts.to(trace.embedding), layers).cpu()
                 for name, texts in less.items()
             }
             for name, maps in {**maps_of, RAW: raw}.items():
-                found[name] += [
-                    _pointing(one, torch.from_numpy(scenes.masks[i]), label)
-                    for one, i in zip(maps, some, strict=True)
-                ]
-    measured: dict[str, Any] = {"scenes": len(rows)}
-    for name, hits in found.items():
-        pointing, precision = torch.tensor(hits, dtype=torch.float64).mean(0).tolist() if hits else (0.0, 0.0)
-        measured[name] = {"pointing": pointing, "foreground AP": precision}
-    return measured
+                named[name].append(
+                    [
+                        _pointing(one, torch.from_numpy(scenes.masks[i]), label)
+                        for one, i in zip(maps, some, strict=True)
+                    ]
+                )
+        for name, of_labels in named.items():
+            found[name] += list(np.asarray(of_labels, float).mean(0))
+    return {
+        name: {"pointing": mean([hit for hit, _ in hits]), "foreground AP": mean([ap for _, ap in hits])}
+        for name, hits in found.items()
+    }
+
+
+def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image rows cols"]:
+    """The class token's attention to every image token, mean over the heads of some layers."""
+    assert trace.attention is not None
+    weights = trace.weights
+    return trace.attention[:, list(layers), :, weights.prefix :].mean((1, 2)).unflatten(-1, weights.grid).cpu()
 
 
 def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
@@ -263,19 +307,22 @@ def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
     return bool(named > other), segment.average_precision(grown.flatten(), (mask == label).flatten())
 
 
-def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, float]:
-    """The thesis's three scores, and the mean average precision of the foreground alone."""
+@dataclass(frozen=True)
+class MapScore:
+    """The thesis's scores of a set of maps, and the average precision of the foreground alone, mean over images."""
+
+    miou: float
+    map: float
+    foreground_ap: Estimate
+
+
+def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
     found = segment.score(maps, masks)
     foreground = [
         segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
         for heatmap, mask in zip(maps, masks, strict=True)
     ]
-    return {
-        "pixel accuracy": found.pixel_accuracy,
-        "mIoU": found.miou,
-        "mAP": found.map,
-        "foreground AP": sum(foreground) / len(foreground),
-    }
+    return MapScore(found.miou, found.map, mean(foreground))
 
 
 def background_ablation(
@@ -291,7 +338,7 @@ def background_ablation(
     assert data is not None
     birds, kept, _ = trace_terms(model, data.images, steps, "world-birds", quiet)
     return spurious.spurious_cues(
-        data, kept, birds, late_terms(model, terms), table.roles, ablate.means_of(terms)
+        data, kept, birds, late_terms(model, terms), table.roles, ablate.means_of(terms), N_DRAWS
     )
 
 
@@ -299,21 +346,25 @@ def background_ablation(
 class NeuronLayer:
     """Second-order effects of one layer: sparsity, rank, and texts.
 
-    squared_share: share of the summed squared effect on the top 10% images; first_component: share of variance of
-    the first component there, means over the strongest neurons. n_named: strongest neurons with a text at cosine
-    > COSINE; n_named_null: the same for their directions under random rotations of the embedding, mean of N_DRAWS;
-    n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the embedding's dimension.
-    examples: (neuron, text, cosine) of the best-named neurons.
+    squared_share: share of the summed squared effect on the top 10% images, mean over the strongest neurons;
+    components: share of variance of the first component there, of each of them. n_named: strongest neurons with a
+    text at cosine > COSINE; n_named_null: the same for their directions under random rotations of the embedding, mean
+    of N_DRAWS; n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the
+    embedding's dimension. examples: (neuron, text, cosine) of the best-named neurons.
     """
 
     layer: int
     n_neurons: int
     squared_share: float
-    first_component: float
+    components: list[float]
     n_named: int
     n_named_null: float
     n_above_null: int
     examples: list[tuple[int, str, float]]
+
+    @property
+    def first_component(self) -> float:
+        return sum(self.components) / len(self.components)
 
 
 def neuron_layers(
@@ -347,7 +398,7 @@ def _neuron_layer(
         layer=layer,
         n_neurons=len(strongest),
         squared_share=float(stats.top_share()[strongest].mean()),
-        first_component=float(line.share[strongest].mean()),
+        components=line.share[strongest].tolist(),
         n_named=int((cosines > COSINE).sum()),
         n_named_null=float((null > COSINE).sum()) / N_DRAWS,
         n_above_null=int((cosines > null.quantile(ABOVE)).sum()),

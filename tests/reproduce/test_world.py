@@ -12,17 +12,18 @@ import clipviz
 from clipviz import reproduce
 from clipviz.data.texts import Texts
 from clipviz.demo.model import evaluate
-from clipviz.demo.world import bird_examples, render, spurious
+from clipviz.demo.world import bird_examples, join, render, spurious
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.scene import OBJECT
 from clipviz.figures import world as figures
 from clipviz.lens import ablate
 from clipviz.lens.roles import Role
-from clipviz.reproduce import held_out, world_measures
+from clipviz.reproduce import held_out, intervals, world_measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import trace_terms
 from clipviz.reproduce.held_out import Sizes
 from clipviz.reproduce.report import Steps
+from clipviz.values import N_LATE
 
 LIMIT = 80
 
@@ -97,10 +98,12 @@ def test_options_of_other_chapters_are_refused(model, tmp_path):
 
 def test_sizes_shrink_together_and_never_grow():
     assert Sizes.within(None) == Sizes.within(5000) == Sizes()
-    small = Sizes.within(200)
+    small = Sizes.within(1000)
+    assert small.seeds == evaluate.HELD_OUT_SEEDS
     assert small.scenes == 200
     assert small.traced == 100
     assert small.birds == 10
+    assert Sizes.within(100).seeds == evaluate.HELD_OUT_SEEDS[:2]
 
 
 def test_the_encoder_agrees_with_the_trainers_own(model):
@@ -128,7 +131,7 @@ def test_family_tasks_label_what_the_table_says(measured):
 
 def test_masks_are_those_of_lone_kinds_of_objects(measured):
     evaluation, scenes, _, _ = measured
-    assert len(evaluation.masks) == Sizes.within(LIMIT).masks
+    assert len(evaluation.masks) == Sizes.within(LIMIT).masks * Sizes.within(LIMIT).n_seeds
     for (picture, mask), name, label in zip(
         evaluation.masks, evaluation.masks.names, evaluation.masks.labels, strict=True
     ):
@@ -141,7 +144,7 @@ def test_masks_are_those_of_lone_kinds_of_objects(measured):
 
 def test_birds_are_in_equal_groups(measured):
     groups = measured[0].groups
-    assert {groups.groups.count(name) for name in set(groups.groups)} == {Sizes.within(LIMIT).birds}
+    assert {groups.groups.count(name) for name in set(groups.groups)} == {2 * Sizes.within(LIMIT).birds}
     for label, group in zip(groups.labels, groups.groups, strict=True):
         assert group.startswith(("waterbird", "landbird")[label])
 
@@ -258,6 +261,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
         table.texts,
         table.null_counts,
         table.shares,
+        table.by_seed,
     )
     found = world_measures.background_ablation(
         model, evaluation, terms, marked, Steps(tmp_path, {}), quiet=True
@@ -265,8 +269,9 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
     assert list(found) == [
         (classes, heads) for classes in ("names", "examples") for heads in ("TextSpan label", "text query")
     ]
-    birds = spurious(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
-    examples = bird_examples(Sizes.within(LIMIT).birds, evaluate.HELD_OUT_SEED)
+    sizes = Sizes.within(LIMIT)
+    birds = join([spurious(sizes.birds, seed) for seed in sizes.seeds])
+    examples = join([bird_examples(sizes.birds, seed) for seed in sizes.seeds])
     encoder = held_out.encoder_of(model)
     seen, truth = encoder.images(examples.images), torch.as_tensor(examples.groups >= 2)
     learnt = torch.stack([seen[~truth].mean(0), seen[truth].mean(0)])
@@ -281,7 +286,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
         right = plain == (birds.groups >= 2)
         worst = min(right[birds.groups == group].mean() for group in range(4))
         assert cue.before.worst_accuracy == pytest.approx(worst)
-        assert len(cue.random) == 5
+        assert len(cue.random) == world_measures.N_DRAWS
 
 
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):
@@ -297,9 +302,10 @@ def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monk
         lambda trace, *_: torch.stack(masks[: len(trace.embedding)]).float(),
     )
     perfect = world_measures.token_map_scores(model, evaluation, less)["token maps"][1]
-    assert perfect["mIoU"] == pytest.approx(1, abs=0.02)
-    assert perfect["mAP"] > found["token maps"][1]["mAP"]
-    assert perfect["foreground AP"] > 0.95 > found["token maps"][1]["foreground AP"]
+    assert perfect.miou == pytest.approx(1, abs=0.02)
+    assert perfect.map > found["token maps"][1].map
+    assert perfect.foreground_ap.value > 0.95 > found["token maps"][1].foreground_ap.value
+    assert perfect.foreground_ap.n == len(masks)
 
 
 def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
@@ -312,9 +318,9 @@ def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
         if scenes.words("kind")[i] == scenes.words("second kind")[i] == "object"
         and scenes.words("treatment")[i] == "none"
     ]
-    assert found["scenes"] == len(pairs) >= 5
-    assert found["raw attention"]["pointing"] == pytest.approx(0.5)
-    assert 0 < found["token maps"]["foreground AP"] < 1
+    assert found["raw attention"]["pointing"].n == len(pairs) >= 5
+    assert found["raw attention"]["pointing"].value == pytest.approx(0.5)
+    assert 0 < found["token maps"]["foreground AP"].value < 1
     asked = []
 
     def truth(trace, directions, *_):
@@ -325,8 +331,8 @@ def test_pair_scores_point_at_the_named_object(model, measured, monkeypatch):
 
     monkeypatch.setattr(world_measures.segment, "token_maps", truth)
     perfect = world_measures.pair_scores(model, scenes, evaluation, less, 4)["token maps"]
-    assert perfect["pointing"] == 1
-    assert perfect["foreground AP"] == pytest.approx(1, abs=0.02)
+    assert perfect["pointing"].value == 1
+    assert perfect["foreground AP"].value == pytest.approx(1, abs=0.02)
 
 
 def test_pointing_by_hand():
@@ -385,13 +391,51 @@ def test_the_summary_names_what_it_measures(written):
     for phrase in (
         "of 175",
         "never seen",
-        "count 2-6",
+        "count, 2 to 6",
         "token maps",
-        "over the null",
+        "under random rotations",
+        "random late heads ablated",
         "worst group",
         "cosine > 0.5",
     ):
         assert phrase in summary
+    assert f"token maps of the last {N_LATE} layers" in summary
+    rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for what, _, interval, n in rows:
+        assert re.search(r"\d", n), what
+        assert interval == "–" or re.search(r"\d", interval), what
+
+
+def test_the_late_layers_are_those_that_the_card_says(model, measured):
+    terms = measured[2]
+    late = late_terms(model, terms)
+    assert late.codes.layers == tuple(range(model.n_layers - N_LATE, model.n_layers))
+
+
+def test_seeds_are_pooled_by_their_scenes():
+    parts = [
+        {
+            "colour": {"accuracy": 0.5, "chance": 0.25, "n": 4},
+            "style": {"accuracy": float("nan"), "chance": 0.5, "n": 0},
+        },
+        {
+            "colour": {"accuracy": 1.0, "chance": 0.25, "n": 12},
+            "style": {"accuracy": float("nan"), "chance": 0.5, "n": 0},
+        },
+    ]
+    found = world_measures.pooled(parts)
+    assert found["colour"].accuracy == intervals.share(14, 16)
+    assert found["style"].accuracy.n == 0
+
+
+def test_joined_scenes_are_those_of_each_seed():
+    parts = [render(5, 1), render(4, 2)]
+    both = join(parts)
+    assert len(both) == 9
+    assert np.array_equal(both.images[5:], parts[1].images)
+    assert both.words("class")[:5] == parts[0].words("class")
+    assert both.scenes[5:] == parts[1].scenes
 
 
 def test_grid_prints_every_number_and_frames_the_marked():

@@ -28,8 +28,9 @@ from clipviz.demo.world.scene import GLYPH, OBJECT, OWN_COLOUR, SHAPE, Scene
 from clipviz.demo.world.scenes import Scenes, compose, render, spurious
 from clipviz.lens import zeroshot
 
-HELD_OUT_SEED = 1_000_003
-"""Scenes rendered from this seed never enter training, which draws from other streams."""
+HELD_OUT_SEEDS = (1_000_003, 1_000_033, 1_000_037, 1_000_039, 1_000_081)
+"""Scenes rendered from these seeds never enter training, which draws from other streams."""
+HELD_OUT_SEED = HELD_OUT_SEEDS[0]
 
 
 @dataclass(frozen=True)

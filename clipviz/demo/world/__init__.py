@@ -8,6 +8,6 @@ scenes = clipviz.demo.world.bird_examples(100, seed=0, correlation=0.8)
 
 from __future__ import annotations
 
-from clipviz.demo.world.scenes import Scenes, bird_examples, render, scene, spurious
+from clipviz.demo.world.scenes import Scenes, bird_examples, join, render, scene, spurious
 
-__all__ = ["Scenes", "bird_examples", "render", "scene", "spurious"]
+__all__ = ["Scenes", "bird_examples", "join", "render", "scene", "spurious"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,17 @@ class Scenes:
         if column not in VOCABULARIES:
             return values
         return [VOCABULARIES[column][value] if value >= 0 else None for value in values]
+
+
+def join(parts: Sequence[Scenes]) -> Scenes:
+    """The scenes of several renderings, one after the other."""
+    return Scenes(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.masks for part in parts]),
+        [captions for part in parts for captions in part.captions],
+        np.concatenate([part.attributes for part in parts]),
+        tuple(scene for part in parts for scene in part.scenes),
+    )
 
 
 def render(
