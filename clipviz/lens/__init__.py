@@ -14,6 +14,7 @@ _MODULES = (
     "edits",
     "headset",
     "heatmap",
+    "intervals",
     "invert",
     "joint",
     "neurons",

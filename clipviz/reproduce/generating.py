@@ -6,8 +6,9 @@ from dataclasses import asdict
 from functools import partial
 
 from clipviz.demo.generator.demo_generator import open_demo_generator
-from clipviz.demo.generator.measure import SEED, Quality, Share, quality
+from clipviz.demo.generator.measure import SEED, Quality, quality
 from clipviz.demo.model.evaluate import Encoder
+from clipviz.lens.intervals import Estimate
 from clipviz.reproduce.report import Report, Steps
 
 
@@ -15,7 +16,7 @@ def measured(encoder: Encoder, steps: Steps, n: int) -> Quality:
     """The generator's quality as the encoder sees it; a finished measurement is read from its step."""
     found = steps.get("world-generator", partial(_as_values, encoder, n))
     named = {
-        what: {who: Share(**share) for who, share in by_who.items()}
+        what: {who: Estimate(**share) for who, share in by_who.items()}
         for what, by_who in found["named"].items()
     }
     return Quality(named, found["frechet"], found["coverage"], found["n"])
@@ -34,7 +35,10 @@ def generator_section(report: Report, found: Quality) -> None:
     )
     report.table(
         ["read as the latent asks", "generator", "teacher"],
-        [[what, str(by_who["generator"]), str(by_who["teacher"])] for what, by_who in found.named.items()],
+        [
+            [what, by_who["generator"].in_full, by_who["teacher"].in_full]
+            for what, by_who in found.named.items()
+        ],
     )
     report.table(
         ["Fréchet distance in this model's embedding", "distance"],

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from clipviz.lens import roles, spurious
 from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.intervals import Estimate, share, spread
 from clipviz.lens.roles import Role
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.reproduce.chapter2_pictures import name_of
 from clipviz.reproduce.evaluation import Groups
-from clipviz.reproduce.intervals import Estimate, share, spread
 from clipviz.reproduce.report import Report
 from clipviz.values import Ablation, Head
 

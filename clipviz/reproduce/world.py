@@ -13,6 +13,7 @@ from typing import Any
 
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
+from clipviz.lens.intervals import Estimate, mean, share, spread
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
@@ -24,7 +25,6 @@ from clipviz.reproduce.evaluation import Evaluation, spaced, trace_terms
 from clipviz.reproduce.generating import generator_section
 from clipviz.reproduce.generating import measured as measured_generator
 from clipviz.reproduce.held_out import Sizes, encoder_of, held_out
-from clipviz.reproduce.intervals import Estimate, mean, share, spread
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way

@@ -25,6 +25,7 @@ from clipviz.lens import ablate, headset, roles, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens.intervals import Estimate, mean, share
 from clipviz.lens.neuron_stats import neuron_stats, rank_one
 from clipviz.lens.roles import Role
 from clipviz.lens.sparse import prepare_dictionary
@@ -35,7 +36,6 @@ from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
-from clipviz.reproduce.intervals import Estimate, mean, share
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
@@ -297,7 +297,9 @@ def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image 
     """The class token's attention to every image token, mean over the heads of some layers."""
     assert trace.attention is not None
     weights = trace.weights
-    return trace.attention[:, list(layers), :, weights.prefix :].mean((1, 2)).unflatten(-1, weights.grid).cpu()
+    return (
+        trace.attention[:, list(layers), :, weights.prefix :].mean((1, 2)).unflatten(-1, weights.grid).cpu()
+    )
 
 
 def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:

@@ -1,4 +1,4 @@
-"""The measures of generated pictures: intervals, Frechet distances, the locator and the report card's section."""
+"""The measures of generated pictures: Frechet distances, the locator and the report card's section."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ from clipviz.demo.generator.train import draw_latents, render
 from clipviz.reproduce import generating
 from clipviz.reproduce.held_out import encoder_of
 from clipviz.reproduce.report import Report, Steps
-
-
-def test_intervals_are_wilsons():
-    share = measure.Share.of(np.array([True] * 8 + [False] * 2))
-    # solves |p - 0.8| = 1.959964 sqrt(p (1 - p) / 10) at both ends
-    for end in (share.low, share.high):
-        assert abs(end - 0.8) == pytest.approx(1.959964 * (end * (1 - end) / 10) ** 0.5, rel=1e-6)
-    assert share.low < 0.8 < share.high
-    assert measure.Share.of(np.ones(5, bool)).high == pytest.approx(1)
-    with pytest.raises(ValueError, match="at least one case"):
-        measure.Share.of(np.array([], bool))
 
 
 def test_frechet_distance_equals_the_slow_formula():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,36 +19,13 @@ from clipviz.demo.model.evaluate import Encoder, prompt_directions
 from clipviz.demo.partners import load_net
 from clipviz.demo.world import scenes as world
 from clipviz.demo.world import vocabulary as words
+from clipviz.lens.intervals import Estimate, share_of
 from clipviz.models.generator import Latents
 
 SEED, OTHER_SEED = 1_000_003, 1_000_037
 """Seeds of the measured samples and of the held-out renders that they are compared with."""
 CLEAR = 0.75
 """Opacity from which an object is plainly there (or plainly painted), and below 1 - CLEAR plainly not."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of n cases with its 95% Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, right: Float[np.ndarray, " case"]) -> Share:
-        """The share of true cases. Raises ValueError where there is none to count."""
-        n = len(right)
-        if not n:
-            raise ValueError("expected at least one case, got none; measure more samples")
-        p, z = float(np.mean(right)), 1.959964
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return cls(p, middle - half, middle + half, n)
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}"
 
 
 def frechet(a: Float[Tensor, "image feature"], b: Float[Tensor, "image feature"]) -> float:
@@ -119,7 +95,7 @@ class Quality:
     named: what -> who -> share. frechet: what -> distance in CLIP's embedding. coverage: what -> who -> value.
     """
 
-    named: dict[str, dict[str, Share]]
+    named: dict[str, dict[str, Estimate]]
     frechet: dict[str, float]
     coverage: dict[str, dict[str, float]]
     n: int
@@ -150,7 +126,9 @@ def quality(generator: DemoGenerator, encoder: Encoder, n: int = 1000, seed: int
     return Quality(_by_what(named), distances, _by_what(covered), n)
 
 
-def shares(named: Named, pictures: Float[Tensor, "image 3 rows cols"], truth: TrueScenes) -> dict[str, Share]:
+def shares(
+    named: Named, pictures: Float[Tensor, "image 3 rows cols"], truth: TrueScenes
+) -> dict[str, Estimate]:
     """Shares of pictures that CLIP and the locator read as the latents ask."""
     there = truth.count > 0
     painted = there & (truth.colour >= 0)
@@ -158,13 +136,13 @@ def shares(named: Named, pictures: Float[Tensor, "image 3 rows cols"], truth: Tr
     clear = (np.abs(truth.opacity - 0.5) > CLEAR - 0.5).all(1)
     seen = locate(pictures).count.numpy()
     return {
-        f"kind, of {len(KINDS)}": Share.of(named.kind == truth.label),
-        f"kind, of all {len(words.OBJECT_NAMES)} objects": Share.of(named.word == words_of[truth.label]),
-        f"colour of painted objects, of {len(COLOURS)}": Share.of(
+        f"kind, of {len(KINDS)}": share_of(named.kind == truth.label),
+        f"kind, of all {len(words.OBJECT_NAMES)} objects": share_of(named.word == words_of[truth.label]),
+        f"colour of painted objects, of {len(COLOURS)}": share_of(
             named.colour[painted] == truth.colour[painted]
         ),
-        f"ground, of {len(GROUNDS)}": Share.of(named.ground == truth.ground),
-        "number of objects (locator), where clear": Share.of(seen[clear] == truth.count[clear]),
+        f"ground, of {len(GROUNDS)}": share_of(named.ground == truth.ground),
+        "number of objects (locator), where clear": share_of(seen[clear] == truth.count[clear]),
     }
 
 

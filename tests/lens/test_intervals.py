@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from clipviz.reproduce import intervals
+from clipviz.lens import intervals
 
 
 def test_a_share_by_hand():
@@ -19,6 +19,15 @@ def test_a_share_by_hand():
     assert intervals.share(0, 0).interval == "–"
     with pytest.raises(ValueError, match="expected 0 to 3 right of 3, got 4"):
         intervals.share(4, 3)
+    assert intervals.share_of([True, False, True]) == intervals.share(2, 3)
+    with pytest.raises(ValueError, match="at least one case"):
+        intervals.share_of([])
+
+
+def test_the_ends_of_a_share_solve_its_equation():
+    found = intervals.share(8, 10)
+    for end in (found.low, found.high):  # |p - 0.8| = 1.96 sqrt(p (1 - p) / 10)
+        assert abs(end - 0.8) == pytest.approx(intervals.Z * (end * (1 - end) / 10) ** 0.5, rel=1e-6)
 
 
 def test_a_mean_by_hand():

@@ -26,6 +26,11 @@ class Estimate:
         """The interval in two digits."""
         return f"{self.low:.2f}–{self.high:.2f}" if self.n else "–"
 
+    @property
+    def in_full(self) -> str:
+        """Value, interval and n in one line."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}" if self.n else "–"
+
     def __str__(self) -> str:
         return f"{self.value:.3f}" if self.n else "–"
 
@@ -43,6 +48,13 @@ def share(n_right: int, n: int) -> Estimate:
     centre = (p + Z**2 / (2 * n)) / scale
     half = Z / scale * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
+    """The share of true cases. Raises ValueError where there is none to count."""
+    if len(right) == 0:
+        raise ValueError("expected at least one case, got none; measure more samples")
+    return share(int(np.sum(right)), len(right))
 
 
 def mean(values: Sequence[float]) -> Estimate:
