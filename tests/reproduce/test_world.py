@@ -400,7 +400,7 @@ def test_the_summary_names_what_it_measures(written):
     ):
         assert phrase in summary
     assert f"token maps of the last {N_LATE} layers" in summary
-    rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")][1:]
+    rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 20
     for what, _, interval, n in rows:
         assert re.search(r"\d", n), what
