@@ -14,8 +14,8 @@ def test_a_share_by_hand():
     # Wilson for 8 of 10: (0.8 + 0.19207 +- 1.96 sqrt(0.016 + 0.009604)) / 1.38415
     found = intervals.share(8, 10)
     assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert intervals.share(10, 10).high == 1
-    assert intervals.share(0, 10).low == 0
+    assert intervals.share(10, 10).high == pytest.approx(1)
+    assert intervals.share(0, 10).low == pytest.approx(0, abs=1e-12)
     assert intervals.share(0, 0).interval == "–"
     with pytest.raises(ValueError, match="expected 0 to 3 right of 3, got 4"):
         intervals.share(4, 3)
