@@ -57,7 +57,7 @@ def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
     return share(int(np.sum(right)), len(right))
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean of independent values; mean +- 1.96 standard errors."""
     n = len(values)
     if n == 0:
@@ -67,7 +67,7 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(centre, centre - half, centre + half, n)
 
 
-def spread(draws: Sequence[float]) -> Estimate:
+def spread(draws: Sequence[float] | np.ndarray) -> Estimate:
     """The median of random draws and the range that 95% of them lie in."""
     if len(draws) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)

@@ -39,7 +39,7 @@ def test_a_mean_by_hand():
 
 
 def test_draws_are_summed_up_by_their_quantiles():
-    found = intervals.spread(list(range(201)))
+    found = intervals.spread(np.arange(201.0))
     assert (found.low, found.value, found.high, found.n) == (5, 100, 195, 201)
 
 
