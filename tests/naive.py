@@ -85,7 +85,7 @@ def project(visual: nn.Module, writes: torch.Tensor, mean: torch.Tensor, std: to
     return (gamma * (writes - mean / shares) / std + beta / shares) @ visual.proj
 
 
-def textspan(effects: torch.Tensor, pool: torch.Tensor, n_texts: int, rank: int | None = None):
+def textspan(effects: torch.Tensor, pool: torch.Tensor, n_texts: int, rank: int | None = None, span=None):
     """Algorithm 1 on the raw matrices: order and cumulative explained share of variance (Eq. 2.7).
 
     rank: project texts to as many right singular vectors of the data before centring, as the authors' code does.
@@ -93,6 +93,7 @@ def textspan(effects: torch.Tensor, pool: torch.Tensor, n_texts: int, rank: int 
     data = effects.double() - effects.double().mean(0)
     _, singular, right = torch.linalg.svd(data if rank is None else effects.double(), full_matrices=False)
     kept = right[: rank or int((singular > singular[0] * 1e-6).sum())]
+    kept = kept if span is None else span.double().T  # [d_embed, direction], orthonormal
     texts = pool.double() @ kept.T @ kept
     total = data.square().sum()
     rebuilt = torch.zeros_like(data)

@@ -33,10 +33,10 @@ def record(
     unit text direction per image. Keeps [token, token] attention and every activation: use small
     batches (8 images of ViT-B/16 take about 1 GB).
     """
-    if model.weights.readout.kind != "class token" or not hasattr(model.visual, "transformer"):
+    if not steps_through(model):
         raise unsupported(
             f"model {model.name!r} ({model.tower.family}, {model.weights.readout.kind})",
-            "the baselines step through open_clip class-token towers only",
+            "LRP steps through open_clip's class-token towers only; models.attending has the baselines of others",
         )
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
@@ -62,6 +62,12 @@ def record(
         final=final.detach(),
         final_weights=(directions.to(embedding) @ projection.T).detach(),
     )
+
+
+def steps_through(model: ClipModel) -> bool:
+    """Whether the model is one whose blocks are run step by step here: open_clip's own, plain, with a class token."""
+    plain = all(block.scaling_norm is None and block.reads == "weights" for block in model.tower.blocks)
+    return model.weights.readout.kind == "class token" and hasattr(model.visual, "transformer") and plain
 
 
 def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:

@@ -48,6 +48,11 @@ function build(api) {
       ...Array.from({ length: nHeads }, (_, head) => h("span", { class: "axis", role: "columnheader" }, head % every ? "" : `H${head}`)),
       h("span", {}), h("span", { class: "axis", role: "columnheader" }, "MLP"));
     const rows = [];
+    if (api.view.has_tail) {
+      const empty = Array.from({ length: nHeads }, () => h("span", {}));
+      rows.push(h("div", { class: "row", role: "row" }, h("span", { class: "axis side", role: "rowheader" }, "pool"), ...empty, h("span", {}),
+        h("span", { class: "cell mlp", "data-mlp": nLayers + 1, title: "" })));
+    }
     for (let layer = nLayers - 1; layer >= 0; layer--) {
       const row = h("div", { class: "row", role: "row" }, h("span", { class: "axis side", role: "rowheader" }, dense && layer % 2 ? "" : `L${layer}`));
       for (let head = 0; head < nHeads; head++) {
@@ -97,7 +102,7 @@ function build(api) {
     tip.hidden = !cell;
     if (!cell) return;
     tip.textContent = cell.dataset.mlp
-      ? `MLP ${cell.dataset.mlp - 1} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}`
+      ? `${Number(cell.dataset.mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${cell.dataset.mlp - 1}`} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}`
       : words(Number(cell.dataset.layer), Number(cell.dataset.head));
     const box = cell.getBoundingClientRect(), frame = tip.parentElement.getBoundingClientRect();
     tip.style.maxWidth = `${frame.width}px`;

@@ -48,7 +48,7 @@ class Heads(Panel):
         shape = (session.model.n_layers, session.model.n_heads)
         arrays: dict[str, Any] = {
             "heads": np.zeros(shape, np.float32),
-            "mlps": np.zeros(shape[0] + 1, np.float32),
+            "mlps": np.zeros(session.model.weights.n_mlp_terms, np.float32),
         }
         cosine = None
         if selection.text and selection.image is not None:
@@ -61,6 +61,7 @@ class Heads(Panel):
         view = {
             "n_layers": shape[0],
             "n_heads": shape[1],
+            "has_tail": session.model.weights.readout.has_tail,
             "kept": list(session.collection.layers),
             "cosine": cosine,
             "summaries": None,

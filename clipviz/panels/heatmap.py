@@ -10,7 +10,7 @@ import traitlets
 
 from clipviz.panels import pictures
 from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View, script, style
-from clipviz.session import BASELINES, Session
+from clipviz.session import BASELINES, POOLED_BASELINES, Session
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
@@ -56,7 +56,7 @@ class Heatmap(Panel):
     _css = style("heatmap")
 
     scope = traitlets.Enum(SCOPES, "late").tag(**LOCAL)
-    show = traitlets.Enum((*OURS, *BASELINES), "effect").tag(**LAZY)
+    show = traitlets.Enum((*OURS, *dict.fromkeys((*BASELINES, *POOLED_BASELINES))), "effect").tag(**LAZY)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
     outline = traitlets.Bool(False).tag(**LOCAL)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
@@ -98,7 +98,7 @@ class Heatmap(Panel):
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
         shown = self.data()
-        if self.show in BASELINES and self.show in shown:
+        if self.show in self.session.baselines and self.show in shown:
             return shown[self.show]
         scores, selection = self._scores(shown), shown["selection"]
         if self.scope == "late":
@@ -137,7 +137,13 @@ class Heatmap(Panel):
 
     def _needs(self) -> str:
         """Which of the dearer maps is shown: "shared", "rivals" or none of them."""
-        return "rivals" if self.show in BASELINES else "shared" if self.show == "centred" else ""
+        return (
+            "rivals"
+            if self.show in (*BASELINES, *POOLED_BASELINES)
+            else "shared"
+            if self.show == "centred"
+            else ""
+        )
 
     def _progress(self) -> Any:
         """Changes a few times while the collection is read, and when it is complete."""
@@ -164,7 +170,7 @@ class Heatmap(Panel):
             "mask_size": None if mask is None else list(mask.shape),
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
-            "rivals": list(BASELINES),
+            "rivals": list(session.baselines),
             "cosines": cosines,
             "title": pictures.title(session, image),
             "picture": self._picture_of_image(image),
@@ -188,6 +194,11 @@ class Heatmap(Panel):
         return parts
 
     def _rival_maps(self, selection: Selection) -> dict[str, np.ndarray]:
+        if self.show not in self.session.baselines:
+            raise ValueError(
+                f"{self.show} does not apply to the readout of {self.session.model.name!r}; choose one of "
+                f"{', '.join(self.session.baselines)}"
+            )
         found = self.session.compare_maps(selection.text, selection.image, selection.text_b)
         return {name: _float(values) for name, values in found.items()}
 

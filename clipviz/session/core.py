@@ -348,9 +348,14 @@ class Session(traitlets.HasTraits):
         return heads.attention(self, self._image(image))
 
     def compare_maps(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
-        """The map [rows, cols] of every baseline of Table 2.4 for a text, or for one text minus another, by name."""
+        """The map [rows, cols] of every baseline of `baselines` for a text, or for one text minus another, by name."""
         i = self._image(image)
         return self.remember(("compare", i, text, text_b), lambda: maps.compare(self, text, i, text_b))
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines that apply to the model: those of Table 2.4, or those that every readout allows."""
+        return maps.applicable(self)
 
     def joint_maps(
         self, layer: int, head: int, image: int | None = None, k: int = 2, n_texts: int = SHOWN_TEXTS

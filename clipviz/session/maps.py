@@ -10,14 +10,18 @@ import torch
 from clipviz.data.segmentation import fit_mask
 from clipviz.lens import segment
 from clipviz.lens.baselines import METHODS, all_maps
+from clipviz.lens.baselines.readouts import POOLED_METHODS, pooled_maps
+from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.joint import joint_maps
-from clipviz.models.attribution import record
+from clipviz.models.attending import attend
+from clipviz.models.attribution import record, steps_through
 
 if TYPE_CHECKING:
     from clipviz.lens.segment import SegmentationScore
     from clipviz.session.core import Session
 
 BASELINES = tuple(METHODS)
+POOLED_BASELINES = POOLED_METHODS
 
 
 class Joint(NamedTuple):
@@ -33,21 +37,30 @@ class Joint(NamedTuple):
 
 
 def compare(session: Session, text: str, image: int, text_b: str = "") -> dict[str, np.ndarray]:
-    """Every baseline's map [rows, cols], by name, for what is explained: the cosine with the text's direction.
+    """The map [rows, cols] of every baseline that applies, by name, for the cosine with the text's direction.
 
     One forward and one backward pass for all of them.
     """
     direction = session.direction(text) - (session.direction(text_b) if text_b else 0)
     unit = torch.nn.functional.normalize(direction, dim=-1)
-    found = record(session.model, [session.images[image]], unit[None])
-    maps = all_maps(found, session.model.weights.grid)
-    return {name: maps[name][0].float().cpu().numpy() for name in BASELINES}
+    model, shown = session.model, [session.images[image]]
+    if steps_through(model):
+        maps = all_maps(record(model, shown, unit[None]), model.weights.grid)
+    else:
+        maps = pooled_maps(attend(model, shown, unit[None]), model.weights.grid)
+    return {name: found[0].float().cpu().numpy() for name, found in maps.items()}
+
+
+def applicable(session: Session) -> tuple[str, ...]:
+    """The names of the baselines that apply to the session's model."""
+    return BASELINES if steps_through(session.model) else POOLED_METHODS
 
 
 def shared_scores(session: Session, image: int) -> np.ndarray:
     """Token effects on the mean of all texts, [layer, head, token]: the bias that every text's map shares (2.5)."""
     mean = session.pool().mean(0)
     scores = session.trace(image).token_scores(mean[None], normalize=True)[0, 0]
+    scores = one_placeless(scores, session.model.weights.prefix)
     return scores.float().cpu().numpy()
 
 

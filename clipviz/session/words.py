@@ -44,12 +44,24 @@ def receipts(session: Session) -> dict[str, Any]:
         "index": "" if index is None else f"{index.path.name}@{index.fingerprint[:6]}",
         "stand_ins": session.images.stand_ins,
         "sum_check": model.sum_check,
+        "readout": readout(session),
         "model": f"{model.name}@{model.fingerprint[:6]}",
         "images": f"{len(session.images)}@{session.images.fingerprint[:6]}",
         "texts": f"{session.texts.name}-{len(session.texts)}@{session.texts.fingerprint[:6]}",
         "device": str(model.device),
         "notes": list(session.collection.notes),
     }
+
+
+def readout(session: Session) -> str:
+    """What makes the embedding of the tokens, and the share of its tail, if any, in the selected image's embedding."""
+    kind, image = session.model.weights.readout.kind, session.selection.image
+    if image is None or not session.model.weights.readout.has_tail:
+        return kind
+    trace = session.trace(image)
+    assert trace.tail is not None
+    share = float((trace.tail[0] @ trace.embedding[0]) / trace.norm[0] ** 2)
+    return f"{kind}, its MLP {share:.0%}"
 
 
 def _literal(source: Any, placeholder: str) -> str:

@@ -56,6 +56,10 @@ def timm_tower(
             visual.head.add_module("proj", nn.Linear(36, embed, bias=True))
         network = naive.small_clip(3)
         network.visual = visual.eval()
+        with torch.no_grad():  # timm's first weights are so small that images hardly differ
+            for parameter in visual.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(0, parameter[0].numel() ** -0.5)
         naive.perturb(network, 7)
         return network
 

@@ -1,0 +1,124 @@
+"""Every method of a session answers on towers without CLIP's class token: a tiny SigLIP, a tiny EVA-02."""
+
+from __future__ import annotations
+
+import naive
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.values import Ablation
+from tests.models.families import FAMILIES
+
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue square",
+]
+N_IMAGES = 30
+
+
+@pytest.fixture(scope="module", params=["SigLIP", "EVA-02", "PE-Core", "CLIPA"])
+def session(request):
+    network = FAMILIES[request.param]()
+    width = clipviz.models.towers.read_tower(network.visual).weights.d_embed
+    torch.manual_seed(0)
+    network.text_projection = torch.nn.Parameter(torch.randn(32, width) / 6)
+    if request.param == "SigLIP":
+        network.logit_bias = torch.nn.Parameter(torch.tensor(-3.0))
+    model = clipviz.wrap(network, name=request.param)
+    images = clipviz.demo.images().subset(range(N_IMAGES))
+    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session.wait()
+    yield session
+    session.close()
+
+
+def test_effects_add_up_to_the_cosine(session):
+    scores, maps = session.head_scores("a dog", 3), session.token_maps("a dog", 3)
+    assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
+    assert len(scores.mlps) == session.model.weights.n_mlp_terms
+    rows, cols = session.model.weights.grid
+    assert maps.scores.shape[-1] == 1 + rows * cols
+    assert maps.scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
+    assert session.shared_maps(3).shape == maps.scores.shape
+    assert session.attention(3).shape == maps.scores.shape
+    assert session.attention(3).sum(-1) == pytest.approx(1, abs=1e-5)
+
+
+def test_textspan_equals_textspan_of_the_raw_effects(session):
+    model, layer = session.model, session.model.n_layers - 1
+    described = session.textspan(layer, 1, n_texts=4)
+    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, layer, 1] for i in range(N_IMAGES)])
+    spans = session.span()[1]
+    place = session.collection.layers.index(layer) * model.n_heads + 1
+    order, explained = naive.textspan(effects, model.encode_texts(TEXTS), 4, span=spans[place])
+    assert described.order.tolist() == order
+    assert described.gains == pytest.approx(np.diff([0, *explained]), abs=1e-3)
+    assert session.label(layer, 1) is not None
+    assert len(session.head_summaries()) == len(session.collection.layers) * model.n_heads
+    assert session.head_variance().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_ablation_equals_subtracted_effects(session):
+    model, task = session.model, session.typed_task("a dog, a car, a letter")
+    layer = session.collection.layers[-1]
+    desk = session.ablation_desk(task, 2)
+    chosen = Ablation(heads=frozenset({(layer, 0), (layer, 2)}), how="zero")
+    found = desk.probabilities(chosen)
+    trace = model.trace(session.images[2])
+    left = trace.embedding[0] - trace.head_effects([layer])[0, 0, [0, 2]].sum(0)
+    texts = torch.nn.functional.normalize(
+        torch.stack([model.encode_texts(list(p)).mean(0) for p in task.prompts]), dim=-1
+    )
+    cosines = torch.nn.functional.normalize(left, dim=0) @ texts.T
+    assert found == pytest.approx(model.probabilities(cosines).numpy(), abs=1e-4)
+    assert (model.logit_bias is None) == (abs(float(found.sum()) - 1) < 1e-4)
+    assert session.presets("a dog", 2, task)
+    assert session.everything_else().mlps
+
+
+def test_retrieval_and_atlas_answer(session):
+    layer = session.collection.layers[-1]
+    assert len(session.search("a dog", 5)) == 5
+    assert len(session.neighbours(2, k=5)) == 5
+    assert len(session.neighbours(2, layer, 1, 5)) == 5
+    assert session.atlas(layer, 1).places.shape[0] == N_IMAGES
+    assert session.atlas().places.shape[0] == N_IMAGES
+
+
+def test_neurons_answer(session):
+    known = session.neurons(0)
+    assert known.n_neurons == session.model.weights.n_neurons
+    assert len(session.describe_neurons(0, [0, 5], 3)) == 2
+    assert session.concepts_of(2, 0, 3)
+    assert (
+        session.joint_maps(session.model.n_layers - 1, 1, 2, 1).maps.shape[1:] == session.model.weights.grid
+    )
+
+
+def test_baselines_answer_or_say_why_not(session):
+    maps = session.compare_maps("a dog", 2)
+    rows, cols = session.model.weights.grid
+    assert tuple(maps) == session.baselines
+    assert "LRP" not in session.baselines
+    assert all(np.isfinite(m).all() and m.shape == (rows, cols) for m in maps.values())
+
+
+def test_the_dashboard_opens_without_an_error(session):
+    board = clipviz.Dashboard(session)
+    session.selection = session.selection.replace(
+        image=1, text="a dog", layer=session.model.n_layers - 1, head=0
+    )
+    session.wait()
+    for panel in board.panels.values() if hasattr(board.panels, "values") else board.panels:
+        assert not getattr(panel, "error", None), panel
+    receipts = session.receipts()
+    assert receipts["readout"].startswith(session.model.weights.readout.kind)
+    board.close()
