@@ -48,6 +48,7 @@ class Collection:
         self.broken: dict[int, str] = {}
         self.notes: list[str] = []
         self.version = 0
+        self.n_added = 0  # images at the end that were added by hand
         self.mapped = False
         self._covariance: Tensor | None = None
 
@@ -129,6 +130,7 @@ class Collection:
         self.mean, self.std = torch.cat([self.mean, codes.mean]), torch.cat([self.std, codes.std])
         self.embedding = torch.cat([self.embedding, codes.embedding])
         self.ready = torch.cat([self.ready, torch.ones(1, dtype=torch.bool)])
+        self.n_added += 1
         self._changed()
 
     def _changed(self) -> None:

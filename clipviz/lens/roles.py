@@ -11,9 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Int
-from torch import Tensor
-
 from clipviz.values import Head
 
 NO_ROLE = "no clear role"
@@ -54,36 +51,6 @@ class Role:
         )
 
 
-def label_heads(
-    heads: Sequence[Head],
-    order: Int[Tensor, "head_all n_texts"],
-    null_order: Int[Tensor, "draw head_all n_texts"],
-    families: Sequence[str | None],
-    n_first: int = 5,
-    at_least: int = 3,
-    level: float = 0.05,
-) -> dict[Head, Role]:
-    """The role of every head from its first texts.
-
-    order: texts chosen for the heads; null_order: for random rotations of them (lens.textspan.null_explained).
-    families: of every text of the pool. A role is clear when at least `at_least` of the first texts share a
-    family and the same family gets as many in at most a share `level` of the null draws (20 draws can show .05).
-    """
-    if order.shape[0] != len(heads) or null_order.shape[1] != len(heads):
-        raise ValueError(
-            f"expected texts of {len(heads)} heads, got {order.shape[0]} and a null of {null_order.shape[1]}"
-        )
-    if int(order.max()) >= len(families):
-        raise ValueError(
-            f"expected a family for each text of the pool ({int(order.max()) + 1} or more), got {len(families)}"
-        )
-    rows = zip(order.tolist(), null_order.transpose(0, 1).tolist(), strict=True)
-    return {
-        head: role_of(texts, draws, families, n_first, at_least, level)
-        for head, (texts, draws) in zip(heads, rows, strict=True)
-    }
-
-
 def role_of(
     texts: Sequence[int],
     null_texts: Sequence[Sequence[int]],
@@ -92,9 +59,19 @@ def role_of(
     at_least: int = 3,
     level: float = 0.05,
 ) -> Role:
-    """The role of one head: texts chosen for it, and for each random rotation of it, best first; see label_heads."""
+    """The role of one head from its first texts.
+
+    texts: chosen for the head, best first; null_texts: for each random rotation of it (lens.textspan.null_explained).
+    families: of every text of the pool. A role is clear when at least `at_least` of the first texts share a family
+    and the same family gets as many in at most a share `level` of the null draws (20 draws can show .05).
+    """
+    highest = max(texts, default=-1)
+    if highest >= len(families):
+        raise ValueError(
+            f"expected a family for each text of the pool ({highest + 1} or more), got {len(families)}"
+        )
     n_first = min(n_first, len(texts))
-    family, n_texts = _largest(texts[:n_first], families)
+    family, n_texts = largest(texts[:n_first], families)
     as_good = sum(_count(draw[:n_first], families, family) >= n_texts for draw in null_texts)
     p_value = (1 + as_good) / (1 + len(null_texts))
     clear = family is not None and n_texts >= at_least and p_value <= level
@@ -106,7 +83,7 @@ def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset
     return frozenset(head for head, role in roles.items() if role.clear and role.family in labels)
 
 
-def _largest(texts: Sequence[int], families: Sequence[str | None]) -> tuple[str | None, int]:
+def largest(texts: Sequence[int], families: Sequence[str | None]) -> tuple[str | None, int]:
     """The most frequent family of some texts; the one found first among equals."""
     counts = Counter(families[text] for text in texts if families[text] is not None)
     return counts.most_common(1)[0] if counts else (None, 0)

@@ -86,10 +86,7 @@ def textspan_from_covariance(
         )
     pool = _pool(span, text_directions, centre_pool)
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
-    order, chosen, n_used_up = _greedy(pool, floors, covariance, n_texts, normalised)
-    gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
-    total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
-    explained = (gains.cumsum(-1) / total.to(chosen)[:, None]).to(span.dtype)
+    order, chosen, explained, n_used_up = _explained(pool, floors, covariance, n_texts, normalised, total)
     return TextBasis(order, explained, torch.einsum("hdr,hmr->hmd", span, chosen.to(span)), n_used_up)
 
 
@@ -130,16 +127,26 @@ def null_explained(
     gaussian = torch.randn(n_draws, covariance.shape[0], rank, rank, generator=generator)
     rotations = torch.linalg.qr(gaussian)[0].to(covariance)
     rotated = rotations @ covariance @ rotations.transpose(-1, -2)
-    basis = textspan_from_covariance(
-        rotated.flatten(0, 1),
-        span.repeat(n_draws, 1, 1),
-        text_directions,
-        n_texts,
-        centre_pool,
-        normalised,
-    )
+    pool = _pool(span, text_directions, centre_pool).repeat(n_draws, 1, 1)  # rotations leave it as it is
+    floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
+    order, _, explained, _ = _explained(pool, floors, rotated.flatten(0, 1), n_texts, normalised)
     shape = (n_draws, covariance.shape[0], n_texts)
-    return basis.explained.reshape(shape), basis.order.reshape(shape)
+    return explained.reshape(shape), order.reshape(shape)
+
+
+def _explained(
+    pool: Float[Tensor, "head rank text"],
+    floors: Float[Tensor, " text"],
+    covariance: Float[Tensor, "head rank rank"],
+    n_texts: int,
+    normalised: bool,
+    total: Float[Tensor, " head"] | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Texts chosen, their directions in the span, the cumulative share of `total` explained, texts used up."""
+    order, chosen, n_used_up = _greedy(pool, floors, covariance, n_texts, normalised)
+    gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
+    total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
+    return order, chosen, (gains.cumsum(-1) / total.to(chosen)[:, None]).to(pool.dtype), n_used_up
 
 
 def head_span(

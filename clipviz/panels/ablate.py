@@ -60,7 +60,7 @@ class Ablate(Desk):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        return s.image, s.text, s.ablation, session.collection.version, len(session.images)
+        return s.image, s.text, s.ablation, session.collection.version, len(session.images), session.labelled
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, collection = self.session, self.session.collection

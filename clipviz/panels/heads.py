@@ -41,7 +41,8 @@ class Heads(Panel):
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         texts = (s.text, s.text_b)
-        return s.image, s.layer, s.head, texts, s.ablation, self.session.collection.complete
+        session = self.session
+        return s.image, s.layer, s.head, texts, s.ablation, session.collection.complete, session.labelled
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session
@@ -67,11 +68,9 @@ class Heads(Panel):
             "summaries": None,
         }
         if session.collection.complete and session.collection.n_ready > 1:
-            if "summaries" not in self.view or self.view["summaries"] is None:
-                self._show(selection, view, arrays)
-                if stale():
-                    return None
-            view["summaries"] = session.head_summaries()
+            session.label_heads()
+            if session.labelled:
+                view["summaries"] = session.head_summaries()
             arrays["variance"] = session.head_variance().astype(np.float32)
         return view, arrays
 

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.data.texts import Texts, broad
+from clipviz.analysis import labels
+from clipviz.data.texts import Texts
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
-from clipviz.lens import ablate, headset, projection, roles, textspan, zeroshot
+from clipviz.lens import ablate, headset, projection, textspan, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.zeroshot import Accuracy
@@ -28,8 +29,6 @@ from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_eva
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.values import N_LATE, Ablation, late_layers
-
-N_FIRST, N_DRAWS = 5, 20
 
 
 def run(
@@ -52,8 +51,10 @@ def run(
     folder = Path(out)
     steps = Steps(folder / "steps", {**model.identity(), "images": evaluation.images.fingerprint})
     terms, kept, broken = trace_terms(model, evaluation.images, steps, "images", quiet)
-    if len(kept) <= N_FIRST:
-        raise ValueError(f"expected more than {N_FIRST} images that can be read, got {len(kept)}; add images")
+    if len(kept) <= labels.N_FIRST:
+        raise ValueError(
+            f"expected more than {labels.N_FIRST} images that can be read, got {len(kept)}; add images"
+        )
     report = Report(
         folder,
         "Chapter 2: what the heads and tokens of a CLIP image encoder write",
@@ -199,22 +200,16 @@ def textspan_section(
 def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) -> Roles:
     """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null."""
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
-    directions = model.encode_texts(list(pool)).cpu()
-    chosen = textspan.textspan_from_covariance(
-        covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
-    )
-    _, null = textspan.null_explained(
-        covariance, span, directions, N_FIRST, N_DRAWS, seed=0, centre_pool=True, normalised=True
-    )
-    heads = headset.all_heads(late.codes)
-    families = [broad(family) for family in pool.families]
-    labelled = roles.label_heads(heads, chosen.order, null, families, N_FIRST)
-    texts = {head: [pool[i] for i in chosen.order[row].tolist()] for row, head in enumerate(heads)}
+    heads, directions = headset.all_heads(late.codes), model.encode_texts(list(pool)).cpu()
+    found = labels.label_heads(heads, covariance, span, directions, pool)
+    labelled = labels.roles_of(found)
+    texts = {head: [pool[i] for i in label.order] for head, label in found.items()}
     n_clear = sum(role.clear for role in labelled.values())
     report.section(
         "What the late heads are about (Table 2.2)",
-        f"TextSpan with a centred pool and length-normalised scores; a role is the family of at least 3 of the first "
-        f"{N_FIRST} texts, where at most 5% of {N_DRAWS} random rotations inside the head's span do as well. "
+        "TextSpan with a centred pool and length-normalised scores; a role is the family of at least "
+        f"{labels.AT_LEAST} of the first {labels.N_FIRST} texts, where at most 5% of {labels.N_DRAWS} random rotations "
+        "inside the head's span do as well. "
         f"{n_clear} of {len(heads)} heads have a clear role; the others have none.",
     )
     report.figure(

@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from clipviz.analysis.labels import AT_LEAST, N_DRAWS, N_FIRST
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
 from clipviz.lens.intervals import Estimate, mean, share, spread
@@ -28,15 +29,7 @@ from clipviz.reproduce.held_out import Sizes, encoder_of, held_out
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
-from clipviz.reproduce.world_measures import (
-    AT_LEAST,
-    N_DRAWS,
-    N_FIRST,
-    FamilyScore,
-    HeadTable,
-    MapScore,
-    NeuronLayer,
-)
+from clipviz.reproduce.world_measures import FamilyScore, HeadTable, MapScore, NeuronLayer
 from clipviz.values import N_LATE
 
 
@@ -261,9 +254,9 @@ def heads_section(report: Report, table: HeadTable) -> None:
     null = {k: table.null_heads(k) for k in ks}
     report.section(
         "What the late heads are about (Table 2.2)",
-        f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside {N_DRAWS} "
-        "random rotations inside the head's span (same spectrum, same pool, no relation between them). A role is clear "
-        f"where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do so. "
+        f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside "
+        f"{N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them). A role is "
+        f"clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do so. "
         "Supervised: the property between whose true values most of the head's variance lies (adjusted share).",
     )
     report.table(
@@ -392,7 +385,7 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
         "summed squared effect on its top 10% images (0.10 if it were spread evenly). Rank 1: the share of variance "
         f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE} (texts "
         "without what they all share), and the same for directions turned by random rotations of the embedding "
-        f"(mean of {N_DRAWS}). A cosine of {measures.COSINE} is rarer the more dimensions the texts use; "
+        f"(mean of {measures.N_DRAWS}). A cosine of {measures.COSINE} is rarer the more dimensions the texts use; "
         f"so also those with a text closer than {measures.ABOVE:.0%} of the rotated directions have one.",
     )
     report.table(

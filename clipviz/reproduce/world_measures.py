@@ -5,7 +5,6 @@ Every function takes a model and held-out scenes, and returns plain values for t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,14 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from clipviz.analysis import labels
+from clipviz.analysis.labels import AT_LEAST
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.scenes import Scenes
-from clipviz.lens import ablate, headset, roles, segment, textspan
+from clipviz.lens import ablate, headset, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
@@ -41,9 +42,8 @@ from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, Head
 
-N_FIRST, AT_LEAST = 5, 3
-N_DRAWS, CHUNK = 200, 20
-"""Random draws of every baseline, and how many rotations of heads are held at once."""
+N_DRAWS = 200
+"""Random draws of every baseline."""
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
 TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
 MAPS = (TOKENS, TOKENS_CLASSES, RAW)
@@ -147,27 +147,16 @@ class HeadTable:
 def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_seeds: int = 1) -> HeadTable:
     """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
-    directions = model.encode_texts(list(pool)).cpu()
-    chosen = textspan.textspan_from_covariance(
-        covariance, span, directions, N_FIRST, centre_pool=True, normalised=True
-    )
-    null = torch.cat(
-        [
-            textspan.null_explained(covariance, span, directions, N_FIRST, CHUNK, seed, True, True)[1]
-            for seed in range(N_DRAWS // CHUNK)
-        ]
-    )
-    heads, names = headset.all_heads(late.codes), [broad(family) for family in pool.families]
+    heads, directions = headset.all_heads(late.codes), model.encode_texts(list(pool)).cpu()
+    found = labels.label_heads(heads, covariance, span, directions, pool)
     effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
     return HeadTable(
         heads=heads,
-        roles=roles.label_heads(heads, chosen.order, null, names, N_FIRST, AT_LEAST),
-        texts={head: [pool[i] for i in chosen.order[row].tolist()] for row, head in enumerate(heads)},
-        null_counts=torch.tensor(
-            [[largest_family([names[i] for i in texts]) for texts in draw] for draw in null.tolist()]
-        ),
-        by_seed=heads_by_seed(late, directions, names, n_seeds),
-        shares={name: between_share(effects, labels) for name, labels in supervision(scenes).items()},
+        roles=labels.roles_of(found),
+        texts={head: [pool[i] for i in label.order] for head, label in found.items()},
+        null_counts=labels.null_counts(found, pool),
+        by_seed=heads_by_seed(late, directions, [broad(family) for family in pool.families], n_seeds),
+        shares={name: between_share(effects, known) for name, known in supervision(scenes).items()},
     )
 
 
@@ -176,15 +165,9 @@ def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None
     counts = []
     for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
         part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]
-        order = textspan.describe_heads(part, late.basis, directions, N_FIRST, True, True).order
-        largest = [largest_family([families[i] for i in texts]) for texts in order.tolist()]
-        counts.append(sum(count >= AT_LEAST for count in largest))
+        order = textspan.describe_heads(part, late.basis, directions, labels.N_FIRST, True, True).order
+        counts.append(sum(roles.largest(texts, families)[1] >= AT_LEAST for texts in order.tolist()))
     return counts
-
-
-def largest_family(families: Sequence[str | None]) -> int:
-    """How many of some texts belong to their most frequent family."""
-    return max(Counter(family for family in families if family is not None).values(), default=0)
 
 
 def supervision(scenes: Scenes) -> dict[str, list[int]]:

@@ -328,13 +328,11 @@ def _carriers(session: Session, task: LabelledTask | None) -> list[Preset]:
 
 
 def _summaries(session: Session) -> dict[str, dict[str, Any]]:
-    """What every head is about, once the collection is read; nothing for images too alike to tell heads apart."""
+    """What every head is about, once the heads have been labelled."""
     if not session.collection.complete or session.collection.n_ready < 2:
         return {}
-    try:
-        return session.head_summaries()
-    except ValueError:
-        return {}
+    session.label_heads()
+    return session.head_summaries() if session.labelled else {}
 
 
 def _kept(session: Session) -> _Kept | None:

@@ -34,7 +34,7 @@ from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
 from clipviz.session.history import History
 from clipviz.session.retrieval import Ranked
-from clipviz.values import Ablation, Selection
+from clipviz.values import Ablation, Head, Selection
 from clipviz.worker import Overtaken, Stale, Worker
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Session(traitlets.HasTraits):
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seconds = 0.0
+        self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
         self._generator: Any = None
         super().__init__(
@@ -328,15 +329,47 @@ class Session(traitlets.HasTraits):
         key = ("textspan", self.collection.version, layer, head, n_texts, images, n_draws)
         return self.remember(key, lambda: heads.describe(self, layer, head, n_texts, images, n_draws))
 
-    def label(self, layer: int, head: int, images: Sequence[int] = (), n_texts: int = 5) -> Label:
-        """What most of a head's first texts are about, if random rotations do not do as well (lens.roles)."""
-        described = self.textspan(layer, head, max(n_texts, SHOWN_TEXTS), images)
-        return heads.label(self, described, n_texts)
+    def label(self, layer: int, head: int, images: Sequence[int] = ()) -> Label:
+        """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.labels.
 
-    def head_summaries(self, n_texts: int = 5) -> dict[str, dict[str, Any]]:
+        The reports' tables of heads show the same label. Images added by hand count only where `images` names them.
+        """
+        layer, head = self._head(layer, head)
+        images = self._images(images)
+        if images:
+            key = ("label", self.collection.version, layer, head, images)
+            return self.remember(key, lambda: heads.label(self, layer, head, images))
+        known = self._labels()
+        if (layer, head) not in known:
+            known[layer, head] = heads.label(self, layer, head, heads.read_images(self))
+        return known[layer, head]
+
+    @property
+    def heads(self) -> list[Head]:
+        """Every head kept for the collection, as (layer, head)."""
+        return [(layer, head) for layer in self.collection.layers for head in range(self.model.n_heads)]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every head has its label, so that head_summaries() costs nothing."""
+        return len(self._labels()) == len(self.heads)
+
+    def head_summaries(self) -> dict[str, dict[str, Any]]:
         """Label and first texts of every head kept, keyed "layer,head"."""
-        key = ("summaries", self.collection.version, n_texts)
-        return self.remember(key, lambda: heads.summaries(self, n_texts))
+        found = {}
+        for layer, head in self.heads:
+            self.checkpoint()
+            found[f"{layer},{head}"] = heads.summary(self.label(layer, head))
+        return found
+
+    def label_heads(self) -> None:
+        """Label every head behind everything else; panels are refreshed when that is done."""
+        if not self.labelled and self._labels_asked != heads.read_version(self):
+            self._labels_asked = heads.read_version(self)
+            self.worker.background(heads.labelling(weakref.ref(self)))
+
+    def _labels(self) -> dict[Head, Label]:
+        return self.remember(("labels", heads.read_version(self)), dict)
 
     def token_maps(self, text: str, image: int | None = None) -> TokenMaps:
         """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5)."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.data.texts import broad
-from clipviz.lens import roles
+from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
+from clipviz.lens.roles import NO_ROLE
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -52,10 +53,15 @@ class Description(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What a head's first texts have in common, and why that is (not) said."""
+    """What a head is about (analysis.labels): its name, why that is (not) said, how rare it is under the null.
+
+    texts: the first texts of the label's search (centred pool, length-normalised), which Alg. 1 may order differently.
+    """
 
     name: str
     why: str
+    p_value: float
+    texts: tuple[str, ...]
 
 
 def head_scores(session: Session, text: str, image: int) -> HeadScores:
@@ -110,20 +116,48 @@ def describe(
     )
 
 
-def label(session: Session, described: Description, n_texts: int) -> Label:
-    families = [broad(family) for family in session.texts.families]
-    role = roles.role_of(described.order.tolist(), described.null_order.tolist(), families, n_texts)
-    return Label(role.label, role.why)
+def label(session: Session, layer: int, head: int, images: Sequence[int]) -> Label:
+    covariance, span = session.span(images)
+    at = session.collection.layer_index(layer) * session.model.n_heads + head
+    try:
+        found = labels.label_head(covariance[at], span[at], session.pool(), session.texts)
+    except ValueError as error:  # a head that does not vary is about nothing
+        return Label(NO_ROLE, str(error), 1.0, ())
+    texts = tuple(session.texts[i] for i in found.order)
+    return Label(found.role.label, found.role.why, found.role.p_value, texts)
 
 
-def summaries(session: Session, n_texts: int) -> dict[str, dict[str, Any]]:
-    found = {}
-    for layer in session.collection.layers:
-        for head in range(session.model.n_heads):
-            described = session.textspan(layer, head, n_texts)
-            name = session.label(layer, head).name
-            found[f"{layer},{head}"] = {"label": name, "texts": list(described.texts)}
-    return found
+def read_version(session: Session) -> int:
+    """Changes with what is read of the collection, not with images added by hand."""
+    return session.collection.version - session.collection.n_added
+
+
+def read_images(session: Session) -> tuple[int, ...]:
+    """The images of the collection as it was read; empty for all of them."""
+    n_added = session.collection.n_added
+    return tuple(range(len(session.collection) - n_added)) if n_added else ()
+
+
+def summary(label: Label) -> dict[str, Any]:
+    """A label as the grid of heads shows it."""
+    return {"label": label.name, "texts": list(label.texts), "p": label.p_value}
+
+
+def labelling(reference: weakref.ref[Session]) -> Iterator[None]:
+    """Label every head behind everything else, then tell the panels; holds nothing of the session while it waits."""
+    session = reference()
+    version = None if session is None else read_version(session)
+    heads = [] if session is None else session.heads
+    for layer, head in heads:
+        session = reference()
+        if session is None or read_version(session) != version:
+            return
+        session.label(layer, head)
+        del session
+        yield
+    session = reference()
+    if session is not None:
+        session.refresh()
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -11,11 +11,12 @@ from PIL import Image
 
 import clipviz
 from clipviz import demo
+from clipviz.analysis import cues
 from clipviz.analysis.tasks import named_task
 from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
 from clipviz.models.bundle import Bundle, BundledPartner, FirstView, Studio
-from clipviz.session import ablation, cues, opening, rosetta
+from clipviz.session import opening
 
 NAMES = ("a cat", "a dog", "a red ball", "a tree")
 PICTURES = open_images([np.full((32, 32, 3), 40 * k, np.uint8) for k in range(6)])
@@ -69,14 +70,14 @@ def test_a_session_opens_what_the_bundle_brings(session, toy):
     assert session.selection.text == "a dog"
     effects = session.head_scores("a red ball", 4).heads
     assert effects[session.selection.layer, session.selection.head] == effects.max()
-    assert list(ablation.tasks(session)) == ["stripes"]
+    assert list(session.tasks()) == ["stripes"]
     named = clipviz.Session(session.model, PICTURES, "toys", background=False)
     assert named.texts is TEXTS
     named.close()
 
 
 def test_a_bundle_of_ones_own_writes_and_draws(session):
-    assert cues.class_names(session) == ("cat", "dog")
+    assert session.cue_classes() == ("cat", "dog")
     assert cues.prompt(session.model, "cat") == "one cat"
     assert cues.drawable(session.model, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
     attack = cues.attempt(session.model, ["fog", "sea"], "cat", "dog", n_sentences=2, n_images=1)
@@ -97,7 +98,7 @@ def test_what_a_bundle_leaves_out_is_asked_for(model, monkeypatch):
     session = clipviz.Session(model, PICTURES, TEXTS, background=False)
     assert len(session.example_texts()) > 3
     with pytest.raises(ValueError, match="no dictionary of shared units"):
-        rosetta.rosetta(session)
+        session.rosetta()
     session.close()
 
 

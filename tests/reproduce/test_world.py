@@ -10,6 +10,7 @@ import torch
 
 import clipviz
 from clipviz import reproduce
+from clipviz.analysis import labels
 from clipviz.data.texts import Texts
 from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
@@ -220,7 +221,7 @@ def test_the_head_table_counts_heads_and_their_null(model, measured):
         model, evaluation.pools["descriptions"], late_terms(model, terms), scenes
     )
     assert len(table.heads) == 4 * model.n_heads
-    assert table.null_counts.shape == (world_measures.N_DRAWS, len(table.heads))
+    assert table.null_counts.shape == (labels.N_DRAWS, len(table.heads))
     assert table.n_heads(1) == len(table.heads) == int(table.null_heads(1).min())
     assert [table.n_heads(k) for k in range(1, 6)] == sorted(
         (table.n_heads(k) for k in range(1, 6)), reverse=True
@@ -231,11 +232,6 @@ def test_the_head_table_counts_heads_and_their_null(model, measured):
         name, share = table.supervised(row)
         assert share == max(float(values[row]) for values in table.shares.values())
         assert name in world_measures.SUPERVISED
-
-
-def test_largest_family_ignores_texts_without_one():
-    assert world_measures.largest_family(["colour", None, "colour", "place", None]) == 2
-    assert world_measures.largest_family([None, None]) == 0
 
 
 def test_supervision_is_the_attribute_table_where_it_applies():

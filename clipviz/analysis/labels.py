@@ -1,0 +1,87 @@
+"""What a head is about: one definition of its label, for the session, the panels and the reports.
+
+A head's label is the broad family that at least 3 of its first 5 texts share, where at most 5% of 200 random rotations
+of the head's data inside its span do as well (lens.roles). The texts are those of TextSpan with a centred pool and
+length-normalised scores: the raw search of Alg. 1 prefers long texts and what all texts have in common. Every head is
+searched alone in its own span with the same rotations, so its label does not depend on which others are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.data.texts import Texts, broad
+from clipviz.lens import roles, textspan
+from clipviz.lens.roles import Role
+from clipviz.values import Head
+
+N_FIRST, AT_LEAST, LEVEL, N_DRAWS = 5, 3, 0.05, 200
+
+
+class HeadLabel(NamedTuple):
+    """A head's role, its first texts as indices into the pool, and those of every random rotation."""
+
+    role: Role
+    order: list[int]
+    null_order: list[list[int]]
+
+
+def label_head(
+    covariance: Float[Tensor, "rank rank"],
+    span: Float[Tensor, "d_embed rank"],
+    text_directions: Float[Tensor, "text d_embed"],
+    texts: Texts,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> HeadLabel:
+    """The label of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
+
+    text_directions, texts: the pool, encoded and in words. Raises ValueError for a head that does not vary.
+    """
+    kept = span.norm(dim=0) > 0.5
+    if not bool(kept.any()):
+        raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
+    own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
+    n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
+    how = {"centre_pool": True, "normalised": True}
+    chosen = textspan.textspan_from_covariance(*own, n_texts, **how)
+    _, null = textspan.null_explained(*own, n_texts, n_draws, seed, **how)
+    order, null_order = chosen.order[0].tolist(), null[:, 0].tolist()
+    families = [broad(family) for family in texts.families]
+    role = roles.role_of(order, null_order, families, N_FIRST, AT_LEAST, LEVEL)
+    return HeadLabel(role, order, null_order)
+
+
+def label_heads(
+    heads: Sequence[Head],
+    covariance: Float[Tensor, "head_all rank rank"],
+    span: Float[Tensor, "head_all d_embed rank"],
+    text_directions: Float[Tensor, "text d_embed"],
+    texts: Texts,
+) -> dict[Head, HeadLabel]:
+    """The label of every head; heads: what the first axis of covariance and span stands for."""
+    if not len(heads) == len(covariance) == len(span):
+        raise ValueError(
+            f"expected the covariance and span of {len(heads)} heads, got {len(covariance)} and {len(span)}"
+        )
+    return {
+        head: label_head(own, axes, text_directions, texts)
+        for head, own, axes in zip(heads, covariance, span, strict=True)
+    }
+
+
+def roles_of(labels: Mapping[Head, HeadLabel]) -> dict[Head, Role]:
+    """The roles alone."""
+    return {head: label.role for head, label in labels.items()}
+
+
+def null_counts(labels: Mapping[Head, HeadLabel], texts: Texts) -> Float[Tensor, "draw head_all"]:
+    """How many of the first texts share their most frequent family, in every random rotation of every head."""
+    families = [broad(family) for family in texts.families]
+    counts = [[roles.largest(draw, families)[1] for draw in label.null_order] for label in labels.values()]
+    return torch.tensor(counts).T
