@@ -255,9 +255,9 @@ def heads_section(report: Report, table: HeadTable) -> None:
     report.section(
         "What the late heads are about (Table 2.2)",
         f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside "
-        f"{N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them). A role is "
-        f"clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do so. "
-        "Supervised: the property between whose true values most of the head's variance lies (adjusted share).",
+        f"{N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them). A "
+        f"role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do "
+        "so. Supervised: the property between whose true values most of the head's variance lies (adjusted share).",
     )
     report.table(
         ["texts of one family", "heads", "null, mean", "null, range", "ratio"],
