@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.analysis.reading import read
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.values import Codes, HeadBasis, late_layers
@@ -100,15 +101,13 @@ class Collection:
         if self.complete:
             return
         for start in range(0, len(self), batch):
-            rows, pictures = [], []
-            for i in range(start, min(start + batch, len(self))):
-                if self.ready[i] or i in self.broken:
-                    continue
-                try:
-                    pictures.append(images[i])
-                    rows.append(i)
-                except (ValueError, OSError) as error:
-                    self.broken[i] = str(error)
+            wanted = [
+                i
+                for i in range(start, min(start + batch, len(self)))
+                if not self.ready[i] and i not in self.broken
+            ]
+            rows, pictures, broken = read(images, wanted)
+            self.broken |= broken
             if rows:
                 self.store(rows, model.trace(pictures, tokens=False).to_codes(self.layers))
                 yield self.n_ready

@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
-class LabelledTask:
+class Task:
     """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
 
     groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
     that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
     the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
+    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed], once they
+    have been made (analysis.classifiers).
     """
 
     name: str
     classes: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = ()
     groups: tuple[str, ...] = ()
     by: str = ""
     examples: tuple[tuple[int, ...], ...] = ()
     note: str = ""
     cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classifiers: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def directions(self) -> Tensor:
+        """The first of its classifiers, [class, d_embed]. Raises ValueError where none was made."""
+        if not self.classifiers:
+            raise ValueError(
+                f"expected task {self.name!r} with a classifier, got none; make one with "
+                "clipviz.analysis.classifiers.by_name(model, task)"
+            )
+        return next(iter(self.classifiers.values()))
+
+    def of(self, images: Sequence[int]) -> Task:
+        """The same task on some of its images; there, it has no examples."""
+        labels = tuple(self.labels[i] for i in images)
+        groups = tuple(self.groups[i] for i in images) if self.groups else ()
+        return replace(self, labels=labels, groups=groups, examples=())
 
     @property
     def n_labelled(self) -> int:
         return sum(label >= 0 for label in self.labels)
 
 
-def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
+def labelled_tasks(images: Images) -> dict[str, Task]:
     """The tasks of a data set's labels or class folders: by name and, where every class has five images, by example.
 
     Empty where the images say nothing about their classes.
@@ -49,7 +71,7 @@ def labelled_tasks(images: Images) -> dict[str, LabelledTask]:
     return {"classes": task, **_classes_by_example(task)}
 
 
-def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> LabelledTask:
+def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
     """A task of typed class names; labels come from the first known task that has a class of every name."""
     names = list(dict.fromkeys(_bare(name.strip()) for name in classes if name.strip()))
     if len(names) < 2:
@@ -64,11 +86,11 @@ def typed_task(classes: Sequence[str], known: Sequence[LabelledTask] = ()) -> La
             labels = tuple(place.get(label, -1) for label in task.labels)
             groups = tuple(g if k >= 0 else "" for g, k in zip(task.groups, labels, strict=False))
             chosen = tuple(task.prompts[index[name.lower()]] for name in names)
-            return LabelledTask("typed", tuple(names), chosen, labels, groups, task.by)
-    return LabelledTask("typed", tuple(names), tuple(map(tuple, prompts)), ())
+            return Task("typed", tuple(names), chosen, labels, groups, task.by)
+    return Task("typed", tuple(names), tuple(map(tuple, prompts)), ())
 
 
-def _classes_by_example(task: LabelledTask) -> dict[str, LabelledTask]:
+def _classes_by_example(task: Task) -> dict[str, Task]:
     """A task once more, each class learnt from two in five of its images; none where a class has fewer than five."""
     rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
@@ -77,9 +99,7 @@ def _classes_by_example(task: LabelledTask) -> dict[str, LabelledTask]:
     return by_example(task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class")
 
 
-def by_example(
-    task: LabelledTask, examples: Sequence[tuple[int, ...]], which: str
-) -> dict[str, LabelledTask]:
+def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> dict[str, Task]:
     """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
     if not all(examples):
         return {}
@@ -105,6 +125,21 @@ def rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
     return rows
 
 
+WATERBIRD_CUE = (
+    ("water", ("a photo of water", "the sea", "a lake")),
+    ("land", ("a photo of land", "a forest", "a bamboo forest")),
+)
+
+
+def waterbird_task(images: Images) -> Task:
+    """Landbird (0) or waterbird (1), in groups of class and background, on images of data.waterbirds."""
+    table, classes = images.attributes or {}, ("landbird", "waterbird")
+    task = named_task(
+        "birds", classes, class_texts(classes), table["label"], table["group"], "bird and background"
+    )
+    return replace(task, cue=WATERBIRD_CUE)
+
+
 def class_folder(name: str) -> str:
     """The class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
     parts = name.replace("\\", "/").split("/")
@@ -118,11 +153,11 @@ def named_task(
     labels: Sequence[str | None],
     groups: Sequence[str | None],
     by: str,
-) -> LabelledTask:
+) -> Task:
     index = {word: i for i, word in enumerate(classes)}
     numbers = tuple(-1 if label is None else index.get(label, -1) for label in labels)
     named = tuple(str(g) if k >= 0 and g else "" for g, k in zip(groups, numbers, strict=True))
-    return LabelledTask(name, tuple(classes), tuple(map(tuple, prompts)), numbers, named, by)
+    return Task(name, tuple(classes), tuple(map(tuple, prompts)), numbers, named, by)
 
 
 def _bare(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from clipviz.data.images import Images, open_images
@@ -13,21 +12,11 @@ SPLITS = {"train": "0", "val": "1", "test": "2"}
 COLUMNS = ("img_filename", "y", "split", "place")
 
 
-@dataclass(frozen=True, eq=False)
-class GroupedImages:
-    """images; labels: [image] index into classes; groups: [image] "class on background"."""
-
-    images: Images
-    classes: tuple[str, ...]
-    labels: list[int]
-    groups: list[str]
-
-
-def waterbirds(root: str | os.PathLike[str], split: str = "test") -> GroupedImages:
+def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
     """Waterbirds (Sagawa et al. 2020) from the folder that holds its metadata.csv.
 
-    Classes are landbird (0) and waterbird (1), as in the file; groups name class and background. Unreadable
-    images are left out and listed in `.images.skipped`. ValueError for a folder or a table of another kind.
+    The images have attributes "label" (landbird or waterbird) and "group" (class and background). Unreadable images
+    are left out and listed in `.skipped`. ValueError for a folder or a table of another kind.
     """
     folder = Path(root).expanduser()
     table = folder / "metadata.csv"
@@ -52,7 +41,9 @@ def waterbirds(root: str | os.PathLike[str], split: str = "test") -> GroupedImag
         )
     images = open_images(list(chosen))
     kept = [chosen[str(path)] for path in images.paths or []]
-    labels = [int(row["y"]) for row in kept]
     classes, places = ("landbird", "waterbird"), ("land", "water")
-    groups = [f"{classes[int(row['y'])]} on {places[int(row['place'])]}" for row in kept]
-    return GroupedImages(images, classes, labels, groups)
+    labels = [classes[int(row["y"])] for row in kept]
+    on = [places[int(row["place"])] for row in kept]
+    groups = [f"{label} on {place}" for label, place in zip(labels, on, strict=True)]
+    images.attributes = {"label": labels, "group": groups}
+    return images

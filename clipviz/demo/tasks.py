@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clipviz.analysis.tasks import LabelledTask, by_example, named_task, rows_of
+from clipviz.analysis.tasks import Task, by_example, named_task, rows_of
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
 from clipviz.demo.world import vocabulary as words
@@ -13,7 +13,7 @@ from clipviz.demo.world import vocabulary as words
 COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment", "second kind"})
 
 
-def world_tasks(images: Images) -> dict[str, LabelledTask]:
+def world_tasks(images: Images) -> dict[str, Task]:
     """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background,
     by their names and by example.
 
@@ -63,7 +63,7 @@ def world_tasks(images: Images) -> dict[str, LabelledTask]:
     return tasks
 
 
-def _birds_by_example(birds: LabelledTask) -> dict[str, LabelledTask]:
+def _birds_by_example(birds: Task) -> dict[str, Task]:
     """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
 
     Up to two in five of a class at home are examples, and a quarter as many elsewhere, equally many of both classes.

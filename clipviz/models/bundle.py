@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from clipviz.analysis.tasks import LabelledTask
+    from clipviz.analysis.tasks import Task
     from clipviz.data.images import Images
     from clipviz.data.texts import Texts
     from clipviz.lens.cues import Describe, Draw
@@ -91,7 +91,7 @@ class Bundle:
     texts: Callable[[], Texts] | None = None
     examples: tuple[str, ...] = ()
     first: FirstView | None = None
-    tasks: Callable[[Images], dict[str, LabelledTask]] | None = None
+    tasks: Callable[[Images], dict[str, Task]] | None = None
     index: Path | None = None
     dictionary: Path | None = None
     partners: Mapping[str, BundledPartner] = field(default_factory=lambda: MappingProxyType({}))

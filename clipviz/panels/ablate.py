@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.tasks import LabelledTask
+    from clipviz.analysis.tasks import Task
     from clipviz.session.ablation import Desk as Bench
     from clipviz.session.ablation import Outcome, Preset
 
@@ -124,7 +124,7 @@ class Ablate(Desk):
         rows = {row["name"]: _three(row) for row in [shown["everything"], *shown["groups"]]}
         return spurious_groups(rows, _three(shown["worst"] or shown["everything"]), "Before and after")
 
-    def _task(self, known: dict[str, LabelledTask]) -> LabelledTask | None:
+    def _task(self, known: dict[str, Task]) -> Task | None:
         if self.task == "typed" or (not self.task and self.classes):
             return self.session.typed_task(self.classes) if self.classes.strip() else None
         if self.task and self.task not in known:
@@ -133,10 +133,10 @@ class Ablate(Desk):
             )
         return known.get(self.task) or next(iter(known.values()), None)
 
-    def _presets(self, selection: Selection, task: LabelledTask) -> list[Preset]:
+    def _presets(self, selection: Selection, task: Task) -> list[Preset]:
         return self.session.presets(selection.text, selection.image, task)
 
-    def _put_desk(self, task: LabelledTask, image: int) -> dict[str, Any] | None:
+    def _put_desk(self, task: Task, image: int) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
         session = self.session
         key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint)
@@ -189,7 +189,7 @@ def _floats(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
 
 
-def _outcome(found: Outcome, task: LabelledTask) -> dict[str, Any]:
+def _outcome(found: Outcome, task: Task) -> dict[str, Any]:
     worst = found.worst
     return {
         "everything": found.everything._asdict(),

@@ -248,16 +248,17 @@ def spurious_section(
 ) -> None:
     """Tables 2.3 and A.7-A.10."""
     report.section("Spurious background (Tables 2.3, A.7-A.10)")
-    data = evaluation.groups
-    if data is None:
+    if evaluation.birds is None or evaluation.cue is None:
         report.text("Not measured: no images with groups were given (name the Waterbirds folder).")
         return
-    birds, kept, _ = trace_terms(model, data.images, steps, "birds", quiet)
+    images, task = evaluation.birds
+    birds, kept, _ = trace_terms(model, images, steps, "birds", quiet)
     means = ablate.means_of(terms)
     late_roles = {head: role for head, (role, _) in found_roles.items()}
-    found = spurious.spurious_cues(data, kept, birds, late_terms(model, terms), late_roles, means)
+    late = late_terms(model, terms)
+    found = spurious.spurious_cues(task, evaluation.cue, kept, birds, late, late_roles, means)
     report.text(
-        f"Classes by their names, as in the thesis, and by the mean of examples, {data.examples}. Means come from "
+        f"Classes by their names, as in the thesis, and by the mean of examples, {task.note}. Means come from "
         f"{means.n_images} general images."
     )
     spurious.add_table(report, found)

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz import demo
+from clipviz.analysis import classifiers
+from clipviz.analysis.tasks import Task
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
 from clipviz.data.texts import common_words
@@ -31,8 +33,6 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import neuron_uses, published
 from clipviz.reproduce.evaluation import (
     DEMO_IMAGES,
-    Task,
-    class_directions,
     demo_evaluation,
     folder_evaluation,
     in_demo_world,
@@ -218,8 +218,7 @@ def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:
     scenes = render(n_images, 31, unseen_views=True)
     images = image_data.open_images([Image.fromarray(pixels) for pixels in scenes.images])
     images.attributes = {column: scenes.words(column) for column in scenes.columns}  # type: ignore[misc]
-    task = world_tasks(images)["objects"]
-    return images, [Task(task.name, class_directions(model, task.prompts), list(task.labels))]
+    return images, [classifiers.by_name(model, world_tasks(images)["objects"])]
 
 
 def first_order_section(report: Report, study: Study, peak: int) -> None:

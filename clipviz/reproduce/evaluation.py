@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from clipviz import demo
-from clipviz.analysis.tasks import class_folder
+from clipviz.analysis import classifiers, reading
+from clipviz.analysis.tasks import Task, class_folder, waterbird_task
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
 from clipviz.data.images import Images
@@ -29,8 +29,7 @@ from clipviz.data.segmentation import MaskedImages
 from clipviz.data.texts import Texts, class_texts, open_texts
 from clipviz.data.waterbirds import waterbirds
 from clipviz.demo.tasks import world_tasks
-from clipviz.demo.world import vocabulary as words
-from clipviz.lens import ablate, zeroshot
+from clipviz.lens import ablate
 from clipviz.lens.ablate import Terms
 from clipviz.models.clip import ClipModel, imagenet_prompts
 from clipviz.reproduce.report import Steps
@@ -42,34 +41,11 @@ CHUNK, BATCH = 96, 32
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """One classification: class directions [class, d_embed], and a label an image (-1: not part of the task)."""
-
-    name: str
-    directions: Tensor
-    labels: list[int]
-
-
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Images in groups of class and background.
-
-    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed]; cue: the
-    directions whose difference is the spurious cue. examples: what the examples are, in words.
-    """
-
-    images: Sequence[Image.Image]
-    classifiers: dict[str, Tensor]
-    labels: list[int]
-    groups: list[str]
-    cue: Tensor
-    examples: str = ""
-
-
-@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything that the chapter is measured on; groups and masks may be missing.
+    """Everything that the chapter is measured on; birds and masks may be missing.
 
+    tasks: of the images, each with a classifier. birds: pictures in groups of class and background, and their task with
+    the classifiers of its names and of examples (Table 2.3); cue: the directions whose difference is the background.
     masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its mask alone.
     """
 
@@ -77,7 +53,8 @@ class Evaluation:
     images: Images
     tasks: list[Task]
     pools: dict[str, Texts]
-    groups: Groups | None = None
+    birds: tuple[Images, Task] | None = None
+    cue: Tensor | None = None
     masks: MaskedImages | None = None
     pairs: MaskedImages | None = None
     class_prompts: dict[str, list[str]] = field(default_factory=dict)
@@ -104,15 +81,12 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
     chosen = spaced(len(everything), limit or DEMO_IMAGES)
     images = everything.subset(chosen)
     world = world_tasks(images)
-    shown = {name: world[name] for name in ("objects", "colours", "backgrounds")}
-    tasks = [
-        Task(name, class_directions(model, task.prompts), list(task.labels)) for name, task in shown.items()
-    ]
+    tasks = [classifiers.by_name(model, world[name]) for name in ("objects", "colours", "backgrounds")]
     prompts = {
         name: list(texts)
         for name, texts in zip(world["objects"].classes, world["objects"].prompts, strict=True)
     }
-    pool = demo.texts()
+    pool, birds = demo.texts(), _demo_birds(model, everything)
     return Evaluation(
         name="the demo world",
         images=images,
@@ -122,7 +96,8 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
             "common words": single_words(pool),
             "class names": _flat(list(prompts.values())),
         },
-        groups=_demo_birds(model, everything),
+        birds=birds,
+        cue=None if birds is None else classifiers.of_cue(model, birds[1]),
         masks=_demo_masks(everything),
         pairs=_demo_pairs(everything),
         class_prompts=prompts,
@@ -152,14 +127,17 @@ def folder_evaluation(
         )
     names, templates = class_names(folders)
     prompts = class_texts(names, templates)
-    labels = [folders.index(class_folder(name)) for name in images.names]
+    labels = tuple(folders.index(class_folder(name)) for name in images.names)
+    task = Task("classes", tuple(folders), tuple(map(tuple, prompts)), labels)
+    found = None if birds is None else _waterbirds(model, birds, limit)
     pool = open_texts("general")
     return Evaluation(
         name=Path(data).name,
         images=images,
-        tasks=[Task("classes", class_directions(model, prompts), labels)],
+        tasks=[classifiers.by_name(model, task)],
         pools={"descriptions": pool, "common words": single_words(pool), "class names": _flat(prompts)},
-        groups=None if birds is None else _waterbirds(model, birds, limit),
+        birds=found,
+        cue=None if found is None else classifiers.of_cue(model, found[1]),
         masks=None if masks is None else _masks(masks, limit),
         class_prompts=dict(zip(folders, prompts, strict=True)),
         notes=[
@@ -168,41 +146,11 @@ def folder_evaluation(
     )
 
 
-def class_directions(model: ClipModel, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "class d_embed"]:
-    """A classifier from the prompts of each class; classes may have different numbers of prompts."""
-    encoded = model.encode_texts([text for texts in prompts for text in texts])
-    return zeroshot.of_prompts(encoded, list(map(len, prompts)))
-
-
-def learnt_directions(
-    model: ClipModel, images: Sequence[Image.Image], examples: Sequence[Sequence[int]]
-) -> Float[Tensor, "class d_embed"]:
-    """A classifier from the example images of each class (zeroshot.prototypes), without those that cannot be read."""
-    label_of = {i: label for label, chosen in enumerate(examples) for i in chosen}
-    parts, labels = [], []
-    for rows, pictures in batches(images, "examples", quiet=True, chosen=list(label_of)):
-        parts.append(model.encode_images(pictures))
-        labels += [label_of[i] for i in rows]
-    if not parts:
-        raise ValueError(f"expected examples that can be read, got none of {len(label_of)}; check the files")
-    return zeroshot.prototypes(torch.cat(parts), labels, len(examples))
-
-
 def batches(
-    images: Sequence[Image.Image], name: str, quiet: bool, chosen: Sequence[int] | None = None
+    images: Sequence[Image.Image], name: str, quiet: bool
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """(rows, pictures) of the images, or the chosen of them, that can be read."""
-    wanted = range(len(images)) if chosen is None else chosen
-    for start in tqdm(range(0, len(wanted), BATCH), desc=name, unit="batch", disable=quiet):
-        rows, pictures = [], []
-        for row in wanted[start : start + BATCH]:
-            try:
-                pictures.append(images[row])
-                rows.append(row)
-            except (ValueError, OSError):
-                continue
-        if rows:
-            yield rows, pictures
+    """(rows, pictures) of the images that can be read, with a progress bar of that name."""
+    return reading.batches(images, told="" if quiet else name)
 
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -248,15 +196,11 @@ def single_words(pool: Texts) -> Texts:
 def _trace_chunk(model: ClipModel, images: Sequence[Image.Image], rows: range) -> dict[str, Any]:
     parts, kept, broken = [], [], []
     for start in range(rows.start, rows.stop, BATCH):
-        pictures = []
-        for row in range(start, min(start + BATCH, rows.stop)):
-            try:
-                pictures.append(images[row])
-                kept.append(row)
-            except (ValueError, OSError) as error:
-                broken.append([row, str(error)])
-        if pictures:
-            parts.append(ablate.terms_of(model.trace(pictures), tokens=[0]))
+        found = reading.read(images, range(start, min(start + BATCH, rows.stop)))
+        kept += found.rows
+        broken += [[row, reason] for row, reason in found.broken.items()]
+        if found.pictures:
+            parts.append(ablate.terms_of(model.trace(found.pictures), tokens=[0]))
     if not parts:
         return {"rows": [], "broken": broken}
     terms = ablate.join(parts)
@@ -288,52 +232,34 @@ def _terms(model: ClipModel, chunk: dict[str, Any]) -> Terms:
     )
 
 
-def _demo_birds(model: ClipModel, images: Images) -> Groups | None:
+def _demo_birds(model: ClipModel, images: Images) -> tuple[Images, Task] | None:
     birds = world_tasks(images).get("birds by example")
     if birds is None:
         return None
     names = sorted(set(birds.groups) - {""})
     per_group = [[i for i, g in enumerate(birds.groups) if g == name] for name in names]
     rows = sorted(i for group in per_group for i in group[: DEMO_BIRDS // len(names)])
-    return Groups(
-        images=images.subset(rows),
-        classifiers={
-            "names": class_directions(model, birds.prompts),
-            "examples": learnt_directions(model, images, birds.examples),
-        },
-        labels=[birds.labels[i] for i in rows],
-        groups=[birds.groups[i] for i in rows],
-        cue=class_directions(
-            model, [list(words.BACKGROUND_PHRASES["water"]), list(words.BACKGROUND_PHRASES["forest"])]
-        ),
-        examples=birds.note,
-    )
+    learnt = classifiers.from_pictures(model, images, birds.examples)
+    known = classifiers.by_name(model, birds)
+    return images.subset(rows), replace(known, classifiers={**known.classifiers, "examples": learnt}).of(rows)
 
 
-def _waterbirds(model: ClipModel, folder: str, limit: int | None) -> Groups:
-    found = waterbirds(folder)
-    rows = spaced(len(found.images), limit or len(found.images))
+def _waterbirds(model: ClipModel, folder: str, limit: int | None) -> tuple[Images, Task]:
+    images = waterbirds(folder)
+    rows = spaced(len(images), limit or len(images))
     examples, note = _waterbird_examples(model, folder, limit)
-    return Groups(
-        images=found.images.subset(rows),
-        classifiers={"names": class_directions(model, class_texts(list(found.classes))), **examples},
-        labels=[found.labels[i] for i in rows],
-        groups=[found.groups[i] for i in rows],
-        cue=class_directions(
-            model,
-            [["a photo of water", "the sea", "a lake"], ["a photo of land", "a forest", "a bamboo forest"]],
-        ),
-        examples=note,
-    )
+    task = classifiers.by_name(model, replace(waterbird_task(images), note=note))
+    return images.subset(rows), replace(task, classifiers={**task.classifiers, **examples}).of(rows)
 
 
 def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tuple[dict[str, Tensor], str]:
     """Classes learnt from the data set's training part, 95% of it at home; nothing where it is not there."""
     try:
         seen = waterbirds(folder, "train")
-        rows = spaced(len(seen.images), limit or WATERBIRD_EXAMPLES)
-        examples = [[i for i in rows if seen.labels[i] == label] for label in range(len(seen.classes))]
-        directions = learnt_directions(model, seen.images, examples)
+        task = waterbird_task(seen)
+        rows = spaced(len(seen), limit or WATERBIRD_EXAMPLES)
+        examples = [[i for i in rows if task.labels[i] == label] for label in range(len(task.classes))]
+        directions = classifiers.from_pictures(model, seen, examples)
     except ValueError as error:
         return {}, f"not measured: {error}"
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from clipviz import demo
-from clipviz.data.images import open_images
+from clipviz.analysis import classifiers
+from clipviz.analysis.tasks import Task
+from clipviz.data.images import Images, open_images
 from clipviz.data.segmentation import MaskedImages
 from clipviz.demo.model import evaluate
 from clipviz.demo.model.evaluate import HELD_OUT_SEEDS, Encoder
@@ -22,10 +24,6 @@ from clipviz.demo.world.scenes import Scenes, bird_examples, join, render, spuri
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import (
     Evaluation,
-    Groups,
-    Task,
-    class_directions,
-    learnt_directions,
     spaced,
 )
 
@@ -89,12 +87,14 @@ def encoder_of(model: ClipModel) -> Encoder:
 def held_out(model: ClipModel, sizes: Sizes) -> tuple[Evaluation, Scenes]:
     """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves."""
     scenes = join([render(sizes.traced, seed) for seed in sizes.seeds])
+    birds = bird_groups(model, sizes.birds, sizes.seeds)
     return Evaluation(
         name="held-out scenes of the demo world",
-        images=open_images([Image.fromarray(pixels) for pixels in scenes.images]),
+        images=open_images(_pictures(scenes.images)),
         tasks=family_tasks(model, scenes),
         pools={"descriptions": demo.texts()},
-        groups=bird_groups(model, sizes.birds, sizes.seeds),
+        birds=birds,
+        cue=classifiers.of_cue(model, birds[1]),
         masks=masked_objects(scenes, sizes.masks * sizes.n_seeds),
         pairs=paired_objects(scenes, sizes.masks * sizes.n_seeds),
         class_prompts=dict(zip(words.OBJECT_NAMES, map(list, FACTS["object"]), strict=True)),
@@ -108,30 +108,37 @@ def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
     for family in FAMILIES:
         first = 1 if family == "count" else 0
         labels = [-1 if value is None else value - first for value in evaluate.truths(family, scenes)]
-        tasks.append(Task(family, directions[family][first:], labels))
+        prompts = tuple(tuple(sentences) for sentences in FACTS[family])[first:]
+        names, classifier = tuple(own[0] for own in prompts), {"names": directions[family][first:]}
+        tasks.append(Task(family, names, prompts, tuple(labels), classifiers=classifier))
     return tasks
 
 
-def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> Groups:
-    """Lone birds over water and in a forest, n_per_group per group and seed (thesis 2.4)."""
+def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> tuple[Images, Task]:
+    """Lone birds over water and in a forest, n_per_group per group and seed, and their task (thesis 2.4)."""
     birds = join([spurious(n_per_group, seed) for seed in seeds])
     examples = join([bird_examples(n_per_group, seed) for seed in seeds])
     landbird = examples.groups >= 2
-    return Groups(
-        images=[Image.fromarray(pixels) for pixels in birds.images],
-        classifiers={
-            "names": class_directions(model, [list(prompts) for prompts in FACTS["bird"]]),
-            "examples": learnt_directions(
-                model,
-                [Image.fromarray(pixels) for pixels in examples.images],
-                [np.flatnonzero(~landbird).tolist(), np.flatnonzero(landbird).tolist()],
-            ),
-        },
-        labels=[int(group >= 2) for group in birds.groups],
-        groups=[words.BIRD_GROUP_PHRASES[group] for group in birds.groups],
-        cue=class_directions(model, [list(words.BACKGROUND_PHRASES[place]) for place in ("water", "forest")]),
-        examples=f"learnt from {len(examples):,} pictures in their own colours, 80% of them where the bird belongs",
+    shown = [np.flatnonzero(~landbird).tolist(), np.flatnonzero(landbird).tolist()]
+    task = Task(
+        name="birds",
+        classes=("waterbird", "landbird"),
+        prompts=tuple(tuple(prompts) for prompts in FACTS["bird"]),
+        labels=tuple(int(group >= 2) for group in birds.groups),
+        groups=tuple(words.BIRD_GROUP_PHRASES[group] for group in birds.groups),
+        by="bird and background",
+        note=f"learnt from {len(examples):,} pictures in their own colours, 80% of them where the bird belongs",
+        cue=tuple((place, tuple(words.BACKGROUND_PHRASES[place])) for place in ("water", "forest")),
     )
+    learnt = classifiers.from_pictures(model, _pictures(examples.images), shown)
+    known = classifiers.by_name(model, task)
+    return open_images(_pictures(birds.images)), replace(
+        known, classifiers={**known.classifiers, "examples": learnt}
+    )
+
+
+def _pictures(pixels: Sequence[np.ndarray]) -> list[Image.Image]:
+    return [Image.fromarray(one) for one in pixels]
 
 
 def masked_objects(scenes: Scenes, n: int) -> MaskedImages:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clipviz.analysis.tasks import Task
 from clipviz.data.images import Images
 from clipviz.lens import zeroshot
 from clipviz.lens.cues import activation_thresholds
@@ -28,7 +29,7 @@ from clipviz.lens.neuron_stats import (
 )
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
-from clipviz.reproduce.evaluation import Evaluation, Task, batches
+from clipviz.reproduce.evaluation import Evaluation, batches
 from clipviz.reproduce.report import Steps
 
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from clipviz.analysis import cues
+from clipviz.analysis.classifiers import from_prompts
 from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
@@ -24,7 +25,7 @@ from clipviz.lens import cues as lens
 from clipviz.lens import segment
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
 from clipviz.reproduce import published
-from clipviz.reproduce.evaluation import batches, class_directions, in_demo_world, spaced
+from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
@@ -389,7 +390,7 @@ def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], 
     data, model = study.evaluation.masks, study.model
     assert data is not None
     names = list(study.evaluation.class_prompts)
-    classes = class_directions(model, list(study.evaluation.class_prompts.values()))
+    classes = from_prompts(model, list(study.evaluation.class_prompts.values()))
     directions = torch.cat([study.layer(layer).line.directions for layer in study.late])
     usable = [i for i in range(len(data)) if data.labels[i] in study.evaluation.class_prompts]
     found: dict[str, list[Tensor]] = {NEURONS: [], SIGNED: []}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from clipviz.analysis.classifiers import from_prompts
 from clipviz.data.segmentation import MaskedImages, fit_mask
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
@@ -18,7 +19,7 @@ from clipviz.lens.baselines import METHODS, all_maps
 from clipviz.models.attribution import record
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
-from clipviz.reproduce.evaluation import Evaluation, class_directions
+from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report
 from clipviz.values import N_LATE, late_layers
 
@@ -135,7 +136,7 @@ def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
     data = evaluation.masks
     assert data is not None
     names, right = list(evaluation.class_prompts), []
-    classes = class_directions(model, list(evaluation.class_prompts.values()))
+    classes = from_prompts(model, list(evaluation.class_prompts.values()))
     usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]
     for start in range(0, len(usable), 8 * BATCH):
         rows = usable[start : start + 8 * BATCH]
@@ -158,7 +159,7 @@ def all_methods(
     classes', a second map of ours is taken from.
     """
     names = list(evaluation.class_prompts)
-    classes = class_directions(model, list(evaluation.class_prompts.values()))
+    classes = from_prompts(model, list(evaluation.class_prompts.values()))
     usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]
     backgrounds = {OURS: classes} if pool is None else {OURS: classes, OURS_POOL: pool}
     maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, *backgrounds)}

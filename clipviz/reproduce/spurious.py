@@ -1,6 +1,6 @@
 """Spurious cues (thesis 2.4, Tables 2.3 and A.7-A.10): heads that carry a background, and what ablating them repairs.
 
-Measured for every classifier of Groups, classes by their names and by the mean of examples, and for heads found in
+Measured for every classifier of the task, classes by their names and by the mean of examples, and for heads found in
 two ways, neither of which looks at a group or a label.
 """
 
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
+from clipviz.analysis.tasks import Task
 from clipviz.lens import roles, spurious
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.intervals import Estimate, share, spread
@@ -16,7 +19,6 @@ from clipviz.lens.roles import Role
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.reproduce.chapter2_pictures import name_of
-from clipviz.reproduce.evaluation import Groups
 from clipviz.reproduce.report import Report
 from clipviz.values import Ablation, Head
 
@@ -39,7 +41,8 @@ N_DRAWS, N_THESIS_DRAWS = 200, 5
 
 
 def spurious_cues(
-    data: Groups,
+    task: Task,
+    cue: Tensor,
     kept: list[int],
     birds: Terms,
     late: Terms,
@@ -49,15 +52,16 @@ def spurious_cues(
 ) -> dict[Way, SpuriousCue]:
     """Accuracy by group before and after ablating the background heads, beside draws of as many late heads.
 
-    birds: terms of the images of `data` that could be read, `kept`; late: terms of the general images' last layers;
+    cue: the two directions whose difference is the background; birds: terms of the images of the task that could be
+    read, `kept`; late: terms of the general images' last layers;
     found: role of each late head. Ways for which no head qualifies are left out.
     """
-    labels, groups = [data.labels[i] for i in kept], [data.groups[i] for i in kept]
+    labels, groups = [task.labels[i] for i in kept], [task.groups[i] for i in kept]
     by_label = roles.heads_with(found, FAMILIES)
     measured = {}
-    for classes, directions in data.classifiers.items():
+    for classes, directions in task.classifiers.items():
         directions = directions.cpu()
-        by_query = spurious.cue_heads(late, data.cue.cpu(), directions, len(by_label) or len(found) // 4)
+        by_query = spurious.cue_heads(late, cue.cpu(), directions, len(by_label) or len(found) // 4)
         for how, heads in zip(HOWS, (by_label, by_query), strict=True):
             if heads:
                 measured[Way(classes, how)] = spurious.compare(

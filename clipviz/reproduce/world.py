@@ -256,8 +256,9 @@ def heads_section(report: Report, table: HeadTable) -> None:
         "What the late heads are about (Table 2.2)",
         f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside "
         f"{N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them). A "
-        f"role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the draws do "
-        "so. Supervised: the property between whose true values most of the head's variance lies (adjusted share).",
+        f"role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the "
+        "draws do so. Supervised: the property between whose true values most of the head's variance lies (adjusted "
+        "share).",
     )
     report.table(
         ["texts of one family", "heads", "null, mean", "null, range", "ratio"],
@@ -358,13 +359,14 @@ def depths_section(
 
 def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Evaluation) -> None:
     """Worst group of birds and places before and after ablating the background heads (thesis 2.4)."""
-    assert evaluation.groups is not None
-    per_group = len(evaluation.groups.labels) // len(set(evaluation.groups.groups))
+    assert evaluation.birds is not None
+    task = evaluation.birds[1]
+    per_group = len(task.labels) // len(set(task.groups))
     report.section(
         "Spurious background (Table 2.3)",
         f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; in training about 80% of the "
         "birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
-        f"{evaluation.groups.examples}. Heads are mean-ablated (means over the held-out scenes); {N_DRAWS} "
+        f"{task.note}. Heads are mean-ablated (means over the held-out scenes); {N_DRAWS} "
         "random draws take as many late heads; p is the share of draws whose worst group is at least as good.",
     )
     spurious.add_table(report, birds)

@@ -22,7 +22,7 @@ from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.scenes import Scenes
-from clipviz.lens import ablate, headset, segment, textspan
+from clipviz.lens import ablate, headset, roles, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
@@ -319,12 +319,12 @@ def background_ablation(
     quiet: bool = False,
 ) -> dict[spurious.Way, SpuriousCue]:
     """Birds by group before and after ablating the background heads; means come from the held-out scenes."""
-    data = evaluation.groups
-    assert data is not None
-    birds, kept, _ = trace_terms(model, data.images, steps, "world-birds", quiet)
-    return spurious.spurious_cues(
-        data, kept, birds, late_terms(model, terms), table.roles, ablate.means_of(terms), N_DRAWS
-    )
+    assert evaluation.birds is not None
+    assert evaluation.cue is not None
+    images, task = evaluation.birds
+    birds, kept, _ = trace_terms(model, images, steps, "world-birds", quiet)
+    late, means = late_terms(model, terms), ablate.means_of(terms)
+    return spurious.spurious_cues(task, evaluation.cue, kept, birds, late, table.roles, means, N_DRAWS)
 
 
 @dataclass(frozen=True, eq=False)

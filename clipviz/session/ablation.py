@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.analysis.tasks import LabelledTask, labelled_tasks, typed_task
+from clipviz.analysis import classifiers
+from clipviz.analysis.tasks import Task, labelled_tasks, typed_task
 from clipviz.lens import ablate, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import NO_ROLE
@@ -138,10 +139,10 @@ class _Part:
 _KEPT: weakref.WeakKeyDictionary[Session, _Kept] = weakref.WeakKeyDictionary()
 
 
-def tasks(session: Session) -> dict[str, LabelledTask]:
+def tasks(session: Session) -> dict[str, Task]:
     """The tasks that the session's images pose by themselves; none where nothing is known of their classes."""
 
-    def make() -> dict[str, LabelledTask]:
+    def make() -> dict[str, Task]:
         bundle = session.model.bundle
         posed = bundle.tasks(session.images) if bundle and bundle.tasks else {}
         return posed or labelled_tasks(session.images)
@@ -149,15 +150,15 @@ def tasks(session: Session) -> dict[str, LabelledTask]:
     return session.remember(("ablation tasks", len(session.images)), make)
 
 
-def typed(session: Session, names: str) -> LabelledTask:
+def typed(session: Session, names: str) -> Task:
     """A task of class names typed with commas between them; at least two."""
     key = ("ablation typed", len(session.images), names)
     return session.remember(key, lambda: typed_task(names.split(","), list(tasks(session).values())))
 
 
-def task_of(session: Session, task: LabelledTask | str | None) -> LabelledTask:
+def task_of(session: Session, task: Task | str | None) -> Task:
     """A task as it is, by its name, or the first one. Raises ValueError where there is none."""
-    if isinstance(task, LabelledTask):
+    if isinstance(task, Task):
         return task
     known = tasks(session)
     if task is None and known:
@@ -171,37 +172,33 @@ def task_of(session: Session, task: LabelledTask | str | None) -> LabelledTask:
     return known[task]
 
 
-def n_labelled(session: Session, task: LabelledTask) -> int:
+def n_labelled(session: Session, task: Task) -> int:
     """How many of a task's labelled images have been read."""
     rows = session.collection.rows().tolist()
     return sum(row < len(task.labels) and task.labels[row] >= 0 for row in rows)
 
 
-def directions(session: Session, task: LabelledTask) -> Tensor | None:
+def directions(session: Session, task: Task) -> Tensor | None:
     """The task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
     return _learnt(session, task) if task.examples else _said(session, task.prompts)
 
 
 def _said(session: Session, prompts: tuple[tuple[str, ...], ...]) -> Tensor:
-    def make() -> Tensor:
-        encoded = session.model.encode_texts([text for texts in prompts for text in texts])
-        return zeroshot.of_prompts(encoded, list(map(len, prompts)))
-
-    return session.remember(("ablation classes", prompts), make)
+    key = ("ablation classes", prompts)
+    return session.remember(key, lambda: classifiers.from_prompts(session.model, prompts))
 
 
-def _learnt(session: Session, task: LabelledTask) -> Tensor | None:
+def _learnt(session: Session, task: Task) -> Tensor | None:
     """The class means of the examples; images that could not be read are no examples."""
     collection = session.collection
 
     def make() -> Tensor | None:
-        shown = [(row, label) for label, chosen in enumerate(task.examples) for row in chosen]
+        wanted = [row for chosen in task.examples for row in chosen]
         ready = set(collection.rows().tolist())
-        if not (collection.complete or ready.issuperset(row for row, _ in shown)):
+        if not (collection.complete or ready.issuperset(wanted)):
             return None
-        rows = [row for row, _ in shown if row in ready]
-        labels = [label for row, label in shown if row in ready]
-        means = zeroshot.prototypes(collection.embedding[rows], labels, len(task.classes))
+        rows = [row for row in wanted if row in ready]
+        means = classifiers.from_examples(task.examples, rows, collection.embedding[rows])
         return means.to(session.model.device)
 
     key = ("ablation examples", task.name, len(session.images), collection.version, collection.complete)
@@ -241,7 +238,7 @@ def on_desk(session: Session, ablation: Ablation) -> Ablation:
     )
 
 
-def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
+def desk(session: Session, task: Task, image: int) -> Desk | None:
     """Everything that toggling needs for one image; None until the first images, and all examples, have been read."""
     kept, classes = _kept(session), directions(session, task)
     if kept is None or classes is None:
@@ -257,7 +254,7 @@ def desk(session: Session, task: LabelledTask, image: int) -> Desk | None:
     return Desk(sides[0], sides[1], model.logit_scale, model.logit_bias, label, kept.means.n_images)
 
 
-def outcome(session: Session, task: LabelledTask, ablation: Ablation) -> Outcome | None:
+def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
     """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
 
     The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
@@ -282,7 +279,7 @@ def outcome(session: Session, task: LabelledTask, ablation: Ablation) -> Outcome
 
 
 def presets(
-    session: Session, text: str = "", image: int | None = None, task: LabelledTask | None = None
+    session: Session, text: str = "", image: int | None = None, task: Task | None = None
 ) -> list[Preset]:
     """Sets worth ablating: the late heads that carry the task's cue and the heads of each property (once the
     collection is read), the heads that write most towards the text on the image, and the early layers."""
@@ -309,7 +306,7 @@ def presets(
     return found
 
 
-def _carriers(session: Session, task: LabelledTask | None) -> list[Preset]:
+def _carriers(session: Session, task: Task | None) -> list[Preset]:
     """A fifth of the late heads: those that a text query finds to vary most with the task's cue."""
     if task is None or not task.cue or not session.collection.complete:
         return []
@@ -354,7 +351,7 @@ def _kept(session: Session) -> _Kept | None:
     return kept
 
 
-def _part(session: Session, task: LabelledTask) -> _Part | None:
+def _part(session: Session, task: Task) -> _Part | None:
     """The task's labelled images among those read."""
     kept = _kept(session)
     if kept is None:

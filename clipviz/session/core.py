@@ -22,7 +22,7 @@ from torch import Tensor
 from clipviz.analysis import cues as cue_words
 from clipviz.analysis import shared_units
 from clipviz.analysis.neurons import N_WORDS, Code, LayerNeurons
-from clipviz.analysis.tasks import LabelledTask
+from clipviz.analysis.tasks import Task
 from clipviz.data.images import open_images
 from clipviz.data.texts import Texts
 from clipviz.lens import textspan as textspan_lens
@@ -413,15 +413,15 @@ class Session(traitlets.HasTraits):
 
     # -- ablation ----------------------------------------------------------------------------------------------
 
-    def tasks(self) -> dict[str, LabelledTask]:
+    def tasks(self) -> dict[str, Task]:
         """The classification tasks that the images pose by themselves; none where nothing is known of their classes."""
         return ablations.tasks(self)
 
-    def typed_task(self, names: str) -> LabelledTask:
+    def typed_task(self, names: str) -> Task:
         """A task of class names typed with commas between them; at least two."""
         return ablations.typed(self, names)
 
-    def ablate(self, ablation: Ablation | None = None, task: LabelledTask | str | None = None) -> Outcome:
+    def ablate(self, ablation: Ablation | None = None, task: Task | str | None = None) -> Outcome:
         """Accuracy on the images read so far, before and after an ablation and under draws of as many heads.
 
         ablation: default the selection's; task: one of `tasks()`, its name, or one made by `typed_task`; default
@@ -435,11 +435,11 @@ class Session(traitlets.HasTraits):
             )
         return found
 
-    def n_labelled(self, task: LabelledTask) -> int:
+    def n_labelled(self, task: Task) -> int:
         """How many of a task's labelled images have been read."""
         return ablations.n_labelled(self, task)
 
-    def ablation_desk(self, task: LabelledTask | str | None = None, image: int | None = None) -> Desk | None:
+    def ablation_desk(self, task: Task | str | None = None, image: int | None = None) -> Desk | None:
         """Everything that toggling needs for one image; None until the first images, and all examples, are read."""
         return ablations.desk(self, ablations.task_of(self, task), self._image(image))
 
@@ -451,9 +451,7 @@ class Session(traitlets.HasTraits):
         """All that is not a head kept for the collection: MLPs, the input term, and layers that are not kept."""
         return ablations.everything_else(self)
 
-    def presets(
-        self, text: str = "", image: int | None = None, task: LabelledTask | None = None
-    ) -> list[Preset]:
+    def presets(self, text: str = "", image: int | None = None, task: Task | None = None) -> list[Preset]:
         """Sets of heads worth ablating: those that carry the task's cue, each property's, a text's, the early ones."""
         return ablations.presets(self, text, None if image is None else self._image(image), task)
 

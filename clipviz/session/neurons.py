@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of
+from clipviz.analysis.reading import read as read_pictures
 from clipviz.lens.cues import activation_thresholds, image_contribution_scores
 from clipviz.lens.neuron_stats import NeuronStats, neuron_stats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
@@ -73,14 +74,10 @@ class Reading:
         wanted = self._todo(n_images)
         if not wanted:
             return False
-        ids, pictures = [], []
-        for i in wanted[:BATCH]:
-            self._done.add(i)
-            try:
-                pictures.append(self.session.images[i])
-                ids.append(i)
-            except (ValueError, OSError):  # counted and listed by the collection
-                continue
+        self._done |= set(wanted[:BATCH])
+        ids, pictures, _ = read_pictures(
+            self.session.images, wanted[:BATCH]
+        )  # the collection counts broken ones
         if ids:
             self._add(ids, self.session.model.second_order(pictures, self.layer))
         complete = len(wanted) <= BATCH

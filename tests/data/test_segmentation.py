@@ -87,10 +87,12 @@ def test_waterbirds_reads_labels_and_groups(tmp_path):
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     (tmp_path / "bird/3.png").write_bytes(b"broken")
     found = waterbirds.waterbirds(tmp_path)
-    assert found.labels == [0, 1]
-    assert found.groups == ["landbird on water", "waterbird on water"]
-    assert [name for name, _ in found.images.skipped] == ["3.png"]
-    assert waterbirds.waterbirds(tmp_path, "train").labels == [1]
+    assert found.attributes == {
+        "label": ["landbird", "waterbird"],
+        "group": ["landbird on water", "waterbird on water"],
+    }
+    assert [name for name, _ in found.skipped] == ["3.png"]
+    assert waterbirds.waterbirds(tmp_path, "train").attributes["label"] == ["waterbird"]
     with pytest.raises(ValueError, match="split one of train, val, test"):
         waterbirds.waterbirds(tmp_path, "all")
     with pytest.raises(ValueError, match=r"metadata\.csv"):

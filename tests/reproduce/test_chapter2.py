@@ -11,6 +11,7 @@ from PIL import Image
 
 import clipviz
 from clipviz import reproduce
+from clipviz.analysis import classifiers
 from clipviz.figures import style
 from clipviz.lens import headset, segment, spurious
 from clipviz.reproduce import chapter2, chapter2_pictures, evaluation, segmenting
@@ -144,7 +145,7 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
     pool = model.encode_texts(["a duck", "on the water"])
     maps, masks, pictures, texts = segmenting.all_methods(model, found, found.masks, quiet=True, pool=pool)
     assert len(masks) == len(pictures) == len(texts) == 4
-    classes = evaluation.class_directions(model, list(found.class_prompts.values()))
+    classes = classifiers.from_prompts(model, list(found.class_prompts.values()))
     own = classes[list(found.class_prompts).index(texts[2])]
     picture, mask = found.masks[2]
     late = range(model.n_layers - 4, model.n_layers)
@@ -173,7 +174,7 @@ def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):
 def test_cue_heads_look_at_no_label(measured):
     found, terms, _ = measured
     late = chapter2_pictures_late(terms)
-    heads = spurious.cue_heads(late, found.groups.cue, found.groups.classifiers["names"], 5)
+    heads = spurious.cue_heads(late, found.cue, found.birds[1].classifiers["names"], 5)
     assert len(heads) == 5
     assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
 
@@ -203,17 +204,17 @@ def test_waterbirds_are_also_learnt_from_their_training_part(model, tmp_path):
         lines.append(f"{i},{i:02d}.png,{i % 2},{0 if i < 6 else 2},{i // 2 % 2},x")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     (tmp_path / "02.png").write_bytes(b"not a picture")
-    found = evaluation._waterbirds(model, str(tmp_path), None)
-    assert len(found.images) == len(found.labels) == 8
-    assert found.examples == "learnt from 5 pictures of the data set's biased training part"
+    images, found = evaluation._waterbirds(model, str(tmp_path), None)
+    assert len(images) == len(found.labels) == 8
+    assert found.note == "learnt from 5 pictures of the data set's biased training part"
     pictures = [[Image.open(tmp_path / f"{i:02d}.png") for i in rows] for rows in ((0, 4), (1, 3, 5))]
     for direction, shown in zip(found.classifiers["examples"], pictures, strict=True):
         mean = torch.nn.functional.normalize(model.encode_images(shown).double(), dim=1).mean(0)
         torch.testing.assert_close(direction.double().cpu(), (mean / mean.norm()).cpu(), atol=1e-5, rtol=0)
     (tmp_path / "metadata.csv").write_text("\n".join([lines[0], *lines[7:]]))
-    alone = evaluation._waterbirds(model, str(tmp_path), None)
+    _, alone = evaluation._waterbirds(model, str(tmp_path), None)
     assert list(alone.classifiers) == ["names"]
-    assert alone.examples.startswith("not measured: expected images of the train split")
+    assert alone.note.startswith("not measured: expected images of the train split")
 
 
 def test_what_cannot_be_measured_is_said(model, tmp_path):

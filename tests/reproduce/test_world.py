@@ -144,7 +144,7 @@ def test_masks_are_those_of_lone_kinds_of_objects(measured):
 
 
 def test_birds_are_in_equal_groups(measured):
-    groups = measured[0].groups
+    groups = measured[0].birds[1]
     assert {groups.groups.count(name) for name in set(groups.groups)} == {2 * Sizes.within(LIMIT).birds}
     for label, group in zip(groups.labels, groups.groups, strict=True):
         assert group.startswith(("waterbird", "landbird")[label])
@@ -272,7 +272,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
     seen, truth = encoder.images(examples.images), torch.as_tensor(examples.groups >= 2)
     learnt = torch.stack([seen[~truth].mean(0), seen[truth].mean(0)])
     directions = {
-        "names": evaluation.groups.classifiers["names"].cpu(),
+        "names": evaluation.birds[1].classifiers["names"].cpu(),
         "examples": learnt / learnt.norm(dim=1, keepdim=True),
     }
     for (classes, heads), cue in found.items():

@@ -1,0 +1,42 @@
+"""Pictures read a few at a time; those that cannot be read are left out, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+from tqdm import tqdm
+
+BATCH = 32
+
+
+class Read(NamedTuple):
+    """Which images were read, their pictures, and why the others were not."""
+
+    rows: list[int]
+    pictures: list[Image.Image]
+    broken: dict[int, str]
+
+
+def read(images: Any, rows: Sequence[int]) -> Read:
+    """Some of the images: anything that gives a picture, or raises ValueError or OSError, for images[row]."""
+    found = Read([], [], {})
+    for row in rows:
+        try:
+            found.pictures.append(images[row])
+            found.rows.append(row)
+        except (ValueError, OSError) as error:
+            found.broken[row] = str(error)
+    return found
+
+
+def batches(
+    images: Any, chosen: Sequence[int] | None = None, told: str = "", size: int = BATCH
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """(rows, pictures) of the images, or the chosen of them, that can be read; told: shown beside a progress bar."""
+    wanted = range(len(images)) if chosen is None else chosen
+    for start in tqdm(range(0, len(wanted), size), desc=told, unit="batch", disable=not told):
+        rows, pictures, _ = read(images, wanted[start : start + size])
+        if rows:
+            yield rows, pictures
