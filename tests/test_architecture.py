@@ -176,3 +176,27 @@ def test_text_files_are_read_and_written_as_utf8_whatever_the_locale():
             if name in ("read_text", "write_text") and "encoding" not in {word.arg for word in node.keywords}:
                 guilty.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
     assert not guilty
+
+
+# Least versions without a known way in: torch.load that unpickles, decoders that write past their buffers, ...
+SAFE = {
+    "open-clip-torch": (2, 27),
+    "torch": (2, 6),
+    "pillow": (12, 3),
+    "jupyterlab": (4, 4, 8),
+    "tqdm": (4, 66, 3),
+}
+SAFE |= {"scikit-learn": (1, 5)}
+
+
+@pytest.mark.parametrize("package", SAFE)
+@pytest.mark.parametrize("file", ["pyproject.toml", "environment.yml"])
+def test_least_versions_are_safe_ones(file, package):
+    renamed = {"pytorch": "torch"}
+    found = [
+        tuple(map(int, line.split(">=")[1].split(";")[0].strip(' ",').split(".")))
+        for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
+        if ">=" in line and renamed.get(bare(line.strip("- ")), bare(line.strip("- "))) == package
+    ]
+    assert found
+    assert min(found) >= SAFE[package]

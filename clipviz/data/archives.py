@@ -162,8 +162,8 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise ValueError(
-            "parquet files need pyarrow, which is not installed; `pip install pyarrow`, or convert the images to "
-            "files or tars"
+            "parquet files need pyarrow, which is not installed; `pip install 'clipviz[parquet]'`, or convert the "
+            "images to files or tars"
         ) from error
     return pyarrow.parquet
 
