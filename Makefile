@@ -1,13 +1,14 @@
 # make demo   the dashboard in JupyterLab          ARGS="--no-browser --port 8899"
 # make test   everything, browser tests included   ARGS="-k heads" JOBS=2
 # make bench  measured ratios beside their budgets
+# make hostile   random hostile input at length   ARGS="--attempts 5000 files"
 # make lint   ruff and mypy
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test bench lint browser clean
+.PHONY: demo test bench hostile lint browser clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -36,6 +37,9 @@ browser: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	$(BIN)/python -m benchmarks $(ARGS)
+
+hostile: $(VENV)/.tools
+	$(BIN)/python -m tests.hostile $(ARGS)
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

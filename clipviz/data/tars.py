@@ -39,16 +39,15 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
     with open(path, "rb") as stream:
         start = 0
         while start < size:
-            bounded = _Bounded(stream)
-            before = start
-            for found in _archive(bounded, start, size, path.name, skipped):
+            end = start
+            for found in _archive(_Bounded(stream), start, size, path.name, skipped):
                 if isinstance(found, int):
-                    start = found
+                    end = found
                 else:
                     yield found
-            start = _behind_zeros(stream, start)
-            if start == before:
-                break
+            start = _behind_zeros(stream, end)
+            if start == end:
+                raise ValueError(f"the tar {path.name!r} has no end mark and may be cut off; copy it again")
     if not size:
         raise ValueError(f"the tar {path.name!r} is empty (0 bytes); copy it again")
 
@@ -134,6 +133,8 @@ def _member(info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple
     if info.isreg() and info.sparse is None:
         return Member(name, info.offset_data, info.size)
     if info.isdir():
+        if info.size:
+            skipped.append((name, "it is a folder that holds bytes, as only a file can"))
         return None
     if info.islnk() or info.issym():
         target = _shown(info.linkname)

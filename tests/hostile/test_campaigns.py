@@ -1,0 +1,18 @@
+"""Every campaign in its short form."""
+
+from __future__ import annotations
+
+import pytest
+
+from .__main__ import campaigns
+
+FOUND = campaigns()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FOUND)
+def test_a_short_campaign_ends_without_anything_bad(name):
+    tally = FOUND[name](25, 1)
+    assert tally.tried >= 20
+    assert tally.clean + len(tally.bad) == tally.tried
+    assert not tally.bad
