@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import itertools
+import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from clipviz.data.files import write_whole
+from clipviz.version import __version__
 
 NOTEBOOK = "dashboard.ipynb"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors that a user can mend are printed without a traceback, exit code 2."""
+    """Run one command; user-fixable errors are printed without a traceback, exit code 2."""
     parser = argparse.ArgumentParser(
         prog="clipviz", description="What a CLIP image encoder is made of, interactively."
     )
+    parser.add_argument("--version", action="version", version=f"clipviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_demo(commands.add_parser("demo", help="open JupyterLab on the dashboard"))
     commands.add_parser("doctor", help="check this installation")
@@ -40,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "doctor":
             return doctor()
         return int(importlib.import_module(options.room).run(options) or 0)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"clipviz {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -49,62 +54,105 @@ def main(arguments: list[str] | None = None) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Write the dashboard notebook for the chosen model and images, and start JupyterLab on it."""
+    chosen = {name: getattr(options, name) for name in ("model", "pretrained", "images", "texts", "device")}
+    check(**chosen)
     folder = Path(options.folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / NOTEBOOK
-    if target.exists() and not options.fresh:
-        print(f"opening {target} (pass --fresh to write it anew)")
+    target, known = place_of(folder, recipe(**chosen))
+    if known and not options.fresh:
+        print(f"opening {target} again (pass --fresh to write it again)")
     else:
-        made = notebook(options.model, options.pretrained, options.images, options.texts, options.device)
-        write_whole(target, made.encode())
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        str(target),
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates=False",
-    ]
-    command += [f"--port={options.port}"] if options.port else []
-    command += [f"--ip={options.ip}"] if options.ip else []
-    command += ["--no-browser"] if options.no_browser else []
-    command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command += options.lab
+        write_whole(target, notebook(**chosen).encode())
+    command = lab_command(target, options)
     if options.dry_run:
-        print(" ".join(command))
+        print(shlex.join(command))
         return 0
     os.execv(sys.executable, command)
 
 
-def notebook(
+def check(
+    model: str = "demo",
+    pretrained: str | None = None,
+    images: str | None = None,
+    texts: str | None = None,
+    device: str | None = None,
+) -> None:
+    """ValueError for arguments that cannot work, before anything is written or fetched."""
+    if images is not None and not Path(images).expanduser().exists():
+        raise ValueError(f"expected a folder or file of images, got {images!r}, which does not exist")
+    from clipviz import loading
+
+    if model != loading.DEMO and images is None:
+        raise ValueError(f"model {model!r} requires --images FOLDER")
+    if texts is not None and (model, texts) != (loading.DEMO, loading.DEMO):
+        from clipviz.data.texts import open_texts
+
+        open_texts(texts)
+    loading.check(model, pretrained, device)
+
+
+def recipe(
     model: str = "demo",
     pretrained: str | None = None,
     images: str | None = None,
     texts: str | None = None,
     device: str | None = None,
 ) -> str:
-    """The dashboard notebook as JSON, for any model and images."""
-    import json
-
-    if images is not None and not Path(images).expanduser().exists():
-        raise ValueError(f"expected a folder or file of images, got {images!r}, which does not exist")
-    if model != "demo" and images is None:
-        raise ValueError(f"model {model!r} needs images of yours: --images FOLDER")
+    """The code that opens the dashboard of a model and images."""
     arguments = [repr(model)]
     arguments += [f"pretrained={pretrained!r}"] if pretrained else []
     arguments += [f"device={device!r}"] if device else []
     extra = f", images={str(Path(images).expanduser().resolve())!r}" if images else ""
-    extra += f", texts={texts!r}" if texts else ""
+    named = texts if texts is None or not Path(texts).expanduser().is_file() else str(Path(texts).resolve())
+    extra += f", texts={named!r}" if named else ""
+    return (
+        f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
+        "dashboard = clipviz.Dashboard(session)\ndashboard"
+    )
+
+
+def place_of(folder: Path, code: str) -> tuple[Path, bool]:
+    """The notebook of this code in a folder, and whether it is there; another code gets another notebook."""
+    for number in itertools.count(1):
+        target = folder / (NOTEBOOK if number == 1 else f"{Path(NOTEBOOK).stem}-{number}.ipynb")
+        if not target.exists():
+            return target, False
+        if made_with(target) == code:
+            return target, True
+    raise AssertionError
+
+
+def made_with(target: Path) -> str | None:
+    """The code that a notebook was written with; None for one that `clipviz demo` did not write."""
+    try:
+        return json.loads(target.read_text(encoding="utf-8"))["metadata"]["clipviz"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
+    """The command that opens JupyterLab on a notebook, without news or a look for updates."""
+    command = [
+        *(sys.executable, "-m", "jupyterlab", str(target)),
+        *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+    ]
+    command += [f"--port={options.port}"] if options.port else []
+    command += [f"--ip={options.ip}"] if options.ip else []
+    command += ["--no-browser"] if options.no_browser else []
+    command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return command + options.lab
+
+
+def notebook(**chosen: str | None) -> str:
+    """The dashboard notebook as JSON, for any model and images; see `recipe`."""
+    code = recipe(**chosen)  # type: ignore[arg-type]
     cells = [
         (
             "markdown",
-            "# clipviz\nWhat is this CLIP made of? Click a head, type a text, choose an image: everything follows.",
+            "# clipviz\nWhat is this CLIP made of? Press Shift+Enter on the next cell, then click a head, type a text, "
+            "choose an image: everything follows.",
         ),
-        (
-            "code",
-            f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
-            "dashboard = clipviz.Dashboard(session)\ndashboard",
-        ),
+        ("code", code),
         (
             "markdown",
             "What is on screen is also a value: `session.selection`, `session.to_code()`, `session.textspan(5, 0)`. "
@@ -119,7 +167,10 @@ def notebook(
                 | ({"execution_count": None, "outputs": []} if kind == "code" else {})
                 for i, (kind, source) in enumerate(cells)
             ],
-            "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+            "metadata": {
+                "clipviz": code,
+                "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            },
             "nbformat": 4,
             "nbformat_minor": 5,
         },
@@ -128,7 +179,7 @@ def notebook(
 
 
 def doctor() -> int:
-    """Print what this installation has, try the embedded model, and say what to mend."""
+    """Print what this installation has, try the embedded model, and say what to fix."""
     import time
     from importlib.metadata import PackageNotFoundError, version
 
@@ -164,18 +215,24 @@ def doctor() -> int:
     print(
         f"  demo model         sum check {model.sum_check:.0e}, loaded in {time.perf_counter() - started:.1f} s"
     )
-    print("all is well: clipviz demo")
+    print("OK. Try `clipviz demo`.")
     return 0
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="'demo', an open_clip name, or hf-hub:owner/model")
+    parser.add_argument(
+        "--model",
+        default="demo",
+        help="'demo', an open_clip name, owner/model of Hugging Face, or hf-hub:owner/model",
+    )
     parser.add_argument("--pretrained", help="an open_clip tag or a local checkpoint")
     parser.add_argument("--images", help="a folder of images; the embedded collection for the demo model")
-    parser.add_argument("--texts", help="general, demo, or a file with one text a line")
-    parser.add_argument("--device", help="cuda, mps or cpu; the best there is by default")
-    parser.add_argument("--folder", default="clipviz-demo", help="where the notebook is written")
-    parser.add_argument("--fresh", action="store_true", help="write the notebook anew")
+    parser.add_argument(
+        "--texts", help="general, demo (with the demo model), or a file with one text per line"
+    )
+    parser.add_argument("--device", help="cuda, mps or cpu; default: the fastest available")
+    parser.add_argument("--folder", default="clipviz-demo", help="folder of the notebook")
+    parser.add_argument("--fresh", action="store_true", help="write the notebook again")
     parser.add_argument("--port", type=int)
     parser.add_argument("--ip")
     parser.add_argument("--no-browser", action="store_true")

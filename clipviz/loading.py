@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipviz.models.clip import ClipModel, choose_device, is_open_clip, load_hf, load_open_clip
-from clipviz.models.hf import is_folder
+from clipviz.models.clip import (
+    ClipModel,
+    check_open_clip,
+    choose_device,
+    is_open_clip,
+    load_hf,
+    load_open_clip,
+)
+from clipviz.models.hf import is_folder, require_transformers
 from clipviz.models.zoo import ENTRIES, Partner, open_partner
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ def load(
     bundle: the world that the model belongs to, whose images and texts a session opens; the demo has its own.
     Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
     """
-    if isinstance(name, str) and name != DEMO and not is_open_clip(name) and ("/" in name or is_folder(name)):
+    if is_hugging_face(name):
         return load_hf(name, device, precision, bundle)
     if name != DEMO:
         return load_open_clip(name, pretrained, device, precision, bundle)
@@ -45,6 +52,26 @@ def load(
     from clipviz.demo.model.opening import open_model
 
     return open_model(choose_device(device), precision, pretrained, bundle or demo_bundle())
+
+
+def is_hugging_face(name: str) -> bool:
+    """Whether a name is a Hugging Face model: "owner/model" that open_clip does not know, or a local folder."""
+    return (
+        isinstance(name, str) and name != DEMO and not is_open_clip(name) and ("/" in name or is_folder(name))
+    )
+
+
+def check(name: str = DEMO, pretrained: str | None = None, device: str | None = None) -> None:
+    """ValueError or ImportError where `load` could not open this, as far as can be said without fetching anything."""
+    choose_device(device)
+    if is_hugging_face(name):
+        require_transformers()
+    elif name != DEMO:
+        check_open_clip(name, pretrained)
+    elif pretrained and not Path(pretrained).expanduser().is_file():
+        raise ValueError(
+            f"expected a file of weights for the demo model, got {pretrained!r}, which does not exist"
+        )
 
 
 def load_partner(

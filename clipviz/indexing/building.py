@@ -12,7 +12,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-import clipviz
 from clipviz.data.images import Images, open_images
 from clipviz.data.store.layout import (
     MANIFEST,
@@ -30,6 +29,7 @@ from clipviz.indexing.ranks import Ranks
 from clipviz.indexing.reading import MISSING, Decoder, batches
 from clipviz.lens.decompose import check_layers
 from clipviz.lens.neurons import check_layer
+from clipviz.version import __version__
 
 Progress = bool | Callable[[int, int], None]
 LAST_LAYERS = 4
@@ -117,7 +117,7 @@ def _write(
         "settings": settings,
         "images": [{"fingerprint": images.fingerprint, "count": len(images)}],
         "shards": -(-len(images) // settings["shard"]),
-        "library": clipviz.__version__,
+        "library": __version__,
     }
     ranks = Ranks.current()
     if ranks.share(lambda: not append and _finished(path, plan)):

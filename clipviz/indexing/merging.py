@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-import clipviz
 from clipviz.data.store.layout import BLOBS, Shard, read_journal, writing
 from clipviz.data.store.store import Store
 from clipviz.data.store.writer import Writer
 from clipviz.indexing.gathering import fold
+from clipviz.version import __version__
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
@@ -32,7 +32,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
     plan = {key: first[key] for key in ("model", "layers", "dims", "settings")}
     plan["images"] = [source for part in parts for source in part.manifest["sources"]]
     plan["shards"] = sum(part.manifest["segments"]["count"] for part in parts)
-    plan["library"] = clipviz.__version__
+    plan["library"] = __version__
     work = out.with_name(f".{out.name}.merging")
     with writing(out):
         shutil.rmtree(work, ignore_errors=True)

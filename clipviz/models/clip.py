@@ -313,11 +313,9 @@ def load_open_clip(
     Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
     """
     chosen = choose_device(device)
-    _check_name(name, pretrained)
+    check_open_clip(name, pretrained)
     import open_clip
 
-    if is_open_clip(name) and not name.startswith(("hf-hub:", "local-dir:")):
-        check_architecture(name)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*QuickGELU mismatch.*")
@@ -384,7 +382,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def _check_name(name: str, pretrained: str | None) -> None:
+def check_open_clip(name: str, pretrained: str | None) -> None:
+    """ValueError for a name, a tag or an architecture that cannot be opened; nothing is fetched."""
     import open_clip
 
     if not isinstance(name, str):
@@ -408,6 +407,7 @@ def _check_name(name: str, pretrained: str | None) -> None:
             f"model {name!r} has no pretrained tag {pretrained!r} and no such file exists; "
             f"tags are {', '.join(tags)}"
         )
+    check_architecture(name)
 
 
 def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:
