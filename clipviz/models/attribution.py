@@ -87,7 +87,7 @@ def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token
 def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord:
     normed = _normed(block.ln_1, stream)
     query = torch.einsum("itd,hed->ihte", normed, weights.query) + weights.query_bias[:, None]
-    key = torch.einsum("itd,hed->ihte", normed, weights.key)
+    key = torch.einsum("itd,hed->ihte", normed, weights.key) + _key_bias(block, weights)[:, None]
     value = torch.einsum("itd,hed->ihte", normed, weights.value) + weights.value_bias[:, None]
     attention = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, -1)
     context = attention @ value
@@ -113,6 +113,14 @@ def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord
         weights=weights,
         mlp_hidden=hidden_weights,
     )
+
+
+def _key_bias(block: Any, weights: LayerWeights) -> Float[Tensor, "head d_head"]:
+    """The bias of the keys, which weights leave out because attention does not depend on it."""
+    bias = block.attn.in_proj_bias
+    if bias is None:
+        return torch.zeros_like(weights.query_bias)
+    return full(bias).chunk(3)[1].to(weights.query_bias).view_as(weights.query_bias)
 
 
 def _normed(norm: Any, inputs: Tensor) -> Tensor:

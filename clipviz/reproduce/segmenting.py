@@ -44,7 +44,8 @@ def segmentation_section(
         f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of the last "
         f"{N_LATE} layers on the class direction minus the mean over all classes, as in the thesis, or over all "
         "descriptions of the pool, which also say what is behind things. Maps are grown bilinearly, clipped at 0 and "
-        "thresholded at their mean; pixels are counted over all images."
+        "thresholded at their mean; pixels are counted over all images. The other methods are in their published forms "
+        "(lens.baselines): rollout and Chefer et al. start at the second layer."
     )
     known = (
         published.TABLE_2_4

@@ -238,6 +238,12 @@ def test_relevance_keeps_its_sum_through_the_whole_tower(exact):
     torch.testing.assert_close(relevance.tokens.sum((1, 2)), torch.ones(2).double(), atol=1e-3, rtol=1e-3)
 
 
+def key_bias(layer):
+    """What the recorded keys have beyond W_K z."""
+    bare = torch.einsum("itd,hed->ihte", layer.attention_input, layer.weights.key)
+    return (layer.key - bare)[0, :, 0]
+
+
 def test_epsilon_lrp_equals_gradient_times_input_of_the_linearised_tower(exact, monkeypatch):
     """With every non-linearity frozen to its local slope y / x, LRP-0 is gradient x input (a known identity)."""
     monkeypatch.setattr(rules, "EPSILON", 0.0)
@@ -255,7 +261,7 @@ def test_epsilon_lrp_equals_gradient_times_input_of_the_linearised_tower(exact, 
         weights = layer.weights
         normed = frozen(stream, layer.attention_input)
         query = torch.einsum("itd,hed->ihte", normed, weights.query) + weights.query_bias[:, None]
-        key = torch.einsum("itd,hed->ihte", normed, weights.key)
+        key = torch.einsum("itd,hed->ihte", normed, weights.key) + key_bias(layer)[:, None]
         value = torch.einsum("itd,hed->ihte", normed, weights.value) + weights.value_bias[:, None]
         attention = frozen(bilinear(query, key.transpose(-1, -2)), layer.attention)
         attentions.append(attention)
@@ -276,17 +282,124 @@ def test_epsilon_lrp_equals_gradient_times_input_of_the_linearised_tower(exact, 
         torch.testing.assert_close(found.attention[:, layer] / scale, expected / scale, atol=1e-5, rtol=1e-4)
 
 
-def test_partial_lrp_and_chefer_read_the_same_relevance(model, recorded):
-    relevance = baselines.propagate(recorded)
-    torch.testing.assert_close(
-        baselines.partial_lrp(recorded), relevance.attention[:, -1, :, 0, 1:].mean(1), atol=1e-6, rtol=1e-3
+def by_gradient(function, operands, relevance):
+    """x * d<function(x), R / z>/dx of every operand: the published rules' common step, by autograd."""
+    operands = [operand.clone().requires_grad_(True) for operand in operands]
+    outputs = function(*operands)
+    shares = torch.where(outputs == 0, 0.0, relevance / (outputs.detach() + 1e-9))
+    slopes = torch.autograd.grad(outputs, operands, shares)
+    return [operand.detach() * slope for operand, slope in zip(operands, slopes, strict=True)]
+
+
+def published_linear(inputs, weights, relevance, apart):
+    """Positive inputs through positive weights and negative ones through negative: two layers (apart) or their sum."""
+    parts = (inputs.clamp_min(0), inputs.clamp_max(0))
+    halves = (weights.clamp_min(0), weights.clamp_max(0))
+    if apart:
+        return sum(
+            by_gradient(lambda x, half=half: x @ half.T, [part], relevance)[0]
+            for part, half in zip(parts, halves, strict=True)
+        )
+    return sum(by_gradient(lambda x, y: x @ halves[0].T + y @ halves[1].T, parts, relevance))
+
+
+def published_add(left, right, relevance, apart):
+    """Rows "LRP": shares of the sum as they are; Chefer et al.: rescaled by the branches' absolute sums, an image."""
+    found = by_gradient(torch.add, [left, right], relevance)
+    if apart:
+        return found
+    totals = [part.sum((1, 2), keepdim=True) for part in found]
+    whole = relevance.sum((1, 2), keepdim=True) / (totals[0].abs() + totals[1].abs())
+    return [part * whole * total.abs() / total for part, total in zip(found, totals, strict=True)]
+
+
+def published_relevance(record, model, apart):
+    """Relevance of the tokens and of every attention, from the modules' own packed matrices, layer by layer."""
+    final, towards = record.final, record.final_weights
+    start = torch.stack(
+        [
+            published_linear(final[i], towards[i : i + 1], torch.ones(1).double(), apart)
+            for i in range(len(final))
+        ]
     )
-    identity = torch.eye(relevance.attention.shape[-1])
-    row = identity[:1].expand(2, 1, -1)
-    for layer in reversed(range(6)):
-        positive = (recorded.gradients[:, layer] * relevance.attention[:, layer]).clamp(min=0).mean(1)
-        row = row @ (identity + positive)
-    torch.testing.assert_close(baselines.chefer(recorded), row[:, 0, 1:], atol=1e-6, rtol=1e-3)
+    relevance = torch.zeros_like(record.layers[0].residual)
+    relevance[:, 0] = start
+    attentions = []
+    for layer, block in zip(
+        reversed(record.layers), reversed(model.visual.transformer.resblocks), strict=True
+    ):
+        middle = layer.residual + layer.attention_output
+        kept, written = published_add(middle, layer.mlp_output, relevance, apart)
+        hidden = published_linear(layer.activation, block.mlp.c_proj.weight.double(), written, apart)
+        relevance = kept + published_linear(layer.mlp_input, block.mlp.c_fc.weight.double(), hidden, apart)
+        kept, written = published_add(layer.residual, layer.attention_output, relevance, apart)
+        n_heads = layer.attention.shape[1]
+        packed, bias = block.attn.in_proj_weight.double(), block.attn.in_proj_bias.double()
+        query, key, value = (
+            part.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+            for part in (layer.attention_input @ packed.T + bias).chunk(3, -1)
+        )
+        heads = (layer.attention @ value).transpose(1, 2).flatten(2)
+        context = published_linear(heads, block.attn.out_proj.weight.double(), written, apart)
+        context = context.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+        weights, values = by_gradient(torch.matmul, [layer.attention, value], context)
+        attentions.append(weights / 2)
+        queries, keys = by_gradient(lambda q, k: q @ k.transpose(-1, -2), [query, key], weights / 2)
+        stacked = torch.cat([part.transpose(1, 2).flatten(2) / 2 for part in (queries, keys, values)], -1)
+        relevance = kept + published_linear(layer.attention_input, packed, stacked, apart)
+    return relevance, torch.stack(attentions[::-1], 1)
+
+
+@pytest.mark.parametrize("name", ["LRP", "partial LRP", "rollout", "Chefer et al."])
+def test_methods_equal_their_published_forms(model, exact, name):
+    record, grid = exact, model.weights.grid
+    found = baselines.all_maps(record, grid, [name])[name].flatten(1)
+    identity = torch.eye(record.attention.shape[-1]).double()
+    if name == "rollout":
+        product = identity
+        for layer in range(1, 6):
+            mixed = record.attention[:, layer].mean(1) + identity
+            product = mixed / mixed.sum(-1, keepdim=True) @ product
+        expected = product[:, 0, 1:]
+    else:
+        tokens, attention = published_relevance(record, model, apart=name != "Chefer et al.")
+        expected = tokens.sum(-1)[:, 1:]
+    if name == "partial LRP":
+        expected = attention[:, -1].clamp(min=0).mean(1)[:, 0, 1:]
+    if name == "Chefer et al.":
+        product = identity
+        for layer in range(1, 6):
+            product = (
+                identity + (record.gradients[:, layer] * attention[:, layer]).clamp(min=0).mean(1)
+            ) @ product
+        expected = product[:, 0, 1:]
+    scale = expected.abs().amax(1, keepdim=True)
+    torch.testing.assert_close(found / scale, expected / scale, atol=1e-4, rtol=1e-3)
+
+
+def test_keys_are_recorded_with_their_bias(model, recorded):
+    layer, block = recorded.layers[2], model.visual.transformer.resblocks[2]
+    keys = (layer.attention_input @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).chunk(3, -1)[1]
+    expected = keys.unflatten(-1, (layer.key.shape[1], -1)).transpose(1, 2)
+    torch.testing.assert_close(layer.key, expected, atol=1e-5, rtol=1e-4)
+    assert block.attn.in_proj_bias.chunk(3)[1].abs().max() > 0
+
+
+def test_variants_keep_the_sum_or_take_every_layer(model, recorded):
+    relevance = baselines.propagate(recorded)
+    maps = baselines.all_maps(recorded, model.weights.grid, baselines.VARIANTS)
+    expected = {
+        "LRP, sum kept": relevance.tokens.sum(-1)[:, 1:],
+        "partial LRP, sum kept": relevance.attention[:, -1, :, 0, 1:].mean(1),
+        "rollout, every layer": baselines.rollout(recorded.attention),
+        "Chefer et al., every layer": attention_maps.weighted_rollout(
+            relevance.attention, recorded.gradients
+        ),
+    }
+    for name, tokens in expected.items():
+        torch.testing.assert_close(maps[name].flatten(1), tokens, atol=1e-6, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"expected methods among LRP, .* got 'nothing'"):
+        baselines.all_maps(recorded, model.weights.grid, ["nothing"])
 
 
 def test_all_maps_are_finite_and_on_the_grid(model, recorded):
@@ -298,5 +411,5 @@ def test_all_maps_are_finite_and_on_the_grid(model, recorded):
 
 
 def test_an_unknown_rule_is_refused(recorded, unchecked_shapes):
-    with pytest.raises(ValueError, match="'alpha1beta0' or 'epsilon'"):
+    with pytest.raises(ValueError, match="'alpha1beta0', 'apart' or 'epsilon'"):
         baselines.propagate(recorded, "gamma")

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from clipviz.lens.baselines.attention import chefer_generic, grad_cam, raw_attention, rollout
 from clipviz.lens.baselines.record import LayerRecord, Record
-from clipviz.lens.baselines.relevance import Relevance, chefer, lrp, partial_lrp, propagate
-from clipviz.lens.baselines.table import METHODS, all_maps
+from clipviz.lens.baselines.relevance import (
+    Relevance,
+    chefer,
+    conserving_lrp,
+    conserving_partial_lrp,
+    lrp,
+    partial_lrp,
+    propagate,
+)
+from clipviz.lens.baselines.table import METHODS, VARIANTS, all_maps
 
 __all__ = [
     "METHODS",
+    "VARIANTS",
     "LayerRecord",
     "Record",
     "Relevance",
     "all_maps",
     "chefer",
     "chefer_generic",
+    "conserving_lrp",
+    "conserving_partial_lrp",
     "grad_cam",
     "lrp",
     "partial_lrp",

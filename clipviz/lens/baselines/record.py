@@ -15,7 +15,7 @@ from clipviz.values import LayerWeights
 class LayerRecord:
     """What one layer computed, and the matrices it used.
 
-    The keys are taken without their bias, which softmax ignores. Layer scale is folded into the outputs and the
+    Keys include their bias: softmax does not see it, relevance does. Layer scale is folded into the outputs and the
     output matrices.
     """
 
@@ -37,7 +37,7 @@ class LayerRecord:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A pass for one text an image: the score is the cosine of the embedding and the text's direction.
+    """A pass for one text per image: the score is the cosine of the embedding and the text's direction.
 
     gradients: of the score with respect to every attention weight. final: the class token after the last
     LayerNorm; final_weights: P t, so that <final, final_weights> is the unnormalised score.

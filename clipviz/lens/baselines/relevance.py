@@ -1,8 +1,10 @@
 """Layer-wise relevance propagation through a CLIP tower: LRP, partial LRP, and the method of Chefer et al.
 
-Relevance starts as 1 on the score and is passed back, layer by layer, each rule keeping its sum:
+Relevance starts as 1 on the score and is passed back, layer by layer, each rule but "apart" keeping its sum:
     linear       z+ rule (alpha = 1, beta = 0; Bach et al. 2015, Eq. 60):
-                 R_j = sum_i (x_j w_ij)^+ / (sum_j' (x_j' w_ij')^+) R_i;  or the epsilon rule (Eq. 58):
+                 R_j = sum_i (x_j w_ij)^+ / (sum_j' (x_j' w_ij')^+) R_i;  the same "apart", once over the positive and
+                 once over the negative inputs, each with a denominator of its own, so that the sum doubles (what the
+                 published rows "LRP" and "partial LRP" were made with);  or the epsilon rule (Eq. 58):
                  R_j = sum_i x_j w_ij / (z_i + eps sign z_i) R_i, z_i the output with its bias
     a + b        R_a = a / (a + b) R, R_b = b / (a + b) R, then (normalise=True) rescaled to the shares
                  |sum R_a| : |sum R_b|, which keeps opposite signs from blowing up (Chefer et al. 2021, sec. 3.1)
@@ -25,7 +27,8 @@ from clipviz.lens.baselines.attention import TokenMap, weighted_rollout
 from clipviz.lens.baselines.record import LayerRecord, Record
 
 EPSILON = 1e-9
-Rule = Literal["alpha1beta0", "epsilon"]
+Rule = Literal["alpha1beta0", "apart", "epsilon"]
+FIRST_LAYER = 1  # where the published segmentation run starts its products over layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,37 +39,50 @@ class Relevance:
     attention: Tensor  # [image, layer, head, token, token]
 
 
-def lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """LRP (Binder et al. 2016, the thesis's [8]): the relevance that reaches each image token at the input.
+def lrp(record: Record) -> TokenMap:
+    """LRP (Binder et al. 2016, the thesis's [8]) as published: rule "apart", residual branches not rescaled.
 
-    The relevance of a token is the sum over its d_model entries; the split of a token over the pixels of its
-    patch is left out, as maps are compared at the size of the token grid.
+    The relevance of a token is the sum over its d_model entries; the split of a token over its positional embedding
+    and the pixels of its patch is left out, as maps are compared at the size of the token grid.
     """
+    return propagate(record, "apart", normalise=False).tokens.sum(-1)[:, 1:]
+
+
+def partial_lrp(record: Record) -> TokenMap:
+    """Partial LRP (Voita et al. 2019, the thesis's [86]) as published: relevance stopped at the last layer's attention.
+
+    Mean over heads of the positive relevance of the class token's attention weights; rules as in `lrp`.
+    """
+    last = len(record.layers) - 1
+    relevance = propagate(record, "apart", normalise=False, first_layer=last).attention
+    return relevance[:, -1, :, 0, 1:].clamp_min(0).mean(1)
+
+
+def chefer(record: Record, start: int = FIRST_LAYER) -> TokenMap:
+    """Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+ from a layer on, z+ rule."""
+    first = min(start, len(record.layers) - 1)
+    return weighted_rollout(propagate(record, first_layer=first).attention, record.gradients[:, first:])
+
+
+def conserving_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
+    """LRP whose every rule keeps the sum of relevance: z+ rule (or another), residual branches rescaled."""
     return propagate(record, rule).tokens.sum(-1)[:, 1:]
 
 
-def partial_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """Partial LRP (Voita et al. 2019, the thesis's [86]): relevance stopped at the last layer's attention.
-
-    Mean over heads of the relevance of the class token's attention weights.
-    """
+def conserving_partial_lrp(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
+    """Partial LRP by the rules of `conserving_lrp`, mean over heads, negative relevance included."""
     return propagate(record, rule, first_layer=len(record.layers) - 1).attention[:, -1, :, 0, 1:].mean(1)
-
-
-def chefer(record: Record, rule: Rule = "alpha1beta0") -> TokenMap:
-    """Chefer et al. 2021 (the thesis's [12], Eq. 13-14): rollout of I + E_h (grad A * R)^+."""
-    return weighted_rollout(propagate(record, rule).attention, record.gradients)
 
 
 def propagate(
     record: Record, rule: Rule = "alpha1beta0", normalise: bool = True, first_layer: int = 0
 ) -> Relevance:
-    """Relevance of the score passed back to the input of `first_layer`; its sum is 1 for every image.
+    """Relevance of the score passed back to the input of `first_layer`; its sum is 1 unless the rule is "apart".
 
     rule: for linear layers, see the module. normalise: rescale the two branches of a residual connection.
     """
-    if rule not in ("alpha1beta0", "epsilon"):
-        raise ValueError(f"expected rule 'alpha1beta0' or 'epsilon', got {rule!r}")
+    if rule not in ("alpha1beta0", "apart", "epsilon"):
+        raise ValueError(f"expected rule 'alpha1beta0', 'apart' or 'epsilon', got {rule!r}")
     relevance = torch.zeros_like(record.layers[0].residual)
     start = torch.ones_like(record.score)[:, None]
     relevance[:, 0] = _final(record, start, rule)
@@ -90,6 +106,9 @@ def linear(
         return inputs * (ratio @ weights)
     positive, negative = inputs.clamp_min(0), inputs.clamp_max(0)
     up, down = weights.clamp_min(0), weights.clamp_max(0)
+    if rule == "apart":
+        ratios = divide(relevance, positive @ up.T), divide(relevance, negative @ down.T)
+        return positive * (ratios[0] @ up) + negative * (ratios[1] @ down)
     ratio = divide(relevance, positive @ up.T + negative @ down.T)
     return positive * (ratio @ up) + negative * (ratio @ down)
 
@@ -131,9 +150,15 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 def _final(record: Record, relevance: Tensor, rule: Rule) -> Float[Tensor, "image d_model"]:
     """From the score <final, P t> to the class token: a linear layer of one output, its weights an image."""
     parts = record.final * record.final_weights
+    if rule == "epsilon":
+        return parts * divide(relevance, parts.sum(-1, keepdim=True))
+    parts = parts.clamp_min(0)
     if rule == "alpha1beta0":
-        parts = parts.clamp_min(0)
-    return parts * divide(relevance, parts.sum(-1, keepdim=True))
+        return parts * divide(relevance, parts.sum(-1, keepdim=True))
+    sides = parts * (record.final > 0), parts * (record.final < 0)
+    return sum(
+        (side * divide(relevance, side.sum(-1, keepdim=True)) for side in sides), torch.zeros_like(parts)
+    )
 
 
 def _through_layer(
