@@ -6,7 +6,7 @@ moved = edit(generator, generator.sample(1, seed=3), guides, "shift", right=0.25
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -106,10 +106,10 @@ def find_guides(
             f"no unit of {generator.name!r} correlates above {above} with a unit of "
             f"{', '.join(readers) or 'no reader'}; lower above=..., or match with another model"
         )
-    return Guides(pairs, tuple(_each_once(every)))
+    return Guides(pairs, tuple(each_once(every)))
 
 
-def _each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
+def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
     """Each of the generator's units once, with itself, a layer at a time."""
     found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for group in groups:
@@ -132,7 +132,7 @@ def _rows(group: UnitPairs, rows: Tensor) -> UnitPairs:
 
 
 def change_of(change: str, right: float = 0.0, down: float = 0.0, factor: float = 1.0) -> edits.Change:
-    """A change of maps by its name: "none", "zoom" (factor), "shift" (right, down), "copy", "remove" or "amplify".
+    """A change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or "amplify".
 
     right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
     at a border goes on from it, so that grounds stay. Raises ValueError for another name or impossible numbers.
@@ -152,6 +152,41 @@ def change_of(change: str, right: float = 0.0, down: float = 0.0, factor: float 
     zoom = factor if change == "zoom" else 1.0
     edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # says what is wrong before a search begins
     return partial(edits.placed, right=right, down=down, zoom=zoom, fill="edge")
+
+
+def edit_steps(
+    generator: Any,
+    latents: Any,
+    guides: Guides,
+    change: str = "none",
+    *,
+    units: Sequence[tuple[str, int]] | None = None,
+    keep: bool = True,
+    right: float = 0.0,
+    down: float = 0.0,
+    factor: float = 1.0,
+    start: Any = None,
+    alpha: float = PRIOR,
+    schedule: Schedule | None = None,
+) -> Iterator[Step]:
+    """The search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
+
+    A step's objectives are the distance of the maps from those asked (lens.invert.map_distance), for each image.
+    """
+    how = change_of(change, right, down, factor)
+    chosen = guides.own if units is None else guides.of(units)
+    others = guides.without(chosen) if units is not None and keep else ()
+    generate = generate_from(generator, latents)
+    with torch.no_grad():
+        _, maps = generate(numbers_of(latents))
+    yield from lens.search(
+        generate,
+        numbers_of(latents if start is None else start),
+        target_maps=edits.edited_maps(maps, chosen, how),
+        pairs=[*chosen, *others],
+        alpha=alpha,
+        schedule=schedule,
+    )
 
 
 def edit(
@@ -174,34 +209,36 @@ def edit(
 
     units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
     that the search begins at, default `latents`. The class of a class-conditional generator does not change.
+    progress: called with every step; the search ends early when it returns False.
     Raises ValueError as `change_of`, `Guides.of` and `lens.invert.invert` do.
     """
-    how = change_of(change, right, down, factor)
-    chosen = guides.own if units is None else guides.of(units)
-    others = guides.without(chosen) if units is not None and keep else ()
-    generate = generate_from(generator, latents)
-    z = numbers_of(latents)
-    with torch.no_grad():
-        source, maps = generate(z)
-        own = [*chosen, *others]
-        asked = lens.map_distance(maps, edits.edited_maps(maps, chosen, how), own)
-    if change == "none":  # the maps are already as asked
-        return Edited(latents, source, source, torch.zeros_like(asked), asked)
-    found = edits.edit(
-        generate,
-        z,
-        chosen,
-        how,
-        keep=others,
-        start=None if start is None else numbers_of(start),
+    if change == "none" and start is None:  # the maps are already as asked
+        with torch.no_grad():
+            source = generator.images(latents)
+        nothing = torch.zeros(len(source))
+        return Edited(latents, source, source, nothing, nothing)
+    steps = edit_steps(
+        generator,
+        latents,
+        guides,
+        change,
+        units=units,
+        keep=keep,
+        right=right,
+        down=down,
+        factor=factor,
+        start=start,
         alpha=alpha,
         schedule=schedule,
-        progress=progress,
     )
-    with torch.no_grad():
-        images, reached = generate(found.latents)
-        distance = lens.map_distance(reached, edits.edited_maps(maps, chosen, how), own)
-    return Edited(with_numbers(latents, found.latents), images, source, distance, asked)
+    first = step = next(steps)
+    while (progress is None or progress(step) is not False) and step.number < step.of:
+        step = next(steps)
+    source = first.images
+    if start is not None:
+        with torch.no_grad():
+            source = generator.images(latents)
+    return Edited(with_numbers(latents, step.latents), step.images, source, step.objectives, first.objectives)
 
 
 def edit_units_directly(

@@ -40,6 +40,7 @@ def bundle() -> Bundle:
         dictionary=collection.ASSETS / "rosetta",
         partners=PARTNERS,
         generator=lambda device: open_demo_generator(device=device),
+        guides=collection.ASSETS / "guides.safetensors",
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

@@ -83,7 +83,8 @@ class Bundle:
     descriptions. examples: texts worth trying first. first: where a session begins. tasks: images -> name ->
     classification task, empty for images of another kind. index: folder of the collection's index by this model.
     dictionary: folder of the units that the model shares with its partners. partners: name -> networks of other
-    kinds. studio: who writes and draws. generator: device -> a generator of the world's pictures.
+    kinds. studio: who writes and draws. generator: device -> a generator of the world's pictures;
+    guides: file of its units that the partners share.
     """
 
     name: str
@@ -97,3 +98,4 @@ class Bundle:
     partners: Mapping[str, BundledPartner] = field(default_factory=lambda: MappingProxyType({}))
     studio: Studio | None = None
     generator: Callable[[torch.device | str], Any] | None = None
+    guides: Path | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis import generation
+from clipviz.analysis import guides as stored
 from clipviz.data.texts import class_texts
 from clipviz.lens import invert as lens
 from clipviz.lens import zeroshot
@@ -61,7 +62,7 @@ def readers_of(session: Session) -> dict[str, Any]:
 
 
 def guides(session: Session) -> Guides:
-    """The generator's units that the readers share (Eq. 4.3), found once on N_SAMPLES of its own pictures."""
+    """The generator's units that the readers share (Eq. 4.3): shipped, or found on N_SAMPLES of its own pictures."""
     generator = generator_of(session)
 
     def make() -> Guides:
@@ -71,6 +72,12 @@ def guides(session: Session) -> Guides:
                 "expected models that look at the generator's pictures, got none; give them to "
                 "clipviz.analysis.generation.find_guides"
             )
+        bundle = session.model.bundle
+        shipped = bundle.guides if bundle is not None else None
+        if shipped is not None and hasattr(generator, "module"):
+            kept = stored.open_guides(shipped, stored.identity(generator, readers), session.model.device)
+            if kept is not None:
+                return kept
         return generation.find_guides(generator, readers, generator.sample(N_SAMPLES, seed=SEED))
 
     return session.remember(("guides", id(generator)), make)

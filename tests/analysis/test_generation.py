@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from clipviz.analysis import generation
+from clipviz.analysis import guides as stored
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.models.hooks import activation_maps
@@ -158,3 +159,18 @@ def test_impossible_changes_say_what_to_do(generator, guides):
             generation.edit(generator, latents, guides, **wrong)
     with pytest.raises(ValueError, match="no unit of 'blob' correlates above 2"):
         generation.find_guides(generator, {"reader": Reader()}, generator.sample(8), above=2.0)
+
+
+def test_guides_come_back_from_disk_for_the_same_weights_alone(tmp_path, generator, guides):
+    about, path = {"": stored.fingerprint(generator.module), "reader": "0"}, tmp_path / "guides.safetensors"
+    assert stored.open_guides(path, about) is None
+    stored.save(path, guides, about)
+    found = stored.open_guides(path, about)
+    for one, other in zip(found.own, guides.own, strict=True):
+        assert one.layer_a == other.layer_a
+        assert torch.equal(one.units_a, other.units_a)
+        assert torch.equal(one.std_a, other.std_a)
+    assert stored.open_guides(path, {**about, "": "other"}) is None
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match="damaged file"):
+        stored.open_guides(path, about)

@@ -7,6 +7,7 @@ import torch
 
 import clipviz
 from clipviz.lens.invert import Schedule
+from clipviz.session.workbench import EVERY, Goal, Workbench
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,36 @@ def test_impossible_requests_say_what_to_do(session, concepts):
         session.invert(0, label="unicorn")
     with pytest.raises(ValueError, match="among none, zoom, shift"):
         session.edit(latents, "twist")
+
+
+def test_a_workbench_follows_goals_and_can_be_left_at_any_frame(session):
+    bench = Workbench(session)
+    bench.random("duck")
+    start = bench.latents
+    frames = bench.follow(Goal(start, EVERY, "zoom", right=0.1))
+    first, second = next(frames), next(frames)
+    frames.close()
+    assert (first.step, second.step) == (0, 1)
+    assert first.picture.shape == (3, session.generator.side, session.generator.side)
+    assert not torch.equal(bench.latents.z, start.z)
+    left_at = bench.latents
+    bench.keep()
+    bench.begin(bench.first)
+    assert torch.equal(bench.latents.z, start.z)
+    bench.back_to(0)
+    assert bench.latents is left_at
+    with pytest.raises(ValueError, match="a kept picture within 0..0"):
+        bench.back_to(1)
+
+
+def test_a_workbench_asks_the_model_and_shares_its_picture(session):
+    bench = Workbench(session)
+    bench.random("castle")
+    said = {one.question: one for one in bench.said(bench.picture())}
+    assert said["kind"].answer in session.generator.classes
+    assert {"kind", "colour", "background"} <= set(said)
+    assert all(0 < one.probability <= 1 for one in said.values())
+    assert bench.maps().shape[0] == len(session.generator_concepts())
+    n_images = len(session.images)
+    assert bench.add_to_session() == n_images
+    assert session.images.names[n_images] == "generated castle"
