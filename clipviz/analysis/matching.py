@@ -160,7 +160,7 @@ def stream(
             for total, (block_a, block_b) in zip(sums, pairs, strict=True):
                 total.update(joined_a[block_a], joined_b[block_b])
         for total, (block_a, block_b) in zip(sums, pairs, strict=True):
-            correlation = total.correlation()
+            correlation = total.correlation().cpu()
             found = found.include(correlation, block_a.start, block_b.start)
             if table is not None:
                 rows_a = slice(block_a.start, block_a.start + block_a.n_units)
@@ -207,7 +207,7 @@ def heldout_correlation(
     """
     correlation = torch.zeros(len(pairs))
     for group in _paired(model_a, model_b, images, matches, pairs, batch, permute):
-        correlation[group.rows] = group.sums.correlation()
+        correlation[group.rows] = group.sums.correlation().cpu()
     return correlation
 
 
@@ -232,7 +232,7 @@ def unit_pairs(
             (sums.square_b / freedom).sqrt(),
         ]
         units = (group.units_a, group.units_b)
-        found.append(UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float() for moment in moments)))
+        found.append(UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float().cpu() for moment in moments)))
     return found
 
 

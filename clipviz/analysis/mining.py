@@ -216,7 +216,7 @@ def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
-    """The maps of units counted through all layers, at the size of the largest among them."""
+    """The maps, on the CPU, of units counted through all layers, at the size of the largest among them."""
     units = torch.as_tensor(units)
     layer, place = places(units.clamp_min(0), layers)
     used = [(i, layers[i][0], (layer == i) & (units >= 0)) for i in range(len(layers))]
@@ -224,10 +224,10 @@ def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
     sizes = [maps[name].shape[2:] for _, name, _ in used] or [next(iter(maps.values())).shape[2:]]
     size = (max(rows for rows, _ in sizes), max(cols for _, cols in sizes))
     first = next(iter(maps.values()))
-    chosen = torch.zeros(len(first), len(units), *size, device=first.device)
+    chosen = torch.zeros(len(first), len(units), *size)
     for _, name, rows in used:
         found = maps[name][:, place[rows]].float()
         if found.shape[2:] != size:
             found = F.interpolate(found, size, mode="bilinear", align_corners=False)
-        chosen[:, rows] = found
+        chosen[:, rows] = found.cpu()
     return chosen

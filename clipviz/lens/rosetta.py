@@ -51,16 +51,20 @@ class CorrelationSums:
     `correlation` adds 4 n_a n_b. 10,000 x 10,000 units: 1.0 GB. For more use blocks of layers and `Neighbours`.
 
     n_a, n_b: units of the two models; paired=True keeps only unit j with unit j (n_a == n_b), for held-out pairs.
+    device: where the sums are kept and maps are brought; None: where the first maps of model a lie.
 
         sums = CorrelationSums(2048, 768)
         for images in loader: sums.update(maps_of_a(images), maps_of_b(images))
         pairs = best_buddies(sums.correlation(), k=5)
     """
 
-    def __init__(self, n_a: int, n_b: int, device: torch.device | str = "cpu", paired: bool = False) -> None:
+    def __init__(
+        self, n_a: int, n_b: int, device: torch.device | str | None = None, paired: bool = False
+    ) -> None:
         if paired and n_a != n_b:
             raise ValueError(f"expected as many units a as b for paired sums, got {n_a} and {n_b}")
         self.paired = paired
+        self.device = device
         self.n_positions = 0
         self.mean_a, self.square_a = _zeros(n_a, device), _zeros(n_a, device)
         self.mean_b, self.square_b = _zeros(n_b, device), _zeros(n_b, device)
@@ -86,6 +90,8 @@ class CorrelationSums:
         n_new = len(maps_a) * size[0] * size[1]
         if n_new == 0:
             return self
+        device = self._settle(maps_a.device)
+        maps_a, maps_b = maps_a.to(device), maps_b.to(device)
         small = (min(maps_a.shape[2], maps_b.shape[2]), min(maps_a.shape[3], maps_b.shape[3]))
         maps_a, mean_a, square_a = _centred(maps_a, size, small)
         maps_b, mean_b, square_b = _centred(maps_b, size, small)
@@ -96,7 +102,7 @@ class CorrelationSums:
 
     def merge(self, other: CorrelationSums) -> CorrelationSums:
         """The sums over both sets of images, as a new object (Chan's parallel formula)."""
-        both = CorrelationSums(*self.n_units, device=self.cross.device, paired=self.paired)
+        both = CorrelationSums(*self.n_units, device=self.device, paired=self.paired)
         return both.merge_(self).merge_(other)
 
     def merge_(self, other: CorrelationSums) -> CorrelationSums:
@@ -107,12 +113,20 @@ class CorrelationSums:
             )
         if other.n_positions == 0:
             return self
-        shift_a, shift_b = self._absorb(
-            other.n_positions, other.mean_a, other.mean_b, other.square_a, other.square_b
-        )
-        self.cross += other.cross
+        device = self._settle(other.cross.device)
+        parts = (other.mean_a, other.mean_b, other.square_a, other.square_b)
+        shift_a, shift_b = self._absorb(other.n_positions, *(part.to(device) for part in parts))
+        self.cross += other.cross.to(device)
         self._add_shift(shift_a, shift_b)
         return self
+
+    def _settle(self, device: torch.device) -> torch.device:
+        """The sums' device; sums that have none yet move to this one."""
+        if self.device is None:
+            self.device = device
+            for name in ("mean_a", "square_a", "mean_b", "square_b", "cross"):
+                setattr(self, name, getattr(self, name).to(device))
+        return self.cross.device
 
     def dead(self) -> tuple[Tensor, Tensor]:
         """Which units are constant up to rounding, [unit_a] and [unit_b] of bool."""
@@ -241,9 +255,9 @@ def heldout(batches: Iterable[tuple[Tensor, Tensor]], pairs: Int[Tensor, "pair 2
     batches: (maps_a, maps_b) of the held-out images; pairs: indices of unit a and unit b.
     """
     pairs = torch.as_tensor(pairs)
-    sums = CorrelationSums(len(pairs), len(pairs), device=pairs.device, paired=True)
+    sums = CorrelationSums(len(pairs), len(pairs), paired=True)
     for maps_a, maps_b in batches:
-        sums.update(maps_a[:, pairs[:, 0]], maps_b[:, pairs[:, 1]])
+        sums.update(maps_a[:, pairs[:, 0].to(maps_a.device)], maps_b[:, pairs[:, 1].to(maps_b.device)])
     return sums.correlation()
 
 

@@ -1,0 +1,237 @@
+"""Asks every question on the CPU and on the pretend accelerator, in a process of its own; prints one JSON line.
+
+python pretend_driver.py WORK      name -> "" where both answers agree to 1e-6, else what is wrong
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pretend
+
+import clipviz
+from clipviz import panels
+from clipviz.analysis import matching, mining
+from clipviz.demo.partners import mine as miner
+from clipviz.lens import sparse, textspan
+from clipviz.models.preprocess import Preprocess
+from clipviz.models.zoo import Partner
+
+CLOSE = 1e-6
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a car",
+    "a blue star",
+]
+ABLATION = clipviz.Ablation(heads={(5, 1), (4, 2)})
+PANELS = [name for name in panels.__all__ if name not in ("Dashboard", "Receipts", "Rosetta")]
+PIXELS = Preprocess(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+SILENT = {"seconds", "milliseconds", "device", "seq", "ack", "arrays"}
+
+
+class Bench:
+    """One device: the demo model on it, a session over a few images, and room on disk."""
+
+    def __init__(self, device: str, work: Path) -> None:
+        self.device, self.work = device, work / device
+        self.work.mkdir(parents=True)
+        self.model = clipviz.load("demo", device=device)
+        demo = clipviz.demo.images()
+        birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:12]
+        self.images = demo.subset([*range(12), *birds])
+        self.few = demo.subset(range(4))
+        self.session = clipviz.Session(self.model, self.images, TEXTS, background=False)
+        self.session.select(image=3, layer=5, head=1, text="a dog", ablation=ABLATION)
+
+    def tiny(self, seed: int, device: str | None = None) -> Partner:
+        """An untrained network of two layers, on this bench's device unless another is said."""
+        torch.manual_seed(seed)
+        layers = (
+            torch.nn.Conv2d(3, 6, 5, 4, 2),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(6, 4, 3, 2, 1),
+            torch.nn.ReLU(),
+        )
+        network = torch.nn.Sequential(*layers).eval().requires_grad_(False).to(device or self.device)
+        return Partner(f"tiny{seed}", network, PIXELS, ("1", "3"))
+
+
+def shown(bench: Bench, name: str) -> dict[str, Any]:
+    """What a panel shows, without a browser."""
+    panel = getattr(panels, name)(bench.session)
+    bench.session.wait(300, background=True)
+    bench.session.wait(300)
+    if panel.error:
+        raise AssertionError(panel.error["message"] + panel.error["detail"])
+    data = panel.data()
+    panel.close()
+    return data
+
+
+def index(bench: Bench) -> Any:
+    options = {"batch": 4, "thumbnail": 16, "progress": False, "workers": 0, "precision": "fp32"}
+    made = clipviz.Index.build(bench.model, bench.few, bench.work / "index", neurons=(3,), **options)
+    opened = clipviz.Session(bench.model, index=made, texts=TEXTS, background=False)
+    answers = [
+        made.codes(),
+        opened.textspan(5, 1, 3),
+        opened.neurons(3).line.directions,
+        opened.neighbours(0),
+    ]
+    opened.close()
+    return answers
+
+
+def mined(bench: Bench) -> Any:
+    partners = [bench.tiny(0), bench.tiny(1)]
+    return miner.mined(bench.model, partners, bench.few, bench.few, TEXTS, at_least=1, above=0.3)
+
+
+def matched(bench: Bench, other: str | None) -> Any:
+    pair, pictures = (bench.model, bench.tiny(0, other)), bench.few
+    matches = clipviz.match(*pair, pictures)
+    return [
+        matches,
+        matching.heldout_correlation(*pair, pictures, matches, matches.pairs[:9]),
+        matching.unit_pairs(*pair, pictures, matches, matches.pairs[:9]),
+    ]
+
+
+def of_session(name: str, *args: Any, **kwargs: Any) -> Callable[[Bench], Any]:
+    def ask(bench: Bench) -> Any:
+        answer = getattr(bench.session, name)
+        return answer(*args, **kwargs) if callable(answer) else answer
+
+    return ask
+
+
+PAIR = ("horse", "zebra")
+SESSION: dict[str, tuple[Any, ...]] = {
+    "direction": ("a dog",),
+    "pool": (),
+    "pixels": (3,),
+    "picture": (3,),
+    "search": ("a dog", 5),
+    "neighbours": (2, 5, 5, 1),
+    "atlas": (5, 1),
+    "head_scores": ("a dog", 3),
+    "head_variance": (),
+    "textspan": (5, 1, 4),
+    "label": (5, 1),
+    "head_summaries": (),
+    "token_maps": ("a dog", 3),
+    "attention": (3,),
+    "compare_maps": ("a dog", 3),
+    "joint_maps": (5, 1, 3),
+    "shared_maps": (3,),
+    "true_mask": (3,),
+    "ablate": (ABLATION,),
+    "ablation_desk": (),
+    "presets": ("a dog", 3),
+    "neuron_direction": ("a dog", "a car"),
+    "describe_neurons": (3, [0, 5, 9], 4),
+    "concepts_of": (3,),
+    "cues": (PAIR,),
+    "receipts": (),
+}
+QUESTIONS: dict[str, Callable[[Bench], Any]] = {
+    **{f"session.{name}": of_session(name, *args) for name, args in SESSION.items()},
+    "session.neurons": lambda bench: bench.session.neurons(3).line.directions,
+    "session.attack": of_session("attack", PAIR, n_sentences=1, n_images=1),
+    **{f"panel {name}": partial(shown, name=name) for name in PANELS},
+    "second order": lambda bench: [
+        (second := bench.model.second_order([bench.images[0], bench.images[1]], 3)).norms(),
+        second.effects([1, 2]),
+    ],
+    "textspan": lambda bench: textspan.textspan(
+        bench.model.trace([bench.images[i] for i in range(6)]).head_effects()[:, 5, 1],
+        bench.model.encode_texts(TEXTS),
+        3,
+    ),
+    "sparse codes": lambda bench: sparse.sparse_code(
+        bench.session.neurons(3).line.directions[:9], bench.model.encode_texts(TEXTS), 3
+    ),
+    "index": index,
+    "match": lambda bench: matched(bench, None),
+    "match with a partner on the CPU": lambda bench: matched(bench, "cpu"),
+    "mine": mined,
+    "maps of units": lambda bench: mining.maps_of_units(
+        bench.tiny(0), bench.few, torch.tensor([0, 7, -1]), (("1", 6), ("3", 4))
+    ),
+    "session.add_image": lambda bench: (  # last: the others count 24 images
+        bench.session.add_image(bench.images[0]),
+        bench.session.neighbours(24, 3, 2),
+        bench.session.trace(24).embedding,
+    ),
+}
+
+
+def differing(one: Any, other: Any, path: str = "") -> str:
+    """Where two answers differ by more than CLOSE of the largest number beside it; empty where they do not."""
+    if isinstance(one, torch.Tensor):
+        one, other = one.detach().cpu().numpy(), other.detach().cpu().numpy()
+    if isinstance(one, np.ndarray):
+        if one.dtype.kind not in "fc":
+            return "" if np.array_equal(one, other) else f"{path}: other values"
+        scale = max(1.0, float(np.abs(np.nan_to_num(one, posinf=0, neginf=0)).max(initial=0)))
+        same = np.allclose(one, other, rtol=0, atol=CLOSE * scale, equal_nan=True)
+        return "" if same else f"{path}: off by {np.abs(one - other).max():.2g}"
+    if isinstance(one, float):
+        return (
+            ""
+            if abs(one - other) <= CLOSE * max(1, abs(one)) or one == other
+            else f"{path}: {one} != {other}"
+        )
+    if isinstance(one, Mapping):
+        if set(one) != set(other):
+            return f"{path}: other keys"
+        return "".join(differing(one[key], other[key], f"{path}.{key}") for key in one if key not in SILENT)
+    if dataclasses.is_dataclass(one):
+        names = [field.name for field in dataclasses.fields(one)]
+        return "".join(differing(getattr(one, n), getattr(other, n), f"{path}.{n}") for n in names)
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return f"{path}: {len(one)} != {len(other)} parts"
+        return "".join(
+            differing(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))
+        )
+    if one is None or isinstance(one, str | int | bool | bytes):
+        return "" if one == other else f"{path}: {one!r} != {other!r}"
+    return differing(vars(one), vars(other), path) if hasattr(one, "__dict__") else ""
+
+
+def main(work: Path) -> dict[str, str]:
+    host, device = Bench("cpu", work), Bench(pretend.NAME, work)
+    found = {}
+    for name, ask in QUESTIONS.items():
+        try:
+            found[name] = differing(ask(host), ask(device))[:500]
+        except Exception:
+            found[name] = traceback.format_exc()[-1500:]
+    host.session.close()
+    device.session.close()
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    pretend.install()
+    with sdpa_kernel(SDPBackend.MATH):  # the attention that the pretend device has: the same sums on both
+        print(json.dumps(main(Path(sys.argv[1]))))
