@@ -232,7 +232,9 @@ def unit_pairs(
             (sums.square_b / freedom).sqrt(),
         ]
         units = (group.units_a, group.units_b)
-        found.append(UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float().cpu() for moment in moments)))
+        found.append(
+            UnitPairs(group.layer_a, group.layer_b, *units, *(moment.float().cpu() for moment in moments))
+        )
     return found
 
 
