@@ -215,7 +215,7 @@ class CorrelationSums:
             self.cross.addr_(shift_a, shift_b)
 
 
-def _zeros(n: int, device: torch.device | str) -> Tensor:
+def _zeros(n: int, device: torch.device | str | None) -> Tensor:
     return torch.zeros(n, dtype=torch.float64, device=device)
 
 
