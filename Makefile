@@ -2,7 +2,7 @@
 # make test   everything, browser tests included   ARGS="-k heads" JOBS=2
 # make bench  measured ratios beside their budgets
 # make hostile   random hostile input at length   ARGS="--attempts 5000 files"
-# make lint   ruff and mypy
+# make lint   ruff, mypy, tsc and eslint
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,7 @@ lint: $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	tools/js/check $(VENV)
 
 clean:
 	rm -rf $(VENV) build dist artifacts *.egg-info

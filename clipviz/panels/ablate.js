@@ -1,82 +1,53 @@
 const SHOWN_CLASSES = 8, SHOWN_GROUPS = 6, SETTLE = 140;
 
-function build(api) {
-  const hint = h("small", {});
-  const taskBox = h("div", { class: "tasks" });
-  const typed = h("input", { type: "text", placeholder: "your classes: a swan, an owl, a dog", "aria-label": "Class names, with commas between them", spellcheck: "false", maxlength: 4000 });
-  const typedForm = h("div", { class: "field typed", hidden: true }, typed);
-  typed.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.isComposing) return;
-    event.preventDefault();
-    chooseTask("typed");
-  });
-  const [hows, setHow] = segmented("Replace a head's effect by", [
-    ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Taken out altogether"]], (value) => { state.how = value; changed(); });
-  const presets = h("div", { class: "presets", "aria-label": "Sets of heads" });
-  const clear = h("button", { type: "button", class: "link", onclick: () => { state.heads.clear(); state.rest = false; changed(); } }, "clear");
-  const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head; pressed ones are ablated" });
-  const tip = h("div", { class: "tip", hidden: true });
-  const legend = h("div", { class: "legend" });
-  const picture = h("span", { class: "tile picture" });
-  const verdict = h("p", { class: "verdict", role: "status" });
-  const bars = h("div", { class: "bars", role: "list", "aria-label": "Class probabilities" });
-  const imageNote = h("p", { class: "note" });
-  const about = h("span", { class: "about" });
-  const plot = h("div", { class: "plot", role: "table", "aria-label": "Accuracy over the collection" });
-  const sentence = h("p", { class: "note", role: "status" });
-  const kept = h("p", { class: "kept", hidden: true }, "The collection's numbers are those of the heads that were out when this page was saved.");
-  const empty = h("p", { class: "empty", hidden: true });
-  const desk = h("div", { class: "desk" },
-    h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid, tip), legend),
-    h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, imageNote),
-    h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence, kept));
-  api.body.append(h("h3", {}, "Ablation desk", hint),
-    h("div", { class: "controls" }, taskBox, typedForm, hows), presets, empty, desk);
-
-  const state = { heads: new Set(), rest: false, how: "mean" };
-  let D = null, deskKey = null, cells = new Map(), shape = "", restCell = null, timer = null, url = null, focus = null, rows = new Map(), adopted = null;
-  const key = (layer, head) => `${layer},${head}`;
-  const pair = (at) => at.split(",").map(Number);
-  api.cleanups.push(() => clearTimeout(timer), () => url && URL.revokeObjectURL(url));
-
-  // -- what is out: shown here at once, told to the kernel once the hand rests ------------------------------------
+/** What is removed: shown here at once, told to the kernel once the hand rests. @param {Api} api @param {() => void} paint */
+const removedSet = (api, paint) => {
+  const self = { heads: new Set(), rest: false, how: "mean", waits: false, changed: () => {}, toggle: (_at) => {}, toggleAll: (_keys) => {}, clear: () => {}, adopt: (_view) => {}, told: () => true };
+  let timer = 0, adopted = null;
   const toDict = () => ({
-    heads: [...state.heads].map(pair).sort((a, b) => a[0] - b[0] || a[1] - b[1]),
-    layers: state.rest ? api.view.rest.layers : [], mlps: state.rest ? api.view.rest.mlps : [], tokens: [], how: state.how });
-  const changed = () => {
+    heads: [...self.heads].map(headOf).sort((a, b) => a[0] - b[0] || a[1] - b[1]),
+    layers: self.rest ? api.view.rest.layers : [], mlps: self.rest ? api.view.rest.mlps : [], tokens: [], how: self.how });
+  self.changed = () => {
     paint();
     clearTimeout(timer);
     if (api.standalone) return;
-    timer = setTimeout(() => { timer = null; api.ask({ ablation: toDict() }); }, SETTLE);
+    self.waits = true;
+    timer = setTimeout(() => { self.waits = false; api.ask({ ablation: toDict() }); }, SETTLE);
   };
-  const adopt = ({ heads, layers, mlps, how }) => {
-    state.heads = new Set(heads.map(([l, hd]) => key(l, hd)));
-    for (const layer of layers.filter((l) => api.view.kept.includes(l)))
-      for (let head = 0; head < api.view.n_heads; head++) state.heads.add(key(layer, head));
-    state.rest = mlps.length > 0 && mlps.length === api.view.rest.mlps.length;
-    state.how = how;
+  self.toggle = (at) => { if (!self.heads.delete(at)) self.heads.add(at); self.changed(); };
+  self.toggleAll = (keys) => {
+    const out = keys.every((at) => self.heads.has(at));
+    keys.forEach((at) => (out ? self.heads.delete(at) : self.heads.add(at)));
+    self.changed();
   };
-  const toggle = (at) => { if (!state.heads.delete(at)) state.heads.add(at); changed(); };
-  const toggleAll = (keys) => {
-    const out = keys.every((at) => state.heads.has(at));
-    keys.forEach((at) => (out ? state.heads.delete(at) : state.heads.add(at)));
-    changed();
+  self.clear = () => { self.heads.clear(); self.rest = false; self.changed(); };
+  self.adopt = (view) => {
+    if (self.waits || adopted === view.seq) return;
+    adopted = view.seq;
+    const { heads, layers, mlps, how } = view.selection.ablation;
+    self.heads = new Set(heads.map(([l, hd]) => headKey(l, hd)));
+    for (const layer of layers.filter((l) => view.kept.includes(l))) for (let head = 0; head < view.n_heads; head++) self.heads.add(headKey(layer, head));
+    self.rest = mlps.length > 0 && mlps.length === view.rest.mlps.length;
+    self.how = how;
   };
-  const chooseTask = (task) => {
-    if (task === "typed" && typed.value.split(",").filter((name) => name.trim()).length < 2) {
-      setTask("typed");
-      return typed.focus();
-    }
-    api.ask({}, { options: { task, classes: typed.value } });
+  self.told = () => {
+    const { ablation } = api.view.selection, told = new Set(ablation.heads.map(([l, hd]) => headKey(l, hd)));
+    return ablation.layers.length > 0 || (told.size === self.heads.size && [...told].every((at) => self.heads.has(at)) && ablation.how === self.how && (ablation.mlps.length > 0) === self.rest);
   };
-  let setTask = () => {};
+  api.cleanups.push(() => clearTimeout(timer));
+  return self;
+};
 
-  // -- the image's classes: sums of what the kernel sent once -----------------------------------------------------
+/** The image's class scores after any removal: sums of what the kernel sent once. */
+const bench = (api, removed) => {
+  /** @type {any} */
+  let D = null;
+  let key = null;
+  const ranked = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
   const after = (out) => {
-    const { logits, squared_norm: norm, names, scale, bias } = D, side = state.how;
+    const { logits, squared_norm: norm, names, scale, bias } = D, side = removed.how;
     const terms = D[`terms_${side}`], gram = D[`gram_${side}`], cross = D[`cross_${side}`], n = cross.length, C = names.length;
-    const found = Float64Array.from(logits);
-    const set = [];
+    const found = Float64Array.from(logits), set = [];
     for (let j = 0; j < n; j++) if (out[j]) set.push(j);
     let squared = norm[0];
     for (const j of set) {
@@ -86,161 +57,163 @@ function build(api) {
     }
     if (squared <= 1e-9 * norm[0]) return null;
     const cosines = found.map((value) => value / Math.sqrt(squared));
-    if (bias !== null) {
-      return { cosines, probabilities: cosines.map((value) => 1 / (1 + Math.exp(-(scale * value + bias)))) };
-    }
+    if (bias !== null) return { cosines, probabilities: cosines.map((value) => 1 / (1 + Math.exp(-(scale * value + bias)))) };
     const top = cosines.reduce((a, b) => Math.max(a, b), -Infinity);
-    const weights = cosines.map((value) => Math.exp(scale * (value - top)));
-    const total = weights.reduce((a, b) => a + b, 0);
+    const weights = cosines.map((value) => Math.exp(scale * (value - top))), total = weights.reduce((a, b) => a + b, 0);
     return { cosines, probabilities: weights.map((w) => w / total) };
   };
-  const ranked = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
-  const indicator = () => [...D.heads.map(([l, hd]) => state.heads.has(key(l, hd))), state.rest];
-
-  const loadDesk = (view) => {
-    if (deskKey === view.desk.key) return;
-    deskKey = view.desk.key;
+  const now = () => after([...D.heads.map(([l, hd]) => removed.heads.has(headKey(l, hd))), removed.rest]);
+  // What a term adds to the lead of the first class over the second, in units of the cosine.
+  const lead = (j) => {
+    const terms = D[`terms_${removed.how}`], C = D.names.length;
+    return (terms[j * C + D.first] - terms[j * C + D.second]) / Math.sqrt(D.squared_norm[0]);
+  };
+  const load = (view) => {
+    if (!view.desk) { D = key = null; return false; }
+    if (key === view.desk.key) return false;
+    key = view.desk.key;
     D = { ...view.desk, ...unpack(view.desk.arrays, api.model.get("desk")) };
     D.before = after(new Array(D.heads.length + 1).fill(false));
     const order = ranked(D.before.cosines);
     [D.first, D.second] = [order[0], order[1] ?? order[0]];
-    D.places = new Map(D.heads.map(([l, hd], i) => [key(l, hd), i]));
-    if (url) URL.revokeObjectURL(url);
-    url = bytesUrl(D.thumbnail, "image/jpeg");
-    picture.style.backgroundImage = `url(${url})`;
-    rows = new Map();
-    bars.replaceChildren();
+    D.places = new Map(D.heads.map(([l, hd], i) => [headKey(l, hd), i]));
+    return true;
   };
-  // What a term adds to the lead of the first class over the second, in units of the cosine.
-  const lead = (j) => {
-    const terms = D[`terms_${state.how}`], C = D.names.length;
-    return (terms[j * C + D.first] - terms[j * C + D.second]) / Math.sqrt(D.squared_norm[0]);
-  };
+  return { load, now, lead, ranked, get data() { return D; } };
+};
 
-  const paintBars = () => {
-    const now = after(indicator());
-    const p = now?.probabilities ?? D.before.probabilities.map(() => 0), q = D.before.probabilities;
-    const few = D.names.length <= SHOWN_CLASSES;
-    const wanted = few ? ranked(p) : [...new Set([...ranked(p).slice(0, SHOWN_CLASSES - 3), ...ranked(q).slice(0, SHOWN_CLASSES)])].slice(0, SHOWN_CLASSES).sort((a, b) => p[b] - p[a]);
-    for (const [c, row] of rows) if (!wanted.includes(c)) { row.node.remove(); rows.delete(c); }
-    wanted.forEach((c, place) => {
-      if (!rows.has(c)) {
-        const fill = h("i"), tick = h("b"), share = h("span", { class: "num" }), change = h("span", { class: "num change" });
-        const name = h("button", { type: "button", class: "name", title: D.prompts[c], onclick: () => api.ask({ text: D.prompts[c] }) }, D.names[c]);
-        if (c === D.label) name.append(h("em", { title: "the image's own class" }, "true"));
-        rows.set(c, { node: h("div", { class: "bar", role: "listitem" }, name, h("span", { class: "track" }, fill, tick), share, change), fill, tick, share, change });
-      }
-      const row = rows.get(c), delta = p[c] - q[c];
-      row.node.style.order = place;
-      row.node.classList.toggle("first", place === 0);
-      row.fill.style.width = `${100 * p[c]}%`;
-      row.tick.style.left = `${100 * q[c]}%`;
-      row.share.textContent = percent(p[c]);
-      row.change.textContent = Math.abs(delta) < 5e-4 ? "" : signed(100 * delta, 1);
-      row.change.dataset.sign = delta < 0 ? "neg" : "pos";
-      row.node.title = `before ${percent(q[c])}, cosine ${D.before.cosines[c].toFixed(3)}${now ? ` · now ${percent(p[c])}, cosine ${now.cosines[c].toFixed(3)}` : ""}`;
-      if (!row.node.isConnected) bars.append(row.node);
-    });
-    const first = ranked(p)[0];
-    const strong = (c, share) => [h("strong", {}, D.names[c]), ` ${percent(share)}`];
-    verdict.replaceChildren(...(!now ? ["Nothing is left of the embedding."] : first === D.first
-      ? ["Read as ", ...strong(first, p[first]), ...(p[first] === q[first] ? [] : [`, before ${percent(q[first])}`])]
-      : ["Read as ", ...strong(D.first, q[D.first]), " before, now as ", ...strong(first, p[first])]));
-    imageNote.textContent = D.n_classes > D.names.length ? `of ${D.n_classes.toLocaleString("en")} classes, the ${D.names.length} nearest to the image` : "";
-    Object.assign(api.root.dataset, { top: D.names[first], probability: p[first].toFixed(6), before: D.names[D.first], painted: Number(api.root.dataset.painted ?? 0) + 1 });
-  };
-
-  // -- the grid ---------------------------------------------------------------------------------------------------
-  const make = () => {
-    const { n_layers: L, n_heads: H, kept } = api.view;
-    cells = new Map();
-    const dense = L > 12 || H > 12, every = H > 12 ? 2 : 1;
-    grid.style.gridTemplateColumns = `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`;
-    grid.classList.toggle("dense", dense);
-    restCell = h("button", { type: "button", class: "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { state.rest = !state.rest; changed(); } },
-      h("span", {}, api.view.rest.layers.length ? "MLPs and early layers" : "all MLPs"));
-    const header = h("div", { class: "row", role: "row" }, h("span", {}),
-      ...Array.from({ length: H }, (_, head) => h("span", { class: "axis", role: "columnheader" }, head % every ? "" : `H${head}`)), h("span", {}), h("span", { class: "axis", role: "columnheader" }, "MLP"));
-    const lines = [];
-    for (let layer = L - 1; layer >= 0; layer--) {
-      const there = kept.includes(layer), title = there ? `Layer ${layer}: take every head out, or put them back` : `Layer ${layer} is not kept for this collection`;
-      const line = h("div", { class: "row", role: "row" }, h("button", { type: "button", class: "axis side", role: "rowheader", tabindex: -1, title, disabled: !there, "data-row": layer, onclick: () => toggleAll([...cells.keys()].filter((at) => pair(at)[0] === layer)) }, `L${layer}`));
-      for (let head = 0; head < H; head++) {
-        const cell = h("button", { type: "button", class: "cell", role: "gridcell", "data-layer": layer, "data-head": head, tabindex: -1, disabled: !there, onclick: () => toggle(key(layer, head)) });
-        if (there) cells.set(key(layer, head), cell);
-        line.append(cell);
-      }
-      line.append(h("span", {}));
-      lines.push(line);
+/** The grid of heads; a press removes one, a row's name a whole layer, the bar at the right the MLPs. */
+const removalGrid = (api, removed, desk) => {
+  const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head; pressed ones are removed" }), legend = h("div", { class: "legend" });
+  /** @type {Map<string, any>} */
+  let cells = new Map();
+  /** @type {any} */
+  let rest = null;
+  let shape = "", focus = null;
+  const words = (at) => `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
+  const tip = tipOver(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : words(headKey(cell.dataset.layer, cell.dataset.head))));
+  const make = ({ n_layers: L, n_heads: H, kept, rest: others }) => {
+    if (shape === `${L},${H},${kept}`) return;
+    shape = `${L},${H},${kept}`;
+    rest = h("button", { type: "button", class: "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
+      h("span", {}, others.layers.length ? "MLPs and early layers" : "all MLPs"));
+    cells = headGrid(grid, L, H, {
+      columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: () => null,
+      rowHeader: (layer) => h("button", { type: "button", class: "axis side", role: "rowheader", tabindex: -1, title: kept.includes(layer) ? `Layer ${layer}: remove every head, or restore them` : `Layer ${layer} is not kept for this collection`, disabled: !kept.includes(layer), "data-row": layer, onclick: () => removed.toggleAll([...cells.keys()].filter((at) => headOf(at)[0] === layer)) }, `L${layer}`) });
+    for (const [at, cell] of cells) {
+      if (cell.disabled) cells.delete(at);
+      else cell.addEventListener("click", () => removed.toggle(at));
     }
-    grid.replaceChildren(header, ...lines, h("div", { class: "row", role: "row" }, restCell));
+    grid.append(h("div", { class: "row", role: "row" }, rest));
     focus = cells.values().next().value;
     if (focus) focus.tabIndex = 0;
   };
-  const focusOn = (node) => {
-    if (!node || node.disabled) return;
-    if (focus) focus.tabIndex = -1;
-    focus = node;
-    node.tabIndex = 0;
-    node.focus();
-  };
   grid.addEventListener("keydown", (event) => {
-    const node = event.target.closest("button");
+    const node = closest(event, "button"), { n_layers: L, n_heads: H } = api.view;
     if (!node) return;
-    const { n_layers: L, n_heads: H } = api.view;
     const layer = Number(node.dataset.layer ?? node.dataset.row ?? focus?.dataset.layer ?? L - 1);
-    const col = node.dataset.row !== undefined ? 0 : node.dataset.rest !== undefined ? H + 1 : Number(node.dataset.head) + 1;
+    const col = node.dataset.row !== undefined ? 0 : node === rest ? H + 1 : Number(node.dataset.head) + 1;
     const to = gridKeys(event, L - 1 - layer, col, L, H + 2);
     if (!to) return;
     event.preventDefault();
-    const row = L - 1 - to[0];
-    focusOn(to[1] === 0 ? grid.querySelector(`[data-row="${row}"]`) : to[1] === H + 1 ? restCell : grid.querySelector(`[data-layer="${row}"][data-head="${to[1] - 1}"]`));
+    const row = L - 1 - to[0], target = to[1] === 0 ? grid.querySelector(`[data-row="${row}"]`) : to[1] === H + 1 ? rest : grid.querySelector(`[data-layer="${row}"][data-head="${to[1] - 1}"]`);
+    if (!target || target.disabled) return;
+    if (focus) focus.tabIndex = -1;
+    focus = target;
+    target.tabIndex = 0;
+    target.focus();
   });
-  const words = (at) => `${headName(...pair(at))} · ${signed(lead(D.places.get(at)), 4)}${state.heads.has(at) ? " · ablated" : ""}`;
-  grid.addEventListener("mouseover", (event) => {
-    const cell = event.target.closest(".cell");
-    tip.hidden = !cell || !D || (cell !== restCell && cell.disabled);
-    if (tip.hidden) return;
-    tip.textContent = cell === restCell ? `${restCell.textContent} · ${signed(lead(D.heads.length), 4)}` : words(key(cell.dataset.layer, cell.dataset.head));
-    const box = cell.getBoundingClientRect(), frame = tip.parentElement.getBoundingClientRect(), half = tip.offsetWidth / 2;
-    tip.style.left = `${Math.max(half, Math.min(frame.width - half, box.left - frame.left + box.width / 2))}px`;
-    tip.style.top = `${box.top - frame.top}px`;
-  });
-  grid.addEventListener("mouseleave", () => (tip.hidden = true));
-  const paintGrid = () => {
-    const leads = D.heads.map((_, j) => lead(j));
-    const limit = leads.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
+  const paint = () => {
+    const D = desk.data, leads = D.heads.map((_, j) => desk.lead(j)), limit = Math.max(1e-9, largest(leads));
     for (const [at, cell] of cells) {
-      const out = state.heads.has(at);
       cell.style.background = rgb(diverging(leads[D.places.get(at)], limit, api.theme));
-      cell.setAttribute("aria-pressed", String(out));
+      cell.setAttribute("aria-pressed", String(removed.heads.has(at)));
       cell.setAttribute("aria-label", words(at));
     }
-    const rest = diverging(lead(D.heads.length), limit, api.theme);
-    restCell.style.background = rgb(rest);
-    restCell.style.color = inkOn(rest);
-    restCell.setAttribute("aria-pressed", String(state.rest));
-    const { pos, neg, zero } = DIVERGING[api.theme];
-    legend.replaceChildren(h("span", {}, D.names[D.second]), h("i", { style: { background: `linear-gradient(90deg, ${[neg, zero, pos].map(rgb).join(",")})` } }), h("span", {}, D.names[D.first]),
-      h("span", { class: "what" }, `what each head adds to either, ${state.how === "mean" ? "beyond its mean, " : ""}up to ${signed(limit, 3)}`));
+    const colour = diverging(desk.lead(D.heads.length), limit, api.theme);
+    Object.assign(rest.style, { background: rgb(colour), color: inkOn(colour) });
+    rest.setAttribute("aria-pressed", String(removed.rest));
+    legend.replaceChildren(...colourBar(D.names[D.second], D.names[D.first], divergingGradient(api.theme), `what each head adds to either class, ${removed.how === "mean" ? "compared with its mean, " : ""}up to ${signed(limit)}`));
   };
+  return { part: h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid, tip), legend), make, paint };
+};
 
-  // -- the collection ---------------------------------------------------------------------------------------------
-  const line = (row, name, strong) => {
-    const at = (share) => ({ left: `${100 * share}%` });
-    const delta = row.after - row.before;
-    const spread = row.random.length ? `; ${row.random.length} random draws ${percent(Math.min(...row.random))} to ${percent(Math.max(...row.random))}` : "";
-    const track = h("span", { class: "dots", role: "cell", title: `before ${percent(row.before)}, after ${percent(row.after)}${spread}` },
-      h("u", { style: { left: `${100 * Math.min(row.before, row.after)}%`, width: `${100 * Math.abs(delta)}%` } }),
-      ...row.random.map((share) => h("s", { style: at(share) })), h("b", { style: at(row.before) }), h("i", { style: at(row.after) }));
-    return h("div", { class: `line${strong ? " strong" : ""}`, role: "row" },
-      h("span", { class: "group", role: "rowheader", title: `${row.name}, ${row.n_images} images` }, name), track, h("span", { class: "num", role: "cell" }, percent(row.after)),
-      h("span", { class: "num change", role: "cell", "data-sign": delta < 0 ? "neg" : "pos" }, Math.abs(delta) < 5e-4 ? "" : signed(100 * delta, 1)));
+/** The image's classes before and now. */
+const classBars = (api, desk) => {
+  const picture = h("span", { class: "tile picture" }), verdict = h("p", { class: "verdict", role: "status" }), note = h("p", { class: "note" }), address = pictureUrl(api);
+  const bars = h("div", { class: "bars", role: "list", "aria-label": "Class probabilities" });
+  /** @type {Map<number, any>} */
+  let rows = new Map();
+  const reset = () => {
+    picture.style.backgroundImage = `url(${address(desk.data.thumbnail)})`;
+    rows = new Map();
+    bars.replaceChildren();
   };
-  const paintAll = (view) => {
-    const found = view.outcome;
-    const read = view.complete ? "" : ` · ${view.n_read.toLocaleString("en")} of ${view.n_images.toLocaleString("en")} read`;
-    about.textContent = found ? `${found.everything.n_images.toLocaleString("en")} images with a label${view.note && ` · classes ${view.note}`}${read}` : read;
+  const rowOf = (c) => {
+    const D = desk.data, length = h("i"), tick = h("b"), share = h("span", { class: "num" }), change = h("span", { class: "num change" });
+    const name = h("button", { type: "button", class: "name", title: D.prompts[c], onclick: () => api.ask({ text: D.prompts[c] }) }, D.names[c]);
+    if (c === D.label) name.append(h("em", { title: "the image's own class" }, "true"));
+    return { node: h("div", { class: "bar", role: "listitem" }, name, h("span", { class: "track" }, length, tick), share, change), length, tick, share, change };
+  };
+  const chosen = (p, q) => {
+    if (desk.data.names.length <= SHOWN_CLASSES) return desk.ranked(p);
+    return [...new Set([...desk.ranked(p).slice(0, SHOWN_CLASSES - 3), ...desk.ranked(q).slice(0, SHOWN_CLASSES)])].slice(0, SHOWN_CLASSES).sort((a, b) => p[b] - p[a]);
+  };
+  const judge = (now, p, q) => {
+    const D = desk.data, first = desk.ranked(p)[0], strong = (c, share) => [h("strong", {}, D.names[c]), ` (${percent(share)})`];
+    if (!now) return ["Nothing is left of the embedding."];
+    if (first !== D.first) return ["Before: ", ...strong(D.first, q[D.first]), ". Now: ", ...strong(first, p[first]), "."];
+    return [...strong(first, p[first]), p[first] === q[first] ? "" : `, before ${percent(q[first])}`];
+  };
+  const paint = () => {
+    const D = desk.data, now = desk.now(), q = D.before.probabilities, p = now?.probabilities ?? q.map(() => 0), wanted = chosen(p, q);
+    for (const [c, row] of rows) if (!wanted.includes(c)) { row.node.remove(); rows.delete(c); }
+    wanted.forEach((c, place) => {
+      if (!rows.has(c)) rows.set(c, rowOf(c));
+      const row = rows.get(c), delta = p[c] - q[c];
+      row.node.style.order = place;
+      row.node.classList.toggle("first", place === 0);
+      row.length.style.width = `${100 * p[c]}%`;
+      row.tick.style.left = `${100 * q[c]}%`;
+      row.share.textContent = percent(p[c]);
+      row.change.textContent = Math.abs(delta) < 5e-4 ? "" : signed(100 * delta, 1);
+      row.change.dataset.sign = signName(delta);
+      row.node.title = `before ${percent(q[c])}, cosine ${D.before.cosines[c].toFixed(3)}${now ? ` · now ${percent(p[c])}, cosine ${now.cosines[c].toFixed(3)}` : ""}`;
+      if (!row.node.isConnected) bars.append(row.node);
+    });
+    const first = desk.ranked(p)[0];
+    verdict.replaceChildren(...judge(now, p, q));
+    note.textContent = D.n_classes > D.names.length ? `the ${D.names.length} of ${count(D.n_classes)} classes nearest to the image` : "";
+    Object.assign(api.root.dataset, { top: D.names[first], probability: p[first].toFixed(6), before: D.names[D.first], painted: Number(api.root.dataset.painted ?? 0) + 1 });
+  };
+  return { part: h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, note), reset, paint };
+};
+
+/** One line of the plot: a group's accuracy before, after, and with as many random heads removed. */
+const accuracyLine = (row, name, strong) => {
+  const at = (share) => ({ left: `${100 * share}%` }), delta = row.after - row.before, low = Math.min(...row.random), high = Math.max(...row.random);
+  const spread = row.random.length ? `; ${row.random.length} random draws ${percent(low)} to ${percent(high)}` : "";
+  const track = h("span", { class: "dots", role: "cell", title: `before ${percent(row.before)}, after ${percent(row.after)}${spread}` },
+    h("u", { style: { left: `${100 * Math.min(row.before, row.after)}%`, width: `${100 * Math.abs(delta)}%` } }),
+    ...row.random.map((share) => h("s", { style: at(share) })), h("b", { style: at(row.before) }), h("i", { style: at(row.after) }));
+  return h("div", { class: `line${strong ? " strong" : ""}`, role: "row" },
+    h("span", { class: "group", role: "rowheader", title: `${row.name}, ${counted(row.n_images, "image")}` }, name), track, h("span", { class: "num", role: "cell" }, percent(row.after)),
+    h("span", { class: "num change", role: "cell", "data-sign": signName(delta) }, Math.abs(delta) < 5e-4 ? "" : signed(100 * delta, 1)));
+};
+
+/** The collection's accuracy. */
+const collectionPlot = (api, removed) => {
+  const about = h("span", { class: "about" }), plot = h("div", { class: "plot", role: "table", "aria-label": "Accuracy over the collection" }), sentence = h("p", { class: "note", role: "status" });
+  const kept = h("p", { class: "kept", hidden: true }, "The numbers of the collection are those for the heads that were removed when this page was saved.");
+  const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from }, shown) => {
+    const row = worst ?? everything, draws = row.random, layers = from.length === 1 ? `layer ${from[0]}` : `layers ${from[0]}–${from[from.length - 1]}`;
+    const change = k || removed.rest ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after.` : "No heads are removed. Click heads to remove them.";
+    const chance = draws.length ? ` Removing ${counted(k, "random head")} from ${layers} instead (${draws.length} draws): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
+    return change + chance + (groups.length > shown ? ` Groups: ${by}; the ${shown} worst of ${groups.length}.` : by ? ` Groups: ${by}.` : "");
+  };
+  const paint = (view) => {
+    const found = view.outcome, read = view.complete ? "" : ` · ${count(view.n_read)} of ${count(view.n_images)} read`;
+    about.textContent = found ? `${counted(found.everything.n_images, "image")} with a label${view.note && ` · classes ${view.note}`}${read}` : read;
     if (!found) {
       plot.replaceChildren();
       sentence.textContent = view.task === "typed" ? "No image of the collection is labelled with these classes: the bars are for the image alone." : "Measuring…";
@@ -248,61 +221,85 @@ function build(api) {
     }
     const groups = found.groups.slice(0, SHOWN_GROUPS);
     const keys = h("div", { class: "keys" }, h("span", {}, h("b"), "before"), h("span", {}, h("i"), "after"), h("span", {}, h("s"), "random heads"));
-    plot.replaceChildren(keys, line(found.everything, "all images", true), ...(found.worst ? [line(found.worst, "worst group", true)] : []), ...groups.map((row) => line(row, row.name, false)));
-    const { worst } = found, k = found.n_heads, draws = worst?.random ?? found.everything.random;
-    const name = worst ? "The worst group" : "Accuracy", row = worst ?? found.everything;
-    const more = found.groups.length > groups.length ? ` Groups: ${found.by}; the ${groups.length} worst of ${found.groups.length}.` : found.by ? ` Groups: ${found.by}.` : "";
-    const from = found.drawn_from.length === 1 ? `layer ${found.drawn_from[0]}` : `layers ${found.drawn_from[0]}–${found.drawn_from[found.drawn_from.length - 1]}`;
-    sentence.textContent = (k || state.rest ? `${name} goes from ${percent(row.before)} to ${percent(row.after)}.` : "Nothing is ablated: press heads to take them out.")
-      + (draws.length ? ` ${draws.length} draws of ${k} random head${k > 1 ? "s" : ""} of ${from} leave ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "") + more;
+    plot.replaceChildren(keys, accuracyLine(found.everything, "all images", true), ...(found.worst ? [accuracyLine(found.worst, "worst group", true)] : []), ...groups.map((row) => accuracyLine(row, row.name, false)));
+    sentence.textContent = say(found, groups.length);
   };
+  return { part: h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence, kept), kept, paint };
+};
 
-  const paintPresets = () => {
-    const made = api.view.presets.map((preset) => {
-      const keys = preset.heads.map(([l, hd]) => key(l, hd));
-      const name = preset.kind === "text" ? `towards “${preset.name}”` : preset.kind === "property" ? `${preset.name} heads` : preset.kind === "cue" ? `heads that tell ${preset.name}` : preset.name;
-      return h("button", { type: "button", class: "preset", "data-kind": preset.kind, "data-name": preset.name, "aria-pressed": String(keys.length > 0 && keys.every((at) => state.heads.has(at))), title: keys.map((at) => headName(...pair(at))).join(", "), onclick: () => toggleAll(keys) }, name, h("span", { class: "num" }, keys.length));
-    });
-    presets.replaceChildren(...made, ...(api.view.complete ? [] : [h("span", { class: "wait" }, "properties come when the collection is read")]), clear);
+/** Whose classes: the collection's tasks, or names that are typed. */
+const taskChooser = (api) => {
+  const box = h("div", { class: "tasks" }), hint = h("small", { class: "typing", role: "status" });
+  const typed = h("input", { type: "text", placeholder: "your classes: a swan, an owl, a dog", "aria-label": "Class names, separated by commas", spellcheck: "false", maxlength: 4000 });
+  const form = h("div", { class: "field typed", hidden: true }, typed, hint);
+  let mark = (/** @type {string} */ _task) => {};
+  const show = (task) => { mark(task); form.hidden = task !== "typed"; };
+  const choose = (task) => {
+    const few = task === "typed" && typed.value.split(",").filter((name) => name.trim()).length < 2;
+    hint.textContent = few && typed.value.trim() ? "type at least two" : "";
+    if (!few) return api.ask({}, { options: { task, classes: typed.value } });
+    show("typed");
+    typed.focus();
   };
+  typed.addEventListener("keydown", onEnter(() => choose("typed")));
+  const set = (view) => {
+    if (box.dataset.of !== view.tasks.join()) {
+      box.dataset.of = view.tasks.join();
+      const options = view.tasks.map(([name, note]) => [name, name[0].toUpperCase() + name.slice(1), note]);
+      const [control, chosen] = segmented("Classes", [...options, ["typed", "Yours", "Type class names of your own"]], choose);
+      box.replaceChildren(control);
+      mark = chosen;
+    }
+    show(view.task);
+    if (document.activeElement !== typed) typed.value = api.option("classes");
+  };
+  return { parts: [box, form], set };
+};
+
+/** Sets of heads worth removing. */
+const presetButtons = (api, removed) => {
+  const presets = h("div", { class: "presets", "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
+  const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}` };
   const paint = () => {
-    setHow(state.how);
-    clear.disabled = !state.heads.size && !state.rest;
-    Object.assign(api.root.dataset, { heads: state.heads.size, rest: String(state.rest), how: state.how });
-    hint.textContent = state.heads.size || state.rest ? `${state.heads.size} head${state.heads.size === 1 ? "" : "s"}${state.rest ? " and the MLPs" : ""} out` : "press heads to take them out";
-    if (!D) return;
-    paintGrid();
-    paintBars();
-    paintPresets();
-    const { ablation } = api.view.selection, told = new Set(ablation.heads.map(([l, hd]) => key(l, hd)));
-    const same = told.size === state.heads.size && [...told].every((at) => state.heads.has(at)) && ablation.how === state.how && (ablation.mlps.length > 0) === state.rest;
-    desk.classList.toggle("waiting", !same && !ablation.layers.length);
-    kept.hidden = !api.standalone || same;
+    clear.disabled = !removed.heads.size && !removed.rest;
+    presets.replaceChildren(...api.view.presets.map(({ kind, name, heads }) => {
+      const keys = heads.map(([l, hd]) => headKey(l, hd));
+      return h("button", { type: "button", class: "preset", "data-kind": kind, "data-name": name, "aria-pressed": String(keys.length > 0 && keys.every((at) => removed.heads.has(at))), title: heads.map(([l, hd]) => headName(l, hd)).join(", "), onclick: () => removed.toggleAll(keys) }, names[kind]?.(name) ?? name, h("span", { class: "num" }, keys.length));
+    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), clear);
   };
+  return { presets, paint };
+};
 
+function build(api) {
+  const hint = h("small", {}), task = taskChooser(api), removed = removedSet(api, () => paint()), desk = bench(api, removed);
+  const [hows, setHow] = segmented("Replace a head's effect by", [
+    ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Set to zero"]], (how) => { removed.how = how; removed.changed(); });
+  const sets = presetButtons(api, removed), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot(api, removed);
+  const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
+  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, empty, parts);
   followVisibility(api);
+  const paint = () => {
+    const n = removed.heads.size;
+    setHow(removed.how);
+    Object.assign(api.root.dataset, { heads: n, rest: String(removed.rest), how: removed.how });
+    hint.textContent = n || removed.rest ? `without ${counted(n, "head")}${removed.rest ? " and the MLPs" : ""}` : "click heads to remove them";
+    if (!desk.data) return;
+    grid.paint();
+    bars.paint();
+    sets.paint();
+    parts.classList.toggle("waiting", !removed.told());
+    all.kept.hidden = !api.standalone || removed.told();
+  };
 
   return (view) => {
-    const options = [...view.tasks.map(([name, note]) => [name, name[0].toUpperCase() + name.slice(1), note]), ["typed", "Yours", "Type class names of your own"]];
-    if (taskBox.dataset.of !== view.tasks.join()) {
-      taskBox.dataset.of = view.tasks.join();
-      const [control, set] = segmented("Classes", options, chooseTask);
-      taskBox.replaceChildren(control);
-      setTask = (task) => { set(task); typedForm.hidden = task !== "typed"; };
-    }
-    setTask(view.task);
-    if (document.activeElement !== typed) typed.value = view.classes;
-    if (!timer && adopted !== view.seq) adopt(view.selection.ablation);
-    adopted = view.seq;
-    empty.hidden = !view.message;
-    empty.textContent = view.message;
-    desk.hidden = !view.desk;
-    const wanted = `${view.n_layers},${view.n_heads},${view.kept}`;
-    if (shape !== wanted) { shape = wanted; make(); }
-    if (view.desk) loadDesk(view);
-    else D = deskKey = null;
+    task.set(view);
+    removed.adopt(view);
+    says(view);
+    parts.hidden = !view.desk;
+    grid.make(view);
+    if (desk.load(view)) bars.reset();
     paint();
-    if (view.desk) paintAll(view);
+    if (view.desk) all.paint(view);
     const { outcome } = view;
     Object.assign(api.root.dataset, { task: view.task, image: view.selection.image ?? "", complete: String(view.complete), presets: view.presets.length, classes: view.desk ? view.desk.n_classes : 0, measured: outcome ? outcome.n_heads : "", measuredHow: view.selection.ablation.how, accuracy: outcome ? outcome.everything.after.toFixed(6) : "", worst: outcome?.worst ? outcome.worst.after.toFixed(6) : "", draws: outcome ? outcome.everything.random.length : "" });
   };

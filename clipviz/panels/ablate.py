@@ -8,7 +8,8 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import pictures
-from clipviz.panels.base import ASKED, Arrays, Desk, View, pack, script, style
+from clipviz.panels.base import ASKED, Arrays, Desk, View, pack
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,20 +33,6 @@ FIXED = {"option": True, "recompute": True}  # an option for Python alone
 
 View = dict[str, Any]
 Arrays = dict[str, Any]
-
-
-def script(*names: str) -> str:
-    """A panel's script: the shared helpers, then its own files. A string, so that close() frees it."""
-    folder = resources.files("clipviz.panels")
-    return "".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in ("base", *names))
-
-
-def style(name: str) -> str:
-    """A panel's style sheet: the shared one, then its own where it has one."""
-    folder = resources.files("clipviz.panels")
-    own = folder / f"{name}.css"
-    sheets = [folder / "base.css", *([own] if own.is_file() else [])]
-    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
 
 
 def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:
@@ -82,6 +67,7 @@ class Panel(anywidget.AnyWidget):
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
     blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
     error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
+    heard = traitlets.Int(0, help="written by Python: the newest request that arrived").tag(sync=True)
 
     def __init__(self, session: Session, **options: Any) -> None:
         known = self.option_names()
@@ -227,6 +213,12 @@ class Panel(anywidget.AnyWidget):
         if not self._carrying:
             self.session.refresh()
 
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """What a browser may write: the request, and nothing else."""
+        request = sync_data.get("request")
+        if isinstance(request, Mapping):
+            super().set_state({"request": dict(request)})
+
     @traitlets.observe("request")
     def _requested(self, change: dict[str, Any]) -> None:
         if not change["new"]:
@@ -235,6 +227,7 @@ class Panel(anywidget.AnyWidget):
         try:
             request = Request.read(change["new"])
             asked, self._ack = request.seq != self._ack, request.seq
+            self.heard = request.seq
             self._carrying = True
             self._set_options(request.options)
             if asked:

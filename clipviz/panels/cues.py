@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import traitlets
 
 from clipviz.panels.background import WorkingDesk
-from clipviz.panels.base import ASKED, FIXED, Arrays, View, script, style
+from clipviz.panels.base import ASKED, FIXED, Arrays, View
 from clipviz.panels.drawing import Drawing
 from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import ipywidgets
@@ -15,6 +14,7 @@ from clipviz.panels.heatmap import Heatmap
 from clipviz.panels.images import ImageGallery
 from clipviz.panels.query import Query
 from clipviz.panels.receipts import Receipts
+from clipviz.panels.scripts import text
 from clipviz.panels.textspan import TextSpan
 from clipviz.session import Session
 
@@ -50,9 +50,7 @@ class Dashboard(ipywidgets.Box):
         )
         for panel in self.panels:
             panel.add_class(f"cv-at-{panel.name}")
-        sheet = ipywidgets.HTML(
-            f"<style>{(resources.files('clipviz.panels') / 'dashboard.css').read_text(encoding='utf-8')}</style>"
-        )
+        sheet = ipywidgets.HTML(f"<style>{text('dashboard.css')}</style>")
         sheet.add_class("cv-sheet")
         self._sheet = sheet
         self.desks = Desks(session)

@@ -10,10 +10,11 @@ import traitlets
 
 from clipviz.panels.ablate import Ablate
 from clipviz.panels.atlas import Atlas
-from clipviz.panels.base import Desk, script, style
+from clipviz.panels.base import Desk
 from clipviz.panels.cues import Cues
 from clipviz.panels.neurons import Neurons
 from clipviz.panels.rosetta import Rosetta
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 
 DESKS: dict[str, type[Desk]] = {panel.name: panel for panel in (Atlas, Ablate, Neurons, Cues, Rosetta)}

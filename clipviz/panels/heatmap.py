@@ -9,7 +9,8 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import pictures
-from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View, script, style
+from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View
+from clipviz.panels.scripts import script, style
 from clipviz.session import BASELINES, POOLED_BASELINES, Session
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
@@ -52,7 +53,7 @@ class Heatmap(Panel):
 
     name = "heatmap"
     cost = 2
-    _esm = script("overlay", "heatmap")
+    _esm = script("heatmap")
     _css = style("heatmap")
 
     scope = traitlets.Enum(SCOPES, "late").tag(**LOCAL)

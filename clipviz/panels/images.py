@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import traitlets
 
-from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View, script, style
+from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View
 from clipviz.panels.pictures import title
 from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

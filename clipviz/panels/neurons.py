@@ -9,7 +9,8 @@ import traitlets
 
 from clipviz.panels import pictures
 from clipviz.panels.background import WorkingDesk
-from clipviz.panels.base import ASKED, FIXED, LOCAL, Arrays, View, script, style
+from clipviz.panels.base import ASKED, FIXED, LOCAL, Arrays, View
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

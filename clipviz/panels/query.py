@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipviz.panels.base import Arrays, Panel, View, script, style
+from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

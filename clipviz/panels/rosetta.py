@@ -8,8 +8,9 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import concepts
-from clipviz.panels.base import ASKED, FIXED, Arrays, Desk, View, script, style
+from clipviz.panels.base import ASKED, FIXED, Arrays, Desk, View
 from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style
 from clipviz.session import SORTS, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

@@ -11,13 +11,13 @@ import base64
 import html
 import json
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
 import anywidget
 
 from clipviz.data.files import write_whole
+from clipviz.panels.scripts import kit, text
 from clipviz.session import Session
 
 
@@ -66,10 +66,9 @@ def embedded(value: Any) -> str:
 
 def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> str:
     """The HTML of the panels in the dashboard's arrangement. extra: names of panels that stand below the board."""
-    folder = resources.files("clipviz.panels")
     sheet = "\n".join(
         [*dict.fromkeys(panel._css for panel in panels)]
-        + [(folder / f"{name}.css").read_text(encoding="utf-8") for name in ("dashboard", "standalone")]
+        + [text(f"{name}.css") for name in ("dashboard", "standalone")]
     )
     below = set(extra)
     parts = [
@@ -83,7 +82,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> s
         f"<title>{html.escape(title)}</title>\n<style>\n{sheet}\n</style>\n</head>\n<body>\n"
         f"<main></main>\n"
         f'<script type="application/json" id="panels">{embedded(parts)}</script>\n'
-        f"<script>\n{(folder / 'standalone.js').read_text(encoding='utf-8')}</script>\n</body>\n</html>\n"
+        f"<script>\n{kit()}{text('standalone.js')}</script>\n</body>\n</html>\n"
     )
 
 

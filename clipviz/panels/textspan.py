@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import FIXED, Arrays, Panel, View, script, style
+from clipviz.panels.base import FIXED, Arrays, Panel, View
+from clipviz.panels.scripts import script, style
 from clipviz.session import Description, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale

@@ -1,24 +1,40 @@
 // Token maps over pictures: drawing, growing to pixels, and how well they find the true mask.
 
-const SUN = [250, 204, 21]; // attention and rivals: no sign
-const MAP_COLOURS = { signed: [DIVERGING.light.pos, DIVERGING.light.neg], plain: [SUN, DIVERGING.light.neg] };
+const SUN = [250, 204, 21]; // attention, activations and baselines: no sign
+const MAP_COLOURS = { signed: [DIVERGING.light.pos, DIVERGING.light.neg], plain: [SUN, DIVERGING.light.neg], glow: [SUN, SUN] };
 
-// values: one number a token; limit: the size drawn at full strength; floor: the size not drawn at all.
-const mapLayer = (values, rows, cols, limit, kind, floor = 0) => {
-  const layer = new OffscreenCanvas(cols, rows);
+/**
+ * A map as a picture of one pixel per token. limit: the size drawn at full strength; floor: the size not drawn at all.
+ * @param {ArrayLike<number>} values @param {number} rows @param {number} cols @param {number} limit
+ * @param {"signed" | "plain" | "glow"} kind glow: what is negative is not drawn
+ * @param {number} [floor] @param {any} [layer] the canvas to draw on
+ */
+const mapLayer = (values, rows, cols, limit, kind, floor = 0, layer = new OffscreenCanvas(cols, rows)) => {
+  layer.width = cols;
+  layer.height = rows;
   const context = layer.getContext("2d");
   const pixels = context.createImageData(cols, rows);
   const [up, down] = MAP_COLOURS[kind];
-  values.forEach((value, i) => {
-    const t = limit > floor ? Math.min(1, Math.max(0, Math.abs(value) - floor) / (limit - floor)) : 0;
-    pixels.data.set([...(value < 0 ? down : up), Math.round(255 * Math.pow(t, 0.75))], 4 * i);
-  });
+  for (let i = 0; i < rows * cols; i++) {
+    const size = kind === "glow" ? values[i] : Math.abs(values[i]);
+    const t = limit > floor ? Math.min(1, Math.max(0, size - floor) / (limit - floor)) : 0;
+    pixels.data.set([...(values[i] < 0 ? down : up), Math.round(255 * Math.pow(t, 0.75))], 4 * i);
+  }
   context.putImageData(pixels, 0, 0);
   return layer;
 };
 
-// The picture, quieted so that the map is read, and the map on it. Smoothed to the canvas.
-const drawMap = (canvas, picture, layer, opacity, width, height) => {
+/** An activation map as a canvas to lay over a tile. @param {any} values @param {number} rows @param {number} cols @param {number} limit */
+const glow = (values, rows, cols, limit) => mapLayer(values, rows, cols, limit, "glow", 0, h("canvas", { class: "map", "aria-hidden": "true" }));
+
+/** The largest size of a map's values. @param {ArrayLike<number>} values */
+const largest = (values) => Array.prototype.reduce.call(values, (most, value) => Math.max(most, Math.abs(value)), 1e-12);
+
+/**
+ * The picture, quieted so that the map is read, and the map on it, smoothed to the canvas.
+ * @param {any} canvas @param {HTMLImageElement} picture @param {any} layer @param {number} opacity @param {number} width @param {number} [height]
+ */
+const drawMap = (canvas, picture, layer, opacity, width, height = (width * picture.height) / picture.width) => {
   const scale = Math.min(2, devicePixelRatio || 1);
   canvas.width = Math.round(width * scale);
   canvas.height = Math.round(height * scale);
@@ -40,7 +56,7 @@ const drawMap = (canvas, picture, layer, opacity, width, height) => {
   context.globalAlpha = 1;
 };
 
-// The border of a mask, as one path in canvas units.
+/** The border of a mask, as one path in canvas units. @param {any} canvas @param {Uint8Array} mask @param {number[]} size rows and columns */
 const drawOutline = (canvas, mask, [rows, cols]) => {
   const context = canvas.getContext("2d");
   const [dx, dy] = [canvas.width / cols, canvas.height / rows];
@@ -52,16 +68,20 @@ const drawOutline = (canvas, mask, [rows, cols]) => {
       if (inside(row, col) !== inside(row, col - 1)) { path.moveTo(col * dx, row * dy); path.lineTo(col * dx, (row + 1) * dy); }
     }
   context.lineCap = "round";
-  for (const [colour, width] of [["rgba(0,0,0,.55)", 4], ["#fff", 1.8]]) {
+  for (const { colour, width } of [{ colour: "rgba(0,0,0,.55)", width: 4 }, { colour: "#fff", width: 1.8 }]) {
     context.strokeStyle = colour;
     context.lineWidth = width * Math.min(2, devicePixelRatio || 1);
     context.stroke(path);
   }
 };
 
-// Bilinear to height x width pixels (pixel centres aligned), clipped below 0.
+/**
+ * Bilinear to height x width pixels (pixel centres aligned), clipped below 0.
+ * @param {ArrayLike<number>} values @param {number} rows @param {number} cols @param {number} height @param {number} width
+ */
 const growMap = (values, rows, cols, height, width) => {
   const out = new Float32Array(height * width);
+  /** @returns {number[][]} */
   const places = (n, size) => Array.from({ length: size }, (_, i) => {
     const at = Math.max(0, ((i + 0.5) * n) / size - 0.5);
     const low = Math.min(n - 1, Math.floor(at));
@@ -76,7 +96,10 @@ const growMap = (values, rows, cols, height, width) => {
   return out;
 };
 
-// Pixel accuracy and mean IoU of the map, thresholded at its mean, against a mask (the protocol of Table 2.4).
+/**
+ * Pixel accuracy and mean IoU of the map, thresholded at its mean, against a mask (the protocol of Table 2.4).
+ * @param {ArrayLike<number>} values @param {number} rows @param {number} cols @param {Uint8Array} mask @param {number[]} size
+ */
 const maskScores = (values, rows, cols, mask, [height, width]) => {
   const grown = growMap(values, rows, cols, height, width);
   const mean = grown.reduce((sum, value) => sum + value, 0) / grown.length;

@@ -1,0 +1,85 @@
+// Elements, text and keys. Texts come from files and users, so elements are built from text nodes only.
+
+/** @typedef {Node | string | null | undefined} Child */
+
+/**
+ * An element; attributes named on… are listeners, `style` is an object; null and false attributes are left out.
+ * @param {string} tag @param {Record<string, any>} [attributes] @param {...Child} children @returns {any}
+ */
+const h = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(node.style, value);
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child !== null && child !== undefined)));
+  return node;
+};
+
+/** The element that an event happened in, or its nearest ancestor that fits. @param {Event} event @param {string} selector @returns {any} */
+const closest = (event, selector) => /** @type {Element} */ (event.target).closest(selector);
+
+/** @param {number} value @param {number} [digits] */
+const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+/** @param {number} value */
+const percent = (value) => `${(100 * value).toFixed(1)}%`;
+/** @param {number} n */
+const count = (n) => n.toLocaleString("en");
+/** "1 image", "12 images". @param {number} n @param {string} one @param {string} [many] */
+const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+/** @param {number} layer @param {number} head */
+const headName = (layer, head) => `L${layer}·H${head}`;
+
+/** A listener that calls `act` with the trimmed text when Enter is pressed. @param {(text: string) => void} act */
+const onEnter = (act) => (/** @type {any} */ event) => {
+  if (event.key !== "Enter" || event.isComposing) return;
+  event.preventDefault();
+  act(event.target.value.trim());
+};
+
+/**
+ * A segmented control. Returns the element and set(value).
+ * @param {string} label @param {any[][]} options value, text and perhaps a tooltip of each
+ * @param {(value: string) => void} choose @returns {[any, (value: any) => void]}
+ */
+const segmented = (label, options, choose) => {
+  const buttons = options.map(([value, text, title]) =>
+    h("button", { type: "button", "data-value": value, title, "aria-pressed": "false", onclick: () => choose(String(value)) }, text));
+  const set = (value) => buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
+  return [h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons), set];
+};
+
+/** A button that looks like a link. @param {string} text @param {() => void} act @param {Record<string, any>} [more] */
+const link = (text, act, more = {}) => h("button", { type: "button", ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
+
+/** A small square button. @param {string} text @param {string} label @param {() => void} act @param {Record<string, any>} [more] */
+const square = (text, label, act, more = {}) =>
+  h("button", { type: "button", title: label, "aria-label": label, ...more, class: `square ${more.class ?? ""}`.trim(), onclick: act }, text);
+
+/**
+ * A line for what cannot be shown; says(view) shows the view's message instead of `parts` and tells whether it did.
+ * @param {any[]} parts @returns {[any, (view: any) => boolean]}
+ */
+const messageInstead = (...parts) => {
+  const line = h("p", { class: "empty", role: "status", hidden: true });
+  const says = (view) => {
+    line.hidden = !view.message;
+    line.textContent = view.message ?? "";
+    parts.forEach((part) => (part.hidden = Boolean(view.message)));
+    return Boolean(view.message);
+  };
+  return [line, says];
+};
+
+/** Copies a text and says so. @param {any} said @param {string} what @param {string} text */
+const copyText = async (said, what, text) => {
+  try {
+    await navigator.clipboard.writeText(text);
+    said.textContent = `${what} copied`;
+    setTimeout(() => (said.textContent = ""), 1800);
+  } catch {
+    window.prompt(`Copy the ${what.toLowerCase()}`, text);
+  }
+};

@@ -1,0 +1,54 @@
+// Colours, legends and tips. Orange for positive, blue for negative, told apart by colour-blind readers; zero is the ground.
+
+/** @typedef {number[]} Colour red, green, blue */
+
+/** @type {Record<string, Record<string, Colour>>} */
+const DIVERGING = {
+  light: { pos: [194, 65, 12], neg: [29, 78, 216], zero: [243, 244, 246] },
+  dark: { pos: [240, 138, 75], neg: [122, 162, 255], zero: [38, 45, 55] },
+};
+const CATEGORIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd", "#7f7f7f"];
+/** @param {Colour} a @param {Colour} b @param {number} t */
+const mix = (a, b, t) => a.map((value, i) => Math.round(value + (b[i] - value) * t));
+/** @param {number} value @param {number} limit @param {string} theme */
+const diverging = (value, limit, theme) => {
+  const { pos, neg, zero } = DIVERGING[theme];
+  const t = limit > 0 ? Math.min(1, Math.abs(value) / limit) : 0;
+  return mix(zero, value < 0 ? neg : pos, Math.pow(t, 0.8));
+};
+/** @param {Colour} colour */
+const rgb = (colour) => `rgb(${colour.join(",")})`;
+/** @param {Colour} colour */
+const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#111827" : "#ffffff");
+/** @param {string[]} colours */
+const gradient = (...colours) => `linear-gradient(90deg, ${colours.join(",")})`;
+/** @param {string} theme */
+const divergingGradient = (theme) => gradient(...["neg", "zero", "pos"].map((name) => rgb(DIVERGING[theme][name])));
+
+/** The parts of a colour bar with its ends and what it is of. @param {Child} low @param {Child} high @param {string} background @param {string} what */
+const colourBar = (low, high, background, what) =>
+  [h("span", { class: "num" }, low), h("i", { style: { background } }), h("span", { class: "num" }, high), h("span", { class: "what" }, what)];
+
+/** The sign of a number as a class name. @param {number} value */
+const signName = (value) => (value < 0 ? "neg" : "pos");
+
+/** A bar whose length is a share of its track. @param {number} share @param {string} [kind] */
+const fill = (share, kind) => h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
+
+/** A tip over the cells of a grid: words(cell) is its text, null hides it. @param {any} grid @param {(cell: any) => string | null} words */
+const tipOver = (grid, words) => {
+  const tip = h("div", { class: "tip", hidden: true });
+  grid.addEventListener("mouseover", (event) => {
+    const cell = closest(event, ".cell"), said = cell && words(cell);
+    tip.hidden = !said;
+    if (!said) return;
+    tip.textContent = said;
+    const box = cell.getBoundingClientRect(), frame = tip.parentElement.getBoundingClientRect();
+    tip.style.maxWidth = `${frame.width}px`;
+    const half = tip.offsetWidth / 2;
+    tip.style.left = `${Math.max(half, Math.min(frame.width - half, box.left - frame.left + box.width / 2))}px`;
+    tip.style.top = `${box.top - frame.top}px`;
+  });
+  grid.addEventListener("mouseleave", () => (tip.hidden = true));
+  return tip;
+};

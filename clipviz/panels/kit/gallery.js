@@ -1,0 +1,76 @@
+// Pictures: sheets of thumbnails, pictures that are decoded before they are drawn, pages, layers to choose from.
+
+/** A tile of a sheet (square thumbnails, row by row) as a background. @param {string} url @param {number} place @param {number} columns @param {number} n */
+const tileStyle = (url, place, columns, n) => {
+  const rows = Math.ceil(n / columns);
+  const at = (i, all) => (all > 1 ? `${(100 * i) / (all - 1)}%` : "0%");
+  return {
+    backgroundImage: `url(${url})`,
+    backgroundSize: `${columns * 100}% ${rows * 100}%`,
+    backgroundPosition: `${at(place % columns, columns)} ${at(Math.floor(place / columns), rows)}`,
+  };
+};
+
+/** Bytes of a picture as an address, one at a time. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
+const pictureUrl = (api) => {
+  let url = "";
+  const drop = () => url && URL.revokeObjectURL(url);
+  api.cleanups.push(drop);
+  return (bytes) => {
+    drop();
+    url = bytes?.length ? URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)])) : "";
+    return url;
+  };
+};
+
+/**
+ * Decodes a picture, then calls `then` with it and its address, unless a newer one was asked for meanwhile: a new map is
+ * never drawn on the old picture.
+ * @param {Api} api @returns {(bytes: Uint8Array, then: (picture: HTMLImageElement, url: string) => void) => void}
+ */
+const pictureLoader = (api) => {
+  const address = pictureUrl(api);
+  let turn = 0;
+  return (bytes, then) => {
+    const mine = ++turn, picture = new Image(), url = address(bytes);
+    picture.src = url;
+    picture.decode().then(() => mine === turn && then(picture, url))
+      .catch(() => mine === turn && api.showError({ message: "The browser could not decode the picture." }));
+  };
+};
+
+/** Buttons for the pages. Returns the element and set(page, pages). @param {(step: number) => void} turn @returns {[any, (page: number, pages: number) => void]} */
+const pager = (turn) => {
+  const back = square("‹", "Previous page", () => turn(-1)), on = square("›", "Next page", () => turn(1)), where = h("span", { class: "num" });
+  return [h("span", { class: "pager" }, back, where, on), (page, pages) => {
+    where.textContent = `${page + 1} / ${pages}`;
+    back.disabled = page <= 0;
+    on.disabled = page + 1 >= pages;
+  }];
+};
+
+const FEW_LAYERS = 8;
+/**
+ * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the element and
+ * set(layer, number of layers).
+ * @param {(layer: number) => void} choose @returns {[any, (layer: number, nLayers: number) => void]}
+ */
+const layerChooser = (choose) => {
+  const slot = h("span", { class: "layers" });
+  let mark = (/** @type {any} */ _layer) => {}, n = 0;
+  const make = () => {
+    const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
+    if (layers.length <= FEW_LAYERS) {
+      const [element, set] = segmented("Layer", layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]), (value) => choose(Number(value)));
+      mark = set;
+      return slot.replaceChildren(element);
+    }
+    const list = h("select", { "aria-label": "Layer", onchange: () => choose(Number(list.value)) }, ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)));
+    mark = (layer) => (list.value = layer);
+    return slot.replaceChildren(list);
+  };
+  return [slot, (layer, nLayers) => {
+    if (n !== nLayers) { n = nLayers; make(); }
+    mark(layer);
+  }];
+};

@@ -1,0 +1,81 @@
+// Grids and lists of buttons: one is in the tab order, arrow keys move.
+
+/**
+ * Where a key leads from a place of a grid, as [row, column], or null.
+ * @param {KeyboardEvent} event @param {number} row @param {number} col @param {number} nRows @param {number} nCols
+ */
+const gridKeys = (event, row, col, nRows, nCols) => {
+  const ends = nCols === 1 ? { Home: [0, 0], End: [nRows - 1, 0] } : { Home: [row, 0], End: [row, nCols - 1] };
+  if (ends[event.key]) return ends[event.key];
+  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  if (!step) return null;
+  const to = [row + step[0], col + step[1]];
+  return to[0] >= 0 && to[0] < nRows && to[1] >= 0 && to[1] < nCols ? to : null;
+};
+
+/** How many items stand in the first row. @param {any[]} items */
+const perRow = (items) => Math.max(1, items.filter((item) => item.offsetTop === items[0].offsetTop).length);
+
+/**
+ * Arrow keys walk through `items`, which may stand in rows; moved(item) is called for the one that has the focus then.
+ * @param {any} root @param {() => any[]} items
+ * @param {{columns?: (items: any[]) => number, moved?: (item: any) => void}} [how]
+ */
+const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
+  root.addEventListener("keydown", (event) => {
+    const all = items(), now = all.indexOf(event.target);
+    if (now < 0) return;
+    const n = columns(all);
+    const to = gridKeys(event, Math.floor(now / n), now % n, Math.ceil(all.length / n), n);
+    const target = to && all[Math.min(all.length - 1, to[0] * n + to[1])];
+    if (!target) return;
+    event.preventDefault();
+    if (all.some((item) => item.tabIndex < 0)) all.forEach((item) => (item.tabIndex = item === target ? 0 : -1));
+    target.focus();
+    moved(target);
+  });
+
+/** Marks the items that are selected; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
+const markSelected = (items, isOn) => {
+  for (const item of items) {
+    const on = isOn(item);
+    item.setAttribute("aria-selected", String(on));
+    item.tabIndex = on ? 0 : -1;
+  }
+  if (items.length && !items.some((item) => item.tabIndex === 0)) items[0].tabIndex = 0;
+};
+
+/** @param {number} layer @param {number} head */
+const headKey = (layer, head) => `${layer},${head}`;
+/** @param {string} key @returns {[number, number]} */
+const headOf = (key) => /** @type {[number, number]} */ (key.split(",").map(Number));
+
+/**
+ * Layers by heads as a grid of buttons, the last layer on top, with a column for the MLPs.
+ * rowHeader(layer) and end(layer) make a row's first and last cell. Returns the buttons by "layer,head".
+ * @param {any} grid @param {number} nLayers @param {number} nHeads @param {{
+ *   columns: string, heading: any, rowHeader: (layer: number, dense: boolean) => any, end: (layer: number) => any,
+ *   disabled?: (layer: number) => boolean, above?: any[] | null}} how above: cells of a row above the last layer
+ * @returns {Map<string, any>}
+ */
+const headGrid = (grid, nLayers, nHeads, { columns, heading, rowHeader, end, disabled = () => false, above = null }) => {
+  const cells = new Map(), dense = nLayers > 12 || nHeads > 12, every = nHeads > 12 ? 2 : 1;
+  grid.style.gridTemplateColumns = columns;
+  grid.classList.toggle("dense", dense);
+  const axis = (text) => h("span", { class: "axis", role: "columnheader" }, text);
+  const lines = [h("div", { class: "row", role: "row" }, h("span"),
+    ...Array.from({ length: nHeads }, (_, head) => axis(head % every ? "" : `H${head}`)), h("span"), axis(heading))];
+  if (above) lines.push(h("div", { class: "row", role: "row" }, ...above));
+  for (let layer = nLayers - 1; layer >= 0; layer--) {
+    const row = h("div", { class: "row", role: "row" }, rowHeader(layer, dense));
+    for (let head = 0; head < nHeads; head++) {
+      const cell = h("button", { type: "button", class: "cell", role: "gridcell", "data-layer": layer, "data-head": head, tabindex: -1, disabled: disabled(layer) });
+      cells.set(headKey(layer, head), cell);
+      row.append(cell);
+    }
+    row.append(...[h("span"), end(layer)].filter(Boolean));
+    lines.push(row);
+  }
+  grid.replaceChildren(...lines);
+  return cells;
+};

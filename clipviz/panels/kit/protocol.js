@@ -1,0 +1,208 @@
+// A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean up.
+
+/**
+ * @typedef {object} Api
+ * @property {HTMLElement} root
+ * @property {HTMLElement} body
+ * @property {any} model the widget's traits
+ * @property {string} theme "light" or "dark"
+ * @property {any} view what is drawn, as Python sent it
+ * @property {Record<string, any>} arrays the view's arrays
+ * @property {(() => void)[]} cleanups called when the panel goes
+ * @property {boolean} standalone a saved page: nobody answers
+ * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or act
+ * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here; tell Python
+ * @property {(name: string) => any} option an option as it is drawn
+ * @property {(error: any) => void} showError
+ * @property {() => void} redraw
+ */
+
+const SILENCE = 4000, SUSPECT = 600; // ms without a sign of life before a panel says so
+
+const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
+
+/** One binary blob holds every array of a view; `arrays` says where each begins. @param {any} arrays @param {any} blob @returns {Record<string, any>} */
+const unpack = (arrays, blob) => {
+  const unpacked = {};
+  if (!blob || !arrays) return unpacked;
+  const bytes = new Uint8Array(blob.buffer ?? blob, blob.byteOffset ?? 0, blob.byteLength);
+  for (const [name, { dtype, offset, size }] of Object.entries(arrays)) {
+    const copy = bytes.slice(offset, offset + size);
+    unpacked[name] = new DTYPES[dtype](copy.buffer);
+  }
+  return unpacked;
+};
+
+const themeNow = () => {
+  const light = document.body.dataset.jpThemeLight;
+  if (light !== undefined) return light === "false" ? "dark" : "light";
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+};
+
+/** Keeps data-theme right; returns the undoing. @param {HTMLElement} root @param {(theme: string) => void} [changed] */
+const followTheme = (root, changed = () => {}) => {
+  const set = () => {
+    const theme = themeNow();
+    if (root.dataset.theme === theme) return;
+    root.dataset.theme = theme;
+    changed(theme);
+  };
+  const watcher = new MutationObserver(set);
+  watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  set();
+  return () => watcher.disconnect();
+};
+
+/** A panel's frame; keys belong to the panel, not to the notebook. @param {string} name */
+const frame = (name) => {
+  const body = h("div", { class: "cv-body" }), errors = h("div", { role: "alert" });
+  const lost = h("div", { class: "cv-lost", role: "alert", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
+  const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" },
+    h("div", { class: "cv-busy" }), lost, errors, body);
+  const showError = (error) => {
+    errors.replaceChildren();
+    if (!error?.message) return;
+    const detail = error.detail ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)) : null;
+    errors.append(h("div", { class: "cv-error" }, h("p", {}, error.message, detail), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕")));
+  };
+  return { root, body, lost, showError };
+};
+
+/** Busy bar and sign of life. @param {any} root @param {any} lost */
+const vitals = (root, lost) => {
+  let slow = 0, quiet = 0, suspect = false;
+  const gone = (is) => { lost.hidden = !is; root.dataset.lost = String(is); };
+  const busy = (on) => {
+    clearTimeout(slow);
+    root.setAttribute("aria-busy", String(on));
+    if (on) slow = setTimeout(() => (root.dataset.busy = "true"), 150);
+    else root.dataset.busy = "false";
+  };
+  return {
+    busy,
+    asked: () => {
+      busy(true);
+      clearTimeout(quiet);
+      quiet = setTimeout(() => { busy(false); gone(true); }, suspect ? SUSPECT : SILENCE);
+    },
+    alive: () => { clearTimeout(quiet); suspect = false; gone(false); },
+    suspected: () => (suspect = true),
+    stop: () => { clearTimeout(slow); clearTimeout(quiet); },
+  };
+};
+
+/** What travels: requests up, views and errors down. @param {Api} api @param {ReturnType<typeof vitals>} life */
+const speak = (api, life) => {
+  const { model } = api;
+  let pending = {};
+  /** @type {Record<string, any>} */
+  const chosen = {}; // options drawn here that Python has not confirmed
+  const newest = () => model.get("request")?.seq ?? 0;
+  const answered = () => (model.get("view")?.ack ?? 0) >= newest();
+  const followed = new Set();
+  const follow = (name) => {
+    if (followed.has(name)) return;
+    followed.add(name);
+    const changed = () => { delete chosen[name]; api.redraw(); };
+    model.on(`change:${name}`, changed);
+    api.cleanups.push(() => model.off(`change:${name}`, changed));
+  };
+  const options = (more = {}) => ({ ...(answered() ? {} : model.get("request")?.options), ...chosen, ...more });
+  api.option = (name) => { follow(name); return name in chosen ? chosen[name] : model.get(name); };
+  api.put = (wanted, tell = true) => {
+    for (const name of Object.keys(wanted)) follow(name);
+    Object.assign(chosen, wanted);
+    if (!tell) return;
+    if (!api.standalone) {
+      model.set("request", { ...(model.get("request") ?? { seq: 0 }), options: options() });
+      model.save_changes();
+    }
+    api.redraw();
+  };
+  api.ask = (changes = {}, { options: wanted, ...extra } = {}) => {
+    const told = options(wanted);
+    pending = answered() ? { ...changes } : { ...pending, ...changes };
+    model.set("request", { seq: newest() + 1, changes: pending, ...(Object.keys(told).length ? { options: told } : {}), ...extra });
+    model.save_changes();
+    if (!api.standalone) return life.asked();
+    if (/** @type {any} */ (document.activeElement)?.matches?.("input")) /** @type {any} */ (document.activeElement).blur();
+    api.redraw(); // nobody answers: the controls show again what is drawn
+  };
+  return newest;
+};
+
+/** @param {any} context @param {string} name @param {(api: Api) => ((view: any, arrays: any) => void)} build */
+const mount = ({ model, el }, name, build) => {
+  const { root, body, lost, showError } = frame(name);
+  el.append(root);
+  const life = vitals(root, lost);
+  const nothing = () => {};
+  /** @type {Api} */
+  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), ask: nothing, put: nothing, option: nothing, showError, redraw: nothing };
+  const newest = speak(api, life);
+  let draw = (/** @type {any} */ _view, /** @type {any} */ _arrays) => {};
+  api.redraw = () => {
+    if (!api.view.seq || api.view.waiting) return;
+    draw(api.view, api.arrays);
+    root.dataset.seq = api.view.seq;
+    root.dataset.ready = "true";
+  };
+  const onView = () => {
+    life.alive();
+    const view = model.get("view");
+    if (!view?.seq) return;
+    if ((view.ack ?? 0) < newest() && !api.standalone) return; // a newer request is under way
+    life.busy(false);
+    api.view = view;
+    api.arrays = unpack(view.arrays, model.get("blob"));
+    api.redraw();
+  };
+  const onError = () => { life.alive(); life.busy(false); showError(model.get("error")); };
+  const heard = { "change:view": onView, "change:error": onError, "change:heard": life.alive, comm_live_update: life.suspected };
+  const unfollow = followTheme(root, (theme) => { api.theme = theme; api.redraw(); });
+  draw = build(api) ?? draw;
+  for (const [event, listener] of Object.entries(heard)) model.on(event, listener);
+  onView();
+  onError();
+  // The first message of a widget waits for the running cell; later ones do not. Send it now.
+  if (!api.standalone && !newest()) {
+    model.set("request", { seq: 1, changes: {}, action: "hello" });
+    model.save_changes();
+  }
+  return () => {
+    for (const [event, listener] of Object.entries(heard)) model.off(event, listener);
+    unfollow();
+    life.stop();
+    api.cleanups.forEach((clean) => clean());
+  };
+};
+
+/** Tells Python whether the panel is on screen, so that a hidden one computes nothing. @param {Api} api @param {() => void} [shown] */
+const followVisibility = (api, shown = () => {}) => {
+  const seen = new ResizeObserver(() => {
+    const visible = api.root.clientWidth > 0;
+    if (visible) shown();
+    if (visible === api.model.get("visible") || api.standalone) return;
+    api.ask({}, { options: { visible } });
+  });
+  seen.observe(api.root);
+  api.cleanups.push(() => seen.disconnect());
+};
+
+/** How far the reading is: a thin bar, and `hint` in words. Returns the bar and tell(). @param {Api} api @param {any} hint @returns {[any, () => void]} */
+const readingMeter = (api, hint) => {
+  const bar = h("i"), meter = h("span", { class: "meter", role: "progressbar", "aria-label": "Images read", hidden: true }, bar);
+  const tell = () => {
+    const [read, all] = api.model.get("progress") ?? [0, 0], reading = all > 0 && read < all;
+    meter.hidden = !reading;
+    bar.style.width = `${all ? (100 * read) / all : 0}%`;
+    meter.setAttribute("aria-valuenow", read);
+    meter.setAttribute("aria-valuemax", all);
+    const known = api.view.n_read ?? 0;
+    hint.textContent = reading ? `reading image ${count(read)} of ${count(all)}…` : known ? `from ${counted(known, "image")}` : "";
+    api.root.dataset.read = read;
+  };
+  api.model.on("change:progress", tell);
+  api.cleanups.push(() => api.model.off("change:progress", tell));
+  return [meter, tell];
+};
