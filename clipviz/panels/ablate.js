@@ -163,7 +163,7 @@ const classBars = (api, desk) => {
     const D = desk.data, first = desk.ranked(p)[0], strong = (c, share) => [h("strong", {}, D.names[c]), ` (${percent(share)})`];
     if (!now) return ["Nothing is left of the embedding."];
     if (first !== D.first) return ["Before: ", ...strong(D.first, q[D.first]), ". Now: ", ...strong(first, p[first]), "."];
-    return [...strong(first, p[first]), p[first] === q[first] ? "" : `, before ${percent(q[first])}`];
+    return ["Most probable: ", ...strong(first, p[first]), p[first] === q[first] ? "" : `, before ${percent(q[first])}`];
   };
   const paint = () => {
     const D = desk.data, now = desk.now(), q = D.before.probabilities, p = now?.probabilities ?? q.map(() => 0), wanted = chosen(p, q);

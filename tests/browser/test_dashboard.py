@@ -111,7 +111,7 @@ def test_hovering_sends_nothing(dashboard):
     for step in range(40):
         page.mouse.move(box["x"] + 5 + step * box["width"] / 45, box["y"] + 8 + step * box["height"] / 50)
     assert re.match(
-        r"token \(\d+, \d+\) · [+−]0\.\d+", page.locator("[data-panel=heatmap] .tip").inner_text()
+        r"patch \(\d+, \d+\) · [+−]0\.\d+", page.locator("[data-panel=heatmap] .tip").inner_text()
     )
     for index in range(8):
         head(dashboard, 2, index).hover()

@@ -149,5 +149,5 @@ def test_hovering_tokens_after_choosing_a_rival_sends_nothing(dashboard):  # noq
     box = page.locator("[data-panel=heatmap] canvas.map").bounding_box()
     for step in range(30):
         page.mouse.move(box["x"] + 5 + step * box["width"] / 35, box["y"] + 8 + step * box["height"] / 40)
-    assert "token" in page.locator("[data-panel=heatmap] .tip").inner_text()
+    assert "patch" in page.locator("[data-panel=heatmap] .tip").inner_text()
     assert page.evaluate("window.sent") == 0

@@ -56,7 +56,7 @@ const followTheme = (root, changed = () => {}) => {
 /** A panel's frame; keys belong to the panel, not to the notebook. @param {string} name */
 const frame = (name) => {
   const body = h("div", { class: "cv-body" }), errors = h("div", { role: "alert" });
-  const lost = h("div", { class: "cv-lost", role: "alert", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
+  const lost = h("div", { class: "cv-lost", "aria-live": "assertive", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
   const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" },
     h("div", { class: "cv-busy" }), lost, errors, body);
   const showError = (error) => {
