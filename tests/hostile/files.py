@@ -101,15 +101,18 @@ def tars(attempts: int, seed: int) -> Tally:
 
 
 def mutated_headers(content: bytes, rng: random.Random) -> bytes:
-    """A changed header with a checksum that fits."""
+    """A changed header of a file with a checksum that fits; it does not become the header of a header."""
     data = bytearray(content)
     heads = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
+    heads = [at for at in heads if data[at + 156 : at + 157] == b"0"]
     at = rng.choice(heads)
     first, last = rng.choice(((0, 100), (124, 136), (156, 157), (157, 257), (345, 500)))
     for _ in range(rng.choice((1, 2, 12))):
         data[at + rng.randrange(first, last)] = rng.choice(
             (0, 255, 0x80, ord("7"), ord("x"), rng.randrange(256))
         )
+    if data[at + 156] in b"xXgLK":
+        data[at + 156] = ord("5")
     data[at + 148 : at + 156] = b" " * 8
     data[at + 148 : at + 156] = f"{sum(data[at : at + 512]):06o}\0 ".encode()
     return bytes(data)
@@ -423,7 +426,8 @@ def paths(attempts: int, seed: int) -> Tally:
         try:
             for turn in range(attempts):
                 path = "".join(rng.choice(parts) for _ in range(rng.randrange(0, 4)))
-                if not os.path.expanduser(path).startswith(("/", "..", "~")) or path.startswith("/dev"):
+                outside = path.replace("~nouser", "").lstrip().startswith(("/", "..", "~")) or "$" in path
+                if not outside or path.startswith("/dev"):
                     tally.attempt(f"{path[:60]!r} {turn}", lambda p=path: rng.choice(openers)(p))
         finally:
             os.chdir(before)
