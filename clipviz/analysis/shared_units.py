@@ -11,7 +11,6 @@ import io
 import re
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps
 from clipviz.analysis.mining import maps_of_units
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
+from clipviz.data.recent import Recent
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.zoo import clip_partner
 
@@ -121,7 +121,7 @@ class SharedUnits:
         self._session = weakref.ref(session)
         self._given = dict(partners or {})
         self._lock = threading.RLock()
-        self._seen: OrderedDict[tuple[str, int], OnImage] = OrderedDict()
+        self._seen: Recent[tuple[str, int], OnImage] = Recent(KEPT)
         self.opened = opened
         self.version = 0
 
@@ -362,16 +362,7 @@ class SharedUnits:
         if not 0 <= image < len(self.session.images):
             raise ValueError(f"expected an image within 0..{len(self.session.images) - 1}, got {image}")
         key = (self.session.images.names[image], image)
-        with self._lock:
-            if key in self._seen:
-                self._seen.move_to_end(key)
-                return self._seen[key]
-        found = self._on_image(image)
-        with self._lock:
-            self._seen[key] = found
-            while len(self._seen) > KEPT:
-                self._seen.popitem(last=False)
-        return found
+        return self._seen.get(key, lambda: self._on_image(image))
 
     def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
         """Those of some concepts whose unit of a model rises above its mean on an image, the strongest first."""

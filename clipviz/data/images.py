@@ -12,7 +12,6 @@ import io
 import math
 import operator
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps
 
 from clipviz.data.decode import BrokenImage
 from clipviz.data.openers import gather
+from clipviz.data.recent import Recent
 from clipviz.data.sources import Source, digest
 
 __all__ = ["BrokenImage", "Images", "open_images"]
@@ -52,8 +52,9 @@ class Images(Sequence[Image.Image]):
         self.captions = captions
         self.attributes = attributes
         self._skipped = list(skipped or ())
-        self._thumbnails: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
-        self._kept = 0
+        self._thumbnails: Recent[tuple[int, int], Image.Image] = Recent(
+            _THUMBNAIL_BYTES, lambda picture: 3 * picture.width * picture.height
+        )
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -107,13 +108,11 @@ class Images(Sequence[Image.Image]):
     def thumbnail(self, i: int, size: int) -> Image.Image:
         """The centred square of image i at size x size pixels."""
         key = (self._index(i), int(size))
-        with self._lock:
-            if key in self._thumbnails:
-                self._thumbnails.move_to_end(key)
-                return self._thumbnails[key].copy()
-        picture = ImageOps.fit(self._load(key[0], near=key[1]), (key[1], key[1]), Image.Resampling.BICUBIC)
-        self._keep(key, picture)
-        return picture.copy()
+
+        def make() -> Image.Image:
+            return ImageOps.fit(self._load(key[0], near=key[1]), (key[1], key[1]), Image.Resampling.BICUBIC)
+
+        return self._thumbnails.get(key, make).copy()
 
     def sprite(self, indices: Iterable[int], size: int, columns: int | None = None) -> tuple[bytes, int]:
         """A JPEG of square thumbnails, row by row, and its number of columns; (b"", 0) for no indices.
@@ -193,14 +192,6 @@ class Images(Sequence[Image.Image]):
             return self.thumbnail(i, size)
         except BrokenImage:
             return Image.new("RGB", (size, size), (128, 128, 128))
-
-    def _keep(self, key: tuple[int, int], picture: Image.Image) -> None:
-        with self._lock:
-            self._kept += 0 if key in self._thumbnails else 3 * key[1] ** 2
-            self._thumbnails[key] = picture
-            while self._kept > _THUMBNAIL_BYTES and len(self._thumbnails) > 1:
-                (_, side), _ = self._thumbnails.popitem(last=False)
-                self._kept -= 3 * side**2
 
 
 def open_images(source: Any) -> Images:

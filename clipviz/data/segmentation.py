@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipviz.data.files import path_of
 from clipviz.data.images import Images
 from clipviz.data.sources import SUFFIXES
 
@@ -64,11 +65,11 @@ def folder(images: str | os.PathLike[str], masks: str | os.PathLike[str] | None 
     images: the image folder, or a folder that holds "images" and "masks". A subfolder's name is the class of
     its images. Images without a readable mask are listed in `.skipped`. ValueError when no pair is left.
     """
-    root = Path(images).expanduser()
+    root = path_of(images, "a folder of images")
     if masks is None:
         root, mask_root = root / "images", root / "masks"
     else:
-        mask_root = Path(masks).expanduser()
+        mask_root = path_of(masks, "a folder of masks")
     for path in (root, mask_root):
         if not path.is_dir():
             raise ValueError(f"expected a folder {str(path)!r}, which does not exist; name both folders")
@@ -102,7 +103,7 @@ def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
         raise ValueError(
             "expected the package h5py to read gtsegs_ijcv.mat; install it with pip install h5py"
         ) from error
-    place = Path(path).expanduser()
+    place = path_of(path, "the file gtsegs_ijcv.mat")
     if not place.is_file():
         raise ValueError(f"expected the file gtsegs_ijcv.mat, got {str(place)!r}, which does not exist")
     file = h5py.File(place, "r")

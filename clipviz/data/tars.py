@@ -108,7 +108,7 @@ def _archive(
             info = archive.next()
         except Exception as error:
             raise ValueError(_damaged(name, at, error, False)) from error
-        archive.members = []  # tarfile keeps every header otherwise
+        archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
         if info is None:
             break
         if info.size < 0:

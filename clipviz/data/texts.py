@@ -17,6 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
+from clipviz.data.files import path_of, shown
+
 BUILT_IN = "general"
 MAX_LENGTH = 1_000
 TEMPLATES = ("{a}", "a photo of {a}", "an image of {a}", "a picture of {a}")
@@ -218,21 +220,16 @@ def _pool(texts: list[Any], families: list[str | None] | None, name: str, where:
 
 
 def _file(source: str | os.PathLike[str]) -> Path:
-    text = os.fspath(source)
-    try:
-        path = Path(text).expanduser()
-        if path.is_file():
-            if path.suffix.lower() in (".txt", ".csv", ".tsv"):
-                return path
-            raise ValueError(f"expected a .txt, .csv or .tsv file, got {text!r}; rename or convert it")
-        found = (
-            "which is a folder; name a file in it"
-            if path.is_dir()
-            else "which does not exist; check the name"
-        )
-    except (OSError, RuntimeError) as error:
-        found = f"which cannot be read ({error})"
-    raise ValueError(f"expected 'general', or a .txt, .csv or .tsv file, got {text[:200]!r}, {found}")
+    what = "'general', or a .txt, .csv or .tsv file"
+    path = path_of(source, what)
+    if path.is_file() and path.suffix.lower() in (".txt", ".csv", ".tsv"):
+        return path
+    if path.is_file():
+        raise ValueError(f"expected a .txt, .csv or .tsv file, got {shown(source)!r}; rename or convert it")
+    found = (
+        "which is a folder; name a file in it" if path.is_dir() else "which does not exist; check the name"
+    )
+    raise ValueError(f"expected {what}, got {shown(source)[:200]!r}, {found}")
 
 
 def _rows(path: Path) -> list[tuple[str, str | None]]:

@@ -20,7 +20,7 @@ def walk(folder: Path) -> tuple[list[Path], Problems]:
     files: list[Path] = []
     problems: Problems = []
     seen: set[tuple[int, int]] = set()
-    folders, links = [folder], []
+    folders, links = [folder], list[Path]()
     while folders or links:
         place = folders.pop() if folders else links.pop()
         try:

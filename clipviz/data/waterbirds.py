@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from pathlib import Path
 
+from clipviz.data.files import path_of
 from clipviz.data.images import Images, open_images
 
 SPLITS = {"train": "0", "val": "1", "test": "2"}
@@ -18,7 +18,7 @@ def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
     The images have attributes "label" (landbird or waterbird) and "group" (class and background). Unreadable images
     are left out and listed in `.skipped`. ValueError for a folder or a table of another kind.
     """
-    folder = Path(root).expanduser()
+    folder = path_of(root, "the folder of Waterbirds")
     table = folder / "metadata.csv"
     if split not in SPLITS:
         raise ValueError(f"expected split one of {', '.join(SPLITS)}, got {split!r}")

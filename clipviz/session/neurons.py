@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn.functional import normalize
 
 from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of
 from clipviz.analysis.reading import read as read_pictures
+from clipviz.data.recent import Recent
 from clipviz.lens.cues import activation_thresholds, image_contribution_scores
 from clipviz.lens.neuron_stats import NeuronStats, neuron_stats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
@@ -45,7 +45,7 @@ class Reading:
         self._norms: list[Tensor] = []
         self._embedding: list[Tensor] = []
         self._done: set[int] = set()  # read or broken
-        self._seconds: OrderedDict[int, SecondOrder] = OrderedDict()
+        self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
         self._lock = threading.RLock()  # a panel reads in the worker, a notebook in its own thread
 
     @property
@@ -93,12 +93,10 @@ class Reading:
     def second(self, image: int) -> SecondOrder:
         """Every neuron's effect on one image; the last few are kept."""
         with self._lock:
-            if image not in self._seconds:
-                self._seconds[image] = self.session.model.second_order(self.session.images[image], self.layer)
-            self._seconds.move_to_end(image)
-            while len(self._seconds) > KEPT:
-                self._seconds.popitem(last=False)
-            return self._seconds[image]
+            session = self.session
+            return self._seconds.get(
+                image, lambda: session.model.second_order(session.images[image], self.layer)
+            )
 
     def on_image(self, known: LayerNeurons, image: int, neuron: int) -> Samples:
         """One neuron on one image, which need not be among those read."""

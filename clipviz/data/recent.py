@@ -1,0 +1,41 @@
+"""What was used last is kept: one bounded memory for thumbnails, maps and effects."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Key, Value]):
+    """The values used last, at most `limit` of them, or of their summed cost; any thread may ask."""
+
+    def __init__(self, limit: float, cost: Callable[[Value], float] = lambda value: 1) -> None:
+        self._limit = limit
+        self._cost = cost
+        self._total = 0.0
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """The value kept under a key, else the one that `make` returns, which is kept; the last one always is."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        made = make()
+        with self._lock:
+            if key in self._values:  # another thread was faster
+                return self._values[key]
+            self._values[key] = made
+            self._total += self._cost(made)
+            while self._total > self._limit and len(self._values) > 1:
+                self._total -= self._cost(self._values.popitem(last=False)[1])
+        return made
