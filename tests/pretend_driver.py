@@ -151,6 +151,17 @@ SESSION: dict[str, tuple[Any, ...]] = {
     "cues": (PAIR,),
     "receipts": (),
 }
+
+
+def full_device(bench: Bench) -> Any:
+    """The collection read while tensors of more than 2 MB are refused: fewer images per pass, the same codes."""
+    with pretend.memory(2 << 20) as refused:
+        session = clipviz.Session(bench.model, bench.images, TEXTS, background=False)
+    halved = bool(refused) == bool(session.collection.notes) == (bench.device == pretend.NAME)
+    session.close()
+    return halved, session.collection.n_ready, session.collection.codes
+
+
 QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     **{f"session.{name}": of_session(name, *args) for name, args in SESSION.items()},
     "session.neurons": lambda bench: bench.session.neurons(3).line.directions,
@@ -169,6 +180,7 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
         bench.session.neurons(3).line.directions[:9], bench.model.encode_texts(TEXTS), 3
     ),
     "index": index,
+    "a device that is full": full_device,
     "match": lambda bench: matched(bench, None),
     "match with a partner on the CPU": lambda bench: matched(bench, "cpu"),
     "mine": mined,

@@ -97,19 +97,28 @@ class Collection:
         return self.n_ready + len(self.broken) == len(self)
 
     def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
-        """Trace the images not read yet, a batch a step; yields how many are there. Broken ones are noted."""
-        if self.complete:
-            return
-        for start in range(0, len(self), batch):
-            wanted = [
-                i
-                for i in range(start, min(start + batch, len(self)))
-                if not self.ready[i] and i not in self.broken
-            ]
-            rows, pictures, broken = read(images, wanted)
+        """Trace the images not read yet, a batch a step; yields how many are there. Broken ones are noted.
+
+        Where the device runs out of memory the batch is halved, which `notes` says; one image that does not fit is
+        an error.
+        """
+        waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
+        while waiting:
+            rows, pictures, broken = read(images, waiting[:batch])
             self.broken |= broken
-            if rows:
-                self.store(rows, model.trace(pictures, tokens=False).to_codes(self.layers))
+            try:
+                codes = model.trace(pictures, tokens=False).to_codes(self.layers) if rows else None
+            except torch.cuda.OutOfMemoryError:
+                if len(rows) == 1:
+                    raise
+                batch = len(rows) // 2
+                self.notes.append(f"{len(rows)} images per forward pass did not fit: {batch} from here on")
+                waiting = [i for i in waiting if i not in broken]
+                torch.cuda.empty_cache()
+                continue
+            del waiting[:batch]
+            if codes is not None:
+                self.store(rows, codes)
                 yield self.n_ready
 
     def store(self, rows: Sequence[int], codes: Codes) -> None:
