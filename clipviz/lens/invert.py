@@ -8,7 +8,7 @@ objectives compare the maps of matched units, normalised by the collection's mea
     "product"   minus L_act of Eq. 4.6, as the thesis writes it. It has no optimum at the asked maps: the larger a map,
                 the lower the loss, so a search has to be stopped in time
 
-A unit that never varies (standard deviation 0) contributes nothing.
+A unit that never varies (standard deviation 0, or beneath the rounding of its layer) contributes nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from torch.nn import functional as F
 Maps = Mapping[str, Tensor]  # layer -> [image, unit, rows, cols]
 Generate = Callable[[Tensor], tuple[Tensor, Maps]]
 OBJECTIVES = ("distance", "cosine", "product")
+
+FAINT = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +164,8 @@ def _compared(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Iterato
 def _normalised(maps: Maps, layer: str, units: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     if layer not in maps:
         raise ValueError(f"layer {layer!r} was not recorded; the maps hold {', '.join(maps) or 'nothing'}")
-    scale = torch.where(std > 0, std, torch.inf)
+    floor = FAINT * maps[layer].detach().abs().max()  # below it a unit's deviation is the layer's rounding
+    scale = torch.where(std > floor, std, torch.inf)
     return (maps[layer][:, units] - mean[:, None, None]) / scale[:, None, None]
 
 

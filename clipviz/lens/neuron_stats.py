@@ -74,13 +74,20 @@ _TOP = ("top_norms", "top_images", "top_coordinates", "top_maps")
 
 
 def neuron_stats(
-    second: SecondOrder, images: Sequence[int], n_top: int = 100, normalize: bool = True, shared: bool = True
+    second: SecondOrder,
+    images: Sequence[int],
+    n_top: int = 100,
+    normalize: bool = True,
+    shared: bool = True,
+    about: NeuronStats | None = None,
 ) -> NeuronStats:
     """Statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
 
     images: the ids of the batch's images, kept beside the top ones. n_top: images kept a neuron (the thesis's
     S_n, its "100 images with the largest norms"). normalize: cosine units (effects of unit-length embeddings).
-    shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it.
+    shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it. about: statistics of a first pass over the
+    collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does, and
+    top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|.
     """
     if len(images) != len(second.coordinates) or n_top < 1:
         raise ValueError(
@@ -91,7 +98,8 @@ def neuron_stats(
     coordinates = coordinates.transpose(0, 1).contiguous()
     mean = coordinates.mean(1)
     gaps = coordinates - mean[:, None]
-    norms = second.norms(shared, normalize).T
+    means = (None, None) if about is None else (about.mean, about.shared_mean)
+    norms = second.norms(shared, normalize, *means).T
     kept = min(n_top, norms.shape[1])
     top = norms.topk(kept, dim=1)
     maps = second.activations[:, second.basis.prefix :].permute(2, 0, 1)

@@ -275,13 +275,15 @@ class SecondOrder:
         shared: bool = True,
         normalize: bool = True,
         centre: Float[Tensor, "neuron later_head"] | None = None,
+        shared_centre: Float[Tensor, " d_embed"] | None = None,
     ) -> Float[Tensor, "image neuron"]:
         """Length of every neuron's effect, |phi_n|^2 = s G s + 2 <s D, shared> + |shared|^2, without forming phi.
 
-        centre: mean coordinates, in the same units, that are subtracted first (|phi_n - mean phi_n| with
-        shared=False). Equal to effects(...).norm(dim=-1).
+        centre, shared_centre: mean coordinates and mean shared part, in the same units, that are subtracted first:
+        |phi_n - mean phi_n|. Equal to effects(...).norm(dim=-1).
         """
         coordinates, common = self.scaled(normalize)
+        common = common if shared_centre is None else common - shared_centre
         coordinates = (coordinates if centre is None else coordinates - centre).transpose(0, 1)
         if self.basis.keeps_gram:
             squares = torch.linalg.vecdot(coordinates @ self.basis.gram, coordinates)

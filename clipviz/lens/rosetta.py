@@ -41,6 +41,7 @@ __all__ = [
 _ROWS_AT_ONCE = 1024  # units of model a whose products are formed together: bounds the temporary
 _NUMBERS_AT_ONCE = 1 << 20  # numbers of a map centred together: 4 MB
 _FLAT = 1e-5  # a deviation below this share of the mean is float32 rounding: the unit is dead
+_FAINT = 1e-7  # so is one below this share of the largest deviation beside it
 
 
 class CorrelationSums:
@@ -129,11 +130,14 @@ class CorrelationSums:
         return self.cross.device
 
     def dead(self) -> tuple[Tensor, Tensor]:
-        """Which units are constant up to rounding, [unit_a] and [unit_b] of bool."""
-        n = max(self.n_positions, 1)
-        parts = ((self.mean_a, self.square_a), (self.mean_b, self.square_b))
-        dead_a, dead_b = ((square / n).sqrt() <= _FLAT * mean.abs() for mean, square in parts)
-        return dead_a, dead_b
+        """Which units are constant up to rounding, of their mean or of the units beside them, [unit_a] and [unit_b]."""
+
+        def flat(mean: Tensor, square: Tensor) -> Tensor:
+            deviation = (square / max(self.n_positions, 1)).sqrt()
+            largest = deviation.max() if len(deviation) else deviation.new_zeros(())
+            return deviation <= torch.maximum(_FLAT * mean.abs(), _FAINT * largest)
+
+        return flat(self.mean_a, self.square_a), flat(self.mean_b, self.square_b)
 
     def correlation(
         self, rows: slice = slice(None)

@@ -20,6 +20,7 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
+NUMBERS_AT_ONCE = 1 << 25  # of the pools that draws of the null hold together, 128 MB
 NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is rounding, not a direction
 
 
@@ -120,18 +121,21 @@ def null_explained(
     """What TextSpan finds when the texts mean nothing to the head: its data under random rotations of its span.
 
     A rotation keeps the spectrum of the head's variance and the pool, and breaks their relation. Returns the
-    cumulative explained shares and the texts chosen, a draw each. All draws run as one batch.
+    cumulative explained shares and the texts chosen, for every draw. Draws run together as far as memory is bounded.
     """
     rank = covariance.shape[-1]
     generator = torch.Generator().manual_seed(seed)
     gaussian = torch.randn(n_draws, covariance.shape[0], rank, rank, generator=generator)
     rotations = torch.linalg.qr(gaussian)[0].to(covariance)
     rotated = rotations @ covariance @ rotations.transpose(-1, -2)
-    pool = _pool(span, text_directions, centre_pool).repeat(n_draws, 1, 1)  # rotations leave it as it is
+    pool = _pool(span, text_directions, centre_pool)  # rotations leave it as it is
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
-    order, _, explained, _ = _explained(pool, floors, rotated.flatten(0, 1), n_texts, normalised)
-    shape = (n_draws, covariance.shape[0], n_texts)
-    return explained.reshape(shape), order.reshape(shape)
+    explained, order = [], []
+    for part in rotated.split(max(1, NUMBERS_AT_ONCE // max(1, pool.numel()))):
+        found = _explained(pool.repeat(len(part), 1, 1), floors, part.flatten(0, 1), n_texts, normalised)
+        explained.append(found[2].unflatten(0, part.shape[:2]))
+        order.append(found[0].unflatten(0, part.shape[:2]))
+    return torch.cat(explained), torch.cat(order)
 
 
 def _explained(

@@ -31,6 +31,7 @@ from clipviz.values import HeadBasis, TowerWeights
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
 
+FAR_OFF = 1e3  # a residual mean so many deviations large costs float32 half its digits
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 
@@ -239,11 +240,18 @@ class ClipModel:
 
     def _check_sum(self) -> float:
         generator = torch.Generator().manual_seed(0)
-        residual = self.trace(
-            torch.randn(1, 3, *self.image_size, generator=generator), tokens=False
-        ).sum_check()
+        trace = self.trace(torch.randn(1, 3, *self.image_size, generator=generator), tokens=False)
+        residual = trace.sum_check()
         limit = SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
         if not residual <= limit:
+            offset = float((trace.mean.abs() / trace.std).max())
+            if offset > FAR_OFF and self.dtype != torch.float64:
+                raise ValueError(
+                    f"expected a final residual stream whose mean is not far above its deviation, got one of model "
+                    f"{self.name!r} that is {offset:.0e} times as large: in {str(self.dtype).removeprefix('torch.')} "
+                    f"the terms miss the output by {residual:.1e} (limit {limit:.0e}); open the model in float64, "
+                    "clipviz.wrap(network.double())"
+                )
             found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
             raise unsupported(found)
         return residual

@@ -232,3 +232,13 @@ def test_wrong_requests_say_what_to_do():
         invert.activation_similarity({}, {}, [])
     with pytest.raises(ValueError, match="layer 'other' was not recorded; the maps hold layer"):
         invert.activation_similarity({"layer": torch.zeros(1, 1, 1, 1)}, {}, [unit_pairs("other", [0], [0])])
+
+
+def test_a_unit_beneath_the_rounding_of_its_layer_contributes_nothing():
+    """A deviation of 1e-9 beside units of 1 made the product of normalised maps 5e8."""
+    maps = {"layer": torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))}
+    faint = [unit_pairs("layer", [0, 1], [0, 1], std_a=torch.tensor([1.0, 1e-9]))]
+    alone = [unit_pairs("layer", [0, 1], [0, 1], std_a=torch.tensor([1.0, float("inf")]))]
+    found = invert.activation_similarity(maps, maps, faint)
+    torch.testing.assert_close(found, invert.activation_similarity(maps, maps, alone))
+    assert float(found.abs().max()) < 10

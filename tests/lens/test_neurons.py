@@ -238,3 +238,19 @@ def test_unknown_neurons_layers_and_statistics_are_refused():
         first.merge(other)
     with pytest.raises(ValueError, match="got 'some' and 'mean'"):
         rank_one(first, second.basis, over="some")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_images_can_be_ranked_by_their_deviation_from_the_mean(shared):
+    """The authors' S_n: |phi_n - mean phi_n| over the collection, from a second pass about the first one's means."""
+    second = example()
+    plain = neuron_stats(second, range(12), 4, shared=shared)
+    about = neuron_stats(second, range(12), 4, shared=shared, about=plain)
+    effects = second.effects(shared=shared)
+    deviations = (effects - effects.mean(0)).norm(dim=-1)
+    expected = deviations.topk(4, dim=0)
+    torch.testing.assert_close(about.top_norms, expected.values.T)
+    assert torch.equal(about.top_images, expected.indices.T)
+    torch.testing.assert_close(about.total, deviations.square().sum(0))
+    assert torch.equal(plain.top_images, effects.norm(dim=-1).topk(4, dim=0).indices.T)
+    assert not torch.equal(plain.top_images, about.top_images)

@@ -248,3 +248,15 @@ def test_neighbours_of_sums_give_the_pairs_of_the_table():
     assert sums.neighbours(3).pairs()[0].tolist() == rosetta.best_buddies(sums.correlation(), 3).tolist()
     with pytest.raises(ValueError, match="at least one batch"):
         rosetta.correlate([])
+
+
+@pytest.mark.parametrize("faint", [1e-12, 1e-9])
+def test_a_unit_beneath_the_rounding_of_its_layer_is_dead(faint):
+    maps_a, maps_b = random_maps(8, 4, (6, 6), 8), random_maps(8, 4, (6, 6), 9)
+    maps_a[:, 1] *= faint
+    maps_b[:, 1] = maps_a[:, 1]
+    sums = rosetta.CorrelationSums(4, 4).update(maps_a, maps_b)
+    assert sums.dead()[0].tolist() == [False, True, False, False]
+    assert (sums.correlation()[1] == 0).all()
+    small = rosetta.CorrelationSums(4, 4).update(maps_a[:, [1, 1, 1, 1]], maps_b)
+    assert not small.dead()[0].any()  # a whole layer of small numbers is not dead

@@ -206,3 +206,15 @@ def test_wrong_input_is_told_what_was_expected(effects, pool, n_texts, message):
 def test_rank_is_checked():
     with pytest.raises(ValueError, match="rank within"):
         lens.textspan(torch.randn(9, 8), torch.randn(5, 8), 2, rank=40)
+
+
+def test_draws_of_the_null_are_the_same_a_few_at_a_time(monkeypatch):
+    effects, pool = problem(5)
+    data = effects - effects.mean(0)
+    span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None].repeat(2, 1, 1)
+    covariance = (span[0].T @ data.T @ data @ span[0] / len(data))[None].repeat(2, 1, 1)
+    together = lens.null_explained(covariance, span, pool, 3, n_draws=7)
+    monkeypatch.setattr(lens, "NUMBERS_AT_ONCE", 3 * 2 * 12 * len(pool))
+    apart = lens.null_explained(covariance, span, pool, 3, n_draws=7)
+    assert torch.equal(together[1], apart[1])
+    torch.testing.assert_close(together[0], apart[0])

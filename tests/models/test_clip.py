@@ -232,3 +232,13 @@ def test_separate_projections_are_read_like_packed_ones():
     separate.out_proj, separate.num_heads = packed.out_proj, 3
     for a, b in zip(attention_weights(packed), attention_weights(separate), strict=True):
         assert a == b if isinstance(a, int) else torch.equal(a, b)
+
+
+def test_a_residual_mean_far_above_its_deviation_is_named():
+    """Float32 cannot hold it, float64 can: not the architecture's fault."""
+    network = naive.small_clip(seed=3)
+    with torch.no_grad():
+        network.visual.transformer.resblocks[-1].mlp.c_proj.bias.add_(3e6)
+    with pytest.raises(ValueError, match=r"whose mean is not far above.*open the model in float64"):
+        clipviz.wrap(network)
+    assert clipviz.wrap(network.double()).sum_check < 1e-6
