@@ -24,6 +24,7 @@ from clipviz.models.preprocess import (
     Preprocess,
     normalization,
 )
+from clipviz.models.towers import read_tower
 
 __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
@@ -84,11 +85,11 @@ def _torchvision(name: str) -> Callable[[bool], nn.Module]:
     return build
 
 
-def _timm(name: str) -> Callable[[bool], nn.Module]:
+def _timm(name: str, **options: Any) -> Callable[[bool], nn.Module]:
     def build(pretrained: bool) -> nn.Module:
         import timm
 
-        return timm.create_model(name, pretrained=pretrained, num_classes=0)
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
 
     return build
 
@@ -134,6 +135,8 @@ def _open_clip(name: str) -> Callable[[bool], nn.Module]:
 _RESNET = ("layer[1-4].*",)  # a block's output, after its last ReLU
 _VIT = ("blocks.*.mlp.act",)  # MLP units after the GELU
 _CLIP_VIT = ("transformer.resblocks.*.mlp.gelu",)
+_TIMM_UNITS = ("trunk.blocks.*.mlp.norm",)  # between an MLP's hidden units and its last matrix
+_HF_UNITS = ("vision_model.**encoder.layers.*.mlp.activation_fn",)
 _CLIP_PIXELS = Preprocess(224, CLIP_MEAN, CLIP_STD)
 _TIMM_PIXELS = Preprocess(224, IMAGENET_MEAN, IMAGENET_STD, resize=248)
 
@@ -146,6 +149,15 @@ ENTRIES: dict[str, Entry] = {
     ),
     "dino_resnet50": Entry(_dino_resnet50, _RESNET, Preprocess(224, resize=256), "self-supervised (DINO)"),
     "dino_vit_b16": Entry(_timm("vit_base_patch16_224.dino"), _VIT, _TIMM_PIXELS, "self-supervised (DINO)"),
+    "dinov2_vit_b14": Entry(
+        _timm("vit_base_patch14_dinov2.lvd142m", img_size=224), _VIT, _TIMM_PIXELS, "self-supervised (DINOv2)"
+    ),
+    "dinov3_vit_b16": Entry(
+        _timm("vit_base_patch16_dinov3.lvd1689m", img_size=224),
+        _VIT,
+        _TIMM_PIXELS,
+        "self-supervised (DINOv3)",
+    ),
     "mae_vit_b16": Entry(_timm("vit_base_patch16_224.mae"), _VIT, _TIMM_PIXELS, "masked autoencoder"),
     "efficientnet_lite0": Entry(
         _efficientnet_lite0,
@@ -247,9 +259,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def clip_partner(model: Any, name: str | None = None) -> Partner:
-    """CLIP's own units as a partner: MLP units after the GELU of an open_clip ViT, or ResNet block outputs.
+    """An image-text model's own units as a partner: MLP units of a transformer, or block outputs of a ResNet.
 
-    model: a ClipModel, an open_clip model, or its visual tower. Raises ValueError for a tower of another kind.
+    model: a ClipModel, an open_clip model, or its visual tower. MLP units are those after the activation function; in
+    a gated MLP the gated ones. Raises ValueError for a tower of another kind.
     """
     visual = getattr(model, "visual", model)
     own_name = name or getattr(model, "name", None) or "clip"
@@ -260,6 +273,10 @@ def clip_partner(model: Any, name: str | None = None) -> Partner:
         batch_first = getattr(visual.transformer, "batch_first", True)
     elif hasattr(visual, "layer4"):
         layers, grid, batch_first = ("layer[1-4].*.act3",), None, True
+    elif hasattr(visual, "trunk") or hasattr(visual, "vision_model"):
+        tower = getattr(model, "tower", None) or read_tower(visual)
+        layers = _TIMM_UNITS if hasattr(visual, "trunk") else _HF_UNITS
+        (rows, cols), grid, batch_first = tower.image_size, tower.weights.grid, True
     else:
         raise ValueError(
             f"expected an open_clip VisionTransformer or ModifiedResNet, got {type(visual).__name__}; "

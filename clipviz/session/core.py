@@ -459,8 +459,11 @@ class Session(traitlets.HasTraits):
 
     @property
     def default_layer(self) -> int:
-        """The layer whose neurons are shown first: the last but two (the thesis finds layers 8-10 of 12 strongest)."""
-        return max(0, self.model.n_layers - 3)
+        """The layer whose neurons are shown first: the last but two (the thesis finds layers 8-10 of 12 strongest).
+
+        The last but one where several pooling heads read: statistics grow with the square of the later heads.
+        """
+        return max(0, self.model.n_layers - (3 if self.model.weights.readout.n_heads == 1 else 2))
 
     def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
         """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import clipviz
 from clipviz.analysis import matching
 from clipviz.analysis.matching import heldout_correlation, match, unit_pairs
 from clipviz.analysis.mining import mine, pairs_above_chance
@@ -21,6 +22,7 @@ from clipviz.loading import load_partner
 from clipviz.models import zoo
 from clipviz.models.preprocess import Preprocess, as_tensors
 from clipviz.models.zoo import Partner, clip_partner, open_partner
+from tests.models.families import FAMILIES
 
 IDENTITY = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -248,6 +250,32 @@ def test_clip_units_are_the_mlps_after_the_gelu():
         ValueError, match="expected an open_clip VisionTransformer or ModifiedResNet, got Linear"
     ):
         clip_partner(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("family", ["EVA-02", "SigLIP", "Hugging Face SigLIP"])
+def test_units_of_other_towers_are_what_the_mlps_read(family):
+    model = clipviz.wrap(FAMILIES[family](), name=family)
+    partner = clip_partner(model)
+    maps, units = partner.maps(random_images(2, 32)), []
+    handle = model.tower.blocks[1].hidden.register_forward_pre_hook(lambda _, inputs: units.append(inputs[0]))
+    model.visual(partner.preprocess(random_images(2, 32)))
+    handle.remove()
+    expected = units[0][:, model.weights.prefix :].transpose(1, 2).unflatten(2, model.weights.grid)
+    torch.testing.assert_close(list(maps.values())[1], expected)
+    assert len(maps) == model.n_layers
+
+
+@pytest.mark.parametrize("name", ["dinov2_vit_b14", "dinov3_vit_b16"])
+def test_self_supervised_transformers_have_maps_on_their_grid(name):
+    entry = zoo.ENTRIES[name]
+    network = entry.build(False).eval()
+    network.blocks = (
+        type(network.blocks)(*network.blocks[:1]) if name == "dinov2_vit_b14" else network.blocks[:1]
+    )
+    partner = Partner(name, network, entry.preprocess, entry.layers)
+    (maps,) = partner.maps(random_images(1, 224)).values()
+    side = 16 if name == "dinov2_vit_b14" else 14
+    assert maps.shape == (1, 3072, side, side)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "dino_resnet50", "mae_vit_b16", "clip_resnet50"])

@@ -122,3 +122,20 @@ def test_the_dashboard_opens_without_an_error(session):
     receipts = session.receipts()
     assert receipts["readout"].startswith(session.model.weights.readout.kind)
     board.close()
+
+
+def test_an_index_of_a_pooled_tower_has_the_same_numbers(session, tmp_path):
+    model = session.model
+    clipviz.Index.build(model, session.images, tmp_path / "index")
+    index = clipviz.Index.open(tmp_path / "index")
+    codes = index.codes()
+    assert codes.codes.shape[-1] == model.weights.d_code
+    trace = model.trace(session.images[2]).to_codes(index.layers)
+    assert np.abs(codes[2].codes - trace.codes.numpy()).max() < 1e-2 * np.abs(trace.codes.numpy()).max()
+    on_index = clipviz.Session(model, index=index, texts=TEXTS, background=False)
+    on_index.wait()
+    layer = index.layers[-1]
+    stored, fresh = on_index.textspan(layer, 1, n_texts=3), session.textspan(layer, 1, n_texts=3)
+    assert stored.order[0] == fresh.order[0]
+    assert stored.gains == pytest.approx(fresh.gains, abs=2e-2)
+    on_index.close()
