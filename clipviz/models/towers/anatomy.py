@@ -80,7 +80,8 @@ class ReadoutReader(Protocol):
     early: whether its weights over tokens are known before the pass ends (see `weights_before`).
     """
 
-    early: bool
+    @property
+    def early(self) -> bool: ...
 
     def modules(self) -> dict[str, nn.Module]:
         """Modules by the name under which their first input is kept."""
@@ -302,14 +303,8 @@ def pooling_readout(
     )
 
 
-def centred_readout(norm: nn.Module, projection: Tensor, bias: Tensor | None) -> Readout:
+def centred_readout(norm: Any, projection: Tensor, bias: Tensor | None) -> Readout:
     """The mean of LayerNormed tokens, projected."""
-    plain = Readout.after_norm(
-        full(norm.weight),
-        full(norm.bias),
-        projection,
-        "mean of tokens",
-        bias,  # type: ignore[arg-type]
-    )
+    plain = Readout.after_norm(full(norm.weight), full(norm.bias), projection, "mean of tokens", bias)
     matrices = plain.matrices - plain.matrices.mean(1, keepdim=True)
     return Readout(plain.kind, matrices, plain.bias, plain.constant)
