@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -97,29 +98,37 @@ class Collection:
         return self.n_ready + len(self.broken) == len(self)
 
     def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
-        """Trace the images not read yet, a batch a step; yields how many are there. Broken ones are noted.
+        """Trace the images not read yet, a batch a step; yields how many have been read. Broken ones are noted.
 
-        Where the device runs out of memory the batch is halved, which `notes` says; one image that does not fit is
-        an error.
+        Where memory runs out the batch is halved, which `notes` says; an image too large on its own counts as broken.
         """
         waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
         while waiting:
             rows, pictures, broken = read(images, waiting[:batch])
-            self.broken |= broken
             try:
                 codes = model.trace(pictures, tokens=False).to_codes(self.layers) if rows else None
-            except torch.cuda.OutOfMemoryError:
-                if len(rows) == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
-                batch = len(rows) // 2
-                self.notes.append(f"{len(rows)} images per forward pass did not fit: {batch} from here on")
-                waiting = [i for i in waiting if i not in broken]
-                torch.cuda.empty_cache()
-                continue
-            del waiting[:batch]
+                if batch > 1:
+                    batch = self._halved(batch)
+                    continue
+                broken |= dict.fromkeys(rows, "too large for the memory that is left")
+                codes = None
+            waiting = waiting[batch:]
+            self.broken |= broken
             if codes is not None:
                 self.store(rows, codes)
                 yield self.n_ready
+
+    def _halved(self, batch: int) -> int:
+        """Half as many images per forward pass, and a note of it."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        note = f"memory ran out with {batch} images per forward pass; continued with {batch // 2}"
+        self.notes.append(note)
+        logging.getLogger("clipviz").warning(note)
+        return batch // 2
 
     def store(self, rows: Sequence[int], codes: Codes) -> None:
         """Fill some rows."""
@@ -191,3 +200,11 @@ class Collection:
                 "choose one of them, or open the session with layers=..."
             )
         return self.layers.index(layer)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no memory left."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -71,13 +71,15 @@ class Group(NamedTuple):
 class LayerNeurons:
     """What the images read so far say about one layer's neurons. Units: parts of a unit embedding (cosine units).
 
-    ids: [image] the images read; norms: [image, neuron] |phi_n|, half precision; embedding: [image, d_embed], unit.
+    ids: [image] the images read; norms: [image, neuron] |phi_n| there, half precision; embedded: [other] the images
+    whose unit embedding [other, d_embed] is known, all top images among them.
     """
 
     stats: NeuronStats
     line: RankOne
     ids: Tensor
     norms: Tensor
+    embedded: Tensor
     embedding: Tensor
     dictionary: Tensor
     texts: Sequence[str]
@@ -159,7 +161,7 @@ class LayerNeurons:
 
     def groups(self, samples: Samples) -> tuple[list[Group], float]:
         """Top images in groups of what they show, largest group first, and how clearly they part (silhouette)."""
-        places = {i: place for place, i in enumerate(self.ids.tolist())}
+        places = {i: place for place, i in enumerate(self.embedded.tolist())}
         rows = torch.tensor([places[i] for i in samples.ids])
         centred = self.embedding - self.embedding.mean(0)
         vectors = normalize(centred[rows.to(centred.device)], dim=1)

@@ -8,35 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
+from clipviz.analysis.neuron_sums import batch_stats, in_single
+from clipviz.lens.neuron_stats import NeuronStats
 from clipviz.lens.neurons import SecondOrder
 
 Arrays = dict[str, np.ndarray]
-_SUMS = ("mean", "scatter", "shared_mean", "total")
 
 
 def unpacked(arrays: Arrays, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
     """The statistics of one layer from the arrays of an index, float32 on `device`; ids are rows of the index."""
-    stats = _unpack(fields_of(arrays, layer), layer)
-    tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
-    small = {name: t.float() if t.dtype == torch.float64 else t for name, t in tensors.items()}
-    fields: dict[str, Any] = {name: tensor.to(device) for name, tensor in small.items()}
-    return dataclasses.replace(stats, **fields)
+    return in_single(_unpack(fields_of(arrays, layer), layer), device)
 
 
 def batch_statistics(seconds: Sequence[SecondOrder], n_top: int) -> Arrays:
     """The statistics of one batch, whose images have ids 0, 1, ...; call it without autocast."""
     found: Arrays = {}
     for second in seconds:
-        stats = neuron_stats(second, range(len(second.coordinates)), n_top)
-        stats = dataclasses.replace(stats, **{name: getattr(stats, name).cpu().double() for name in _SUMS})
-        found |= _pack(stats)
+        found |= _pack(batch_stats(second, range(len(second.coordinates)), n_top))
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clipviz.analysis.neuron_sums import read_layer
 from clipviz.analysis.tasks import Task
 from clipviz.data.images import Images
 from clipviz.lens import zeroshot
@@ -23,7 +24,6 @@ from clipviz.lens.neuron_stats import (
     RankOne,
     ablated,
     first_component,
-    neuron_stats,
     rank_one,
     rebuilt,
 )
@@ -114,18 +114,11 @@ def layer_statistics(
     n_top = max(MIN_TOP, min(100, round(0.02 * len(images))))
 
     def make() -> dict[str, Any]:
-        total, norms = None, []
-        for rows, pictures in batches(images, f"reading layer {layer}", quiet):
-            second = model.second_order(pictures, layer)
-            part = neuron_stats(second, rows, n_top)
-            total = part if total is None else total.merge(part)
-            norms.append(second.norms().half().cpu())
-        if total is None:
-            raise ValueError("expected images that can be read, got none")
-        arrays = {
-            name: value.cpu().numpy() for name, value in vars(total).items() if isinstance(value, Tensor)
-        }
-        return {**arrays, "norms": torch.cat(norms).numpy(), "count": total.count}
+        sums = read_layer(model, images, layer, n_top, told="" if quiet else f"reading layer {layer}")
+        stats = sums.stats
+        tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
+        arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
+        return {**arrays, "norms": sums.norms.cpu().numpy(), "count": stats.count}
 
     found = steps.get(f"neurons-statistics-{layer}", make)
     tensors = {

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clipviz.analysis import labels
 from clipviz.analysis.labels import AT_LEAST
+from clipviz.analysis.neuron_sums import read_layer
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
@@ -27,7 +28,7 @@ from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.intervals import Estimate, mean, share
-from clipviz.lens.neuron_stats import neuron_stats, rank_one
+from clipviz.lens.neuron_stats import rank_one
 from clipviz.lens.roles import Role
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
@@ -35,7 +36,7 @@ from clipviz.lens.trace import Trace
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
-from clipviz.reproduce.evaluation import Evaluation, batches, trace_terms
+from clipviz.reproduce.evaluation import Evaluation, trace_terms
 from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
@@ -363,11 +364,8 @@ def neuron_layers(
 def _neuron_layer(
     model: ClipModel, images: Images, layer: int, texts: list[str], directions: Tensor, quiet: bool
 ) -> NeuronLayer:
-    n_top, stats = max(2, round(TOP_SHARE * len(images))), None
-    for rows, pictures in batches(images, f"neurons of layer {layer}", quiet):
-        part = neuron_stats(model.second_order(pictures, layer), rows, n_top, shared=False)
-        stats = part if stats is None else stats.merge(part)
-    assert stats is not None
+    n_top, told = max(2, round(TOP_SHARE * len(images))), "" if quiet else f"neurons of layer {layer}"
+    stats = read_layer(model, images, layer, n_top, shared=False, norms=False, told=told).stats
     line = rank_one(stats, model.neuron_basis(layer))
     strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
     found = line.directions[strongest].cpu()

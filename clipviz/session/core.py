@@ -29,7 +29,7 @@ from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.trace import Trace
 from clipviz.session import ablation as ablations
 from clipviz.session import atlas as planes
-from clipviz.session import checks, generation, heads, maps, opening, retrieval, words
+from clipviz.session import cells, checks, generation, heads, maps, opening, retrieval, words
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
 from clipviz.session.history import History
@@ -75,6 +75,7 @@ class Session(traitlets.HasTraits):
     file, or a list. index: an open Index or its folder, read instead of the images, which need not be there any more
     (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4 when
     memory is short). background=False reads the whole collection before returning.
+    A notebook cell that is run again closes the session that it made before from the same model.
     """
 
     selection = traitlets.Instance(Selection)
@@ -109,6 +110,7 @@ class Session(traitlets.HasTraits):
         )
         self.worker = Worker()
         weakref.finalize(self, self.worker.close)
+        cells.replace_earlier(self)
         steps = opening.reading(weakref.ref(self))
         if background:
             self.worker.background(steps)

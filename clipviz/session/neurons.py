@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clipviz.analysis.neuron_sums import NeuronSums
 from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of
 from clipviz.analysis.reading import read as read_pictures
 from clipviz.data.recent import Recent
 from clipviz.lens.cues import activation_thresholds, image_contribution_scores
-from clipviz.lens.neuron_stats import NeuronStats, neuron_stats, rank_one
+from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.values import whole
@@ -33,16 +34,20 @@ SAMPLES = ("top", "quantiles", "random")
 
 
 class Reading:
-    """One layer's neurons, read from the collection in steps, so spread that the first few speak for all."""
+    """One layer's neurons, read from the collection in steps, so spread that the first few speak for all.
+
+    Where the session's index holds the layer's statistics, they are taken from it, and only FIRST images are read, for
+    the distribution of the norms.
+    """
 
     def __init__(self, session: Session, layer: int) -> None:
         self.layer = check_layer(session.model.weights, layer)
         self.latest: LayerNeurons | None = None
         self.version = 0
         self._session = weakref.ref(session)
-        self._stats: NeuronStats | None = None
+        self._sums = NeuronSums(N_TOP)
+        self._indexed = _from_index(session, self.layer)
         self._ids: list[int] = []
-        self._norms: list[Tensor] = []
         self._embedding: list[Tensor] = []
         self._done: set[int] = set()  # read or broken
         self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
@@ -61,7 +66,8 @@ class Reading:
     def plan(self, n_images: int | None) -> list[int]:
         """The images to read, in order: evenly spread, and so is any beginning; at most MOST when None."""
         n_all = len(self.session.images)
-        n_images = min(n_all, MOST if n_images is None else n_images)
+        most = FIRST if self._indexed is not None else MOST  # an index has read them: a sample for the norms
+        n_images = min(n_all, most if n_images is None else min(n_images, most))
         chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
         return chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist()
 
@@ -81,8 +87,8 @@ class Reading:
         if ids:
             self._add(ids, self.session.model.second_order(pictures, self.layer))
         complete = len(wanted) <= BATCH
-        shown = 0 if self.latest is None else self.latest.stats.count
-        if self._stats is not None and (complete or self.n_read >= max(FIRST, 2 * shown)):
+        shown = 0 if self.latest is None else len(self.latest.ids)
+        if self._sums.count and (complete or self.n_read >= max(FIRST, 2 * shown)):
             self.latest = self._gather()
             self.version += 1
         return not complete
@@ -124,25 +130,35 @@ class Reading:
         return [i for i in self.plan(n_images) if i not in self._done]
 
     def _add(self, ids: list[int], second: SecondOrder) -> None:
-        stats = neuron_stats(second, ids, N_TOP)
-        self._stats = stats if self._stats is None else self._stats.merge(stats)
+        self._sums.add(ids, second)
         self._ids += ids
-        self._norms.append(second.norms().half())
         self._embedding.append(normalize(second.embedding, dim=1))
 
     def _gather(self) -> LayerNeurons:
-        assert self._stats is not None
-        session = self.session
-        self._norms, self._embedding = [torch.cat(self._norms)], [torch.cat(self._embedding)]
+        session, ids = self.session, torch.tensor(self._ids)
+        self._embedding = [torch.cat(self._embedding)]
+        stats, embedded, embedding = self._sums.stats, ids, self._embedding[0]
+        if self._indexed is not None:
+            stats, embedded = self._indexed, torch.arange(len(session.collection))
+            embedding = normalize(session.collection.embedding.to(embedding), dim=1)
         return LayerNeurons(
-            stats=self._stats,
-            line=rank_one(self._stats, session.model.neuron_basis(self.layer)),
-            ids=torch.tensor(self._ids),
-            norms=self._norms[0],
-            embedding=self._embedding[0],
+            stats=stats,
+            line=rank_one(stats, session.model.neuron_basis(self.layer)),
+            ids=ids,
+            norms=self._sums.norms,
+            embedded=embedded,
+            embedding=embedding,
             dictionary=session.remember("neuron dictionary", lambda: prepare_dictionary(session.pool())),
             texts=session.texts,
         )
+
+
+def _from_index(session: Session, layer: int) -> NeuronStats | None:
+    """The layer's statistics in the session's index, if it holds them (clipviz index --neurons)."""
+    index = session.index
+    if index is None or layer not in index.neuron_layers:
+        return None
+    return index.neurons(layer, session.model.device)
 
 
 def reading_of(session: Session, layer: int) -> Reading:

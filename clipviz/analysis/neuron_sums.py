@@ -1,0 +1,95 @@
+"""Second-order statistics of one MLP layer, streamed: the one way of the session, the index and the reports.
+
+Sums are kept in float64 while batches are added and read in float32, as an index stores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.analysis.reading import batches
+from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
+from clipviz.lens.neurons import SecondOrder
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
+
+SUMS = ("mean", "scatter", "shared_mean", "total")
+
+
+def batch_stats(second: SecondOrder, ids: Sequence[int], n_top: int, shared: bool = True) -> NeuronStats:
+    """The statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without autocast."""
+    stats = neuron_stats(second, ids, n_top, shared=shared)
+    return replace(stats, **{name: _double(getattr(stats, name)) for name in SUMS})
+
+
+def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> NeuronStats:
+    """The statistics as everything else reads them: sums in float32, on a device."""
+    tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
+    small = {
+        name: value.float() if value.dtype == torch.float64 else value for name, value in tensors.items()
+    }
+    fields: dict[str, Any] = {name: value.to(device) for name, value in small.items()}
+    return replace(stats, **fields)
+
+
+class NeuronSums:
+    """One layer's statistics, added batch by batch; and every |phi_n|, in half precision, where `norms` says so."""
+
+    def __init__(self, n_top: int, shared: bool = True, norms: bool = True) -> None:
+        self.n_top, self.shared = n_top, shared
+        self._stats: NeuronStats | None = None
+        self._norms: list[Tensor] | None = [] if norms else None
+
+    def add(self, ids: Sequence[int], second: SecondOrder) -> None:
+        """Add the images `ids`, whose effects `second` are."""
+        stats = batch_stats(second, ids, self.n_top, self.shared)
+        self._stats = stats if self._stats is None else self._stats.merge(stats)
+        if self._norms is not None:
+            self._norms.append(second.norms().half())
+
+    @property
+    def count(self) -> int:
+        return 0 if self._stats is None else self._stats.count
+
+    @property
+    def stats(self) -> NeuronStats:
+        """What has been added so far, sums in float32. Raises ValueError where nothing has."""
+        if self._stats is None:
+            raise ValueError("expected images that can be read, got none; check the files")
+        return in_single(self._stats, self._stats.top_norms.device)
+
+    @property
+    def norms(self) -> Float[Tensor, "image neuron"]:
+        """|phi_n| of every image in the order added, half precision."""
+        if not self._norms:
+            raise ValueError("expected norms that were kept, got none; pass norms=True")
+        self._norms = [torch.cat(self._norms)]
+        return self._norms[0]
+
+
+def read_layer(
+    model: ClipModel,
+    images: Any,
+    layer: int,
+    n_top: int,
+    shared: bool = True,
+    norms: bool = True,
+    told: str = "",
+) -> NeuronSums:
+    """The statistics of a layer over all images that can be read; told: shown beside a progress bar."""
+    sums = NeuronSums(n_top, shared, norms)
+    for rows, pictures in batches(images, told=told):
+        sums.add(rows, model.second_order(pictures, layer))
+    return sums
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()

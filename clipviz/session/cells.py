@@ -1,0 +1,38 @@
+"""A notebook cell that is run again replaces the session that it made before, instead of keeping both in memory."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipviz.session.core import Session
+
+# Cell -> (the run that made them, the sessions that it made).
+_MADE: dict[str, tuple[int, list[weakref.ref[Session]]]] = {}
+
+
+def replace_earlier(session: Session) -> None:
+    """Close the sessions that an earlier run of the current cell made from the same model; remember this one."""
+    place = current_cell()
+    if place is None:
+        return
+    cell, run = place
+    made_in, earlier = _MADE.get(cell, (run, []))
+    if made_in != run:
+        for known in earlier:
+            old = known()
+            if old is not None and old.model is session.model:
+                old.close()
+        earlier = []
+    _MADE[cell] = run, [*earlier, weakref.ref(session)]
+
+
+def current_cell() -> tuple[str, int] | None:
+    """The id of the notebook cell that runs and the number of its run; None outside notebooks."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    parent = getattr(shell, "get_parent", dict)() or {}
+    cell = parent.get("metadata", {}).get("cellId") if isinstance(parent, dict) else None
+    return None if cell is None else (str(cell), int(shell.execution_count))

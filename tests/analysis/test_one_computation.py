@@ -1,0 +1,146 @@
+"""What a panel and a report both show comes from one function, and is the same number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.analysis import classifiers, labels, neuron_sums
+from clipviz.analysis.tasks import Task
+from clipviz.lens import ablate, headset
+from clipviz.lens.ablate import Terms
+from clipviz.lens.covariance import code_moments
+from clipviz.panels import Heads, TextSpan
+from clipviz.reproduce import chapter2, layers, world_measures
+from clipviz.reproduce.evaluation import Evaluation
+from clipviz.reproduce.report import Report, Steps
+
+LAYER = 3
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(0, 96, 2)), background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def late(session):
+    return Terms(session.collection.stored, session.collection.basis)
+
+
+def test_the_covariance_is_the_same(session, late):
+    assert torch.equal(session.collection.head_covariance(), code_moments(late.codes).covariance)
+
+
+def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, monkeypatch):
+    some = [(5, 0), (4, 3), (5, 6)]
+    monkeypatch.setattr(headset, "all_heads", lambda codes: some)
+    real = labels.label_heads
+    at = [session.collection.layer_index(layer) * session.model.n_heads + head for layer, head in some]
+    monkeypatch.setattr(labels, "label_heads", lambda heads, c, s, *pool: real(heads, c[at], s[at], *pool))
+    report = Report(tmp_path, "labels", "")
+    found = chapter2.roles_section(report, session.model, session.texts, late)
+    panel = TextSpan(session)
+    for head in some:
+        role, texts = found[head]
+        label = session.label(*head)
+        assert (label.name, label.why, label.p_value) == (role.label, role.why, role.p_value)
+        assert list(label.texts) == texts
+        session.select(layer=head[0], head=head[1])
+        session.wait(60)
+        assert panel.data()["label"]["name"] == role.label
+    panel.close()
+
+
+def test_the_grid_of_heads_shows_the_same_labels(model):
+    texts = [
+        "a red circle",
+        "a dog",
+        "in the sea",
+        "two apples",
+        "a letter",
+        "in the forest",
+        "a car",
+        "a star",
+    ]
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(30)), texts, background=False)
+    panel = Heads(session)
+    session.wait(60, background=True)
+    session.wait(60)
+    shown = panel.data()["summaries"]
+    assert len(shown) == 48
+    assert shown == session.head_summaries()
+    assert shown["5,2"]["label"] == session.label(5, 2).name
+    panel.close()
+    session.close()
+
+
+def test_neuron_statistics_are_the_same_in_session_report_and_index(session, model, tmp_path):
+    known = session.neurons(LAYER).stats
+    images = session.images
+    report = layers.layer_statistics(model, images, LAYER, Steps(tmp_path, {}), quiet=True).stats
+    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER], quiet=True)
+    stored = index.neurons(LAYER)
+    assert known.count == report.count == stored.count == len(images)
+    for name in neuron_sums.SUMS:
+        ours = getattr(known, name)
+        for other in (report, stored):
+            torch.testing.assert_close(
+                getattr(other, name), ours, rtol=1e-4, atol=1e-6 * float(ours.abs().max())
+            )
+
+
+def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path, monkeypatch):
+    images = clipviz.demo.images().subset(range(90))
+    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER], quiet=True)
+    session = clipviz.Session(model, images, index=index)
+    known = session.neurons(LAYER)
+    stored = index.neurons(LAYER)
+    assert torch.equal(known.stats.top_images, stored.top_images)
+    assert known.stats.count == 90
+    assert len(known.ids) == 64  # images read for the norms alone
+    neuron = known.strongest(1)[0][0]
+    groups, _ = known.groups(known.top(neuron))
+    assert sum(len(group.places) for group in groups) == len(known.top(neuron).ids)
+    session.close()
+
+
+def test_classifiers_are_the_same_in_desk_and_report(session, model):
+    task = session.tasks()["objects"]
+    panel_side = session.ablation_desk(task, 0).mean.logits
+    direct = session.trace(0).embedding[0] @ classifiers.by_name(model, task).directions.T
+    torch.testing.assert_close(panel_side.float().cpu(), direct.float().cpu(), rtol=1e-4, atol=1e-5)
+    examples = (tuple(range(0, 12)), tuple(range(12, 24)))
+    learnt = Task("halves", ("first", "second"), (("one",), ("two",)), examples=examples)
+    from clipviz.session import ablation
+
+    desk = ablation.directions(session, learnt)
+    pictures = classifiers.from_pictures(model, session.images, examples)
+    torch.testing.assert_close(desk, pictures, rtol=1e-4, atol=1e-5)
+
+
+def test_accuracy_after_an_ablation_is_the_same(session, model, late):
+    task = classifiers.by_name(model, session.tasks()["objects"])
+    ablation = clipviz.Ablation(heads=frozenset({(5, 1), (4, 2), (5, 7)}))
+    shown = session.ablate(ablation, "objects").everything
+    terms = ablate.with_rest(late)
+    evaluation = Evaluation("same images", session.images, [task], {})
+    measured = chapter2.Measured(evaluation, terms, range(len(session.images)))
+    assert measured.top1(ablation)["objects"] == pytest.approx(shown.after)
+    assert measured.top1(clipviz.Ablation())["objects"] == pytest.approx(shown.before)
+
+
+def test_the_world_report_reads_neurons_the_same_way(session, model):
+    pool = dict(zip(["a", "b"], model.encode_texts(["a dog", "a car"]).cpu(), strict=True))
+    images = session.images.subset(range(20))
+    found = world_measures._neuron_layer(
+        model, images, LAYER, list(pool), torch.stack([*pool.values()]), True
+    )
+    stats = neuron_sums.read_layer(model, images, LAYER, 2, shared=False, norms=False).stats
+    strongest = stats.total.topk(found.n_neurons).indices
+    assert found.squared_share == pytest.approx(float(stats.top_share()[strongest].mean()))
+    assert np.isfinite(found.first_component)

@@ -1,0 +1,189 @@
+"""Numbers that are not there, memory that runs out, sessions that are dropped or closed at a bad moment."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz import Ablation
+from clipviz.session import cells
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+
+
+def opened(model, n=6, **options):
+    return clipviz.Session(model, clipviz.demo.images().subset(range(n)), TEXTS, **options)
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    session = opened(model, background=False)
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.textspan(4, 9), r"head within 0\.\.7 \(counted from 0\), got 9"),
+        (lambda s: s.textspan(5, -1), r"head within 0\.\.7 \(counted from 0\), got -1"),
+        (lambda s: s.textspan(-1, 0), r"layer within 0\.\.5"),
+        (lambda s: s.textspan(4, 1.5), r"head within 0\.\.7.*got 1\.5"),
+        (lambda s: s.textspan(4, 1, images=[-1, -2]), r"images within 0\.\.5, got \[-1, -2\]"),
+        (lambda s: s.textspan(4, 1, images=[0, 1, 9999]), r"images within 0\.\.5, got \[9999\]"),
+        (lambda s: s.textspan(4, 1, n_texts=0), "n_texts to be a whole number of at least 1, got 0"),
+        (lambda s: s.span([6]), r"images within 0\.\.5, got \[6\]"),
+        (lambda s: s.label(6, 0), r"layer within 0\.\.5"),
+        (lambda s: s.joint_maps(2, 8), r"head within 0\.\.7"),
+        (lambda s: s.atlas(2, -1), r"head within 0\.\.7"),
+        (lambda s: s.neighbours(0, 2), "a layer and a head, or neither"),
+        (lambda s: s.neighbours(0, 2, 8), r"head within 0\.\.7"),
+        (lambda s: s.neighbours(0, k=-1), "k to be a whole number of at least 1"),
+        (lambda s: s.neighbours(0, by="luck"), "one of cosine, product, got 'luck'"),
+        (lambda s: s.search("a dog", k=True), "k to be a whole number"),
+        (lambda s: s.trace(-1), r"image within 0\.\.5"),
+        (lambda s: s.head_scores("a dog", 6), r"image within 0\.\.5"),
+        (lambda s: s.describe_neurons(3, [10_000]), r"neurons within 0\.\.\d+, got \[10000\]"),
+        (lambda s: s.neurons(5), "later"),
+        (lambda s: s.select(layer=float("nan")), "layer to be a non-negative integer, got nan"),
+        (lambda s: s.select(image=float("inf")), "image to be a non-negative integer"),
+        (lambda s: s.select(ablation=Ablation(layers=frozenset({6}))), r"ablated layers within 0\.\.5"),
+        (lambda s: s.select(ablation=Ablation(mlps=frozenset({7}))), r"ablated MLPs within 0\.\.6"),
+        (lambda s: s.select(ablation=Ablation(tokens=frozenset({145}))), r"ablated tokens within 0\.\.144"),
+        (lambda s: s.ablate(Ablation(heads=frozenset({(9, 0)}))), "6 layers x 8 heads"),
+        (lambda s: s.ablate(task="cheese"), "a task of these images .*got 'cheese'"),
+        (lambda s: Ablation(heads=frozenset({(1.5, 0)})), r"a layer to be a non-negative integer, got 1\.5"),
+    ],
+)
+def test_what_is_not_there_is_a_clear_error(session, ask, message):
+    before = session.selection
+    with pytest.raises(ValueError, match=message):
+        ask(session)
+    assert session.selection is before
+
+
+@pytest.mark.parametrize("layers", [[5, 5], [1.5], [6], [-1], []])
+def test_impossible_layers_are_refused(model, layers):
+    with pytest.raises(ValueError, match=r"layers? .*|layer and none twice"):
+        opened(model, layers=layers)
+
+
+def test_numbers_become_plain_ints_at_the_door(session):
+    session.select(image=np.argmax([0, 3, 1]), layer=np.int64(4), head=2.0, images=np.array([1, 2]))
+    text = json.dumps(session.selection.to_dict())
+    assert type(session.selection.image) is int
+    assert '"images": [1, 2]' in text
+    assert session.textspan(np.int64(4), np.uint8(2), n_texts=2).texts
+    assert session.neighbours(np.int32(1), np.int64(4), np.int64(2), k=np.int64(3))
+    ablation = Ablation(heads=frozenset({(np.int64(1), np.int64(2))}))
+    assert json.dumps(ablation.to_dict())
+    session.undo()
+
+
+def test_running_out_of_memory_halves_the_batch_says_so_and_goes_on(model, monkeypatch, caplog):
+    real = type(model).trace
+
+    def trace(self, images, *args, **options):
+        if isinstance(images, list) and len(images) > 5:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(self, images, *args, **options)
+
+    monkeypatch.setattr(type(model), "trace", trace)
+    session = opened(model, 24, background=False)
+    assert session.collection.n_ready == 24
+    assert session.progress == (24, 24)
+    notes = session.receipts()["notes"]
+    assert notes[-1] == "memory ran out with 8 images per forward pass; continued with 4"
+    assert "continued with 4" in caplog.text
+    session.close()
+
+
+def test_an_image_too_large_alone_is_counted_and_other_errors_are_raised(model, monkeypatch):
+    monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    made = clipviz.analysis.image_codes.Collection(model, 2)
+    assert list(made.read(model, clipviz.demo.images())) == []
+    assert made.complete
+    assert set(made.broken.values()) == {"too large for the memory that is left"}
+    broken = RuntimeError("shape mismatch")
+    monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(broken))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        list(clipviz.analysis.image_codes.Collection(model, 2).read(model, clipviz.demo.images()))
+
+
+def test_closing_during_a_lens_is_safe(model):
+    session = opened(model, background=False)
+    begun, go, found = threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        go.wait(5)
+        return 7
+
+    thread = threading.Thread(target=lambda: found.append(session.remember("slow", slow)))
+    thread.start()
+    begun.wait(5)
+    session.close()
+    go.set()
+    thread.join(5)
+    assert found == [7]
+    assert not session.worker.alive
+
+
+def test_a_session_that_is_dropped_frees_its_memory_and_its_thread(model):
+    before = threading.active_count()
+    session = opened(model, 3)
+    session.wait(60, background=True)
+    gone, codes, worker = weakref.ref(session), weakref.ref(session.collection), session.worker
+    session = opened(model, 3, background=False)  # the cell is run again
+    gc.collect()
+    assert gone() is None
+    assert codes() is None
+    assert not worker.alive
+    session.close()
+    assert threading.active_count() == before
+
+
+def test_a_cell_run_again_closes_its_session_even_when_a_panel_holds_it(model, monkeypatch):
+    shell = SimpleNamespace(get_parent=lambda: {"metadata": {"cellId": "a1"}}, execution_count=1)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    first, beside = opened(model, 2), opened(model, 2)
+    assert first.worker.alive
+    shell.execution_count = 2
+    again = opened(model, 2)
+    assert not first.worker.alive
+    assert not beside.worker.alive
+    assert again.worker.alive
+    shell.get_parent = lambda: {"metadata": {"cellId": "b2"}}
+    other = opened(model, 2)
+    assert again.worker.alive
+    for made in (again, other):
+        made.close()
+    cells._MADE.clear()
+
+
+def test_a_long_computation_that_is_overtaken_ends_quietly(model):
+    session = opened(model, background=False)
+    begun, order = threading.Event(), []
+
+    def long(stale):
+        begun.set()
+        while True:
+            session.checkpoint()
+            if stale():
+                order.append("still here")
+
+    session.worker.request(long)
+    begun.wait(5)
+    assert not session.cancelled()  # not in the worker's own thread
+    session.worker.request(lambda stale: order.append("next"))
+    session.wait(5)
+    assert order[-1] == "next"
+    session.close()
