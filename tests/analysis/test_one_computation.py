@@ -83,7 +83,7 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
     known = session.neurons(LAYER).stats
     images = session.images
     report = layers.layer_statistics(model, images, LAYER, Steps(tmp_path, {}), quiet=True).stats
-    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER], quiet=True)
+    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER])
     stored = index.neurons(LAYER)
     assert known.count == report.count == stored.count == len(images)
     for name in neuron_sums.SUMS:
@@ -94,9 +94,9 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
             )
 
 
-def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path, monkeypatch):
+def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path):
     images = clipviz.demo.images().subset(range(90))
-    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER], quiet=True)
+    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER])
     session = clipviz.Session(model, images, index=index)
     known = session.neurons(LAYER)
     stored = index.neurons(LAYER)
