@@ -157,7 +157,8 @@ class Selection:
             )
         if changes.get("layer", self.layer) != self.layer:
             changes.setdefault("neuron", None)
-        return dataclasses.replace(self, **changes)
+        fields: dict[str, Any] = {**changes}
+        return dataclasses.replace(self, **fields)
 
     def to_dict(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

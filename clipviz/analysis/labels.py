@@ -48,9 +48,8 @@ def label_head(
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
     n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
-    how = {"centre_pool": True, "normalised": True}
-    chosen = textspan.textspan_from_covariance(*own, n_texts, **how)
-    _, null = textspan.null_explained(*own, n_texts, n_draws, seed, **how)
+    chosen = textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True)
+    _, null = textspan.null_explained(*own, n_texts, n_draws, seed, centre_pool=True, normalised=True)
     order, null_order = chosen.order[0].tolist(), null[:, 0].tolist()
     families = [broad(family) for family in texts.families]
     role = roles.role_of(order, null_order, families, N_FIRST, AT_LEAST, LEVEL)

@@ -26,7 +26,8 @@ SUMS = ("mean", "scatter", "shared_mean", "total")
 def batch_stats(second: SecondOrder, ids: Sequence[int], n_top: int, shared: bool = True) -> NeuronStats:
     """The statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without autocast."""
     stats = neuron_stats(second, ids, n_top, shared=shared)
-    return replace(stats, **{name: _double(getattr(stats, name)) for name in SUMS})
+    sums: dict[str, Any] = {name: _double(getattr(stats, name)) for name in SUMS}
+    return replace(stats, **sums)
 
 
 def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> NeuronStats:

@@ -427,7 +427,7 @@ def open_shared(
 ) -> SharedUnits:
     """The dictionary of a model: the one in its bundle, or that of a folder. ValueError when there is none for it."""
     bundle = source.model.bundle
-    path = Path(folder).expanduser() if folder else bundle and bundle.dictionary
+    path = Path(folder).expanduser() if folder else bundle.dictionary if bundle else None
     if path is None:
         raise ValueError(
             f"model {source.model.name!r} has no dictionary of shared units; mine one with "

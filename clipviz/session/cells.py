@@ -32,7 +32,7 @@ def replace_earlier(session: Session) -> None:
 def current_cell() -> tuple[str, int] | None:
     """The id of the notebook cell that runs and the number of its run; None outside notebooks."""
     ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    parent = getattr(shell, "get_parent", dict)() or {}
+    shell: Any = ipython.get_ipython() if ipython is not None else None
+    parent: Any = shell.get_parent() if hasattr(shell, "get_parent") else None
     cell = parent.get("metadata", {}).get("cellId") if isinstance(parent, dict) else None
     return None if cell is None else (str(cell), int(shell.execution_count))
