@@ -313,7 +313,7 @@ class TowerWeights:
 
     @property
     def n_terms(self) -> int:
-        """Terms that write what is read out: the input, then an attention and an MLP a layer."""
+        """Terms that write what is read out: the input, then an attention and an MLP per layer."""
         return 2 * self.n_layers + 1
 
     @property
@@ -328,7 +328,7 @@ class TowerWeights:
 
     @property
     def d_code(self) -> int:
-        """Length of a head code: d_head a readout head and the tallies; d_head for a class token."""
+        """Length of a head code: d_head per readout head and the tallies; d_head for a class token."""
         return self.readout.n_heads * self.d_head + self.n_tallies
 
 

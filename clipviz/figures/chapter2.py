@@ -322,7 +322,7 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
 
 def _lines(axis: Any, curves: Mapping[str, Curve]) -> float:
     """One line a curve with its name at its end, the first accented; the height of the highest name."""
-    looks = [style.OURS, *style.RIVALS]
+    looks = [style.OURS, *style.BASELINES]
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
     lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
     for position, (name, curve) in enumerate(curves.items()):

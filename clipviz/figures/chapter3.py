@@ -129,7 +129,7 @@ def attack_success(
     axis = style.plain(axes[0, 0], "", "images that fool the classifier")
     for place, method in enumerate(methods):
         ours = method == "second order"
-        look = style.OURS if ours else style.RIVALS[place % len(style.RIVALS)]
+        look = style.OURS if ours else style.BASELINES[place % len(style.BASELINES)]
         offset = (place - (len(methods) - 1) / 2) * 0.13
         present = [task for task in tasks if method in rows[task]]
         axis.errorbar(
@@ -218,7 +218,7 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
     names = list(curves)
     ends = []
     for place, name in enumerate(names):
-        look: Any = style.OURS if place == len(names) - 1 else style.RIVALS[place % len(style.RIVALS)]
+        look: Any = style.OURS if place == len(names) - 1 else style.BASELINES[place % len(style.BASELINES)]
         x, y = list(curves[name]), list(curves[name].values())
         axis.plot(x, y, label=name, linewidth=1.2, markersize=3.5, **look)
         ends.append((name, x[-1], y[-1], look["color"]))

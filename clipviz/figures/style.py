@@ -27,7 +27,7 @@ POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
 DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZERO, POSITIVE])
 SEQUENTIAL = "magma"
 
-RIVALS = (
+BASELINES = (
     {"color": INK, "marker": "s", "linestyle": "--"},
     {"color": FAINT, "marker": "^", "linestyle": "-."},
     {"color": FAINT, "marker": "D", "linestyle": ":"},

@@ -90,7 +90,7 @@ def head_counts(
     low = [min(null[k]) for k in ks]
     high = [max(null[k]) for k in ks]
     axis.fill_between(ks, low, high, color=style.RULE, linewidth=0, zorder=0)
-    _line(axis, ks, [float(np.mean(null[k])) for k in ks], style.RIVALS[0])
+    _line(axis, ks, [float(np.mean(null[k])) for k in ks], style.BASELINES[0])
     _line(axis, ks, [found[k] for k in ks], style.OURS)
     ours, theirs = style.spread_labels([found[ks[-1]], float(np.mean(null[ks[-1]]))], 0.09 * n_heads)
     style.label_end(axis, ks[-1], ours, "the model", style.ACCENT)
@@ -108,7 +108,9 @@ def map_depths(
     figure, axes = style.panels(1, 1, width, 2.0)
     axis = style.plain(axes[0, 0], f"Maps of the last k layers: {measure}", "layers summed, k", measure)
     ends = style.spread_labels([curve[max(curve)] for curve in scores.values()], 0.06)
-    for (name, curve), look, height in zip(scores.items(), (style.OURS, *style.RIVALS), ends, strict=False):
+    for (name, curve), look, height in zip(
+        scores.items(), (style.OURS, *style.BASELINES), ends, strict=False
+    ):
         ks = sorted(curve)
         _line(axis, ks, [curve[k] for k in ks], look)
         style.label_end(axis, ks[-1], height, name, str(look["color"]))
@@ -124,7 +126,9 @@ def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = styl
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(axes[0, 0], "Second-order effects of neurons", "MLP layer (from 0)", "share")
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.075)
-    for (name, curve), look, height in zip(curves.items(), (style.OURS, *style.RIVALS), ends, strict=False):
+    for (name, curve), look, height in zip(
+        curves.items(), (style.OURS, *style.BASELINES), ends, strict=False
+    ):
         layers = sorted(curve)
         _line(axis, layers, [curve[layer] for layer in layers], look)
         style.label_end(axis, layers[-1], height, name, str(look["color"]))

@@ -29,10 +29,10 @@ from clipviz.indexing.ranks import Ranks
 from clipviz.indexing.reading import MISSING, Decoder, batches
 from clipviz.lens.decompose import check_layers
 from clipviz.lens.neurons import check_layer
+from clipviz.values import late_layers
 from clipviz.version import __version__
 
 Progress = bool | Callable[[int, int], None]
-LAST_LAYERS = 4
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 _TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes an image, to notice a disk that is too small
 
@@ -285,7 +285,7 @@ def _finished(path: Path, plan: dict[str, Any]) -> bool:
 
 
 def _default_layers(model: Any, layers: Sequence[int] | None) -> Sequence[int]:
-    return range(max(0, model.n_layers - LAST_LAYERS), model.n_layers) if layers is None else layers
+    return late_layers(model.n_layers) if layers is None else layers
 
 
 def _precision(model: Any, precision: str) -> str:

@@ -186,7 +186,7 @@ def predict_after(
 ) -> Int[Tensor, " image"]:
     """The text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or MLPs.
 
-    logits: the unablated <rep, t> where they are at hand. The heads then cost one product
+    logits: the unablated <rep, t> where they are already known. The heads then cost one product
     [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. Where
     most heads are out (and the terms are `whole`), the heads that stay are added up instead.
     """
@@ -295,7 +295,7 @@ def accumulated(layers: Sequence[int], mlps: Iterable[int] = ()) -> list[Ablatio
 
 
 def isolated(layers: Sequence[int]) -> list[Ablation]:
-    """One ablation a layer: its attention alone."""
+    """One ablation per layer: its attention alone."""
     return [Ablation(layers=frozenset({layer})) for layer in layers]
 
 

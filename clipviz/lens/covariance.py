@@ -136,6 +136,6 @@ def effect_mean(
 def effect_covariance(
     covariance: Float[Tensor, "layer head augmented augmented"], basis: HeadBasis
 ) -> Float[Tensor, "layer head d_embed d_embed"]:
-    """Covariance of head effects from the covariance of v. Large: [d_embed, d_embed] a head."""
+    """Covariance of head effects from the covariance of v. Large: [d_embed, d_embed] per head."""
     linear = linear_maps(basis).double()
     return (linear.transpose(-1, -2) @ covariance.to(linear) @ linear).to(basis.basis)

@@ -129,7 +129,7 @@ class Attack:
     margins: similarity to the wrong class minus that to the class drawn; above 0 the classifier is fooled.
     """
 
-    sentences: tuple[str, ...]  # one an image
+    sentences: tuple[str, ...]  # one per image
     images: tuple[Any, ...]
     margins: tuple[float, ...]
 

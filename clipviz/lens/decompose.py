@@ -1,7 +1,7 @@
 """Direct effects of heads, MLPs and tokens on the image embedding, in factored form (thesis Eq. 2.4-2.6, App. A).
 
 Only what the readout reads reaches the embedding (values.Readout). For a class token that is one attention row: the
-class query is pushed through W_K once a head and dotted with every token, and no [token, token] or
+class query is pushed through W_K once per head and dotted with every token, and no [token, token] or
 [token, head, d_embed] tensor is ever formed. Where all tokens are pooled, the attention is contracted with the
 readout's weights as soon as it is formed. The forms are exact: the effects sum to the model's own output.
 """
@@ -20,7 +20,7 @@ from clipviz.values import HeadBasis, LayerWeights, Readout, TowerWeights
 def class_attention(
     tokens: Float[Tensor, "image token d_model"], weights: LayerWeights
 ) -> Float[Tensor, "image head token"]:
-    """Attention of the class token to every token, a head: a_i = softmax_i((W_Q z_0 + b_Q) . W_K z_i / sqrt(d_head)).
+    """Attention of the class token to every token, per head: a_i = softmax_i((W_Q z_0 + b_Q) . W_K z_i / sqrt(d_head)).
 
     tokens: the attention's input z after its LayerNorm, class token first.
     """

@@ -1,7 +1,7 @@
 """Token effects on a text direction, and heatmaps (thesis 2.5, Fig. 2.6, A.2), in factored form.
 
 <c_{i,l,h}, t> = (a_i (z_i . q_{l,h} + const) + shares) / std with q = W_V^T W_O^T M t (M: the readout's matrix): one
-product [token, d_model] x [d_model, head] a layer gives the maps of ALL heads; nothing of size d_embed a token exists.
+product [token, d_model] x [d_model, head] per layer gives the maps of ALL heads, and no token has a vector of d_embed.
 Where the readout has several heads, each has its own a and q, and the scores add up.
 """
 

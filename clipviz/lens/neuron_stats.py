@@ -83,7 +83,7 @@ def neuron_stats(
 ) -> NeuronStats:
     """Statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
 
-    images: the ids of the batch's images, kept beside the top ones. n_top: images kept a neuron (the thesis's
+    images: the ids of the batch's images, kept beside the top ones. n_top: images kept per neuron (the thesis's
     S_n, its "100 images with the largest norms"). normalize: cosine units (effects of unit-length embeddings).
     shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it. about: statistics of a first pass over the
     collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does, and
@@ -180,7 +180,7 @@ def rank_one(
 def first_component(
     effects: Float[Tensor, "neuron row d_embed"],
 ) -> tuple[Float[Tensor, "neuron d_embed"], Float[Tensor, " neuron"], Float[Tensor, " neuron"]]:
-    """First right singular vector, its share of the squared sum, and the squared sum, a neuron.
+    """First right singular vector, its share of the squared sum, and the squared sum, per neuron.
 
     Solved on the smaller Gram matrix in float64: rows may be few (top images) or the embedding narrow.
     """

@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 28  # directions formed at a time
 
 @dataclass(frozen=True, eq=False)
 class NeuronBasis:
-    """The image-independent half of one layer's effects; made once a layer by `neuron_basis`.
+    """The image-independent half of one layer's effects; made once per layer by `neuron_basis`.
 
     later: what the axis later_head stands for, (layer, head) pairs, later layers first to last, each once a readout
     head. Directions are kept factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed when they are
@@ -328,7 +328,7 @@ class SecondOrder:
         centre: Float[Tensor, "neuron later_head"] | None = None,
         normalize: bool = True,
     ) -> Float[Tensor, "image d_embed"]:
-        """sum_n weights[n] (phi_n - shared - mean), without forming phi: what a set of neurons adds an image.
+        """sum_n weights[n] (phi_n - shared - mean), without forming phi: what a set of neurons adds to each image.
 
         weights: 0/1 to choose (image, neuron) pairs, any number to scale them; centre: mean coordinates, same
         units. This is the vector that a mean-ablation of those neurons subtracts.

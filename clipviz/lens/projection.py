@@ -31,7 +31,7 @@ def project_heads(
         )
     wrong = [size for size in sizes if not 0 <= size <= n_texts]
     if wrong:
-        raise ValueError(f"expected sizes within 0..{n_texts} (the texts chosen a head), got {wrong}")
+        raise ValueError(f"expected sizes within 0..{n_texts} (the texts chosen per head), got {wrong}")
     coefficients, shift = _coefficients(codes, basis, directions, centred)
     mean = headset.as_float(codes.embedding).mean(0) - shift
     return {

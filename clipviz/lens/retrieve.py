@@ -2,7 +2,7 @@
 
 Similarity of two images under a set S of heads is <c_S(I), c_S(I')> with c_S the sum of the heads' effects (for
 one head, the thesis's). As c_S = V M (see lens.headset; V gets a column of ones for the constant), the whole
-collection is one product in code space: V_q G V^T with G = M M^T. No d_embed vector an image is ever formed.
+collection is one product in code space: V_q G V^T with G = M M^T. No d_embed vector per image is ever formed.
 """
 
 from __future__ import annotations

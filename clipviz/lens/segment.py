@@ -41,7 +41,7 @@ def score(
 ) -> SegmentationScore:
     """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (protocol: see the module).
 
-    heatmaps: [image, rows, cols] of any size and unit, or one map an image; masks: [image, height, width], or
+    heatmaps: [image, rows, cols] of any size and unit, or one map per image; masks: [image, height, width], or
     one per image where sizes differ: nonzero is foreground, and in masks of integers 255 is ignored. threshold: of h
     in 0..1; None is the image's mean (thesis 3.5 takes 0.5 for neurons). Raises ValueError when their numbers differ,
     for maps that hold NaN or infinity, and for masks without a labelled pixel.

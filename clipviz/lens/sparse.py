@@ -53,7 +53,7 @@ def sparse_code(
     """Orthogonal matching pursuit of every direction over a dictionary (thesis 3.4).
 
     directions: r_n, [neuron, d_embed], any length; dictionary: from `prepare_dictionary`, any row lengths;
-    n_nonzero: texts a neuron, at most. Returns atoms [neuron, n_nonzero], in the order chosen, -1 once a
+    n_nonzero: texts per neuron, at most. Returns atoms [neuron, n_nonzero], in the order chosen, -1 once a
     direction is reproduced or no independent text is left, and weights [neuron, n_nonzero], signed, so that
     r_n ~ weights[n] @ dictionary[atoms[n]] is the least-squares fit on those texts.
     Selects the atoms of sklearn.linear_model.orthogonal_mp_gram (float64, generic inputs: no exact ties).

@@ -110,7 +110,7 @@ def accuracy(
 ) -> Accuracy:
     """Top-1, per-group and worst-group zero-shot accuracy.
 
-    labels: class index of every image, -1 for images without one (left out). groups: a group's name an image
+    labels: class index of every image, -1 for images without one (left out). groups: a group's name per image
     (for Waterbirds, class and background). At chance, the result's `warnings` name likely causes.
     """
     labels = torch.as_tensor(labels).to(embeddings.device)
@@ -202,9 +202,9 @@ def _by_group(hits: Tensor, groups: Sequence[str]) -> dict[str, tuple[float, int
 
 def _check_labels(labels: Tensor, embeddings: Tensor, n_classes: int, groups: Sequence[str] | None) -> None:
     if labels.shape != embeddings.shape[:1]:
-        raise ValueError(f"expected one label an image ({len(embeddings)}), got {list(labels.shape)}")
+        raise ValueError(f"expected one label per image ({len(embeddings)}), got {list(labels.shape)}")
     if groups is not None and len(groups) != len(labels):
-        raise ValueError(f"expected one group an image ({len(labels)}), got {len(groups)}")
+        raise ValueError(f"expected one group per image ({len(labels)}), got {len(groups)}")
     if not bool((labels >= 0).any()):
         raise ValueError("expected at least one labelled image (label >= 0), got none")
     if int(labels.max()) >= n_classes:

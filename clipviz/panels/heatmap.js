@@ -3,7 +3,7 @@ const OURS = [["effect", "Effect on the text"], ["centred", "Effect, mean text s
 
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
-  const baselines = () => api.view.rivals ?? [];
+  const baselines = () => api.view.baselines ?? [];
   const isBaseline = () => Boolean(api.view.selection.text) && baselines().includes(api.option("show"));
   // What one head writes at one token: effect on A (minus B, minus the mean text), or attention where there is no text.
   const reader = () => {

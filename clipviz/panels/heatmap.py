@@ -1,4 +1,4 @@
-"""The selected image and where its tokens write towards the text, beside the rivals' maps and a head's own texts."""
+"""The selected image and where its tokens write towards the text, beside the baselines' maps and a head's own texts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Heatmap(Panel):
 
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
     "centred" (the effect less that on the mean of all texts, the bias that every text's map shares), the class
-    token's "attention", or a rival of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
+    token's "attention", or a baseline of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
     outline draws the image's true mask, where it has one. Hover reads a token; a click selects it and lists the
     heads that write there; arrows move it. Below, the texts of the selected head that the image agrees with most
     and least, and where they come from (Fig. 2.6).
@@ -137,9 +137,9 @@ class Heatmap(Panel):
         return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}{by}")
 
     def _needs(self) -> str:
-        """Which of the dearer maps is shown: "shared", "rivals" or none of them."""
+        """Which of the costlier maps is shown: "shared", "baselines" or none of them."""
         return (
-            "rivals"
+            "baselines"
             if self.show in (*BASELINES, *POOLED_BASELINES)
             else "shared"
             if self.show == "centred"
@@ -171,7 +171,7 @@ class Heatmap(Panel):
             "mask_size": None if mask is None else list(mask.shape),
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
-            "rivals": list(session.baselines),
+            "baselines": list(session.baselines),
             "cosines": cosines,
             "title": pictures.title(session, image),
             "picture": self._picture_of_image(image),
@@ -188,13 +188,13 @@ class Heatmap(Panel):
                 (s.image,),
                 lambda: ({}, {"shared": _float(session.shared_maps(s.image))}),
             )
-        if self._needs() == "rivals" and s.text:
-            parts["rivals"] = (s.image, s.text, s.text_b), lambda: ({}, self._rival_maps(s))
+        if self._needs() == "baselines" and s.text:
+            parts["baselines"] = (s.image, s.text, s.text_b), lambda: ({}, self._baseline_maps(s))
         key = (s.image, s.layer, s.head, self._progress())
         parts["joint"] = key, lambda: self._joint(s)
         return parts
 
-    def _rival_maps(self, selection: Selection) -> dict[str, np.ndarray]:
+    def _baseline_maps(self, selection: Selection) -> dict[str, np.ndarray]:
         if self.show not in self.session.baselines:
             raise ValueError(
                 f"{self.show} does not apply to the readout of {self.session.model.name!r}; choose one of "

@@ -35,7 +35,7 @@ from clipviz.reproduce.report import Steps
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
-MIN_TOP, N_LATE = 16, 3
+MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
 N_INDIRECT = 8  # images a neuron for the components of indirect effects
 
 
@@ -85,7 +85,7 @@ class Study:
     @property
     def late(self) -> list[int]:
         """The three layers before the last (8-10 of 12 in the thesis)."""
-        return self.layers[-N_LATE:]
+        return self.layers[-N_STUDIED:]
 
     def layer(self, layer: int) -> Layer:
         """A layer's statistics over the reference images."""

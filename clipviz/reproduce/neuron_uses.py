@@ -274,8 +274,8 @@ def attack_source(study: Study, n_indirect: int) -> cues.Source:
 
 def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) -> str:
     """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average."""
-    rivals = [method for method in METHODS if method != "second order"]
-    best = {name: max(row[rival][0] for rival in rivals) for name, row in summary.items()}
+    baselines = [method for method in METHODS if method != "second order"]
+    best = {name: max(row[baseline][0] for baseline in baselines) for name, row in summary.items()}
     won = [name for name, row in summary.items() if row["second order"][0] > best[name]]
     means = {method: float(np.mean([row[method][0] for row in summary.values()])) for method in METHODS}
     text = (

@@ -1,4 +1,4 @@
-"""Table 2.4 and Figure A.4: the token decomposition against its rivals."""
+"""Table 2.4 and Figure A.4: the token decomposition against the baselines."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _scores(
     known: Mapping[str, Sequence[float]],
     which: str = "",
 ) -> None:
-    """Table and figures of every method's scores, and which of the rivals score above the better of ours."""
+    """Table and figures of every method's scores, and which of the baselines score above the better of ours."""
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     rows = {
         name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
@@ -154,7 +154,7 @@ def all_methods(
     quiet: bool = False,
     pool: Float[Tensor, "text d_embed"] | None = None,
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
-    """Maps of every rival and ours on the images of `data` for their classes, of which the evaluation knows the texts.
+    """Maps of every baseline and ours on the images of `data` for their classes, whose texts the evaluation knows.
 
     Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean, in place of the
     classes', a second map of ours is taken from.

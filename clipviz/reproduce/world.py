@@ -327,7 +327,7 @@ def depths_section(
         "Summed over all heads of the last k layers; token maps: the class text minus the mean of all descriptions, "
         "or of all class names; the same images and protocol as above, and the average precision of the foreground "
         "alone. Raw attention knows no text: where all that stands out is the one thing that is asked for, it is a "
-        "strong rival.",
+        "strong baseline.",
     )
     measured = ("mIoU", "mAP", "foreground AP", "95%")
     report.table(

@@ -1,4 +1,4 @@
-"""Images and heatmap in a real JupyterLab: neighbours follow the head, sets are described, rivals and tokens answer."""
+"""Images and heatmap in a real JupyterLab: neighbours follow the head, sets are described, maps and tokens answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from browser.lab import MESSAGES
 from browser.test_dashboard import dashboard, head, pixels, type_text  # noqa: F401
 
-RIVALS = ("rollout", "Grad-CAM", "Chefer et al.", "LRP", "partial LRP", "raw attention")
+BASELINES = ("rollout", "Grad-CAM", "Chefer et al.", "LRP", "partial LRP", "raw attention")
 
 
 def near(opened, side):
@@ -66,11 +66,11 @@ def test_a_subset_is_chosen_and_described(dashboard):  # noqa: F811
     dashboard.panel("textspan", images=28).wait_for()
 
 
-def test_every_rival_changes_the_map_and_is_what_python_says(dashboard):  # noqa: F811
+def test_every_baseline_changes_the_map_and_is_what_python_says(dashboard):  # noqa: F811
     type_text(dashboard, "Text A", "a flamingo")
     dashboard.panel("heatmap", text="a flamingo").wait_for()
     seen = {pixels(dashboard)}
-    for name in RIVALS:
+    for name in BASELINES:
         method(dashboard, name)
         seen.add(pixels(dashboard))
         drawn = [
@@ -81,9 +81,9 @@ def test_every_rival_changes_the_map_and_is_what_python_says(dashboard):  # noqa
             "session.wait(30); a = dashboard.heatmap.agreement(); print(dashboard.heatmap.map().sum(), a[0], a[1])"
         )
         assert drawn == pytest.approx([float(number) for number in expected.split()], abs=2e-4), name
-    assert len(seen) == 1 + len(RIVALS)
+    assert len(seen) == 1 + len(BASELINES)
     strip = dashboard.page.locator('[data-panel="heatmap"] .method')
-    expect(strip).to_have_count(1 + len(RIVALS))
+    expect(strip).to_have_count(1 + len(BASELINES))
     strip.first.click()
     dashboard.panel("heatmap", show="effect").wait_for()
     method(dashboard, "centred")
@@ -141,7 +141,7 @@ def test_a_heads_texts_on_the_image_follow_the_head_and_can_be_chosen(dashboard)
     dashboard.panel("heads", text=text).wait_for()
 
 
-def test_hovering_tokens_after_choosing_a_rival_sends_nothing(dashboard):  # noqa: F811
+def test_hovering_tokens_after_choosing_a_baseline_sends_nothing(dashboard):  # noqa: F811
     page = dashboard.page
     method(dashboard, "rollout")
     dashboard.kernel("session.wait(20)")

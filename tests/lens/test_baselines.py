@@ -1,4 +1,4 @@
-"""Rivals against naive autograd references, loops, and cases worked out by hand."""
+"""Baselines against naive autograd references, loops, and cases worked out by hand."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""The heatmap without a browser: maps sum to what the model says, rivals are their lenses', a head's texts add up."""
+"""The heatmap without a browser: maps sum to what the model says, baselines are their lenses', texts add up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_all_heads_and_the_class_token_sum_to_the_cosine_less_the_mlps(session, 
     assert panel.map().sum() + class_token + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
 
 
-def test_a_rival_is_its_lens_on_the_texts_direction(session, panel, model):
+def test_a_baseline_is_its_lens_on_the_texts_direction(session, panel, model):
     direction = model.encode_texts("a dog")
     found = all_maps(record(model, [session.images[3]], direction), model.weights.grid)
     for name in METHODS:
@@ -59,7 +59,7 @@ def test_a_rival_is_its_lens_on_the_texts_direction(session, panel, model):
     assert panel.map() == pytest.approx(expected[0].numpy(), abs=1e-6)
 
 
-def test_rivals_are_computed_once_and_only_when_asked_for(session, panel, monkeypatch):
+def test_baselines_are_computed_once_and_only_when_asked_for(session, panel, monkeypatch):
     calls = []
     real = maps.record
     monkeypatch.setattr(maps, "record", lambda *a, **k: calls.append(1) or real(*a, **k))

@@ -1,7 +1,7 @@
 """Baselines that read attention and its gradients: raw attention, rollout, Grad-CAM, and Chefer's generic form.
 
 attention[image, layer, head, i, j] is how much token i reads of token j; token 0 is the class token. Each
-method returns one number an image token (the class token left out), in its own unit.
+method returns one number per image token (the class token left out), in its own unit.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def residual(
     relevance: Float[Tensor, "image token d_model"],
     normalise: bool = True,
 ) -> tuple[Float[Tensor, "image token d_model"], Float[Tensor, "image token d_model"]]:
-    """Relevance of the two branches of a residual connection; their sum keeps the relevance's, an image."""
+    """Relevance of the two branches of a residual connection; their sum keeps the relevance's, image by image."""
     ratio = divide(relevance, left + right)
     parts = left * ratio, right * ratio
     if not normalise:
@@ -148,7 +148,7 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _final(record: Record, relevance: Tensor, rule: Rule) -> Float[Tensor, "image d_model"]:
-    """From the score <final, P t> to the class token: a linear layer of one output, its weights an image."""
+    """From the score <final, P t> to the class token: a linear layer of one output, its weights the image's own."""
     parts = record.final * record.final_weights
     if rule == "epsilon":
         return parts * divide(relevance, parts.sum(-1, keepdim=True))
