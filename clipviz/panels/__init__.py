@@ -12,6 +12,7 @@ from clipviz.panels.query import Query
 from clipviz.panels.receipts import Receipts
 from clipviz.panels.rosetta import Rosetta
 from clipviz.panels.textspan import TextSpan
+from clipviz.panels.words import Words
 
 __all__ = [
     "Ablate",
@@ -26,4 +27,5 @@ __all__ = [
     "Receipts",
     "Rosetta",
     "TextSpan",
+    "Words",
 ]

@@ -258,6 +258,9 @@ class Panel(anywidget.AnyWidget):
             self.session.selection = request.selected(self.session.selection)
 
 
+DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as they are imported
+
+
 class Desk(Panel):
     """A panel that computes nothing while the browser does not show it (visible=False).
 
@@ -266,6 +269,11 @@ class Desk(Panel):
 
     title: ClassVar[str] = ""
     question: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "title" in vars(cls):
+            DESKS[cls.name] = cls
 
     visible = traitlets.Bool(True, help="on screen").tag(**ASKED)
 

@@ -8,16 +8,9 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from clipviz.panels.ablate import Ablate
-from clipviz.panels.atlas import Atlas
-from clipviz.panels.base import Desk
-from clipviz.panels.cues import Cues
-from clipviz.panels.neurons import Neurons
-from clipviz.panels.rosetta import Rosetta
+from clipviz.panels.base import DESKS, Desk
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
-
-DESKS: dict[str, type[Desk]] = {panel.name: panel for panel in (Atlas, Ablate, Neurons, Cues, Rosetta)}
 
 
 class Bar(anywidget.AnyWidget):

@@ -485,6 +485,16 @@ class Session(traitlets.HasTraits):
         """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
         return self.direction(text) - (self.direction(text_b) if text_b else self.pool().mean(0))
 
+    def nearest_texts(self, image: int | None = None, k: int = 5) -> list[tuple[str, float]]:
+        """The texts of the pool that are nearest to an image by cosine, best first."""
+        trace = self.trace(image)
+        cosines = self.pool() @ (trace.embedding[0] / trace.norm[0])
+        found = cosines.topk(min(checks.count("k", k), len(self.texts)))
+        return [
+            (self.texts[j], value)
+            for j, value in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+
     def concepts_of(
         self, image: int | None = None, layer: int | None = None, k: int = 10
     ) -> list[tuple[str, float]]:

@@ -60,7 +60,7 @@ def test_a_subset_is_chosen_and_described(dashboard):  # noqa: F811
     )
     page.get_by_role("button", name="clear", exact=True).click()
     dashboard.panel("textspan", images=0, first=whole).wait_for()
-    page.get_by_role("button", name="All images again").click()
+    page.get_by_role("button", name="Show all images").click()
     dashboard.panel("images", subset="").wait_for()
     page.get_by_role("button", name="describe the").click()
     dashboard.panel("textspan", images=28).wait_for()

@@ -81,7 +81,8 @@ def test_the_browser_opens_a_desk_by_a_trait(session):
 def test_an_unknown_desk_is_refused(session):
     desks = Desks(session)
     with pytest.raises(
-        ValueError, match="expected one of atlas, ablate, neurons, cues, rosetta or '' for none, got 'x'"
+        ValueError,
+        match="expected one of ablate, atlas, cues, neurons, rosetta, words or '' for none, got 'x'",
     ):
         desks.show("x")
     desks.close()

@@ -1,0 +1,27 @@
+/** One list of texts with bars; what the other list has too is marked. */
+const textColumn = (api, { title, unit, rows }, others) => {
+  const row = ({ text, score, share }) => h("button", { type: "button", class: `bar-row${others.has(text) ? " both" : ""}`, title: others.has(text) ? "in both lists" : null, "aria-pressed": String(text === api.view.selection.text), onclick: () => api.ask({ text }) },
+    h("span", { class: "text" }, text), h("span", { class: "bar" }, fill(share)), h("span", { class: "num" }, score.toFixed(3)));
+  const list = h("div", { class: "bar-list", role: "group", "aria-label": title }, ...rows.map(row));
+  walk(list, () => [...list.children]);
+  return h("div", { class: "column" }, h("h4", {}, title, h("small", {}, unit)), list);
+};
+
+function build(api) {
+  const hint = h("small", {}), [meter, tell] = readingMeter(api, hint), columns = h("div", { class: "bar-lists" }), note = h("p", { class: "bar-note" });
+  const [layers, setLayer] = layerChooser((layer) => api.ask({}, { options: { layer } }));
+  const [empty, says] = messageInstead(columns, note);
+  api.body.append(h("h3", {}, "Words of this image", hint), meter, h("div", { class: "controls" }, layers), empty, columns, note);
+  followVisibility(api);
+  return (view) => {
+    tell();
+    if (view.layer !== null) setLayer(view.layer, view.n_layers);
+    const texts = view.columns.map(({ rows }) => new Set(rows.map(({ text }) => text)));
+    columns.replaceChildren(...view.columns.map((column, i) => textColumn(api, column, texts[1 - i] ?? new Set())));
+    note.textContent = view.complete ? "Bold: in both lists. Click a text to see it in every panel." : "The neurons' list appears once the images have been read.";
+    says(view);
+    Object.assign(api.root.dataset, { layer: view.layer ?? "", image: view.selection.image ?? "", lists: view.columns.length, first: view.columns[0]?.rows[0]?.text ?? "", complete: String(Boolean(view.complete)) });
+  };
+}
+
+export default { render: (context) => mount(context, "words", build) };

@@ -1,0 +1,92 @@
+"""The words of an image: the texts that its active neurons write, beside those that are nearest by cosine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import traitlets
+
+from clipviz.panels.background import WorkingDesk
+from clipviz.panels.base import ASKED, FIXED, Arrays, View
+from clipviz.panels.scripts import script, style
+from clipviz.session import Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class WordsOptions(TypedDict, total=False):
+    layer: int | None
+    n_texts: int
+    visible: bool
+
+
+class Words(WorkingDesk):
+    """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
+
+    layer: whose neurons, default the last but two. n_texts: rows of each list. A click on a text selects it everywhere.
+    """
+
+    name = "words"
+    title = "Words"
+    question = "What do this image's neurons say?"
+    cost = 7
+    _esm = script("words")
+    _css = style("words")
+
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+    n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
+
+    _known: int | None = None  # the layer whose neurons have been read and coded
+
+    def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
+        super().__init__(session, **options)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return selection.image, selection.text, self._known
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        session, layer = self.session, self._layer()
+        view: View = {"layer": layer, "n_layers": session.model.n_layers, "message": "", "columns": []}
+        if layer is None:
+            return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
+        if selection.image is None:
+            return {**view, "message": "Select an image."}, {}
+        self.follow()
+        nearest = session.nearest_texts(selection.image, self.n_texts)
+        columns = [_column("Nearest by cosine", "cosine with the image", nearest)]
+        if self._known == layer:
+            found = session.concepts_of(selection.image, layer, self.n_texts)
+            columns.insert(0, _column("Written by active neurons", "summed contribution, as a share", found))
+        if stale():
+            return None
+        return {**view, "columns": columns, "complete": self._known == layer}, {}
+
+    def step(self) -> bool:
+        """Read images for the layer on show, then code its neurons."""
+        layer = self._layer()
+        if layer is None or self._known == layer:
+            return False
+        reading = self.session.neuron_reading(layer)
+        if reading.step(None):
+            self.tell(reading.n_read, len(reading.plan(None)))
+            return True
+        self.session.cue_source(layer)
+        self._known = layer
+        self.tell(reading.n_read, reading.n_read)
+        self.session.refresh()
+        return False
+
+    def _layer(self) -> int | None:
+        last = self.session.model.n_layers - 2
+        if last < 0:
+            return None
+        return min(self.session.default_layer if self.layer is None else self.layer, last)
+
+
+def _column(title: str, unit: str, found: list[tuple[str, float]]) -> dict[str, Any]:
+    most = max((abs(score) for _, score in found), default=0.0) or 1.0
+    rows = [{"text": text, "score": score, "share": abs(score) / most} for text, score in found]
+    return {"title": title, "unit": unit, "rows": rows}
