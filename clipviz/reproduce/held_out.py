@@ -137,7 +137,7 @@ def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> tup
     )
 
 
-def _pictures(pixels: Sequence[np.ndarray]) -> list[Image.Image]:
+def _pictures(pixels: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(one) for one in pixels]
 
 

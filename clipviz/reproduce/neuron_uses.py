@@ -200,24 +200,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     source = attack_source(study, 2 if quick else N_INDIRECT)
     pairs = PAIRS[:2] if quick else PAIRS
     n_sentences, n_images = (3, 2) if quick else (10, 10)
-    rates: dict[str, dict[str, list[float]]] = {}
-    examples: list[figures.AttackExample] = []
-    words: dict[str, list[str]] = {}
-    progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
-    for pair in pairs:
-        name = f"{pair[0]} → {pair[1]}"
-        for repeat in range(repeats):
-            make = partial(_attack, study, source, pair, repeat, n_sentences, n_images)
-            found = study.steps.get(f"neurons-attack-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
-            for method in METHODS:
-                margins = found["margins"][method]
-                share = sum(margin > 0 for margin in margins) / max(1, len(margins))
-                rates.setdefault(name, {}).setdefault(method, []).append(share)
-            if repeat == 0:
-                words[name] = found["words"]["second order"]
-                examples += _example(study, pair, found)
-            progress.update()
-    progress.close()
+    rates, words, examples = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
     report.text(
         f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
         f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
@@ -248,6 +231,38 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
             "wrong class, blue: towards the class drawn",
         )
     _thesis_attacks(report, study)
+
+
+def _attacks(
+    study: Study,
+    source: cues.Source,
+    pairs: Sequence[tuple[str, str]],
+    repeats: int,
+    n_drawn: tuple[int, int],
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[str]], list[figures.AttackExample]]:
+    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, the best pictures.
+
+    n_drawn: sentences of each attack, and pictures of each sentence.
+    """
+    rates: dict[str, dict[str, list[float]]] = {}
+    examples: list[figures.AttackExample] = []
+    words: dict[str, list[str]] = {}
+    progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
+    for pair in pairs:
+        name = f"{pair[0]} → {pair[1]}"
+        for repeat in range(repeats):
+            make = partial(_attack, study, source, pair, repeat, *n_drawn)
+            found = study.steps.get(f"neurons-attack-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
+            for method in METHODS:
+                margins = found["margins"][method]
+                share = sum(margin > 0 for margin in margins) / max(1, len(margins))
+                rates.setdefault(name, {}).setdefault(method, []).append(share)
+            if repeat == 0:
+                words[name] = found["words"]["second order"]
+                examples += _example(study, pair, found)
+            progress.update()
+    progress.close()
+    return rates, words, examples
 
 
 def attack_source(study: Study, n_indirect: int) -> cues.Source:

@@ -6,7 +6,6 @@ Held-out scenes and views that training never shows; the thesis's findings of ch
 
 from __future__ import annotations
 
-from collections import Counter
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from clipviz.analysis.labels import AT_LEAST, N_DRAWS, N_FIRST
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
-from clipviz.lens.intervals import Estimate, mean, share, spread
+from clipviz.lens.intervals import Estimate
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
@@ -30,6 +29,7 @@ from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
 from clipviz.reproduce.world_measures import FamilyScore, HeadTable, MapScore, NeuronLayer
+from clipviz.reproduce.world_summary import summary_section
 from clipviz.values import N_LATE
 
 
@@ -85,128 +85,6 @@ def run(
     neurons_section(report, neurons)
     generator_section(report, measured_generator(encoder_of(model), steps, sizes.generated))
     return report.write("world")
-
-
-def summary_section(
-    report: Report,
-    families: dict[str, dict[str, FamilyScore]],
-    table: HeadTable,
-    birds: dict[Way, SpuriousCue],
-    depths: dict[str, dict[int, MapScore]],
-    pairs: dict[str, dict[str, Estimate]],
-    neurons: list[NeuronLayer],
-    sizes: Sizes,
-) -> None:
-    """The whole card in one table."""
-    report.section(
-        "In short",
-        f"{sizes.n_seeds} seeds pooled. Intervals are 95%: Wilson's for shares, normal for means; where random heads "
-        f"or rotations are drawn, the range of 95% of {N_DRAWS} draws.",
-    )
-    report.table(
-        ["held-out scenes of the demo world", "measured", "95%", "n"],
-        [
-            *recognition_rows(families),
-            *map_rows(depths, pairs),
-            *head_rows(table),
-            *bird_rows(birds),
-            *neuron_rows(neurons),
-        ],
-    )
-
-
-def row(what: str, found: Estimate, unit: str) -> list[str]:
-    """One line of the summary."""
-    return [what, f"{found.value:.2f}", found.interval, f"{found.n:,} {unit}"]
-
-
-def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[str]]:
-    """What is told apart: objects by drawing style, properties, counts, large plain shapes and glyphs."""
-    seen, unseen = families["held out"], families["unseen views"]
-    lone = "object, single, own colour"
-    wanted = [
-        (f"lone object in its own colours, of {round(1 / seen['object'].chance)}", seen[lone]),
-        ("the same in a drawing style never seen", unseen[lone]),
-        *((name, seen[name]) for name in ("colour", "background", "treatment")),
-        ("count, 2 to 6", seen["count"]),
-        ("large plain shape", seen["shape, large, plain"]),
-        ("large plain letter or digit", seen["glyph, large, plain"]),
-    ]
-    return [row(what, score.accuracy, "scenes") for what, score in wanted]
-
-
-def map_rows(
-    depths: dict[str, dict[int, MapScore]], pairs: dict[str, dict[str, Estimate]]
-) -> list[list[str]]:
-    """Token maps and raw attention: of the one object of a scene, and of the named one of two."""
-    ours = depths[measures.TOKENS][min(N_LATE, max(depths[measures.TOKENS]))].foreground_ap
-    raw = max((score.foreground_ap for score in depths[measures.RAW].values()), key=lambda ap: ap.value)
-    late = f"of the last {N_LATE} layers"
-    rows = [
-        row(f"token maps {late}: AP of the foreground", ours, "scenes"),
-        row("raw attention of the best layers: AP of the foreground", raw, "scenes"),
-    ]
-    for name in (measures.TOKENS, measures.RAW):
-        of_two = f"{name} {late}, the named one of two objects"
-        rows.append(row(f"{of_two}: points at it", pairs[name]["pointing"], "scenes"))
-        rows.append(row(f"{of_two}: AP", pairs[name]["foreground AP"], "scenes"))
-    return rows
-
-
-def head_rows(table: HeadTable) -> list[list[str]]:
-    """Late heads with a property, by TextSpan, by its null and by supervision."""
-    null, n_heads = spread(table.null_heads().tolist()), len(table.heads)
-    clear = sorted({role.label for role in table.roles.values() if role.clear})
-    what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts"
-    over_seeds = f"{min(table.by_seed)}–{max(table.by_seed)} over the seeds"
-    return [
-        [what, f"{table.n_heads()} of {n_heads}", over_seeds, f"{n_heads} heads"],
-        [
-            "the same under random rotations",
-            f"{null.value:.0f}",
-            f"{null.low:.0f}–{null.high:.0f}",
-            f"{null.n} draws",
-        ],
-        ["properties with a clear head", ", ".join(clear) or "none", "–", f"{n_heads} heads, {null.n} draws"],
-        [
-            "late heads by the property that explains most of their variance",
-            _tally(table),
-            "–",
-            f"{n_heads} heads",
-        ],
-    ]
-
-
-def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
-    """The worst group before and after ablating the background heads, and under as many random heads."""
-    rows = []
-    for classes in dict.fromkeys(way.classes for way in birds):
-        found = {way.heads: cue for way, cue in birds.items() if way.classes == classes}
-        group = f"worst group of painted birds and places, classes by {classes}"
-        before = spurious.worst_of(next(iter(found.values())).before)
-        rows.append(row(f"{group}: unchanged model", before, "birds in it"))
-        for heads, cue in found.items():
-            n_heads = len(cue.ablation.heads)
-            after, random = spurious.worst_of(cue.after), spurious.random_worst(cue)
-            rows.append(row(f"{group}: {n_heads} background heads ({heads}) ablated", after, "birds in it"))
-            rows.append(row(f"{group}: {n_heads} random late heads ablated", random, "draws"))
-    return rows
-
-
-def neuron_rows(neurons: list[NeuronLayer]) -> list[list[str]]:
-    """Second-order effects of the strongest neurons of all layers with later attention."""
-    n_neurons = sum(layer.n_neurons for layer in neurons)
-    components = mean([value for layer in neurons for value in layer.components])
-    named = share(sum(layer.n_named for layer in neurons), n_neurons)
-    above = share(sum(layer.n_above_null for layer in neurons), n_neurons)
-    closer = f"with a text closer than {measures.ABOVE:.0%} of rotated directions have one"
-    return [
-        row(
-            "second-order effects: share of the first component on the top 10% images", components, "neurons"
-        ),
-        row(f"neurons with a text at cosine > {measures.COSINE}", named, "neurons"),
-        row(f"neurons {closer}", above, "neurons"),
-    ]
 
 
 def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]) -> None:
@@ -280,6 +158,11 @@ def heads_section(report: Report, table: HeadTable) -> None:
         ),
         "Heads with k texts of one family, and the range of the null",
     )
+    _head_table(report, table)
+    _head_figures(report, table)
+
+
+def _head_table(report: Report, table: HeadTable) -> None:
     rows = []
     for row, head in enumerate(table.heads):
         role, (name, share) = table.roles[head], table.supervised(row)
@@ -296,6 +179,9 @@ def heads_section(report: Report, table: HeadTable) -> None:
             ]
         )
     report.table(["head", "role", "texts of one family", "p", "supervised", "first texts"], rows)
+
+
+def _head_figures(report: Report, table: HeadTable) -> None:
     roles = table.roles.items()
     report.figure(
         "world-roles",
@@ -430,12 +316,6 @@ def _lead(model: ClipModel, sizes: Sizes) -> str:
         f"{sizes.masks} with masks. The summed effects miss the "
         f"model's own output by {model.sum_check:.1e} (relative)."
     )
-
-
-def _tally(table: HeadTable) -> str:
-    """'colour 16, background 9, ...': how many heads vary most with each property."""
-    counts = Counter(table.supervised(row)[0] for row in range(len(table.heads)))
-    return ", ".join(f"{name} {n_heads}" for name, n_heads in counts.most_common())
 
 
 def _cells(found: Estimate) -> tuple[Estimate, str, int]:
