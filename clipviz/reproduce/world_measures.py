@@ -77,9 +77,10 @@ class FamilyScore:
 def families(model: ClipModel, sizes: Sizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
     """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
     encoder = encoder_of(model)
+    directions = evaluate.prompt_directions(encoder)
 
     def measured(title: str, seed: int, unseen: bool) -> dict[str, dict]:
-        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
+        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large, directions)
         return steps.get(f"world-{title.replace(' ', '-')}-{seed}", make)
 
     return {

@@ -163,10 +163,18 @@ def bird_groups(encoder: Encoder, n_per_group: int, seed: int, painted: bool = T
 
 
 def report(
-    encoder: Encoder, n: int = 2000, seed: int = HELD_OUT_SEED, unseen_views: bool = False, n_large: int = 720
+    encoder: Encoder,
+    n: int = 2000,
+    seed: int = HELD_OUT_SEED,
+    unseen_views: bool = False,
+    n_large: int = 720,
+    directions: dict[str, Tensor] | None = None,
 ) -> dict[str, dict]:
-    """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added."""
-    directions = prompt_directions(encoder)
+    """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added.
+
+    directions: those of prompt_directions(encoder), where they are at hand.
+    """
+    directions = prompt_directions(encoder) if directions is None else directions
     results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views), directions)
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
         scenes = large_plain(kind, n_large, seed, unseen_views)
