@@ -150,7 +150,7 @@ def spurious_groups(
 
 
 def segmentation_scores(
-    scores: Mapping[str, Mapping[str, float]], ours: str = "ours", width: float = style.PAGE
+    scores: Mapping[str, Mapping[str, float]], ours: str = "token decomposition", width: float = style.PAGE
 ) -> Figure:
     """Table 2.4: pixel accuracy, mIoU and mAP of every method, those whose name begins with `ours` accented.
 
@@ -195,13 +195,16 @@ def segmentation_examples(
             style.picture(next(cells), np.repeat((255 * (masks[row] > 0))[..., None], 3, -1).astype(np.uint8))
         for name, found in maps.items():
             style.overlay(
-                next(cells), pixels, found[row], edge=style.ACCENT if name.startswith("ours") else None
+                next(cells),
+                pixels,
+                found[row],
+                edge=style.ACCENT if name.startswith("token decomposition") else None,
             )
     for column, name in enumerate(columns):
         axes[0, column].set_title(
             textwrap.fill(name, 16),
             fontsize=style.SMALL,
-            color=style.ACCENT if name.startswith("ours") else style.INK,
+            color=style.ACCENT if name.startswith("token decomposition") else style.INK,
             pad=3,
         )
     return figure

@@ -66,7 +66,9 @@ def spurious_groups(
     return _plain(figure, "accuracy", percent="x")
 
 
-def segmentation_scores(scores: Mapping[str, Mapping[str, float]], ours: str = "ours") -> go.Figure:
+def segmentation_scores(
+    scores: Mapping[str, Mapping[str, float]], ours: str = "token decomposition"
+) -> go.Figure:
     """Table 2.4: three bars a method."""
     measures = ("pixel accuracy", "mIoU", "mAP")
     figure = make_subplots(1, 3, subplot_titles=measures, shared_yaxes=True, horizontal_spacing=0.04)

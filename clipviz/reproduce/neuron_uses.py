@@ -28,7 +28,7 @@ from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
-from clipviz.reproduce.segmenting import OURS, all_methods, fitted_mask
+from clipviz.reproduce.segmenting import TOKENS, all_methods, fitted_mask
 from clipviz.values import SparseCode
 
 PAIRS = (
@@ -44,7 +44,6 @@ METHODS = ("no words", "random neurons", "indirect effect", "similar words", "se
 N_GALLERY, N_TOP_IMAGES, N_WORDS = 5, 8, 4
 N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
 N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5
-TOKENS = "token decomposition"
 NEURONS, SIGNED = "neurons", "neurons, signed"
 
 
@@ -192,7 +191,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     if not in_demo_world(study.model):
         report.text(
             "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
-            "text-to-image pipeline at hand, give clipviz.models.captioners' adapters to clipviz.analysis.cues.attempt."
+            "text-to-image pipeline, give clipviz.models.captioners' adapters to clipviz.analysis.cues.attempt."
         )
         _thesis_attacks(report, study)
         return
@@ -360,7 +359,6 @@ def segmentation_section(report: Report, study: Study) -> None:
     maps, masks, pictures, texts = all_methods(
         study.model, study.evaluation, study.evaluation.masks, study.quiet
     )
-    maps = {TOKENS if name == OURS else name: found for name, found in maps.items()}
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     scores |= {name: segment.score(found, own_masks, SEGMENT_THRESHOLD) for name, found in own.items()}
@@ -368,7 +366,7 @@ def segmentation_section(report: Report, study: Study) -> None:
     report.text(
         f"{len(masks)} images. Neurons: activation maps of the {N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
         f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {SEGMENT_THRESHOLD}. "
-        "Signed: those that write most towards M(c) less the mean of all classes. The others as in "
+        "Signed: those that write most towards M(c) minus the mean of all classes. The others as in "
         "Table 2.4: threshold at the map's mean."
     )
     known = published.TABLE_3_4 if published.chapter_3_model(study.model.name, study.model.pretrained) else {}

@@ -23,7 +23,7 @@ from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report
 from clipviz.values import N_LATE, late_layers
 
-OURS, OURS_POOL = "ours", "ours, less all descriptions"
+TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
 BATCH = 4
 MIN_APART = 8  # images on each side of a comparison
 
@@ -63,7 +63,7 @@ def segmentation_section(
         )
         _scores(report, of_two, of_two_masks, {}, "of two")
     few = np.linspace(0, len(masks) - 1, min(4, len(masks))).round().astype(int).tolist()
-    shown = {name: np.stack([maps[name][i].numpy() for i in few]) for name in (OURS, OURS_POOL, *METHODS)}
+    shown = {name: np.stack([maps[name][i].numpy() for i in few]) for name in (TOKENS, TOKENS_POOL, *METHODS)}
     figure = figures.segmentation_examples(
         [pictures[i] for i in few], [texts[i] for i in few], shown, [masks[i].numpy() for i in few]
     )
@@ -77,7 +77,7 @@ def _scores(
     known: Mapping[str, Sequence[float]],
     which: str = "",
 ) -> None:
-    """Table and figures of every method's scores, and which of the baselines score above the better of ours."""
+    """Table and figures of every method's scores, and which score above the better token decomposition."""
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     rows = {
         name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
@@ -89,14 +89,14 @@ def _scores(
     )
     best = {
         measure: max(row[measure] for name, row in rows.items() if name not in METHODS)
-        for measure in rows[OURS]
+        for measure in rows[TOKENS]
     }
     above = {
         measure: [name for name, row in rows.items() if row[measure] > value]
         for measure, value in best.items()
     }
     found = "; ".join(f"in {measure} {', '.join(names) or 'none'}" for measure, names in above.items())
-    report.text(f"Above ours: {found.rstrip('.')}.")
+    report.text(f"Above the token decomposition: {found.rstrip('.')}.")
     name, title = (f"segmentation {which}".strip().replace(" ", "-"), f"segmentation {which}".strip())
     report.figure(name, figures.segmentation_scores(rows), f"Table 2.4: {title} by every method")
     report.interactive(name, interactive.segmentation_scores(rows), "the same, interactive")
@@ -154,15 +154,15 @@ def all_methods(
     quiet: bool = False,
     pool: Float[Tensor, "text d_embed"] | None = None,
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
-    """Maps of every baseline and ours on the images of `data` for their classes, whose texts the evaluation knows.
+    """Maps of every method on the images of `data` for their classes, of which the evaluation knows the texts.
 
     Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean, in place of the
-    classes', a second map of ours is taken from.
+    classes', a second token decomposition is taken from.
     """
     names = list(evaluation.class_prompts)
     classes = from_prompts(model, list(evaluation.class_prompts.values()))
     usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]
-    backgrounds = {OURS: classes} if pool is None else {OURS: classes, OURS_POOL: pool}
+    backgrounds = {TOKENS: classes} if pool is None else {TOKENS: classes, TOKENS_POOL: pool}
     maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, *backgrounds)}
     masks, pictures, texts = [], [], []
     late = late_layers(model.n_layers)

@@ -75,9 +75,9 @@ def test_the_report_has_every_table_and_figure(made):
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 1000
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert f"an even sample of {LIMIT} of" in text
-    methods = [*segmenting.METHODS, segmenting.OURS, segmenting.OURS_POOL]
+    methods = [*segmenting.METHODS, segmenting.TOKENS, segmenting.TOKENS_POOL]
     assert [row[0] for row in table(text, "Segmentation")[2:]] == [*methods, "method", "---", *methods]
-    assert "Above ours: in pixel accuracy" in text
+    assert "Above the token decomposition: in pixel accuracy" in text
 
 
 def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
@@ -149,13 +149,13 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
     own = classes[list(found.class_prompts).index(texts[2])]
     picture, mask = found.masks[2]
     late = range(model.n_layers - 4, model.n_layers)
-    for name, background in ((segmenting.OURS, classes), (segmenting.OURS_POOL, pool)):
+    for name, background in ((segmenting.TOKENS, classes), (segmenting.TOKENS_POOL, pool)):
         direction = (own - background.mean(0))[None]
         expected = model.trace([picture]).token_scores(direction, late)[0, 0, :, :, 1:].sum((0, 1))
         assert maps[name][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
     assert masks[2].shape == (96, 96)
     assert bool((masks[2].numpy() == mask).all())
-    assert 0 < segment.score(maps["ours"], masks).miou < 1
+    assert 0 < segment.score(maps[segmenting.TOKENS], masks).miou < 1
 
 
 def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):

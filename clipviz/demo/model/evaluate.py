@@ -172,7 +172,7 @@ def report(
 ) -> dict[str, dict]:
     """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added.
 
-    directions: those of prompt_directions(encoder), where they are at hand.
+    directions: those of prompt_directions(encoder), where they are known.
     """
     directions = prompt_directions(encoder) if directions is None else directions
     results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views), directions)

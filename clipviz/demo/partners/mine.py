@@ -1,7 +1,7 @@
 """Mine the embedded dictionary: `python -m clipviz.demo.partners.mine`.
 
 The demo CLIP is the pivot, the three embedded partners its company; the embedded collection is mined, fresh scenes of
-the demo world are the honesty check. Run it again after any of the four models was trained anew.
+the demo world are the honesty check. Run it again after any of the four models was trained again.
 """
 
 from __future__ import annotations

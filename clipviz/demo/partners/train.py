@@ -101,7 +101,7 @@ def train(
     if start is not None:
         there, own = load_net(name, start).state_dict(), net.state_dict()
         fitting = {key: value for key, value in there.items() if own[key].shape == value.shape}
-        net.load_state_dict(fitting, strict=False)  # a head of another question starts anew
+        net.load_state_dict(fitting, strict=False)  # a head of another question starts from random weights
         peak /= 2
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # 1.4 x faster on a CPU
     optimiser = torch.optim.AdamW(net.parameters(), lr=peak, weight_decay=0.05)

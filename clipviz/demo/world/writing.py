@@ -93,7 +93,7 @@ def can_draw(word: str, avoid: set[str]) -> bool:
 
 
 def drawer(seed: int) -> Draw:
-    """draw(sentence) by the demo world; every call draws what the sentence leaves open anew."""
+    """draw(sentence) by the demo world; every call draws again what the sentence leaves open."""
     state = [seed]
 
     def draw(sentence: str) -> Image.Image:
