@@ -4,6 +4,7 @@ from clipviz.panels.ablate import Ablate
 from clipviz.panels.atlas import Atlas
 from clipviz.panels.cues import Cues
 from clipviz.panels.dashboard import Dashboard
+from clipviz.panels.generate import Generate
 from clipviz.panels.heads import Heads
 from clipviz.panels.heatmap import Heatmap
 from clipviz.panels.images import ImageGallery
@@ -19,6 +20,7 @@ __all__ = [
     "Atlas",
     "Cues",
     "Dashboard",
+    "Generate",
     "Heads",
     "Heatmap",
     "ImageGallery",

@@ -98,9 +98,7 @@ class Workbench:
 
     def follow(self, goal: Goal) -> Iterator[Frame]:
         """Search the latents for a goal from where they are, a frame at a time; stop iterating to leave it there."""
-        units = None
-        if goal.concept != EVERY:
-            units = shared.units_of(self.session, [goal.concept])
+        units = self.units(goal.concept)
         steps = generation.edit_steps(
             self.generator,
             goal.base,
@@ -121,6 +119,10 @@ class Workbench:
             yield frame_of(step)
 
     # -- what is to be seen --------------------------------------------------------------------------------------
+
+    def units(self, concept: int) -> list[tuple[str, int]] | None:
+        """(layer, unit) of one concept, None for EVERY; ValueError for one that is not there."""
+        return None if concept == EVERY else shared.units_of(self.session, [concept])
 
     @torch.no_grad()
     def picture(self, latents: Any = None) -> Tensor:

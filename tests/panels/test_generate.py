@@ -1,0 +1,137 @@
+"""The Generate desk without a browser: a hand moves, buttons change, the newest request wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.panels import Generate
+from clipviz.panels.generate import EVERY
+from panels.asking import ask
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    made = clipviz.Session(model)
+    made.generator_concepts()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def desk(session):
+    panel = Generate(session)
+    session.wait(120)
+    yield panel
+    panel.close()
+
+
+def place(desk):
+    """Where the true object of the picture is, (x, y) in sides."""
+    return desk.session.generator.true_scenes(desk._bench.latents).centre[0, 0]
+
+
+def test_it_opens_with_a_picture_its_map_and_what_the_model_says(desk):
+    shown = desk.data()
+    assert shown["settled"]
+    assert shown["map"].shape == (shown["side"], shown["side"])
+    assert shown["picture"].tobytes()[:4] == b"\x89PNG"
+    assert {one["question"] for one in shown["before"]} >= {"kind", "colour", "background"}
+    assert shown["before"] == shown["after"]
+    assert len(shown["concepts"]) == 12
+    assert shown["n_concepts"] == len(desk.session.generator_concepts())
+
+
+def test_a_drag_moves_the_true_object_and_a_new_grip_holds_what_is_there(desk):
+    ask(desk, action="begin", source="class", label="car")
+    assert desk.view["label"] == "car"
+    before = place(desk)
+    way = 1 if before[0] < 0.5 else -1
+    ask(desk, options={"move": [1, 0.15 * way, 0.0, 1.0]})
+    moved = place(desk)
+    assert (moved[0] - before[0]) * way > 0.05
+    assert desk.view["settled"]
+    assert desk.view["distance"] < desk.view["asked"]
+    held = desk._bench.latents
+    ask(desk, options={"move": [2, 0.0, 0.0, 1.0]})
+    assert np.abs(place(desk) - moved).max() < 0.05  # nothing asked of the new grip
+    assert desk._grip[1] is held
+
+
+def test_a_storm_of_moves_settles_on_the_last(desk):
+    ask(desk, action="begin", source="class", label="house")
+    start = place(desk)
+    way = 1 if start[0] < 0.5 else -1
+    seq = desk.request["seq"]
+    for i in range(40):
+        desk.request = {"seq": seq, "options": {"move": [5, -0.1 * way + 0.25 * way * i / 39, 0.0, 1.0]}}
+    desk.session.wait(120)
+    assert desk.view["settled"]
+    assert (place(desk)[0] - start[0]) * way > 0.03  # the last went this way, the first the other
+
+
+def test_reset_keep_and_back(desk):
+    ask(desk, action="begin", source="random")
+    first = desk._bench.first
+    ask(desk, action="change", change="copy")
+    assert desk.view["asked"] > 0
+    changed = desk._bench.latents
+    ask(desk, action="keep")
+    assert desk.view["n_kept"] == 1
+    ask(desk, action="reset")
+    assert desk._bench.latents is first
+    ask(desk, action="back", place=0)
+    assert desk._bench.latents is changed
+
+
+def test_the_picture_becomes_an_image_of_the_session(desk):
+    n_images = len(desk.session.images)
+    ask(desk, action="add")
+    assert len(desk.session.images) == n_images + 1
+    assert desk.session.selection.image == n_images
+
+
+def test_one_concept_or_all(desk):
+    ask(desk, options={"concept": 3})
+    one = desk.data()["map"]
+    ask(desk, options={"concept": EVERY})
+    assert not np.array_equal(one, desk.data()["map"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"action": "begin", "source": "nowhere"}, "random, class or image"),
+        ({"action": "change", "change": "twist"}, "copy, remove, amplify"),
+        ({"action": "begin", "source": "class", "label": "unicorn"}, "expected a label among"),
+        ({"action": "back", "place": 99}, "a kept picture"),
+        ({"options": {"move": [9, 0.0, 0.0, 0.0]}}, "positive zoom"),
+        ({"options": {"concept": 100_000}}, "concepts within"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_desk_goes_on(desk, wrong, told):
+    ask_wrong(desk, wrong)
+    assert told in desk.error["message"]
+    desk.request = {"seq": desk.request["seq"] + 1, "options": {"move": [0, 0.0, 0.0, 1.0], "concept": EVERY}}
+    ask(desk, action="begin", source="random")
+    assert not desk.error
+    assert desk.view["settled"]
+
+
+def ask_wrong(desk, request):
+    desk.request = {"seq": desk.request.get("seq", 0) + 1, **request}
+    desk.session.wait(60)
+
+
+def test_a_model_without_a_generator_says_what_to_do(session):
+    before = session.model.bundle
+    try:
+        session.model.bundle = None
+        session._generator = None
+        panel = Generate(session)
+        session.wait(60)
+        assert "load_generator" in panel.view["message"]
+        panel.close()
+    finally:
+        session.model.bundle = before
