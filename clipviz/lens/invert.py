@@ -202,8 +202,8 @@ def search(
         )
     if regulariser not in ("l2", "l1"):
         raise ValueError(f"expected a regulariser 'l2' or 'l1', got {regulariser!r}")
-    for name, maps in (target_maps or {}).items():
-        if not torch.isfinite(maps).all():
+    for name, wanted in (target_maps or {}).items():
+        if not torch.isfinite(wanted).all():
             raise ValueError(f"expected finite target maps, got NaN or infinity in layer {name!r}")
     latents = latents.detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([latents], lr=schedule.rate)

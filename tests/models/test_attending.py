@@ -25,7 +25,7 @@ def test_a_class_tokens_maps_are_those_of_its_row():
     assert torch.allclose(found.score, stepped.score, atol=1e-5)
     assert torch.allclose(found.attention, stepped.attention, atol=1e-5)
     expected = (
-        rollout(stepped.attention),
+        rollout(stepped.attention, start=1),
         raw_attention(stepped.attention),
         grad_cam(stepped.attention, stepped.gradients),
         chefer_generic(stepped.attention, stepped.gradients),

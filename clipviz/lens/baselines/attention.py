@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+FIRST_LAYER = 1  # where the published segmentation run starts its products over layers
+
 Attention = Float[Tensor, "image layer head token token"]
 TokenMap = Float[Tensor, "image image_token"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.baselines.attention import TokenMap, on_grid
+from clipviz.lens.baselines.attention import FIRST_LAYER, TokenMap, on_grid
 
 POOLED_METHODS = ("rollout", "raw attention", "Grad-CAM", "Chefer et al. (generic)")
 """The baselines that apply to every readout."""
@@ -38,9 +38,11 @@ class AttentionRecord:
 
 
 def rollout_row(record: AttentionRecord) -> TokenMap:
-    """r A~(L) ... A~(1), A~ = 0.5 A + 0.5 I (Abnar and Zuidema 2020, with the readout's row)."""
+    """r A~(L) ... A~(2), A~ = 0.5 A + 0.5 I (Abnar and Zuidema 2020, with the readout's row), from the second layer
+    on, as in the published run."""
     found = record.rows[:, None]
-    for layer in reversed(record.attention.mean(2).unbind(1)):
+    first = min(FIRST_LAYER, record.attention.shape[1] - 1)
+    for layer in reversed(record.attention[:, first:].mean(2).unbind(1)):
         found = 0.5 * (found @ layer + found)
     return found[:, 0, record.prefix :]
 

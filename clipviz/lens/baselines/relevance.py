@@ -23,12 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.baselines.attention import TokenMap, weighted_rollout
+from clipviz.lens.baselines.attention import FIRST_LAYER, TokenMap, weighted_rollout
 from clipviz.lens.baselines.record import LayerRecord, Record
 
 EPSILON = 1e-9
 Rule = Literal["alpha1beta0", "apart", "epsilon"]
-FIRST_LAYER = 1  # where the published segmentation run starts its products over layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.lens.baselines.attention import TokenMap, grad_cam, on_grid, raw_attention, rollout
+from clipviz.lens.baselines.attention import FIRST_LAYER, TokenMap, grad_cam, on_grid, raw_attention, rollout
 from clipviz.lens.baselines.record import Record
 from clipviz.lens.baselines.relevance import (
-    FIRST_LAYER,
     chefer,
     conserving_lrp,
     conserving_partial_lrp,
