@@ -93,9 +93,17 @@ class Ablation:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Ablation:
+        _check_fields("an ablation's", fields)
         heads = frozenset((layer, head) for layer, head in fields.get("heads", ()))
         rest = {k: frozenset(fields.get(k, ())) for k in ("layers", "mlps", "tokens")}
         return cls(heads=heads, how=fields.get("how", "mean"), **rest)
+
+
+def _check_fields(whose: str, fields: Any) -> None:
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"expected {whose} fields as a dict, got {type(fields).__name__}; to_dict() writes them"
+        )
 
 
 class SelectionFields(TypedDict, total=False):
@@ -166,6 +174,7 @@ class Selection:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Selection:
+        _check_fields("a selection's", fields)
         fields = dict(fields)
         ablation = Ablation.from_dict(fields.pop("ablation", None) or {})
         return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})

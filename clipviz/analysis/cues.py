@@ -103,6 +103,8 @@ def check_pair(drawn: str, mistaken: str) -> None:
 
 def prompt(model: ClipModel, name: str) -> str:
     """The text that stands for a class: "a horse", "grapes"."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"expected the name of a class, got {name!r}; type a word")
     studio = studio_of(model)
     return (studio.prompt if studio else with_article)(name.strip())
 

@@ -322,6 +322,10 @@ def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:
             f"text directions have shape {list(text_directions.shape)} but the effects have "
             f"d_embed={effects.shape[-1]}; encode the pool with model.encode_texts(...)"
         )
+    if not (torch.isfinite(effects).all() and torch.isfinite(text_directions).all()):
+        raise ValueError(
+            "expected finite effects and text directions, got NaN or infinity; check the model's precision"
+        )
     if text_directions.shape[0] == 0 or n_texts < 1:
         raise ValueError(
             f"expected a pool of texts and n_texts >= 1, got {text_directions.shape[0]} and {n_texts}"

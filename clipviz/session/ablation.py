@@ -152,6 +152,8 @@ def tasks(session: Session) -> dict[str, Task]:
 
 def typed(session: Session, names: str) -> Task:
     """A task of class names typed with commas between them; at least two."""
+    if not isinstance(names, str):
+        raise ValueError(f"expected class names with commas between them, got {names!r}")
     key = ("ablation typed", len(session.images), names)
     return session.remember(key, lambda: typed_task(names.split(","), list(tasks(session).values())))
 

@@ -1,0 +1,335 @@
+"""Hostile callers: wrong values to every public call, random browser messages, storms of actions, scripts in texts.
+
+Clean is a right answer, or a ValueError or TypeError that says what was expected and what came. A panel's callback
+never raises: what it cannot do it shows in the panel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import clipviz
+from clipviz import panels
+from clipviz.lens import segment, sparse, textspan
+
+from .tally import Tally
+
+ALLOWED = (ValueError, TypeError)
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "<b>a letter</b>",
+    "in the forest",
+    "a car",
+    "$x$",
+]
+WORDS = [
+    "",
+    " ",
+    "a dog",
+    "<script>alert(1)</script>",
+    "$\\frac{",
+    "\x00",
+    "é" * 400,
+    "🐦",
+    "a\nb",
+    "../..",
+    "'\"`",
+]
+NUMBERS: list[Any] = [-(10**30), -9, -1, 0, 1, 2, 5, 6, 7, 8, 11, 99, 10**6, 10**30, 0.5, 1.0, -0.0]
+NUMBERS += [math.nan, math.inf, -math.inf, True, False, None, np.int64(3), np.float32(1.5), np.array(2)]
+ODD: list[Any] = [*NUMBERS, *WORDS, [], [1], [[1, 2]], {}, {"a": 1}, (), (1, 2), b"x", object(), {1, 2}, 1j]
+FIELDS = (
+    "image",
+    "images",
+    "layer",
+    "head",
+    "token",
+    "neuron",
+    "text",
+    "text_b",
+    "concept",
+    "ablation",
+    "nothing",
+)
+PANELS = [name for name in panels.__all__ if name != "Dashboard"]
+
+
+@cache
+def model() -> Any:
+    return clipviz.load("demo", device="cpu")
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """A session over a few of the demo's images."""
+    images = clipviz.demo.images().subset(range(12))
+    session = clipviz.Session(model(), images, TEXTS, background=False)
+    session.select(text="a dog", image=3)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def value(rng: random.Random, depth: int = 0) -> Any:
+    """Something that a careless caller, or a forged message, could send."""
+    kind = rng.random()
+    if depth < 2 and kind < 0.1:
+        return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    if depth < 2 and kind < 0.2:
+        return {
+            rng.choice(("heads", "layers", "mlps", "tokens", "how", "x")): value(rng, depth + 1)
+            for _ in range(2)
+        }
+    return rng.randrange(12) if kind < 0.4 else rng.choice(ODD)
+
+
+def plain(rng: random.Random, depth: int = 0) -> Any:
+    """The same of what JSON can carry: what a browser sends."""
+    while True:
+        made = value(rng, depth)
+        if isinstance(made, list | dict):
+            return _json(made)
+        if made is None or isinstance(made, str | bool | int | float):
+            return made
+
+
+def _json(made: Any) -> Any:
+    if isinstance(made, list):
+        return [_json(part) for part in made]
+    if isinstance(made, dict):
+        return {str(key): _json(part) for key, part in made.items()}
+    return made if made is None or isinstance(made, str | bool | int | float) else str(made)
+
+
+def selections(attempts: int, seed: int) -> Tally:
+    """Selection, Ablation, their dicts and Session.select: only what is there can be selected."""
+    rng, tally = random.Random(seed), Tally("selections")
+    with opened() as session:
+
+        def select(**changes: Any) -> None:
+            session.select(**changes)
+            chosen, limits = session.selection, {"image": 12, "layer": 6, "head": 8}
+            for name, limit in limits.items():
+                number = getattr(chosen, name)
+                assert number is None or (type(number) is int and 0 <= number < limit), (name, number)
+            assert all(type(i) is int and 0 <= i < 12 for i in chosen.images), chosen.images
+
+        for _ in range(attempts):
+            changes = {rng.choice(FIELDS): value(rng) for _ in range(rng.randrange(1, 3))}
+            calls: list[tuple[str, Callable[[], Any]]] = [
+                (f"select({changes})", lambda changes=changes: select(**changes)),
+                (f"Selection({changes})", lambda changes=changes: clipviz.Selection(**changes)),
+                (f"from_dict({changes})", lambda changes=changes: clipviz.Selection.from_dict(changes)),
+            ]
+            parts = {rng.choice(("heads", "layers", "mlps", "tokens", "how")): value(rng) for _ in range(2)}
+            calls.append((f"Ablation({parts})", lambda parts=parts: clipviz.Ablation(**parts)))
+            token = "".join(rng.choice("abcXYZ0189-_=.{}") for _ in range(rng.randrange(60)))
+            calls.append((f"from_token({token})", lambda token=token: clipviz.Selection.from_token(token)))
+            what, call = rng.choice(calls)
+            tally.attempt(what, call, ALLOWED)
+    return tally
+
+
+ASKED = {
+    "textspan": 2, "label": 2, "neighbours": 4, "atlas": 2, "head_scores": 2, "token_maps": 2, "compare_maps": 2,
+    "joint_maps": 3, "search": 2, "trace": 1, "pixels": 1, "picture": 1, "attention": 1, "true_mask": 1,
+    "ablate": 2, "typed_task": 1, "subset": 2, "direction": 1, "neuron_direction": 2, "cues": 1, "drawable": 2,
+    "class_text": 1, "add_image": 1, "head_variance": 1, "rosetta": 1, "describe_neurons": 2, "concepts_of": 2,
+}  # fmt: skip
+
+
+def questions(attempts: int, seed: int) -> Tally:
+    """Every method of a session, with anything for its arguments; a number asked for is never another's answer."""
+    rng, tally = random.Random(seed), Tally("questions")
+    with opened() as session:
+        for _ in range(attempts):
+            name = rng.choice(list(ASKED))
+            given = [
+                rng.choice(("a dog", 1, 2, value(rng), value(rng)))
+                for _ in range(rng.randint(1, ASKED[name]))
+            ]
+            tally.attempt(
+                f"{name}{tuple(given)}",
+                lambda name=name, given=given: getattr(session, name)(*given),
+                ALLOWED,
+            )
+    return tally
+
+
+def lenses(attempts: int, seed: int) -> Tally:
+    """textspan, sparse_code, score, match and Index.open with tensors of any shape, kind and number."""
+    rng, tally = random.Random(seed), Tally("lenses")
+
+    def tensor() -> Any:
+        shape = [rng.choice((0, 1, 2, 3, 5)) for _ in range(rng.randrange(4))]
+        made = torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(99)))
+        made = made * rng.choice((1, 1, 0, math.nan, math.inf, 1e30, 1e-30))
+        return rng.choice(
+            (
+                made,
+                made,
+                made,
+                made.double(),
+                made.half(),
+                made.long() if made.isfinite().all() else made,
+                made.numpy(),
+            )
+        )
+
+    calls: dict[str, Callable[..., Any]] = {
+        "textspan": lambda: textspan.textspan(tensor(), tensor(), value(rng)),
+        "sparse_code": lambda: sparse.sparse_code(tensor(), tensor(), value(rng)),
+        "score": lambda: segment.score(tensor(), tensor()),
+        "match": lambda: clipviz.match(value(rng), value(rng), value(rng), value(rng)),
+        "open": lambda: clipviz.Index.open(rng.choice(WORDS[:-1]) or value(rng)),
+    }
+    for _ in range(attempts):
+        name = rng.choice(list(calls))
+        tally.attempt(name, calls[name], (*ALLOWED, OSError))
+    return tally
+
+
+def messages(attempts: int, seed: int) -> Tally:
+    """What a browser could send to every panel: nothing is raised inside the callback, and the session goes on."""
+    rng, tally = random.Random(seed), Tally("messages")
+    actions = [
+        "hello",
+        "undo",
+        "redo",
+        "open",
+        "draw",
+        "look",
+        "name",
+        "upload",
+        "describe",
+        "fly",
+        "",
+        None,
+        3,
+    ]
+    with opened() as session:
+        made = [getattr(panels, name)(session) for name in PANELS]
+        session.wait(300, background=True)
+        for number in range(attempts):
+            panel = rng.choice(made)
+            request = {"seq": rng.choice((number + 1, number + 1, plain(rng)))}
+            for name in ("changes", "options", "action", "value", "name", "image", "text"):
+                if rng.random() < 0.4:
+                    request[name] = rng.choice(actions) if name == "action" else plain(rng)
+            if rng.random() < 0.5:
+                request["changes"] = {rng.choice(FIELDS): plain(rng) for _ in range(2)}
+
+            def send(panel: Any = panel, request: Any = request) -> None:
+                try:
+                    panel.request = request
+                    session.wait(60)
+                except ALLOWED as error:  # shown, never raised
+                    raise AssertionError(f"raised {type(error).__name__}: {error}") from error
+
+            tally.attempt(f"{panel.name} {request}", send, ())
+        session.select(image=5, layer=2, head=4)
+        tally.attempt("the session goes on", lambda: session.wait(60), ())
+    return tally
+
+
+def storms(attempts: int, seed: int) -> Tally:
+    """Selections, undo, redo and requests faster than they are answered: the last one is what all panels show."""
+    rng, tally = random.Random(seed), Tally("storms")
+    with opened() as session:
+        board = [
+            panels.Heads(session),
+            panels.Heatmap(session),
+            panels.TextSpan(session),
+            panels.Query(session),
+        ]
+        for _ in range(attempts):
+
+            def storm() -> None:
+                for _ in range(10):
+                    changes = {
+                        "image": rng.randrange(12),
+                        "layer": rng.randrange(6),
+                        "head": rng.randrange(8),
+                    }
+                    rng.choice((session.undo, session.redo, lambda c=changes: session.select(**c)))()
+                session.wait(60)
+                now = session.selection.to_dict()
+                for panel in board:  # the texts of a head are the same for every image: nothing is sent again
+                    fields = ("layer", "head") if panel.name == "textspan" else ("image", "layer", "head")
+                    shown = {name: panel.view["selection"][name] for name in fields}
+                    assert shown == {name: now[name] for name in fields}, (panel.name, shown, now)
+
+            tally.attempt("storm", storm, ())
+    return tally
+
+
+class Tags(HTMLParser):
+    """Counts scripts and handlers of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "img", "iframe", "object") or any(name.startswith("on") for name, _ in attrs):
+            self.found.append(tag)
+
+
+def pages(attempts: int, seed: int) -> Tally:
+    """Saved pages whose texts and names are scripts: no tag more than a page of harmless texts has."""
+    rng, tally = random.Random(seed), Tally("pages")
+    pieces = [
+        "</script>",
+        "<script>",
+        "<!--",
+        "-->",
+        "<img src=x onerror=x()>",
+        "]]>",
+        "\u2028",
+        "&lt;",
+        "'",
+        '"',
+        "a",
+    ]
+
+    def tags(session: Any, text: str) -> list[str]:
+        session.select(text=text)
+        session.wait(60)
+        with tempfile.TemporaryDirectory() as folder:
+            page = Tags()
+            page.feed(panel.save_html(Path(folder) / "page.html").read_text("utf8"))
+        return page.found
+
+    with opened() as session:
+        panel = panels.Heatmap(session)
+        harmless = tags(session, "a dog")
+        for _ in range(attempts):
+            text = "".join(itertools.starmap(rng.choice, [(pieces,)] * rng.randint(1, 6)))
+
+            def save(text: str = text) -> None:
+                assert tags(session, text) == harmless
+
+            tally.attempt(f"page of {text!r}", save)
+    return tally
+
+
+CAMPAIGNS = {
+    "selections": selections, "questions": questions, "lenses": lenses, "messages": messages, "storms": storms,
+    "saved pages": pages,
+}  # fmt: skip
