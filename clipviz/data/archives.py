@@ -20,6 +20,7 @@ from clipviz.data.sources import SUFFIXES, Found, Plain
 from clipviz.data.tars import Member, read_range, tar_members
 
 _CAPTION_COLUMNS = ("caption", "text", "captions")
+_NOTE_BYTES = 1 << 24  # of a caption or a table of words; larger ones are no notes
 
 
 def read_tar(path: Path, name: str, found: Found) -> None:
@@ -86,8 +87,8 @@ class TarSource(Plain):
     def load(self, near: int | None = None) -> Image.Image:
         try:
             content = read_range(self.archive, self.offset, self.size)
-        except OSError as error:
-            raise BrokenImage(f"its tar cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise BrokenImage(f"it cannot be read from its tar: {error}") from error
         return read_image(content, near)
 
     def key(self) -> str:
@@ -208,8 +209,9 @@ def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str,
     """The caption and the words that a sample's other files give, its own first and its key's where there is none."""
     words: dict[str, str | None] = {}
     caption = ""
-    notes = {kind: members.get(beside + kind) or members.get(kind) for kind in ("json", "txt", "cls")}
-    if notes["json"]:
+    known = {kind: members.get(beside + kind) or members.get(kind) for kind in ("json", "txt", "cls")}
+    notes = {kind: member for kind, member in known.items() if member and member.size <= _NOTE_BYTES}
+    if "json" in notes:
         try:
             table = json.loads(read_range(path, *notes["json"][1:]))
         except (OSError, ValueError, RecursionError):
@@ -217,9 +219,9 @@ def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str,
         table = table if isinstance(table, dict) else {}
         caption = next((table.pop(c) for c in _CAPTION_COLUMNS if isinstance(table.get(c), str)), "")
         words = {str(k): _word(v, None) for k, v in table.items() if isinstance(v, (str, int, float, bool))}
-    if notes["txt"]:
+    if "txt" in notes:
         caption = _text(read_range(path, *notes["txt"][1:]))
-    if notes["cls"]:
+    if "cls" in notes:
         words["label"] = _text(read_range(path, *notes["cls"][1:]))
     return caption, words
 

@@ -304,8 +304,8 @@ def _whole(value: Any, least: int) -> bool:
 
 def _check_head(head: dict[str, Any]) -> None:
     """Is every key there, of its type, and does no file lie outside the folder?"""
-    for key, kind in _KEYS.items():
-        _expect(isinstance(head.get(key), kind), f"{key} to be a {kind.__name__}", head.get(key))
+    for key, type_ in _KEYS.items():
+        _expect(isinstance(head.get(key), type_), f"{key} to be a {type_.__name__}", head.get(key))
     entries = [("arrays", head["arrays"]), *([("pictures", head["pictures"])] if head["pictures"] else [])]
     for kind, entry in entries:
         file = entry.get("file")

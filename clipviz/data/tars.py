@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HEADERS = 1 << 16
-SIDECAR = 1 << 24
-"""Bytes of a caption or of a table of words that are read at most."""
+MOST_BYTES = 1 << 30
+"""Bytes of one member that are read at most."""
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -53,7 +53,9 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:
-    """The bytes of a member."""
+    """The bytes of a member; ValueError for one that is too large to hold."""
+    if size > MOST_BYTES:
+        raise ValueError(f"it holds {size:,} bytes, over the limit of {MOST_BYTES:,}")
     with open(path, "rb") as stream:
         stream.seek(offset)
         return stream.read(size)

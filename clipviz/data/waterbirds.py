@@ -42,8 +42,8 @@ def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
     images = open_images(list(chosen))
     kept = [chosen[str(path)] for path in images.paths or []]
     classes, places = ("landbird", "waterbird"), ("land", "water")
-    labels = [classes[int(row["y"])] for row in kept]
+    labels: list[str | None] = [classes[int(row["y"])] for row in kept]
     on = [places[int(row["place"])] for row in kept]
-    groups = [f"{label} on {place}" for label, place in zip(labels, on, strict=True)]
+    groups: list[str | None] = [f"{label} on {place}" for label, place in zip(labels, on, strict=True)]
     images.attributes = {"label": labels, "group": groups}
     return images

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipviz.data import openers
+from clipviz.data import archives, openers, tars
 from clipviz.data.decode import BrokenImage
 from clipviz.data.images import open_images
 from clipviz.data.openers import expand
@@ -354,3 +354,15 @@ def test_parquet_damage_names_the_file_and_the_others_are_used(tmp_path):
     assert "b.parquet" in [name for name, _ in images.skipped]
     assert {name.split("/")[0] for name in images.names} == {"a.parquet", "c.parquet"}
     assert len(images) + sum(name.startswith("c.") for name, _ in images.skipped) == 8
+
+
+def test_members_too_large_to_hold_are_named(tmp_path, monkeypatch):
+    path = write_tar(
+        tmp_path / "t.tar", [("a.jpg", jpeg(0)), ("b.jpg", jpeg(1) + bytes(9_000)), ("a.txt", b"x" * 99)]
+    )
+    monkeypatch.setattr(tars, "MOST_BYTES", 5_000)
+    monkeypatch.setattr(archives, "_NOTE_BYTES", 50)
+    images = open_images(path)
+    assert (images.names, images.captions) == (["t.tar/a.jpg"], None)
+    assert images.skipped[0][0] == "t.tar/b.jpg"
+    assert "over the limit of 5,000" in images.skipped[0][1]
