@@ -6,7 +6,6 @@ accuracy before, after and under as many random heads, linear in the codes: the 
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -134,9 +133,6 @@ class _Part:
     directions: Tensor
     logits: Tensor | None
     before: Accuracy
-
-
-_KEPT: weakref.WeakKeyDictionary[Session, _Kept] = weakref.WeakKeyDictionary()
 
 
 def tasks(session: Session) -> dict[str, Task]:
@@ -337,7 +333,8 @@ def _summaries(session: Session) -> dict[str, dict[str, Any]]:
 def _kept(session: Session) -> _Kept | None:
     """Terms and means of the images read so far; made anew only when more have been read."""
     collection = session.collection
-    kept = _KEPT.get(session)
+    newest: dict[str, _Kept] = session.remember("ablation terms", dict)  # one version at a time
+    kept = newest.get("kept")
     if kept is not None and kept.version == collection.version:
         return kept
     with session.lock:
@@ -349,7 +346,7 @@ def _kept(session: Session) -> _Kept | None:
     basis = collection.basis.to(codes.embedding.device, codes.embedding.dtype)  # codes may stay in a file
     terms = ablate.with_rest(Terms(codes, basis))
     kept = _Kept(version, terms, ablate.means_of(terms))
-    _KEPT[session] = kept
+    newest["kept"] = kept
     return kept
 
 

@@ -7,13 +7,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipviz.session.core import Session
+    from clipviz.session.state import SessionState
 
 # Cell -> (the run that made them, the sessions that it made).
-_MADE: dict[str, tuple[int, list[weakref.ref[Session]]]] = {}
+_MADE: dict[str, tuple[int, list[weakref.ref[SessionState]]]] = {}
 
 
-def replace_earlier(session: Session) -> None:
+def replace_earlier(session: SessionState) -> None:
     """Close the sessions that an earlier run of the current cell made from the same model; remember this one."""
     place = current_cell()
     if place is None:

@@ -11,7 +11,7 @@ from clipviz.values import Ablation, Selection, whole
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
-    from clipviz.session.core import Session
+    from clipviz.session.state import SessionState
 
 
 def within(name: str, number: Any, limit: int, advice: str = "") -> int:
@@ -56,7 +56,7 @@ def layers(model: ClipModel, chosen: Iterable[Any]) -> tuple[int, ...]:
     return found
 
 
-def selection(session: Session, chosen: Any) -> Selection:
+def selection(session: SessionState, chosen: Any) -> Selection:
     """The selection, if everything that it names is there; ValueError says what is not."""
     if not isinstance(chosen, Selection):
         raise ValueError(

@@ -7,39 +7,30 @@ Each method is short: it checks what it is given and asks the module of its topi
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import traitlets
 from torch import Tensor
 
 from clipviz.analysis import cues as cue_words
 from clipviz.analysis import shared_units
 from clipviz.analysis.neurons import N_WORDS, Code, LayerNeurons
 from clipviz.analysis.tasks import Task
-from clipviz.data.images import open_images
-from clipviz.data.texts import Texts
 from clipviz.lens import textspan as textspan_lens
-from clipviz.lens.trace import Trace
 from clipviz.session import ablation as ablations
 from clipviz.session import atlas as planes
-from clipviz.session import cells, checks, generation, heads, maps, opening, retrieval, words
+from clipviz.session import checks, generation, heads, maps, retrieval
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
-from clipviz.session.history import History
 from clipviz.session.retrieval import Ranked
-from clipviz.values import Ablation, Head, Selection
-from clipviz.worker import Overtaken, Stale, Worker
+from clipviz.session.state import SessionState
+from clipviz.values import Ablation, Head
 
 if TYPE_CHECKING:
     from PIL import Image
-    from typing_extensions import Unpack
 
     from clipviz.analysis.cues import Cue, Source
     from clipviz.analysis.generation import Edited, Progress
@@ -47,27 +38,17 @@ if TYPE_CHECKING:
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
-    from clipviz.models.clip import ClipModel
     from clipviz.session.ablation import Desk, Outcome, Preset
     from clipviz.session.atlas import Atlas
     from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
     from clipviz.session.neurons import Reading
-    from clipviz.values import SelectionFields
 
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
 
 
-class Watcher(Protocol):
-    """What a panel is to a session."""
-
-    cost: int
-
-    def refresh(self, selection: Selection, stale: Stale) -> None: ...
-
-
-class Session(traitlets.HasTraits):
+class Session(SessionState):
     """One model, its images and texts, and the selection that all panels share.
 
     model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
@@ -78,183 +59,7 @@ class Session(traitlets.HasTraits):
     A notebook cell that is run again closes the session that it made before from the same model.
     """
 
-    selection = traitlets.Instance(Selection)
-    progress = traitlets.Tuple(traitlets.Int(), traitlets.Int(), help="images read, images in all")
-
-    def __init__(
-        self,
-        model: ClipModel,
-        images: Any = None,
-        texts: Any = None,
-        index: Any = None,
-        layers: Sequence[int] | None = None,
-        background: bool = True,
-    ) -> None:
-        self.model = model
-        self.images_source = images
-        self.texts_source = texts
-        self.index = opening.open_index(index)
-        self.images = opening.images_of(model, images, self.index)
-        self.texts: Texts = opening.text_pool(model, texts)
-        kept = None if layers is None else checks.layers(model, layers)
-        self.collection = opening.codes_of(model, self.images, self.index, kept)
-        self.lock = threading.RLock()
-        self._memory: OrderedDict[Any, Any] = OrderedDict()
-        self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._seconds = 0.0
-        self._labels_asked = -1  # the collection's version that labels were last asked for
-        self._history = History()
-        self._generator: Any = None
-        super().__init__(
-            selection=opening.first_selection(self), progress=(self.collection.n_ready, len(self.images))
-        )
-        self.worker = Worker()
-        weakref.finalize(self, self.worker.close)
-        cells.replace_earlier(self)
-        steps = opening.reading(weakref.ref(self))
-        if background:
-            self.worker.background(steps)
-        else:
-            for _ in steps:
-                pass
-
-    # -- selection and history ---------------------------------------------------------------------------------
-
-    @traitlets.validate("selection")
-    def _validate_selection(self, proposal: dict[str, Any]) -> Selection:
-        return self.check(proposal["value"])
-
-    @traitlets.observe("selection")
-    def _selection_changed(self, change: dict[str, Any]) -> None:
-        self._history.note(change["new"])
-        if hasattr(self, "worker"):
-            self.refresh()
-
-    def check(self, selection: Selection) -> Selection:
-        """The selection, if everything that it names is there; ValueError says what is not."""
-        return checks.selection(self, selection)
-
-    def select(self, **changes: Unpack[SelectionFields]) -> Selection:
-        """Change some fields of the selection: session.select(layer=5, head=3)."""
-        self.selection = self.selection.replace(**changes)
-        return self.selection
-
-    @property
-    def history(self) -> tuple[Selection, ...]:
-        """Every selection made, oldest first; undo and redo move within it."""
-        return tuple(self._history.made)
-
-    @property
-    def can_undo(self) -> bool:
-        return self._history.can_undo
-
-    @property
-    def can_redo(self) -> bool:
-        return self._history.can_redo
-
-    def undo(self) -> Selection:
-        """Return to the selection before this one, if there is one."""
-        return self._go(-1)
-
-    def redo(self) -> Selection:
-        """Return to the selection that was undone last, if there is one."""
-        return self._go(1)
-
-    def _go(self, step: int) -> Selection:
-        found = self._history.move(step)
-        if found is not None:
-            self.selection = found
-        return self.selection
-
-    def to_code(self) -> str:
-        """Python that reopens this view."""
-        return words.code(self)
-
-    # -- panels ------------------------------------------------------------------------------------------------
-
-    def watch(self, panel: Watcher) -> None:
-        """Refresh `panel` whenever the selection changes, until it is unwatched or forgotten."""
-        self._watchers.add(panel)
-
-    def unwatch(self, panel: Watcher) -> None:
-        """No longer refresh `panel`."""
-        self._watchers.discard(panel)
-
-    def refresh(self) -> None:
-        """Ask the worker to bring every panel to the newest selection."""
-        self.worker.request(self._refresh)
-
-    def _refresh(self, stale: Stale) -> None:
-        selection, started = self.selection, time.perf_counter()
-        for panel in sorted(self._watchers, key=lambda panel: panel.cost):
-            if stale():
-                return
-            panel.refresh(selection, stale)
-        self._seconds = time.perf_counter() - started
-
-    def cancelled(self) -> bool:
-        """Whether what runs now in the worker has been overtaken by a newer request; never true in other threads."""
-        return self.worker.overtaken()
-
-    def checkpoint(self) -> None:
-        """Called by long computations between their stages: ends them in the worker once they have been overtaken."""
-        if self.cancelled():
-            raise Overtaken
-
-    def wait(self, timeout: float | None = 60, background: bool = False) -> None:
-        """Block until the panels show the newest selection (and the whole collection is read, if asked)."""
-        self.worker.wait(timeout, background)
-
-    def close(self) -> None:
-        """Close every panel, stop the worker, drop what was remembered. Safe at any time, and more than once."""
-        for panel in list(self._watchers):
-            close = getattr(panel, "close", None)
-            if close is not None:
-                close()
-        self._watchers.clear()
-        self.worker.close()
-        self._memory = OrderedDict()
-
-    # -- texts and images --------------------------------------------------------------------------------------
-
-    def direction(self, text: str) -> Tensor:
-        """The text's unit direction, [d_embed]."""
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"expected a text, got {text!r}; type a few words")
-        return self.remember(("text", text), lambda: self.model.encode_texts(text)[0])
-
-    def pool(self) -> Tensor:
-        """Unit directions of every text of the pool, [text, d_embed]."""
-        return self.remember("pool", lambda: self.model.encode_texts(list(self.texts)))
-
-    def pixels(self, image: int | None = None) -> np.ndarray:
-        """What the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""
-        i = self._image(image)
-        return self.remember(("pixels", i), lambda: self.model.shown(self.model.prepare(self.images[i]))[0])
-
-    def picture(self, image: int | None = None) -> np.ndarray:
-        """The same view of an image at twice the model's resolution where the file has it, uint8 [rows, cols, 3]."""
-        i = self._image(image)
-        return self.remember(("picture", i), lambda: self.model.shown_sharp(self.images[i]))
-
-    def trace(self, image: int | None = None) -> Trace:
-        """The trace of one image, tokens kept; the selected image when None."""
-        i = self._image(image)
-        return self.remember(("trace", i), lambda: self.model.trace(self.images[i]))
-
-    def add_image(self, source: Any, name: str = "upload") -> int:
-        """Add one image (path, bytes, PIL, array) to the session; returns its index."""
-        opened = open_images(source)
-        if len(opened) != 1:
-            raise ValueError(
-                f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"
-            )
-        trace = self.model.trace(opened[0])
-        with self.lock:
-            self.images = self.images.with_image(opened[0], name)
-            self.collection.append(trace.to_codes(self.collection.layers))
-        self.progress = (self.collection.n_ready, len(self.images))
-        return len(self.images) - 1
+    # -- the collection ----------------------------------------------------------------------------------------
 
     def attributes(self) -> dict[str, dict[str, int]]:
         """Columns that subsets can be chosen by, and how many images have each word; common words first."""
@@ -654,47 +459,3 @@ class Session(traitlets.HasTraits):
     ) -> Edited:
         """Several pictures that share one concept's map, found from random starts (thesis 4.4, Fig. 4.1)."""
         return generation.visualise(self, concept, n_starts, seed, schedule, progress)
-
-    # -- the session itself ------------------------------------------------------------------------------------
-
-    def example_texts(self) -> tuple[str, ...]:
-        """A few texts worth trying first."""
-        return opening.example_texts(self.model)
-
-    def receipts(self) -> dict[str, Any]:
-        """What this view rests on: the sum check, fingerprints, device and the time of the last refresh.
-
-        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead; notes: what did not go
-        as planned.
-        """
-        return {**words.receipts(self), "milliseconds": self._seconds * 1000}
-
-    def remember(self, key: Any, make: Callable[[], Made], limit: int = 256) -> Made:
-        """A value made once and kept while it is among the `limit` used last."""
-        with self.lock:
-            memory = self._memory  # close() puts another in its place, whatever is being made
-            if key in memory:
-                memory.move_to_end(key)
-                return memory[key]
-            made = memory[key] = make()
-            memory.move_to_end(key)
-            while len(memory) > limit:
-                memory.popitem(last=False)
-            return made
-
-    def _image(self, image: int | None) -> int:
-        i = self.selection.image if image is None else image
-        if i is None:
-            raise ValueError(
-                f"expected an image within 0..{len(self.images) - 1}, got None; select one first"
-            )
-        return checks.within("an image", i, len(self.images), "select one first")
-
-    def _images(self, images: Sequence[int]) -> tuple[int, ...]:
-        return checks.several("images", images, len(self.images))
-
-    def _head(self, layer: int, head: int) -> tuple[int, int]:
-        """A head whose codes are kept."""
-        layer = checks.within("layer", layer, self.model.n_layers)
-        self.collection.layer_index(layer)
-        return layer, checks.within("head", head, self.model.n_heads)

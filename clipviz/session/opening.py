@@ -19,6 +19,7 @@ from clipviz.values import Selection
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.session.core import Session
+    from clipviz.session.state import SessionState
 
 EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
 
@@ -63,7 +64,7 @@ def codes_of(
     return Collection.from_index(model, index)
 
 
-def reading(reference: weakref.ref[Session]) -> Iterator[int]:
+def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
     """Read a session's collection a batch at a time; panels are refreshed as it grows and when it is complete.
 
     The steps hold nothing of the session while they wait, so that one that is no longer used can go.

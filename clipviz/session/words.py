@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from clipviz.values import Selection
 
 if TYPE_CHECKING:
-    from clipviz.session.core import Session
+    from clipviz.session.state import SessionState
 
 
-def code(session: Session) -> str:
+def code(session: SessionState) -> str:
     """Python that reopens the session's view."""
     images = (
         f", images={_literal(session.images_source, 'my_images')}"
@@ -37,7 +37,7 @@ def code(session: Session) -> str:
     )
 
 
-def receipts(session: Session) -> dict[str, Any]:
+def receipts(session: SessionState) -> dict[str, Any]:
     """What a session's view rests on: the sum check, fingerprints, device, and what did not go as planned."""
     model, index = session.model, session.index
     return {
@@ -53,7 +53,7 @@ def receipts(session: Session) -> dict[str, Any]:
     }
 
 
-def readout(session: Session) -> str:
+def readout(session: SessionState) -> str:
     """What makes the embedding of the tokens, and the share of its tail, if any, in the selected image's embedding."""
     kind, image = session.model.weights.readout.kind, session.selection.image
     if image is None or not session.model.weights.readout.has_tail:
