@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from clipviz.values import SelectionFields
 
 Made = TypeVar("Made")
-SHOWN_TEXTS = 10
 
 
 class Watcher(Protocol):
