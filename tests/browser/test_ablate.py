@@ -132,7 +132,7 @@ def test_an_ablation_made_elsewhere_is_shown(desk):
 def test_typed_classes_are_shown_as_text(desk):
     page = desk.page
     page.get_by_role("button", name="Yours").click()
-    box = page.get_by_label("Class names, with commas between them")
+    box = page.get_by_label("Class names, separated by commas")
     box.fill("<img src=x onerror='window.hacked=1'>, an owl, a car")
     box.press("Enter")
     settle(desk, task="typed", classes=3)
@@ -141,6 +141,7 @@ def test_typed_classes_are_shown_as_text(desk):
     box.fill("owl")
     box.press("Enter")
     expect(page.locator('[data-panel="ablate"] .cv-error')).to_have_count(0)  # one name is not sent
+    expect(page.locator('[data-panel="ablate"] .typing')).to_have_text("type at least two")
     desk.kernel("session.select(ablation=clipviz.Ablation(tokens={0}))")
     page.locator('[data-panel="ablate"] .cv-error').wait_for()
     assert "the desk takes out heads" in page.locator('[data-panel="ablate"] .cv-error').inner_text()
