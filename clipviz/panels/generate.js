@@ -64,6 +64,16 @@ const hand = (api, stage) => {
   return () => { if (!from) delete stage.dataset.move; };
 };
 
+/** The address of a picture that stays while its bytes do: nothing that is still loading is taken away. @param {Api} api */
+const steadyUrl = (api) => {
+  const address = pictureUrl(api);
+  let known = new Uint8Array(), url = "";
+  return (bytes) => {
+    if (bytes.length !== known.length || bytes.some((byte, i) => byte !== known[i])) { known = bytes; url = address(bytes); }
+    return url;
+  };
+};
+
 /** What the model says before and after. @param {any} view */
 const verdicts = (view) => view.before.map((before, i) => {
   const after = view.after[i] ?? before, same = before.answer === after.answer;
@@ -110,15 +120,15 @@ function build(api) {
   const [message, says] = messageInstead(bench, begins);
   api.body.append(h("h3", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
   followVisibility(api);
-  const load = pictureLoader(api), addresses = ["first", "kept"].map(() => pictureUrl(api));
+  const load = pictureLoader(api), addresses = ["first", "kept", "tiles"].map(() => steadyUrl(api));
   return (view, arrays) => {
     if (says(view)) return void (api.root.dataset.state = "message");
     setBegins(view);
     opacity.value = api.option("opacity");
-    load(arrays.picture, (picture, url) => {
+    load(arrays.picture, (picture) => {
       const layer = mapLayer(arrays.map, view.side, view.side, 255, "glow");
       drawMap(canvas, picture, layer, api.option("opacity"), stage.clientWidth || 288);
-      if (view.settled) setConcepts(view, arrays, url);
+      if (view.settled) setConcepts(view, arrays, addresses[2](arrays.picture));
       Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
     });
     status.textContent = view.settled ? (view.asked ? `Distance of the maps from what was asked: ${view.asked.toFixed(3)} at first, ${view.distance.toFixed(3)} now` : "Nothing has been changed yet") : `Searching: step ${view.step} of ${view.of}, distance ${view.distance.toFixed(3)}`;

@@ -48,7 +48,7 @@ class Generate(Desk):
     _css = style("generate")
 
     concept = traitlets.Int(EVERY).tag(**ASKED)
-    opacity = traitlets.Float(0.55, min=0.0, max=1.0).tag(**LOCAL)
+    opacity = traitlets.Float(0.35, min=0.0, max=1.0).tag(**LOCAL)
     move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**ASKED)
 
     def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
