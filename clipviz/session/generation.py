@@ -130,7 +130,7 @@ def invert(
     generator, readers, found = generator_of(session), readers_of(session), guides(session)
     picture = torch.from_numpy(np.ascontiguousarray(session.picture(image))).to(session.model.device)
     picture = picture.permute(2, 0, 1)[None].float() / 255
-    if label is None and getattr(generator, "classes", ()):
+    if label is None and getattr(generator, "classes", None):
         label = nearest_class(session, generator.classes, image)
     start = _best_start(generator, readers, found, picture, label, seed)
     target = F.interpolate(picture, generator.side, mode="bilinear", antialias=True) if pixels else None
