@@ -60,6 +60,7 @@ def test_the_report_has_every_section_and_figure(written):
         "Token maps against raw attention of the best layers",
         "Spurious background",
         "Neurons by their second-order effects",
+        "The embedded generator",
     ]
     shown = re.findall(r"!\[.*?\]\((figures/.+?\.svg)\)", text)
     assert len(shown) == len(set(shown)) >= 9
