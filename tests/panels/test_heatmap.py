@@ -50,7 +50,7 @@ def test_a_baseline_is_its_lens_on_the_texts_direction(session, panel, model):
     for name in METHODS:
         show(panel, name)
         expected = found[name][0].numpy()
-        assert panel.map() == pytest.approx(expected, abs=1e-6 * max(1, abs(expected).max())), name
+        assert panel.map() == pytest.approx(expected, abs=1e-6 * max(1.0, float(abs(expected).max()))), name
     show(panel, "rollout", text_b="a car")
     difference = model.encode_texts("a dog") - model.encode_texts("a car")
     unit = difference / difference.norm()
