@@ -7,12 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipviz.demo.generator.scenes import GROUNDS, KINDS, N_LATENT, SIDE, rotation
+from clipviz.demo.generator.scenes import GROUNDS, KINDS, N_LATENT, SIDE, opacities, rotation
 
 CODE = {
     "centre": 4,
     "log_size": 1,
-    "opacity": 2,
+    "number": 1,
     "ground": len(GROUNDS),
     "rgb": 3,
     "painted": 1,
@@ -39,7 +39,7 @@ class Reader(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "image latent"]) -> dict[str, Tensor]:
-        """Codes by name, [image, number]; probabilities for the ground, logits for opacity and painted."""
+        """Codes by name, [image, number]; logits for ground and painted."""
         factors = z @ self.turn.T  # type: ignore[operator]
         values = self.direct(factors) + self.deep(factors)
         return dict(zip(CODE, values.split(list(CODE.values()), 1), strict=True))
@@ -146,7 +146,7 @@ class LayoutGenerator(nn.Module):
         alpha = self.canvas_alpha[label].sigmoid()
         canvas = torch.cat([self.canvas[label] * alpha, alpha], 1)
         half = 0.5 * BOX * code["log_size"].exp()[:, :, None, None]
-        shown = code["opacity"].sigmoid()
+        shown = opacities(code["number"][:, 0])
         layers = []
         for which in range(2):
             centre = code["centre"][:, 2 * which : 2 * which + 2][:, None, None]

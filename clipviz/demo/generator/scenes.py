@@ -33,6 +33,9 @@ SIDE = 64
 """Side of a generated picture in pixels."""
 TWO_ABOVE, NONE_BELOW = 0.67449, -2.0537
 """Thresholds of the number's factor: a quarter of all latents show two objects, one in fifty shows none."""
+TAIL = 0.06
+"""Share of an opacity that follows the number's factor slowly: a trace far below 2%, so that an edit finds the way to
+a second object or to none from wherever it begins."""
 _MIDDLE, _REACH, _STEEP = 0.5, 0.38, 0.6
 _PAD = 48
 _PALETTE = np.array([words.COLOUR_RGB[words.COLOURS.index(name)] for name in COLOURS], np.float64) / 255
@@ -50,14 +53,15 @@ class TrueScenes:
     """What the latents say, one row for each.
 
     label: index in KINDS. centre: [image, 2 objects, (x, y)] in sides, of the sprites' boxes. size: longest side of a
-    sprite in sides. opacity: [image, 2 objects] in 0..1. rgb: the paint, 0..1; painted: 0 (own colours) to 1. ground:
-    index in GROUNDS; ground_rgb: [image, (top, bottom), 3] of plain and gradient grounds; light: brightness of the
-    others.
+    sprite in sides. number: the factor that decides how many there are. opacity: [image, 2 objects] in 0..1. rgb: the
+    paint, 0..1; painted: 0 (own colours) to 1. ground: index in GROUNDS; ground_rgb: [image, (top, bottom), 3] of plain
+    and gradient grounds; light: brightness of the others.
     """
 
     label: Int[np.ndarray, " image"]
     centre: Float[np.ndarray, "image 2 2"]
     size: Float[np.ndarray, " image"]
+    number: Float[np.ndarray, " image"]
     opacity: Float[np.ndarray, "image 2"]
     rgb: Float[np.ndarray, "image 3"]
     painted: Float[np.ndarray, " image"]
@@ -117,13 +121,21 @@ def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) 
         label=label.cpu().numpy().astype(int),
         centre=np.stack([first, second], 1),
         size=size,
-        opacity=np.stack([_sigmoid(3 * (f[:, 3] - NONE_BELOW)), _sigmoid(8 * (f[:, 3] - TWO_ABOVE))], 1),
+        number=f[:, 3],
+        opacity=opacities(torch.from_numpy(f[:, 3])).numpy(),
         rgb=hue(np.arctan2(f[:, 7], f[:, 6]) / (2 * math.pi)),
         painted=_sigmoid(16 * f[:, 8]),
         ground=f[:, 9:17].argmax(1),
         ground_rgb=(0.35 + 0.65 * _phi(f[:, 17:23])).reshape(-1, 2, 3),
         light=0.85 + 0.3 * _phi(f[:, 23]),
     )
+
+
+def opacities(number: Float[Tensor, " image"]) -> Float[Tensor, "image 2"]:
+    """Opacity of the first and of the second object: two sigmoids of one factor, steep but for a slow tail."""
+    above = torch.stack([number - NONE_BELOW, number - TWO_ABOVE], 1)
+    steep = torch.tensor([3.0, 8.0], dtype=number.dtype, device=number.device)
+    return (1 - TAIL) * (steep * above).sigmoid() + TAIL * (1.2 * above).sigmoid()
 
 
 def hue(turn: Float[np.ndarray, " image"]) -> Float[np.ndarray, "image 3"]:

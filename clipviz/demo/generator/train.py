@@ -80,7 +80,7 @@ def reading_loss(code: dict[str, Tensor], scenes: TrueScenes) -> Tensor:
     return (
         10 * near
         + 10 * F.smooth_l1_loss(code["log_size"], true(scenes.size).log(), beta=0.02)
-        + F.binary_cross_entropy_with_logits(code["opacity"], true(scenes.opacity))
+        + 10 * F.smooth_l1_loss(code["number"], true(scenes.number), beta=0.02)
         + F.binary_cross_entropy_with_logits(code["painted"], painted)
         + F.cross_entropy(code["ground"], ground)
         + 3 * F.smooth_l1_loss(code["rgb"], true(scenes.rgb), beta=0.05)
