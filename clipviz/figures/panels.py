@@ -17,7 +17,7 @@ DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZE
 def heads_figure(heads: np.ndarray, mlps: np.ndarray, title: str = "", width: float = 3.4) -> Figure:
     """The layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; width in inches."""
     n_layers, n_heads = heads.shape
-    both = np.concatenate([heads, np.full((n_layers, 1), np.nan), mlps[1:, None]], 1)
+    both = np.concatenate([heads, np.full((n_layers, 1), np.nan), mlps[1 : 1 + n_layers, None]], 1)
     limit = float(np.nanmax(np.abs(both))) or 1.0
     figure = Figure(figsize=(width, 0.75 + width * 0.82 * n_layers / (n_heads + 2)), layout="constrained")
     axes = figure.add_subplot()

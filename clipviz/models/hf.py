@@ -42,6 +42,8 @@ class HfTower(nn.Module):
 class HfNetwork(nn.Module):
     """A Hugging Face image-text model with the names that clipviz reads: visual, encode_text, logit_scale and so on."""
 
+    model: Any
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model

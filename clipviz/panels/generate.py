@@ -29,6 +29,7 @@ NO_MOVE = (0, 0.0, 0.0, 1.0)
 
 class GenerateOptions(TypedDict, total=False):
     concept: int
+    move: list[float]
     opacity: float
     visible: bool
 
@@ -149,8 +150,8 @@ class Generate(Desk):
         if move == self._moved:
             return True
         grip, right, down, zoom = move
-        if grip != self._grip[0] or self._grip[1] is None:
-            self._grip = (grip, self._bench.latents)
+        if int(grip) != self._grip[0] or self._grip[1] is None:
+            self._grip = (int(grip), self._bench.latents)
         goal = Goal(self._grip[1], self.concept, "zoom", float(right), float(down), float(zoom))
         finished = self._search(selection, goal, stale)
         if finished:
