@@ -141,4 +141,4 @@ def test_other_models_need_images_and_leave_the_attack_out(model, study, tmp_pat
     report = Report(tmp_path, "none")
     elsewhere = layers.Study(other, study.evaluation, study.reference, Steps(tmp_path, {}), True)
     neuron_uses.attack_section(report, elsewhere, 1)
-    assert "clipviz.session.cues.attempt" in report.write("none").read_text()
+    assert "clipviz.analysis.cues.attempt" in report.write("none").read_text()
