@@ -18,8 +18,9 @@ TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("browser", "test_notebooks.py", "reproduce", "panels", "session", "demo", "indexing")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """One group a file, so that a worker makes a file's fixtures once; the longest first, the browser's as one.
+    """One group per file, so that a worker makes a file's fixtures once; the longest first, the browser's as one.
 
     (`pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder`: browser and computing tests overlap.)
     """

@@ -73,6 +73,13 @@ class Names:
     def units(self, images: Float[Tensor, "image 3 rows cols"]) -> Float[Tensor, "image d_embed"]:
         return self.encoder.images(as_pixels(images)).float()
 
+    def kind_probabilities(
+        self, units: Float[Tensor, "image d_embed"], scale: float
+    ) -> Float[Tensor, "image kind"]:
+        """Softmax over KINDS at a logit scale."""
+        rows = [words.OBJECT_NAMES.index(name) for name in KINDS]
+        return (scale * units @ self.directions["object"][rows].float().T).softmax(1)
+
     def of(self, units: Float[Tensor, "image d_embed"]) -> Named:
         """Names of embedded pictures."""
 
