@@ -152,7 +152,7 @@ def _pairs(
         )
     for heatmap, mask in zip(heatmaps, masks, strict=True):
         heatmap, mask = torch.as_tensor(heatmap).cpu(), torch.as_tensor(mask).cpu()
-        if heatmap.ndim != 2 or mask.ndim != 2:
+        if heatmap.ndim != 2 or mask.ndim != 2 or not heatmap.numel() or not mask.numel():
             raise ValueError(
                 f"expected maps [rows, cols] and masks [height, width], got {list(heatmap.shape)} and "
                 f"{list(mask.shape)}"

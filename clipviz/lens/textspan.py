@@ -51,6 +51,10 @@ def textspan(
     coordinates = centred @ span
     covariance = coordinates.transpose(1, 2) @ coordinates / data.shape[1]
     total = centred.square().sum((1, 2)) / data.shape[1]
+    if not bool(torch.isfinite(total).all()):
+        raise ValueError(
+            f"expected effects whose squares {data.dtype} can hold, got {float(data.abs().max()):.2g}; scale them down"
+        )
     basis = textspan_from_covariance(
         covariance, span, text_directions, n_texts, centre_pool, normalised, n_valid, total
     )

@@ -136,7 +136,8 @@ class Workbench:
         parts = []
         for group in shared.guides(self.session).own:
             scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]
-            found = (recorded[group.layer_a][0, group.units_a] - group.mean_a[:, None, None]) / scale
+            found = recorded[group.layer_a][0, group.units_a].to(group.mean_a)
+            found = (found - group.mean_a[:, None, None]) / scale
             parts.append(torch.nn.functional.interpolate(found[None], side, mode="area")[0])
         return torch.cat(parts).cpu().numpy()
 
