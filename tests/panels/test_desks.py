@@ -82,7 +82,7 @@ def test_an_unknown_desk_is_refused(session):
     desks = Desks(session)
     with pytest.raises(
         ValueError,
-        match="expected one of ablate, atlas, cues, neurons, rosetta, words or '' for none, got 'x'",
+        match="expected one of ablate, atlas, cues, generate, neurons, rosetta, words or '' for none, got 'x'",
     ):
         desks.show("x")
     desks.close()
