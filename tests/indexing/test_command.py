@@ -7,14 +7,14 @@ import argparse
 import pytest
 from index_tools import folder_of, tiny_model
 
-import clipviz.models.clip
+import clipviz.loading
 from clipviz.indexing import Index
 from clipviz.indexing.command import add_arguments, run
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(clipviz.models.clip, "load", lambda *_, **__: tiny_model())
+    monkeypatch.setattr(clipviz.loading, "load", lambda *_, **__: tiny_model())
 
 
 def call(*arguments: object) -> int:

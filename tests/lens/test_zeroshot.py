@@ -90,9 +90,9 @@ def test_errors(unchecked_shapes):
         zeroshot.predict(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(ValueError, match="labels below 2"):
         zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0, 2])
-    with pytest.raises(ValueError, match="one label an image"):
+    with pytest.raises(ValueError, match="one label per image"):
         zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0])
-    with pytest.raises(ValueError, match="one group an image"):
+    with pytest.raises(ValueError, match="one group per image"):
         zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [0, 1], groups=["a"])
     with pytest.raises(ValueError, match="at least one labelled"):
         zeroshot.accuracy(torch.ones(2, 3), torch.ones(2, 3), [-1, -1])
