@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lab import SHUTDOWN, chromium_browser, find_chromium, jupyterlab, open_notebook
@@ -55,6 +56,7 @@ def artifacts():
 
 VIEW = {"width": 1500, "height": 1250}
 TIMEOUT = 120_000
+expect.set_options(timeout=60_000)  # what is expected may wait for a busy kernel
 
 
 @contextmanager
