@@ -198,16 +198,14 @@ def _greedy(
     directions = torch.zeros(n_heads, 0, rank, dtype=torch.float64, device=pool.device)
     order = torch.empty(n_heads, n_texts, dtype=torch.long, device=pool.device)
     taken = torch.zeros(n_heads, n_pool, dtype=torch.bool, device=pool.device)
-    used_up = pool.norm(dim=1) <= floors
+    used_up = pool.square().sum(1) <= floors.square()
     scores = lengths = torch.empty(0)
     for step in range(n_texts):
         if step % REFRESH == 0:
             scores = _all_scores(pool, exact, directions)
             lengths = _all_lengths(pool, directions) if normalised else lengths
         values = scores / lengths.clamp_min(1e-12) if normalised else scores
-        best, direction, used_up = _best(
-            pool, floors, exact, directions, values.masked_fill(taken, -torch.inf), used_up, normalised
-        )
+        best, direction = _best(pool, floors, exact, directions, values, taken, used_up, normalised)
         order[:, step] = best
         taken[heads, best] = True
         along, fall = _fall(pool, exact, directions, direction)
@@ -229,8 +227,8 @@ def _all_scores(pool: Tensor, covariance: Tensor, directions: Tensor) -> Float[T
 def _empty(pool: Tensor, floors: Tensor, directions: Tensor) -> Bool[Tensor, "head text"]:
     """Texts of which the directions leave nothing, from the residuals: squared lengths lose half the digits."""
     parts = zip(directions.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
-    rests = ((part - rows.transpose(1, 2) @ (rows @ part)).norm(dim=1) for rows, part in parts)
-    return torch.cat([rest <= floors for rest in rests])
+    rests = (torch.baddbmm(part, rows.transpose(1, 2), rows @ part, alpha=-1) for rows, part in parts)
+    return torch.cat([rest.square_().sum(1) <= floors.square() for rest in rests])
 
 
 def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
@@ -244,35 +242,37 @@ def _best(
     covariance: Tensor,
     directions: Tensor,
     values: Float[Tensor, "head text"],
+    taken: Bool[Tensor, "head text"],
     used_up: Bool[Tensor, "head text"],
     normalised: bool,
-) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"], Bool[Tensor, "head text"]]:
-    """The best text of which something is left, its unit residual direction, and the texts found used up.
+) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"]]:
+    """The best text of which something is left and its unit residual direction; marks in `used_up` what it finds.
 
     The leaders by the running scores are rescored in float64. Rounding can lead where nothing is left, so leaders are
     drawn again, ever more of them, until no new one is used up. A head without any text left gets a direction of 0.
     """
     n_leaders = LEADERS
     while True:
-        alive = values.masked_fill(used_up, -torch.inf)
-        leaders = alive.topk(min(n_leaders, values.shape[1]), dim=-1).indices
+        best, leaders = values.masked_fill(taken | used_up, -torch.inf).topk(min(n_leaders, values.shape[1]))
         rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
         for _ in range(2):  # twice is enough: the second pass removes the first one's rounding
             rows = rows - (rows @ directions.transpose(1, 2)) @ directions
-        lengths, known = rows.norm(dim=-1), torch.gather(alive, 1, leaders).isfinite()
+        lengths, known = rows.norm(dim=-1), best.isfinite()
         empty = known & (lengths <= floors[leaders])
         if not bool(empty.any()):
             break
-        used_up = used_up | torch.zeros_like(used_up).scatter(1, leaders, empty)
+        used_up.scatter_(1, leaders, torch.gather(used_up, 1, leaders) | empty)
         n_leaders *= 2
     exact = ((rows @ covariance) * rows).sum(-1)
     exact = exact / lengths.square().clamp_min(1e-24) if normalised else exact
     position = exact.masked_fill(~known, -torch.inf).argmax(-1, keepdim=True)
-    some = known.any(-1, keepdim=True)
     direction = torch.gather(rows, 1, position[..., None].expand(-1, -1, rows.shape[-1]))[:, 0]
-    direction = direction / torch.gather(lengths, 1, position).clamp_min(1e-30) * some
-    untaken = values.isfinite().to(torch.uint8).argmax(-1, keepdim=True)
-    return torch.where(some, torch.gather(leaders, 1, position), untaken)[:, 0], direction, used_up
+    direction = direction / torch.gather(lengths, 1, position).clamp_min(1e-30)
+    chosen, some = torch.gather(leaders, 1, position)[:, 0], known.any(-1)
+    if not bool(some.all()):
+        chosen = torch.where(some, chosen, taken.to(torch.uint8).argmin(-1))
+        direction = direction * some[:, None]
+    return chosen, direction
 
 
 def _fall(
@@ -283,7 +283,7 @@ def _fall(
     own = (seen * direction).sum(-1)
     seen = seen - ((directions @ seen[..., None]).transpose(1, 2) @ directions)[:, 0]
     along, across = (torch.stack([direction, seen], 1).to(pool) @ pool).unbind(1)
-    return along, 2 * along * across - along.square() * own[:, None].to(pool)
+    return along, (2 * across - along * own[:, None].to(pool)).mul_(along)
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:
