@@ -58,6 +58,11 @@ class Samples(NamedTuple):
     along: np.ndarray
     maps: np.ndarray
 
+    @property
+    def limit(self) -> float:
+        """An activation near the largest of most images: the scale on which galleries of one neuron are compared."""
+        return float(np.quantile(self.maps.max((1, 2)), 0.75)) if len(self.maps) else 1.0
+
 
 class Group(NamedTuple):
     """Top images that belong together: places among the samples, the texts they are nearest to, their mean effect."""

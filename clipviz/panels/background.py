@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import traitlets
 
-from clipviz.panels.base import Desk
+from clipviz.panels.base import ASKED, Desk, View
+
+if TYPE_CHECKING:
+    from clipviz.session.neurons import Reading
 
 
 class WorkingDesk(Desk):
@@ -38,6 +42,31 @@ class WorkingDesk(Desk):
     def close(self) -> None:
         self._gone = True
         super().close()
+
+
+class NeuronDesk(WorkingDesk):
+    """A working desk about the neurons of one layer. layer: whose, default the session's default_layer."""
+
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+
+    def layer_shown(self) -> int | None:
+        """The layer on show; None where no later attention reads any neurons."""
+        return self.session.neuron_layer(self.layer)
+
+    def about_layer(self, layer: int | None) -> View:
+        """What the view says of the layer, with a message where there is none."""
+        message = (
+            "" if layer is not None else "This model has one layer: no later attention reads its neurons."
+        )
+        return {"layer": layer, "n_layers": self.session.model.n_layers, "message": message}
+
+    def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
+        """Read the next few images and tell how far that is; False when all the planned ones have been read."""
+        more = reading.step(n_images)
+        self.tell(
+            reading.n_read, len(reading.plan(n_images)) if more else reading.n_read
+        )  # some may be broken
+        return more
 
 
 def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import traitlets
 
-from clipviz.panels.background import WorkingDesk
+from clipviz.panels.background import NeuronDesk
 from clipviz.panels.base import ASKED, FIXED, Arrays, View
-from clipviz.panels.drawing import Drawing
+from clipviz.panels.drawing import Drawing, why_none
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from clipviz.analysis.neurons import LayerNeurons
-
-NO_STUDIO = (
-    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, pass a language "
-    "model and a text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
-)
 
 
 class CuesOptions(TypedDict, total=False):
@@ -38,7 +33,7 @@ class CuesOptions(TypedDict, total=False):
     n_pictures: int
 
 
-class Cues(WorkingDesk):
+class Cues(NeuronDesk):
     """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
 
     drawn, mistaken: names of the class in the pictures and of the class it should be taken for (a bundle that
@@ -55,7 +50,6 @@ class Cues(WorkingDesk):
 
     drawn = traitlets.Unicode("").tag(**ASKED)
     mistaken = traitlets.Unicode("").tag(**ASKED)
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
     n_listed = traitlets.Int(14, min=1, max=25).tag(**FIXED)
     n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
     n_sentences = traitlets.Int(6, min=1, max=50).tag(option=True)
@@ -76,21 +70,19 @@ class Cues(WorkingDesk):
         return s.layer, s.neuron, s.text, self._source and self._source[0], drawn, self._seed
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        session, pair, layer = self.session, self.pair(), self._layer()
+        session, pair, layer = self.session, self.pair(), self.layer_shown()
         view: View = {
+            **self.about_layer(layer),
             "classes": list(session.cue_classes()),
             "drawn": pair[0],
             "mistaken": pair[1],
-            "layer": layer,
-            "n_layers": session.model.n_layers,
-            "message": "",
             "words": [],
             "attempts": [],
             "note": "",
             "look": None,
         }
         if layer is None:
-            return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
+            return view, {}
         if not all(pair):
             message = "Name the class in the pictures and the class it should be taken for."
             return {**view, "message": message}, {}
@@ -107,16 +99,13 @@ class Cues(WorkingDesk):
             return None
         can = session.drawable([cue.text for cue in found], pair)
         view["words"] = [
-            {
-                "text": cue.text,
-                "score": cue.score,
-                "drawable": ok,
-                "neurons": [one._asdict() for one in cue.neurons],
-            }
+            {**cue._asdict(), "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
             for cue, ok in zip(found, can, strict=True)
         ]
         view |= {"n_read": count, "n_texts": len(source.pool), "complete": self._complete(layer)}
-        view["note"] = self._why_not(pair, layer)
+        drawn = self._drawing is not None and self._drawing.finished
+        ready = drawn or self._asked or self._complete(layer)
+        view["note"] = why_none(pair[0], session.cue_classes(), ready)
         shown, arrays = self._shown()
         return view | shown, arrays
 
@@ -158,26 +147,8 @@ class Cues(WorkingDesk):
 
     # -- what is on show -----------------------------------------------------------------------------------------
 
-    def _layer(self) -> int | None:
-        last = self.session.model.n_layers - 2
-        if last < 0:
-            return None
-        return min(self.session.default_layer if self.layer is None else self.layer, last)
-
     def _complete(self, layer: int) -> bool:
         return self.session.neuron_reading(layer).complete(self.n_images)
-
-    def _why_not(self, pair: tuple[str, str], layer: int) -> str:
-        """Why there are no pictures of this pair, or "" where there are or will be."""
-        classes = self.session.cue_classes()
-        if not classes:
-            return NO_STUDIO
-        if pair[0] not in classes:
-            return f"“{pair[0]}” cannot be drawn. Choose a class from the list to see pictures."
-        finished = self._drawing is not None and self._drawing.finished
-        if not finished and not self._asked and not self._complete(layer):
-            return "Pictures are drawn once all images have been read."
-        return ""
 
     def _shown(self) -> tuple[View, Arrays]:
         """The pictures of the pair on show, as far as they are drawn."""
@@ -198,7 +169,7 @@ class Cues(WorkingDesk):
 
     def step(self) -> bool:
         """Read images, code neurons, draw pictures: one short piece of what is missing."""
-        layer = self._layer()
+        layer = self.layer_shown()
         if layer is None or not all(self.pair()):
             return False
         reading = self.session.neuron_reading(layer)
@@ -210,8 +181,7 @@ class Cues(WorkingDesk):
             return True
         if reading.complete(self.n_images):
             return False
-        reading.step(self.n_images)
-        self.tell(reading.n_read, len(reading.plan(self.n_images)))
+        self.read_on(reading, self.n_images)
         return True
 
     def _code(self, known: LayerNeurons) -> None:
@@ -225,7 +195,7 @@ class Cues(WorkingDesk):
             self.session.refresh()
 
     def _subject(self) -> tuple[tuple[str, str], int | None, int]:
-        return self.pair(), self._layer(), self._seed
+        return self.pair(), self.layer_shown(), self._seed
 
     def _draws(self, layer: int) -> bool:
         """Draw the next method's pictures, if any are wanted; False when none are."""

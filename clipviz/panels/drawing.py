@@ -14,6 +14,10 @@ from clipviz.panels.base import Arrays, View
 from clipviz.session import Session
 
 TILE, COLUMNS = 96, 12
+NO_STUDIO = (
+    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, pass a language "
+    "model and a text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
+)
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 
 
@@ -95,6 +99,15 @@ class Drawing:
         look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
         arrays = {"picture": pictures.encoded(picture, 92), "map": heatmap}
         return {**look, "grid": list(heatmap.shape)}, arrays
+
+
+def why_none(drawn: str, classes: Sequence[str], ready: bool) -> str:
+    """Why there are no pictures of a class, or "" where there are or will be; classes: those that can be drawn."""
+    if not classes:
+        return NO_STUDIO
+    if drawn not in classes:
+        return f"“{drawn}” cannot be drawn. Choose a class from the list to see pictures."
+    return "" if ready else "Pictures are drawn once all images have been read."
 
 
 def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:

@@ -1,4 +1,4 @@
-const LATE = 4, TOKEN_HEADS = 5;
+const TOKEN_HEADS = 5;
 const OURS = [["effect", "Effect on the text"], ["centred", "Effect, mean text subtracted"], ["attention", "Class token’s attention"]];
 
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
@@ -22,7 +22,7 @@ const mapMaker = (api) => {
     const { at, plain } = reader(), values = new Float32Array(rows * cols);
     for (let layer = 0; layer < L; layer++)
       for (let head = 0; head < H; head++) {
-        if (scope === "late" && layer < L - LATE) continue;
+        if (scope === "late" && layer < L - api.view.n_late) continue;
         if ((scope === "layer" || scope === "head") && selection.layer !== null && layer !== selection.layer) continue;
         if (scope === "head" && selection.head !== null && head !== selection.head) continue;
         for (let i = 0; i < values.length; i++) values[i] += at(layer, head, i + 1);
@@ -174,7 +174,7 @@ const methodStrip = (api, stage, maker) => {
 const mapControls = (api, stage, maker) => {
   const option = ([value, text]) => h("option", { value }, text), others = h("optgroup", { label: "Compare with (Table 2.4)" });
   const [scopes, setScope] = segmented("Sum over", [
-    ["all", "All heads"], ["late", "Late layers", "The last four layers"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
+    ["all", "All heads"], ["late", "Late layers", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
   const shows = h("select", { class: "pick", "aria-label": "What is shown" }, h("optgroup", { label: "Token decomposition" }, ...OURS.map(option)), others);
   shows.addEventListener("change", () => api.put({ show: shows.value }));
   const slider = h("input", { type: "range", min: 0, max: 100, "aria-label": "Overlay opacity" });

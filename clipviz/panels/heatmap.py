@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
@@ -11,7 +11,7 @@ import traitlets
 from clipviz.panels import pictures
 from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View
 from clipviz.panels.scripts import script, style
-from clipviz.session import BASELINES, POOLED_BASELINES, Session
+from clipviz.session import BASELINES, POOLED_BASELINES, Session, TokenHead, TokenMaps
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
@@ -32,19 +32,11 @@ class HeatmapOptions(TypedDict, total=False):
     outline: bool
 
 
-class TokenHead(NamedTuple):
-    """What one head writes at one token: a direct effect on the cosine, or attention where there is no text."""
-
-    layer: int
-    head: int
-    value: float
-
-
 class Heatmap(Panel):
     """Token effects on text A, or on A minus B, over the image (thesis 2.5). Sums over heads are made locally.
 
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
-    "centred" (the effect less that on the mean of all texts, the bias that every text's map shares), the class
+    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), the class
     token's "attention", or a baseline of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
     outline draws the image's true mask, where it has one. Hover reads a token; a click selects it and lists the
     heads that write there; arrows move it. Below, the texts of the selected head that the image agrees with most
@@ -101,27 +93,14 @@ class Heatmap(Panel):
         shown = self.data()
         if self.show in self.session.baselines and self.show in shown:
             return shown[self.show]
-        scores, selection = self._scores(shown), shown["selection"]
-        if self.scope == "late":
-            scores = scores[max(0, shown["n_layers"] - N_LATE) :]
-        elif self.scope == "layer" and selection["layer"] is not None:
-            scores = scores[selection["layer"]][None]
-        elif self.scope == "head" and selection["layer"] is not None and selection["head"] is not None:
-            scores = scores[selection["layer"], selection["head"]][None, None]
-        return scores[..., 1:].sum((0, 1)).reshape(shown["rows"], shown["cols"])
+        return self._maps_shown(shown).map(
+            self.scope, shown["selection"]["layer"], shown["selection"]["head"]
+        )
 
     def token_heads(self, token: int | None = None, k: int = 5) -> list[TokenHead]:
         """The k heads that write most (by size) at a token, the selected one when None; all layers are asked."""
         token = self.session.selection.token if token is None else token
-        scores = self._scores(self.data())
-        if token is None or not 0 <= token < scores.shape[2]:
-            raise ValueError(
-                f"expected a token within 0..{scores.shape[2] - 1}, got {token}; select one first"
-            )
-        column = scores[:, :, token]
-        order = np.argsort(-np.abs(column), axis=None, kind="stable")[:k]
-        places = [divmod(int(i), column.shape[1]) for i in order]
-        return [TokenHead(layer, head, float(column[layer, head])) for layer, head in places]
+        return self._maps_shown(self.data()).at(token, k)
 
     def agreement(self) -> tuple[float, float, float] | None:
         """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
@@ -138,13 +117,7 @@ class Heatmap(Panel):
 
     def _needs(self) -> str:
         """Which of the costlier maps is shown: "shared", "baselines" or none of them."""
-        return (
-            "baselines"
-            if self.show in (*BASELINES, *POOLED_BASELINES)
-            else "shared"
-            if self.show == "centred"
-            else ""
-        )
+        return "baselines" if self.show not in OURS else "shared" if self.show == "centred" else ""
 
     def _progress(self) -> Any:
         """Changes a few times while the collection is read, and when it is complete."""
@@ -171,6 +144,7 @@ class Heatmap(Panel):
             "mask_size": None if mask is None else list(mask.shape),
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
+            "n_late": N_LATE,
             "baselines": list(session.baselines),
             "cosines": cosines,
             "title": pictures.title(session, image),
@@ -180,14 +154,11 @@ class Heatmap(Panel):
         }, arrays
 
     def _wanted(self, selection: Selection) -> dict[str, tuple[Any, Callable[[], Part]]]:
-        """The dearer parts of the view: what each rests on, and how it is made."""
+        """The slower parts of the view: what each rests on, and how it is made."""
         s, session = selection, self.session
         parts: dict[str, tuple[Any, Callable[[], Part]]] = {}
         if self._needs() == "shared" and s.text:
-            parts["shared"] = (
-                (s.image,),
-                lambda: ({}, {"shared": _float(session.shared_maps(s.image))}),
-            )
+            parts["shared"] = s.image, lambda: ({}, {"shared": _float(session.shared_maps(s.image))})
         if self._needs() == "baselines" and s.text:
             parts["baselines"] = (s.image, s.text, s.text_b), lambda: ({}, self._baseline_maps(s))
         key = (s.image, s.layer, s.head, self._progress())
@@ -218,14 +189,16 @@ class Heatmap(Panel):
         about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
         return {"joint": about}, {"joint_maps": _float(found.maps)}
 
-    def _scores(self, shown: dict[str, Any]) -> np.ndarray:
-        """What is summed, [layer, head, token]: effects (A, minus B, less the mean's) or attention."""
+    def _maps_shown(self, shown: dict[str, Any]) -> TokenMaps:
+        """What is summed: effects (A, minus B or minus the mean's) or attention."""
         if self.show == "attention" or "scores" not in shown:
-            return shown["attention"]
-        if "scores_b" in shown:
-            return shown["scores"] - shown["scores_b"]
-        centred = self.show == "centred" and "shared" in shown
-        return shown["scores"] - shown["shared"] if centred else shown["scores"]
+            scores = shown["attention"]
+        elif "scores_b" in shown:
+            scores = shown["scores"] - shown["scores_b"]
+        else:
+            centred = self.show == "centred" and "shared" in shown
+            scores = shown["scores"] - shown["shared"] if centred else shown["scores"]
+        return TokenMaps(scores, sum(shown["cosines"][:1]), (shown["rows"], shown["cols"]))
 
     def _picture_of_image(self, image: int) -> list[Any]:
         return [image, self.session.images.fingerprint]

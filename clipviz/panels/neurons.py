@@ -8,10 +8,10 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import pictures
-from clipviz.panels.background import WorkingDesk
+from clipviz.panels.background import NeuronDesk
 from clipviz.panels.base import ASKED, FIXED, LOCAL, Arrays, View
 from clipviz.panels.scripts import script, style
-from clipviz.session import Session
+from clipviz.session import FINDS, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.neurons import Code, LayerNeurons, Samples
-    from clipviz.session.neurons import Reading
+    from clipviz.analysis.neurons import Code, LayerNeurons
+    from clipviz.session.neurons import Listed, Reading
 
 THUMBNAIL, PICTURE = 96, 240
 N_LISTED_WORDS = 3
 GALLERIES = ("top", "groups", "quantiles", "random")
-FINDS = ("text", "image", "strength")
 
 
 class NeuronsOptions(TypedDict, total=False):
@@ -40,7 +39,7 @@ class NeuronsOptions(TypedDict, total=False):
     n_images: int | None
 
 
-class Neurons(WorkingDesk):
+class Neurons(NeuronDesk):
     """Which neurons write towards the text, or are most active on the image; what one says, and where it fires.
 
     find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
@@ -58,7 +57,6 @@ class Neurons(WorkingDesk):
 
     find = traitlets.Enum(FINDS, "text").tag(**ASKED)
     show = traitlets.Enum(GALLERIES, "top").tag(**ASKED)
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
     opacity = traitlets.Float(0.8, min=0, max=1).tag(**LOCAL)
     n_listed = traitlets.Int(14, min=1, max=100).tag(**FIXED)
     n_words = traitlets.Int(8, min=1, max=40).tag(**FIXED)
@@ -76,32 +74,33 @@ class Neurons(WorkingDesk):
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer = self.session, self._layer(selection)
-        view: View = {"layer": layer, "n_layers": session.model.n_layers, "message": ""}
+        view = self.about_layer(layer)
         if layer is None:
-            return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
+            return view, {}
         reading = session.neuron_reading(layer)
         known = self._first_look(reading, stale)
         if known is None:
             return None if stale() else ({**view, "message": "No image of the collection could be read."}, {})
         self.follow()
-        listed, unit, found_by = self._list(reading, known, selection)
-        neuron = selection.neuron if selection.neuron is not None and selection.layer == layer else None
-        shown = listed[0]["neuron"] if neuron is None else neuron
+        s = selection
+        listed = reading.find(known, self.find, self.n_listed, s.text, s.text_b, s.image)
+        neuron = s.neuron if s.layer == layer else None
+        shown = listed.neurons[0] if neuron is None else neuron
         if stale():
             return None
         arrays = {"profile": known.profile(shown).astype(np.float32)}
         gallery, more = self._gallery(reading, known, shown)
         if stale():
             return None
-        current, most = self._current(reading, known, shown, selection.image)
+        current, most = self._current(reading, known, shown, s.image)
         view |= {
             "n_neurons": known.n_neurons,
             "n_read": known.stats.count,
             "complete": reading.complete(self.n_images),
             "grid": list(session.model.weights.grid),
-            "found_by": found_by,
-            "unit": unit,
-            "list": listed,
+            "found_by": listed.by,
+            "unit": listed.unit,
+            "list": self._rows(known, listed),
             "neuron": self._about(known, shown),
             "pinned": neuron is not None,
             "gallery": gallery,
@@ -131,57 +130,31 @@ class Neurons(WorkingDesk):
             return False
         reading = self.session.neuron_reading(layer)
         before = reading.version
-        more = reading.step(self.n_images)
-        self.tell(reading.n_read, len(reading.plan(self.n_images)))
+        more = self.read_on(reading, self.n_images)
         if reading.version != before:
             self.session.refresh()
         return more
 
     def _layer(self, selection: Selection) -> int | None:
-        """The layer on show: the selected neuron's, else the panel's own; None where there is none."""
-        last = self.session.model.n_layers - 2
-        if last < 0:
-            return None
-        if selection.neuron is not None and selection.layer is not None and selection.layer <= last:
-            return selection.layer
-        return min(self.session.default_layer if self.layer is None else self.layer, last)
+        """The layer on show: the selected neuron's, else the panel's own."""
+        own = selection.layer if selection.neuron is not None else None
+        shown = self.layer_shown()
+        return own if own is not None and own == self.session.neuron_layer(own) else shown
 
     def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
         """What is known; reads the first images now, so that a panel that opens has something to show."""
         while reading.latest is None and not stale():
-            more = reading.step(self.n_images)
-            self.tell(reading.n_read, len(reading.plan(self.n_images)))
-            if not more:
+            if not self.read_on(reading, self.n_images):
                 break
         return reading.latest
 
-    def _list(
-        self, reading: Reading, known: LayerNeurons, selection: Selection
-    ) -> tuple[list[dict[str, Any]], str, str]:
-        """Rows of the list, the unit of their scores, and how they were found."""
-        s, found_by = selection, self.find
-        if found_by == "text" and not s.text:
-            found_by = "image"
-        if found_by == "image" and s.image is None:
-            found_by = "strength"
-        if found_by == "text":
-            found = known.towards(self.session.neuron_direction(s.text, s.text_b), self.n_listed)
-            rows = [(one.neuron, one.effect, f"cosine {one.cosine:.2f}") for one in found]
-            unit = "effect on the cosine, on its top images"
-        elif found_by == "image":
-            assert s.image is not None
-            active = reading.most_active(s.image, self.n_listed)
-            rows = [(n, norm, f"above {known.rank(n, norm):.0%} of images") for n, norm in active]
-            unit = "length of its effect on this image"
-        else:
-            rows = [(n, size, "") for n, size in known.strongest(self.n_listed)]
-            unit = "length of its effect on its top images"
-        codes = known.codes([n for n, _, _ in rows], self.n_words)
-        listed = [
+    def _rows(self, known: LayerNeurons, listed: Listed) -> list[dict[str, Any]]:
+        codes = known.codes(listed.neurons, self.n_words)
+        rows = zip(listed.neurons, listed.scores, listed.notes, codes, strict=True)
+        return [
             {"neuron": n, "score": score, "note": note, "words": _words(code, N_LISTED_WORDS)}
-            for (n, score, note), code in zip(rows, codes, strict=True)
+            for n, score, note, code in rows
         ]
-        return listed, unit, found_by
 
     def _about(self, known: LayerNeurons, neuron: int) -> dict[str, Any]:
         code = known.codes([neuron], self.n_words)[0]
@@ -209,7 +182,7 @@ class Neurons(WorkingDesk):
             "norms": samples.norms.tolist(),
             "along": samples.along.tolist(),
             "columns": columns,
-            "limit": _limit(top),
+            "limit": top.limit,
             "groups": [group._asdict() for group in groups],
             "separation": separation,
         }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
@@ -236,8 +209,3 @@ class Neurons(WorkingDesk):
 
 def _words(code: Code, n_words: int) -> list[list[Any]]:
     return [[word.text, word.weight] for word in code.words[:n_words]]
-
-
-def _limit(top: Samples) -> float:
-    """Activation at full colour: near the largest of the top images, so that other galleries can be compared."""
-    return float(np.quantile(top.maps.max((1, 2)), 0.75)) if len(top.maps) else 1.0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import traitlets
 
-from clipviz.panels.background import WorkingDesk
-from clipviz.panels.base import ASKED, FIXED, Arrays, View
+from clipviz.panels.background import NeuronDesk
+from clipviz.panels.base import FIXED, Arrays, View
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
@@ -23,7 +23,7 @@ class WordsOptions(TypedDict, total=False):
     visible: bool
 
 
-class Words(WorkingDesk):
+class Words(NeuronDesk):
     """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
 
     layer: whose neurons, default the last but two. n_texts: rows of each list. A click on a text selects it everywhere.
@@ -36,7 +36,6 @@ class Words(WorkingDesk):
     _esm = script("words")
     _css = style("words")
 
-    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
     n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
 
     _known: int | None = None  # the layer whose neurons have been read and coded
@@ -48,10 +47,10 @@ class Words(WorkingDesk):
         return selection.image, selection.text, self._known
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        session, layer = self.session, self._layer()
-        view: View = {"layer": layer, "n_layers": session.model.n_layers, "message": "", "columns": []}
+        session, layer = self.session, self.layer_shown()
+        view: View = {**self.about_layer(layer), "columns": []}
         if layer is None:
-            return {**view, "message": "This model has one layer: no later attention reads its neurons."}, {}
+            return view, {}
         if selection.image is None:
             return {**view, "message": "Select an image."}, {}
         self.follow()
@@ -66,24 +65,16 @@ class Words(WorkingDesk):
 
     def step(self) -> bool:
         """Read images for the layer on show, then code its neurons."""
-        layer = self._layer()
+        layer = self.layer_shown()
         if layer is None or self._known == layer:
             return False
         reading = self.session.neuron_reading(layer)
-        if reading.step(None):
-            self.tell(reading.n_read, len(reading.plan(None)))
+        if self.read_on(reading):
             return True
         self.session.cue_source(layer)
         self._known = layer
-        self.tell(reading.n_read, reading.n_read)
         self.session.refresh()
         return False
-
-    def _layer(self) -> int | None:
-        last = self.session.model.n_layers - 2
-        if last < 0:
-            return None
-        return min(self.session.default_layer if self.layer is None else self.layer, last)
 
 
 def _column(title: str, unit: str, found: list[tuple[str, float]]) -> dict[str, Any]:

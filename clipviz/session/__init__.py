@@ -3,11 +3,13 @@
 from clipviz.analysis.shared_units import SORTS
 from clipviz.lens.roles import NO_ROLE
 from clipviz.session.core import Session
-from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
+from clipviz.session.heads import Description, HeadScores, Label, TokenHead, TokenMaps
 from clipviz.session.maps import BASELINES, POOLED_BASELINES
+from clipviz.session.neurons import FINDS
 
 __all__ = [
     "BASELINES",
+    "FINDS",
     "NO_ROLE",
     "POOLED_BASELINES",
     "SORTS",
@@ -15,5 +17,6 @@ __all__ = [
     "HeadScores",
     "Label",
     "Session",
+    "TokenHead",
     "TokenMaps",
 ]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from clipviz.session.atlas import Atlas
     from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
-    from clipviz.session.neurons import Reading
+    from clipviz.session.neurons import Listed, Reading
 
 Made = TypeVar("Made")
 SHOWN_TEXTS = 10
@@ -272,6 +272,14 @@ class Session(SessionState):
         """
         return max(0, self.model.n_layers - (3 if self.model.weights.readout.n_heads == 1 else 2))
 
+    def neuron_layer(self, layer: int | None = None) -> int | None:
+        """The layer whose neurons are shown when `layer` is asked for: at most the last that later attention reads.
+
+        None for a model of one layer, where nothing reads the neurons.
+        """
+        last = self.model.n_layers - 2
+        return None if last < 0 else min(self.default_layer if layer is None else layer, last)
+
     def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
         """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
         return readings.read(self, self.default_layer if layer is None else layer, n_images)
@@ -279,6 +287,21 @@ class Session(SessionState):
     def neuron_reading(self, layer: int) -> Reading:
         """One layer's neurons as they are being read, step by step, for panels; `neurons` reads them at once."""
         return readings.reading_of(self, layer)
+
+    def find_neurons(
+        self, by: str = "text", layer: int | None = None, k: int = 14, image: int | None = None
+    ) -> Listed:
+        """The k neurons of a layer that answer a search for what is selected, best first.
+
+        by: "text", by their effect on the cosine with text A (or A minus B); "image", by the length of their effect on
+        the image; or "strength", by its length on their top images. Where no text is selected, the image is asked for;
+        where there is no image, the strength.
+        """
+        known = self.neurons(layer)
+        s = self.selection
+        image = s.image if image is None else self._image(image)
+        reading = self.neuron_reading(known.stats.layer)
+        return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
 
     def describe_neurons(self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS) -> list[Code]:
         """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild."""

@@ -14,6 +14,7 @@ from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.roles import NO_ROLE
+from clipviz.values import N_LATE
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -27,14 +28,45 @@ class HeadScores(NamedTuple):
     cosine: float
 
 
+class TokenHead(NamedTuple):
+    """What one head writes at one token: a direct effect on the cosine, or attention where there is no text."""
+
+    layer: int
+    head: int
+    value: float
+
+
 class TokenMaps(NamedTuple):
     """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
 
-    Token 0 is the class token: all tokens without a place together, 0 where there is none.
+    Token 0 is the class token: all tokens without a place together, 0 where there is none. grid: rows and columns of
+    the others.
     """
 
     scores: np.ndarray
     cosine: float
+    grid: tuple[int, int]
+
+    def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> np.ndarray:
+        """The scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one "head"."""
+        scores = self.scores
+        if scope == "late":
+            scores = scores[-N_LATE:]
+        elif scope == "layer" and layer is not None:
+            scores = scores[layer][None]
+        elif scope == "head" and layer is not None and head is not None:
+            scores = scores[layer, head][None, None]
+        return scores[..., 1:].sum((0, 1)).reshape(self.grid)
+
+    def at(self, token: int | None, k: int = 5) -> list[TokenHead]:
+        """The k heads that write most (by size) at a token. Raises ValueError where there is no such token."""
+        n_heads, n_tokens = self.scores.shape[1:]
+        if token is None or not 0 <= token < n_tokens:
+            raise ValueError(f"expected a token within 0..{n_tokens - 1}, got {token}; select one first")
+        column = self.scores[:, :, token]
+        order = np.argsort(-np.abs(column), axis=None, kind="stable")[:k]
+        places = [divmod(int(i), n_heads) for i in order]
+        return [TokenHead(layer, head, float(column[layer, head])) for layer, head in places]
 
 
 class Description(NamedTuple):
@@ -76,7 +108,8 @@ def token_maps(session: Session, text: str, image: int) -> TokenMaps:
     trace, direction = session.trace(image), session.direction(text)
     scores = trace.token_scores(direction[None], normalize=True)[0, 0]
     scores = one_placeless(scores, session.model.weights.prefix)
-    return TokenMaps(to_numpy(scores), float(trace.embedding[0] @ direction / trace.norm[0]))
+    cosine = float(trace.embedding[0] @ direction / trace.norm[0])
+    return TokenMaps(to_numpy(scores), cosine, session.model.weights.grid)
 
 
 def attention(session: Session, image: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,18 @@ KEPT = 8  # current images whose effects are kept
 GOLDEN = 0.6180339887  # its multiples fill the unit interval evenly from the first on
 PERCENTILE = 98.0  # of a neuron's norms over the images: it is active above it (thesis 3.3)
 SAMPLES = ("top", "quantiles", "random")
+FINDS = ("text", "image", "strength")
+
+
+class Listed(NamedTuple):
+    """Neurons that a search found, best first. by: how they were found; unit: of their scores; notes: what each score
+    is compared with."""
+
+    by: str
+    unit: str
+    neurons: list[int]
+    scores: list[float]
+    notes: list[str]
 
 
 class Reading:
@@ -111,6 +123,31 @@ class Reading:
     def most_active(self, image: int, k: int) -> list[tuple[int, float]]:
         """The neurons with the largest |phi_n| on an image."""
         return best(self.second(image).norms()[0], k)
+
+    def find(
+        self, known: LayerNeurons, by: str, k: int, text: str = "", text_b: str = "", image: int | None = None
+    ) -> Listed:
+        """The k neurons that answer a search; see Session.find_neurons."""
+        if by not in FINDS:
+            raise ValueError(f"expected by to be one of {', '.join(FINDS)}, got {by!r}")
+        if by == "text" and not text:
+            by = "image"
+        if by == "image" and image is None:
+            by = "strength"
+        if by == "text":
+            found = known.towards(self.session.neuron_direction(text, text_b), k)
+            unit = "effect on the cosine, on its top images"
+            rows = [(one.neuron, one.effect, f"cosine {one.cosine:.2f}") for one in found]
+        elif by == "image":
+            assert image is not None
+            unit = "length of its effect on this image"
+            active = self.most_active(image, k)
+            rows = [(n, norm, f"above {known.rank(n, norm):.0%} of images") for n, norm in active]
+        else:
+            unit = "length of its effect on its top images"
+            rows = [(n, size, "") for n, size in known.strongest(k)]
+        neurons, scores, notes = (list(column) for column in zip(*rows, strict=True))
+        return Listed(by, unit, neurons, scores, notes)
 
     def samples(self, known: LayerNeurons, neuron: int, how: str, k: int) -> Samples:
         """A gallery: "top" by |phi_n|, "quantiles" of it, or "random"; the last two run the model on k images."""

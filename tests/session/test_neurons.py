@@ -139,6 +139,25 @@ def test_one_image_is_ranked_among_the_images_read(session, known, effects):
     assert profile[-1] == pytest.approx(float(known.norms[:, 11].max()), rel=1e-3)
 
 
+def test_neurons_are_found_by_text_by_image_and_by_strength(session, known):
+    session.select(image=3, text="a dog", text_b="a car")
+    by_text = session.find_neurons("text", LAYER, 4)
+    expected = known.towards(session.neuron_direction("a dog", "a car"), 4)
+    assert (by_text.neurons, by_text.scores) == (
+        [one.neuron for one in expected],
+        [one.effect for one in expected],
+    )
+    session.select(text="", text_b="")
+    by_image = session.find_neurons("text", LAYER, 4)
+    assert by_image.by == "image"
+    active = session.neuron_reading(LAYER).most_active(3, 4)
+    assert list(zip(by_image.neurons, by_image.scores, strict=True)) == active
+    session.select(image=None)
+    assert session.find_neurons("image", LAYER, 4).neurons == [n for n, _ in known.strongest(4)]
+    with pytest.raises(ValueError, match="text, image, strength"):
+        session.find_neurons("luck", LAYER)
+
+
 def test_unrelated_top_images_part_into_groups():
     generator = np.random.default_rng(0)
     centres = np.eye(12)[:3]
