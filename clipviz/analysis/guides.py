@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.analysis.generation import Guides, each_once
-from clipviz.data.files import write_whole
 from clipviz.lens.invert import UnitPairs
+from clipviz.models.sealed_weights import digest_of, read_weights, write_weights
 
 FIELDS = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
 
 
 def fingerprint(module: nn.Module) -> str:
     """The first 16 digits of the SHA-256 of a network's tensors, names and shapes."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest_of(module.state_dict())[:16]
 
 
 def identity(generator: Any, readers: Mapping[str, Any]) -> dict[str, str]:
@@ -37,18 +32,14 @@ def identity(generator: Any, readers: Mapping[str, Any]) -> dict[str, str]:
 
 def save(path: str | Path, guides: Guides, about: Mapping[str, str]) -> None:
     """Write guides as one safetensors file; about: from `identity`."""
-    from safetensors.torch import save as packed
-
     tensors: dict[str, Tensor] = {}
     layers = []
     for name, groups in guides.pairs.items():
         for group in groups:
             layers.append([name, group.layer_a, group.layer_b])
-            tensors |= {
-                f"{len(layers) - 1}.{field}": getattr(group, field).cpu().contiguous() for field in FIELDS
-            }
+            tensors |= {f"{len(layers) - 1}.{field}": getattr(group, field) for field in FIELDS}
     metadata = {"layers": json.dumps(layers), "about": json.dumps(dict(about))}
-    write_whole(Path(path), packed(tensors, metadata))
+    write_weights(path, tensors, metadata)
 
 
 def open_guides(
@@ -58,23 +49,18 @@ def open_guides(
 
     Raises ValueError for a file that is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         return None
+    numbers, metadata = read_weights(path, "guides", "delete it")
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if json.loads(metadata.get("about", "{}")) != dict(about):
-                return None
-            pairs: dict[str, list[UnitPairs]] = {}
-            for i, (name, layer_a, layer_b) in enumerate(json.loads(metadata["layers"])):
-                numbers = [file.get_tensor(f"{i}.{field}").to(device) for field in FIELDS]
-                pairs.setdefault(name, []).append(UnitPairs(layer_a, layer_b, *numbers))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"expected guides in {str(path)!r}, got a damaged file ({error}); delete it"
-        ) from error
+        if json.loads(metadata.get("about", "{}")) != dict(about):
+            return None
+        pairs: dict[str, list[UnitPairs]] = {}
+        for i, (name, layer_a, layer_b) in enumerate(json.loads(metadata["layers"])):
+            own = [numbers[f"{i}.{field}"].to(device) for field in FIELDS]
+            pairs.setdefault(name, []).append(UnitPairs(layer_a, layer_b, *own))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"expected guides at {path}, got a damaged file ({error}); delete it") from error
     every = [group for groups in pairs.values() for group in groups]
     return Guides({name: tuple(groups) for name, groups in pairs.items()}, tuple(each_once(every)))

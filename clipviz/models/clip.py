@@ -21,6 +21,7 @@ from clipviz.lens.trace import Trace
 from clipviz.models import hf
 from clipviz.models.forward_lock import turn
 from clipviz.models.preprocess import normalization
+from clipviz.models.sealed_weights import digest_of
 from clipviz.models.second import basis_of, second_orders
 from clipviz.models.text_towers import check_clip_tokens, encode_tokens
 from clipviz.models.towers import UnsupportedTower, read_tower, unsupported
@@ -431,12 +432,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:
-    """A short hash over every tensor's name, shape and up to 4,096 evenly spaced entries."""
-    digest = hashlib.sha256(type(network).__name__.encode())
-    digest.update(activation.encode())
-    for key, tensor in network.state_dict().items():
-        flat = tensor.detach().flatten()
-        entries = flat[:: max(1, flat.numel() // 4096)][:4096].float().cpu().contiguous()
-        digest.update(f"{key}{list(tensor.shape)}".encode())
-        digest.update(entries.numpy().tobytes())
-    return digest.hexdigest()[:12]
+    """A short hash over every number of the weights and the activation, the same in every precision that holds them."""
+    described = f"{type(network).__name__}{activation}{digest_of(network.state_dict())}"
+    return hashlib.sha256(described.encode()).hexdigest()[:12]

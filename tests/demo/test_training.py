@@ -276,5 +276,5 @@ def test_other_files_are_refused_as_weights_of_the_demo(tmp_path, content):
         network.save_weights(network.build(TINY), path)
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"expected weights of the demo model in .*model.safetensors"):
+    with pytest.raises(ValueError, match=r"expected weights of the demo model at .*model.safetensors"):
         clipviz.load("demo", pretrained=str(path))

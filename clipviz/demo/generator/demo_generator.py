@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from clipviz.demo.generator.network import LAYERS, LayoutGenerator
 from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, TrueScenes, true_scenes
 from clipviz.models.generator import Latents
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
+from clipviz.models.sealed_weights import open_network
 
 WEIGHTS = Path(__file__).parent / "assets" / "generator.safetensors"
 
@@ -107,18 +107,8 @@ class DemoGenerator:
 def open_demo_generator(
     checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> DemoGenerator:
-    """The shipped generator, or one that the training script wrote. Raises ValueError for a file that is not there."""
-    from safetensors import safe_open
-
+    """The shipped generator, or one that the training script wrote. Raises ValueError for a file that is not there, damaged, or of another network."""
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
-    if not path.is_file():
-        raise ValueError(
-            f"expected the generator's weights at {path}, which does not exist; reinstall clipviz, or make them with "
-            "`python -m clipviz.demo.generator.train FOLDER`"
-        )
-    with safe_open(str(path), "pt") as file:
-        config = json.loads((file.metadata() or {}).get("config", "{}"))
-        weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118, not a mapping
-    network = LayoutGenerator(**config)
-    network.load_state_dict(weights)
-    return DemoGenerator(network.eval().requires_grad_(False).to(device))
+    remedy = "reinstall clipviz, or make them with `python -m clipviz.demo.generator.train FOLDER`"
+    network = open_network(LayoutGenerator, path, "the generator's weights", remedy)
+    return DemoGenerator(network.to(device))

@@ -11,6 +11,7 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from clipviz.demo.generator.scenes import SIDE, TrueScenes, paint, true_scenes
 from clipviz.demo.generator.train import draw_latents
 from clipviz.demo.partners import save_net
+from clipviz.models.sealed_weights import open_network
 
 WEIGHTS = Path(__file__).parent / "assets" / "locator.safetensors"
 HELD_OUT_SEED = 1_000_003
@@ -100,17 +102,8 @@ def _shipped() -> Locator:
 
 def open_locator(checkpoint: str | Path | None = None) -> Locator:
     """The shipped locator, or one that training wrote."""
-    from safetensors import safe_open
-
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"expected the locator's weights at {path}, which does not exist; reinstall clipviz")
-    with safe_open(str(path), "pt") as file:
-        config = json.loads((file.metadata() or {})["config"])
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a mapping
-    network = Locator(**config)
-    network.load_state_dict({key: w.float() if w.is_floating_point() else w for key, w in weights.items()})
-    return network.eval().requires_grad_(False)
+    return cast(Locator, open_network(Locator, path, "the locator's weights", "reinstall clipviz"))
 
 
 def seen_count(

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from clipviz.models.sealed_weights import read_weights, write_weights
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 CONFIG_FILE = ASSETS / "config.json"
 WEIGHTS_FILE = ASSETS / "model.safetensors"
 CONTEXT_LENGTH = 24
+TOKENS, TRAINED_ROWS = "token_embedding.weight", "token_embedding.rows"
+REMEDY = "train some with python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
 MEAN, STD = 0.5, 0.25
 
 
@@ -31,20 +34,30 @@ def build(config: dict) -> CLIP:
 
 
 def load_weights(model: CLIP, path: Path) -> CLIP:
-    """Load a safetensors file of any float precision into the model, in place."""
-    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    """Load a file of any float precision into the model, in place. Raises ValueError for other files."""
+    tensors, _ = read_weights(path, "weights of the demo model", REMEDY)
+    rows = tensors.pop(TRAINED_ROWS, None)
+    try:
+        if rows is not None:
+            table = torch.zeros(model.token_embedding.weight.shape)
+            table[rows.long()] = tensors[TOKENS].float()
+            tensors[TOKENS] = table
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (RuntimeError, IndexError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"expected weights of the demo model at {path}, got others ({reason}); {REMEDY}"
+        ) from error
     return model
 
 
 def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = None) -> None:
-    """Write half-precision weights. Token rows outside `keep_tokens` were never trained and are written as zeros."""
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    """Write half-precision weights. Token rows outside `keep_tokens` were never trained; they are left out, and 0."""
+    state = {name: tensor.detach().half() for name, tensor in model.state_dict().items()}
     if keep_tokens is not None:
-        rows = torch.zeros_like(state["token_embedding.weight"])
-        index = torch.as_tensor(sorted(keep_tokens))
-        rows[index] = state["token_embedding.weight"][index]
-        state["token_embedding.weight"] = rows
-    save_file(state, path)
+        state[TRAINED_ROWS] = torch.as_tensor(sorted(keep_tokens), dtype=torch.int32)
+        state[TOKENS] = state[TOKENS][state[TRAINED_ROWS].long()]
+    write_weights(path, state, {})
 
 
 @functools.cache

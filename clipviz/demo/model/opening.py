@@ -6,7 +6,6 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors import SafetensorError
 
 from clipviz.demo.model.network import WEIGHTS_FILE, build, load_weights, read_config
 from clipviz.models.bundle import Bundle
@@ -27,14 +26,7 @@ def open_model(
         raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")
     config = read_config()
     path = Path(checkpoint).expanduser() if checkpoint else WEIGHTS_FILE
-    try:
-        network = load_weights(build(config), path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(
-            f"expected weights of the demo model in {str(path)!r}: {reason}; train some with "
-            "python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
-        ) from error
+    network = load_weights(build(config), path)
     network.to(device, PRECISIONS[precision])
     pre = config["preprocess"]
     preprocess = open_clip.image_transform(

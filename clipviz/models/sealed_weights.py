@@ -1,0 +1,95 @@
+"""Weights in safetensors files that carry a checksum of all they hold: one changed bit anywhere is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clipviz.data.files import write_whole
+
+CHECKSUM = "checksum"
+
+
+def write_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Replace a file by these tensors and texts, at once, with their checksum among the texts."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, save(whole, {**metadata, CHECKSUM: _checksum(whole, metadata)}))
+
+
+def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and texts of a file, with or without a checksum.
+
+    what: names the file's content in errors; remedy: what to do about a file that is missing or damaged. Raises
+    ValueError for a missing file, one that is no safetensors file, or one that differs from its checksum.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"expected {what} at {path}, which does not exist; {remedy}")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"expected {what} at {path}, got a file that cannot be read ({reason}); {remedy}"
+        ) from error
+    stated = metadata.pop(CHECKSUM, None)
+    if stated is not None and stated != _checksum(tensors, metadata):
+        raise ValueError(
+            f"expected {what} at {path}, got a damaged file: it differs from its checksum; {remedy}"
+        )
+    return tensors, metadata
+
+
+def open_network(make: Callable[..., nn.Module], path: str | Path, what: str, remedy: str) -> nn.Module:
+    """The network that a file's "config" describes to `make`, with the file's weights in float32, frozen, in eval mode.
+
+    Raises ValueError as `read_weights` does, and for weights of another network.
+    """
+    tensors, metadata = read_weights(path, what, remedy)
+    try:
+        network = make(**json.loads(metadata.get("config", "{}")))
+        network.load_state_dict({k: w.float() if w.is_floating_point() else w for k, w in tensors.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"expected {what} at {path}, got weights of another network ({reason}); {remedy}"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and numbers; the same in every float precision that holds these numbers.
+
+    Numbers count as float32; what float64 has beyond that counts where there is any.
+    """
+    total = hashlib.sha256()
+    for name, tensor in tensors.items():
+        flat = tensor.detach().flatten()
+        single = flat.float()
+        total.update(f"{name}{list(tensor.shape)}".encode())
+        total.update(single.cpu().numpy())
+        if flat.dtype == torch.float64 and bool((rest := flat - single.double()).any()):
+            total.update(rest.cpu().numpy())
+    return total.hexdigest()
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    total = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+    return total.hexdigest()[:32]
