@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from clipviz.data.files import write_whole
-
 CHECKSUM = "checksum"
 
 
 def write_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Replace a file by these tensors and texts, at once, with their checksum among the texts."""
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save(whole, {**metadata, CHECKSUM: _checksum(whole, metadata)}))
+    partial = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        save_file(whole, partial, {**metadata, CHECKSUM: _checksum(whole, metadata)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:

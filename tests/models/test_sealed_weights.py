@@ -1,4 +1,4 @@
-"""Weights on disk: every changed bit of a file that carries its checksum is told, and the fingerprint sees every number."""
+"""Weights on disk: every changed bit of a sealed file is told, and the fingerprint sees every number."""
 
 from __future__ import annotations
 

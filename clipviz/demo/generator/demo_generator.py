@@ -107,7 +107,10 @@ class DemoGenerator:
 def open_demo_generator(
     checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> DemoGenerator:
-    """The shipped generator, or one that the training script wrote. Raises ValueError for a file that is not there, damaged, or of another network."""
+    """The shipped generator, or one that the training script wrote.
+
+    Raises ValueError for a file that is not there, damaged, or of another network.
+    """
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
     remedy = "reinstall clipviz, or make them with `python -m clipviz.demo.generator.train FOLDER`"
     network = open_network(LayoutGenerator, path, "the generator's weights", remedy)
