@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"clipviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_demo(commands.add_parser("demo", help="open JupyterLab on the dashboard"))
-    commands.add_parser("doctor", help="check this installation")
+    checking = commands.add_parser("doctor", help="check this installation, show and clear the cache")
+    checking.add_argument("--clear-cache", action="store_true", help="remove the answers kept on disk")
     for name, room, text in (
         ("index", "clipviz.indexing.command", "read a collection of images once, into small files"),
         ("reproduce", "clipviz.reproduce", "the thesis's tables and figures"),
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "demo":
             return demo(options)
         if options.command == "doctor":
-            return doctor()
+            return doctor(options.clear_cache)
         return int(importlib.import_module(options.room).run(options) or 0)
     except (ValueError, OSError, ImportError) as error:
         print(f"clipviz {options.command}: {error}", file=sys.stderr)
@@ -178,7 +179,7 @@ def notebook(**chosen: str | None) -> str:
     )
 
 
-def doctor() -> int:
+def doctor(clear_cache: bool = False) -> int:
     """Print what this installation has, try the embedded model, and say what to fix."""
     import time
     from importlib.metadata import PackageNotFoundError, version
@@ -201,6 +202,7 @@ def doctor() -> int:
             print(f"  {package:18} missing: pip install {package}")
     if missing:
         return 1
+    show_cache(clear_cache)
     import torch
 
     from clipviz.loading import load
@@ -217,6 +219,24 @@ def doctor() -> int:
     )
     print("OK. Try `clipviz demo`.")
     return 0
+
+
+def show_cache(clear: bool) -> None:
+    """Print what is kept on disk between sessions, or remove it."""
+    from clipviz.data import cache
+
+    kept = cache.default()
+    if kept.folder is None:
+        print("  cache              off (CLIPVIZ_CACHE)")
+        return
+    if clear:
+        print(f"  cache              removed {kept.clear() / 1e6:,.0f} MB from {kept.folder}")
+        return
+    entries = kept.entries()
+    total = sum(entry.n_bytes for entry in entries)
+    print(f"  cache              {total / 1e6:,.0f} of {kept.limit / 1e6:,.0f} MB in {kept.folder}")
+    for entry in entries:
+        print(f"    {entry.n_bytes / 1e6:8,.1f} MB  {entry.about}")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

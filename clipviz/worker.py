@@ -66,6 +66,11 @@ class Worker:
             return False
         return self._closed or (self._number is not None and self._number != self._newest)
 
+    @property
+    def answering(self) -> bool:
+        """In the worker's own thread: whether a request runs, not background work."""
+        return threading.current_thread() is self._thread and self._number is not None
+
     def wait(self, timeout: float | None = None, background: bool = False) -> None:
         """Block until no request waits or runs (and no background work, if asked); raise a job's error.
 

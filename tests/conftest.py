@@ -11,6 +11,7 @@ from jaxtyping import config, install_import_hook
 
 # Small tensors everywhere: one thread is the fastest, and it leaves the other core to JupyterLab and Chromium.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CLIPVIZ_CACHE"] = "off"  # nobody's answers from before, none left behind
 
 install_import_hook("clipviz.lens", "beartype.beartype")
 

@@ -48,7 +48,7 @@ OUTSIDE = {
     "values": {"torch"},
     "worker": set(),
     "lens": {"torch", "numpy", "sklearn", "jaxtyping"},
-    "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq"},
+    "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs"},
     "figures": {"numpy", "matplotlib", "plotly"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
 }

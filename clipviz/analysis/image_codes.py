@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.analysis.reading import read
+from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.values import Codes, HeadBasis, late_layers
@@ -22,6 +23,45 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
+
+
+class KeptCodes:
+    """A place on disk for the codes of one collection, as one model and preprocessing see it.
+
+    Found again for the same weights, preprocessing, precision, kind of device, layers, and images (their names, sizes
+    and times of change). A preprocessing that cannot be told apart in words is not kept.
+    """
+
+    def __init__(
+        self, model: ClipModel, images: Images, layers: Sequence[int], cache: Cache | None = None
+    ) -> None:
+        self.cache = default() if cache is None else cache
+        self.about = f"codes of {len(images):,} images ({images.fingerprint}) as {model.name} sees them"
+        seen = f"{model.preprocess!r}{model.identity()}"
+        self._known = " at 0x" not in seen
+        self._key = lambda: ("codes", images.fingerprint, seen, str(tuple(layers)), *model.cache_key())
+
+    def fill(self, collection: Collection) -> bool:
+        """Take everything over that was kept, what is broken included; False when nothing was."""
+        kept = self.cache.read(*self._key()) if self._known and self.cache.folder else None
+        if kept is None:
+            return False
+        arrays, notes = kept
+        for name in ("codes", "mean", "std", "embedding"):
+            column = getattr(collection, name)
+            setattr(collection, name, torch.from_numpy(arrays[name]).to(column))
+        collection.ready = torch.from_numpy(arrays["ready"])
+        collection.broken = {int(row): reason for row, reason in notes["broken"].items()}
+        collection.version += 1
+        return True
+
+    def keep(self, collection: Collection) -> None:
+        """Keep a collection that has been read to its end."""
+        if not (self._known and collection.complete) or collection.mapped or collection.n_added:
+            return
+        columns = {name: getattr(collection, name) for name in ("codes", "mean", "std", "embedding", "ready")}
+        arrays = {name: column.cpu().numpy() for name, column in columns.items()}
+        self.cache.write(*self._key(), arrays=arrays, about=self.about, notes={"broken": collection.broken})
 
 
 class Collection:

@@ -69,6 +69,7 @@ class ClipModel:
         self.preprocess = preprocess
         self.tower = read_tower(visual)
         self.fingerprint = _fingerprint(network, self.activation)
+        self._hashed = _versions(network), self.fingerprint
         self.sum_check = self._check_sum()
 
     def __repr__(self) -> str:
@@ -222,6 +223,17 @@ class ClipModel:
             "image_size": list(self.image_size),
             "normalization": [list(v) for v in normalization(self.preprocess, self.visual)],
         }
+
+    def cache_key(self) -> tuple[str, ...]:
+        """What answers kept on disk depend on: weights, activation, precision and kind of device, as they are now.
+
+        Weights that were edited in place since the model was opened, which counts a tensor's version up, are hashed
+        again.
+        """
+        state = _versions(self.network)
+        if self._hashed[0] != state:
+            self._hashed = state, _fingerprint(self.network, self.activation)
+        return self._hashed[1], str(self.dtype), self.device.type
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with turn(self.visual):
@@ -429,6 +441,10 @@ def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _versions(network: nn.Module) -> tuple[int, ...]:
+    return tuple(tensor._version for tensor in network.state_dict().values())
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:

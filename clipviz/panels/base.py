@@ -67,6 +67,7 @@ class Panel(anywidget.AnyWidget):
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
     blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
     error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
+    doing = traitlets.Unicode("", help="written by Python: what the panel waits for").tag(sync=True)
     heard = traitlets.Int(0, help="written by Python: the newest request that arrived").tag(sync=True)
 
     def __init__(self, session: Session, **options: Any) -> None:
@@ -137,6 +138,10 @@ class Panel(anywidget.AnyWidget):
         self.unobserve_all()
         super().close()
 
+    def wait_for(self, words: str) -> None:
+        """Say what the panel waits for, until it is shown again."""
+        self.doing = words
+
     # -- to the browser --------------------------------------------------------------------------------------------
 
     def refresh(self, selection: Selection, stale: Stale) -> None:
@@ -148,6 +153,8 @@ class Panel(anywidget.AnyWidget):
         except Exception as error:
             self._key = None
             self._failed(error)
+        if self.doing:
+            self.doing = ""
 
     def show_error(self, error: BaseException) -> None:
         """Show an error in the panel: its message, and for a bug the traceback on demand."""

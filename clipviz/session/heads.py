@@ -181,6 +181,10 @@ def labelling(reference: weakref.ref[Session]) -> Iterator[None]:
     session = reference()
     version = None if session is None else read_version(session)
     heads = [] if session is None else session.heads
+    encoding = iter(()) if session is None else session.encoding()
+    del session
+    for _ in encoding:
+        yield
     for layer, head in heads:
         session = reference()
         if session is None or read_version(session) != version:

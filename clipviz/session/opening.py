@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.analysis.image_codes import Collection
+from clipviz.analysis.image_codes import Collection, KeptCodes
+from clipviz.analysis.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
 from clipviz.data.texts import Texts, open_texts
 from clipviz.indexing import Index
@@ -56,7 +57,9 @@ def codes_of(
     if index is None and layers is None:
         index = bundled_index(model, images)
     if index is None:
-        return Collection(model, len(images), layers)
+        collection = Collection(model, len(images), layers)
+        KeptCodes(model, images, collection.layers).fill(collection)
+        return collection
     if layers is not None and tuple(layers) != index.layers:
         raise ValueError(
             f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
@@ -71,7 +74,8 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
     """
     session = reference()
     assert session is not None
-    steps, told = session.collection.read(session.model, session.images), 0.0
+    kept = KeptCodes(session.model, session.images, session.collection.layers)
+    steps, told, started = session.collection.read(session.model, session.images), 0.0, time.monotonic()
     del session
     for n_read in steps:
         session = reference()
@@ -83,6 +87,8 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
             told = time.monotonic()
             if hasattr(session, "worker"):
                 session.refresh()
+        if session.collection.complete and time.monotonic() - started > WORTH_KEEPING:
+            kept.keep(session.collection)
         del session
         yield n_read
 

@@ -6,13 +6,14 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
 import traitlets
 from torch import Tensor
 
+from clipviz.analysis.text_pool import TextPool
 from clipviz.data.images import open_images
 from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
@@ -38,6 +39,8 @@ class Watcher(Protocol):
 
     def refresh(self, selection: Selection, stale: Stale) -> None: ...
 
+    def wait_for(self, words: str) -> None: ...
+
 
 class SessionState(traitlets.HasTraits):
     """The state that Session's questions are asked of: see Session for its arguments."""
@@ -60,11 +63,13 @@ class SessionState(traitlets.HasTraits):
         self.index = opening.open_index(index)
         self.images = opening.images_of(model, images, self.index)
         self.texts: Texts = opening.text_pool(model, texts)
+        self._pool = TextPool(model, self.texts)
         kept = None if layers is None else checks.layers(model, layers)
         self.collection = opening.codes_of(model, self.images, self.index, kept)
         self.lock = threading.RLock()
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._serving: Watcher | None = None
         self._seconds = 0.0
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
@@ -154,8 +159,15 @@ class SessionState(traitlets.HasTraits):
         for panel in sorted(self._watchers, key=lambda panel: panel.cost):
             if stale():
                 return
+            self._serving = panel
             panel.refresh(selection, stale)
+        self._serving = None
         self._seconds = time.perf_counter() - started
+
+    def tell(self, words: str) -> None:
+        """Have the panel that is computed say what it waits for: what is done, how far it is, how long it will take."""
+        if self.worker.answering and self._serving is not None:
+            self._serving.wait_for(words)
 
     def cancelled(self) -> bool:
         """Whether what runs now in the worker has been overtaken by a newer request; never true in other threads."""
@@ -190,7 +202,16 @@ class SessionState(traitlets.HasTraits):
 
     def pool(self) -> Tensor:
         """Unit directions of every text of the pool, [text, d_embed]."""
-        return self.remember("pool", lambda: self.model.encode_texts(list(self.texts)))
+        return self.remember("pool", lambda: self._pool.directions(self._encoding))
+
+    def encoding(self) -> Iterator[int]:
+        """Encode the pool a batch a step, for work behind everything else."""
+        return self._pool.steps()
+
+    def _encoding(self, n_ready: int, n_texts: int, seconds: float) -> None:
+        """Between two batches of the pool: the panels say how far it is, and a newer request goes first."""
+        self.tell(f"Encoding the pool of texts: {n_ready:,} of {n_texts:,}, {words.lasting(seconds)}")
+        self.checkpoint()
 
     def pixels(self, image: int | None = None) -> np.ndarray:
         """What the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""

@@ -57,15 +57,17 @@ const followTheme = (root, changed = () => {}) => {
 const frame = (name) => {
   const body = h("div", { class: "cv-body" }), errors = h("div", { role: "alert" });
   const lost = h("div", { class: "cv-lost", "aria-live": "assertive", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
+  const doing = h("div", { class: "cv-doing", role: "status", hidden: true });
   const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" },
-    h("div", { class: "cv-busy" }), lost, errors, body);
+    h("div", { class: "cv-busy" }), lost, doing, errors, body);
   const showError = (error) => {
     errors.replaceChildren();
     if (!error?.message) return;
     const detail = error.detail ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)) : null;
     errors.append(h("div", { class: "cv-error" }, h("p", {}, error.message, detail), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕")));
   };
-  return { root, body, lost, showError };
+  const say = (words) => { doing.textContent = words; doing.hidden = !words; };
+  return { root, body, lost, say, showError };
 };
 
 /** Busy bar and sign of life. @param {any} root @param {any} lost */
@@ -133,7 +135,7 @@ const speak = (api, life) => {
 
 /** @param {any} context @param {string} name @param {(api: Api) => ((view: any, arrays: any) => void)} build */
 const mount = ({ model, el }, name, build) => {
-  const { root, body, lost, showError } = frame(name);
+  const { root, body, lost, say, showError } = frame(name);
   el.append(root);
   const life = vitals(root, lost);
   const nothing = () => {};
@@ -158,12 +160,14 @@ const mount = ({ model, el }, name, build) => {
     api.redraw();
   };
   const onError = () => { life.alive(); life.busy(false); showError(model.get("error")); };
-  const heard = { "change:view": onView, "change:error": onError, "change:heard": life.alive, comm_live_update: life.suspected };
+  const onDoing = () => { life.alive(); say(model.get("doing") ?? ""); };
+  const heard = { "change:view": onView, "change:error": onError, "change:doing": onDoing, "change:heard": life.alive, comm_live_update: life.suspected };
   const unfollow = followTheme(root, (theme) => { api.theme = theme; api.redraw(); });
   draw = build(api) ?? draw;
   for (const [event, listener] of Object.entries(heard)) model.on(event, listener);
   onView();
   onError();
+  onDoing();
   // The first message of a widget waits for the running cell; later ones do not. Send it now.
   if (!api.standalone && !newest()) {
     model.set("request", { seq: 1, changes: {}, action: "hello" });

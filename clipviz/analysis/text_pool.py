@@ -1,0 +1,82 @@
+"""A pool of texts as unit directions, encoded a few at a time and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.data.cache import Cache, default
+
+if TYPE_CHECKING:
+    from clipviz.data.texts import Texts
+    from clipviz.models.clip import ClipModel
+
+BATCH = 64  # texts between two looks at whether somebody waits
+WORTH_KEEPING = 1.0  # seconds of work below which encoding again is as good
+
+Tell = Callable[[int, int, float], None]
+"""Called after each batch: texts encoded, texts in all, seconds left."""
+
+
+class TextPool:
+    """Directions of a pool, or as many as have been encoded: what was interrupted goes on where it was.
+
+    cache: where another session's directions may be found; the user's cache when None. Directions are found again
+    for the same weights, tokens, precision and kind of device, whatever the pool's file is called.
+    """
+
+    def __init__(self, model: ClipModel, texts: Texts, cache: Cache | None = None) -> None:
+        self.model = model
+        self.texts = texts
+        self.cache = default() if cache is None else cache
+        self._parts: list[Tensor] = []
+        self._seconds = 0.0
+        self._looked = False
+
+    @property
+    def n_ready(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def directions(self, tell: Tell | None = None) -> Float[Tensor, "text d_embed"]:
+        """Unit directions of all texts; `tell` may raise to interrupt."""
+        for n_ready in self.steps():
+            if tell is not None and n_ready < len(self.texts):
+                left = len(self.texts) - n_ready
+                tell(n_ready, len(self.texts), self._seconds / max(1, n_ready) * left)
+        return torch.cat(self._parts)
+
+    def steps(self) -> Iterator[int]:
+        """Encode what is missing, a batch a step; yields how many texts are encoded."""
+        if not self._looked:
+            self._looked = True
+            kept = self.cache.read(*self._key()) if self.cache.folder else None
+            if kept is not None:
+                self._parts = [torch.from_numpy(kept[0]["directions"]).to(self.model.device)]
+        texts = list(self.texts)
+        while self.n_ready < len(texts):
+            started, at = time.perf_counter(), self.n_ready
+            self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
+            self._seconds += time.perf_counter() - started
+            if self.n_ready == len(texts) and self._seconds > WORTH_KEEPING:
+                self._keep()
+            yield self.n_ready
+
+    def _keep(self) -> None:
+        about = f"{len(self.texts):,} texts of {self.texts.name!r} as {self.model.name} sees them"
+        arrays = {"directions": torch.cat(self._parts).cpu().numpy()}
+        self.cache.write(*self._key(), arrays=arrays, about=about)
+
+    def _key(self) -> tuple[str, ...]:
+        digest = hashlib.blake2b(digest_size=16)
+        texts = list(self.texts)
+        for at in range(0, len(texts), 1024):
+            tokens = self.model.tokenizer(texts[at : at + 1024])
+            digest.update(f"{tokens.dtype}{tuple(tokens.shape)}".encode())
+            digest.update(tokens.cpu().contiguous().numpy().tobytes())
+        return "texts", digest.hexdigest(), *self.model.cache_key()

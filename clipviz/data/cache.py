@@ -1,0 +1,155 @@
+"""Answers kept on disk between sessions: encoded text pools and the codes of collections.
+
+A file is found by a hash of everything that its answer depends on, and read only if its checksum holds. The folder is
+bounded: the files used least recently go first. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB
+another bound. What cannot be written is not kept, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipviz.data.files import TEMPORARY, write_whole
+
+GIGABYTES = 4.0
+SUFFIX = ".safetensors"
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kept answer: what it is in words, its bytes, and when it was last used (seconds since 1970)."""
+
+    path: Path
+    about: str
+    n_bytes: int
+    used: float
+
+
+class Cache:
+    """A bounded folder of arrays.
+
+    folder: made when the first answer is kept; None keeps nothing. limit: bytes in all.
+    """
+
+    def __init__(self, folder: Path | None, limit: int = int(GIGABYTES * 1e9)) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def read(self, *key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The arrays kept under a key and what was noted beside them; None when there are none, or damaged ones."""
+        from safetensors.numpy import load
+
+        path = self._path(key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            arrays, noted = load(path.read_bytes()), _noted(path)
+            if noted["checksum"] != _checksum(arrays):
+                raise ValueError("its checksum does not hold")
+            notes = json.loads(noted["notes"])
+            os.utime(path)
+        except Exception as error:  # whatever is wrong with the file, the answer can be computed again
+            logging.getLogger("clipviz").warning("%s is left out of the cache: %s", path, error)
+            path.unlink(missing_ok=True)
+            return None
+        return arrays, notes
+
+    def write(self, *key: str, arrays: Arrays, about: str, notes: Mapping[str, Any] | None = None) -> bool:
+        """Keep arrays under a key; False when they are too large or cannot be written."""
+        from safetensors.numpy import save
+
+        path = self._path(key)
+        if path is None or sum(array.nbytes for array in arrays.values()) > self.limit // 2:
+            return False
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        noted = {"about": about, "notes": json.dumps(dict(notes or {})), "checksum": _checksum(arrays)}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, save(arrays, noted))
+            self._shrink()
+        except OSError as error:
+            logging.getLogger("clipviz").warning("nothing was kept in the cache: %s", error)
+            return False
+        return True
+
+    def entries(self) -> list[Entry]:
+        """What is kept, the answer used last first."""
+        found = []
+        for path in self._files():
+            try:
+                state = path.stat()
+                found.append(Entry(path, _noted(path)["about"], state.st_size, state.st_mtime))
+            except Exception:  # being written, just removed, or damaged: its size still counts
+                if path.exists():
+                    found.append(Entry(path, "damaged", path.stat().st_size, 0.0))
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def clear(self) -> int:
+        """Remove everything; returns how many bytes that were."""
+        freed = sum(entry.n_bytes for entry in self.entries())
+        for path in [*self._files(), *(self.folder.glob(TEMPORARY) if self.folder else ())]:
+            path.unlink(missing_ok=True)
+        return freed
+
+    def _files(self) -> list[Path]:
+        return [] if self.folder is None else list(self.folder.glob(f"*{SUFFIX}"))
+
+    def _path(self, key: tuple[str, ...]) -> Path | None:
+        hashed = hashlib.blake2b(
+            "\0".join(key).encode("utf-8", "backslashreplace"), digest_size=16
+        ).hexdigest()
+        return None if self.folder is None else self.folder / f"{hashed}{SUFFIX}"
+
+    def _shrink(self) -> None:
+        kept = 0
+        for entry in self.entries():
+            kept += entry.n_bytes
+            if kept > self.limit:
+                entry.path.unlink(missing_ok=True)
+
+
+def default() -> Cache:
+    """The user's cache, as the environment asks."""
+    asked = os.environ.get("CLIPVIZ_CACHE", "")
+    if asked.lower() == "off":
+        return Cache(None)
+    if asked:
+        folder = Path(asked).expanduser()
+    else:
+        from platformdirs import user_cache_path
+
+        folder = user_cache_path("clipviz", appauthor=False)
+    try:
+        limit = float(os.environ.get("CLIPVIZ_CACHE_GB", "") or GIGABYTES)
+    except ValueError as error:
+        raise ValueError(
+            f"expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {os.environ['CLIPVIZ_CACHE_GB']!r}"
+        ) from error
+    return Cache(folder, int(limit * 1e9))
+
+
+def _noted(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        return dict(file.metadata())
+
+
+def _checksum(arrays: Arrays) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8) if array.size else b"")
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""The folder of kept answers: whole or not at all, bounded, never in the way."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from clipviz.data.cache import Cache, default
+
+ARRAYS = {
+    "a": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b": np.array([True, False]),
+    "e": np.zeros((0, 2)),
+}
+
+
+def test_what_was_kept_comes_back_with_its_notes(tmp_path):
+    cache = Cache(tmp_path / "new")
+    assert cache.read("texts", "key") is None
+    assert cache.write("texts", "key", arrays=ARRAYS, about="three texts", notes={"broken": {"2": "why"}})
+    arrays, notes = cache.read("texts", "key")
+    assert notes == {"broken": {"2": "why"}}
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        n: a.tolist() for n, a in ARRAYS.items()
+    }
+    assert cache.read("texts", "key2") is None
+    assert cache.read("textskey") is None
+    assert [entry.about for entry in cache.entries()] == ["three texts"]
+    assert cache.clear() > 0
+    assert cache.entries() == []
+
+
+def test_any_changed_byte_is_noticed(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    cache.write("key", arrays=ARRAYS, about="x")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        found = cache.read("key")
+        if found is not None:  # a letter of the words beside it, which nothing is computed from
+            assert all((found[0][name] == ARRAYS[name]).all() for name in ARRAYS)
+        path.write_bytes(whole)
+    path.write_bytes(whole[:40])
+    assert cache.read("key") is None
+    assert not path.exists()
+    assert "left out of the cache" in caplog.text
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    cache = Cache(tmp_path, limit=30_000)
+    block = {"a": np.zeros(2_500, np.float32)}
+    for at, name in enumerate("abc"):
+        if at == 2:
+            assert cache.read("a") is not None  # used now, so that b is the oldest
+        cache.write(name, arrays=block, about=name)
+        for path in tmp_path.iterdir():
+            state = path.stat()
+            os.utime(path, (state.st_atime - 10, state.st_mtime - 10))
+    assert cache.read("b") is None
+    assert cache.read("a") is not None
+    assert cache.read("c") is not None
+    assert not cache.write(
+        "d", arrays={"a": np.zeros(5_000, np.float32)}, about="more than half of the bound"
+    )
+
+
+def test_off_elsewhere_and_unwritable(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CLIPVIZ_CACHE", "off")
+    assert default().folder is None
+    assert not default().write("key", arrays=ARRAYS, about="x")
+    monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path))
+    monkeypatch.setenv("CLIPVIZ_CACHE_GB", "0.5")
+    assert default().folder == tmp_path
+    assert default().limit == 5e8
+    monkeypatch.setenv("CLIPVIZ_CACHE_GB", "much")
+    with pytest.raises(ValueError, match="number of gigabytes, got 'much'"):
+        default()
+    (tmp_path / "file").write_bytes(b"")
+    assert not Cache(tmp_path / "file" / "below").write("key", arrays=ARRAYS, about="x")
+    assert "nothing was kept" in caplog.text

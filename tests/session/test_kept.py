@@ -1,0 +1,115 @@
+"""What one session computed, the next one finds on disk; what was interrupted goes on where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clipviz
+from clipviz.analysis import text_pool
+from clipviz.analysis.image_codes import Collection, KeptCodes
+from clipviz.analysis.text_pool import TextPool
+from clipviz.data.cache import Cache
+from clipviz.data.images import open_images
+from clipviz.data.texts import open_texts
+from clipviz.session import opening
+from clipviz.worker import Overtaken
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clipviz.load("demo")
+
+
+@pytest.fixture
+def eager(monkeypatch, tmp_path):
+    """A cache of its own in which also quick answers are kept."""
+    monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(text_pool, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(opening, "WORTH_KEEPING", 0.0)
+    return Cache(tmp_path / "cache")
+
+
+def never(*_, **__):
+    raise AssertionError("computed again")
+
+
+def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, monkeypatch):
+    texts = open_texts([f"a picture of {i} things" for i in range(150)])
+    pool, told = TextPool(model, texts, eager), []
+
+    def interrupt(*progress):
+        told.append(progress)
+        raise Overtaken
+
+    with pytest.raises(Overtaken):
+        pool.directions(interrupt)
+    assert pool.n_ready == 64
+    assert eager.entries() == []
+    found = pool.directions(lambda *progress: told.append(progress))
+    assert [progress[:2] for progress in told] == [(64, 150), (128, 150)]
+    assert told[1][2] > 0
+    torch.testing.assert_close(found, model.encode_texts(list(texts)), rtol=0, atol=1e-6)
+    assert [entry.about for entry in eager.entries()] == ["150 texts of 'texts' as demo sees them"]
+    monkeypatch.setattr(model, "encode_texts", never)
+    assert torch.equal(TextPool(model, texts, eager).directions(), found)
+
+
+def test_other_texts_or_any_other_weight_are_another_answer(model, eager):
+    pool = TextPool(model, open_texts(["one", "two"]), eager)
+    key = pool._key()
+    assert TextPool(model, open_texts(["two", "one"]), eager)._key() != key
+    weight = model.network.visual.transformer.resblocks[0].mlp.c_fc.weight
+    at = (weight.shape[0] - 1, weight.shape[1] - 2)
+    with torch.no_grad():
+        before = weight[at].clone()
+        weight[at] += 1e-3
+        try:
+            assert pool._key() != key
+        finally:
+            weight[at] = before
+    assert pool._key() == key
+
+
+def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path, monkeypatch):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f"{i}.png")
+    whole = (folder / "1.png").read_bytes()
+    images = open_images(folder)
+    assert images.fingerprint
+    (folder / "1.png").write_bytes(whole[:60])
+    first = clipviz.Session(model, images=images, texts=["a", "b"], background=False)
+    assert first.collection.complete
+    assert list(first.collection.broken) == [1]
+    monkeypatch.setattr(model, "trace", never)
+    second = Collection(model, 3)
+    assert KeptCodes(model, images, second.layers).fill(second)
+    assert second.broken == first.collection.broken
+    assert second.complete
+    for name in ("codes", "mean", "std", "embedding", "ready"):
+        assert torch.equal(getattr(second, name), getattr(first.collection, name))
+    assert not KeptCodes(model, images, (4, 5)).fill(Collection(model, 3, (4, 5)))
+    (folder / "1.png").write_bytes(whole + b" ")
+    assert not KeptCodes(model, open_images(folder), second.layers).fill(Collection(model, 3))
+    first.close()
+
+
+def test_a_panel_says_what_it_waits_for(model, monkeypatch):
+    session = clipviz.Session(model, texts=[f"text {i}" for i in range(130)])
+    said = []
+    panel = clipviz.panels.TextSpan(session)
+    panel.observe(lambda change: said.append(change["new"]), "doing")
+    session.wait()
+    assert [words.split(",")[0] for words in said] == [
+        "Encoding the pool of texts: 64 of 130",
+        "Encoding the pool of texts: 128 of 130",
+        "",
+    ]
+    assert " left" in said[0]
+    assert panel.view["rows"]
+    session.close()
