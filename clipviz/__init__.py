@@ -19,6 +19,7 @@ _NAMES = {
     "Index": "clipviz.indexing",
     "Selection": "clipviz.values",
     "Ablation": "clipviz.values",
+    "View": "clipviz.values",
     "Session": "clipviz.session",
     "Dashboard": "clipviz.panels",
 }
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from clipviz.session import Session as Session
     from clipviz.values import Ablation as Ablation
     from clipviz.values import Selection as Selection
+    from clipviz.values import View as View
 
 
 def __getattr__(name: str) -> Any:

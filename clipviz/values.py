@@ -15,8 +15,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
@@ -180,22 +180,74 @@ class Selection:
         return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})
 
     def token_string(self) -> str:
-        """A short string that reopens the same view: URL-safe base64 of the changed fields as JSON."""
-        plain = Selection().to_dict()
-        changed = {k: v for k, v in self.to_dict().items() if v != plain[k]}
-        text = json.dumps(changed, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        """A short string that reopens the same selection: URL-safe base64 of the changed fields as JSON."""
+        return _token(self._changed())
 
     @classmethod
     def from_token(cls, token: str) -> Selection:
-        """The selection that `token_string` wrote; ValueError for anything else."""
+        """The selection that `token_string` wrote, or that of a View's token; ValueError for anything else."""
+        return View.from_token(token).selection
+
+    def _changed(self) -> dict[str, Any]:
+        plain = Selection().to_dict()
+        return {k: v for k, v in self.to_dict().items() if v != plain[k]}
+
+
+@dataclass(frozen=True)
+class View:
+    """What is on screen: the selection, and the options of the panels that are not at their defaults.
+
+    panels: panel name -> option -> value, such as {"heatmap": {"scope": "head"}, "desks": {"shown": "ablate"}}.
+    `session.view` reads and sets it.
+    """
+
+    selection: Selection = Selection()
+    panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.selection, Selection):
+            raise ValueError(
+                f"expected a clipviz.Selection, got {type(self.selection).__name__}; View.from_dict reads dicts"
+            )
+        try:
+            plain = json.loads(json.dumps(dict(self.panels)))  # a copy, of what JSON can say
+            named = {name: options for name, options in plain.items() if dict(options)}
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"expected panels as a mapping from names to options, got {type(self.panels).__name__}: {error}"
+            ) from error
+        object.__setattr__(self, "panels", named)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"selection": self.selection.to_dict(), "panels": dict(self.panels)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> View:
+        _check_fields("a view's", fields)
+        return cls(Selection.from_dict(fields.get("selection") or {}), fields.get("panels") or {})
+
+    def token_string(self) -> str:
+        """A short string that reopens the view; that of its selection where all panels are at their defaults."""
+        if not self.panels:
+            return self.selection.token_string()
+        return _token({"selection": self.selection._changed(), "panels": self.panels})
+
+    @classmethod
+    def from_token(cls, token: str) -> View:
+        """The view that `token_string` wrote, or a Selection's token; ValueError for anything else."""
         try:
             text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-            return cls.from_dict(json.loads(text))
+            fields = json.loads(text)
+            return cls.from_dict(fields if "selection" in fields else {"selection": fields})
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"expected a view token made by Selection.token_string(), got {token[:40]!r}; copy it whole"
+                f"expected a token made by session.view.token_string(), got {token[:40]!r}; copy it whole"
             ) from error
+
+
+def _token(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,7 @@ def lend():
         session.worker.wait(60, background=True)
         while session.can_undo:
             session.undo()
+        session.view = clipviz.View(session.selection)
         for key in [key for key in session._memory if as_new and key != "pool"]:
             del session._memory[key]
         kept.append(session)

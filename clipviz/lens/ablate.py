@@ -163,6 +163,15 @@ def means_of(terms: Terms) -> Means:
     )
 
 
+def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float[Tensor, "head d_embed"]:
+    """What mean-ablation puts in the place of each head: its effect averaged over the collection of the means."""
+    rows = [
+        means.codes[basis.layers.index(layer), head].to(basis.basis) @ headset.set_map(basis, [(layer, head)])
+        for layer, head in heads
+    ]
+    return torch.stack(rows) + headset.as_float(basis.constant)
+
+
 def with_rest(terms: Terms) -> Terms:
     """The same terms with everything that is not a kept head as one further term, named by mlps={0}.
 

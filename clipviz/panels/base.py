@@ -31,6 +31,8 @@ ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and P
 LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
 FIXED = {"option": True, "recompute": True}  # an option for Python alone
 
+PASSING = ("visible",)  # options that are no part of a view
+
 View = dict[str, Any]
 Arrays = dict[str, Any]
 
@@ -78,8 +80,13 @@ class Panel(anywidget.AnyWidget):
                 f"{type(self).__name__} takes a session and {', '.join(known) or 'no options'}; "
                 f"got {', '.join(map(repr, unknown))}"
             )
+        remembered = session.join(self)
+        options = {name: value for name, value in remembered.items() if name in known} | options
         super().__init__(**options)
         self.session = session
+        kept = [name for name in known if name not in PASSING]
+        self.observe(self._option_noted, names=kept)
+        self._option_noted()
         self._ack = 0
         self._seq = 0
         self._key: Any = None
@@ -95,6 +102,24 @@ class Panel(anywidget.AnyWidget):
     def option_names(cls) -> list[str]:
         """Names of the panel's own options."""
         return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
+
+    def take(self, options: Mapping[str, Any]) -> None:
+        """Set every option: to what is given, else to its default. ValueError for a value that does not fit."""
+        for name in self.option_names():
+            if name not in PASSING:
+                try:
+                    setattr(self, name, options.get(name, self.traits()[name].default()))
+                except traitlets.TraitError as error:
+                    raise ValueError(str(error)) from error
+
+    def _option_noted(self, _: Any = None) -> None:
+        """Tell the session which options are not at their defaults."""
+        changed = {
+            name: getattr(self, name)
+            for name in self.option_names()
+            if name not in PASSING and getattr(self, name) != self.traits()[name].default()
+        }
+        self.session.note(self.name, changed)
 
     # -- what a subclass says --------------------------------------------------------------------------------------
 
@@ -135,6 +160,7 @@ class Panel(anywidget.AnyWidget):
         session = getattr(self, "session", None)
         if session is not None:
             session.unwatch(self)
+            session.leave(self)
         self.unobserve_all()
         super().close()
 
@@ -259,10 +285,20 @@ class Panel(anywidget.AnyWidget):
                     raise ValueError(str(error)) from error
 
     def _carry_out(self, request: Request) -> None:
-        if request.action and request.action != "hello":
+        if request.action == "visit":
+            self._visit(request)
+        elif request.action and request.action != "hello":
             self.act(request)
         if request.changes:
             self.session.selection = request.selected(self.session.selection)
+
+
+    def _visit(self, request: Request) -> None:
+        """A link: to a head, a neuron, or a desk (see kit/links.js)."""
+        desk = request.text("desk")
+        if desk and desk not in DESKS:
+            raise ValueError(f"expected one of {', '.join(DESKS)}, got {desk!r}")
+        self.session.open(request.pair("head"), request.pair("neuron"), desk)
 
 
 DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as they are imported

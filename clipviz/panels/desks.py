@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import anywidget
@@ -25,6 +26,8 @@ class Bar(anywidget.AnyWidget):
 class Desks(ipywidgets.Box):
     """`show(name)` opens one of DESKS below its button, `show("")` none; a closed desk costs nothing."""
 
+    name = "desks"
+
     def __init__(self, session: Session) -> None:
         self.session = session
         self.built: dict[str, Desk] = {}
@@ -33,6 +36,9 @@ class Desks(ipywidgets.Box):
         shown: tuple[ipywidgets.Widget, ...] = (self.bar,)
         super().__init__(children=shown)
         self.add_class("cv-desks")
+        remembered = session.join(self).get("shown")
+        if remembered in DESKS:
+            self.bar.shown = remembered
 
     def show(self, name: str) -> Desk | None:
         """Show a desk; returns its panel. ValueError for a name that is not among DESKS."""
@@ -41,11 +47,16 @@ class Desks(ipywidgets.Box):
         self.bar.shown = name
         return self.built.get(name)
 
+    def take(self, options: Mapping[str, Any]) -> None:
+        """Show the desk of a view."""
+        self.show(options.get("shown", ""))
+
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
             self.session.unwatch(panel)
             panel.visible = False  # its background reading stops; what is opened next need not wait for it
         name = change["new"]
+        self.session.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
             self.children = (self.bar,)
             return
@@ -67,6 +78,7 @@ class Desks(ipywidgets.Box):
         for panel in self.built.values():
             panel.close()
         self.built.clear()
+        self.session.leave(self)
         self.bar.unobserve_all()
         self.bar.close()
         super().close()

@@ -73,8 +73,22 @@ const painter = (api, grid, legend, { value, words }) => (cells) => {
         : [...labels.map((label, i) => key(label, category(i))), key("no clear role", "")]));
 };
 
+/** What the removed heads do to the cosine, with a way back and the desk that says more. */
+const removalLine = (api) => {
+  const line = h("p", { class: "removed", role: "status", hidden: true });
+  const draw = ({ cosine, cosine_before: before, n_heads: H, selection: { ablation, text_b: other } }) => {
+    const said = without(ablation, H);
+    line.hidden = !said;
+    if (!said) return;
+    const clear = link("clear", () => api.ask({ ablation: { how: ablation.how } }), { class: "to", "aria-label": "Restore every removed head" });
+    const number = cosine === null ? [] : [`cosine${other ? " A − B" : ""} `, h("b", { class: "num" }, change(cosine, before)), " "];
+    line.replaceChildren(...number, `${said} · `, clear, ...[deskLink(api, "ablate", "Ablation desk")].filter(Boolean).flatMap((to) => [" · ", to]));
+  };
+  return [line, draw];
+};
+
 function build(api) {
-  const hint = h("small", {}), legend = h("div", { class: "legend" }), describe = h("div", { class: "sr", role: "status" });
+  const hint = h("small", {}), [removed, drawRemoved] = removalLine(api), legend = h("div", { class: "legend" }), describe = h("div", { class: "sr", role: "status" });
   const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head" });
   const [control, choose] = segmented("Colour heads by", [
     ["effect", "Effect", "Direct effect on the text, for this image"],
@@ -95,7 +109,7 @@ function build(api) {
   const [find, filter] = headSearch(api, () => cells, select);
   const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
   const tip = tipOver(grid, (cell) => (cell.dataset.mlp ? `${Number(cell.dataset.mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${cell.dataset.mlp - 1}`} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}` : said.words(...place(cell))));
-  api.body.append(h("h3", {}, "Heads", hint), h("div", { class: "controls" }, control, find), h("div", { class: "wrap" }, grid, tip), legend, describe);
+  api.body.append(h("h3", {}, "Heads", hint), h("div", { class: "controls" }, control, find), h("div", { class: "wrap" }, grid, tip), legend, removed, describe);
 
   grid.addEventListener("click", (event) => {
     const cell = closest(event, "button.cell");
@@ -123,9 +137,10 @@ function build(api) {
     mark(layer, head);
     paint(cells);
     filter();
+    drawRemoved(view);
     const remove = "Ctrl/⌘-click removes a head";
     hint.textContent = { effect: text ? `Effect on ${other ? "A − B" : "text A"} · ${remove}` : remove, variance: "over the collection", property: "from the first TextSpan texts" }[quantity];
-    Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", text, quantity, ablated: ablation.heads.length, summaries: String(Boolean(view.summaries)) });
+    Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", text, quantity, ablated: ablation.heads.length, summaries: String(Boolean(view.summaries)), cosine: view.cosine?.toFixed(6) ?? "", cosineBefore: view.cosine_before?.toFixed(6) ?? "" });
     describe.textContent = layer === null || head === null ? "no head selected" : `selected ${said.words(layer, head)}`;
   };
 }

@@ -10,7 +10,7 @@ import traitlets
 from clipviz.panels.base import LOCAL, Arrays, Panel, View
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
-from clipviz.values import Selection
+from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Heads(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
-        texts = (s.text, s.text_b)
-        session = self.session
-        return s.image, s.layer, s.head, texts, s.ablation, session.collection.complete, session.labelled
+        session, asked = self.session, (s.text, s.text_b, s.ablation)
+        read = session.collection.version if s.ablation else session.collection.complete
+        return s.image, s.layer, s.head, asked, read, session.labelled
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session
@@ -52,20 +52,19 @@ class Heads(Panel):
             "heads": np.zeros(shape, np.float32),
             "mlps": np.zeros(session.model.weights.n_mlp_terms, np.float32),
         }
-        cosine = None
+        cosine = before = None
         if selection.text and selection.image is not None:
-            scores = session.head_scores(selection.text, selection.image)
-            heads, mlps, cosine = scores.heads, scores.mlps, scores.cosine
-            if selection.text_b:
-                other = session.head_scores(selection.text_b, selection.image)
-                heads, mlps, cosine = heads - other.heads, mlps - other.mlps, cosine - other.cosine
-            arrays["heads"], arrays["mlps"] = heads.astype(np.float32), mlps.astype(np.float32)
+            asked = selection.text, selection.image, selection.text_b
+            scores = session.head_scores(*asked, selection.ablation)
+            cosine, before = scores.cosine, session.head_scores(*asked, Ablation()).cosine
+            arrays["heads"], arrays["mlps"] = scores.heads.astype(np.float32), scores.mlps.astype(np.float32)
         view = {
             "n_layers": shape[0],
             "n_heads": shape[1],
             "has_tail": session.model.weights.readout.has_tail,
             "kept": list(session.collection.layers),
             "cosine": cosine,
+            "cosine_before": before,
             "summaries": None,
         }
         if session.collection.complete and session.collection.n_ready > 1:

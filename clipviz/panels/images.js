@@ -59,7 +59,7 @@ const thumbnails = (api) => {
     let start = 0;
     galleries.classList.toggle("pair", view.lists.length > 1);
     galleries.replaceChildren(...view.lists.map(({ title, count: n }, k) => {
-      const from = start, name = title ? (k ? `Nearest by ${title}` : "Nearest by the whole model") : "Images";
+      const from = start, name = view.order !== "near" ? `Images ${title}`.trim() : k ? `Nearest by ${title}` : "Nearest by the whole model";
       start += n;
       return h("div", { class: "list", "data-list": k }, title ? h("h4", { class: k ? "by-head" : "" }, title) : null,
         h("div", { class: "gallery", role: "grid", "aria-label": name }, ...Array.from({ length: n }, (_, i) => tile(view, url, from + i))),
@@ -105,7 +105,7 @@ const describing = (view) => {
 function build(api) {
   const hint = h("small", {});
   const [orders, setOrder] = segmented("Order", [
-    ["text", "Text", "Highest cosine with text A"],
+    ["text", "Text", "Highest cosine with text A, or with A minus B, without the removed heads"],
     ["near", "Neighbours", "Nearest to the selected image, under the whole model and under the selected head alone"],
     ["all", "All", "In the order of the collection"]], (order) => api.ask({}, { options: { order, page: 0 } }));
   const [subset, setSubset] = subsetChooser(api);

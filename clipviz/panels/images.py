@@ -38,7 +38,7 @@ class ImageGalleryOptions(TypedDict, total=False):
 class ImageGallery(Panel):
     """Thumbnails of the collection. A click selects an image, ctrl-click gathers a set to be described.
 
-    order: "text" (cosine with text A), "near" (nearest to the selected image under the whole model, and beside them
+    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected image under the whole model, and beside them
     under the selected head, Fig. 2.5) or "all" (as they come). column, value: only the images whose attribute
     `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the subset, else of the
     images shown (the head's neighbours where there are two lists).
@@ -60,7 +60,7 @@ class ImageGallery(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        used = {"text": (s.text,), "near": (s.image, s.layer, s.head), "all": ()}[self.order]
+        used = {"text": (s.text, s.text_b, s.ablation), "near": (s.image, s.layer, s.head), "all": ()}[self.order]
         return used, s.image, s.images, session.collection.version, len(session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
@@ -122,7 +122,7 @@ class ImageGallery(Panel):
         if self.order == "text":
             if not s.text:
                 return "all", [("", everything)]
-            return "text", [("", _within(session.search(s.text, k), allowed))]
+            return "text", [(_quantity(s), _within(session.search(s.text, k, s.text_b, s.ablation), allowed))]
         if s.image is None:
             return "all", [("", everything)]
         lists = [("Whole model", _within(session.neighbours(s.image, k=k), allowed))]
@@ -150,3 +150,9 @@ class ImageGallery(Panel):
 
 def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked:
     return [(i, score) for i, score in ranked if allowed is None or i in allowed]
+
+
+def _quantity(selection: Selection) -> str:
+    """What the images are ordered by, where that is not simply the cosine with text A."""
+    by = "A − B" if selection.text_b else "cosine" if selection.ablation else ""
+    return f"by {by}, without the removed heads" if selection.ablation else by and f"by {by}"

@@ -16,7 +16,7 @@ function build(api) {
   const undo = square("↶", "Undo (Ctrl+Z)", () => api.ask({}, { action: "undo" }), { "aria-label": "Undo" });
   const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), { "aria-label": "Redo" });
   const code = square("</>", "Copy Python code that reopens this view", () => copyText(said, "Code", api.view.code), { "aria-label": "Copy code" });
-  const share = h("button", { type: "button", class: "square", title: "Copy a token: clipviz.Selection.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
+  const share = h("button", { type: "button", class: "square", title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
   const examples = h("div", { class: "examples", "aria-label": "Example texts" });
   api.body.append(
     h("div", { class: "bar" },

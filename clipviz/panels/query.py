@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clipviz import values
 from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
@@ -24,7 +25,7 @@ class Query(Panel):
         super().__init__(session)
 
     def looks_at(self, selection: Selection) -> Any:
-        return selection, self.session.can_undo, self.session.can_redo, len(self.session.images)
+        return selection, self.session.view, self.session.can_undo, self.session.can_redo, len(self.session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
@@ -37,7 +38,7 @@ class Query(Panel):
             "device": str(model.device),
             "n_images": len(session.images),
             "code": session.to_code(),
-            "token": selection.token_string(),
+            "token": session.view.token_string(),
             "examples": list(session.example_texts()),
         }, {}
 
@@ -48,6 +49,6 @@ class Query(Panel):
         elif request.action == "redo":
             self.session.redo()
         elif request.action == "open":
-            self.session.selection = Selection.from_token(request.text("token").strip())
+            self.session.view = values.View.from_token(request.text("token").strip())
         else:
             super().act(request)

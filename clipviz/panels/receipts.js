@@ -1,11 +1,13 @@
 /** [text, explanation, kind] of everything that the numbers on screen rest on. */
 const receipts = (view) => {
-  const { share, selection, sum_check: check, stand_ins: [gone, looked] } = view, ok = check < 1e-4;
+  const { share, before, selection, sum_check: check, stand_ins: [gone, looked] } = view, ok = check < 1e-4;
+  const { text, text_b: other } = selection, of = other ? `“${text}” minus that with “${other}”` : `“${text}”`;
   const parts = [[`${ok ? "✓" : "!"} sum check ${check.toExponential(0).replace("e-", "e−")}`, "Largest relative difference between the summed effects and the model's own output, measured on load", ok ? "ok" : "bad"]];
   if (share) {
-    parts.push([`cosine ${signed(share.cosine)}`, `Cosine of the image and “${selection.text}”: the sum of all effects`]);
-    parts.push([`late heads ${signed(share.late)}`, "Summed direct effect of the last four attention layers"]);
-    if (share.head !== null) parts.push([`${headName(selection.layer, selection.head)} ${signed(share.head, 4)}`, "Direct effect of the selected head"]);
+    const after = before ? "; before → after removing heads" : "";
+    parts.push([`cosine${other ? " A − B" : ""} ${change(share.cosine, before?.cosine)}`, `Cosine of the image and ${of}: the sum of all effects${after}`]);
+    parts.push([`late heads ${change(share.late, before?.late)}`, `Summed direct effect of the last four attention layers on it${after}`]);
+    if (share.head !== null) parts.push([`${headName(selection.layer, selection.head)} ${change(share.head, before?.head, 4)}`, `Direct effect of the selected head on it${after}`]);
   }
   parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
   if (view.index) parts.push([`index ${view.index}`, "read from an index of the collection @ fingerprint"]);
@@ -19,7 +21,8 @@ function build(api) {
   api.body.append(items, said, copy);
   return (view) => {
     items.replaceChildren(...receipts(view).map(([text, title, kind]) => h("span", { title, class: kind }, text)));
-    api.root.dataset.sumCheck = view.sum_check;
+    const { share, before } = view, fixed = (values, name) => values?.[name]?.toFixed(6) ?? "";
+    Object.assign(api.root.dataset, { sumCheck: view.sum_check, cosine: fixed(share, "cosine"), late: fixed(share, "late"), head: fixed(share, "head"), cosineBefore: fixed(before, "cosine") });
   };
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
-from clipviz.values import Selection
+from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
 
@@ -23,18 +23,20 @@ class Receipts(Panel):
         super().__init__(session)
 
     def looks_at(self, selection: Selection) -> Any:
-        return selection, self.session.collection.version, len(self.session.images)
+        return selection, self.session.view, self.session.collection.version, len(self.session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
-        view = {**session.receipts(), "code": session.to_code(), "share": None}
+        view = {**session.receipts(), "code": session.to_code(), "share": None, "before": None}
         if selection.text and selection.image is not None:
-            scores = session.head_scores(selection.text, selection.image)
-            view["share"] = {
-                "cosine": scores.cosine,
-                "late": float(scores.heads[-4:].sum()),
-                "head": None
-                if selection.layer is None or selection.head is None
-                else float(scores.heads[selection.layer, selection.head]),
-            }
+            view["share"] = self._share(selection, selection.ablation)
+            view["before"] = self._share(selection, Ablation()) if selection.ablation else None
         return view, {}
+
+    def _share(self, selection: Selection, ablation: Ablation) -> dict[str, float | None]:
+        """What adds up to the cosine with A, or to A minus B, after an ablation."""
+        s = selection
+        scores = self.session.head_scores(s.text, s.image, s.text_b, ablation)
+        chosen = None if s.layer is None or s.head is None else float(scores.heads[s.layer, s.head])
+        late = float(scores.heads[-N_LATE:].sum())
+        return {"cosine": scores.cosine, "late": late, "head": chosen}

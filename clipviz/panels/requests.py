@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipviz.values import Ablation, Selection
+from clipviz.values import Ablation, Selection, whole
 
 MOST_TEXT = 4000
 
@@ -67,6 +67,17 @@ class Request:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"expected {name} to be a whole number, got {_short(value)}")
         return value
+
+    def pair(self, name: str) -> tuple[int, int] | None:
+        """Two whole numbers such as (layer, head), None where the field is missing; ValueError for anything else."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        try:
+            first, second = value
+            return whole("a layer", first), whole(f"a {name}", second)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected {name} as a layer and a number, got {_short(value)}") from error
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

@@ -113,14 +113,34 @@ class Outcome:
         return Row(before.name, before.n_images, before.before, after.after, draws)
 
 
+@dataclass(frozen=True, eq=False)
+class Left:
+    """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
+
+    heads: those taken out; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
+    that is not a kept head, None where that stays.
+    """
+
+    embedding: Tensor
+    heads: list[Head]
+    instead: Tensor
+    rest: Tensor | None
+
+    @property
+    def norm(self) -> Tensor:
+        return self.embedding.norm().clamp_min(1e-12)
+
+
 @dataclass
 class _Kept:
-    """What is kept while the collection stays the same: its terms, its means, and a task's part of it."""
+    """What is kept while the collection stays the same: its terms, its means, a task's part of it, and the
+    embeddings after the newest ablation."""
 
     version: int
     terms: Terms
     means: Means
     parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
+    after: tuple[Ablation, Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +272,57 @@ def desk(session: Session, task: Task, image: int) -> Desk | None:
     return Desk(sides[0], sides[1], model.logit_scale, model.logit_bias, label, kept.means.n_images)
 
 
+def left_of(session: Session, image: int, ablation: Ablation) -> Left:
+    """One image after an ablation: the rep' of lens.ablate, and what its head effects become."""
+    chosen, basis = on_desk(session, ablation), session.collection.basis
+    means = _means(session, chosen)
+    terms = ablate.with_rest(Terms(session.trace(image).to_codes(session.collection.layers), basis))
+    embedding = ablate.embedding_after(terms, chosen, means)[0]
+    heads = ablate.heads_of(terms.codes, chosen)
+    instead = embedding.new_zeros(len(heads), len(embedding))
+    rest = torch.zeros_like(embedding) if chosen.mlps else None
+    if means is not None:
+        if heads:
+            instead = ablate.mean_effects(means, basis, heads).to(embedding)
+        if rest is not None and means.mlp_effects is not None:
+            rest = means.mlp_effects[0].to(embedding)
+    return Left(embedding, heads, instead, rest)
+
+
+def embeddings_after(session: Session, ablation: Ablation) -> Tensor:
+    """Embeddings [image, d_embed] of the collection after an ablation; those not read yet are as they are."""
+    collection = session.collection
+    if not ablation:
+        return collection.embedding
+    chosen, kept = on_desk(session, ablation), _kept(session)
+    means = _means(session, chosen)
+    if kept is None:
+        return collection.embedding
+    if kept.after is None or kept.after[0] != chosen:
+        parts = []
+        for start in range(0, len(kept.terms.embedding), ablate.IMAGES_AT_ONCE):
+            session.checkpoint()
+            part = kept.terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
+            parts.append(ablate.embedding_after(part, chosen, means))
+        found = collection.embedding.clone()
+        found[collection.rows().to(found.device)[: len(kept.terms.embedding)]] = torch.cat(parts).to(found)
+        kept.after = chosen, found
+    return kept.after[1]
+
+
+def _means(session: Session, ablation: Ablation) -> Means | None:
+    """The means that stand for what is taken out; None for "zero". ValueError where nothing has been read yet."""
+    if ablation.how == "zero":
+        return None
+    kept = _kept(session)
+    if kept is None:
+        raise ValueError(
+            "a head is replaced by its mean over the images, and none has been read yet; wait with session.wait(), "
+            'or use how="zero"'
+        )
+    return kept.means
+
+
 def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
     """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
 
@@ -293,7 +364,7 @@ def presets(
         if label != NO_ROLE
     ]
     if text and image is not None:
-        scores = session.head_scores(text, image).heads[list(layers)]
+        scores = session.head_scores(text, image, ablation=Ablation()).heads[list(layers)]
         best = np.argsort(-scores, axis=None)[:N_TOWARDS]
         heads = [(layers[i // n_heads], int(i % n_heads)) for i in best.tolist()]
         found.append(Preset("text", text, tuple(sorted(heads))))

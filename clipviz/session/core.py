@@ -69,9 +69,15 @@ class Session(SessionState):
         """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""
         return tuple(self.images.where(column, value))
 
-    def search(self, text: str, k: int = 24) -> Ranked:
-        """The images nearest to a text by cosine, best first."""
-        return retrieval.search(self.collection, self.direction(text), checks.count("k", k))
+    def search(
+        self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None
+    ) -> Ranked:
+        """The images nearest to a text by cosine, or by cosine minus that with text_b, best first.
+
+        ablation: whose embeddings are compared, default the selection's; Ablation() for the whole model.
+        """
+        k, chosen = checks.count("k", k), self._ablation(ablation)
+        return retrieval.search(self, self.contrast(text, text_b), k, chosen)
 
     def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> Ranked:
         """The images on which one head writes most along a direction (Fig. 2.4)."""
@@ -109,10 +115,17 @@ class Session(SessionState):
 
     # -- heads and tokens --------------------------------------------------------------------------------------
 
-    def head_scores(self, text: str, image: int | None = None) -> HeadScores:
-        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6)."""
-        i = self._image(image)
-        return self.remember(("heads", i, text), lambda: heads.head_scores(self, text, i))
+    def head_scores(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> HeadScores:
+        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6).
+
+        With text_b, on that cosine minus the one with text_b. ablation: default the selection's; Ablation() for the
+        whole model. The effects add up to `cosine`, which is that of the ablated embedding.
+        """
+        i, chosen = self._image(image), self._ablation(ablation)
+        key = ("heads", i, text, text_b, chosen, self._means_version(chosen))
+        return self.remember(key, lambda: heads.head_scores(self, text, i, text_b, chosen))
 
     def head_variance(self, images: Sequence[int] = ()) -> np.ndarray:
         """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
@@ -178,10 +191,16 @@ class Session(SessionState):
     def _labels(self) -> dict[Head, Label]:
         return self.remember(("labels", heads.read_version(self)), dict)
 
-    def token_maps(self, text: str, image: int | None = None) -> TokenMaps:
-        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5)."""
-        i = self._image(image)
-        return self.remember(("tokens", i, text), lambda: heads.token_maps(self, text, i))
+    def token_maps(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> TokenMaps:
+        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5).
+
+        text_b and ablation as in head_scores, whose head effects are the sums over the tokens.
+        """
+        i, chosen = self._image(image), self._ablation(ablation)
+        key = ("tokens", i, text, text_b, chosen, self._means_version(chosen))
+        return self.remember(key, lambda: heads.token_maps(self, text, i, text_b, chosen))
 
     def attention(self, image: int | None = None) -> np.ndarray:
         """Share of each token in what is read through every head, [layer, head, token]; tokens as in token_maps."""
@@ -218,6 +237,14 @@ class Session(SessionState):
         """A map [rows, cols] scored as a segmentation of the image's objects; None without a true mask."""
         return maps.agreement(heatmap, self.true_mask(image))
 
+    def _unit(self, image: int, ablation: Ablation) -> Tensor:
+        """The unit embedding of one image after an ablation, [d_embed]."""
+        if ablation:
+            left = ablations.left_of(self, image, ablation)
+            return left.embedding / left.norm
+        trace = self.trace(image)
+        return trace.embedding[0] / trace.norm[0]
+
     # -- ablation ----------------------------------------------------------------------------------------------
 
     def tasks(self) -> dict[str, Task]:
@@ -234,7 +261,7 @@ class Session(SessionState):
         ablation: default the selection's; task: one of `tasks()`, its name, or one made by `typed_task`; default
         the first. Raises ValueError where no labelled image has been read.
         """
-        chosen = self.selection.ablation if ablation is None else checks.ablation(self.model, ablation)
+        chosen = self._ablation(ablation)
         found = ablations.outcome(self, ablations.task_of(self, task), chosen)
         if found is None:
             raise ValueError(
@@ -313,10 +340,11 @@ class Session(SessionState):
         """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
         return self.direction(text) - (self.direction(text_b) if text_b else self.pool().mean(0))
 
-    def nearest_texts(self, image: int | None = None, k: int = 5) -> list[tuple[str, float]]:
-        """The texts of the pool that are nearest to an image by cosine, best first."""
-        trace = self.trace(image)
-        cosines = self.pool() @ (trace.embedding[0] / trace.norm[0])
+    def nearest_texts(
+        self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
+    ) -> list[tuple[str, float]]:
+        """The texts of the pool that are nearest to an image by cosine, best first; ablation as in head_scores."""
+        cosines = self.pool() @ self._unit(self._image(image), self._ablation(ablation))
         found = cosines.topk(min(checks.count("k", k), len(self.texts)))
         return [
             (self.texts[j], value)

@@ -14,14 +14,20 @@ from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.roles import NO_ROLE
+from clipviz.session import ablation as ablations
 from clipviz.values import N_LATE
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
+    from clipviz.values import Ablation
 
 
 class HeadScores(NamedTuple):
-    """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum."""
+    """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum.
+
+    With a second text, on the difference of the two cosines. After an ablation: of what is left, and a head's mean (or
+    0) where it was taken out; what stands for "everything else" is entry 0 of mlps.
+    """
 
     heads: np.ndarray
     mlps: np.ndarray
@@ -39,8 +45,8 @@ class TokenHead(NamedTuple):
 class TokenMaps(NamedTuple):
     """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
 
-    Token 0 is the class token: all tokens without a place together, 0 where there is none. grid: rows and columns of
-    the others.
+    Token 0 is the class token: all tokens without a place together, 0 where there is none. The mean of a head that
+    was taken out has no place either: it is in token 0. grid: rows and columns of the others.
     """
 
     scores: np.ndarray
@@ -96,20 +102,41 @@ class Label(NamedTuple):
     texts: tuple[str, ...]
 
 
-def head_scores(session: Session, text: str, image: int) -> HeadScores:
-    trace, direction = session.trace(image), session.direction(text)
-    heads = trace.head_effects(normalize=True)[0] @ direction
-    mlps = trace.mlp_effects(normalize=True)[0] @ direction
-    cosine = float(trace.embedding[0] @ direction / trace.norm[0])
-    return HeadScores(to_numpy(heads), to_numpy(mlps), cosine)
+def head_scores(session: Session, text: str, image: int, text_b: str, ablation: Ablation) -> HeadScores:
+    trace, direction = session.trace(image), session.contrast(text, text_b)
+    heads, mlps = trace.head_effects()[0] @ direction, trace.mlp_effects()[0] @ direction
+    embedding, norm = trace.embedding[0], trace.norm[0]
+    if ablation:
+        left = ablations.left_of(session, image, ablation)
+        embedding, norm = left.embedding, left.norm
+        for (layer, head), effect in zip(left.heads, left.instead @ direction, strict=True):
+            heads[layer, head] = effect
+        if left.rest is not None:
+            heads[_unkept(session)] = 0
+            mlps[:] = 0
+            mlps[0] = left.rest @ direction
+    return HeadScores(to_numpy(heads / norm), to_numpy(mlps / norm), float(embedding @ direction / norm))
 
 
-def token_maps(session: Session, text: str, image: int) -> TokenMaps:
-    trace, direction = session.trace(image), session.direction(text)
-    scores = trace.token_scores(direction[None], normalize=True)[0, 0]
-    scores = one_placeless(scores, session.model.weights.prefix)
-    cosine = float(trace.embedding[0] @ direction / trace.norm[0])
-    return TokenMaps(to_numpy(scores), cosine, session.model.weights.grid)
+def token_maps(session: Session, text: str, image: int, text_b: str, ablation: Ablation) -> TokenMaps:
+    trace, direction = session.trace(image), session.contrast(text, text_b)
+    scores = one_placeless(trace.token_scores(direction[None])[0, 0], session.model.weights.prefix)
+    embedding, norm = trace.embedding[0], trace.norm[0]
+    if ablation:
+        left = ablations.left_of(session, image, ablation)
+        embedding, norm = left.embedding, left.norm
+        for (layer, head), effect in zip(left.heads, left.instead @ direction, strict=True):
+            scores[layer, head] = 0
+            scores[layer, head, 0] = effect
+        if left.rest is not None:
+            scores[_unkept(session)] = 0
+    cosine = float(embedding @ direction / norm)
+    return TokenMaps(to_numpy(scores / norm), cosine, session.model.weights.grid)
+
+
+def _unkept(session: Session) -> list[int]:
+    """Layers whose heads the collection does not keep."""
+    return [layer for layer in range(session.model.n_layers) if layer not in session.collection.layers]
 
 
 def attention(session: Session, image: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from clipviz.analysis.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
 from clipviz.data.texts import Texts, open_texts
 from clipviz.indexing import Index
-from clipviz.values import Selection
+from clipviz.values import Ablation, Selection
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
@@ -127,7 +127,7 @@ def first_selection(session: Session) -> Selection:
         return plain
     image, layers = first.image(session.images), session.collection.layers
     try:
-        effects = session.head_scores(first.quality, image).heads[list(layers)]
+        effects = session.head_scores(first.quality, image, ablation=Ablation()).heads[list(layers)]
     except (ValueError, OSError):  # its file is gone and no thumbnail stands in: the panels say so
         return plain.replace(image=image, text=first.text)
     place, head = np.unravel_index(int(effects.argmax()), effects.shape)

@@ -13,21 +13,28 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.lens import retrieve
+from clipviz.session import ablation as ablations
 
 if TYPE_CHECKING:
     from clipviz.analysis.image_codes import Collection
     from clipviz.data.images import Images
     from clipviz.session.core import Session
+    from clipviz.values import Ablation
 
 Ranked = list[tuple[int, float]]
 BY = ("cosine", "product")
 MOST_VALUES = 60  # a column with more different words is no attribute to choose by
 
 
-def search(collection: Collection, direction: Tensor, k: int) -> Ranked:
-    """The k images nearest to a direction by cosine."""
-    unit = normalize(collection.embedding, dim=-1)
-    return best(collection, unit @ direction.to(unit), k)
+def search(session: Session, direction: Tensor, k: int, ablation: Ablation) -> Ranked:
+    """The k images nearest to a text's direction by cosine; for a difference of two, by that of the cosines."""
+    return best(session.collection, cosines(session, direction, ablation), k)
+
+
+def cosines(session: Session, direction: Tensor, ablation: Ablation) -> Tensor:
+    """Cosine of every image with a text's direction, after an ablation, [image]."""
+    unit = normalize(ablations.embeddings_after(session, ablation), dim=-1)
+    return unit @ direction.to(unit)
 
 
 def top_images(collection: Collection, direction: Tensor, layer: int, head: int, k: int) -> Ranked:

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
 from clipviz.session import cells, checks, opening, words
 from clipviz.session.history import History
-from clipviz.values import Selection
+from clipviz.values import Ablation, Selection, View
 from clipviz.worker import Overtaken, Stale, Worker
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from clipviz.models.clip import ClipModel
     from clipviz.session.core import Session
-    from clipviz.values import SelectionFields
+    from clipviz.values import Head, SelectionFields
 
 Made = TypeVar("Made")
 
@@ -40,6 +40,14 @@ class Watcher(Protocol):
     def refresh(self, selection: Selection, stale: Stale) -> None: ...
 
     def wait_for(self, words: str) -> None: ...
+
+
+class Showing(Protocol):
+    """Something on screen with options of its own, such as a panel."""
+
+    name: str
+
+    def take(self, options: Mapping[str, Any]) -> None: ...
 
 
 class SessionState(traitlets.HasTraits):
@@ -70,6 +78,8 @@ class SessionState(traitlets.HasTraits):
         self._memory: OrderedDict[Any, Any] = OrderedDict()
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._serving: Watcher | None = None
+        self._showing: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._options: dict[str, dict[str, Any]] = {}
         self._seconds = 0.0
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
@@ -136,6 +146,62 @@ class SessionState(traitlets.HasTraits):
             self.selection = found
         return self.selection
 
+    # -- the view ----------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The selection and what the panels have been set to; setting it brings panels to it, and later ones too."""
+        with self.lock:
+            return View(self.selection, self._options)
+
+    @view.setter
+    def view(self, view: View) -> None:
+        if not isinstance(view, View):
+            raise ValueError(
+                f"expected a clipviz.View, got {type(view).__name__}; clipviz.View.from_token reads a token"
+            )
+        self.check(view.selection)
+        with self.lock:
+            self._options = {name: dict(options) for name, options in view.panels.items()}
+        for shown in list(self._showing):
+            shown.take(self._options.get(shown.name, {}))
+        self.selection = view.selection
+
+    def join(self, shown: Showing) -> dict[str, Any]:
+        """Have something on screen follow `view`; the options that are remembered for it."""
+        self._showing.add(shown)
+        return dict(self._options.get(shown.name, {}))
+
+    def leave(self, shown: Showing) -> None:
+        """Have it follow no longer; what it was set to is remembered."""
+        self._showing.discard(shown)
+
+    def note(self, name: str, options: Mapping[str, Any]) -> None:
+        """Remember a panel's options, those that are not at their defaults."""
+        with self.lock:
+            if self._options.get(name, {}) == options:
+                return
+            self._options[name] = dict(options)
+        self.refresh()
+
+    def open(
+        self, head: Head | None = None, neuron: tuple[int, int] | None = None, desk: str = ""
+    ) -> Selection:
+        """Go to a head's page (the board) or a neuron's (the Neurons desk), given as (layer, head or neuron).
+
+        desk: a desk to open, such as "ablate". Without a dashboard, the next one opens there.
+        """
+        if head is not None:
+            self.select(layer=head[0], head=head[1])
+        if neuron is not None:
+            self.select(layer=neuron[0], neuron=neuron[1])
+        desk = desk or ("neurons" if neuron is not None else "")
+        if desk:
+            self.note("desks", {"shown": desk})
+            for shown in [one for one in self._showing if one.name == "desks"]:
+                shown.take({"shown": desk})
+        return self.selection
+
     def to_code(self) -> str:
         """Python that reopens this view."""
         return words.code(self)
@@ -189,6 +255,7 @@ class SessionState(traitlets.HasTraits):
             if close is not None:
                 close()
         self._watchers.clear()
+        self._showing.clear()
         self.worker.close()
         self._memory = OrderedDict()
 
@@ -199,6 +266,10 @@ class SessionState(traitlets.HasTraits):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"expected a text, got {text!r}; type a few words")
         return self.remember(("text", text), lambda: self.model.encode_texts(text)[0])
+
+    def contrast(self, text: str, text_b: str = "") -> Tensor:
+        """The text's direction, or that minus text_b's, [d_embed]: its product with a unit embedding is A minus B."""
+        return self.direction(text) - self.direction(text_b) if text_b else self.direction(text)
 
     def pool(self) -> Tensor:
         """Unit directions of every text of the pool, [text, d_embed]."""
@@ -276,6 +347,13 @@ class SessionState(traitlets.HasTraits):
                 f"expected an image within 0..{len(self.images) - 1}, got None; select one first"
             )
         return checks.within("an image", i, len(self.images), "select one first")
+
+    def _ablation(self, ablation: Ablation | None) -> Ablation:
+        return self.selection.ablation if ablation is None else checks.ablation(self.model, ablation)
+
+    def _means_version(self, ablation: Ablation) -> int:
+        """What the means that stand for removed effects rest on; the same for every empty ablation."""
+        return self.collection.version if ablation else 0
 
     def _images(self, images: Sequence[int]) -> tuple[int, ...]:
         return checks.several("images", images, len(self.images))

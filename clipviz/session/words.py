@@ -29,10 +29,16 @@ def code(session: SessionState) -> str:
     fields = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     if selection.ablation:
         fields += f", ablation=clipviz.Ablation.from_dict({selection.ablation.to_dict()!r})"
+    chosen, panels = f"clipviz.Selection({fields})", session.view.panels
+    reopened = (
+        f"session.view = clipviz.View(\n    {chosen},\n    {dict(panels)!r},\n)"
+        if panels
+        else f"session.selection = {chosen}"
+    )
     return (
         "import clipviz\n\n"
         f"session = clipviz.Session(clipviz.load({model.name!r}{tag}){images}{texts})\n"
-        f"session.selection = clipviz.Selection({fields})\n"
+        f"{reopened}\n"
         "clipviz.Dashboard(session)\n"
     )
 

@@ -61,6 +61,7 @@ ipywidgets.Widget.close_all()
 del session.close
 while session.can_undo:
     session.undo()
+session._options.clear()
 session.wait(60)"""
 # Every session closed (panels, worker), every variable and shown value of the user's forgotten.
 FORGET = """import gc, sys

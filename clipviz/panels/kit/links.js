@@ -1,0 +1,22 @@
+// Links to heads, neurons and desks, and what a removal does to a number.
+
+/** A head's name as a link that selects it. @param {Api} api @param {number} layer @param {number} head */
+const headLink = (api, layer, head) =>
+  link(headName(layer, head), () => api.ask({}, { action: "visit", head: [layer, head] }), { class: "to num", "data-head-link": `${layer},${head}`, title: `Select ${headName(layer, head)}` });
+
+/** A neuron's number as a link that opens the Neurons desk on it. @param {Api} api @param {number} layer @param {number} neuron @param {string} [text] */
+const neuronLink = (api, layer, neuron, text = `#${neuron}`) =>
+  link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), { class: "to num", "data-neuron-link": `${layer},${neuron}`, title: `Open neuron ${neuron} of layer ${layer}` });
+
+/** A link that opens a desk; a saved page has no other desks. @param {Api} api @param {string} desk @param {string} text */
+const deskLink = (api, desk, text) => (api.standalone ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
+
+/** "without 2 heads", or "" where nothing is removed. @param {any} ablation @param {number} nHeads heads of a layer */
+const without = ({ heads, layers, mlps }, nHeads) => {
+  const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * nHeads;
+  const parts = [n ? counted(n, "head") : "", mlps.length ? "the MLPs" : ""].filter(Boolean);
+  return parts.length ? `without ${parts.join(" and ")}` : "";
+};
+
+/** A number before a removal and after it; one number where nothing is removed. @param {number} after @param {number | null | undefined} before @param {number} [digits] */
+const change = (after, before, digits = 3) => (before === null || before === undefined ? signed(after, digits) : `${signed(before, digits)} → ${signed(after, digits)}`);

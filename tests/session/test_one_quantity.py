@@ -1,0 +1,70 @@
+"""One meaning per number: after an ablation, and with a second text, every answer is of the same quantity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz.values import Ablation
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest"]
+CASES = {
+    "mean": Ablation(heads={(5, 1), (2, 3)}),
+    "zero": Ablation(heads={(5, 1)}, layers={4}, how="zero"),
+    "with the rest": Ablation(heads={(5, 7)}, mlps=range(7)),
+}
+
+
+@pytest.fixture
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS) as session:
+        yield session
+
+
+def naive(session, image, ablation):
+    """rep' from the trace's own effects, term by term, float64; means over every image's trace."""
+    traces = [session.model.trace(picture) for picture in session.images]
+    heads = torch.cat([t.head_effects() for t in traces]).double()
+    rest = torch.cat([t.mlp_effects().sum(1) for t in traces]).double()
+    after = traces[image].embedding[0].double()
+    gone = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(8)}
+    for layer, head in gone:
+        after = after - heads[image, layer, head]
+        after = after + (heads[:, layer, head].mean(0) if ablation.how == "mean" else 0)
+    if ablation.mlps:
+        after = after - rest[image] + (rest.mean(0) if ablation.how == "mean" else 0)
+    return after / after.norm()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ablated_numbers_are_those_of_the_ablated_embedding(session, case):
+    ablation = CASES[case]
+    after = naive(session, 3, ablation)
+    a, b = (session.direction(text).double() for text in ("a dog", "a red circle"))
+    session.select(ablation=ablation)  # asked without one, every method answers for the selection's
+    for text_b, direction in (("", a), ("a red circle", a - b)):
+        expected = float(after @ direction)
+        scores, maps = session.head_scores("a dog", 3, text_b), session.token_maps("a dog", 3, text_b)
+        assert scores.cosine == pytest.approx(expected, abs=1e-5)
+        assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(expected, abs=1e-5)
+        np.testing.assert_allclose(maps.scores.sum(-1), scores.heads, atol=1e-5)
+        assert dict(session.search("a dog", 24, text_b))[3] == pytest.approx(expected, abs=1e-5)
+    for layer, head in ablation.heads:
+        assert not maps.scores[layer, head, 1:].any()
+    pool = dict(session.nearest_texts(3, len(TEXTS)))
+    assert pool["a dog"] == pytest.approx(session.head_scores("a dog", 3).cosine, abs=1e-5)
+    whole = session.head_scores("a dog", 3, ablation=Ablation())
+    assert whole.cosine != pytest.approx(session.head_scores("a dog", 3).cosine, abs=1e-3)
+    assert dict(session.search("a dog", 24, ablation=Ablation()))[3] == pytest.approx(whole.cosine, abs=1e-5)
+
+
+def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
+    session.collection.ready[:] = False
+    with pytest.raises(ValueError, match="none has been read yet"):
+        session._memory.clear()
+        session.head_scores("a dog", 3, ablation=CASES["mean"])
+    session.collection.ready[:] = True
+    with pytest.raises(ValueError, match="takes out heads"):
+        session.head_scores("a dog", 3, ablation=Ablation(tokens={0}))
