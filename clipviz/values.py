@@ -241,7 +241,7 @@ class View:
             return cls.from_dict(fields if "selection" in fields else {"selection": fields})
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"expected a token made by session.view.token_string(), got {token[:40]!r}; copy it whole"
+                f"expected a view token made by session.view.token_string(), got {token[:40]!r}; copy it whole"
             ) from error
 
 

@@ -97,9 +97,12 @@ class Images(Sequence[Image.Image]):
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with any image of the set: names, sizes and times of files, content of pictures in memory."""
-        return digest(
-            "\n".join(source.key() for source in self._sources).encode("utf-8", "backslashreplace")
-        )[:12]
+        return digest("\n".join(self.keys).encode("utf-8", "backslashreplace"))[:12]
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """What tells each image from others: name, size and time of a file, content of a picture in memory."""
+        return tuple(source.key() for source in self._sources)
 
     def masks(self, i: int) -> np.ndarray | None:
         """The true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""

@@ -292,7 +292,6 @@ class Panel(anywidget.AnyWidget):
         if request.changes:
             self.session.selection = request.selected(self.session.selection)
 
-
     def _visit(self, request: Request) -> None:
         """A link: to a head, a neuron, or a desk (see kit/links.js)."""
         desk = request.text("desk")

@@ -161,7 +161,7 @@ class Cues(NeuronDesk):
         """The picture as an image of the session, with the texts of both classes."""
         sentence, picture, _ = drawing.picture(method, place)
         drawn, mistaken = self.pair()
-        index = self.session.add_image(picture, name=sentence)
+        index = self.session.add_image(picture, name=sentence, drawn=True)
         text, text_b = self.session.class_text(mistaken), self.session.class_text(drawn)
         self.session.select(image=index, text=text, text_b=text_b)
 

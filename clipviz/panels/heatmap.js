@@ -7,15 +7,15 @@ const mapMaker = (api) => {
   const isBaseline = () => Boolean(api.view.selection.text) && baselines().includes(api.option("show"));
   // What one head writes at one token: effect on A (minus B, minus the mean text), or attention where there is no text.
   const reader = () => {
-    const { scores, scores_b: other, shared, attention } = api.arrays;
+    const { scores, shared, attention } = api.arrays;
     const { n_heads: H, rows, cols } = api.view, T = rows * cols + 1, show = api.option("show");
     const plain = show === "attention" || !scores;
-    const a = plain ? attention : scores, b = plain ? null : other ?? (show === "centred" ? shared : null);
+    const a = plain ? attention : scores, b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
     const at = (layer, head, i) => { const j = (layer * H + head) * T + i; return a[j] - (b ? b[j] : 0); };
     return { at, plain };
   };
   const finish = (values, kind, show) => ({
-    values, kind, show, limit: largest(values),
+    values, kind, show, limit: api.option("scale") ?? largest(values), largest: largest(values),
     floor: kind === "plain" ? Math.max(0, values.reduce((least, value) => Math.min(least, value), Infinity)) : 0 });
   const summed = () => {
     const { n_layers: L, n_heads: H, rows, cols, selection } = api.view, scope = api.option("scope");
@@ -41,7 +41,7 @@ const mapMaker = (api) => {
 };
 
 const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
-const scoreOf = (api, values) => (api.arrays.mask ? maskScores(values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size) : null);
+const scoreOf = (api, values) => (api.arrays.mask && api.view.fits !== false ? maskScores(values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size) : null);
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
 /** The picture with its map; hover reads a token, a click or the arrows choose one. */
@@ -64,7 +64,7 @@ const mapStage = (api, chosen) => {
   const publish = () => {
     const { selection, cols } = api.view, { values, show } = self.map, peak = values.indexOf(Math.max(...values));
     const total = values.reduce((sum, value) => sum + value, 0);
-    Object.assign(api.root.dataset, { image: selection.image ?? "", layer: selection.layer ?? "", head: selection.head ?? "", token: selection.token ?? "", text: selection.text, textB: selection.text_b, scope: api.option("scope"), show, total: total.toFixed(5), peak, drawn: Number(api.root.dataset.drawn ?? 0) + 1 });
+    Object.assign(api.root.dataset, { image: selection.image ?? "", layer: selection.layer ?? "", head: selection.head ?? "", token: selection.token ?? "", text: selection.text, textB: selection.text_b, scope: api.option("scope"), show, scale: api.option("scale")?.toFixed(6) ?? "", cosine: api.view.cosine?.toFixed(6) ?? "", total: total.toFixed(5), peak, drawn: Number(api.root.dataset.drawn ?? 0) + 1 });
     canvas.setAttribute("aria-label", `${show} map; highest at row ${Math.floor(peak / cols)}, column ${peak % cols}. Arrow keys move between patches.`);
   };
   const at = (event) => {
@@ -136,7 +136,7 @@ const headTexts = (api, stage) => {
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
     const name = selection.layer === null || selection.head === null ? "the head" : headName(selection.layer, selection.head);
-    const title = h("h4", {}, `How ${name} reads this image`, h("span", {}, "strongest and weakest of its texts"));
+    const title = h("h4", {}, `How ${name} reads this image`, h("span", {}, `strongest and weakest of its texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
     const tile = (text, i) => {
@@ -162,7 +162,7 @@ const methodStrip = (api, stage, maker) => {
     const one = (name) => {
       const ours = name === mine, m = ours ? maker.summed() : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m.values);
       drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
-      return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === api.option("show")), title: ours ? "Token decomposition" : capital(name), onclick: () => api.put({ show: name }) },
+      return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === api.option("show")), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
         small, h("span", { class: "name" }, ours ? "tokens" : name), score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`));
     };
     strip.replaceChildren(...[mine, ...there].map(one));
@@ -182,6 +182,8 @@ const mapControls = (api, stage, maker) => {
   slider.addEventListener("change", () => api.put({ opacity: slider.value / 100 }));
   const outline = h("input", { type: "checkbox", onchange: () => api.put({ outline: outline.checked }) });
   const outlined = h("label", { class: "overlay", title: "The true outline of the objects" }, outline, "true mask");
+  const fixed = h("input", { type: "checkbox", onchange: () => api.put({ scale: fixed.checked ? stage.map?.largest ?? null : null }) });
+  const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
   const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
   const set = ({ selection: { layer, head, text } }) => {
     const baseline = maker.isBaseline();
@@ -193,33 +195,55 @@ const mapControls = (api, stage, maker) => {
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
     scopes.title = baseline ? "These methods explain the whole model only" : "";
-    if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, capital(name)])));
+    if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
     for (const entry of shows.querySelectorAll("option")) entry.disabled = !text && entry.value !== "attention";
     shows.value = text ? api.option("show") : "attention";
     slider.value = Math.round(100 * api.option("opacity"));
     outline.checked = api.option("outline");
+    fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  const say = ({ selection: { text, text_b: other }, cosines }, { values, kind, limit, floor, show }) => {
+  const say = ({ selection: { text, text_b: other, ablation }, cosine, cosine_before: before, n_heads: H, ignoring }, { values, kind, limit, floor, show }) => {
     const size = (v) => (v === 0 || v >= 1e-3 ? v.toFixed(v ? 3 : 0) : v.toExponential(1)), { pos, neg } = DIVERGING.light, sign = kind === "signed";
     bar.replaceChildren(...colourBar(sign ? signed(-limit) : size(floor), sign ? signed(limit) : size(limit), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
-    const quoted = `“${text}”${other ? ` − “${other}”` : ""}`, cosine = cosines.length ? ` · cosine ${cosines.map((v) => signed(v)).join(" − ")}` : "";
-    what.textContent = maker.baselines().includes(show) ? (/rollout|attention/.test(show) ? `${capital(show)} (ignores the text)` : `${capital(show)} for ${quoted}`)
-      : show === "attention" ? (text ? "class token’s attention" : "no text yet: class token’s attention") : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${cosine}`;
+    const quoted = `“${text}”${other ? ` − “${other}”` : ""}`, removed = without(ablation, H);
+    const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
+    what.textContent = maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
+      : show === "attention" ? (text ? "class token’s attention (ignores the text)" : "no text yet: class token’s attention") : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
     const found = scoreOf(api, values);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";
     Object.assign(api.root.dataset, { pixels: found ? found.accuracy.toFixed(5) : "", iou: found ? found.miou.toFixed(5) : "" });
   };
-  return { controls: h("div", { class: "controls" }, shows, scopes), legend: h("div", { class: "legend" }, bar, h("label", { class: "overlay" }, "overlay", slider), outlined, truth), what, set, say };
+  return { controls: h("div", { class: "controls" }, shows, scopes), legend: h("div", { class: "legend" }, bar, fixing, h("label", { class: "overlay" }, "overlay", slider), outlined, truth), what, set, say };
+};
+
+/** What the numbers are compared with: the pool, the collection, the image's nearest texts. */
+const comparison = (api) => {
+  const part = h("div", { class: "part context" }), banner = h("p", { class: "far", role: "status", hidden: true });
+  const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
+    const what = other ? "A − B" : `“${text}”`, among = rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
+    return h("p", { class: "standing" }, `${what}${among} is higher than on `, h("b", { class: "num" }, percent(share)), ` of ${counted(n, "other image")}.`);
+  };
+  const draw = ({ context: about, selection, n_heads: H }) => {
+    part.classList.toggle("pending", !about);
+    if (!about) return;
+    const { nearest, standing, far } = about, removed = without(selection.ablation, H);
+    const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
+    part.replaceChildren(h("h4", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), h("div", { class: "nears" }, ...nearest.map(one)), ...(standing ? [stands(standing, selection)] : []));
+    banner.hidden = !far;
+    banner.textContent = far ? `${far.why} Best text: cosine ${signed(far.cosine)}, higher than on ${percent(far.share)} of ${counted(far.n_images, "image")}.` : "";
+    Object.assign(api.root.dataset, { far: String(Boolean(far)), rank: standing?.rank ?? "", share: standing?.share.toFixed(6) ?? "", nearest: nearest[0]?.[0] ?? "" });
+  };
+  return { part, banner, draw };
 };
 
 function build(api) {
   const hint = h("small", {}), spoken = h("div", { class: "sr", role: "status" });
   const maker = mapMaker(api), stage = mapStage(api, () => { heads.draw(); spoken.textContent = `${stage.tip.textContent}. ${heads.part.dataset.spoken ?? ""}`; });
-  const heads = tokenHeads(api, maker), texts = headTexts(api, stage), strip = methodStrip(api, stage, maker), tools = mapControls(api, stage, maker);
-  const below = h("div", { class: "below" }, heads.part, texts.part), [empty, says] = messageInstead(stage.stage, below);
-  api.body.append(h("h3", {}, "Heatmap", hint), tools.controls, empty, stage.stage, tools.legend, tools.what, strip.strip, below, spoken);
+  const heads = tokenHeads(api, maker), texts = headTexts(api, stage), strip = methodStrip(api, stage, maker), tools = mapControls(api, stage, maker), beside = comparison(api);
+  const below = h("div", { class: "below" }, heads.part, texts.part), [empty, says] = messageInstead(stage.stage, below, beside.part);
+  api.body.append(h("h3", {}, "Heatmap", hint), tools.controls, empty, beside.banner, stage.stage, tools.legend, tools.what, beside.part, strip.strip, below, spoken);
   const load = pictureLoader(api);
   let pictureOf = "", loading = "";
 
@@ -235,6 +259,7 @@ function build(api) {
     strip.draw();
     heads.draw();
     texts.draw();
+    beside.draw(view);
   };
 
   return (view) => {

@@ -11,8 +11,8 @@ import traitlets
 from clipviz.panels import pictures
 from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View
 from clipviz.panels.scripts import script, style
-from clipviz.session import BASELINES, POOLED_BASELINES, Session, TokenHead, TokenMaps
-from clipviz.values import N_LATE, Selection
+from clipviz.session import BASELINES, IGNORING, POOLED_BASELINES, Session, TokenHead, TokenMaps
+from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class HeatmapOptions(TypedDict, total=False):
     show: str
     opacity: float
     outline: bool
+    scale: float | None
 
 
 class Heatmap(Panel):
@@ -38,9 +39,10 @@ class Heatmap(Panel):
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
     "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), the class
     token's "attention", or a baseline of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
-    outline draws the image's true mask, where it has one. Hover reads a token; a click selects it and lists the
-    heads that write there; arrows move it. Below, the texts of the selected head that the image agrees with most
-    and least, and where they come from (Fig. 2.6).
+    outline draws the image's true mask, where it has one. scale: the value at full colour, None for each map's
+    largest. Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
+    the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
+    with most and least, with where they come from (Fig. 2.6).
     """
 
     name = "heatmap"
@@ -52,6 +54,7 @@ class Heatmap(Panel):
     show = traitlets.Enum((*OURS, *dict.fromkeys((*BASELINES, *POOLED_BASELINES))), "effect").tag(**LAZY)
     opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
     outline = traitlets.Bool(False).tag(**LOCAL)
+    scale = traitlets.Float(None, allow_none=True, min=1e-9).tag(**LOCAL)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
     )
@@ -64,7 +67,8 @@ class Heatmap(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
-        return s.image, s.layer, s.head, s.token, s.text, s.text_b, self._needs(), self._progress()
+        asked = s.text, s.text_b, s.ablation
+        return s.image, s.layer, s.head, s.token, asked, self._needs(), self._progress()
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         if selection.image is None:
@@ -113,6 +117,7 @@ class Heatmap(Panel):
         shown = self.data()["selection"]
         minus = f" − {shown['text_b']}" if shown["text_b"] else ""
         by = f" ({self.show})" if self.show not in ("effect", "centred") else ""
+        by = f" ({self.show}: ignores the text)" if self.show in (*IGNORING, "attention") else by
         return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}{by}")
 
     def _needs(self) -> str:
@@ -129,12 +134,13 @@ class Heatmap(Panel):
         assert image is not None
         rows, cols = session.model.weights.grid
         arrays = {"attention": session.attention(image).astype(np.float32)}
-        cosines: list[float] = []
-        for name, text in (("scores", selection.text), ("scores_b", selection.text_b)):
-            if text:
-                found = session.token_maps(text, image)
-                arrays[name] = found.scores.astype(np.float32)
-                cosines.append(found.cosine)
+        cosine = before = fits = None
+        if selection.text:
+            asked = selection.text, image, selection.text_b
+            found = session.token_maps(*asked, selection.ablation)
+            arrays["scores"], cosine = found.scores.astype(np.float32), found.cosine
+            before = session.head_scores(*asked, Ablation()).cosine if selection.ablation else None
+            fits = session.names_object(selection.text, image)
         mask = session.true_mask(image)
         if mask is not None:
             arrays["mask"] = mask.astype(np.uint8)
@@ -146,7 +152,11 @@ class Heatmap(Panel):
             "n_heads": session.model.n_heads,
             "n_late": N_LATE,
             "baselines": list(session.baselines),
-            "cosines": cosines,
+            "ignoring": [name for name in session.baselines if name in IGNORING],
+            "cosine": cosine,
+            "cosine_before": before,
+            "fits": fits,
+            "context": None,
             "title": pictures.title(session, image),
             "picture": self._picture_of_image(image),
             "joint": None,
@@ -161,9 +171,21 @@ class Heatmap(Panel):
             parts["shared"] = s.image, lambda: ({}, {"shared": _float(session.shared_maps(s.image))})
         if self._needs() == "baselines" and s.text:
             parts["baselines"] = (s.image, s.text, s.text_b), lambda: ({}, self._baseline_maps(s))
+        asked = (s.image, s.text, s.text_b, s.ablation, self._progress())
+        parts["context"] = asked, lambda: (self._context(s), {})
         key = (s.image, s.layer, s.head, self._progress())
         parts["joint"] = key, lambda: self._joint(s)
         return parts
+
+    def _context(self, selection: Selection) -> View:
+        """What the cosine is compared with: the image's nearest texts, the pool, the collection."""
+        session, s = self.session, selection
+        assert s.image is not None
+        about: View = {"nearest": [list(pair) for pair in session.nearest_texts(s.image, 5, s.ablation)]}
+        familiar = session.familiarity(s.image)
+        about["far"] = None if familiar.known else familiar._asdict()
+        found = session.standing(s.text, s.image, s.text_b, s.ablation) if s.text else None
+        return {"context": about | {"standing": None if found is None else found._asdict()}}
 
     def _baseline_maps(self, selection: Selection) -> dict[str, np.ndarray]:
         if self.show not in self.session.baselines:
@@ -193,12 +215,10 @@ class Heatmap(Panel):
         """What is summed: effects (A, minus B or minus the mean's) or attention."""
         if self.show == "attention" or "scores" not in shown:
             scores = shown["attention"]
-        elif "scores_b" in shown:
-            scores = shown["scores"] - shown["scores_b"]
         else:
-            centred = self.show == "centred" and "shared" in shown
-            scores = shown["scores"] - shown["shared"] if centred else shown["scores"]
-        return TokenMaps(scores, sum(shown["cosines"][:1]), (shown["rows"], shown["cols"]))
+            mean = self.show == "centred" and not shown["selection"]["text_b"] and "shared" in shown
+            scores = shown["scores"] - shown["shared"] if mean else shown["scores"]
+        return TokenMaps(scores, shown["cosine"] or 0.0, (shown["rows"], shown["cols"]))
 
     def _picture_of_image(self, image: int) -> list[Any]:
         return [image, self.session.images.fingerprint]

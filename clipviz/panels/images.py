@@ -38,10 +38,10 @@ class ImageGalleryOptions(TypedDict, total=False):
 class ImageGallery(Panel):
     """Thumbnails of the collection. A click selects an image, ctrl-click gathers a set to be described.
 
-    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected image under the whole model, and beside them
-    under the selected head, Fig. 2.5) or "all" (as they come). column, value: only the images whose attribute
-    `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the subset, else of the
-    images shown (the head's neighbours where there are two lists).
+    order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected
+    image under the whole model, and beside them under the selected head, Fig. 2.5) or "all" (as they come). column,
+    value: only the images whose attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks
+    for TextSpan of the subset, else of the images shown (the head's neighbours where there are two lists).
     """
 
     name = "images"
@@ -60,7 +60,9 @@ class ImageGallery(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        used = {"text": (s.text, s.text_b, s.ablation), "near": (s.image, s.layer, s.head), "all": ()}[self.order]
+        used = {"text": (s.text, s.text_b, s.ablation), "near": (s.image, s.layer, s.head), "all": ()}[
+            self.order
+        ]
         return used, s.image, s.images, session.collection.version, len(session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:

@@ -25,7 +25,13 @@ class Query(Panel):
         super().__init__(session)
 
     def looks_at(self, selection: Selection) -> Any:
-        return selection, self.session.view, self.session.can_undo, self.session.can_redo, len(self.session.images)
+        return (
+            selection,
+            self.session.view,
+            self.session.can_undo,
+            self.session.can_redo,
+            len(self.session.images),
+        )
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session

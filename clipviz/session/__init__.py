@@ -4,12 +4,13 @@ from clipviz.analysis.shared_units import SORTS
 from clipviz.lens.roles import NO_ROLE
 from clipviz.session.core import Session
 from clipviz.session.heads import Description, HeadScores, Label, TokenHead, TokenMaps
-from clipviz.session.maps import BASELINES, POOLED_BASELINES
+from clipviz.session.maps import BASELINES, IGNORING, POOLED_BASELINES
 from clipviz.session.neurons import FINDS
 
 __all__ = [
     "BASELINES",
     "FINDS",
+    "IGNORING",
     "NO_ROLE",
     "POOLED_BASELINES",
     "SORTS",

@@ -22,7 +22,7 @@ from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
 from clipviz.session import atlas as planes
-from clipviz.session import checks, generation, heads, maps, retrieval
+from clipviz.session import checks, context, generation, heads, maps, retrieval
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
 from clipviz.session.retrieval import Ranked
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clipviz.lens.segment import SegmentationScore
     from clipviz.session.ablation import Desk, Outcome, Preset
     from clipviz.session.atlas import Atlas
+    from clipviz.session.context import Familiarity, Standing
     from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
     from clipviz.session.neurons import Listed, Reading
@@ -69,9 +70,7 @@ class Session(SessionState):
         """Images whose label, group or other attribute is `value`, for select(images=...) and textspan(images=...)."""
         return tuple(self.images.where(column, value))
 
-    def search(
-        self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None
-    ) -> Ranked:
+    def search(self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None) -> Ranked:
         """The images nearest to a text by cosine, or by cosine minus that with text_b, best first.
 
         ablation: whose embeddings are compared, default the selection's; Ablation() for the whole model.
@@ -237,13 +236,33 @@ class Session(SessionState):
         """A map [rows, cols] scored as a segmentation of the image's objects; None without a true mask."""
         return maps.agreement(heatmap, self.true_mask(image))
 
-    def _unit(self, image: int, ablation: Ablation) -> Tensor:
-        """The unit embedding of one image after an ablation, [d_embed]."""
-        if ablation:
-            left = ablations.left_of(self, image, ablation)
+    def unit_embedding(self, image: int | None = None, ablation: Ablation | None = None) -> Tensor:
+        """The unit embedding of one image, [d_embed]; ablation as in head_scores."""
+        i, chosen = self._image(image), self._ablation(ablation)
+        if chosen:
+            left = ablations.left_of(self, i, chosen)
             return left.embedding / left.norm
-        trace = self.trace(image)
+        trace = self.trace(i)
         return trace.embedding[0] / trace.norm[0]
+
+    def standing(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> Standing:
+        """Where a text's cosine with an image stands: its rank among the pool's texts, its share over the images.
+
+        text_b and ablation as in head_scores; every cosine that it is compared with is of the same quantity.
+        """
+        i, chosen = self._image(image), self._ablation(ablation)
+        key = ("standing", i, text, text_b, chosen, self.collection.version)
+        return self.remember(key, lambda: context.standing(self, text, i, text_b, chosen))
+
+    def familiarity(self, image: int | None = None) -> Familiarity:
+        """Whether an image is of the kind that the model knows, and how it is told (clipviz.session.context)."""
+        return context.familiarity(self, self._image(image))
+
+    def names_object(self, text: str, image: int | None = None) -> bool | None:
+        """Whether a text names what the image's true mask outlines; None where nothing is known of that."""
+        return context.names_object(self, text, self._image(image))
 
     # -- ablation ----------------------------------------------------------------------------------------------
 
@@ -344,7 +363,7 @@ class Session(SessionState):
         self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
     ) -> list[tuple[str, float]]:
         """The texts of the pool that are nearest to an image by cosine, best first; ablation as in head_scores."""
-        cosines = self.pool() @ self._unit(self._image(image), self._ablation(ablation))
+        cosines = self.pool() @ self.unit_embedding(image, ablation)
         found = cosines.topk(min(checks.count("k", k), len(self.texts)))
         return [
             (self.texts[j], value)

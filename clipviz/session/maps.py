@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 BASELINES = tuple(METHODS)
 POOLED_BASELINES = POOLED_METHODS
+IGNORING = (
+    "raw attention",
+    "rollout",
+    "rollout, every layer",
+)  # baselines whose map is the same for every text
 
 
 class Joint(NamedTuple):

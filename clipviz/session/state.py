@@ -80,6 +80,7 @@ class SessionState(traitlets.HasTraits):
         self._serving: Watcher | None = None
         self._showing: weakref.WeakSet[Any] = weakref.WeakSet()
         self._options: dict[str, dict[str, Any]] = {}
+        self.drawn: set[int] = set()  # images added by hand that are of the model's own world
         self._seconds = 0.0
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
@@ -299,8 +300,11 @@ class SessionState(traitlets.HasTraits):
         i = self._image(image)
         return self.remember(("trace", i), lambda: self.model.trace(self.images[i]))
 
-    def add_image(self, source: Any, name: str = "upload") -> int:
-        """Add one image (path, bytes, PIL, array) to the session; returns its index."""
+    def add_image(self, source: Any, name: str = "upload", drawn: bool = False) -> int:
+        """Add one image (path, bytes, PIL, array) to the session; returns its index.
+
+        drawn: whether it was drawn by what the model's bundle brings, so that it is of the model's world.
+        """
         opened = open_images(source)
         if len(opened) != 1:
             raise ValueError(
@@ -310,6 +314,8 @@ class SessionState(traitlets.HasTraits):
         with self.lock:
             self.images = self.images.with_image(opened[0], name)
             self.collection.append(trace.to_codes(self.collection.layers))
+            if drawn:
+                self.drawn.add(len(self.images) - 1)
         self.progress = (self.collection.n_ready, len(self.images))
         return len(self.images) - 1
 

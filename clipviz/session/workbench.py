@@ -176,7 +176,7 @@ class Workbench:
         """Put the picture among the session's images; returns its index there."""
         label = getattr(self.latents, "label", None)
         name = "generated" if label is None else f"generated {self.generator.classes[int(label)]}"
-        return self.session.add_image(as_image(self.picture()), name)
+        return self.session.add_image(as_image(self.picture()), name, drawn=True)
 
 
 def frame_of(step: Step) -> Frame:

@@ -157,7 +157,7 @@ def test_the_early_view_has_the_map_and_the_late_one_the_rest(session, panel, mo
 
 
 def test_unknown_options_are_refused(session):
-    with pytest.raises(TypeError, match="takes a session and opacity, outline, scope, show"):
+    with pytest.raises(TypeError, match="takes a session and opacity, outline, scale, scope, show"):
         Heatmap(session, method="rollout")
     with pytest.raises(Exception, match="saliency"):
         Heatmap(session, show="saliency")

@@ -62,8 +62,8 @@ def test_ablated_numbers_are_those_of_the_ablated_embedding(session, case):
 
 def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
     session.collection.ready[:] = False
+    session._memory.clear()
     with pytest.raises(ValueError, match="none has been read yet"):
-        session._memory.clear()
         session.head_scores("a dog", 3, ablation=CASES["mean"])
     session.collection.ready[:] = True
     with pytest.raises(ValueError, match="takes out heads"):

@@ -1,0 +1,94 @@
+"""Whether a number is large: ranks and shares by hand, what a mask outlines, pictures that the model does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.values import Ablation, Selection, View
+
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a swan",
+    "a tiger",
+]
+
+
+@pytest.fixture
+def session(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(24, 54)), TEXTS) as session:
+        yield session
+
+
+@pytest.mark.parametrize("ablation", [Ablation(), Ablation(heads={(5, 1), (3, 2)})])
+def test_standing_is_a_rank_among_texts_and_a_share_of_images(session, ablation):
+    session.select(ablation=ablation)
+    cosines = np.array([session.head_scores("a dog", i).cosine for i in range(30)])
+    others = [session.head_scores(text, 7).cosine for text in TEXTS if text != "a dog"]
+    found = session.standing("a dog", 7)
+    assert found.cosine == pytest.approx(cosines[7], abs=1e-6)
+    assert found.rank == 1 + sum(other > cosines[7] for other in others)
+    assert found.share == pytest.approx((np.delete(cosines, 7) < cosines[7]).mean())
+    assert (found.n_texts, found.n_images) == (len(TEXTS), 29)
+    minus = cosines - [session.head_scores("a red circle", i).cosine for i in range(30)]
+    found = session.standing("a dog", 7, "a red circle")
+    assert found.rank is None
+    assert found.share == pytest.approx((np.delete(minus, 7) < minus[7]).mean())
+
+
+def test_a_mask_fits_texts_that_name_what_it_outlines(session):
+    swan = session.images.captions.index("a large swan in the sea")
+    for text, fits in {
+        "a swan": True,
+        "two swans": True,
+        "a Bird": True,
+        "a tiger": False,
+        "the sea": False,
+    }.items():
+        assert session.names_object(text, swan) is fits, text
+
+
+def test_photographs_are_far_and_demo_images_are_not(session):
+    data = pytest.importorskip("sklearn.datasets")
+    photograph = Path(data.__file__).parent / "images" / "china.jpg"
+    assert all(session.familiarity(i).known for i in range(30))
+    far = session.familiarity(session.add_image(photograph))
+    assert not far.known
+    assert "not from the collection" in far.why
+    assert 0 < far.cosine < 1
+    drawn = session.add_image(session.images[3], "drawn", drawn=True)
+    assert session.familiarity(drawn).known
+
+
+def test_a_view_round_trips_and_opens_pages(session):
+    view = View(
+        Selection(image=3, text="“é”"), {"heatmap": {"scope": "head"}, "desks": {"shown": "ablate"}, "x": {}}
+    )
+    assert View.from_token(view.token_string()) == View.from_dict(view.to_dict()) == view
+    assert Selection.from_token(view.token_string()) == view.selection
+    assert View.from_token(view.selection.token_string()) == View(view.selection)
+    session.view = view
+    assert session.view == view
+    assert session.selection.text == "“é”"
+    assert session.open(neuron=(3, 8)).neuron == 8
+    assert session.view.panels["desks"] == {"shown": "neurons"}
+    scope = {}
+    code = session.to_code()
+    exec(
+        code[code.index("session.view") :]
+        .replace("session.view", "view")
+        .replace("clipviz.Dashboard(session)", ""),
+        {"clipviz": clipviz},
+        scope,
+    )
+    assert scope["view"] == session.view
+    with pytest.raises(ValueError, match="a clipviz"):
+        session.view = "heatmap"
