@@ -49,6 +49,8 @@ def lend():
     its images and texts. A session that a test closed or gave images to is made again.
     """
     import clipviz
+    from clipviz.data.recent import Recent
+    from clipviz.session.state import REMEMBERED
 
     kept = []
 
@@ -66,8 +68,10 @@ def lend():
         while session.can_undo:
             session.undo()
         session.view = clipviz.View(session.selection)
-        for key in [key for key in session._memory if as_new and key != "pool"]:
-            del session._memory[key]
+        if as_new:
+            pool = session.pool()
+            session._memory = Recent(REMEMBERED)
+            session.remember("pool", lambda: pool)
         kept.append(session)
 
     yield lent

@@ -11,7 +11,7 @@ import sys
 
 import clipviz
 from clipviz.analysis import generation, guides
-from clipviz.demo.collection import ASSETS
+from clipviz.demo.shipped import ASSETS
 from clipviz.session.generation import SEED, generator_of, readers_of
 
 if __name__ == "__main__":

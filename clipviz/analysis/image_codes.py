@@ -41,7 +41,7 @@ class KeptCodes:
         self._known = " at 0x" not in seen
         self._key = lambda: ("codes", images.fingerprint, seen, str(tuple(layers)), *model.cache_key())
 
-    def fill(self, collection: Collection) -> bool:
+    def fill(self, collection: ImageCodes) -> bool:
         """Take everything over that was kept, what is broken included; False when nothing was."""
         kept = self.cache.read(*self._key()) if self._known and self.cache.folder else None
         if kept is None:
@@ -55,7 +55,7 @@ class KeptCodes:
         collection.version += 1
         return True
 
-    def keep(self, collection: Collection) -> None:
+    def keep(self, collection: ImageCodes) -> None:
         """Keep a collection that has been read to its end."""
         if not (self._known and collection.complete) or collection.mapped or collection.n_added:
             return
@@ -64,7 +64,7 @@ class KeptCodes:
         self.cache.write(*self._key(), arrays=arrays, about=self.about, notes={"broken": collection.broken})
 
 
-class Collection:
+class ImageCodes:
     """Codes of every image that has been read so far, and the linear questions they answer.
 
     layers: the layers whose heads are kept; ready: rows that hold a real image (a broken one stays False); mapped:
@@ -95,7 +95,7 @@ class Collection:
         self._covariance: Tensor | None = None
 
     @classmethod
-    def from_index(cls, model: ClipModel, index: Index) -> Collection:
+    def from_index(cls, model: ClipModel, index: Index) -> ImageCodes:
         """The codes of an index, read at once, or left in its file beyond LARGE bytes; ValueError for another model."""
         index.check_model(model)
         stored = index.codes()

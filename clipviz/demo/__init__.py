@@ -12,8 +12,8 @@ from typing import Any
 
 _NAMES = {
     "bundle": "clipviz.demo.contents",
-    "images": "clipviz.demo.collection",
-    "texts": "clipviz.demo.collection",
+    "images": "clipviz.demo.shipped",
+    "texts": "clipviz.demo.shipped",
 }
 _MODULES = {"world": "clipviz.demo.world"}
 __all__ = ["bundle", "images", "texts", "world"]

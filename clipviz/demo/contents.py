@@ -6,7 +6,7 @@ import functools
 
 from clipviz.data.images import Images
 from clipviz.data.texts import with_article
-from clipviz.demo import collection
+from clipviz.demo import shipped
 from clipviz.demo.generator.demo_generator import open_demo_generator
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.demo.tasks import world_tasks
@@ -31,16 +31,16 @@ def bundle() -> Bundle:
     """The demo world, its model's index and dictionary, its partners, and who writes and draws in it."""
     return Bundle(
         NAME,
-        images=collection.images,
-        texts=collection.texts,
+        images=shipped.images,
+        texts=shipped.texts,
         examples=EXAMPLES,
         first=FirstView("a flamingo", "something pink", large_flamingo),
         tasks=world_tasks,
-        index=collection.ASSETS / "index",
-        dictionary=collection.ASSETS / "rosetta",
+        index=shipped.ASSETS / "index",
+        dictionary=shipped.ASSETS / "rosetta",
         partners=PARTNERS,
         generator=lambda device: open_demo_generator(device=device),
-        guides=collection.ASSETS / "guides.safetensors",
+        guides=shipped.ASSETS / "guides.safetensors",
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

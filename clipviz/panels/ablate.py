@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
+    from clipviz.analysis.ablation import Desk as Bench
+    from clipviz.analysis.ablation import Outcome
     from clipviz.analysis.tasks import Task
-    from clipviz.session.ablation import Desk as Bench
-    from clipviz.session.ablation import Outcome, Preset
+    from clipviz.session.ablation import Preset
 
 THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.session.atlas import Atlas as Plane
+    from clipviz.analysis.atlas import Atlas as Plane
 
 ACROSS, DOWN = 16, 9  # cells that may hold a picture
 THUMBNAIL = 44

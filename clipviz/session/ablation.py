@@ -1,34 +1,26 @@
-"""The ablation desk: one image's class scores under any set of heads, and what the set does to a collection.
-
-`desk(session, task, image)` is what the browser needs to toggle terms alone; `outcome(session, task, ablation)` is
-accuracy before, after and under as many random heads, linear in the codes: the model never runs again.
-"""
+"""What a session knows of its tasks and asks of clipviz.analysis.ablation: the desk, outcomes, sets worth ablating."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from clipviz.analysis import ablation as analysis
 from clipviz.analysis import classifiers
+from clipviz.analysis.ablation import Desk, Left, Outcome, Part
 from clipviz.analysis.tasks import Task, labelled_tasks, typed_task
-from clipviz.lens import ablate, spurious, subsets, zeroshot
+from clipviz.lens import ablate
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import NO_ROLE
-from clipviz.lens.subsets import SubsetLogits
-from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import N_LATE, Ablation, Head
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
 
-N_DRAWS = 5
 N_TOWARDS = 5
-MIN_GROUP = 8  # images below which a group's accuracy is chance
-LARGE = 1 << 29  # bytes of unablated logits above which they are made anew for each ablation
 
 
 class Preset(NamedTuple):
@@ -39,120 +31,17 @@ class Preset(NamedTuple):
     heads: tuple[Head, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Desk:
-    """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
-    the rest. label: the image's class, -1 where it has none; n_images: how many images the means come from."""
-
-    mean: SubsetLogits
-    zero: SubsetLogits
-    scale: float
-    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid a class in place of a softmax
-    label: int
-    n_images: int
-
-    def probabilities(self, ablation: Ablation) -> np.ndarray:
-        """Zero-shot class probabilities after an ablation, [class]."""
-        side = self.mean if ablation.how == "mean" else self.zero
-        logits, length = side.after(ablation)
-        scaled = self.scale * logits / length
-        found = torch.softmax(scaled, 0) if self.bias is None else torch.sigmoid(scaled + self.bias)
-        return found.cpu().numpy()
-
-
-class Row(NamedTuple):
-    """Accuracy of one group of images (or of all): before, after, and in each random draw."""
-
-    name: str
-    n_images: int
-    before: float
-    after: float
-    random: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers."""
-
-    before: Accuracy
-    after: Accuracy
-    random: tuple[Accuracy, ...]
-    n_heads: int
-    drawn_from: tuple[int, ...]
-
-    @property
-    def everything(self) -> Row:
-        draws = tuple(draw.top1 for draw in self.random)
-        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws)
-
-    @property
-    def groups(self) -> list[Row]:
-        """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
-        counts = {name: n for name, (_, n) in self.before.groups.items()}
-        names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
-        rows = [
-            Row(
-                name,
-                counts[name],
-                self.before.groups[name][0],
-                self.after.groups[name][0],
-                tuple(draw.groups[name][0] for draw in self.random),
-            )
-            for name in names
-        ]
-        return sorted(rows, key=lambda row: row.before)
-
-    @property
-    def worst(self) -> Row | None:
-        """The worst group of each column, which need not be one group."""
-        rows = self.groups
-        if not rows:
-            return None
-        draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
-        before, after = (min(rows, key=lambda row: row[column]) for column in (2, 3))
-        return Row(before.name, before.n_images, before.before, after.after, draws)
-
-
-@dataclass(frozen=True, eq=False)
-class Left:
-    """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
-
-    heads: those taken out; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
-    that is not a kept head, None where that stays.
-    """
-
-    embedding: Tensor
-    heads: list[Head]
-    instead: Tensor
-    rest: Tensor | None
-
-    @property
-    def norm(self) -> Tensor:
-        return self.embedding.norm().clamp_min(1e-12)
-
-
 @dataclass
 class _Kept:
-    """What is kept while the collection stays the same: its terms, its means, a task's part of it, and the
-    embeddings after the newest ablation."""
+    """What is kept while the collection stays the same: the images read, their terms and means, a task's part of them,
+    and the embeddings after the newest ablation."""
 
     version: int
+    rows: list[int]
     terms: Terms
     means: Means
-    parts: dict[tuple[str, ...], _Part] = field(default_factory=dict)
+    parts: dict[tuple[str, ...], Part] = field(default_factory=dict)
     after: tuple[Ablation, Tensor] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small."""
-
-    terms: Terms
-    labels: Tensor
-    groups: list[str]
-    directions: Tensor
-    logits: Tensor | None
-    before: Accuracy
 
 
 def tasks(session: Session) -> dict[str, Task]:
@@ -261,32 +150,20 @@ def desk(session: Session, task: Task, image: int) -> Desk | None:
     kept, classes = _kept(session), directions(session, task)
     if kept is None or classes is None:
         return None
-    trace = session.trace(image)
-    terms = ablate.with_rest(Terms(trace.to_codes(session.collection.layers), session.collection.basis))
-    sides = [
-        subsets.subset_logits(terms, 0, classes, mlps=(0,), means=kept.means, how=how)
-        for how in ("mean", "zero")
-    ]
+    terms = analysis.terms_of_codes(
+        session.trace(image).to_codes(session.collection.layers), session.collection.basis
+    )
     label = task.labels[image] if image < len(task.labels) else -1
     model = session.model
-    return Desk(sides[0], sides[1], model.logit_scale, model.logit_bias, label, kept.means.n_images)
+    return analysis.desk(terms, kept.means, classes, model.logit_scale, model.logit_bias, label)
 
 
 def left_of(session: Session, image: int, ablation: Ablation) -> Left:
     """One image after an ablation: the rep' of lens.ablate, and what its head effects become."""
     chosen, basis = on_desk(session, ablation), session.collection.basis
     means = _means(session, chosen)
-    terms = ablate.with_rest(Terms(session.trace(image).to_codes(session.collection.layers), basis))
-    embedding = ablate.embedding_after(terms, chosen, means)[0]
-    heads = ablate.heads_of(terms.codes, chosen)
-    instead = embedding.new_zeros(len(heads), len(embedding))
-    rest = torch.zeros_like(embedding) if chosen.mlps else None
-    if means is not None:
-        if heads:
-            instead = ablate.mean_effects(means, basis, heads).to(embedding)
-        if rest is not None and means.mlp_effects is not None:
-            rest = means.mlp_effects[0].to(embedding)
-    return Left(embedding, heads, instead, rest)
+    terms = analysis.terms_of_codes(session.trace(image).to_codes(session.collection.layers), basis)
+    return analysis.left(terms, chosen, means)
 
 
 def embeddings_after(session: Session, ablation: Ablation) -> Tensor:
@@ -299,13 +176,9 @@ def embeddings_after(session: Session, ablation: Ablation) -> Tensor:
     if kept is None:
         return collection.embedding
     if kept.after is None or kept.after[0] != chosen:
-        parts = []
-        for start in range(0, len(kept.terms.embedding), ablate.IMAGES_AT_ONCE):
-            session.checkpoint()
-            part = kept.terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
-            parts.append(ablate.embedding_after(part, chosen, means))
         found = collection.embedding.clone()
-        found[collection.rows().to(found.device)[: len(kept.terms.embedding)]] = torch.cat(parts).to(found)
+        after = analysis.embeddings_after(kept.terms, chosen, means, session.checkpoint)
+        found[torch.tensor(kept.rows, device=found.device)] = after.to(found)
         kept.after = chosen, found
     return kept.after[1]
 
@@ -324,27 +197,11 @@ def _means(session: Session, ablation: Ablation) -> Means | None:
 
 
 def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
-    """Accuracy on the images read so far, before and after an ablation and under N_DRAWS draws of as many heads.
-
-    The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
-    None where no labelled image, or not every example, has been read.
-    """
+    """Accuracy on the images read so far; None where no labelled image, or not every example, has been read."""
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
         return None
-    chosen = on_desk(session, ablation)
-    heads = ablate.heads_of(part.terms.codes, chosen)
-    layers = tuple(layer for layer in session.collection.layers if heads and layer >= heads[0][0])
-    pool = [(layer, head) for layer in layers for head in range(session.model.n_heads)]
-    draws = (
-        spurious.random_draws(part.terms, chosen, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
-    )
-    found = []
-    for step in (chosen, *draws):
-        session.checkpoint()
-        predicted = ablate.predict_after(part.terms, step, part.directions, kept.means, part.logits)
-        found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
-    return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
+    return analysis.outcome(part, kept.means, on_desk(session, ablation), session.checkpoint)
 
 
 def presets(
@@ -364,10 +221,8 @@ def presets(
         if label != NO_ROLE
     ]
     if text and image is not None:
-        scores = session.head_scores(text, image, ablation=Ablation()).heads[list(layers)]
-        best = np.argsort(-scores, axis=None)[:N_TOWARDS]
-        heads = [(layers[i // n_heads], int(i % n_heads)) for i in best.tolist()]
-        found.append(Preset("text", text, tuple(sorted(heads))))
+        scores = session.head_scores(text, image, ablation=Ablation()).heads
+        found.append(Preset("text", text, analysis.largest(scores, layers, N_TOWARDS)))
     early = [layer for layer in layers if layer < session.model.n_layers - N_LATE]
     if early:
         everyone = tuple((layer, head) for layer in early for head in range(n_heads))
@@ -385,10 +240,9 @@ def _carriers(session: Session, task: Task | None) -> list[Preset]:
     layers = session.collection.layers[-N_LATE:]
 
     def make() -> Preset:
-        cue = _said(session, tuple(texts for _, texts in task.cue)).to(kept.terms.embedding)
-        n_heads = max(1, len(layers) * session.model.n_heads // 5)
-        heads = spurious.cue_heads(kept.terms, cue, classes.to(cue), n_heads, layers)
-        return Preset("cue", " from ".join(name for name, _ in task.cue), tuple(sorted(heads)))
+        cue = _said(session, tuple(texts for _, texts in task.cue))
+        heads = analysis.cue_heads(kept.terms, cue, classes, layers)
+        return Preset("cue", " from ".join(name for name, _ in task.cue), heads)
 
     return [session.remember(("ablation cue", task.name, kept.version, len(session.images)), make)]
 
@@ -414,34 +268,23 @@ def _kept(session: Session) -> _Kept | None:
             return None
         whole = len(rows) == len(collection)
         codes = collection.stored[slice(None) if whole else rows]
-    basis = collection.basis.to(codes.embedding.device, codes.embedding.dtype)  # codes may stay in a file
-    terms = ablate.with_rest(Terms(codes, basis))
-    kept = _Kept(version, terms, ablate.means_of(terms))
+    terms = analysis.terms_of_codes(codes, collection.basis)
+    kept = _Kept(version, rows.tolist(), terms, ablate.means_of(terms))
     newest["kept"] = kept
     return kept
 
 
-def _part(session: Session, task: Task) -> _Part | None:
+def _part(session: Session, task: Task) -> Part | None:
     """The task's labelled images among those read."""
-    kept = _kept(session)
-    if kept is None:
+    kept, classes = _kept(session), directions(session, task)
+    if kept is None or classes is None:
         return None
     key = (task.name, *task.classes)
     if key not in kept.parts:
-        rows = session.collection.rows().tolist()
-        classes = directions(session, task)
-        place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
-        if not place or classes is None:
+        found = analysis.part_of(kept.terms, kept.means, kept.rows, task, classes)
+        if found is None:
             return None
         if len(kept.parts) > 4:
             kept.parts.clear()
-        terms = kept.terms if len(place) == len(rows) else kept.terms.select(place)
-        classes = classes.to(terms.embedding)
-        labels = torch.tensor([task.labels[rows[i]] for i in place], device=classes.device)
-        groups = [task.groups[rows[i]] for i in place]
-        small = 4 * len(place) * len(classes) <= LARGE
-        logits = terms.embedding @ classes.T if small else None
-        predicted = ablate.predict_after(terms, Ablation(), classes, kept.means, logits)
-        before = zeroshot.accuracy_of(predicted, labels, len(classes), groups)
-        kept.parts[key] = _Part(terms, labels, groups, classes, logits, before)
+        kept.parts[key] = found
     return kept.parts[key]

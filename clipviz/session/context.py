@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.session import retrieval
 from clipviz.values import Ablation
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def standing(session: Session, text: str, image: int, text_b: str, ablation: Abl
         rank = 1 + int((others > cosine).sum())
     rows = session.collection.rows()
     rows = rows[rows != image]
-    found = retrieval.cosines(session, session.contrast(text, text_b), ablation)[rows]
+    found = session.cosines(text, text_b, ablation)[rows]
     share = float((found < cosine).float().mean()) if len(rows) else 0.0
     return Standing(cosine, rank, len(session.texts), share, len(rows))
 

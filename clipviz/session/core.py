@@ -15,31 +15,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from clipviz.analysis import atlas as planes
 from clipviz.analysis import cues as cue_words
-from clipviz.analysis import shared_units
+from clipviz.analysis import retrieval, shared_units
 from clipviz.analysis.neurons import N_WORDS, Code, LayerNeurons
+from clipviz.analysis.retrieval import Ranked
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
-from clipviz.session import atlas as planes
-from clipviz.session import checks, context, generation, heads, maps, retrieval
+from clipviz.session import checks, context, generation, heads, maps
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
-from clipviz.session.retrieval import Ranked
 from clipviz.session.state import SessionState
 from clipviz.values import Ablation, Head
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipviz.analysis.ablation import Desk, Outcome
+    from clipviz.analysis.atlas import Atlas
     from clipviz.analysis.cues import Cue, Source
     from clipviz.analysis.generation import Edited, Progress
     from clipviz.analysis.shared_units import SharedUnits
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
-    from clipviz.session.ablation import Desk, Outcome, Preset
-    from clipviz.session.atlas import Atlas
+    from clipviz.session.ablation import Preset
     from clipviz.session.context import Familiarity, Standing
     from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
@@ -75,8 +76,13 @@ class Session(SessionState):
 
         ablation: whose embeddings are compared, default the selection's; Ablation() for the whole model.
         """
-        k, chosen = checks.count("k", k), self._ablation(ablation)
-        return retrieval.search(self, self.contrast(text, text_b), k, chosen)
+        k = checks.count("k", k)
+        return retrieval.best(self.collection, self.cosines(text, text_b, ablation), k)
+
+    def cosines(self, text: str, text_b: str = "", ablation: Ablation | None = None) -> Tensor:
+        """Cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
+        embeddings = ablations.embeddings_after(self, self._ablation(ablation))
+        return retrieval.cosines(embeddings, self.contrast(text, text_b))
 
     def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> Ranked:
         """The images on which one head writes most along a direction (Fig. 2.4)."""
@@ -99,18 +105,24 @@ class Session(SessionState):
         i, k = self._image(image), checks.count("k", k)
         if (layer is None) != (head is None):
             raise ValueError(f"expected a layer and a head, or neither, got layer={layer}, head={head}")
-        if layer is not None and head is not None:
-            layer, head = self._head(layer, head)
-        return retrieval.neighbours(self, i, layer, head, k, by)
+        chosen = None if layer is None or head is None else self._head(layer, head)
+        return retrieval.neighbours(self.collection, i, chosen, k, by, lambda: self.trace(i))
 
     def atlas(self, layer: int | None = None, head: int | None = None) -> Atlas:
         """The collection in the plane of its two principal components: of the embeddings, or of one head's effects.
 
         Raises ValueError with fewer than 3 images read, and for a layer that is not kept.
         """
-        if layer is None or head is None:
-            return planes.atlas(self)
-        return planes.atlas(self, *self._head(layer, head))
+        chosen = None if layer is None or head is None else self._head(layer, head)
+
+        def make() -> Atlas:
+            if chosen is None:
+                return planes.of_model(self.collection)
+            covariance, span = self.span()
+            at = self.heads.index(chosen)
+            return planes.of_head(self.collection, *chosen, covariance[at], span[at])
+
+        return self.remember(("atlas", self.collection.version, chosen), make)
 
     # -- heads and tokens --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.analysis.image_codes import Collection, KeptCodes
+from clipviz.analysis.image_codes import ImageCodes, KeptCodes
 from clipviz.analysis.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
 from clipviz.data.texts import Texts, open_texts
@@ -52,19 +52,19 @@ def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
 
 def codes_of(
     model: ClipModel, images: Images, index: Index | None, layers: Sequence[int] | None
-) -> Collection:
+) -> ImageCodes:
     """Codes from the index, from the one in the bundle for its own images, or empty and still to be read."""
     if index is None and layers is None:
         index = bundled_index(model, images)
     if index is None:
-        collection = Collection(model, len(images), layers)
+        collection = ImageCodes(model, len(images), layers)
         KeptCodes(model, images, collection.layers).fill(collection)
         return collection
     if layers is not None and tuple(layers) != index.layers:
         raise ValueError(
             f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
         )
-    return Collection.from_index(model, index)
+    return ImageCodes.from_index(model, index)
 
 
 def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from clipviz.analysis.text_pool import TextPool
 from clipviz.data.images import open_images
+from clipviz.data.recent import Recent
 from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
 from clipviz.session import cells, checks, opening, words
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipviz.values import Head, SelectionFields
 
 Made = TypeVar("Made")
+REMEMBERED = 256  # answers kept
 
 
 class Watcher(Protocol):
@@ -75,7 +76,7 @@ class SessionState(traitlets.HasTraits):
         kept = None if layers is None else checks.layers(model, layers)
         self.collection = opening.codes_of(model, self.images, self.index, kept)
         self.lock = threading.RLock()
-        self._memory: OrderedDict[Any, Any] = OrderedDict()
+        self._memory: Recent[Any, Any] = Recent(REMEMBERED)
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._serving: Watcher | None = None
         self._showing: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -258,7 +259,7 @@ class SessionState(traitlets.HasTraits):
         self._watchers.clear()
         self._showing.clear()
         self.worker.close()
-        self._memory = OrderedDict()
+        self._memory = Recent(REMEMBERED)
 
     # -- texts and images --------------------------------------------------------------------------------------
 
@@ -333,18 +334,10 @@ class SessionState(traitlets.HasTraits):
         """
         return {**words.receipts(self), "milliseconds": self._seconds * 1000}
 
-    def remember(self, key: Any, make: Callable[[], Made], limit: int = 256) -> Made:
-        """A value made once and kept while it is among the `limit` used last."""
+    def remember(self, key: Any, make: Callable[[], Made]) -> Made:
+        """A value made once and kept while it is among the REMEMBERED used last."""
         with self.lock:
-            memory = self._memory  # close() puts another in its place, whatever is being made
-            if key in memory:
-                memory.move_to_end(key)
-                return memory[key]
-            made = memory[key] = make()
-            memory.move_to_end(key)
-            while len(memory) > limit:
-                memory.popitem(last=False)
-            return made
+            return self._memory.get(key, make)
 
     def _image(self, image: int | None) -> int:
         i = self.selection.image if image is None else image

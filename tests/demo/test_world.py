@@ -151,12 +151,12 @@ def test_vocabulary_is_what_the_design_asks_for():
 
 
 def test_embedded_collection_is_what_its_command_writes(tmp_path, monkeypatch):
-    from clipviz.demo.world import collection
+    from clipviz.demo.world import archive
 
-    monkeypatch.setattr(collection, "PICTURES_PER_CLASS", {0: 0, 1: 1, 2: 1})
-    monkeypatch.setattr(collection, "N_PER_BIRD_GROUP", 1)
+    monkeypatch.setattr(archive, "PICTURES_PER_CLASS", {0: 0, 1: 1, 2: 1})
+    monkeypatch.setattr(archive, "N_PER_BIRD_GROUP", 1)
     files = [tmp_path / "first.zip", tmp_path / "second.zip"]
     for path in files:
-        collection.write_collection(collection.embedded_scenes(1), path)
+        archive.write_collection(archive.embedded_scenes(1), path)
     first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     assert first == second

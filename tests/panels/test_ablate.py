@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import ablation as analysis
 from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked
 from clipviz.values import Ablation
@@ -115,7 +116,7 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
     assert shown["everything"]["n_images"] == int((labels >= 0).sum())
     worst = min(row["after"] for row in shown["groups"])
     assert shown["worst"]["after"] == worst
-    assert len(shown["everything"]["random"]) == asked.N_DRAWS
+    assert len(shown["everything"]["random"]) == analysis.N_DRAWS
     assert (shown["n_heads"], shown["drawn_from"]) == (3, [3, 4, 5])
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import retrieval
 from clipviz.panels.images import ImageGallery
-from clipviz.session import retrieval
 from panels.asking import ask
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]

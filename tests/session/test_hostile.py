@@ -108,14 +108,14 @@ def test_running_out_of_memory_halves_the_batch_says_so_and_goes_on(model, monke
 
 def test_an_image_too_large_alone_is_counted_and_other_errors_are_raised(model, monkeypatch):
     monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
-    made = clipviz.analysis.image_codes.Collection(model, 2)
+    made = clipviz.analysis.image_codes.ImageCodes(model, 2)
     assert list(made.read(model, clipviz.demo.images())) == []
     assert made.complete
     assert set(made.broken.values()) == {"too large for the memory that is left"}
     broken = RuntimeError("shape mismatch")
     monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(broken))
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        list(clipviz.analysis.image_codes.Collection(model, 2).read(model, clipviz.demo.images()))
+        list(clipviz.analysis.image_codes.ImageCodes(model, 2).read(model, clipviz.demo.images()))
 
 
 def test_closing_during_a_lens_is_safe(model):

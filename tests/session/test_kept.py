@@ -9,7 +9,7 @@ from PIL import Image
 
 import clipviz
 from clipviz.analysis import text_pool
-from clipviz.analysis.image_codes import Collection, KeptCodes
+from clipviz.analysis.image_codes import ImageCodes, KeptCodes
 from clipviz.analysis.text_pool import TextPool
 from clipviz.data.cache import Cache
 from clipviz.data.images import open_images
@@ -87,15 +87,15 @@ def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path
     assert first.collection.complete
     assert list(first.collection.broken) == [1]
     monkeypatch.setattr(model, "trace", never)
-    second = Collection(model, 3)
+    second = ImageCodes(model, 3)
     assert KeptCodes(model, images, second.layers).fill(second)
     assert second.broken == first.collection.broken
     assert second.complete
     for name in ("codes", "mean", "std", "embedding", "ready"):
         assert torch.equal(getattr(second, name), getattr(first.collection, name))
-    assert not KeptCodes(model, images, (4, 5)).fill(Collection(model, 3, (4, 5)))
+    assert not KeptCodes(model, images, (4, 5)).fill(ImageCodes(model, 3, (4, 5)))
     (folder / "1.png").write_bytes(whole + b" ")
-    assert not KeptCodes(model, open_images(folder), second.layers).fill(Collection(model, 3))
+    assert not KeptCodes(model, open_images(folder), second.layers).fill(ImageCodes(model, 3))
     first.close()
 
 

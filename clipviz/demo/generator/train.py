@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipviz.data.files import replacing
 from clipviz.demo.generator.network import BOX, LayoutGenerator
 from clipviz.demo.generator.scenes import (
     GROUNDS,
@@ -192,12 +192,11 @@ class Trainer:
         print(f"resumed at step {self.step}", flush=True)
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then put it in its place."""
+        """Write the checkpoint, whole or not at all."""
         parts = {name: getattr(self, name).state_dict() for name in ("net", "mean", "optimizer", "reading")}
         counters = {"read": self.read, "step": self.step, "averages": self.averages}
-        fresh = self.checkpoint.with_suffix(".tmp")
-        torch.save({**parts, **counters}, fresh)
-        os.replace(fresh, self.checkpoint)
+        with replacing(self.checkpoint) as stream:
+            torch.save({**parts, **counters}, stream)
 
     def run(self) -> None:
         options, started, first = self.options, time.monotonic(), self.step

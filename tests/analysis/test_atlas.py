@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import atlas as room
 from clipviz.demo import images as demo
-from clipviz.session import atlas as room
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_models_plane_is_that_of_its_unit_embeddings(session):
 
 def test_a_large_collection_is_sampled_evenly_and_that_is_said(session, monkeypatch):
     monkeypatch.setattr(room, "MOST_POINTS", 10)
-    found = room._atlas(session, None, None)
+    found = room.of_model(session.collection)
     assert found.ids.tolist() == [0, 4, 9, 13, 17, 22, 26, 30, 35, 39]
     assert found.n_images == 40
 

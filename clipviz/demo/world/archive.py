@@ -1,4 +1,4 @@
-"""Write the embedded collection: python -m clipviz.demo.world.collection PATH.
+"""Write the embedded collection: python -m clipviz.demo.world.archive PATH.
 
 About 2,000 pictures balanced over classes, backgrounds, layouts and treatments, the four bird/place groups in equal
 numbers. The archive holds images/NNNNN.webp, masks/NNNNN.png (0 background, k the k-th thing), captions.json

@@ -1,0 +1,237 @@
+"""What an ablation does to one image and to a collection, linear in the codes: the model never runs again.
+
+`desk` is one image's class scores under any set of heads, which the browser toggles alone; `outcome` is accuracy
+before, after and under as many random heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.analysis.tasks import Task
+from clipviz.lens import ablate, spurious, subsets, zeroshot
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.subsets import SubsetLogits
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.values import Ablation, Codes, Head, HeadBasis
+
+N_DRAWS = 5
+MIN_GROUP = 8  # images below which a group's accuracy is chance
+CUE_SHARE = 5  # one in so many of the late heads is taken out with a cue
+LARGE = 1 << 29  # bytes of unablated logits above which they are made anew for each ablation
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
+    the rest. label: the image's class, -1 where it has none; n_images: how many images the means come from."""
+
+    mean: SubsetLogits
+    zero: SubsetLogits
+    scale: float
+    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid a class in place of a softmax
+    label: int
+    n_images: int
+
+    def probabilities(self, ablation: Ablation) -> np.ndarray:
+        """Zero-shot class probabilities after an ablation, [class]."""
+        side = self.mean if ablation.how == "mean" else self.zero
+        logits, length = side.after(ablation)
+        scaled = self.scale * logits / length
+        found = torch.softmax(scaled, 0) if self.bias is None else torch.sigmoid(scaled + self.bias)
+        return found.cpu().numpy()
+
+
+class Row(NamedTuple):
+    """Accuracy of one group of images (or of all): before, after, and in each random draw."""
+
+    name: str
+    n_images: int
+    before: float
+    after: float
+    random: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers."""
+
+    before: Accuracy
+    after: Accuracy
+    random: tuple[Accuracy, ...]
+    n_heads: int
+    drawn_from: tuple[int, ...]
+
+    @property
+    def everything(self) -> Row:
+        draws = tuple(draw.top1 for draw in self.random)
+        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws)
+
+    @property
+    def groups(self) -> list[Row]:
+        """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
+        counts = {name: n for name, (_, n) in self.before.groups.items()}
+        names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
+        rows = [
+            Row(
+                name,
+                counts[name],
+                self.before.groups[name][0],
+                self.after.groups[name][0],
+                tuple(draw.groups[name][0] for draw in self.random),
+            )
+            for name in names
+        ]
+        return sorted(rows, key=lambda row: row.before)
+
+    @property
+    def worst(self) -> Row | None:
+        """The worst group of each column, which need not be one group."""
+        rows = self.groups
+        if not rows:
+            return None
+        draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
+        before, after = (min(rows, key=lambda row: row[column]) for column in (2, 3))
+        return Row(before.name, before.n_images, before.before, after.after, draws)
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
+
+    heads: those taken out; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
+    that is not a kept head, None where that stays.
+    """
+
+    embedding: Tensor
+    heads: list[Head]
+    instead: Tensor
+    rest: Tensor | None
+
+    @property
+    def norm(self) -> Tensor:
+        return self.embedding.norm().clamp_min(1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small."""
+
+    terms: Terms
+    labels: Tensor
+    groups: list[str]
+    directions: Tensor
+    logits: Tensor | None
+    before: Accuracy
+
+
+def terms_of_codes(codes: Codes, basis: HeadBasis) -> Terms:
+    """The terms of a collection's codes, all that is not a kept head as one term; codes may stay in a file."""
+    return ablate.with_rest(Terms(codes, basis.to(codes.embedding.device, codes.embedding.dtype)))
+
+
+def part_of(
+    terms: Terms, means: Means, rows: Sequence[int], task: Task, classes: Float[Tensor, "class d_embed"]
+) -> Part | None:
+    """The task's labelled images among those of `terms`, which are images `rows`; None where there are none."""
+    place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
+    if not place:
+        return None
+    own = terms if len(place) == len(rows) else terms.select(place)
+    classes = classes.to(own.embedding)
+    labels = torch.tensor([task.labels[rows[i]] for i in place], device=classes.device)
+    groups = [task.groups[rows[i]] for i in place]
+    small = 4 * len(place) * len(classes) <= LARGE
+    logits = own.embedding @ classes.T if small else None
+    predicted = ablate.predict_after(own, Ablation(), classes, means, logits)
+    before = zeroshot.accuracy_of(predicted, labels, len(classes), groups)
+    return Part(own, labels, groups, classes, logits, before)
+
+
+def desk(
+    terms: Terms,
+    means: Means,
+    classes: Float[Tensor, "class d_embed"],
+    scale: float,
+    bias: float | None,
+    label: int,
+) -> Desk:
+    """Everything that toggling needs for the first image of `terms`; means: those of the collection."""
+    mean, zero = (
+        subsets.subset_logits(terms, 0, classes, mlps=(0,), means=means, how=how) for how in ("mean", "zero")
+    )
+    return Desk(mean, zero, scale, bias, label, means.n_images)
+
+
+def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:
+    """The first image of `terms` after an ablation: the rep' of lens.ablate, and what its head effects become."""
+    embedding = ablate.embedding_after(terms, ablation, means)[0]
+    heads = ablate.heads_of(terms.codes, ablation)
+    instead = embedding.new_zeros(len(heads), len(embedding))
+    rest = torch.zeros_like(embedding) if ablation.mlps else None
+    if means is not None:
+        if heads:
+            instead = ablate.mean_effects(means, terms.basis, heads).to(embedding)
+        if rest is not None and means.mlp_effects is not None:
+            rest = means.mlp_effects[0].to(embedding)
+    return Left(embedding, heads, instead, rest)
+
+
+def embeddings_after(
+    terms: Terms, ablation: Ablation, means: Means | None, between: Callable[[], None] = lambda: None
+) -> Float[Tensor, "image d_embed"]:
+    """Embeddings after an ablation, some images at a time; between: called before each, may raise to end the work."""
+    parts = []
+    for start in range(0, len(terms.embedding), ablate.IMAGES_AT_ONCE):
+        between()
+        part = terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
+        parts.append(ablate.embedding_after(part, ablation, means))
+    return torch.cat(parts)
+
+
+def outcome(
+    part: Part, means: Means, ablation: Ablation, between: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Accuracy before and after an ablation and under N_DRAWS draws of as many heads.
+
+    The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
+    between: called before each of these, and may raise to end the work.
+    """
+    codes = part.terms.codes
+    heads = ablate.heads_of(codes, ablation)
+    layers = tuple(layer for layer in codes.layers if heads and layer >= heads[0][0])
+    pool = [(layer, head) for layer in layers for head in range(codes.codes.shape[2])]
+    draws = (
+        spurious.random_draws(part.terms, ablation, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
+    )
+    found = []
+    for step in (ablation, *draws):
+        between()
+        predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
+        found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
+    return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
+
+
+def cue_heads(
+    terms: Terms,
+    cue: Float[Tensor, "2 d_embed"],
+    classes: Float[Tensor, "class d_embed"],
+    layers: Sequence[int],
+) -> tuple[Head, ...]:
+    """A fifth of the heads of `layers`: those that a text query finds to vary most with a cue."""
+    n_heads = max(1, len(layers) * terms.codes.codes.shape[2] // CUE_SHARE)
+    cue = cue.to(terms.embedding)
+    return tuple(sorted(spurious.cue_heads(terms, cue, classes.to(cue), n_heads, layers)))
+
+
+def largest(scores: Float[np.ndarray, "layer head"], layers: Sequence[int], k: int) -> tuple[Head, ...]:
+    """The k heads of `layers` with the largest scores."""
+    best = np.argsort(-scores[list(layers)], axis=None)[:k]
+    return tuple(sorted((layers[i // scores.shape[1]], int(i % scores.shape[1])) for i in best.tolist()))
