@@ -2,18 +2,23 @@
 
     python -m benchmarks.towers [FILE]
 
-Each vision tower is built at full width with random, strongly perturbed weights and two of its layers; what does not
-depend on depth (sums in float64 and float32, token scores) is checked on one random image. Speed and memory are
-measured on whole towers of one size per family. No weights are fetched.
+Each vision tower is built at full width with random, strongly perturbed weights and its first layer; what does not
+depend on depth (sums in float64 and float32, token scores) is checked on one random image. Second-order effects are
+compared with a literal reference on the tests' tiny towers. Speed and memory are measured on deep towers, a few per
+kind of readout. No weights are fetched. About 10 minutes of processor time, 2 GB.
 """
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import sys
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +27,29 @@ from benchmarks._timing import best, one_thread, row
 from clipviz.models.towers import Tower, UnsupportedTower, read_tower
 from clipviz.models.towers.recording import recording
 
-LAYERS_KEPT = 2
-TIMED = {
-    "ViT-B-16": 1.15,
-    "EVA02-B-16": 1.15,
-    "ViT-B-16-SigLIP": 1.6,
-    "ViT-B-16-SigLIP2": 1.6,
-    "PE-Core-B-16": 1.6,
-    "ViT-L-14-CLIPA": 1.6,
-    "coca_ViT-B-32": 1.6,
-}
+LAYERS_KEPT = 1
+CLASS_TOKEN, POOLED = 1.15, 1.6  # most that a trace may cost, x the plain forward
+
+
+class Timed(NamedTuple):
+    """A configuration whose trace is timed: with how many of its layers (None: all), at which budget."""
+
+    name: str
+    budget: float
+    layers: int | None = None
+
+
+TIMED = (
+    Timed("ViT-B-16", CLASS_TOKEN),
+    Timed("EVA02-B-16", CLASS_TOKEN),
+    Timed("ViT-B-16-SigLIP", POOLED),
+    Timed("ViT-B-16-SigLIP2", POOLED),
+    Timed("PE-Core-B-16", POOLED),
+    Timed("ViT-L-14-CLIPA", POOLED, 6),
+    Timed("coca_ViT-B-32", POOLED),
+)
+CHECKS = ("float64", "float32", "tokens", "second")
+LIMITS = {"float64": 1e-12, "float32": 1e-5, "tokens": 1e-12, "second": 1e-5}
 
 
 def vision_tower(name: str) -> nn.Module:
@@ -89,76 +107,152 @@ def contract(visual: nn.Module) -> dict[str, float]:
     return found
 
 
-def examine(name: str, run: bool = True) -> dict[str, Any]:
-    """What a configuration gives: its family and, with run, its checks; or why it is refused."""
+def examine(name: str, known: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What a configuration gives: its family and its checks, or why it is refused.
+
+    known: checks by vision tower; configurations that differ in their text tower alone share one.
+    """
+    import open_clip
+
     visual = vision_tower(name)
     try:
         tower = read_tower(visual)
     except UnsupportedTower as error:
         reason = str(error).split("effects, got ")[1].split("; supported")[0]
         return {"name": name, "refused": reason}
-    kind = tower.weights.readout.kind
-    found = {"name": name, "family": tower.family, "readout": kind, "layers": tower.weights.n_layers}
-    return found | contract(filled(visual, LAYERS_KEPT)) if run else found
+    config = open_clip.get_model_config(name)
+    key = json.dumps([config["vision_cfg"], config["embed_dim"], config.get("quick_gelu")], sort_keys=True)
+    if key not in known:
+        known[key] = contract(filled(visual, LAYERS_KEPT))
+    found = {"name": name, "family": tower.family, "readout": tower.weights.readout.kind}
+    return found | known[key]
 
 
-def timing(name: str) -> dict[str, Any]:
-    """A whole tower's trace against its plain forward, batch 8, processor time on one thread."""
-    tower = read_tower(filled(vision_tower(name), None))
-    pixels = torch.randn(8, 3, *tower.image_size)
+def tiny(name: str, build: Callable[[], nn.Module]) -> dict[str, Any]:
+    """A tiny tower of the tests: its checks, and float32 second-order effects against the literal float64 sums."""
+    import clipviz
+    from tests.models import literal
+    from tests.models.families import images
+
+    model = clipviz.wrap(build(), name=name)
+    exact = clipviz.wrap(copy.deepcopy(model.network).double(), name=name)
+    expected, _ = literal.second_order(exact, 0)
+    effects = model.second_order(images(model, 1), 0).effects(normalize=False)[0]
+    gap = float((effects - expected).abs().max() / expected.abs().max())
+    found = contract(copy.deepcopy(model.visual))
+    kind = model.weights.readout.kind
+    return {"name": name, "family": model.tower.family, "readout": kind, "second": gap, **found}
+
+
+def tinies() -> list[dict[str, Any]]:
+    """Every tiny tower of the tests."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from tests.models.families import FAMILIES
+
+    return [tiny(name, build) for name, build in FAMILIES.items()]
+
+
+def timing(timed: Timed, batch: int = 8, repeats: int = 3) -> dict[str, Any]:
+    """A deep tower's trace against its plain forward: processor time on one thread, and peak memory."""
+    visual = vision_tower(timed.name)
+    n_layers = read_tower(visual).weights.n_layers
+    tower = read_tower(filled(visual, timed.layers))
+    pixels = torch.randn(batch, 3, *tower.image_size)
 
     @torch.no_grad()
     def plain() -> None:
         tower.visual(pixels)
 
+    works = [plain, lambda: traced(tower, pixels)]
     with one_thread():
-        forward, trace = best([plain, lambda: traced(tower, pixels)], repeats=3)
+        memory = [peak(work) for work in works]
+        forward, trace = best(works, repeats)
     made = traced(tower, pixels[:1])
     kept = [made.codes, made.mlp_writes, made.paths, *made.tokens]
-    size = sum(tensor.numel() * 4 for tensor in kept) / 1e6
-    return {"name": name, "ratio": trace / forward, "budget": TIMED[name], "MB an image": size}
+    return {
+        "name": timed.name,
+        "layers": f"{tower.weights.n_layers} of {n_layers}",
+        "ratio": trace / forward,
+        "budget": timed.budget,
+        "memory": memory[1] / memory[0],
+        "MB an image": sum(tensor.numel() * 4 for tensor in kept) / 1e6,
+    }
+
+
+def peak(work: Callable[[], Any]) -> float:
+    """Bytes that the process grows by at most while it works beyond what it held before; in a child of its own."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            before = _status("VmRSS")
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            work()
+            os.write(write, str(max(_status("VmHWM") - before, 1)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    return float(found) if found else float("nan")
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def run() -> list[dict[str, Any]]:
-    """A whole tower's trace against its plain forward, for the towers that pool all tokens and for EVA-02."""
-    names = ("EVA02-B-16", "ViT-B-16-SigLIP", "PE-Core-B-16")
+    """A deep tower's trace against its plain forward, for every kind of readout."""
     return [
-        row(f"trace against the plain forward, {name}, batch 8, x", timing(name)["ratio"], TIMED[name])
-        for name in names
+        row(
+            f"trace against the plain forward, {timed.name}, batch 8, x", timing(timed)["ratio"], timed.budget
+        )
+        for timed in TIMED[1:]
+        if timed.name != "ViT-B-16-SigLIP2"  # as SigLIP
     ]
 
 
-def report(rows: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
+def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
     """docs/towers.md."""
     accepted, refused = [r for r in rows if "refused" not in r], [r for r in rows if "refused" in r]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for one in accepted:
-        groups[one["family"], one["readout"]].append(one)
+    groups, tiny_groups = _grouped(accepted), _grouped(small)
     lines = [
         "# Towers",
         "",
         f"{len(accepted)} of open_clip's {len(rows)} configurations are opened up exactly; the other {len(refused)} "
         "are refused by name before any download and can be Rosetta partners. Written by "
-        f"`python -m benchmarks.towers`: towers at full width with {LAYERS_KEPT} of their layers or one, and random, "
-        "perturbed weights; the others' shapes alone are checked, without memory. Numbers are the "
-        "largest relative difference among a group's configurations: of the summed effects and the tower's own output "
-        "(limit 1e-12 in float64, 1e-5 in float32), and of token scores and head effects (float64).",
+        f"`python -m benchmarks.towers`: {sum('float64' in r for r in accepted)} of the {len(accepted)} instantiated "
+        "at full width with their first layer and random, perturbed weights. Numbers are the largest relative "
+        "difference among a group's configurations: of the summed effects and the tower's own output (limit 1e-12 in "
+        "float64, 1e-5 in float32), of token scores and head effects (float64, 1e-12), and of second-order effects of "
+        "neurons (float32, 1e-5) and the literal float64 sum over tokens, later heads and readout heads, on tiny "
+        "towers of three layers.",
         "",
-        "| family | readout | configurations | run | sum, float64 | sum, float32 | tokens |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| family | readout | accepted | instantiated | sum, float64 | sum, float32 | tokens | second order |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (family, readout), found in sorted(groups.items()):
+    for (family, readout), found in sorted({**tiny_groups, **groups}.items()):
+        is_open_clip = (family, readout) in groups
         ran = [r for r in found if "float64" in r]
-        worst = [f"{max(r[c] for r in ran):.1e}" if ran else "" for c in ("float64", "float32", "tokens")]
-        lines.append(f"| {family} | {readout} | {len(found)} | {len(ran)} | {' | '.join(worst)} |")
+        counts = (str(len(found)), str(len(ran))) if is_open_clip else ("any size", f"{len(ran)} tiny")
+        worst = [_worst(ran, check) for check in CHECKS[:3]]
+        worst.append(_worst(tiny_groups.get((family, readout), []), "second"))
+        lines.append(f"| {family} | {readout} | {' | '.join((*counts, *worst))} |")
     lines += [
         "",
-        "A trace against the plain forward of whole towers (batch 8, one thread), and what it keeps:",
+        "A trace against the plain forward of deep towers (batch 8, one thread): processor time, the most memory held "
+        "beyond the weights, and what the trace keeps.",
         "",
-        "| configuration | time, x plain | budget | MB an image |",
-        "| --- | --- | --- | --- |",
+        "| configuration | layers | time, x plain | budget | peak memory, x plain | kept, MB an image |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [f"| {t['name']} | {t['ratio']:.2f} | {t['budget']} | {t['MB an image']:.1f} |" for t in times]
+    lines += [
+        f"| {t['name']} | {t['layers']} | {t['ratio']:.2f} | {t['budget']} | {t['memory']:.2f} | "
+        f"{t['MB an image']:.1f} |"
+        for t in times
+    ]
     lines += ["", "## Accepted", ""]
     for (family, readout), found in sorted(groups.items()):
         lines.append(f"- {family}, {readout}: {', '.join(r['name'] for r in found)}")
@@ -170,20 +264,35 @@ def report(rows: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for one in rows:
+        found[one["family"], one["readout"]].append(one)
+    return found
+
+
+def _worst(rows: list[dict[str, Any]], check: str) -> str:
+    """The largest difference, marked where it is over its limit."""
+    if not rows:
+        return ""
+    largest = max(r[check] for r in rows)
+    return f"{largest:.1e}" + ("" if largest <= LIMITS[check] else " **over**")
+
+
 def main() -> None:
     """Examine every configuration and write the report."""
     import open_clip
 
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "towers.md"
-    rows = []
-    for name in open_clip.list_models():
-        rows.append(examine(name))
-        print({k: f"{v:.1e}" if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    times = []
-    for name in TIMED:
-        times.append(timing(name))
+    times, small = [], tinies()
+    for timed in TIMED:
+        times.append(timing(timed))
         print(times[-1], flush=True)
-    path.write_text(report(rows, times))
+    rows, known = [], {}
+    for name in open_clip.list_models():
+        rows.append(examine(name, known))
+        print({k: f"{v:.1e}" if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    path.write_text(report(rows, small, times))
 
 
 if __name__ == "__main__":
