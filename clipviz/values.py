@@ -303,6 +303,11 @@ class Readout:
         return int(self.matrices.shape[0])
 
     @property
+    def pools(self) -> bool:
+        """Whether all tokens are read out, evenly or by an attention pool, and not a class token alone."""
+        return self.kind != "class token"
+
+    @property
     def flat(self) -> Tensor:
         """The matrices one below the other, [readout_head * d_model, d_embed]."""
         return self.matrices.flatten(0, 1)

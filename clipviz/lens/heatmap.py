@@ -54,6 +54,34 @@ def token_scores(
     return scores / trace.norm[:, None, None, None] if normalize else scores
 
 
+def pool_scores(
+    trace: Trace, directions: Float[Tensor, "text d_embed"], normalize: bool = False
+) -> Float[Tensor, "text image token"]:
+    """Effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>: where a pool reads.
+
+    Where token_scores says from which tokens heads brought what they write, this says at which token the readout
+    found it. Summed over tokens it is <embedding - tail, t>; bias and constant are shared equally over tokens.
+    Raises ValueError for a class token, which is read at one place, or a trace that kept no tokens.
+    """
+    readout = trace.weights.readout
+    if not readout.pools:
+        raise ValueError(
+            "expected a tower that pools its tokens, got one that reads a class token; use token_scores"
+        )
+    _kept(trace)
+    assert trace.final is not None
+    assert trace.reads is not None
+    directions = check_directions(directions, trace.weights).to(trace.final)
+    back = torch.einsum("xk,pdk->xpd", directions, readout.matrices)
+    centred = trace.final - trace.final.mean(-1, keepdim=True)
+    bias, constant = (
+        (directions @ part / centred.shape[1])[:, None, None] for part in (readout.bias, readout.constant)
+    )
+    read = torch.einsum("itd,xpd->xpit", centred, back)
+    scores = ((trace.reads.transpose(0, 1) * read).sum(1) + bias) / trace.std[:, None] + constant
+    return scores / trace.norm[:, None] if normalize else scores
+
+
 def heatmap(
     trace: Trace,
     directions: Float[Tensor, "text d_embed"],

@@ -19,7 +19,7 @@ class Trace:
     """One forward pass of some images, kept as the small numbers from which every direct effect follows.
 
     tokens and paths are None when the trace was taken with tokens=False (whole collections); then effects
-    of heads and MLPs are there but token scores and heatmaps are not.
+    of heads and MLPs are there but token scores and heatmaps are not. final and reads are those of a pool.
     """
 
     weights: TowerWeights
@@ -31,6 +31,8 @@ class Trace:
     tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], what its attention reads
     paths: Tensor | None = None  # [image, layer, head, readout_head, token], with which tokens are read out
     tail: Tensor | None = None  # [image, d_embed], the readout's tail where it has one
+    final: Tensor | None = None  # [image, token, d_model], what a pool reads, before its LayerNorm
+    reads: Tensor | None = None  # [image, readout_head, token], the weights w with which it reads
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])
@@ -48,6 +50,8 @@ class Trace:
             tokens=None if self.tokens is None else tuple(layer[rows] for layer in self.tokens),
             paths=None if self.paths is None else self.paths[rows],
             tail=None if self.tail is None else self.tail[rows],
+            final=None if self.final is None else self.final[rows],
+            reads=None if self.reads is None else self.reads[rows],
         )
 
     @property
@@ -86,6 +90,12 @@ class Trace:
     ) -> Float[Tensor, "text image layer head token"]:
         """Direct effect of each token through each head on each direction, <c_{i,l,h}, t> (Eq. 2.6)."""
         return heatmap.token_scores(self, directions, layers, normalize)
+
+    def pool_scores(
+        self, directions: Float[Tensor, "text d_embed"], normalize: bool = False
+    ) -> Float[Tensor, "text image token"]:
+        """Effect of each final token on each direction as the pool reads it; see lens.heatmap.pool_scores."""
+        return heatmap.pool_scores(self, directions, normalize)
 
     def heatmap(
         self,

@@ -1,5 +1,6 @@
 const TOKEN_HEADS = 5;
 const OURS = [["effect", "Effect on the text"], ["centred", "Effect, mean text subtracted"], ["attention", "Class token’s attention"]];
+const OURS_POOLED = [["effect", "Where heads read from"], ["centred", "… mean text subtracted"], ["pool", "Where the pool reads"], ["attention", "Attention of heads and pool"]];
 
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
@@ -30,14 +31,17 @@ const mapMaker = (api) => {
     return finish(values, plain ? "plain" : "signed", plain ? "attention" : api.option("show"));
   };
   const baseline = (name) => finish(api.arrays[name], "plain", name);
+  const isPool = () => api.option("show") === "pool" && Boolean(api.arrays.pool);
+  const pooled = () => finish(api.arrays.pool.subarray(1), "signed", "pool");
   // The map to show, or null while the kernel makes it.
   const shown = () => {
     const name = api.option("show"), { text, text_b: other } = api.view.selection;
     if (!text) return summed();
+    if (isPool()) return pooled();
     if (isBaseline()) return api.arrays[name] ? baseline(name) : null;
     return name === "centred" && !other && !api.arrays.shared ? null : summed();
   };
-  return { baselines, isBaseline, reader, summed, baseline, shown };
+  return { baselines, isBaseline, isPool, pooled, reader, summed, baseline, shown };
 };
 
 const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
@@ -160,7 +164,7 @@ const methodStrip = (api, stage, maker) => {
     if (strip.hidden) return;
     const mine = maker.isBaseline() ? (!api.view.selection.text_b && api.arrays.shared ? "centred" : "effect") : api.option("show");
     const one = (name) => {
-      const ours = name === mine, m = ours ? maker.summed() : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m.values);
+      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m.values);
       drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
       return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === api.option("show")), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
         small, h("span", { class: "name" }, ours ? "tokens" : name), score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`));
@@ -172,10 +176,11 @@ const methodStrip = (api, stage, maker) => {
 
 /** What is shown, summed over what, how strongly; the colour bar and a line of words. */
 const mapControls = (api, stage, maker) => {
-  const option = ([value, text]) => h("option", { value }, text), others = h("optgroup", { label: "Compare with (Table 2.4)" });
+  const option = ([value, text]) => h("option", { value }, text);
   const [scopes, setScope] = segmented("Sum over", [
     ["all", "All heads"], ["late", "Late layers", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
-  const shows = h("select", { class: "pick", "aria-label": "What is shown" }, h("optgroup", { label: "Token decomposition" }, ...OURS.map(option)), others);
+  const shows = h("select", { class: "pick", "aria-label": "What is shown" }), ours = h("optgroup", { label: "Token decomposition" }), others = h("optgroup", { label: "Compare with" });
+  shows.append(ours, others);
   shows.addEventListener("change", () => api.put({ show: shows.value }));
   const slider = h("input", { type: "range", min: 0, max: 100, "aria-label": "Overlay opacity" });
   slider.addEventListener("input", () => { api.put({ opacity: slider.value / 100 }, false); stage.paint(); });
@@ -186,15 +191,16 @@ const mapControls = (api, stage, maker) => {
   const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
   const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
   const set = ({ selection: { layer, head, text } }) => {
-    const baseline = maker.isBaseline();
+    const whole = maker.isBaseline() || maker.isPool(), known = api.view.pools ? OURS_POOLED : OURS;
     setScope(api.option("scope"));
     const [, , layerButton, headButton] = scopes.children;
     layerButton.textContent = layer === null ? "Layer" : `Layer ${layer}`;
     headButton.textContent = layer === null || head === null ? "Head" : `Head ${headName(layer, head)}`;
-    for (const button of scopes.children) button.disabled = baseline;
+    for (const button of scopes.children) button.disabled = whole;
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
-    scopes.title = baseline ? "These methods explain the whole model only" : "";
+    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : whole ? "These methods explain the whole model only" : "";
+    if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
     if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
     for (const entry of shows.querySelectorAll("option")) entry.disabled = !text && entry.value !== "attention";
     shows.value = text ? api.option("show") : "attention";
@@ -208,8 +214,10 @@ const mapControls = (api, stage, maker) => {
     bar.replaceChildren(...colourBar(sign ? signed(-limit) : size(floor), sign ? signed(limit) : size(limit), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`, removed = without(ablation, H);
     const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
+    const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
     what.textContent = maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
-      : show === "attention" ? (text ? "class token’s attention (ignores the text)" : "no text yet: class token’s attention") : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
+      : show === "attention" ? (text ? `${attention} (ignores the text)` : `no text yet: ${attention}`)
+      : show === "pool" ? `effect on ${quoted} of what the pool reads at each token${whole}` : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
     const found = scoreOf(api, values);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";

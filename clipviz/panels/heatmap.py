@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SCOPES = ("all", "late", "layer", "head")
-OURS = ("effect", "centred", "attention")
+OURS = ("effect", "centred", "pool", "attention")
 
 Part = tuple[View, Arrays]
 
@@ -37,8 +37,10 @@ class Heatmap(Panel):
     """Token effects on text A, or on A minus B, over the image (thesis 2.5). Sums over heads are made locally.
 
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
-    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), the class
-    token's "attention", or a baseline of Table 2.4 by name ("rollout", "Grad-CAM", ...; the scope is not theirs).
+    "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), "pool" (where
+    tokens are pooled: the effect of each final token as the pool reads it; the scope is not its own), "attention"
+    (the share of each token in what heads read: the class token's attention), or a baseline by name ("rollout",
+    "Grad-CAM", ...; the scope is not theirs).
     outline draws the image's true mask, where it has one. scale: the value at full colour, None for each map's
     largest. Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
     the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
@@ -97,6 +99,8 @@ class Heatmap(Panel):
         shown = self.data()
         if self.show in self.session.baselines and self.show in shown:
             return shown[self.show]
+        if self.show == "pool" and "pool" in shown:
+            return shown["pool"][1:].reshape(shown["rows"], shown["cols"])
         return self._maps_shown(shown).map(
             self.scope, shown["selection"]["layer"], shown["selection"]["head"]
         )
@@ -132,6 +136,11 @@ class Heatmap(Panel):
     def _base(self, selection: Selection) -> Part:
         session, image = self.session, selection.image
         assert image is not None
+        pools = session.model.weights.readout.pools
+        if self.show == "pool" and not pools:
+            raise ValueError(
+                f"{session.model.name!r} reads a class token and has no pool; choose show='effect'"
+            )
         rows, cols = session.model.weights.grid
         arrays = {"attention": session.attention(image).astype(np.float32)}
         cosine = before = fits = None
@@ -141,6 +150,8 @@ class Heatmap(Panel):
             arrays["scores"], cosine = found.scores.astype(np.float32), found.cosine
             before = session.head_scores(*asked, Ablation()).cosine if selection.ablation else None
             fits = session.names_object(selection.text, image)
+            if pools:
+                arrays["pool"] = session.pool_map(*asked).astype(np.float32)
         mask = session.true_mask(image)
         if mask is not None:
             arrays["mask"] = mask.astype(np.uint8)
@@ -151,6 +162,7 @@ class Heatmap(Panel):
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
             "n_late": N_LATE,
+            "pools": pools,
             "baselines": list(session.baselines),
             "ignoring": [name for name in session.baselines if name in IGNORING],
             "cosine": cosine,

@@ -9,6 +9,7 @@ const receipts = (view) => {
     parts.push([`late heads ${change(share.late, before?.late)}`, `Summed direct effect of the last four attention layers on it${after}`]);
     if (share.head !== null) parts.push([`${headName(selection.layer, selection.head)} ${change(share.head, before?.head, 4)}`, `Direct effect of the selected head on it${after}`]);
   }
+  parts.push([`readout: ${view.readout}`, "What makes the embedding of the tokens; the MLP after an attention pool is no sum of heads, so its share of this image’s embedding is stated"]);
   parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
   if (view.index) parts.push([`index ${view.index}`, "read from an index of the collection @ fingerprint"]);
   if (gone) parts.push([`${count(gone)} of ${counted(looked, "file")} missing: thumbnails shown`, "The codes are exact; heatmaps are computed from the thumbnail, a smaller picture", "bad"]);

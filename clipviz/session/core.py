@@ -213,6 +213,15 @@ class Session(SessionState):
         key = ("tokens", i, text, text_b, chosen, self._means_version(chosen))
         return self.remember(key, lambda: heads.token_maps(self, text, i, text_b, chosen))
 
+    def pool_map(self, text: str, image: int | None = None, text_b: str = "") -> np.ndarray:
+        """Effect on a text's cosine of each final token as the pool reads it, [token]; tokens as in token_maps.
+
+        text_b as in head_scores; of the whole model, whatever is taken out. Raises ValueError for a model that reads
+        a class token, which has no pool.
+        """
+        i = self._image(image)
+        return self.remember(("pool", i, text, text_b), lambda: heads.pool_map(self, text, i, text_b))
+
     def attention(self, image: int | None = None) -> np.ndarray:
         """Share of each token in what is read through every head, [layer, head, token]; tokens as in token_maps."""
         return heads.attention(self, self._image(image))

@@ -139,6 +139,11 @@ def _unkept(session: Session) -> list[int]:
     return [layer for layer in range(session.model.n_layers) if layer not in session.collection.layers]
 
 
+def pool_map(session: Session, text: str, image: int, text_b: str) -> np.ndarray:
+    scores = session.trace(image).pool_scores(session.contrast(text, text_b)[None], normalize=True)[0, 0]
+    return to_numpy(one_placeless(scores, session.model.weights.prefix))
+
+
 def attention(session: Session, image: int) -> np.ndarray:
     found = session.trace(image).attention
     assert found is not None

@@ -51,12 +51,30 @@ def test_token_scores_sum_to_head_effects(exact):
     assert torch.allclose(trace.attention.sum(-1), torch.ones(()).double())
 
 
+def test_pool_scores_sum_to_the_embedding_less_the_tail(exact):
+    trace = exact.trace(images(exact).double())
+    directions = torch.randn(3, exact.weights.d_embed, dtype=torch.float64)
+    if not exact.weights.readout.pools:
+        with pytest.raises(ValueError, match="reads a class token"):
+            trace.pool_scores(directions)
+        return
+    scores, linear = (
+        trace.pool_scores(directions),
+        trace.embedding - (0 if trace.tail is None else trace.tail),
+    )
+    assert largest(scores.sum(-1) - directions @ linear.T, linear @ directions.T) <= DOUBLE
+    left_out = trace.reads.sum(1) == 0  # have their share of the bias only
+    assert all(scores[:, i, row].std(-1).max() <= DOUBLE for i, row in enumerate(left_out) if row.sum() > 1)
+    assert scores.shape == (3, 2, exact.weights.n_tokens)
+
+
 def test_a_trace_without_tokens_has_the_same_effects(model):
     whole, bare = model.trace(images(model)), model.trace(images(model), tokens=False)
     assert torch.equal(whole.codes, bare.codes)
     assert torch.equal(whole.mlp_effects(), bare.mlp_effects())
     assert bare.tokens is None
     assert bare.paths is None
+    assert bare.final is None
 
 
 def test_the_model_is_untouched_and_hooks_are_gone(model):

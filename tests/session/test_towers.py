@@ -52,6 +52,21 @@ def test_effects_add_up_to_the_cosine(session):
     assert session.attention(3).sum(-1) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_pool_has_a_map_of_its_own(session):
+    model, panel = session.model, clipviz.panels.Heatmap(session, show="pool")
+    session.select(image=3, text="a dog", text_b="")
+    session.wait()
+    if not model.weights.readout.pools:
+        assert "reads a class token and has no pool" in panel.error["message"]
+        panel.close()
+        return
+    found, scores = session.pool_map("a dog", 3), session.head_scores("a dog", 3)
+    tail = scores.mlps[-1] if model.weights.readout.has_tail else 0
+    assert found.sum() == pytest.approx(scores.cosine - tail, abs=1e-5)
+    assert panel.map() == pytest.approx(found[1:].reshape(model.weights.grid), abs=1e-6)
+    panel.close()
+
+
 def test_textspan_equals_textspan_of_the_raw_effects(session):
     model, layer = session.model, session.model.n_layers - 1
     described = session.textspan(layer, 1, n_texts=4)

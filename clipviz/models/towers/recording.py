@@ -202,6 +202,15 @@ class Recorder(Attending):
         self.paths: dict[int, Tensor] = {}
         self.codes: dict[int, Tensor] = {}
         self.writes: dict[int, Tensor] = {}  # 0 the input, 1 + layer an MLP
+        self.final: Tensor | None = None  # what a pool reads
+
+    def hooks(self) -> Iterator[Any]:
+        yield from super().hooks()
+        if self.keep_tokens and self.tower.weights.readout.pools:
+            yield self.tower.blocks[-1].module.register_forward_hook(self.note_final)
+
+    def note_final(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        self.final = full(output[0] if isinstance(output, tuple) else output)
 
     def note_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         super().note_input(_module, inputs)
@@ -241,6 +250,8 @@ class Recorder(Attending):
             tokens=tuple(self.tokens[layer] for layer in self.layers) if self.keep_tokens else None,
             paths=torch.stack([self.paths[layer] for layer in self.layers], 1) if self.keep_tokens else None,
             tail=reading.tail,
+            final=self.final,
+            reads=None if self.final is None else self.weights,
         )
 
     def _read(self, written: Tensor) -> Tensor:
