@@ -132,11 +132,12 @@ def made_with(target: Path) -> str | None:
 
 
 def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
-    """The command that opens JupyterLab on a notebook, without news or a look for updates."""
+    """The command that opens JupyterLab on a notebook once its board is run (`clipviz.first_run`), without news."""
     command = [
         *(sys.executable, "-m", "jupyterlab", str(target)),
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
+    command += ["--ServerApp.jpserver_extensions={'clipviz.first_run': True}"]
     command += [f"--port={options.port}"] if options.port else []
     command += [f"--ip={options.ip}"] if options.ip else []
     command += ["--no-browser"] if options.no_browser else []
@@ -148,11 +149,7 @@ def notebook(**chosen: str | None) -> str:
     """The dashboard notebook as JSON, for any model and images; see `recipe`."""
     code = recipe(**chosen)  # type: ignore[arg-type]
     cells = [
-        (
-            "markdown",
-            "# clipviz\nWhat is this CLIP made of? Press Shift+Enter on the next cell, then click a head, type a text, "
-            "choose an image: everything follows.",
-        ),
+        ("markdown", what_you_see(toured=chosen.get("model", "demo") == "demo" and not chosen.get("images"))),
         ("code", code),
         (
             "markdown",
@@ -176,6 +173,21 @@ def notebook(**chosen: str | None) -> str:
             "nbformat_minor": 5,
         },
         indent=1,
+    )
+
+
+def what_you_see(toured: bool) -> str:
+    """The board in four lines, above it."""
+    tour = " **Tour** shows the board in five steps." if toured else ""
+    return (
+        "# clipviz\n"
+        "The board below is live. Where it is blank, as after a restart, select the next cell and press "
+        "**Shift+Enter**.\n\n"
+        f"- **Top:** a text. Type one and press Enter; everything answers for it.{tour}\n"
+        "- **Middle:** an image. Orange patches raise its cosine with the text, blue ones lower it.\n"
+        "- **Right:** every attention head, coloured by what it adds to that cosine. Click one: the texts below it say "
+        "what it is about.\n"
+        "- **Left and bottom:** the other images, and desks that remove heads, read neurons and more."
     )
 
 

@@ -40,9 +40,10 @@ ARROWS = {
         "figures",
         "values",
     },
+    "first_run": set(),
     "cli": {"panels", "reproduce", "indexing", "loading", "models", "data", "version"},
 }
-ARROWS["__init__"] = set(ARROWS) - {"cli"}
+ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {
     "values": {"torch"},

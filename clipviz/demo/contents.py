@@ -12,7 +12,8 @@ from clipviz.demo.partners.reading import PARTNERS
 from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world import writing
 from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
-from clipviz.models.bundle import Bundle, FirstView, Studio
+from clipviz.models.bundle import Bundle, FirstView, Studio, TourStep
+from clipviz.values import Ablation
 
 NAME = "demo"
 EXAMPLES = (
@@ -23,6 +24,7 @@ EXAMPLES = (
     "a letter",
     "a grayscale photo",
 )
+BIRDS = "birds by example"
 FIRST = {"class": "flamingo", "size": "large", "treatment": "none", "second class": None}
 
 
@@ -35,6 +37,7 @@ def bundle() -> Bundle:
         texts=shipped.texts,
         examples=EXAMPLES,
         first=FirstView("a flamingo", "something pink", large_flamingo),
+        tour=tour(),
         tasks=world_tasks,
         index=shipped.ASSETS / "index",
         dictionary=shipped.ASSETS / "rosetta",
@@ -45,6 +48,72 @@ def bundle() -> Bundle:
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),
     )
+
+
+def tour() -> tuple[TourStep, ...]:
+    """From a heatmap through a head, its texts and its neighbours to a mistake mended."""
+    return (
+        TourStep(
+            "Where the model sees a flamingo",
+            "The map splits the cosine of this image and the text “a flamingo” over the image's patches: orange "
+            "patches raise it, blue ones lower it. Most of the orange lies on the bird.",
+            "heatmap",
+            {"text": "a flamingo", "text_b": "", "token": None, "images": (), "ablation": Ablation()},
+            {"heatmap": {"scope": "all"}, "images": {"order": "text", "page": 0}},
+            image=forest_flamingo,
+        ),
+        TourStep(
+            "The head that sees the forest",
+            "The text is now “in the forest”. Each cell is one attention head, coloured by what it adds to the cosine "
+            "with the text. The strongest is selected, and the map shows what it alone adds.",
+            "heads",
+            {"text": "in the forest"},
+            {"heatmap": {"scope": "head"}, "heads": {"quantity": "effect"}},
+            quality="in the forest",
+        ),
+        TourStep(
+            "What this head is about",
+            "TextSpan lists the texts that explain most of what the head does over the whole collection: places and "
+            "backgrounds, no birds. One of them, “something in the woods”, is now the text of the whole board.",
+            "textspan",
+            {"text": "something in the woods"},
+            quality="in the forest",
+        ),
+        TourStep(
+            "What looks alike to it",
+            "On the left are the images nearest to this one for the whole model, on the right those nearest for this "
+            "head alone: other forests, whatever stands in them.",
+            "images",
+            options={"images": {"order": "near", "page": 0}},
+        ),
+        TourStep(
+            "A mistake mended",
+            "In training most birds in a forest were landbirds, so the model takes this flamingo for one. Now the "
+            "heads that tell water from forest are removed, and it is a waterbird again. Click a head to put it back.",
+            "ablate",
+            {"text": "a flamingo"},
+            {"ablate": {"task": BIRDS}},
+            without_cue=BIRDS,
+        ),
+    )
+
+
+def forest_flamingo(images: Images) -> int:
+    """A large pink flamingo in a forest without a treatment, else any flamingo in a forest, else the first image."""
+    table = images.attributes or {}
+    if not {*FIRST, "colour", "background"} <= set(table):
+        return 0
+    forest = [
+        i
+        for i in range(len(images))
+        if table["class"][i] == FIRST["class"] and table["background"][i] == "forest"
+    ]
+    large = (
+        i
+        for i in forest
+        if table["colour"][i] == "pink" and all(table[column][i] == value for column, value in FIRST.items())
+    )
+    return next(large, next(iter(forest), 0))
 
 
 def large_flamingo(images: Images) -> int:

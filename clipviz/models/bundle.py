@@ -38,6 +38,25 @@ class FirstView:
 
 
 @dataclass(frozen=True)
+class TourStep:
+    """One step of a tour of the board: what is told, and what is shown meanwhile.
+
+    title, text: told in the panel named `panel`; a desk is opened. select: fields of the selection and their values.
+    options: panel name -> options of that panel. image: images -> the index of the one selected. quality: the head
+    with the largest direct effect on this text is selected. without_cue: a task whose cue's heads are removed.
+    """
+
+    title: str
+    text: str
+    panel: str
+    select: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    image: Callable[[Images], int] | None = None
+    quality: str = ""
+    without_cue: str = ""
+
+
+@dataclass(frozen=True)
 class BundledPartner:
     """A Rosetta partner whose weights ship with a bundle.
 
@@ -80,11 +99,11 @@ class Bundle:
     """A world that a model belongs to; everything but the name may be left out.
 
     name: also what `texts=` takes to mean this bundle's pool. images, texts: open the collection and the pool of
-    descriptions. examples: texts worth trying first. first: where a session begins. tasks: images -> name ->
-    classification task, empty for images of another kind. index: folder of the collection's index by this model.
-    dictionary: folder of the units that the model shares with its partners. partners: name -> networks of other
-    kinds. studio: who writes and draws. generator: device -> a generator of the world's pictures;
-    guides: file of its units that the partners share.
+    descriptions. examples: texts worth trying first. first: where a session begins. tour: steps through the
+    board. tasks: images -> name -> classification task, empty for images of another kind. index: folder of the
+    collection's index by this model. dictionary: folder of the units that the model shares with its partners.
+    partners: name -> networks of other kinds. studio: who writes and draws. generator: device -> a generator of the
+    world's pictures; guides: file of its units that the partners share.
     """
 
     name: str
@@ -92,6 +111,7 @@ class Bundle:
     texts: Callable[[], Texts] | None = None
     examples: tuple[str, ...] = ()
     first: FirstView | None = None
+    tour: tuple[TourStep, ...] = ()
     tasks: Callable[[Images], dict[str, Task]] | None = None
     index: Path | None = None
     dictionary: Path | None = None

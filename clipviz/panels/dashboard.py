@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets
 
@@ -16,7 +18,11 @@ from clipviz.panels.query import Query
 from clipviz.panels.receipts import Receipts
 from clipviz.panels.scripts import text
 from clipviz.panels.textspan import TextSpan
+from clipviz.panels.tour import Tour
 from clipviz.session import Session
+
+if TYPE_CHECKING:
+    from clipviz.models.bundle import TourStep
 
 
 class Dashboard(ipywidgets.Box):
@@ -24,10 +30,11 @@ class Dashboard(ipywidgets.Box):
 
     Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
     `heads`, `textspan`, `receipts` are the panels; `desks` opens the others, desks.show("neurons"). close() closes
-    them all and the session.
+    them all and the session. tour: steps told by the "Tour" button, default those of the model's bundle, () for none;
+    dashboard.tour.go(1) begins it.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tour: Sequence[TourStep] | None = None) -> None:
         if not isinstance(session, Session):
             raise TypeError(
                 f"expected a clipviz.Session, got {type(session).__name__}; make one with "
@@ -54,10 +61,18 @@ class Dashboard(ipywidgets.Box):
         sheet.add_class("cv-sheet")
         self._sheet = sheet
         self.desks = Desks(session)
-        self._board = ipywidgets.Box(children=(*self.panels[:-1], self.desks, self.receipts))
+        self.tour = Tour(session, session.tour if tour is None else tour, self._open_panel)
+        self.tour.add_class("cv-at-tour")
+        self.query.tour = self.tour.go
+        self.query.n_steps = len(self.tour.steps)
+        self._board = ipywidgets.Box(children=(*self.panels[:-1], self.desks, self.receipts, self.tour))
         self._board.add_class("cv-board")
         super().__init__(children=(sheet, self._board))
         self.add_class("cv-dashboard")
+
+    def _open_panel(self, name: str) -> Panel | None:
+        """A panel by its name; a desk is opened."""
+        return {panel.name: panel for panel in self.panels}.get(name) or self.desks.show(name)
 
     def save_html(self, path: str | Path) -> Path:
         """The board and the open desk as one HTML file that works without a kernel or a network.
@@ -74,6 +89,7 @@ class Dashboard(ipywidgets.Box):
         for panel in self.panels:
             panel.close()
         self.desks.close()
+        self.tour.close()
         self._sheet.close()
         self._board.close()
         self.session.close()

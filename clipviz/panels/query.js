@@ -17,11 +17,12 @@ function build(api) {
   const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), { "aria-label": "Redo" });
   const code = square("</>", "Copy Python code that reopens this view", () => copyText(said, "Code", api.view.code), { "aria-label": "Copy code" });
   const share = h("button", { type: "button", class: "square", title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
+  const tour = h("button", { type: "button", class: "square tour", title: "A few steps through the board", hidden: api.standalone || !api.model.get("n_steps"), onclick: () => api.ask({}, { action: "tour" }) }, "Tour");
   const examples = h("div", { class: "examples", "aria-label": "Example texts" });
   api.body.append(
     h("div", { class: "bar" },
       h("span", { class: "brand" }, "clipviz"), chips, h("div", { class: "texts" }, a.form, b.form),
-      h("span", { class: "tools" }, undo, redo, code, share)),
+      h("span", { class: "tools" }, undo, redo, code, share, tour)),
     examples, said);
   api.root.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import traitlets
 
 from clipviz import values
 from clipviz.panels.base import Arrays, Panel, View
@@ -14,12 +17,18 @@ from clipviz.worker import Stale
 
 
 class Query(Panel):
-    """Where texts are typed. Enter shows the text everywhere; a second text is subtracted (A minus B)."""
+    """Where texts are typed. Enter shows the text everywhere; a second text is subtracted (A minus B).
+
+    n_steps: of the tour that its button begins, 0 for no button; tour(1) begins it.
+    """
 
     name = "query"
     cost = 0
     _esm = script("query")
     _css = style("query")
+
+    n_steps = traitlets.Int(0, min=0).tag(sync=True)
+    tour: Callable[[int], None] | None = None
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -49,12 +58,14 @@ class Query(Panel):
         }, {}
 
     def act(self, request: Request) -> None:
-        """undo, redo, and open: the view of a token."""
+        """undo, redo, open: the view of a token, and tour: its first step."""
         if request.action == "undo":
             self.session.undo()
         elif request.action == "redo":
             self.session.redo()
         elif request.action == "open":
             self.session.view = values.View.from_token(request.text("token").strip())
+        elif request.action == "tour" and self.tour is not None:
+            self.tour(1)
         else:
             super().act(request)

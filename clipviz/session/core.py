@@ -23,11 +23,11 @@ from clipviz.analysis.retrieval import Ranked
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
-from clipviz.session import checks, context, generation, heads, maps
+from clipviz.session import checks, context, generation, heads, maps, opening
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
 from clipviz.session.state import SessionState
-from clipviz.values import Ablation, Head
+from clipviz.values import Ablation, Head, Selection
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
+    from clipviz.models.bundle import TourStep
     from clipviz.session.ablation import Preset
     from clipviz.session.context import Familiarity, Standing
     from clipviz.session.generation import GeneratorConcept
@@ -123,6 +124,15 @@ class Session(SessionState):
             return planes.of_head(self.collection, *chosen, covariance[at], span[at])
 
         return self.remember(("atlas", self.collection.version, chosen), make)
+
+    @property
+    def tour(self) -> tuple[TourStep, ...]:
+        """Steps through the board that the model's bundle brings for images of its kind; none elsewhere."""
+        return opening.tour(self)
+
+    def tour_selection(self, step: TourStep) -> Selection:
+        """What a step of a tour selects; ValueError while the collection that it needs is being read."""
+        return opening.tour_selection(self, step)
 
     # -- heads and tokens --------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from clipviz.analysis.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
 from clipviz.data.texts import Texts, open_texts
 from clipviz.indexing import Index
-from clipviz.values import Ablation, Selection
+from clipviz.values import Ablation, Head, Selection
 
 if TYPE_CHECKING:
+    from clipviz.models.bundle import TourStep
     from clipviz.models.clip import ClipModel
     from clipviz.session.core import Session
     from clipviz.session.state import SessionState
@@ -125,10 +126,49 @@ def first_selection(session: Session) -> Selection:
     first = session.model.bundle.first if session.model.bundle else None
     if first is None or not session.images.captions:
         return plain
-    image, layers = first.image(session.images), session.collection.layers
+    image = first.image(session.images)
     try:
-        effects = session.head_scores(first.quality, image, ablation=Ablation()).heads[list(layers)]
+        layer, head = strongest_head(session, first.quality, image)
     except (ValueError, OSError):  # its file is gone and no thumbnail stands in: the panels say so
         return plain.replace(image=image, text=first.text)
+    return Selection(image=image, layer=layer, head=head, text=first.text)
+
+
+def strongest_head(session: Session, text: str, image: int) -> Head:
+    """Of the heads kept for the collection, the one with the largest direct effect on a text in the whole model."""
+    layers = session.collection.layers
+    effects = session.head_scores(text, image, ablation=Ablation()).heads[list(layers)]
     place, head = np.unravel_index(int(effects.argmax()), effects.shape)
-    return Selection(image=image, layer=layers[int(place)], head=int(head), text=first.text)
+    return layers[int(place)], int(head)
+
+
+def tour(session: Session) -> tuple[TourStep, ...]:
+    """The bundle's tour, where the session shows images of its kind."""
+    bundle = session.model.bundle
+    return bundle.tour if bundle is not None and session.images.captions else ()
+
+
+def tour_selection(session: Session, step: TourStep) -> Selection:
+    """What a step of a tour selects; ValueError while the collection that it needs is being read."""
+    selection = session.selection.replace(**step.select)
+    if step.image is not None:
+        selection = selection.replace(image=step.image(session.images))
+    if step.quality and selection.image is not None:
+        layer, head = strongest_head(session, step.quality, selection.image)
+        selection = selection.replace(layer=layer, head=head)
+    if not step.without_cue:
+        return selection
+    tasks = session.tasks()
+    if step.without_cue not in tasks:
+        raise ValueError(
+            f"This step needs images with the classes of {step.without_cue!r}; these pose "
+            f"{', '.join(tasks) or 'no task'}."
+        )
+    task = tasks[step.without_cue]
+    cue = [preset for preset in session.presets(task=task) if preset.kind == "cue"]
+    if not cue:
+        read, n_images = session.collection.n_ready, len(session.images)
+        raise ValueError(
+            f"The collection is being read ({read:,} of {n_images:,} images). Press Next when it is complete."
+        )
+    return selection.replace(ablation=Ablation(heads=cue[0].heads))

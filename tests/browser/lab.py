@@ -123,6 +123,18 @@ def settings(folder: Path) -> None:
         target.write_text(json.dumps(values))
 
 
+def environment_in(own: Path) -> dict[str, str]:
+    """An environment in which Jupyter keeps to a folder."""
+    return {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_RUNTIME_DIR": str(own / "run"),
+        "IPYTHONDIR": str(own / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+
+
 @contextmanager
 def jupyterlab() -> Iterator[tuple[str, Path]]:
     """A quiet JupyterLab in a folder of its own: its address and its notebooks' folder."""
@@ -131,14 +143,7 @@ def jupyterlab() -> Iterator[tuple[str, Path]]:
     notebooks.mkdir()
     settings(own / "settings")
     port = free_port()
-    environment = {
-        **os.environ,
-        "JUPYTER_CONFIG_DIR": str(own / "config"),
-        "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(own / "run"),
-        "IPYTHONDIR": str(own / "ipython"),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-    }
+    environment = environment_in(own)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
     command += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={notebooks}"]

@@ -7,8 +7,11 @@ import weakref
 
 import pytest
 
+import clipviz
 from clipviz.demo import images as demo
+from clipviz.models.bundle import TourStep
 from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
+from clipviz.values import Ablation
 
 PANELS = (Query, ImageGallery, Heatmap, Heads, TextSpan, Receipts)
 
@@ -118,3 +121,62 @@ def test_undo_and_redo_are_asked_by_the_query_panel(session):
     panel.request = {"seq": 3, "action": "redo"}
     session.wait(60)
     assert session.selection.text == "a car"
+
+
+STEPS = (
+    TourStep("One", "says", "heatmap", {"text": "a dog"}, {"heatmap": {"scope": "late"}}, image=lambda images: 3),
+    TourStep("Two", "says", "ablate", {"text": "a cat"}, {"ablate": {"task": "birds"}},
+             quality="a red circle", without_cue="birds"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def board(session):
+    return clipviz.Dashboard(session, tour=STEPS)
+
+
+def ask(panel, **request):
+    panel.set_state({"request": {"seq": panel.view.get("ack", 0) + 1, **request}})
+
+
+def test_a_step_selects_and_sets_what_it_is_about(board, session):
+    session.wait(30)
+    ask(board.query, action="tour")
+    session.wait(30)
+    assert board.tour.view["at"] == 1
+    assert (session.selection.text, session.selection.image, board.heatmap.scope) == ("a dog", 3, "late")
+    assert board.tour.view["steps"][0] == {"title": "One", "text": "says", "panel": "heatmap"}
+    ask(board.tour, action="go", step=0)
+    session.wait(30)
+    assert board.tour.view["at"] == 0
+    assert session.selection.text == "a dog"
+    session.undo()
+    assert session.selection.text != "a dog"
+
+
+def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, session, monkeypatch):
+    session.wait(30)
+    board.tour.go(1)
+    session.wait(30)
+    monkeypatch.setattr(session, "presets", lambda **_: [])
+    ask(board.tour, action="go", step=2)
+    session.wait(30)
+    assert "Press Next when it is complete" in board.tour.error["message"]
+    assert (board.tour.at, session.selection.text, board.desks.bar.shown) == (1, "a dog", "")
+    ask(board.tour, action="go", step=9)
+    assert "within 1..2" in board.tour.error["message"]
+
+
+def test_the_strongest_head_is_selected_and_the_cues_heads_are_removed(board, session):
+    preset = [p for p in session.presets(task=session.tasks()["birds"]) if p.kind == "cue"]
+    board.tour.go(2)
+    effects = session.head_scores("a red circle").heads
+    assert effects[session.selection.layer, session.selection.head] == effects.max()
+    assert session.selection.ablation == Ablation(heads=preset[0].heads)
+    assert board.desks.bar.shown == "ablate"
+    assert board.desks.built["ablate"].task == "birds"
+
+
+def test_no_tour_no_button(session):
+    assert clipviz.Dashboard(session, tour=()).query.n_steps == 0
+    assert clipviz.Dashboard(session).query.n_steps == len(session.tour) == 5

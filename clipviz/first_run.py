@@ -1,0 +1,93 @@
+"""A server extension of `clipviz demo`: the board is run before the browser opens, and is there without a key press.
+
+JupyterLab joins the kernel of a notebook that is already running and asks it for its widgets, as it does when a page is
+reloaded: what is then on screen is alive. Only the cell that `clipviz demo` wrote is run, as it wrote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "clipviz.first_run"}]
+
+
+def _load_jupyter_server_extension(server: Any) -> None:
+    """Run the notebook that the server was started on, then open the browser if that was asked for."""
+    server.web_app.settings["page_config_hook"] = without_news
+    if server.file_to_run:
+        opening, server.open_browser = server.open_browser, False
+        server.io_loop.add_callback(first_run, server, Path(server.file_to_run), opening)
+
+
+def without_news(_: Any, page_config: dict[str, Any]) -> dict[str, Any]:
+    """No pop-up that asks about news over the board."""
+    disabled = [*page_config.get("disabledExtensions", []), "@jupyterlab/apputils-extension:announcements"]
+    return page_config | {"disabledExtensions": disabled}
+
+
+async def first_run(server: Any, notebook: Path, opening: bool) -> None:
+    """Run the board's cell; whatever happens the notebook is opened, where the cell can be run by hand."""
+    try:
+        await run(server, notebook)
+    except Exception as error:  # a kernel that does not start, a notebook that cannot be read
+        server.log.warning(f"clipviz: the board was not run ({error}); run its cell in the notebook")
+    if opening:
+        server.launch_browser()
+
+
+async def run(server: Any, notebook: Path) -> None:
+    """Run the cell that holds the notebook's recipe in a session of the server, and keep its output in the file."""
+    document = nbformat.reads(notebook.read_text(encoding="utf-8"), as_version=4)
+    code = document.metadata.get("clipviz")
+    own = [
+        (i, cell) for i, cell in enumerate(document.cells) if cell.cell_type == "code" and cell.source == code
+    ]
+    if not own:
+        return
+    notary = server.contents_manager.notary
+    trusted = notary.check_signature(document) or not any(cell.get("outputs") for cell in document.cells)
+    started = time.monotonic()
+    server.log.info("clipviz: preparing the board; the notebook is best opened when it is ready")
+    path = notebook.resolve().relative_to(Path(server.root_dir).resolve()).as_posix()
+    kernel = document.metadata.get("kernelspec", {}).get("name")
+    made = await server.session_manager.create_session(path, notebook.name, "notebook", kernel)
+    client = Telling(document, server.log, server.kernel_manager.get_kernel(made["kernel"]["id"]))
+    await client.async_start_new_kernel_client()
+    try:
+        for number, cell in own:
+            await client.async_execute_cell(cell, number)
+    finally:
+        client.kc.stop_channels()
+    await asyncio.to_thread(nbformat.write, document, str(notebook))
+    if trusted:
+        notary.sign(document)
+    failed = any(output.output_type == "error" for _, cell in own for output in cell.outputs)
+    seconds = time.monotonic() - started
+    server.log.info(
+        "clipviz: the cell failed; the notebook shows why"
+        if failed
+        else f"clipviz: the board is ready ({seconds:.0f} s)"
+    )
+
+
+class Telling(NotebookClient):
+    """Runs cells in a kernel that is there, and passes what they print, as of a download, on to the server's log."""
+
+    def __init__(self, document: nbformat.NotebookNode, log: Any, manager: Any) -> None:
+        super().__init__(document, km=manager, timeout=None, allow_errors=True, store_widget_state=False)
+        self.server_log = log
+
+    def output(self, outs: list[Any], message: dict[str, Any], display_id: str, cell_index: int) -> Any:
+        if message["msg_type"] == "stream":
+            for line in message["content"]["text"].splitlines():
+                if line.strip():
+                    self.server_log.info(f"clipviz: {line.strip()}")
+        return super().output(outs, message, display_id, cell_index)

@@ -1,0 +1,66 @@
+"""The tour: a few steps that drive the board, each told in a card inside the panel that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipviz.panels.base import Arrays, Panel, View
+from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style
+from clipviz.session import Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from clipviz.models.bundle import TourStep
+
+
+class Tour(Panel):
+    """go(1) shows the first of `steps`, go(0) none. open_panel: name -> the board's panel, a desk opened.
+
+    Every step selects what it is about and sets the panels' options, as a reader would; undo takes it back.
+    """
+
+    name = "tour"
+    cost = 0
+    _esm = script("tour")
+    _css = style("tour")
+
+    at: int = 0  # the step that is shown, from 1; 0 for none
+
+    def __init__(
+        self, session: Session, steps: Sequence[TourStep], open_panel: Callable[[str], Panel | None]
+    ) -> None:
+        self.steps = tuple(steps)
+        self._open_panel = open_panel
+        super().__init__(session)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return self.at
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
+        told = [{"title": step.title, "text": step.text, "panel": step.panel} for step in self.steps]
+        return {"steps": told, "at": self.at}, {}
+
+    def act(self, request: Request) -> None:
+        """go: to the step of that number."""
+        if request.action == "go":
+            self.go(request.number("step"))
+        else:
+            super().act(request)
+
+    def go(self, number: int) -> None:
+        """Show a step, from 1, and what it is about; 0 ends the tour and leaves the board as it is."""
+        if not 0 <= number <= len(self.steps):
+            raise ValueError(f"expected a step within 1..{len(self.steps)}, or 0 for none, got {number}")
+        if number:
+            step = self.steps[number - 1]
+            selection = self.session.tour_selection(step)  # first: what cannot be shown changes nothing
+            for name, options in {step.panel: {}, **step.options}.items():
+                panel = self._open_panel(name)
+                for option, value in options.items():
+                    setattr(panel, option, value)
+            self.session.selection = selection
+        self.at = number
+        self.session.refresh()
