@@ -3,12 +3,18 @@
 No tar can make this hang or fill the memory: a header may read at most HEADERS bytes (a pax header of megabytes takes
 tarfile a time that grows with its square), and each header must lie behind the one before (a negative size would
 send tarfile back).
+
+All bytes of a tar belong to a header, a file, its zero padding, or the zeros at the end; what does not is told. Two
+kinds of damage look like whole tars to every reader: a size, checksum included, that grew to the end of a later
+member, which that file then contains; and zeros from the beginning of one member to the end of another, as between
+tars that were written one behind the other.
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,17 +43,23 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
     size = path.stat().st_size
     skipped = [] if skipped is None else skipped
     with open(path, "rb") as stream:
-        start = 0
+        start = unclaimed = 0
         while start < size:
             end = start
             for found in _archive(_Bounded(stream), start, size, path.name, skipped):
                 if isinstance(found, int):
                     end = found
                 else:
+                    unclaimed += _unclaimed(stream, found.offset + found.size)
                     yield found
             start = _behind_zeros(stream, end)
             if start == end:
                 raise ValueError(f"the tar {path.name!r} has no end mark and may be cut off; copy it again")
+    if unclaimed:
+        raise ValueError(
+            f"{unclaimed:,} bytes of the tar {path.name!r} belong to none of its members; it may be damaged, "
+            "copy it again"
+        )
     if not size:
         raise ValueError(f"the tar {path.name!r} is empty (0 bytes); copy it again")
 
@@ -103,9 +115,10 @@ def _archive(
         )
     except Exception as error:  # tarfile raises nearly anything on damaged headers
         raise ValueError(_damaged(name, start, error, first)) from error
+    at = start  # tarfile has read the first header
     while True:
         bounded.left = HEADERS
-        at = archive.offset
+        _check_extensions(bounded.stream, at, name)
         try:
             info = archive.next()
         except Exception as error:
@@ -113,10 +126,11 @@ def _archive(
         archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
         if info is None:
             break
-        if info.size < 0:
+        if info.size < 0 or archive.offset < info.offset_data or info.offset_data <= at:
             raise ValueError(_damaged(name, at, "it holds a negative size", False))
         if info.isreg() and info.offset_data + info.size > size:
             raise ValueError(f"the tar {name!r} ends within {_shown(info.name)!r}; copy it again")
+        at = archive.offset
         member = _member(info, known, skipped)
         if member is not None:
             known[member.name] = member
@@ -127,6 +141,52 @@ def _archive(
     if any(block):  # tarfile takes a damaged header for the end
         raise ValueError(_damaged(name, end, "it is damaged or ends too early", first and end == 0))
     yield end
+
+
+_RECORD = re.compile(rb"([1-9][0-9]{0,9}) [^=]+=")
+
+
+def _check_extensions(stream: Any, at: int, name: str) -> None:
+    """ValueError where what stands before a member's header is no long name and no pax records: a member is hidden."""
+    before, seen = stream.tell(), set[bytes]()
+    while True:
+        stream.seek(at)
+        head = stream.read(_BLOCK)
+        kind = head[156:157]
+        if len(head) < _BLOCK or kind not in (b"x", b"X", b"g", b"L", b"K"):
+            break
+        try:
+            size = int(tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape").size)
+        except tarfile.HeaderError:
+            break  # tarfile tells
+        if not 0 <= size <= HEADERS:
+            break
+        content = stream.read(size).rstrip(b"\0")
+        whole = b"\0" not in content and bool(content) if kind in (b"L", b"K") else _are_records(content)
+        if not whole or kind in seen:
+            raise ValueError(_damaged(name, at, "a header holds neither a name nor records", False))
+        seen |= {kind} - {b"g"}
+        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    stream.seek(before)
+
+
+def _are_records(content: bytes) -> bool:
+    """Whether these bytes are pax records, "length key=value", from the first to the last."""
+    at = 0
+    while at < len(content):
+        found = _RECORD.match(content, at)
+        length = int(found[1]) if found else 0
+        if not found or length < len(found[0]) or content[at + length - 1 : at + length] != b"\n":
+            return False
+        at += length
+    return True
+
+
+def _unclaimed(stream: Any, end: int) -> int:
+    """How many of the bytes from a file's end to the end of its block are not zero."""
+    stream.seek(end)
+    padding = stream.read(-end % _BLOCK)
+    return len(padding) - padding.count(0)
 
 
 def _member(info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple[str, str]]) -> Member | None:

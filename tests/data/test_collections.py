@@ -366,3 +366,26 @@ def test_members_too_large_to_hold_are_named(tmp_path, monkeypatch):
     assert (images.names, images.captions) == (["t.tar/a.jpg"], None)
     assert images.skipped[0][0] == "t.tar/b.jpg"
     assert "over the limit of 5,000" in images.skipped[0][1]
+
+
+@pytest.mark.parametrize("kind", [*"xXgLK", "padding", "shorter"])
+def test_a_header_that_hides_a_picture_is_told(tmp_path, kind):
+    pictures = [(f"{i}.jpg", jpeg(i)) for i in range(4)]
+    path = write_tar(tmp_path / "t.tar", pictures)
+    with tarfile.open(path) as archive:
+        members = archive.getmembers()
+    info, content = members[1], bytearray(path.read_bytes())
+    if kind == "padding":
+        content[info.offset_data + info.size + 2] = 7
+    else:
+        size, flag = (info.size - 3, b"0") if kind == "shorter" else (info.size, kind.encode())
+        content[info.offset : info.offset + 512] = raw_header(b"1.jpg", b"%011o\0" % size, flag)
+    path.write_bytes(content)
+    images = open_images(path)
+    assert images.skipped[0][0] == "t.tar"
+    if kind in ("padding", "shorter"):
+        assert len(images) + len(images.skipped) - 1 == 4
+        assert "belong to none of its members" in images.skipped[0][1]
+    else:
+        assert images.names == ["t.tar/0.jpg"]
+        assert f"damaged at byte {info.offset:,}" in images.skipped[0][1]

@@ -92,16 +92,20 @@ def tars(attempts: int, seed: int) -> Tally:
                     content = encoded(image)
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
+                starts = [info.offset for info in archive.getmembers()]
             whole = path.read_bytes()
             for turn in range(-(-attempts // 3)):
                 content = mutated_headers(whole, rng) if turn % 2 else mutated(whole, rng)
                 path.write_bytes(content)
-                tally.attempt(f"tar {kind} {turn}", lambda same=content == whole: _tar(path, known, same))
+                tally.attempt(
+                    f"tar {kind} {turn}",
+                    lambda same=content == whole, starts=starts: _tar(path, known, same, starts),
+                )
     return tally
 
 
 def mutated_headers(content: bytes, rng: random.Random) -> bytes:
-    """A changed header of a file with a checksum that fits; it does not become the header of a header."""
+    """A changed header of a file with a checksum that fits."""
     data = bytearray(content)
     heads = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
     heads = [at for at in heads if data[at + 156 : at + 157] == b"0"]
@@ -111,15 +115,18 @@ def mutated_headers(content: bytes, rng: random.Random) -> bytes:
         data[at + rng.randrange(first, last)] = rng.choice(
             (0, 255, 0x80, ord("7"), ord("x"), rng.randrange(256))
         )
-    if data[at + 156] in b"xXgLK":
-        data[at + 156] = ord("5")
+    if rng.random() < 0.2:
+        data[at + 156] = rng.choice(b"xXgLK")
     data[at + 148 : at + 156] = b" " * 8
     data[at + 148 : at + 156] = f"{sum(data[at : at + 512]):06o}\0 ".encode()
     return bytes(data)
 
 
-def _tar(path: Path, known: set[bytes], same: bool) -> None:
+def _tar(path: Path, known: set[bytes], same: bool, starts: list[int]) -> None:
     images = open_images(path)
+    places = [(image.offset, image.offset + image.size) for image in images._sources]
+    if any(begin < start < end for begin, end in places for start in starts):
+        return  # a file that says it holds the next ones: a whole tar, to any reader
     assert all(image.tobytes() in known for image in images), "a picture that was never written"
     assert len(images) >= N_PICTURES or images.skipped, f"{len(images)} pictures and no word of the others"
     assert not same or (len(images) == N_PICTURES and not images.skipped)
