@@ -135,7 +135,7 @@ def _archive(
         if member is not None:
             known[member.name] = member
             yield member
-    end = int(archive.offset)
+    end = at
     bounded.stream.seek(end)
     block = bounded.stream.read(_BLOCK)
     if any(block):  # tarfile takes a damaged header for the end
