@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
@@ -180,7 +181,7 @@ class Selection:
         return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})
 
     def token_string(self) -> str:
-        """A short string that reopens the same selection: URL-safe base64 of the changed fields as JSON."""
+        """A short string that reopens the same selection: URL-safe base64 of a checksum and the changed fields as JSON."""
         return _token(self._changed())
 
     @classmethod
@@ -235,19 +236,28 @@ class View:
     @classmethod
     def from_token(cls, token: str) -> View:
         """The view that `token_string` wrote, or a Selection's token; ValueError for anything else."""
+        advice = f"expected a view token made by session.view.token_string(), got {str(token)[:40]!r}; copy it whole"
+        if not isinstance(token, str):
+            raise ValueError(advice)
         try:
-            text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-            fields = json.loads(text)
+            whole = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            if whole[:4] != _checksum(whole[4:]):
+                raise ValueError("it differs from its checksum")
+            fields = json.loads(whole[4:].decode("utf-8", "surrogatepass"))
             return cls.from_dict(fields if "selection" in fields else {"selection": fields})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"expected a view token made by session.view.token_string(), got {token[:40]!r}; copy it whole"
-            ) from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(advice) from error
 
 
 def _token(fields: Mapping[str, Any]) -> str:
     text = json.dumps(fields, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    content = text.encode("utf-8", "surrogatepass")
+    return base64.urlsafe_b64encode(_checksum(content) + content).decode().rstrip("=")
+
+
+def _checksum(content: bytes) -> bytes:
+    """Four bytes that change with the content."""
+    return zlib.crc32(content).to_bytes(4, "big")
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
 
 
+@style.as_written
 def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.COLUMN) -> Figure:
     """Tables 2.1 and A.1: accuracy of each task with nothing, the class token, the MLPs, or both taken out.
 
@@ -56,6 +57,7 @@ def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.
     return figure
 
 
+@style.as_written
 def accumulated_ablation(
     curves: Mapping[str, Curve],
     chance: Mapping[str, float] | None = None,
@@ -85,6 +87,7 @@ def accumulated_ablation(
     return figure
 
 
+@style.as_written
 def textspan_accuracy(
     pools: Mapping[str, Curve], base: float, title: str = "", width: float = style.COLUMN
 ) -> Figure:
@@ -107,6 +110,7 @@ def textspan_accuracy(
     return figure
 
 
+@style.as_written
 def spurious_groups(
     groups: Mapping[str, Sequence[float]],
     worst: Sequence[float],
@@ -149,6 +153,7 @@ def spurious_groups(
     return figure
 
 
+@style.as_written
 def segmentation_scores(
     scores: Mapping[str, Mapping[str, float]], ours: str = "token decomposition", width: float = style.PAGE
 ) -> Figure:
@@ -176,6 +181,7 @@ def segmentation_scores(
     return figure
 
 
+@style.as_written
 def segmentation_examples(
     pictures: Sequence[np.ndarray],
     texts: Sequence[str],
@@ -210,6 +216,7 @@ def segmentation_examples(
     return figure
 
 
+@style.as_written
 def gallery(
     rows: Sequence[tuple[str, Sequence[np.ndarray]]],
     queries: Sequence[np.ndarray] | None = None,
@@ -245,6 +252,7 @@ def gallery(
     return figure
 
 
+@style.as_written
 def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
     """Figure 2.6: for a head and an image, the text it agrees with most and least, and where each comes from.
 
@@ -263,6 +271,7 @@ def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.C
     return figure
 
 
+@style.as_written
 def head_roles(
     labels: Mapping[tuple[int, int], str],
     confidence: Mapping[tuple[int, int], float],

@@ -21,6 +21,7 @@ Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
 
 
+@style.as_written
 def layer_ablation(
     curves: Mapping[str, Curve], baseline: float, title: str = "", width: float = style.COLUMN
 ) -> Figure:
@@ -38,6 +39,7 @@ def layer_ablation(
     return figure
 
 
+@style.as_written
 def effect_comparison(rows: Mapping[str, tuple[float, float]], width: float = style.COLUMN) -> Figure:
     """Table 3.1: indirect against second-order effects of one layer, two small bar charts.
 
@@ -62,6 +64,7 @@ def effect_comparison(rows: Mapping[str, tuple[float, float]], width: float = st
     return figure
 
 
+@style.as_written
 def sparse_accuracy(
     curves: Mapping[str, Curve], levels: Mapping[str, float], width: float = style.COLUMN
 ) -> Figure:
@@ -95,6 +98,7 @@ class NeuronRow:
     maps: Sequence[np.ndarray]
 
 
+@style.as_written
 def gallery(neurons: Sequence[NeuronRow], width: float = style.PAGE) -> Figure:
     """Figure 3.5 with Table 3.2: texts of each neuron beside the images of largest second-order norm."""
     columns = max(len(neuron.images) for neuron in neurons)
@@ -116,6 +120,7 @@ def gallery(neurons: Sequence[NeuronRow], width: float = style.PAGE) -> Figure:
     return figure
 
 
+@style.as_written
 def attack_success(
     rows: Mapping[str, Mapping[str, tuple[float, float]]], width: float = style.COLUMN
 ) -> Figure:
@@ -154,6 +159,7 @@ def attack_success(
     return figure
 
 
+@style.as_written
 def cue_words(rows: Sequence[tuple[str, float]], title: str = "", width: float = style.COLUMN) -> Figure:
     """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first."""
     figure, axes = style.panels(1, 1, width, 0.7 + 0.17 * len(rows))
@@ -165,6 +171,7 @@ def cue_words(rows: Sequence[tuple[str, float]], title: str = "", width: float =
     return figure
 
 
+@style.as_written
 def concepts(
     images: Sequence[np.ndarray], words: Sequence[Sequence[str]], width: float = style.PAGE
 ) -> Figure:
@@ -195,6 +202,7 @@ class AttackExample:
     heatmap: np.ndarray
 
 
+@style.as_written
 def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE) -> Figure:
     """Figure 3.6: pictures above, what writes towards the wrong class (orange) and the class drawn (blue) below."""
     n = max(4, len(examples))

@@ -32,6 +32,7 @@ class ConceptBlock:
     units: Sequence[str]
 
 
+@style.as_written
 def dictionary_page(
     blocks: Sequence[ConceptBlock], models: Sequence[str], width: float = style.PAGE, across: int = 4
 ) -> Figure:
@@ -70,6 +71,7 @@ def dictionary_page(
     return figure
 
 
+@style.as_written
 def all_concepts(
     picture: np.ndarray,
     tiles: Sequence[tuple[str, np.ndarray]],
@@ -99,6 +101,7 @@ def all_concepts(
     return figure
 
 
+@style.as_written
 def pairs_against_chance(
     rows: Mapping[str, tuple[int, int, int]], k: int, width: float = style.COLUMN
 ) -> Figure:
@@ -133,6 +136,7 @@ def pairs_against_chance(
     return figure
 
 
+@style.as_written
 def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float = style.PAGE) -> Figure:
     """Correlation of every pair on the mined images and on others, a panel a model: how much was chance.
 
@@ -159,6 +163,7 @@ def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float =
     return figure
 
 
+@style.as_written
 def where_units_meet(
     counts: Mapping[str, tuple[Sequence[str], np.ndarray]],
     pivot_layers: Sequence[str],
@@ -183,6 +188,7 @@ def where_units_meet(
     return figure
 
 
+@style.as_written
 def image_rows(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], heads: Sequence[str], width: float = style.PAGE
 ) -> Figure:
@@ -242,7 +248,7 @@ def _words(
 ) -> None:
     """A text at inches from the figure's top left corner; a dollar sign is a dollar sign."""
     width, height = figure.get_size_inches()
-    figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va, parse_math=False)
+    figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va)
 
 
 def _short(text: str, length: int) -> str:

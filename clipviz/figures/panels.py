@@ -9,11 +9,14 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from clipviz.figures.style import as_written
+
 POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
 ACCENT, INK, FAINT = "#0b6bcb", "#1c2430", "#98a2b0"
 DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZERO, POSITIVE])
 
 
+@as_written
 def heads_figure(heads: np.ndarray, mlps: np.ndarray, title: str = "", width: float = 3.4) -> Figure:
     """The layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; width in inches."""
     n_layers, n_heads = heads.shape
@@ -38,6 +41,7 @@ def heads_figure(heads: np.ndarray, mlps: np.ndarray, title: str = "", width: fl
     return figure
 
 
+@as_written
 def heatmap_figure(pixels: np.ndarray, heatmap: np.ndarray, title: str = "", width: float = 2.2) -> Figure:
     """An image with its token map laid over it. pixels: uint8 [rows, cols, 3]; heatmap: [rows, cols]."""
     figure = Figure(figsize=(width, width + 0.25), layout="constrained")
@@ -54,6 +58,7 @@ def heatmap_figure(pixels: np.ndarray, heatmap: np.ndarray, title: str = "", wid
     return figure
 
 
+@as_written
 def textspan_figure(rows: Sequence[dict[str, Any]], title: str = "", width: float = 3.4) -> Figure:
     """A head's texts with the variance each explains (bars) and its null (ticks). rows: text, gain, null."""
     figure = Figure(figsize=(width, 0.45 + 0.19 * max(1, len(rows))), layout="constrained")
@@ -77,6 +82,7 @@ def textspan_figure(rows: Sequence[dict[str, Any]], title: str = "", width: floa
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
 
 
+@as_written
 def atlas_figure(
     places: np.ndarray,
     colours: np.ndarray,

@@ -6,11 +6,12 @@ that a figure survives a photocopier and every kind of colour vision.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -35,8 +36,20 @@ BASELINES = (
     {"color": FAINT, "marker": "P", "linestyle": "--"},
 )
 OURS = {"color": ACCENT, "marker": "o", "linestyle": "-"}
+Given = ParamSpec("Given")
 SMALL, BODY = 6.5, 7.5
 """Font sizes in points that stay readable at column width."""
+
+
+def as_written(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
+    """Texts of a figure are shown letter by letter: a "$" in them begins no formula."""
+
+    @functools.wraps(make)
+    def made(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
+        with mpl.rc_context({"text.parse_math": False}):
+            return make(*args, **kwargs)
+
+    return made
 
 
 def panels(

@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from clipviz.figures import style
 
 
+@style.as_written
 def families(rows: Mapping[str, tuple[float, float | None, float]], width: float = style.COLUMN) -> Figure:
     """Zero-shot accuracy of each family of attributes on held-out scenes and on unseen views, with chance.
 
@@ -41,6 +42,7 @@ def families(rows: Mapping[str, tuple[float, float | None, float]], width: float
     return figure
 
 
+@style.as_written
 def grid(
     values: Mapping[str, Mapping[str, float]],
     title: str = "",
@@ -75,6 +77,7 @@ def grid(
     return figure
 
 
+@style.as_written
 def head_counts(
     found: Mapping[int, int], null: Mapping[int, Sequence[float]], n_heads: int, width: float = style.COLUMN
 ) -> Figure:
@@ -101,6 +104,7 @@ def head_counts(
     return figure
 
 
+@style.as_written
 def map_depths(
     scores: Mapping[str, Mapping[int, float]], measure: str, width: float = style.COLUMN
 ) -> Figure:
@@ -121,6 +125,7 @@ def map_depths(
     return figure
 
 
+@style.as_written
 def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = style.COLUMN) -> Figure:
     """Second-order effects by layer, a line a measure, all as shares in 0..1; the first is accented."""
     figure, axes = style.panels(1, 1, width, 2.1)
