@@ -3,8 +3,9 @@
 Removing a set S of terms changes the embedding by a known vector:
     rep' = rep - sum_S (c - mean c)   (how="mean": every term is replaced by its mean over a collection)
     rep' = rep - sum_S c              (how="zero")
-Terms are heads, whole attention layers, MLPs (0 = the input term) and tokens; a token's terms are c_{i,l,h}
-(Eq. 2.6) summed over every layer and head that is not already taken out whole, so nothing is removed twice.
+Terms are heads, whole attention layers, MLPs (0 = the input term, the last the readout's tail where it has one) and
+tokens; a token's terms are c_{i,l,h} (Eq. 2.6) summed over every layer and head that is not already taken out whole,
+so nothing is removed twice.
 The final LayerNorm's statistics stay those of the unablated image, as in the thesis.
 """
 
@@ -32,9 +33,9 @@ CLASSIFIED_AT_ONCE = 1024  # images whose logits stay in the processor's cache
 class Terms:
     """A collection as what ablations subtract from it: codes for heads and layers, optionally MLPs and tokens.
 
-    mlp_effects: [image, 1 + layer, d_embed]; token_codes: [image, layer, head, d_head], the part of the head
-    codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not kept. whole:
-    mlp_effects and the kept heads add up to the embedding (see with_rest).
+    mlp_effects: [image, 1 + layer, d_embed], the readout's tail last; token_codes: [image, layer, head, d_head], the
+    part of the head codes that comes from `tokens` (of the n_tokens the tower has). Either is None when it was not
+    kept. whole: mlp_effects and the kept heads add up to the embedding (see with_rest).
     """
 
     codes: Codes
@@ -308,9 +309,13 @@ def isolated(layers: Sequence[int]) -> list[Ablation]:
     return [Ablation(layers=frozenset({layer})) for layer in layers]
 
 
-def all_mlps(n_layers: int, tokens: Iterable[int] = ()) -> Ablation:
-    """Tables 2.1 and A.1: the input term and every MLP at once, and optionally tokens (0 = the class token)."""
-    return Ablation(mlps=frozenset(range(n_layers + 1)), tokens=frozenset(tokens))
+def all_mlps(n_mlp_terms: int, tokens: Iterable[int] = ()) -> Ablation:
+    """Tables 2.1 and A.1: the input term and every MLP at once, and optionally tokens (0 = the class token).
+
+    n_mlp_terms: TowerWeights.n_mlp_terms. The MLP after an attention pool is among them, so that what is left is what
+    heads write to the embedding themselves; what they bring about through that MLP goes with it.
+    """
+    return Ablation(mlps=frozenset(range(n_mlp_terms)), tokens=frozenset(tokens))
 
 
 def random_heads(

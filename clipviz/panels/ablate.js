@@ -96,7 +96,7 @@ const removalGrid = (api, removed, desk) => {
     if (shape === `${L},${H},${kept}`) return;
     shape = `${L},${H},${kept}`;
     rest = h("button", { type: "button", class: "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
-      h("span", {}, others.layers.length ? "MLPs and early layers" : "all MLPs"));
+      h("span", {}, others.layers.length ? "MLPs and early layers" : others.mlps.length > L + 1 ? "all MLPs, the pool’s too" : "all MLPs"));
     cells = headGrid(grid, L, H, {
       columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: () => null,
       rowHeader: (layer) => h("button", { type: "button", class: "axis side", role: "rowheader", tabindex: -1, title: kept.includes(layer) ? `Layer ${layer}: remove every head, or restore them` : `Layer ${layer} is not kept for this collection`, disabled: !kept.includes(layer), "data-row": layer, onclick: () => removed.toggleAll([...cells.keys()].filter((at) => headOf(at)[0] === layer)) }, `L${layer}`) });

@@ -98,8 +98,8 @@ def terms_section(report: Report, model: ClipModel, measured: Measured) -> None:
     cases = {
         "nothing": Ablation(),
         "class token": Ablation(tokens=frozenset({0})),
-        "MLPs": ablate.all_mlps(model.n_layers),
-        "both": ablate.all_mlps(model.n_layers, tokens=[0]),
+        "MLPs": ablate.all_mlps(model.weights.n_mlp_terms),
+        "both": ablate.all_mlps(model.weights.n_mlp_terms, tokens=[0]),
     }
     found = {case: measured.after(ablation) for case, ablation in cases.items()}
     names = list(found["nothing"])

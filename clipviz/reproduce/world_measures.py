@@ -104,7 +104,7 @@ def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float
     n_layers = model.n_layers
     cases = {"nothing": Ablation(), "input": Ablation(mlps=frozenset({0}))}
     cases |= {f"MLP {layer}": Ablation(mlps=frozenset({1 + layer})) for layer in range(n_layers)}
-    cases["input and all MLPs"] = ablate.all_mlps(n_layers)
+    cases["input and all MLPs"] = ablate.all_mlps(model.weights.n_mlp_terms)
     cases |= {f"attention {k}": case for k, case in enumerate(ablate.isolated(range(n_layers)))}
     cumulative = ablate.accumulated(range(n_layers))[2:]
     cases |= {f"attention 0-{k}": case for k, case in enumerate(cumulative, 1)}

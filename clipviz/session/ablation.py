@@ -113,10 +113,13 @@ def _learnt(session: Session, task: Task) -> Tensor | None:
 
 
 def everything_else(session: Session) -> Ablation:
-    """All that is not a kept head: every MLP, the input term, and whole layers that the collection does not keep."""
+    """All that is not a kept head: the input term, every MLP, and whole layers that the collection does not keep.
+
+    The MLP after an attention pool is among them: what is left is what the kept heads write themselves.
+    """
     n_layers = session.model.n_layers
     unkept = frozenset(range(n_layers)) - frozenset(session.collection.layers)
-    return Ablation(mlps=frozenset(range(n_layers + 1)), layers=unkept)
+    return Ablation(mlps=frozenset(range(session.model.weights.n_mlp_terms)), layers=unkept)
 
 
 def on_desk(session: Session, ablation: Ablation) -> Ablation:

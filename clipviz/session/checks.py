@@ -93,7 +93,7 @@ def ablation(model: ClipModel, chosen: Any) -> Ablation:
                 f"(counted from 0), got {(layer, head)}"
             )
     several("ablated layers", sorted(chosen.layers), model.n_layers)
-    several("ablated MLPs", sorted(chosen.mlps), model.n_layers + 1)
+    several("ablated MLPs", sorted(chosen.mlps), model.weights.n_mlp_terms)
     several("ablated tokens", sorted(chosen.tokens), _n_tokens(model))
     return chosen
 

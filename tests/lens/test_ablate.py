@@ -251,7 +251,7 @@ def test_accumulated_isolated_and_random_sets():
     assert draws == ablate.random_heads(6, heads, n_draws=5, seed=3)
     assert all(len(draw.heads) == 6 and draw.heads <= set(heads) for draw in draws)
     assert len({draw.heads for draw in draws}) > 1
-    assert ablate.all_mlps(6, tokens=[0]) == Ablation(mlps=range(7), tokens={0})
+    assert ablate.all_mlps(7, tokens=[0]) == Ablation(mlps=range(7), tokens={0})
 
 
 def test_errors_name_what_was_not_kept(trace):

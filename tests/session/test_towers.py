@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import naive
 import numpy as np
 import pytest
 import torch
 
 import clipviz
+from clipviz.lens import ablate
 from clipviz.values import Ablation
 from tests.models.families import FAMILIES
 
@@ -98,7 +101,15 @@ def test_ablation_equals_subtracted_effects(session):
     assert found == pytest.approx(model.probabilities(cosines).numpy(), abs=1e-4)
     assert (model.logit_bias is None) == (abs(float(found.sum()) - 1) < 1e-4)
     assert session.presets("a dog", 2, task)
-    assert session.everything_else().mlps
+    rest = dataclasses.replace(session.everything_else(), how="zero")
+    heads = trace.head_effects()[0].sum((0, 1))  # the MLP after a pool is gone with the others
+    cosines = torch.nn.functional.normalize(heads, dim=0) @ texts.T
+    assert desk.probabilities(session.desk_ablation(rest)) == pytest.approx(
+        model.probabilities(cosines).numpy(), abs=1e-4
+    )
+    terms = ablate.terms_of(trace)
+    every = dataclasses.replace(ablate.all_mlps(model.weights.n_mlp_terms), how="zero")
+    assert torch.allclose(ablate.embedding_after(terms, every)[0], heads, atol=1e-4 * float(heads.norm()))
 
 
 def test_retrieval_and_atlas_answer(session):
