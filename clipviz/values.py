@@ -181,7 +181,7 @@ class Selection:
         return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})
 
     def token_string(self) -> str:
-        """A short string that reopens the same selection: URL-safe base64 of a checksum and the changed fields as JSON."""
+        """A short string that reopens the same selection: URL-safe base64 of a checksum and the changes as JSON."""
         return _token(self._changed())
 
     @classmethod
