@@ -92,6 +92,9 @@ class Panel(anywidget.AnyWidget):
         self._key: Any = None
         self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
         self._carrying = False
+        self._refused: Selection | None = (
+            None  # what was selected when a request failed, whose error is shown
+        )
         refreshing = [name for name in known if self._refreshes(name)]
         if refreshing:
             self.observe(self._option_changed, names=refreshing)
@@ -177,7 +180,7 @@ class Panel(anywidget.AnyWidget):
         except Overtaken:
             return
         except Exception as error:
-            self._key = None
+            self._key = self._refused = None
             self._failed(error)
         if self.doing:
             self.doing = ""
@@ -216,7 +219,7 @@ class Panel(anywidget.AnyWidget):
             self._seq += 1
             try:
                 with self.hold_sync():
-                    if self.error:
+                    if self.error and not self._still_refused():
                         self.error = {}
                     if buffer is not None:
                         self.blob = buffer
@@ -224,6 +227,16 @@ class Panel(anywidget.AnyWidget):
             except Exception:  # what cannot be sent must not stay behind
                 self.view, self.blob = before
                 raise
+
+    def _still_refused(self) -> bool:
+        """Whether the error shown answers the newest request and nothing was selected since."""
+        if self._refused is not None and (self.error.get("seq"), self.session.selection) == (
+            self._ack,
+            self._refused,
+        ):
+            return True
+        self._refused = None
+        return False
 
     def _asked_options(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
@@ -267,6 +280,7 @@ class Panel(anywidget.AnyWidget):
                 self._carry_out(request)
             asked |= any(self._refreshes(name) for name in request.options)
         except Exception as error:
+            self._refused = self.session.selection
             self._failed(error)
         finally:
             self._carrying = False

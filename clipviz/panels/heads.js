@@ -11,7 +11,7 @@ const reader = (api) => {
   const words = (layer, head) => {
     const v = value(layer, head), about = summary(layer, head);
     const number = v === null || typeof v === "string" ? "" : api.option("quantity") === "variance" ? percent(v) : signed(v, 4);
-    return [headName(layer, head), number, about ? `${about.label}: ${about.texts.slice(0, 2).join(", ")}` : ""].filter(Boolean).join(" · ");
+    return [headName(layer, head), number, about ? `${about.label} (${pValue(about.p)}): ${about.texts.slice(0, 2).join(", ")}` : ""].filter(Boolean).join(" · ");
   };
   return { value, words };
 };

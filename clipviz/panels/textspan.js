@@ -15,7 +15,8 @@ const explained = (view) => {
   if (!n) return "";
   const read = set ? counted(set, "chosen image") : view.complete ? counted(view.n_read, "image") : `${count(view.n_read)} of ${counted(view.n_images, "image")} so far`;
   const few = (set || view.n_read) <= 2 * n ? ". With so few images almost any texts explain the variance: add more." : "";
-  return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${few}`;
+  const used = view.n_used_up ? `. ${counted(view.n_used_up, "other text adds", "other texts add")} nothing to these` : "";
+  return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${used}${few}`;
 };
 
 function build(api) {
@@ -35,7 +36,7 @@ function build(api) {
     says(view);
     label.hidden = !view.label;
     if (view.label) {
-      label.textContent = view.label.name;
+      label.textContent = `${view.label.name} · ${pValue(view.label.p_value)}`;
       label.classList.toggle("unclear", view.label.name === "no clear role");
       label.title = view.label.why;
     }

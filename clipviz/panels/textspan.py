@@ -110,7 +110,7 @@ class TextSpan(Panel):
             )
         ]
         total = {"explained": float(described.gains.sum()), "null_explained": float(null.sum())}
-        return {"rows": rows, **total, "n_draws": len(described.null_gains)}
+        return {"rows": rows, **total, "n_draws": len(described.null_gains), "n_used_up": described.n_used_up}
 
     def _thumbnails(self, described: Description, layer: int, head: int) -> tuple[list[list[int]], bytes]:
         session = self.session

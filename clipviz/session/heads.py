@@ -79,7 +79,8 @@ class Description(NamedTuple):
     """TextSpan of one head: texts and families chosen, the share of variance that each adds, and the null's.
 
     order: [n] indices into the pool; gains: [n]; null_gains: [draw, n], the same search when the head's data are
-    randomly rotated inside its span; null_order: [draw, n].
+    randomly rotated inside its span; null_order: [draw, n]; n_used_up: texts of the pool not chosen of which nothing is
+    left: duplicates, combinations of those chosen, texts outside the head's span.
     """
 
     texts: tuple[str, ...]
@@ -88,6 +89,7 @@ class Description(NamedTuple):
     gains: np.ndarray
     null_gains: np.ndarray
     null_order: np.ndarray
+    n_used_up: int
 
 
 class Label(NamedTuple):
@@ -178,6 +180,7 @@ def describe(
         to_numpy(basis.gains[0]),
         null_gains,
         null_order,
+        int(basis.n_used_up[0]),
     )
 
 

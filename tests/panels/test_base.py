@@ -94,6 +94,27 @@ def test_options_come_with_the_request(session):
     panel.close()
 
 
+def test_the_error_of_a_request_stays_until_the_next_one_or_another_selection(session):
+    panel = ImageGallery(session)
+    session.wait(60)
+    for goes in ("request", "selection"):
+        panel.request = {"seq": panel.view["ack"] + 1, "action": "upload", "name": "x.jpg", "content": "AAAA"}
+        session.wait(60)
+        said = panel.error["message"]
+        assert "x.jpg" in said or "image" in said
+        panel._key = None  # as when more images are read: a new view
+        session.refresh()
+        session.wait(60)
+        assert panel.error["message"] == said
+        if goes == "request":
+            panel.request = {"seq": panel.view["ack"] + 1, "options": {"order": "near"}}
+        else:
+            session.select(image=11 if session.selection.image != 11 else 12)
+        session.wait(60)
+        assert not panel.error
+    panel.close()
+
+
 def test_a_message_that_repeats_its_number_brings_options_alone(session):
     panel = Heatmap(session)
     session.select(image=3, text="a dog")

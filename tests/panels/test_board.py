@@ -109,6 +109,8 @@ def test_textspan_shows_every_text_beside_its_null(session):
     assert [row["text"] for row in panel.view["rows"]] == list(described.texts)
     assert [row["gain"] for row in panel.view["rows"]] == pytest.approx(described.gains.tolist())
     assert [row["null"] for row in panel.view["rows"]] == pytest.approx(described.null_gains.mean(0).tolist())
+    assert panel.view["n_used_up"] == described.n_used_up
+    assert panel.view["label"]["p_value"] == session.label(5, 1).p_value
 
 
 def test_undo_and_redo_are_asked_by_the_query_panel(session):

@@ -59,6 +59,16 @@ def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, 
     assert described.texts == tuple(TEXTS[i] for i in raw.order)
 
 
+def test_texts_of_which_nothing_is_left_are_counted(session, model):
+    twice = clipviz.Session(
+        model, session.images, [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])], background=False
+    )
+    described = twice.textspan(5, 2, n_texts=3, n_draws=0)
+    assert described.n_used_up >= 3  # the tokenizer lowers letters: each text is there twice
+    assert len({text.lower() for text in described.texts}) == 3
+    twice.close()
+
+
 def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
     chosen = (1, 5, 8, 13, 21, 34)
     described = session.textspan(4, 1, n_texts=3, images=chosen, n_draws=0)

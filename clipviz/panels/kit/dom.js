@@ -25,6 +25,8 @@ const closest = (event, selector) => /** @type {Element} */ (event.target).close
 const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 /** @param {number} value */
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
+/** How rare a finding is under its null: "p = .005". @param {number} p */
+const pValue = (p) => `p ${p >= 0.001 ? "=" : "<"} ${Math.max(p, 0.001).toFixed(3).replace(/^0/, "").replace(/0$/, "")}`;
 /** @param {number} n */
 const count = (n) => n.toLocaleString("en");
 /** "1 image", "12 images". @param {number} n @param {string} one @param {string} [many] */
