@@ -1,6 +1,6 @@
 """Ablating heads over an indexed collection: ViT-L/14 sizes, 50,000 images, 1,000 classes.
 
-Codes are random and in half precision, as an index keeps them; the unablated logits are at hand, as a session keeps
+Codes are random and in half precision, as an index keeps them; the unablated logits are in memory, as a session keeps
 them. The naive way forms the effect of every ablated head in the embedding and classifies again; it is timed on a part
 of the images and scaled. Times are processor time on one thread, so that other work on the machine does not count,
 halved for the two cores that the budget speaks of.
@@ -45,7 +45,7 @@ def collection(n_images: int = N_IMAGES) -> Terms:
 
 
 def naive(terms: Terms, heads: list[Head], classes: Tensor, means: Tensor) -> Tensor:
-    """Every head's effect formed and taken out of the embedding, head after head."""
+    """Every head's effect formed and removed from the embedding, head after head."""
     after = terms.embedding.clone()
     for layer, head in heads:
         after -= headset.summed_effects(terms.codes, terms.basis, [(layer, head)]) - means

@@ -1,4 +1,4 @@
-"""The index: bytes an image, time to open, peak memory against the number of images, build against a bare loop.
+"""The index: bytes per image, time to open, peak memory against the number of images, build against a bare loop.
 
 ViT-L/14 sizes are written from random rows, as a real pass would. The bare loop decodes, preprocesses and encodes the
 same images in the same batches and keeps nothing. Times are processor time on one thread with decoding in the same
@@ -160,7 +160,7 @@ def run() -> list[dict[str, Any]]:
         ratio = build_ratio()
     growth = f"peak memory of {MANY:,} images ({many:.0f} MB) over {FEW:,} ({few:.0f} MB), x"
     return [
-        row("bytes an image, ViT-L/14, last 4 layers, thumbnails left out", size, 10_000),
+        row("bytes per image, ViT-L/14, last 4 layers, thumbnails left out", size, 10_000),
         row("opening an index of 1,000,000 images, ms", 1e3 * opening, 50),
         row(growth, many / few, 1.1),
         row("build against a bare encode loop, demo model, x", ratio, 1.25),

@@ -46,7 +46,7 @@ def compare() -> list[dict[str, Any]]:
     model = random_clip("ViT-B-32")
     images = torch.randn(BATCH, 3, 224, 224)
     few = images[:NAIVE_IMAGES]
-    model.second_order(few, LAYER).norms()  # the basis and its Gram are made once a layer
+    model.second_order(few, LAYER).norms()  # the basis and its Gram are made once per layer
     plain, norms, few_norms = best(
         [
             lambda: model.encode_images(images),

@@ -57,8 +57,8 @@ def whole(name: str, number: Any) -> int:
 class Ablation:
     """Which direct effects are removed from the embedding, and how (thesis 2.3, App. A.2).
 
-    heads: (layer, head) pairs; layers: attention layers taken out whole; mlps: MLP terms, 0 = the input term,
-    1 + layer = that layer's MLP; tokens: token indices taken out of every attention layer (0 = the class token
+    heads: (layer, head) pairs; layers: attention layers removed whole; mlps: MLP terms, 0 = the input term,
+    1 + layer = that layer's MLP; tokens: token indices removed from every attention layer (0 = the class token
     attending to itself). how: "mean" replaces an effect by its mean over the collection, "zero" removes it.
     """
 
@@ -560,7 +560,7 @@ class UnitThumbnails:
 
 @dataclass(frozen=True, eq=False)
 class Concepts:
-    """A dictionary of Rosetta neurons (thesis 4.3): one row a pivot unit, one column a model, the pivot first.
+    """A dictionary of Rosetta neurons (thesis 4.3): one row per pivot unit, one column per model, the pivot first.
 
     units: [concept, model] unit counted through the model's layers, -1 where the model has none; correlation,
     heldout: [concept, model] with the pivot on the mining images and on others (1 for the pivot itself, 0 where

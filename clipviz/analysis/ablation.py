@@ -1,7 +1,7 @@
 """What an ablation does to one image and to a collection, linear in the codes: the model never runs again.
 
 `desk` is one image's class scores under any set of heads, which the browser toggles alone; `outcome` is accuracy
-before, after and under as many random heads.
+before, after and under the same number of random heads.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from clipviz.values import Ablation, Codes, Head, HeadBasis
 
 N_DRAWS = 5
 MIN_GROUP = 8  # images below which a group's accuracy is chance
-CUE_SHARE = 5  # one in so many of the late heads is taken out with a cue
-LARGE = 1 << 29  # bytes of unablated logits above which they are made anew for each ablation
+CUE_SHARE = 5  # one in so many of the late heads is removed with a cue
+LARGE = 1 << 29  # bytes of unablated logits above which they are made again for each ablation
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Desk:
     mean: SubsetLogits
     zero: SubsetLogits
     scale: float
-    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid a class in place of a softmax
+    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
     label: int
     n_images: int
 
@@ -106,7 +106,7 @@ class Outcome:
 class Left:
     """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
 
-    heads: those taken out; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
+    heads: those removed; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
     that is not a kept head, None where that stays.
     """
 
@@ -199,7 +199,7 @@ def embeddings_after(
 def outcome(
     part: Part, means: Means, ablation: Ablation, between: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Accuracy before and after an ablation and under N_DRAWS draws of as many heads.
+    """Accuracy before and after an ablation and under N_DRAWS draws of the same number of heads.
 
     The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
     between: called before each of these, and may raise to end the work.

@@ -124,7 +124,7 @@ def pair_map(model: ClipModel, picture: Image.Image, pair: tuple[str, str]) -> F
 
 
 def banned_words(found: Source, drawn: str, mistaken: str, direction: Tensor) -> Bool[Tensor, " text"]:
-    """Texts that are no spurious cue: they name the class mistaken for, or mean nearly the same."""
+    """Texts that are no spurious cue: they name the target class, or mean nearly the same."""
     near = lens.synonyms(found.encoded, direction, SYNONYM, found.encoded.mean(0))
     named = [not lens.is_fair(f"{drawn} {text}", drawn, [mistaken]) for text in found.pool]
     return near | torch.tensor(named, device=near.device)

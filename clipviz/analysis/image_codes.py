@@ -138,7 +138,7 @@ class ImageCodes:
         return self.n_ready + len(self.broken) == len(self)
 
     def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
-        """Trace the images not read yet, a batch a step; yields how many have been read. Broken ones are noted.
+        """Trace the images not read yet, one batch per step; yields how many have been read. Broken ones are noted.
 
         Where memory runs out the batch is halved, which `notes` says; an image too large on its own counts as broken.
         """

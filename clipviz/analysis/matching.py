@@ -1,7 +1,7 @@
 """Matching two models over a collection: the units that are each other's best buddies (thesis 4.3).
 
 Layers are read in blocks whose correlation tables fit in `memory` bytes; each set of blocks takes one pass over the
-images. Peak memory: `memory` for the tables, 12 k bytes a unit for the neighbours, and one batch of maps.
+images. Peak memory: `memory` for the tables, 12 k bytes per unit for the neighbours, and one batch of maps.
 """
 
 from __future__ import annotations

@@ -99,9 +99,9 @@ def pairs_above_chance(
     """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
 
     Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
-    excess: its correlation less the same pair's when the partner's images are shuffled. above: the excess that a pair
+    excess: its correlation minus the same pair's when the partner's images are shuffled. above: the excess that a pair
     must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
-    (less the same pairs' correlation under another shuffle).
+    (minus the same pairs' correlation under another shuffle).
     """
     options = {"k": k, "batch": batch, "memory": memory}
     chance = match(pivot, partner, images, permute=0, **options)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ class OnImage(NamedTuple):
 
     maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept, model]
     the highest activation there on the same scale (1: as high as on its strongest images); 0 where there is no unit
-    or the model is not at hand.
+    or the model is not loaded.
     """
 
     maps: np.ndarray
@@ -94,7 +94,7 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is at hand."""
+    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is loaded."""
 
     name: str
     loss: str
@@ -167,7 +167,7 @@ class SharedUnits:
 
     @cached_property
     def partners(self) -> dict[str, Any]:
-        """Model name -> network to read, or None where it is not at hand. The pivot is the session's CLIP."""
+        """Model name -> network to read, or None where it is not loaded. The pivot is the session's CLIP."""
         pivot, *others = self.concepts.models
         device, hashes = self.session.model.device, self.opened.about.get("partners", {})
         found: dict[str, Any] = {pivot: clip_partner(self.session.model, pivot)}

@@ -25,7 +25,7 @@ Tell = Callable[[int, int, float], None]
 
 
 class TextPool:
-    """Directions of a pool, or as many as have been encoded: what was interrupted goes on where it was.
+    """Directions of a pool, or as many as have been encoded: what was interrupted continues where it was.
 
     cache: where another session's directions may be found; the user's cache when None. Directions are found again
     for the same weights, tokens, precision and kind of device, whatever the pool's file is called.
@@ -52,7 +52,7 @@ class TextPool:
         return torch.cat(self._parts)
 
     def steps(self) -> Iterator[int]:
-        """Encode what is missing, a batch a step; yields how many texts are encoded."""
+        """Encode what is missing, one batch per step; yields how many texts are encoded."""
         if not self._looked:
             self._looked = True
             kept = self.cache.read(*self._key()) if self.cache.folder else None

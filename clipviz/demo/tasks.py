@@ -64,16 +64,16 @@ def world_tasks(images: Images) -> dict[str, Task]:
 
 
 def _birds_by_example(birds: Task) -> dict[str, Task]:
-    """The birds once more, each class learnt from pictures of which 80% show it where it belongs.
+    """The birds once more, each class learnt from pictures of which 80% show it in its usual habitat.
 
-    Up to two in five of a class at home are examples, and a quarter as many elsewhere, equally many of both classes.
+    Up to two in five of a class in its habitat are examples, and a quarter as many elsewhere, for both classes alike.
     None where the images have too few birds.
     """
     rows = rows_of(birds.groups)
     wet, misplaced, odd, wooded = (rows[name] for name in words.BIRD_GROUP_PHRASES)
     n_away = min(len(wet) // 10, len(misplaced) // 2, len(odd) // 2, len(wooded) // 10)
     examples = [(*home[: 4 * n_away], *away[:n_away]) for home, away in ((wet, misplaced), (wooded, odd))]
-    return by_example(birds, examples, "80% of them with the bird where it belongs")
+    return by_example(birds, examples, "of which 80% show the bird in its usual habitat")
 
 
 def _where(column: Sequence[str | None], use: Sequence[bool]) -> list[str | None]:

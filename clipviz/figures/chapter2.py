@@ -21,7 +21,7 @@ Curve = Mapping[int, float]
 
 @style.as_written
 def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.COLUMN) -> Figure:
-    """Tables 2.1 and A.1: accuracy of each task with nothing, the class token, the MLPs, or both taken out.
+    """Tables 2.1 and A.1: accuracy of each task with nothing, the class token, the MLPs, or both removed.
 
     rows: task -> {"nothing": .., "class token": .., "MLPs": .., "both": ..}, accuracies in 0..1.
     """
@@ -97,7 +97,7 @@ def textspan_accuracy(
     """
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(
-        axes[0, 0], title or "Late heads projected on m texts", "texts a head, m", "zero-shot accuracy"
+        axes[0, 0], title or "Late heads projected on m texts", "texts per head, m", "zero-shot accuracy"
     )
     last = max(max(curve) for curve in pools.values())
     axis.hlines(base, 0, last, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))

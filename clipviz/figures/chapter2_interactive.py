@@ -20,7 +20,7 @@ def accumulated_ablation(curves: Mapping[str, Curve]) -> go.Figure:
 
 def textspan_accuracy(pools: Mapping[str, Curve], base: float) -> go.Figure:
     """Figures 2.3 and A.1: a line a pool, the unchanged model dotted."""
-    figure = _curves(pools, "texts a head, m", "m = %{x}: %{y:.1%}")
+    figure = _curves(pools, "texts per head, m", "m = %{x}: %{y:.1%}")
     figure.add_hline(y=base, line_dash="dot", line_color=style.INK, annotation_text="unchanged model")
     return figure
 

@@ -74,7 +74,7 @@ def sparse_accuracy(
     "nothing changed" and "rank 1".
     """
     figure, axes = style.panels(1, 1, width, 2.3)
-    axis = style.plain(axes[0, 0], "", "texts a neuron, m", "zero-shot accuracy")
+    axis = style.plain(axes[0, 0], "", "texts per neuron, m", "zero-shot accuracy")
     for level in levels.values():
         axis.axhline(level, color=style.RULE, linewidth=1.2, zorder=0)
     names = list(curves)
@@ -192,7 +192,7 @@ def _wrapped(texts: Sequence[str], columns: int) -> str:
 
 @dataclass(frozen=True)
 class AttackExample:
-    """A picture that fools the classifier: (class drawn, class mistaken for), its sentence, by how much cosine, the
+    """A picture that fools the classifier: (source class, target class), its sentence, by how much cosine, the
     picture [rows, cols, 3] uint8 and a map [rows, cols], above 0 where tokens write towards the wrong class."""
 
     pair: tuple[str, str]

@@ -60,7 +60,7 @@ def build(
     thumbnail: pixels of the shorter side, 0 for none. neurons: MLP layers whose second-order statistics are kept, a
     further forward pass each, with the neuron_top strongest images of every neuron. progress: a bar, or a function
     of (images done, images).
-    Called again with the same arguments it goes on where it stopped, and opens the index once it is finished.
+    Called again with the same arguments it continues where it stopped, and opens the index once it is finished.
     Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
     """
     collection = open_images(images)
@@ -260,7 +260,7 @@ def _check_there(shard: Shard) -> None:
         raise FileNotFoundError(
             errno.ENOENT,
             f"none of {len(shard.skipped):,} images in a row is there any more, the first {shard.skipped[0][0]!r}; "
-            "bring the folder back and run the same again: it goes on where it stopped",
+            "bring the folder back and run the same command again: it continues where it stopped",
         )
 
 

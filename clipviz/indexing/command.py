@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"clipviz index: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("clipviz index: stopped; run the same again and it goes on from here", file=sys.stderr)
+        print("clipviz index: stopped; run the same command again to continue from here", file=sys.stderr)
         return 130
     finally:
         if joined:

@@ -54,7 +54,7 @@ class Index(Store):
     def build(cls, model: Any, images: Any, path: str | os.PathLike[str], **options: Any) -> Index:
         """One pass of a model over images into a new index; see `clipviz.indexing.building.build` for the options.
 
-        images: whatever clipviz.data.images.open_images takes. An interrupted build goes on where it stopped when the
+        images: whatever clipviz.data.images.open_images takes. An interrupted build continues where it stopped when the
         same is called again; a finished one is opened.
         """
         from clipviz.indexing.building import build

@@ -4,7 +4,7 @@ Removing a set S of terms changes the embedding by a known vector:
     rep' = rep - sum_S (c - mean c)   (how="mean": every term is replaced by its mean over a collection)
     rep' = rep - sum_S c              (how="zero")
 Terms are heads, whole attention layers, MLPs (0 = the input term, the last the readout's tail where it has one) and
-tokens; a token's terms are c_{i,l,h} (Eq. 2.6) summed over every layer and head that is not already taken out whole,
+tokens; a token's terms are c_{i,l,h} (Eq. 2.6) summed over every layer and head that is not already removed whole,
 so nothing is removed twice.
 The final LayerNorm's statistics stay those of the unablated image, as in the thesis.
 """
@@ -201,7 +201,7 @@ def predict_after(
     most heads are out (and the terms are `whole`), the heads that stay are added up instead.
     """
     if ablation.tokens:
-        raise ValueError("tokens cannot be taken out here, only heads, layers and MLPs; use embedding_after")
+        raise ValueError("tokens cannot be removed here, only heads, layers and MLPs; use embedding_after")
     means = means_of(terms) if means is None and ablation.how == "mean" else means
     heads, directions = heads_of(terms.codes, ablation), directions.to(terms.embedding)
     kept = [head for head in headset.all_heads(terms.codes) if head not in set(heads)]
@@ -286,7 +286,7 @@ def removed_effects(
 
 
 def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
-    """Every head that the ablation takes out whole: its heads and all heads of its layers, in order."""
+    """Every head that the ablation removes whole: its heads and all heads of its layers, in order."""
     n_heads = codes.codes.shape[2]
     heads = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(n_heads)}
     headset.head_positions(codes, heads)
@@ -325,7 +325,7 @@ def random_heads(
     seed: int = 0,
     how: Literal["mean", "zero"] = "mean",
 ) -> list[Ablation]:
-    """The baseline of Table 2.3: draws of as many random heads, without replacement within a draw.
+    """The baseline of Table 2.3: draws of the same number of random heads, without replacement within a draw.
 
     heads: those to draw from, e.g. headset.all_heads(codes).
     """

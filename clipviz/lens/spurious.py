@@ -18,9 +18,9 @@ from clipviz.values import Ablation, Head
 
 @dataclass(frozen=True, eq=False)
 class SpuriousCue:
-    """Worst-group accuracy before and after an ablation, and under as many random heads.
+    """Worst-group accuracy before and after an ablation, and under the same number of random heads.
 
-    random: one accuracy a draw; best_random: the draw with the best worst group, the thesis's baseline ("best
+    random: one accuracy per draw; best_random: the draw with the best worst group, the thesis's baseline ("best
     of 5 trials"). gain: after - before of the worst group.
     """
 
@@ -74,7 +74,7 @@ def compare(
     draw_from: Sequence[Head] | None = None,
     means: Means | None = None,
 ) -> SpuriousCue:
-    """Zero-shot accuracy by group before and after an ablation, beside draws of as many random heads.
+    """Zero-shot accuracy by group before and after an ablation, beside draws of the same number of random heads.
 
     draw_from: heads that the random draws take from, default all that the terms keep; a draw replaces the heads
     alone, MLPs and tokens are ablated alike. means: where the means come from, default the evaluated images.
@@ -99,7 +99,7 @@ def random_draws(
     seed: int = 0,
     draw_from: Sequence[Head] | None = None,
 ) -> list[Ablation]:
-    """The ablation with as many random heads in place of its own, once a draw; none where it takes no heads."""
+    """The ablation with as many random heads instead of its own, one per draw; none where it removes no heads."""
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
     n_heads = len(ablate.heads_of(terms.codes, ablation))
     draws = ablate.random_heads(n_heads, pool, n_draws, seed, ablation.how) if n_heads else []

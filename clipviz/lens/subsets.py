@@ -45,7 +45,7 @@ class SubsetLogits:
         return len(self.heads) + len(self.mlps)
 
     def indicator(self, ablation: Ablation) -> Float[Tensor, " term"]:
-        """s: 1 for every term that the ablation takes out; ValueError names one that is not here."""
+        """s: 1 for every term that the ablation removes; ValueError names one that is not here."""
         if ablation.tokens:
             raise ValueError(
                 "tokens cannot be toggled here, only heads, layers and MLPs; use embedding_after"

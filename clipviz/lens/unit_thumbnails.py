@@ -19,7 +19,7 @@ def drawn(
 ) -> UInt8[Tensor, "image unit side side"]:
     """Maps as bytes: 0 at `floor` and below, 255 at `peak` and above, bilinear at side x side.
 
-    floor, peak: activations, one a unit. A unit whose peak does not exceed its floor is drawn dark everywhere.
+    floor, peak: activations, one per unit. A unit whose peak does not exceed its floor is drawn dark everywhere.
     """
     if maps.shape[2:] != (side, side):
         shrinks = min(maps.shape[2:]) > side

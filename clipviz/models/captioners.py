@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 PROMPT = (
-    "Write {n} short descriptions of images, one a line and numbered, for a text-to-image model. Every description "
+    "Write {n} short descriptions of images, numbered and one per line, for a text-to-image model. Every description "
     'must contain "{class_name}". None may contain "{avoid}", a synonym, a plural or anything that looks like it. '
     "Use as many words as possible from this list and hardly any others; prefer objects, animals and places that "
     "can be seen, and leave out words that you do not know: {words}."

@@ -117,7 +117,7 @@ class ClipModel:
         return None if bias is None else float(bias.detach())  # type: ignore[operator]
 
     def probabilities(self, cosines: Float[Tensor, "*images text"]) -> Float[Tensor, "*images text"]:
-        """Zero-shot probabilities: softmax over the texts, or one sigmoid a text where the model has a logit bias."""
+        """Zero-shot probabilities: softmax over the texts, or one sigmoid per text where the model has a logit bias."""
         logits = self.logit_scale * cosines
         return (
             torch.softmax(logits, -1) if self.logit_bias is None else torch.sigmoid(logits + self.logit_bias)

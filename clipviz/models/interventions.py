@@ -85,8 +85,8 @@ def indirect_effects(
 ) -> Float[Tensor, "image chosen d_embed"]:
     """Indirect effect of each chosen neuron alone: the embedding minus the one with p set to its per-token mean.
 
-    mean: from `mean_activations`, over the collection. The layers up to `layer` run once a batch of neurons; the
-    later ones once an image and neuron. normalize: divide by the undisturbed embedding's length (cosine units).
+    mean: from `mean_activations`, over the collection. The layers up to `layer` run once per batch of neurons; the
+    later ones once per image and neuron. normalize: divide by the undisturbed embedding's length (cosine units).
     """
     pixels, chosen = model.prepare(images), [int(neuron) for neuron in neurons]
     plain = model.encode_images(pixels)

@@ -82,7 +82,7 @@ const bench = (api, removed) => {
   return { load, now, lead, ranked, get data() { return D; } };
 };
 
-/** The grid of heads; a press removes one, a row's name a whole layer, the bar at the right the MLPs. */
+/** The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs. */
 const removalGrid = (api, removed, desk) => {
   const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head; pressed ones are removed" }), legend = h("div", { class: "legend" });
   /** @type {Map<string, any>} */
@@ -189,7 +189,7 @@ const classBars = (api, desk) => {
   return { part: h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, note), reset, paint };
 };
 
-/** One line of the plot: a group's accuracy before, after, and with as many random heads removed. */
+/** One line of the plot: a group's accuracy before, after, and with the same number of random heads removed. */
 const accuracyLine = (row, name, strong) => {
   const at = (share) => ({ left: `${100 * share}%` }), delta = row.after - row.before, low = Math.min(...row.random), high = Math.max(...row.random);
   const spread = row.random.length ? `; ${row.random.length} random draws ${percent(low)} to ${percent(high)}` : "";

@@ -34,7 +34,7 @@ class AblateOptions(TypedDict, total=False):
 
 
 class Ablate(Desk):
-    """Heads and MLPs taken out of one image's class scores, exactly and in the browser; the collection beside it.
+    """Heads and MLPs removed from one image's class scores, exactly and in the browser; the collection beside it.
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
     commas between them, for "typed". What is out is the selection's ablation, shared with every panel.

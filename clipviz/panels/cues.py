@@ -36,9 +36,9 @@ class CuesOptions(TypedDict, total=False):
 class Cues(NeuronDesk):
     """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
 
-    drawn, mistaken: names of the class in the pictures and of the class it should be taken for (a bundle that
-    draws starts with a pair; other models with none). layer: whose neurons, default the last but two. n_images: images
-    read for the neurons (None: all). Pictures are drawn once those are read, or when asked for.
+    drawn, mistaken: names of the source class, which is drawn, and of the target class, which it should be taken for
+    (a bundle that draws starts with a pair; other models with none). layer: whose neurons, default the last but two.
+    n_images: images read for the neurons (None: all). Pictures are drawn once those are read, or when asked for.
     """
 
     name = "cues"
@@ -110,7 +110,7 @@ class Cues(NeuronDesk):
         return view | shown, arrays
 
     def pair(self) -> tuple[str, str]:
-        """The classes on show: drawn, mistaken for; empty names where none were given."""
+        """The source and the target class on show; empty names where none were given."""
         if self.drawn or self.mistaken:
             return self.drawn.strip(), self.mistaken.strip()
         return self.session.first_pair

@@ -46,7 +46,7 @@ class Rosetta(Desk):
     show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a "pair".
     sort: "heldout" or "correlation" (mean over the partners), "size" (units that share a concept) or "layer". models:
     only concepts that these models have; other: the model of the pair; whose: the model drawn on one image. words:
-    only concepts whose name or hint holds them. every_unit: a row a unit instead of one a concept. folder: a saved
+    only concepts whose name or hint holds them. every_unit: one row per unit, not per concept. folder: a saved
     dictionary instead of the shipped one; partners: model name -> network, for models that are not shipped.
     """
 

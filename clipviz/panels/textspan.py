@@ -1,4 +1,4 @@
-"""TextSpan of the selected head: its texts with explained variance, the null beside them, top images of each."""
+"""TextSpan of the selected head: its texts, the variance they explain beside random rotations, their top images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TextSpan(Panel):
     """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
 
     The tick on each bar is what as many texts explain of the same data rotated at random inside the head's span
-    (mean of 20 draws): a bar that does not pass it says nothing. n_texts: rows shown; n_images: images a row.
+    (mean of 20 draws): a bar that does not pass it means nothing. n_texts: rows shown; n_images: images per row.
     """
 
     name = "textspan"

@@ -3,7 +3,7 @@
     clipviz reproduce chapter2 [--model ViT-L-14 --pretrained laion2b_s32b_b82k --data FOLDER]
     clipviz.reproduce.run("chapter2", "demo", "reproduction")
 Every chapter is a module here with `run(model, out, **options) -> Path of its report`. Finished steps are kept
-beside the report, so that an interrupted run goes on where it stopped.
+beside the report, so that an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chapter", choices=chapters())
     parser.add_argument("--model", default="demo", help="'demo', an open_clip name or hf-hub:owner/model")
     parser.add_argument("--pretrained", help="open_clip tag or local checkpoint")
-    parser.add_argument("--data", help="folder of images, a subfolder a class (default: the demo world)")
+    parser.add_argument("--data", help="folder of images, one subfolder per class (default: the demo world)")
     parser.add_argument("--segmentation", help="gtsegs_ijcv.mat, or a folder that holds images/ and masks/")
     parser.add_argument("--waterbirds", help="folder of the Waterbirds data set, with its metadata.csv")
     parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
-    parser.add_argument("--limit", type=int, help="at most so many images")
+    parser.add_argument("--limit", type=int, help="use at most this many images")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -43,8 +43,8 @@ def run(
 ) -> Path:
     """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
 
-    data: a folder with a subfolder a class; without it the demo world. limit: at most so many images. Traced
-    images are kept in out/steps: an interrupted run goes on from there.
+    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. Traced
+    images are kept in out/steps: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)

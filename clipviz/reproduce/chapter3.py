@@ -68,9 +68,9 @@ def run(
 ) -> Path:
     """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
 
-    data: a folder with a subfolder a class; without it the demo world. limit: at most so many images, and as many
+    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images, and as many
     others as reference. repeats: of the adversarial experiment. quick: a small version of everything, to look at.
-    Layers are kept in out/steps as they are done: an interrupted run goes on from there.
+    Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     study = open_study(
@@ -321,7 +321,7 @@ def sparse_section(report: Report, study: Study, layer: int) -> None:
         report.figure(
             f"neurons-sparse-{task}",
             figures.sparse_accuracy(pools, shown),
-            f"Figure 3.4: {task}, accuracy by texts a neuron and pool",
+            f"Figure 3.4: {task}, accuracy by texts per neuron and pool",
         )
         sizes = sorted({m for curve in pools.values() for m in curve})
         report.table(

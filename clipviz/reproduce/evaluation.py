@@ -1,6 +1,6 @@
 """What chapter 2 is measured on: images with classification tasks, texts, groups and masks.
 
-On the demo world everything comes from the embedded collection. With a folder of images (a subfolder a class)
+On the demo world everything comes from the embedded collection. With a folder of images (a subfolder per class)
 there is one task, its classes; groups and masks come from Waterbirds and a segmentation set where the user has them.
 """
 
@@ -115,7 +115,7 @@ def folder_evaluation(
     masks: str | None = None,
     birds: str | None = None,
 ) -> Evaluation:
-    """A folder of images, one subfolder a class (ImageNet's folders are known by their WordNet ids)."""
+    """A folder of images, one subfolder per class (ImageNet's folders are known by their WordNet ids)."""
     everything = image_data.open_images(data)
     chosen = spaced(len(everything), limit or 2_000)
     images = everything.subset(chosen)
@@ -253,7 +253,7 @@ def _waterbirds(model: ClipModel, folder: str, limit: int | None) -> tuple[Image
 
 
 def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tuple[dict[str, Tensor], str]:
-    """Classes learnt from the data set's training part, 95% of it at home; nothing where it is not there."""
+    """Classes learnt from the data set's training part (95% in the usual habitat); nothing where it is not there."""
     try:
         seen = waterbirds(folder, "train")
         task = waterbird_task(seen)

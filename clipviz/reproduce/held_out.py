@@ -127,7 +127,7 @@ def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> tup
         labels=tuple(int(group >= 2) for group in birds.groups),
         groups=tuple(words.BIRD_GROUP_PHRASES[group] for group in birds.groups),
         by="bird and background",
-        note=f"learnt from {len(examples):,} pictures in their own colours, 80% of them where the bird belongs",
+        note=f"learnt from {len(examples):,} pictures in their own colours, 80% in their usual habitat",
         cue=tuple((place, tuple(words.BACKGROUND_PHRASES[place])) for place in ("water", "forest")),
     )
     learnt = classifiers.from_pictures(model, _pictures(examples.images), shown)

@@ -36,7 +36,7 @@ PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
-N_INDIRECT = 8  # images a neuron for the components of indirect effects
+N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:
@@ -230,7 +230,7 @@ def indirect_directions(
 ) -> Tensor:
     """First component [neuron, d_embed] of every neuron's indirect effects, signed as second-order ones are.
 
-    An intervention a neuron and image is dear: each neuron's effects are taken on the n_top reference images where
+    Interventions are expensive: each neuron's effects are taken on the n_top reference images where
     its second-order effect is largest. They are changes against the mean activation, so nothing is subtracted.
     """
     layer, top = known.stats.layer, known.stats.top_images[:, :n_top].cpu()

@@ -39,7 +39,7 @@ PAIRS = (
     ("apple", "strawberry"),
     ("frog", "turtle"),
 )
-"""Class drawn, class mistaken for: near neighbours of the demo world, chosen before any was tried."""
+"""Source class, target class: near neighbours of the demo world, chosen before any was tried."""
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
 N_GALLERY, N_TOP_IMAGES, N_WORDS = 5, 8, 4
 N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6

@@ -12,7 +12,7 @@ TABLE_A_1 = {  # base, class token mean-ablated, and the MLPs too
     "ViT-L-14": (0.7525, 0.7438, 0.7387),
     "ViT-H-14": (0.7795, 0.7689, 0.7629),
 }
-FIGURE_2_3 = {"ViT-L-14": {60: 0.7277}}  # general descriptions, 60 texts a head
+FIGURE_2_3 = {"ViT-L-14": {60: 0.7277}}  # general descriptions, 60 texts per head
 TABLE_2_3 = {  # worst group on Waterbirds: base, best of 5 random draws, ours
     "ViT-B-16": (0.456, 0.523, 0.575),
     "ViT-L-14": (0.477, 0.577, 0.729),

@@ -125,7 +125,7 @@ def everything_else(session: Session) -> Ablation:
 def on_desk(session: Session, ablation: Ablation) -> Ablation:
     """The ablation in the desk's terms: its kept heads, and mlps={0} for everything else.
 
-    ValueError where it names what cannot be taken out alone: single MLPs, tokens, layers that are not kept.
+    ValueError where it names what cannot be removed alone: single MLPs, tokens, layers that are not kept.
     """
     rest = everything_else(session)
     kept = set(session.collection.layers)
@@ -133,7 +133,7 @@ def on_desk(session: Session, ablation: Ablation) -> Ablation:
     single = ablation.mlps and not whole
     if ablation.tokens or single or (not whole and ablation.layers - kept):
         raise ValueError(
-            f"the desk takes out heads of layers {sorted(kept)} and all MLPs together, got {ablation.to_dict()}; "
+            f"the desk removes heads of layers {sorted(kept)} and all MLPs together, got {ablation.to_dict()}; "
             "for single MLPs and tokens use clipviz.lens.ablate on a trace"
         )
     unkept = sorted({layer for layer, _ in ablation.heads} - kept)
@@ -187,7 +187,7 @@ def embeddings_after(session: Session, ablation: Ablation) -> Tensor:
 
 
 def _means(session: Session, ablation: Ablation) -> Means | None:
-    """The means that stand for what is taken out; None for "zero". ValueError where nothing has been read yet."""
+    """The means that stand for what is removed; None for "zero". ValueError where nothing has been read yet."""
     if ablation.how == "zero":
         return None
     kept = _kept(session)
@@ -259,7 +259,7 @@ def _summaries(session: Session) -> dict[str, dict[str, Any]]:
 
 
 def _kept(session: Session) -> _Kept | None:
-    """Terms and means of the images read so far; made anew only when more have been read."""
+    """Terms and means of the images read so far; made again only when more have been read."""
     collection = session.collection
     newest: dict[str, _Kept] = session.remember("ablation terms", dict)  # one version at a time
     kept = newest.get("kept")

@@ -26,7 +26,7 @@ class HeadScores(NamedTuple):
     """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum.
 
     With a second text, on the difference of the two cosines. After an ablation: of what is left, and a head's mean (or
-    0) where it was taken out; what stands for "everything else" is entry 0 of mlps.
+    0) where it was removed; what stands for "everything else" is entry 0 of mlps.
     """
 
     heads: np.ndarray

@@ -32,7 +32,7 @@ IGNORING = (
 class Joint(NamedTuple):
     """A head's texts on one image (Fig. 2.6), those it agrees with most first, then those it agrees with least.
 
-    texts: [2 k]; coefficients: [2 k], parts of the cosine with the pool's mean direction taken out; maps:
+    texts: [2 k]; coefficients: [2 k], parts of the cosine minus the pool's mean direction; maps:
     [2 k, rows, cols], each text's coefficient over the image tokens (the class token's share left out).
     """
 
@@ -72,13 +72,13 @@ def shared_scores(session: Session, image: int) -> np.ndarray:
 def joint(session: Session, layer: int, head: int, image: int, k: int, n_texts: int) -> Joint:
     """The k TextSpan texts of a head that an image agrees with most and the k least, with their token maps.
 
-    Fewer where the head has fewer texts; an only one comes once.
+    Fewer where the head has fewer texts; a single text is returned once.
     """
     described = session.textspan(layer, head, n_texts)
     k = min(k, max(1, len(described.order) // 2))
     trace, pool = session.trace(image), session.pool()
     found = joint_maps(trace, 0, layer, head, pool[described.order], pool, k)
-    least = 0 if len(described.order) == 1 else k  # an only text is not shown twice
+    least = 0 if len(described.order) == 1 else k  # a single text is not returned twice
     chosen = torch.cat([found.positive, found.negative.flip(0)[:least]])
     maps = torch.cat([found.positive_maps, found.negative_maps.flip(0)[:least]]) / trace.norm[0]
     coefficients = found.coefficients[chosen] / trace.norm[0]

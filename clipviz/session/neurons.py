@@ -46,7 +46,7 @@ class Listed(NamedTuple):
 
 
 class Reading:
-    """One layer's neurons, read from the collection in steps, so spread that the first few speak for all.
+    """One layer's neurons, read from the collection in steps, spread so that the first few represent all.
 
     Where the session's index holds the layer's statistics, they are taken from it, and only FIRST images are read, for
     the distribution of the norms.

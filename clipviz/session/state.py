@@ -278,7 +278,7 @@ class SessionState(traitlets.HasTraits):
         return self.remember("pool", lambda: self._pool.directions(self._encoding))
 
     def encoding(self) -> Iterator[int]:
-        """Encode the pool a batch a step, for work behind everything else."""
+        """Encode the pool one batch per step, as background work."""
         return self._pool.steps()
 
     def _encoding(self, n_ready: int, n_texts: int, seconds: float) -> None:

@@ -201,7 +201,7 @@ def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, mon
         assert torch.equal(ablate.predict_after(terms, ablation, texts), expected)
         kept = terms.embedding @ texts.T
         assert torch.equal(ablate.predict_after(terms, ablation, texts, logits=kept), expected)
-    with pytest.raises(ValueError, match="tokens cannot be taken out here"):
+    with pytest.raises(ValueError, match="tokens cannot be removed here"):
         ablate.predict_after(terms, Ablation(tokens={0}), texts)
 
 

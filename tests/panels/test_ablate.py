@@ -136,7 +136,7 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     shown = panel.view["outcome"]["everything"]
     assert shown["before"] == pytest.approx(float(hits.double().mean()))
     assert shown["n_images"] == len(hits) == 80 - 20
-    assert "learnt from 20 other pictures, 80%" in panel.view["note"]
+    assert "learnt from 20 other pictures, of which 80%" in panel.view["note"]
     cue = next(preset for preset in panel.view["presets"] if preset["kind"] == "cue")
     late = session.collection.layers[-asked.N_LATE :]
     assert cue["name"] == "water from forest"
@@ -196,7 +196,7 @@ def test_typed_classes(session, panel):
 def test_what_the_desk_cannot_take_out_is_said(session, panel):
     session.select(ablation=Ablation(tokens={0}))
     session.wait(60)
-    assert "the desk takes out heads" in panel.error["message"]
+    assert "the desk removes heads" in panel.error["message"]
     session.select(ablation=Ablation(layers={4}))
     session.wait(60)
     assert not panel.error

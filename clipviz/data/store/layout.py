@@ -2,9 +2,9 @@
 
     manifest.json            what the index is, written last and whole; absent while the first build is unfinished
     segments.jsonl           one line a finished shard: rows, bytes and checksum of each file's part, skipped images
-    codes.npy embedding.npy mean.npy std.npy        one row an image
+    codes.npy embedding.npy mean.npy std.npy        one row per image
     NAME.bin                 packed texts and JPEGs (name path label group caption attributes thumbnail)
-    ends.npy                 where each image's bytes end in each of them, one row an image
+    ends.npy                 where each image's bytes end in each of them, one row per image
     statistics-NNNNNN.npz    float64 statistics over all rows, after NNNNNN segments
     plan.json staging/ lock  only while something is being written
 
@@ -182,10 +182,12 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             reason = "there is no space left"
-            advice = "free some, then run the same again: it goes on where it stopped"
+            advice = "free some, then run the same command again: it continues where it stopped"
         else:
             reason = error.strerror or str(error)
-            advice = "choose a folder that can be written, or repair this one, then run the same again"
+            advice = (
+                "choose a folder that can be written, or repair this one, then run the same command again"
+            )
         raise OSError(
             error.errno, f"cannot write the index in {str(folder)!r}: {reason}; {advice}"
         ) from error

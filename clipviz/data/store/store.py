@@ -228,7 +228,7 @@ def no_index(path: Path) -> str:
         count = sum(source["count"] for source in plan["images"])
         return (
             f"the index {str(path)!r} is unfinished: {len(entries)} of {plan['shards']} shards of "
-            f"{count:,} images are there; run the same build again, it goes on where it stopped"
+            f"{count:,} images are there; run the same build again: it continues where it stopped"
         )
     return (
         f"expected a folder with a finished index, got {str(path)!r}; build one with clipviz.Index.build(model, "

@@ -2,7 +2,7 @@
 
 About 2,000 pictures balanced over classes, backgrounds, layouts and treatments, the four bird/place groups in equal
 numbers. The archive holds images/NNNNN.webp, masks/NNNNN.png (0 background, k the k-th thing), captions.json
-(a list of sentences an image) and attributes.json ({"columns", "rows", "vocabularies"}; null: does not apply).
+(a list of sentences per image) and attributes.json ({"columns", "rows", "vocabularies"}; null: does not apply).
 """
 
 from __future__ import annotations
