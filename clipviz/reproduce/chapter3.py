@@ -26,6 +26,7 @@ from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world.scenes import render
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
+from clipviz.indexing import Index
 from clipviz.lens import ablate
 from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
 from clipviz.loading import load
@@ -62,6 +63,7 @@ def run(
     data: str | None = None,
     segmentation: str | None = None,
     limit: int | None = None,
+    index: str | None = None,
     repeats: int = 3,
     quick: bool = False,
     quiet: bool = False,
@@ -69,12 +71,14 @@ def run(
     """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
 
     data: a folder with one subfolder per class; without it the demo world. limit: at most this many images, and as many
-    others as reference. repeats: of the adversarial experiment. quick: a small version of everything, to look at.
+    others as reference. index: of other images, whose statistics of neurons (clipviz index --neurons) take the place of
+    those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. quick: a small
+    version of everything, to look at.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     study = open_study(
-        model, Path(out), data, segmentation, limit or QUICK_LIMIT if quick else limit, quiet, quick
+        model, Path(out), data, segmentation, limit or QUICK_LIMIT if quick else limit, quiet, quick, index
     )
     report = Report(
         Path(out), "Chapter 3: what the neurons of a CLIP image encoder write", _lead(study, quick)
@@ -99,6 +103,7 @@ def open_study(
     limit: int | None = None,
     quiet: bool = False,
     quick: bool = False,
+    index: str | None = None,
 ) -> Study:
     """What is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
     if data is None:
@@ -110,9 +115,20 @@ def open_study(
             image_data.open_images(data),
         )
         n_evaluated = n_reference = limit or 2_000
-    reference = others(everything, n_evaluated, n_reference)
+    opened = None if index is None else Index.open(index)
+    if opened is None:
+        reference = others(everything, n_evaluated, n_reference)
+    else:
+        opened.check_model(model)
+        reference = opened.images()
     key = {**model.identity(), "images": evaluation.images.fingerprint, "reference": reference.fingerprint}
-    return Study(model, evaluation, reference, Steps(out / "steps", key), quiet, quick)
+    study = Study(model, evaluation, reference, Steps(out / "steps", key), quiet, quick, index=opened)
+    if not study.layers:
+        raise ValueError(
+            f"expected an index with statistics of neurons, got {str(index)!r} without any that can be used; build it "
+            "with clipviz index --neurons LAYERS"
+        )
+    return study
 
 
 def others(everything: Images, n_evaluated: int, n_wanted: int) -> Images:
@@ -250,7 +266,7 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
     """Table 3.1."""
     model, images = study.model, study.evaluation.images
     n_compared = (compared[0], compared[1])
-    found = intervened(model, images, study.reference, peak, study.steps, n_compared, study.quiet)
+    found = intervened(model, images, study.sample, peak, study.steps, n_compared, study.quiet)
     second = layer_embeddings(model, images, study.layer(peak), study.steps, study.quiet)
     base = study.accuracy(second["baseline"], second["rows"])
     after = {
@@ -351,6 +367,18 @@ def _lead(study: Study, quick: bool) -> str:
     note = " This is the quick version: few images, one repeat." if quick else ""
     return (
         f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers of {n_neurons:,} "
-        f"neurons), measured on {evaluation.name}: {'; '.join(evaluation.notes)}. Means, directions and thresholds "
-        f"come from {len(study.reference):,} other images. Layers are counted from 0.{note}"
+        f"neurons), measured on {evaluation.name}: {'; '.join(evaluation.notes)}. "
+        f"{_reference(study)} Layers are counted from 0.{note}"
+    )
+
+
+def _reference(study: Study) -> str:
+    """Where means, directions and thresholds come from."""
+    n_images = len(study.reference)
+    if study.index is None:
+        return f"Means, directions and thresholds come from {n_images:,} other images."
+    shared = len(set(study.reference.names) & set(study.evaluation.images.names))
+    return (
+        f"Means and directions come from the {n_images:,} images of an index ({shared:,} of them have the name of an "
+        f"evaluated one), thresholds from {len(study.sample):,} of these."
     )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from clipviz.analysis.neuron_sums import read_layer
 from clipviz.analysis.tasks import Task
 from clipviz.data.images import Images
+from clipviz.indexing import Index
 from clipviz.lens import zeroshot
 from clipviz.lens.cues import activation_thresholds
 from clipviz.lens.neuron_stats import (
@@ -29,13 +30,14 @@ from clipviz.lens.neuron_stats import (
 )
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
-from clipviz.reproduce.evaluation import Evaluation, batches
+from clipviz.reproduce.evaluation import Evaluation, batches, spaced
 from clipviz.reproduce.report import Steps
 
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
+N_SAMPLE = 2_000  # images of an index that are read again, for the distribution of the norms
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
@@ -68,7 +70,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What chapter 3 is measured on. reference: other images, for means, directions and thresholds (D, thesis 3.3)."""
+    """What chapter 3 is measured on. reference: other images, for means, directions and thresholds (D, thesis 3.3).
+
+    index: of the reference images, with the statistics of some layers' neurons (clipviz index --neurons), which are
+    then read from it instead of being computed.
+    """
 
     model: ClipModel
     evaluation: Evaluation
@@ -77,10 +83,20 @@ class Study:
     quiet: bool = False
     quick: bool = False
     kept: dict[int, Layer] = field(default_factory=dict)  # late layers, which several sections use
+    index: Index | None = None
 
     @property
     def layers(self) -> list[int]:
-        return usable_layers(self.model)
+        """Layers whose statistics fit in memory, and are in the index where there is one."""
+        usable = usable_layers(self.model)
+        return usable if self.index is None else [one for one in usable if one in self.index.neuron_layers]
+
+    @property
+    def sample(self) -> Images:
+        """The reference images that are read: all of them, or an even sample of an index's."""
+        if self.index is None:
+            return self.reference
+        return self.reference.subset(spaced(len(self.reference), N_SAMPLE))
 
     @property
     def late(self) -> list[int]:
@@ -91,7 +107,10 @@ class Study:
         """A layer's statistics over the reference images."""
         found = self.kept.get(layer)
         if found is None:
-            found = layer_statistics(self.model, self.reference, layer, self.steps, self.quiet)
+            if self.index is None:
+                found = layer_statistics(self.model, self.reference, layer, self.steps, self.quiet)
+            else:
+                found = indexed_layer(self.model, self.index, self.sample, layer, self.steps, self.quiet)
             if layer in self.late:
                 self.kept[layer] = found
         return found
@@ -128,6 +147,27 @@ def layer_statistics(
     }
     norms = tensors.pop("norms")
     return Layer(model, NeuronStats(layer=layer, count=int(found["count"]), **tensors), norms)
+
+
+def indexed_layer(
+    model: ClipModel,
+    index: Index,
+    sample: Sequence[Image.Image],
+    layer: int,
+    steps: Steps,
+    quiet: bool = False,
+) -> Layer:
+    """One layer with the statistics that an index holds; the norms, which it does not hold, are read from a sample."""
+
+    def make() -> dict[str, Any]:
+        parts = [
+            model.second_order(pictures, layer).norms().half()
+            for _, pictures in batches(sample, f"norms of layer {layer}", quiet)
+        ]
+        return {"norms": torch.cat(parts).cpu().numpy()}
+
+    norms = torch.from_numpy(steps.get(f"neurons-norms-{layer}", make)["norms"])
+    return Layer(model, index.neurons(layer, model.device), norms.to(model.device))
 
 
 def layer_embeddings(
@@ -227,16 +267,18 @@ def indirect_directions(
     steps: Steps,
     n_top: int = N_INDIRECT,
     quiet: bool = False,
+    sample: Sequence[Image.Image] | None = None,
 ) -> Tensor:
     """First component [neuron, d_embed] of every neuron's indirect effects, signed as second-order ones are.
 
     Interventions are expensive: each neuron's effects are taken on the n_top reference images where
     its second-order effect is largest. They are changes against the mean activation, so nothing is subtracted.
+    sample: the images whose activations are averaged, default all of `reference`.
     """
     layer, top = known.stats.layer, known.stats.top_images[:, :n_top].cpu()
 
     def make() -> dict[str, Any]:
-        mean = mean_of(model, reference, layer, steps, quiet)
+        mean = mean_of(model, reference if sample is None else sample, layer, steps, quiet)
         effects = torch.zeros(*top.shape, model.weights.d_embed)
         rows = sorted(set(top[top >= 0].tolist()))
         for row in tqdm(rows, desc=f"indirect effects of layer {layer}", unit="image", disable=quiet):

@@ -271,7 +271,13 @@ def attack_source(study: Study, n_indirect: int) -> cues.Source:
     indirect = torch.cat(
         [
             indirect_directions(
-                study.model, study.reference, study.layer(layer), study.steps, n_indirect, study.quiet
+                study.model,
+                study.reference,
+                study.layer(layer),
+                study.steps,
+                n_indirect,
+                study.quiet,
+                study.sample,
             )
             for layer in study.late
         ]

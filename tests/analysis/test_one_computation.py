@@ -13,7 +13,7 @@ from clipviz.lens import ablate, headset
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.panels import Heads, TextSpan
-from clipviz.reproduce import chapter2, layers, world_measures
+from clipviz.reproduce import chapter2, chapter3, layers, world_measures
 from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report, Steps
 
@@ -107,6 +107,20 @@ def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path):
     groups, _ = known.groups(known.top(neuron))
     assert sum(len(group.places) for group in groups) == len(known.top(neuron).ids)
     session.close()
+    study = chapter3.open_study(model, tmp_path, limit=8, quiet=True, index=str(tmp_path / "index"))
+    assert study.layers == [LAYER]
+    layer = study.layer(LAYER)
+    for name in (*neuron_sums.SUMS, "top_images"):
+        assert torch.equal(getattr(layer.stats, name), getattr(known.stats, name))
+    assert torch.equal(layer.line.directions, known.line.directions)
+    assert layer.norms.shape[0] == len(study.sample) == 90
+    assert "90 images of an index" in chapter3._reference(study)
+    with pytest.raises(ValueError, match="index with statistics of neurons"):
+        chapter3.open_study(model, tmp_path, limit=8, index=str(index_without(model, images, tmp_path)))
+
+
+def index_without(model, images, folder):
+    return clipviz.Index.build(model, images.subset(range(4)), folder / "plain").path
 
 
 def test_classifiers_are_the_same_in_desk_and_report(session, model):

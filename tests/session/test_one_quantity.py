@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.data.recent import Recent
+from clipviz.session.state import REMEMBERED
 from clipviz.values import Ablation
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest"]
@@ -62,7 +64,7 @@ def test_ablated_numbers_are_those_of_the_ablated_embedding(session, case):
 
 def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
     session.collection.ready[:] = False
-    session._memory.clear()
+    session._memory = Recent(REMEMBERED)
     with pytest.raises(ValueError, match="none has been read yet"):
         session.head_scores("a dog", 3, ablation=CASES["mean"])
     session.collection.ready[:] = True
