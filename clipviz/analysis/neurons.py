@@ -72,6 +72,15 @@ class Group(NamedTuple):
     along: float
 
 
+class Histogram(NamedTuple):
+    """|phi_n| over the images read: edges [interval + 1], counts [interval], images of each interval spread over it,
+    the strongest first."""
+
+    edges: np.ndarray
+    counts: np.ndarray
+    images: list[list[int]]
+
+
 @dataclass(frozen=True, eq=False)
 class LayerNeurons:
     """What the images read so far say about one layer's neurons. Units: parts of a unit embedding (cosine units).
@@ -155,10 +164,19 @@ class LayerNeurons:
             places = torch.randperm(len(order), generator=generator)[:k].sort().values
         return self.ids[order.cpu()[places]].tolist()
 
-    def profile(self, neuron: int, n_points: int = 64) -> np.ndarray:
-        """Quantiles of |phi_n| over the images read, smallest first, [n_points]: how few images it has an effect on."""
-        levels = torch.linspace(0, 1, n_points, device=self.norms.device)
-        return to_numpy(torch.quantile(self.norms[:, neuron].float(), levels))
+    def histogram(self, neuron: int, n_bins: int = 8, n_images: int = 6) -> Histogram:
+        """|phi_n| over the images read in even intervals from 0 to its largest, with images of each."""
+        values = to_numpy(self.norms[:, neuron].float())
+        ids = self.ids.cpu().numpy()
+        edges = np.linspace(0, max(float(values.max()), 1e-12), n_bins + 1)
+        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
+        images = []
+        for one in range(n_bins):
+            inside = np.flatnonzero(place == one)
+            inside = inside[np.argsort(-values[inside], kind="stable")]
+            shown = np.unique(np.linspace(0, len(inside) - 1, min(n_images, len(inside))).round().astype(int))
+            images.append(ids[inside[shown]].tolist())
+        return Histogram(edges, np.bincount(place, minlength=n_bins), images)
 
     def rank(self, neuron: int, norm: float) -> float:
         """Share of the images read on which the neuron's effect is smaller."""

@@ -112,6 +112,23 @@ def describe_heads(
     return textspan_from_covariance(covariance, span, text_directions, n_texts, centre_pool, normalised)
 
 
+def variance_along(
+    covariance: Float[Tensor, "head rank rank"],
+    span: Float[Tensor, "head d_embed rank"],
+    directions: Float[Tensor, "text d_embed"],
+) -> Float[Tensor, "head text"]:
+    """Share of every head's variance that lies along each unit direction: t^T S_h t / tr S_h, 0 without variance.
+
+    The first step of Alg. 1 for one text, without the choice between texts.
+    """
+    shares = []
+    for within, axes in zip(covariance, span, strict=True):
+        along = directions.to(axes) @ axes
+        total = within.diagonal().sum().clamp_min(1e-30)
+        shares.append(((along @ within) * along).sum(1) / total)
+    return torch.stack(shares)
+
+
 def null_explained(
     covariance: Float[Tensor, "head rank rank"],
     span: Float[Tensor, "head d_embed rank"],

@@ -32,7 +32,7 @@ const wordList = (api) => {
   list.addEventListener("click", (event) => {
     const word = closest(event, "[data-word]"), neuron = closest(event, "[data-neuron]");
     if (word) api.ask({ text: word.dataset.word });
-    if (neuron) api.ask({ layer: api.view.layer, neuron: Number(neuron.dataset.neuron) });
+    if (neuron) api.ask({}, { action: "visit", neuron: [api.view.layer, Number(neuron.dataset.neuron)] });
   });
   const buttonsOf = (row) => [...row.querySelectorAll("button")];
   /** @returns {[number, number]} */
@@ -50,7 +50,7 @@ const wordList = (api) => {
     h("span", { class: "bar" }, fill(score / most)), h("span", { class: "num score" }, score.toFixed(2)),
     h("span", { class: "behind" }, ...neurons.map(({ neuron, part, weight, along }) => h("button", {
       type: "button", class: "neuron num", "data-neuron": neuron, "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
-      "aria-label": `Neuron ${neuron}`, title: `Neuron ${neuron}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, `#${neuron}`))));
+      "aria-label": `Neuron ${neuron}`, title: `Open neuron ${neuron}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, `#${neuron}`))));
   const draw = (view) => {
     const most = Math.max(1e-12, ...view.words.map(({ score }) => score)), at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));

@@ -1,3 +1,5 @@
+const SETTLED = 250; // ms after which a word counts as typed
+
 /** @param {Api} api what one cell shows, in numbers and in words */
 const reader = (api) => {
   const summary = (layer, head) => api.view.summaries?.[headKey(layer, head)];
@@ -16,31 +18,46 @@ const reader = (api) => {
   return { value, words };
 };
 
-/** The box that finds heads by what they describe: dims the others, Enter selects the last match. */
+/** The box that finds heads by meaning and by their texts: dims the others, Enter selects the best. */
 const headSearch = (api, cells, select) => {
-  const search = h("input", { type: "search", placeholder: "find heads…", "aria-label": "Find heads by what they describe", spellcheck: "false" });
+  const search = h("input", { type: "search", placeholder: "find heads…", "aria-label": "Find heads by what they vary with", spellcheck: "false", maxlength: 300 });
   const found = h("span", { class: "found num" });
+  let timer = 0, choose = false;
+  const wanted = () => search.value.trim();
+  const told = () => api.option("find").trim() === wanted();
+  // Those that the kernel found by meaning, the best first, then those whose label or texts hold the word.
   const matches = () => {
-    const wanted = search.value.trim().toLowerCase();
-    if (!wanted) return null;
-    return [...cells().keys()].filter((at) => {
+    if (!wanted()) return null;
+    const word = wanted().toLowerCase(), meant = told() ? api.view.found.map(({ layer, head }) => headKey(layer, head)) : [];
+    const said = [...cells().keys()].reverse().filter((at) => {
       const about = api.view.summaries?.[at];
-      return about && [about.label, ...about.texts].some((text) => text.toLowerCase().includes(wanted));
+      return about && [about.label, ...about.texts].some((text) => text.toLowerCase().includes(word));
     });
+    return [...new Set([...meant, ...said])];
   };
   const filter = () => {
     const hits = matches();
     for (const [at, cell] of cells()) cell.classList.toggle("dim", hits !== null && !hits.includes(at));
     found.textContent = hits === null ? "" : api.view.summaries ? `${hits.length}` : "…";
-    api.root.dataset.found = String(hits === null ? "" : hits.length);
+    const byMeaning = hits !== null && told() ? api.view.found : [];
+    found.title = byMeaning.map(({ layer, head, share, above }) => `${headName(layer, head)}: ${percent(share)} of its variance, more than along ${percent(above)} of the pool's texts`).join("\n");
+    Object.assign(api.root.dataset, { found: String(hits === null ? "" : hits.length), meant: byMeaning.map(({ layer, head }) => headKey(layer, head)).join(" ") });
     return hits;
   };
-  search.addEventListener("input", filter);
-  search.addEventListener("keydown", onEnter(() => {
+  const drawn = () => {
+    if (document.activeElement !== search) search.value = api.option("find");
     const hits = filter();
-    if (hits?.length) select(...headOf(hits[hits.length - 1]));
+    if (choose && told()) { choose = false; if (hits?.length) select(...headOf(hits[0])); }
+  };
+  const tell = () => { clearTimeout(timer); if (!told()) api.ask({}, { options: { find: wanted() } }); };
+  search.addEventListener("input", () => { filter(); clearTimeout(timer); timer = setTimeout(tell, SETTLED); });
+  search.addEventListener("keydown", onEnter(() => {
+    if (!wanted()) return;
+    choose = true;
+    if (told() || api.standalone) drawn(); else tell();
   }));
-  return [h("label", { class: "field find" }, search, found), filter];
+  api.cleanups.push(() => clearTimeout(timer));
+  return [h("label", { class: "field find" }, search, found), drawn];
 };
 
 /** Colours of the cells and the legend that explains them. */

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import numpy as np
 import traitlets
 
-from clipviz.panels.base import LOCAL, Arrays, Panel, View
+from clipviz.panels.base import ASKED, LOCAL, Arrays, Panel, View
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Ablation, Selection
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 class HeadsOptions(TypedDict, total=False):
     quantity: Literal["effect", "variance", "property"]
+    find: str
 
 
 class Heads(Panel):
     """Every head of the model. A click selects one, ctrl-click adds it to the ablation set, arrows move.
 
     quantity: "effect" (direct effect on text A, or A minus B, of the selected image), "variance" (share of the
-    heads' variance over the collection) or "property" (what its first TextSpan texts have in common).
+    heads' variance over the collection) or "property" (what its first TextSpan texts have in common). find: a text
+    whose heads stand out, found by what they vary with (session.find_heads) or by their labels and texts.
     """
 
     name = "heads"
@@ -35,6 +37,8 @@ class Heads(Panel):
     _css = style("heads")
 
     quantity = traitlets.Enum(("effect", "variance", "property"), "effect").tag(**LOCAL)
+
+    find = traitlets.Unicode("").tag(**ASKED)
 
     def __init__(self, session: Session, **options: Unpack[HeadsOptions]) -> None:
         super().__init__(session, **options)
@@ -66,11 +70,14 @@ class Heads(Panel):
             "cosine": cosine,
             "cosine_before": before,
             "summaries": None,
+            "found": [],
         }
         if session.collection.complete and session.collection.n_ready > 1:
             session.label_heads()
             if session.labelled:
                 view["summaries"] = session.head_summaries()
+            if self.find.strip():
+                view["found"] = [one._asdict() for one in session.find_heads(self.find.strip())]
             arrays["variance"] = session.head_variance().astype(np.float32)
         return view, arrays
 

@@ -139,8 +139,8 @@ const headTexts = (api, stage) => {
     const { joint: about, rows, cols, selection } = api.view;
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
-    const name = selection.layer === null || selection.head === null ? "the head" : headName(selection.layer, selection.head);
-    const title = h("h4", {}, `How ${name} reads this image`, h("span", {}, `strongest and weakest of its texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
+    const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
+    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, `strongest and weakest of its texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
     const tile = (text, i) => {
@@ -228,7 +228,7 @@ const mapControls = (api, stage, maker) => {
 
 /** What the numbers are compared with: the pool, the collection, the image's nearest texts. */
 const comparison = (api) => {
-  const part = h("div", { class: "part context" }), banner = h("p", { class: "far", role: "status", hidden: true });
+  const part = h("div", { class: "part context" }), banner = h("p", { class: "stranger", role: "status", hidden: true });
   const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
     const what = other ? "A − B" : `“${text}”`, among = rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
     return h("p", { class: "standing" }, `${what}${among} is higher than on `, h("b", { class: "num" }, percent(share)), ` of ${counted(n, "other image")}.`);

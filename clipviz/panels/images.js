@@ -61,7 +61,7 @@ const thumbnails = (api) => {
     galleries.replaceChildren(...view.lists.map(({ title, count: n }, k) => {
       const from = start, name = view.order !== "near" ? `Images ${title}`.trim() : k ? `Nearest by ${title}` : "Nearest by the whole model";
       start += n;
-      return h("div", { class: "list", "data-list": k }, title ? h("h4", { class: k ? "by-head" : "" }, title) : null,
+      return h("div", { class: "list", "data-list": k }, title ? h("h4", { class: k ? "by-head" : "" }, k ? headLink(api, view.selection.layer, view.selection.head) : title) : null,
         h("div", { class: "gallery", role: "grid", "aria-label": name }, ...Array.from({ length: n }, (_, i) => tile(view, url, from + i))),
         n ? null : h("p", { class: "empty" }, "No images."));
     }));

@@ -157,4 +157,4 @@ def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked
 def _quantity(selection: Selection) -> str:
     """What the images are ordered by, where that is not simply the cosine with text A."""
     by = "A − B" if selection.text_b else "cosine" if selection.ablation else ""
-    return f"by {by}, without the removed heads" if selection.ablation else by and f"by {by}"
+    return f"by {by}, heads removed" if selection.ablation else by and f"by {by}"

@@ -69,29 +69,21 @@ const neuronAbout = (api, lookFor) => {
   return { parts: [title, facts, code, note], draw };
 };
 
-/** The size of the effect over the images read, smallest to largest, and where the selected image stands. */
+/** How many images the neuron has an effect of which size on; a bar opens the images of every interval. */
 const profilePlot = (api) => {
-  const canvas = h("canvas", { class: "profile", role: "img" });
+  const bars = h("div", { class: "histogram", role: "group", "aria-label": "Images by the size of the effect" }), axis = h("div", { class: "ends num" });
+  const size = (value) => value.toFixed(value && value < 0.01 ? 4 : 3);
   const draw = (view) => {
-    const values = api.arrays.profile, width = (canvas.width = 2 * (canvas.clientWidth || 140)), height = (canvas.height = 84);
-    const g = canvas.getContext("2d"), colours = getComputedStyle(api.root), pad = 4, floor = height - pad, top = Math.max(1e-12, values[values.length - 1]);
-    const x = (share) => pad + share * (width - 2 * pad), y = (value) => floor - (value / top) * (floor - pad);
-    g.clearRect(0, 0, width, height);
-    g.beginPath();
-    g.moveTo(x(0), floor);
-    values.forEach((value, i) => g.lineTo(x(i / (values.length - 1)), y(value)));
-    g.lineTo(x(1), floor);
-    g.closePath();
-    g.fillStyle = colours.getPropertyValue("--area");
-    g.fill();
-    canvas.setAttribute("aria-label", `Size of the effect over the images read, smallest to largest; the largest is ${top.toFixed(4)}`);
-    if (!view.current) return;
-    g.beginPath();
-    g.arc(x(view.current.rank), Math.max(pad + 2, y(Math.min(view.current.norm, top))), 6, 0, 7);
-    g.fillStyle = colours.getPropertyValue("--accent");
-    g.fill();
+    const { edges, counts } = api.arrays, n = counts.length, most = Math.max(1, ...counts), norm = view.current?.norm ?? -1;
+    const here = norm < 0 ? -1 : Math.max(0, Math.min(n - 1, [...edges].findIndex((edge) => edge > norm) < 0 ? n - 1 : [...edges].findIndex((edge) => edge > norm) - 1));
+    bars.replaceChildren(...[...counts].map((found, i) => {
+      const said = `Effect ${size(edges[i])} to ${size(edges[i + 1])}: ${counted(found, "image")}${i === here ? ", among them the selected one’s size" : ""}`;
+      return h("button", { type: "button", class: i === here ? "bin here" : "bin", title: said, "aria-label": said, "data-count": found, onclick: () => api.ask({}, { options: { show: "intervals" } }) },
+        h("span", { class: "num" }, count(found)), h("i", { style: { height: `${(100 * found) / most}%` } }));
+    }));
+    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "size of the effect, images read"), h("span", {}, size(edges[n])));
   };
-  return { canvas, draw };
+  return { canvas: h("div", { class: "profile" }, bars, axis), draw };
 };
 
 /** The neuron on the selected image. */
@@ -117,10 +109,20 @@ const onThisImage = (api, profile) => {
   return { element, draw, paint };
 };
 
+/** The gallery's places interval by interval, the largest effects first; empty intervals are left out. */
+const intervals = ({ strips }, { edges, counts }) => {
+  let first = 0;
+  return strips.map((shown, i) => {
+    const at = counts.length - 1 - i, places = Array.from({ length: shown }, (_, k) => first + k);
+    first += shown;
+    return { places, texts: [`effect ${edges[at].toFixed(4)} to ${edges[at + 1].toFixed(4)}`], along: 0, n: counts[at] };
+  }).filter(({ n }) => n);
+};
+
 /** The neuron's images with their activation maps. */
 const neuronImages = (api, paint) => {
   const [shows, setShow] = segmented("Images of the neuron", [
-    ["top", "Top", "Largest second-order norms"], ["groups", "Groups", "The top images, grouped by what they show"],
+    ["top", "Top", "Largest second-order norms"], ["groups", "Groups", "The top images, grouped by what they show"], ["intervals", "Intervals", "A few images of every interval of the histogram"],
     ["quantiles", "Quantiles", "From the largest norm to the smallest, in even steps"], ["random", "Random", "Random images of the collection, strongest first"]],
     (show) => api.ask({}, { options: { show } }));
   const slider = h("input", { type: "range", min: 0, max: 100, "aria-label": "Opacity of the activation maps" });
@@ -139,13 +141,14 @@ const neuronImages = (api, paint) => {
       glow(api.arrays.maps.subarray(place * rows * cols, (place + 1) * rows * cols), rows, cols, shown.limit), fill(norm / widest, minusOrPlus(along)));
   };
   const draw = (view, arrays) => {
-    const { how, ids, groups, norms, separation } = view.gallery, widest = Math.max(1e-12, ...norms), url = address(arrays.sprite), many = groups.length > 1;
+    const { how, ids, norms, separation } = view.gallery, groups = how === "intervals" ? intervals(view.gallery, arrays) : view.gallery.groups;
+    const widest = Math.max(1e-12, ...norms), url = address(arrays.sprite), many = groups.length > 1;
     setShow(how);
     slider.value = Math.round(100 * api.option("opacity"));
     gallery.style.setProperty("--map", api.option("opacity"));
     const sets = many ? groups : [{ places: ids.map((_, place) => place), texts: [], along: 0 }];
-    gallery.replaceChildren(...sets.flatMap(({ places, texts, along }, i) => [
-      many ? h("p", { class: "group" }, h("b", {}, texts.join(" · ")), ` ${counted(places.length, "image")}, ${signed(along, 4)} on average`) : null,
+    gallery.replaceChildren(...sets.flatMap(({ places, texts, along, n }, i) => [
+      many ? h("p", { class: "group" }, h("b", {}, texts.join(" · ")), n === undefined ? ` ${counted(places.length, "image")}, ${signed(along, 4)} on average` : ` ${counted(n, "image")}`) : null,
       h("div", { class: many ? "tiles small" : "tiles", role: "group", "aria-label": texts.join(", ") || "Images", "data-group": i }, ...places.map((place) => tile(place, url, widest)))]).filter(Boolean));
     const first = gallery.querySelector(".tile");
     if (first) first.tabIndex = 0;
@@ -153,6 +156,7 @@ const neuronImages = (api, paint) => {
       top: `The ${counted(ids.length, "image")} with the largest effects. Bars: size of the effect; orange above the neuron's mean along the direction, blue below.`,
       groups: many ? `The ${ids.length} top images form ${groups.length} groups (silhouette ${separation.toFixed(2)}).` : `The ${ids.length} top images form no separate groups.`,
       quantiles: "From the largest effect to the smallest in even steps; maps and bars on the scale of the top images.",
+      intervals: "A few images of every interval of the histogram, the largest effects first; maps and bars on the scale of the top images.",
       random: "Random images of the collection, strongest first; maps on the scale of the top images.",
     }[how];
   };
@@ -165,7 +169,7 @@ function build(api) {
   const columns = h("div", { class: "columns", hidden: true }, list.element, h("div", { class: "about" }, ...about.parts, current.element), images.element);
   const [empty, says] = messageInstead(columns);
   api.body.append(h("h3", {}, "Neurons", hint), meter, finding.element, empty, columns);
-  followVisibility(api, () => api.arrays.profile && profile.draw(api.view));
+  followVisibility(api, () => api.arrays.counts && profile.draw(api.view));
 
   return (view, arrays) => {
     tell();

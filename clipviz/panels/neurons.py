@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 THUMBNAIL, PICTURE = 96, 240
 N_LISTED_WORDS = 3
-GALLERIES = ("top", "groups", "quantiles", "random")
+GALLERIES = ("top", "groups", "intervals", "quantiles", "random")
 
 
 class NeuronsOptions(TypedDict, total=False):
     find: Literal["text", "image", "strength"]
-    show: Literal["top", "groups", "quantiles", "random"]
+    show: Literal["top", "groups", "intervals", "quantiles", "random"]
     layer: int | None
     opacity: float
     visible: bool
@@ -44,8 +44,9 @@ class Neurons(NeuronDesk):
 
     find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
     second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm,
-    "groups" of the top ones that belong together, even "quantiles" of the norm, or "random" ones. layer: whose
-    neurons; a selected neuron brings its own. n_images: images read, spread over the collection (None: all).
+    "groups" of the top ones that belong together, a few of each of the histogram's "intervals", even "quantiles" of
+    the norm, or "random" ones. layer: whose neurons; a selected neuron brings its own. n_images: images read, spread
+    over the collection (None: all).
     """
 
     name = "neurons"
@@ -88,7 +89,8 @@ class Neurons(NeuronDesk):
         shown = listed.neurons[0] if neuron is None else neuron
         if stale():
             return None
-        arrays = {"profile": known.profile(shown).astype(np.float32)}
+        histogram = known.histogram(shown)
+        arrays = {"edges": histogram.edges.astype(np.float32), "counts": histogram.counts.astype(np.int32)}
         gallery, more = self._gallery(reading, known, shown)
         if stale():
             return None
@@ -174,6 +176,9 @@ class Neurons(NeuronDesk):
         top = known.top(neuron)
         samples = top if how == "groups" else reading.samples(known, neuron, how, self.n_shown)
         groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
+        strips = (
+            [len(images) for images in known.histogram(neuron).images[::-1]] if how == "intervals" else []
+        )
         sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
         return {
             "how": how,
@@ -185,6 +190,7 @@ class Neurons(NeuronDesk):
             "limit": top.limit,
             "groups": [group._asdict() for group in groups],
             "separation": separation,
+            "strips": strips,
         }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
 
     def _current(

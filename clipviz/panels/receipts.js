@@ -1,13 +1,14 @@
-/** [text, explanation, kind] of everything that the numbers on screen rest on. */
-const receipts = (view) => {
+/** [text, explanation, kind] of everything that the numbers on screen rest on. @returns {[any, string, string?][]} */
+const receipts = (api, view) => {
   const { share, before, selection, sum_check: check, stand_ins: [gone, looked] } = view, ok = check < 1e-4;
   const { text, text_b: other } = selection, of = other ? `“${text}” minus that with “${other}”` : `“${text}”`;
+  /** @type {[any, string, string?][]} */
   const parts = [[`${ok ? "✓" : "!"} sum check ${check.toExponential(0).replace("e-", "e−")}`, "Largest relative difference between the summed effects and the model's own output, measured on load", ok ? "ok" : "bad"]];
   if (share) {
     const after = before ? "; before → after removing heads" : "";
     parts.push([`cosine${other ? " A − B" : ""} ${change(share.cosine, before?.cosine)}`, `Cosine of the image and ${of}: the sum of all effects${after}`]);
     parts.push([`late heads ${change(share.late, before?.late)}`, `Summed direct effect of the last four attention layers on it${after}`]);
-    if (share.head !== null) parts.push([`${headName(selection.layer, selection.head)} ${change(share.head, before?.head, 4)}`, `Direct effect of the selected head on it${after}`]);
+    if (share.head !== null) parts.push([[headLink(api, selection.layer, selection.head), ` ${change(share.head, before?.head, 4)}`], `Direct effect of the selected head on it${after}`]);
   }
   parts.push([`readout: ${view.readout}`, "What makes the embedding of the tokens; the MLP after an attention pool is no sum of heads, so its share of this image’s embedding is stated"]);
   parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
@@ -21,7 +22,7 @@ function build(api) {
   const copy = h("button", { type: "button", class: "copy", onclick: () => copyText(said, "Code", api.view.code) }, "copy code");
   api.body.append(items, said, copy);
   return (view) => {
-    items.replaceChildren(...receipts(view).map(([text, title, kind]) => h("span", { title, class: kind }, text)));
+    items.replaceChildren(...receipts(api, view).map(([text, title, kind]) => h("span", { title, class: kind }, ...[text].flat())));
     const { share, before } = view, fixed = (values, name) => values?.[name]?.toFixed(6) ?? "";
     Object.assign(api.root.dataset, { sumCheck: view.sum_check, cosine: fixed(share, "cosine"), late: fixed(share, "late"), head: fixed(share, "head"), cosineBefore: fixed(before, "cosine") });
   };

@@ -30,9 +30,9 @@ function build(api) {
   walk(list, () => [...list.querySelectorAll("button.text")]);
 
   return (view, arrays) => {
-    const { layer, head, images } = view.selection;
+    const { layer, head, images, text } = view.selection;
     const url = address(arrays.sprite);
-    title.textContent = layer !== null && head !== null ? `TextSpan of ${headName(layer, head)}` : "TextSpan";
+    title.replaceChildren("TextSpan", ...(layer !== null && head !== null ? [" of ", headLink(api, layer, head)] : []));
     says(view);
     label.hidden = !view.label;
     if (view.label) {
@@ -42,7 +42,8 @@ function build(api) {
     }
     const widest = Math.max(1e-9, ...view.rows.map((r) => Math.max(r.gain, r.null_high)));
     list.replaceChildren(...view.rows.map((_, i) => textRow(api, url, view, i, widest)));
-    foot.textContent = explained(view);
+    const to = view.rows.length && text ? deskLink(api, "neurons", `neurons towards “${text}”`) : null;
+    foot.replaceChildren(explained(view), ...(to ? [" · ", to] : []));
     key.hidden = !view.rows.length;
     whole.hidden = !images.length;
     Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", images: images.length, complete: String(Boolean(view.complete)) });

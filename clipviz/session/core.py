@@ -18,14 +18,14 @@ from torch import Tensor
 from clipviz.analysis import atlas as planes
 from clipviz.analysis import cues as cue_words
 from clipviz.analysis import retrieval, shared_units
-from clipviz.analysis.neurons import N_WORDS, Code, LayerNeurons
+from clipviz.analysis.neurons import N_WORDS, Code, Histogram, LayerNeurons
 from clipviz.analysis.retrieval import Ranked
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, opening
 from clipviz.session import neurons as readings
-from clipviz.session.heads import Description, HeadScores, Label, TokenMaps
+from clipviz.session.heads import Description, HeadFound, HeadScores, Label, TokenMaps
 from clipviz.session.state import SessionState
 from clipviz.values import Ablation, Head, Selection
 
@@ -184,6 +184,15 @@ class Session(SessionState):
         if (layer, head) not in known:
             known[layer, head] = heads.label(self, layer, head, heads.read_images(self))
         return known[layer, head]
+
+    def find_heads(self, text: str) -> list[HeadFound]:
+        """The heads whose effects vary with a text, by the share of variance along it; none where none stands out.
+
+        A head is found where it varies more along the text than along 95% of the pool's texts (mean direction taken
+        out of all), whatever its label says.
+        """
+        key = ("find heads", self.collection.version, text)
+        return self.remember(key, lambda: heads.find(self, text))
 
     @property
     def heads(self) -> list[Head]:
@@ -379,6 +388,12 @@ class Session(SessionState):
         image = s.image if image is None else self._image(image)
         reading = self.neuron_reading(known.stats.layer)
         return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
+
+    def neuron_histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
+        """How many images a neuron has an effect of which size on, in even intervals, and images of each."""
+        known = self.neurons(layer)
+        chosen = checks.within("neuron", neuron, known.n_neurons)
+        return known.histogram(chosen, checks.count("n_bins", n_bins))
 
     def describe_neurons(self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS) -> list[Code]:
         """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild."""

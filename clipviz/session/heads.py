@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
@@ -20,6 +21,9 @@ from clipviz.values import N_LATE
 if TYPE_CHECKING:
     from clipviz.session.core import Session
     from clipviz.values import Ablation
+
+
+FOUND = 0.95  # of the pool's texts: a head that a text finds varies less along these
 
 
 class HeadScores(NamedTuple):
@@ -90,6 +94,16 @@ class Description(NamedTuple):
     null_gains: np.ndarray
     null_order: np.ndarray
     n_used_up: int
+
+
+class HeadFound(NamedTuple):
+    """A head that a search by meaning found: the share of its variance along the text, less what all texts share, and
+    the share of the pool's texts along which it varies less."""
+
+    layer: int
+    head: int
+    share: float
+    above: float
 
 
 class Label(NamedTuple):
@@ -193,6 +207,25 @@ def label(session: Session, layer: int, head: int, images: Sequence[int]) -> Lab
         return Label(NO_ROLE, str(error), 1.0, ())
     texts = tuple(session.texts[i] for i in found.order)
     return Label(found.role.label, found.role.why, found.role.p_value, texts)
+
+
+def find(session: Session, text: str) -> list[HeadFound]:
+    """The heads that vary with a text more than with 95% of the pool, the largest share of variance first."""
+    covariance, span = session.span()
+    pool = session.pool()
+    mean = pool.mean(0)
+
+    def pool_shares() -> Tensor:
+        return lens.variance_along(covariance, span, normalize(pool - mean, dim=-1))
+
+    others = session.remember(("variance along pool", session.collection.version), pool_shares)
+    shares = lens.variance_along(covariance, span, normalize(session.direction(text) - mean, dim=-1)[None])[
+        :, 0
+    ]
+    above = (others < shares[:, None]).double().mean(1)
+    rows = zip(session.heads, shares.tolist(), above.tolist(), strict=True)
+    found = [HeadFound(layer, head, share, rank) for (layer, head), share, rank in rows if rank >= FOUND]
+    return sorted(found, key=lambda one: -one.share)
 
 
 def read_version(session: Session) -> int:

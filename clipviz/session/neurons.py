@@ -30,7 +30,7 @@ FIRST = 64  # images after which there is something to show; then at every doubl
 KEPT = 8  # current images whose effects are kept
 GOLDEN = 0.6180339887  # its multiples fill the unit interval evenly from the first on
 PERCENTILE = 98.0  # of a neuron's norms over the images: it is active above it (thesis 3.3)
-SAMPLES = ("top", "quantiles", "random")
+SAMPLES = ("top", "intervals", "quantiles", "random")
 FINDS = ("text", "image", "strength")
 
 
@@ -150,14 +150,20 @@ class Reading:
         return Listed(by, unit, neurons, scores, notes)
 
     def samples(self, known: LayerNeurons, neuron: int, how: str, k: int) -> Samples:
-        """A gallery: "top" by |phi_n|, "quantiles" of it, or "random"; the last two run the model on k images."""
+        """Images: "top" by |phi_n|, some of each of its histogram's "intervals" (whatever k), "quantiles" or "random"
+
+        All but the top ones run the model on the images.
+        """
         if how not in SAMPLES:
             raise ValueError(f"expected how to be one of {', '.join(SAMPLES)}, got {how!r}")
         if how == "top":
             return known.top(neuron, k)
 
         def make() -> Samples:
-            ids = known.spread(neuron, how, k)
+            if how == "intervals":
+                ids = [i for images in known.histogram(neuron).images[::-1] for i in images]
+            else:
+                ids = known.spread(neuron, how, k)
             model, images = self.session.model, self.session.images
             return samples_of(known, model.second_order([images[i] for i in ids], self.layer), ids, neuron)
 

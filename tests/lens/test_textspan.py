@@ -218,3 +218,19 @@ def test_draws_of_the_null_are_the_same_a_few_at_a_time(monkeypatch):
     apart = lens.null_explained(covariance, span, pool, 3, n_draws=7)
     assert torch.equal(together[1], apart[1])
     torch.testing.assert_close(together[0], apart[0])
+
+
+def test_variance_along_a_text_is_that_of_the_projected_effects():
+    generator = torch.Generator().manual_seed(3)
+    effects = torch.randn(40, 2, 6, generator=generator, dtype=torch.float64) @ torch.randn(
+        6, 10, generator=generator, dtype=torch.float64
+    )
+    texts = torch.nn.functional.normalize(torch.randn(3, 10, generator=generator, dtype=torch.float64), dim=1)
+    span = torch.linalg.svd(effects.transpose(0, 1).transpose(1, 2), full_matrices=False)[0][:, :, :6]
+    within = [torch.cov((effects[:, head] @ span[head]).T, correction=0) for head in range(2)]
+    found = lens.variance_along(torch.stack(within), span, texts)
+    for head in range(2):
+        centred = effects[:, head] - effects[:, head].mean(0)
+        expected = (centred @ texts.T).square().sum(0) / centred.square().sum()
+        torch.testing.assert_close(found[head], expected)
+    assert not lens.variance_along(torch.zeros(1, 6, 6).double(), span[:1], texts).any()

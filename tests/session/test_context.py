@@ -68,6 +68,20 @@ def test_photographs_are_far_and_demo_images_are_not(session):
     assert session.familiarity(drawn).known
 
 
+def test_heads_are_found_by_what_they_vary_with(model):
+    with_index = clipviz.Session(model)  # the whole collection, from the demo's own index
+    found = {(one.layer, one.head): one for one in with_index.find_heads("forest")}
+    labelled = with_index.label(2, 3)
+    assert not any("forest" in text for text in (labelled.name, *labelled.texts))
+    assert (2, 3) in found
+    assert (5, 0) in found
+    assert len(found) < 8
+    assert found[5, 0].share > found[2, 3].share > 0.05
+    assert all(one.above >= 0.95 for one in found.values())
+    assert not with_index.find_heads("xqzv bluub")
+    with_index.close()
+
+
 def test_a_view_round_trips_and_opens_pages(session):
     view = View(
         Selection(image=3, text="“é”"), {"heatmap": {"scope": "head"}, "desks": {"shown": "ablate"}, "x": {}}

@@ -134,9 +134,24 @@ def test_one_image_is_ranked_among_the_images_read(session, known, effects):
     here = reading.on_image(known, image, found[0][0])
     assert float(here.norms[0]) == pytest.approx(found[0][1], abs=1e-6)
     assert 0 <= known.rank(found[0][0], found[0][1]) <= 1
-    profile = known.profile(11, 16)
-    assert list(profile) == sorted(profile)
-    assert profile[-1] == pytest.approx(float(known.norms[:, 11].max()), rel=1e-3)
+
+
+def test_a_histogram_counts_every_image_once_and_shows_images_of_their_interval(session, known):
+    found, values = session.neuron_histogram(11, LAYER, 5), known.norms[:, 11].float().numpy()
+    assert found.edges[-1] == pytest.approx(values.max(), rel=1e-6)
+    assert found.counts.sum() == len(values)
+    by_image = dict(zip(known.ids.tolist(), values.tolist(), strict=True))
+    for low, high, n, images in zip(
+        found.edges[:-1], found.edges[1:], found.counts, found.images, strict=True
+    ):
+        inside = [v for v in values if low <= v < high or (high == found.edges[-1] and v >= high)]
+        shown = [by_image[i] for i in images]
+        assert len(inside) == n
+        assert len(shown) == min(6, n)
+        assert shown == sorted(shown, reverse=True)
+        assert not shown or shown[0] == max(inside)
+    strips = session.neuron_reading(LAYER).samples(known, 11, "intervals", 1)
+    assert strips.ids == [i for images in known.histogram(11).images[::-1] for i in images]
 
 
 def test_neurons_are_found_by_text_by_image_and_by_strength(session, known):
