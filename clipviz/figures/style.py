@@ -144,13 +144,21 @@ def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
 def save(
     figure: Figure, path: str | os.PathLike[str], formats: Sequence[str] = ("svg", "pdf", "png")
 ) -> list[Path]:
-    """Write a figure in vector formats with text kept as text, and as PNG at 200 dpi; returns the files."""
+    """Write a figure in vector formats with text kept as text, and as PNG at 200 dpi; returns the files.
+
+    It is laid out once, for the first format, so that all files show the same.
+    """
     stem, files = Path(path), []
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "clipviz"}):
-        for kind in formats:
-            file = stem.with_suffix(f".{kind}")
-            metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
-            figure.savefig(file, dpi=200, metadata=metadata)
-            files.append(file)
+    layout = figure.get_layout_engine()
+    try:
+        with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "clipviz"}):
+            for kind in formats:
+                file = stem.with_suffix(f".{kind}")
+                metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+                figure.savefig(file, dpi=200, metadata=metadata)
+                files.append(file)
+                figure.set_layout_engine("none")
+    finally:
+        figure.set_layout_engine(layout or "none")
     return files

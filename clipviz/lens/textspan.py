@@ -153,9 +153,10 @@ def null_explained(
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
     explained, order = [], []
     for part in rotated.split(max(1, NUMBERS_AT_ONCE // max(1, pool.numel()))):
-        found = _explained(pool.repeat(len(part), 1, 1), floors, part.flatten(0, 1), n_texts, normalised)
-        explained.append(found[2].unflatten(0, part.shape[:2]))
-        order.append(found[0].unflatten(0, part.shape[:2]))
+        repeated, drawn = pool.repeat(len(part), 1, 1), part.flatten(0, 1)
+        found, directions, _ = _greedy(repeated, floors, drawn, n_texts, normalised)
+        explained.append(_shares(directions, drawn).to(pool.dtype).unflatten(0, part.shape[:2]))
+        order.append(found.unflatten(0, part.shape[:2]))
     return torch.cat(explained), torch.cat(order)
 
 
@@ -168,10 +169,20 @@ def _explained(
     total: Float[Tensor, " head"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Texts chosen, their directions in the span, the cumulative share of `total` explained, texts used up."""
-    order, chosen, n_used_up = _greedy(pool, floors, covariance, n_texts, normalised)
+    order, chosen, used_up = _greedy(pool, floors, covariance, n_texts, normalised)
+    left_out = (used_up | _empty(pool, floors, chosen)).scatter(1, order, False)
+    return order, chosen, _shares(chosen, covariance, total).to(pool.dtype), left_out.sum(-1)
+
+
+def _shares(
+    chosen: Float[Tensor, "head n_texts rank"],
+    covariance: Float[Tensor, "head rank rank"],
+    total: Float[Tensor, " head"] | None = None,
+) -> Float[Tensor, "head n_texts"]:
+    """The cumulative share of `total`, default the variance in the span, that orthonormal directions explain."""
     gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
     total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
-    return order, chosen, (gains.cumsum(-1) / total.to(chosen)[:, None]).to(pool.dtype), n_used_up
+    return gains.cumsum(-1) / total.to(chosen)[:, None]
 
 
 def head_span(
@@ -207,8 +218,8 @@ def _greedy(
     covariance: Float[Tensor, "head rank rank"],
     n_texts: int,
     normalised: bool,
-) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Int[Tensor, " head"]]:
-    """Texts chosen, their unit residuals (0 once nothing is left of any text), and how many others are used up."""
+) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Bool[Tensor, "head text"]]:
+    """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up."""
     n_heads, rank, n_pool = pool.shape
     heads = torch.arange(n_heads, device=pool.device)
     exact = covariance.double()
@@ -229,7 +240,7 @@ def _greedy(
         scores = scores - fall
         lengths = (lengths - along.square()).clamp_min(0) if normalised else lengths
         directions = torch.cat([directions, direction[:, None]], 1)
-    return order, directions, ((used_up | _empty(pool, floors, directions)) & ~taken).sum(-1)
+    return order, directions, used_up
 
 
 def _all_scores(pool: Tensor, covariance: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:

@@ -40,29 +40,55 @@ def arguments(folder, config, samples):
     return [str(folder), "--config", str(config), "--samples", str(samples), *options]
 
 
-@pytest.mark.parametrize("optimizer", ["--no-muon", *(["--muon"] if hasattr(torch.optim, "Muon") else [])])
-def test_a_killed_run_resumes_and_ends_like_an_undisturbed_one(tmp_path, tiny_config, optimizer):
-    folder, samples = tmp_path / "killed", 48
-    options = [*arguments(folder, tiny_config, samples), optimizer]
-    command = [sys.executable, "-m", "clipviz.demo.model.train", *options]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": "ignore"}
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    steps = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"]
-    assert steps >= 1
-    train.main(options)
-    train.main([*arguments(tmp_path / "whole", tiny_config, samples), optimizer])
-    ends = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("killed", "whole")]
-    assert ends[0]["progress"]["samples"] == ends[1]["progress"]["samples"] == samples
-    for name, weight in ends[0]["model"].items():
-        torch.testing.assert_close(weight, ends[1]["model"][name], msg=name)
-    assert (folder / "model.safetensors").exists()
-    assert (folder / "curves.png").exists()
+FORKED = """
+import os, runpy, sys
+from clipviz.demo.model import batches, evaluate, network, objective
+for options in sys.argv[1:]:
+    pid = os.fork()
+    if not pid:
+        sys.argv = ["train", *options.split("|")]
+        runpy.run_module("clipviz.demo.model.train", run_name="__main__")
+        os._exit(0)
+    print(pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_killed_runs_resume_and_end_like_undisturbed_ones(tmp_path, tiny_config):
+    """With either optimizer; one process opens torch and forks both runs."""
+    optimizers = ["--no-muon", *(["--muon"] if hasattr(torch.optim, "Muon") else [])]
+    samples = 48
+    runs = {one: [*arguments(tmp_path / f"killed{one}", tiny_config, samples), one] for one in optimizers}
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKED, *map("|".join, runs.values())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    ) as process:
+        for optimizer in optimizers:
+            pid, saved = int(process.stdout.readline()), tmp_path / f"killed{optimizer}" / "checkpoint.pt"
+            deadline = time.monotonic() + 120
+            while not saved.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            os.kill(pid, signal.SIGKILL)
+            process.stdin.write("\n")
+            process.stdin.flush()
+    for optimizer, options in runs.items():
+        folder = tmp_path / f"killed{optimizer}"
+        assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["step"] >= 1
+        assert not (folder / "model.safetensors").exists()
+        train.main(options)
+        whole = tmp_path / f"whole{optimizer}"
+        train.main([*arguments(whole, tiny_config, samples), optimizer])
+        killed, undisturbed = (
+            torch.load(one / "checkpoint.pt", weights_only=True) for one in (folder, whole)
+        )
+        assert killed["progress"]["samples"] == undisturbed["progress"]["samples"] == samples
+        for name, weight in killed["model"].items():
+            torch.testing.assert_close(weight, undisturbed["model"][name], msg=name)
+        assert (folder / "model.safetensors").exists()
+        assert (folder / "curves.png").exists()
 
 
 def test_a_run_that_is_asked_to_stop_saves_first(tmp_path, tiny_config, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -189,6 +190,7 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
     (tmp_path / "data" / "red circle" / "broken.png").write_bytes(b"not a picture")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "open_texts", lambda name: clipviz.demo.texts())
+        patch.setattr(style, "save", partial(style.save, formats=("svg",)))
         path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
     text = path.read_text()
     assert "8 of 8 images, 1 skipped as unreadable" in text

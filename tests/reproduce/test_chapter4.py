@@ -11,6 +11,7 @@ from session.test_rosetta import tiny
 
 import clipviz
 from clipviz.data import dictionary
+from clipviz.figures import style
 from clipviz.reproduce import chapter4, chapters, inverting
 
 
@@ -56,6 +57,7 @@ def test_a_second_run_mines_nothing_again(made, model, monkeypatch):
     arrays = dictionary.read_head(out / "rosetta")["arrays"]
     monkeypatch.setattr(chapter4, "mined", lambda *_, **__: pytest.fail("mined again"))
     monkeypatch.setattr(inverting, "_inversions", lambda *_: pytest.fail("inverted again"))
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
     again = chapter4.run(model, out, partners=partners, limit=10)
     assert again == report
     assert dictionary.read_head(out / "rosetta")["arrays"] == arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.scene import OBJECT
+from clipviz.figures import style
 from clipviz.figures import world as figures
 from clipviz.lens import ablate, intervals
 from clipviz.lens.roles import Role
@@ -27,6 +29,16 @@ from clipviz.reproduce.report import Steps
 from clipviz.values import N_LATE
 
 LIMIT = 80
+SIZES = replace(Sizes.within(LIMIT), masks=3, neurons=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Fewer masks and images for neurons than the command allows, for the limit of these tests."""
+    within = Sizes.within
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +50,7 @@ def written(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(model, tmp_path_factory):
-    evaluation, scenes = held_out.held_out(model, Sizes.within(LIMIT))
+    evaluation, scenes = held_out.held_out(model, SIZES)
     steps = Steps(tmp_path_factory.mktemp("steps"), {})
     terms, kept, _ = trace_terms(model, evaluation.images, steps, "scenes", quiet=True)
     return evaluation, scenes, terms, kept
@@ -87,6 +99,7 @@ def test_a_second_run_takes_its_steps_from_the_first(written, model, monkeypatch
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(evaluate, "report", fail)
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
     again = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).read_text()
     assert again.split("\nMade in")[0] == text.split("\nMade in")[0]
 
@@ -133,7 +146,7 @@ def test_family_tasks_label_what_the_table_says(measured):
 
 def test_masks_are_those_of_lone_kinds_of_objects(measured):
     evaluation, scenes, _, _ = measured
-    assert len(evaluation.masks) == Sizes.within(LIMIT).masks * Sizes.within(LIMIT).n_seeds
+    assert len(evaluation.masks) == SIZES.masks * SIZES.n_seeds
     for (picture, mask), name, label in zip(
         evaluation.masks, evaluation.masks.names, evaluation.masks.labels, strict=True
     ):
@@ -146,7 +159,7 @@ def test_masks_are_those_of_lone_kinds_of_objects(measured):
 
 def test_birds_are_in_equal_groups(measured):
     groups = measured[0].birds[1]
-    assert {groups.groups.count(name) for name in set(groups.groups)} == {2 * Sizes.within(LIMIT).birds}
+    assert {groups.groups.count(name) for name in set(groups.groups)} == {2 * SIZES.birds}
     for label, group in zip(groups.labels, groups.groups, strict=True):
         assert group.startswith(("waterbird", "landbird")[label])
 
@@ -266,7 +279,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
     assert list(found) == [
         (classes, heads) for classes in ("names", "examples") for heads in ("TextSpan label", "text query")
     ]
-    sizes = Sizes.within(LIMIT)
+    sizes = SIZES
     birds = join([spurious(sizes.birds, seed) for seed in sizes.seeds])
     examples = join([bird_examples(sizes.birds, seed) for seed in sizes.seeds])
     encoder = held_out.encoder_of(model)
