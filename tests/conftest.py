@@ -17,6 +17,8 @@ install_import_hook("clipviz.lens", "beartype.beartype")
 
 TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("browser", "test_notebooks.py", "reproduce", "panels", "session", "demo", "indexing")
+SHARERS = {"panels/test_rosetta.py": "session/test_rosetta.py"}
+"""Files -> the file on whose worker they run, for what both take from `tiny_dictionary`."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -29,7 +31,8 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
     for item in items:
         inside = item.path.relative_to(TESTS)
-        group = "browser" if inside.parts[0] == "browser" else inside.as_posix()
+        file = inside.as_posix()
+        group = "browser" if inside.parts[0] == "browser" else SHARERS.get(file, file)
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -23,7 +23,7 @@ import pretend
 
 import clipviz
 from clipviz import panels
-from clipviz.analysis import matching, mining
+from clipviz.analysis import labels, matching, mining
 from clipviz.demo.partners import mine as miner
 from clipviz.lens import sparse, textspan
 from clipviz.models.preprocess import Preprocess
@@ -244,6 +244,7 @@ def main(work: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    labels.label_head = partial(labels.label_head, n_draws=10)  # devices do not depend on how many
     pretend.install()
     with sdpa_kernel(SDPBackend.MATH):  # the attention that the pretend device has: the same sums on both
         print(json.dumps(main(Path(sys.argv[1]))))

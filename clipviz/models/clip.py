@@ -444,7 +444,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _versions(network: nn.Module) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in network.state_dict().values())
+    return tuple(tensor._version for tensor in network.state_dict(keep_vars=True).values())
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:

@@ -7,9 +7,8 @@ import weakref
 
 import numpy as np
 import pytest
-from session.test_rosetta import TEXTS, tiny
+from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
 
-import clipviz
 from clipviz.data import dictionary as saved
 from clipviz.demo.partners import mine as miner
 from clipviz.panels import pictures
@@ -19,18 +18,17 @@ from panels.asking import ask
 
 @pytest.fixture(scope="module")
 def partners():
-    return {"one": tiny("one", 0), "two": tiny("two", 1)}
+    return tiny_pair()
 
 
 @pytest.fixture(scope="module")
 def images():
-    return clipviz.demo.images().subset(range(20))
+    return tiny_images()
 
 
 @pytest.fixture(scope="module")
-def mined(model, partners, images):
-    fresh = clipviz.demo.images().subset(range(40, 52))
-    return miner.mined(model, list(partners.values()), images, fresh, TEXTS, at_least=1, above=0.3)
+def mined(model):
+    return tiny_dictionary(model)
 
 
 @pytest.fixture

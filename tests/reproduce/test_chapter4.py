@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from session.test_rosetta import tiny
+from tiny_dictionary import tiny, tiny_pair
 
 import clipviz
 from clipviz.data import dictionary
@@ -18,7 +18,7 @@ from clipviz.reproduce import chapter4, chapters, inverting
 @pytest.fixture(scope="module")
 def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
-    partners = [tiny("one", 0), tiny("two", 1)]
+    partners = [*tiny_pair().values()]
     report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
     return out, report, partners
 

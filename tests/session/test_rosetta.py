@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
 from torch import nn
 
 import clipviz
@@ -17,38 +18,21 @@ from clipviz.data.checksums import sealed
 from clipviz.demo.partners import mine as miner
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
-from clipviz.models.zoo import Partner
-
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "in the forest", "a yellow object"]
-
-
-def halves(images):
-    """Pictures as the tiny partners see them."""
-    from clipviz.models.preprocess import Preprocess
-
-    return Preprocess(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(images)
-
-
-def tiny(name, seed):
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Conv2d(3, 12, 5, 2, 2), nn.ReLU(), nn.Conv2d(12, 8, 3, 2, 1), nn.ReLU()).eval()
-    return Partner(name, network.requires_grad_(False), halves, ("1", "3"), loss=f"untrained {seed}")
 
 
 @pytest.fixture(scope="module")
 def partners():
-    return {"one": tiny("one", 0), "two": tiny("two", 1)}
+    return tiny_pair()
 
 
 @pytest.fixture(scope="module")
 def images():
-    return clipviz.demo.images().subset(range(20))
+    return tiny_images()
 
 
 @pytest.fixture(scope="module")
-def concepts(model, partners, images):
-    fresh = clipviz.demo.images().subset(range(40, 52))
-    return miner.mined(model, list(partners.values()), images, fresh, TEXTS, at_least=1, above=0.3)
+def concepts(model):
+    return tiny_dictionary(model)
 
 
 @pytest.fixture
