@@ -1,8 +1,9 @@
-"""Write clipviz/demo/assets/guides.safetensors: the embedded generator's units that the embedded partners share.
+"""Write what the demo knows of its generator: the units that the embedded partners share, grouped and named.
 
     python tools/demo_guides.py [SAMPLES]
 
-Needed whenever the generator's or a partner's weights change; without the file a session finds them by itself.
+Writes guides.safetensors and generator_concepts.json of clipviz/demo/assets. Needed whenever the weights of the
+generator, a partner or the model change; without the files a session finds both by itself.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import sys
 
 import clipviz
-from clipviz.analysis import generation, guides
+from clipviz.analysis import generation, generator_concepts, guides
 from clipviz.demo.shipped import ASSETS
-from clipviz.session.generation import SEED, generator_of, readers_of
+from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 
 if __name__ == "__main__":
     session = clipviz.Session(clipviz.load("demo"))
@@ -21,4 +22,10 @@ if __name__ == "__main__":
     found = generation.find_guides(generator, readers, samples)
     guides.save(ASSETS / "guides.safetensors", found, guides.identity(generator, readers))
     print(f"{found.n_units} units shared with {', '.join(readers)}")
+    named = generator_concepts.generator_concepts(
+        session.model, generator, found, samples, list(session.texts)
+    )
+    generator_concepts.save(ASSETS / "generator_concepts.json", named, concepts_rest_on(session))
+    for one in named:
+        print(f"{one.name} ({one.similarity:.2f}): {len(one.units)} units")
     session.close()

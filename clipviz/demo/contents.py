@@ -44,6 +44,7 @@ def bundle() -> Bundle:
         partners=PARTNERS,
         generator=lambda device: open_demo_generator(device=device),
         guides=shipped.ASSETS / "guides.safetensors",
+        generator_concepts=shipped.ASSETS / "generator_concepts.json",
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

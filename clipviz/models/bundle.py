@@ -103,7 +103,8 @@ class Bundle:
     board. tasks: images -> name -> classification task, empty for images of another kind. index: folder of the
     collection's index by this model. dictionary: folder of the units that the model shares with its partners.
     partners: name -> networks of other kinds. studio: who writes and draws. generator: device -> a generator of the
-    world's pictures; guides: file of its units that the partners share.
+    world's pictures; guides: file of its units that the partners share; generator_concepts: file of these units'
+    groups and names.
     """
 
     name: str
@@ -119,3 +120,4 @@ class Bundle:
     studio: Studio | None = None
     generator: Callable[[torch.device | str], Any] | None = None
     guides: Path | None = None
+    generator_concepts: Path | None = None

@@ -1,6 +1,7 @@
 // The picture under the hand: a drag or a wheel moves the concept's map, and the frames that Python finds follow.
 const STEP = 1 / 16;
 const ZOOM = 1.06;
+const SURE = 0.3; // correlation from which on a concept's name is not a guess
 const clampZoom = (zoom) => Math.max(0.4, Math.min(2.5, zoom));
 
 /** Random, a class, the selected image. @param {Api} api */
@@ -23,45 +24,65 @@ const starts = (api) => {
   return [h("div", { class: "starts" }, random, h("label", {}, "Class ", classes), image), set];
 };
 
-/** The hand: pointer, wheel and keys become option `move` = [grip, right, down, zoom]. @param {Api} api @param {any} stage */
-const hand = (api, stage) => {
-  let grip = 0, from = null, at = [0, 0, 1], waiting = 0;
+/**
+ * The hand: pointer, wheel and keys become option `move` = [grip, right, down, zoom]; `moved` is called at once, so that
+ * the map follows before Python has heard. @param {Api} api @param {any} stage @param {() => void} moved
+ */
+const hand = (api, stage, moved) => {
+  let grip = 0, from = null, at = [0, 0, 1], shown = [0, 0, 1], waiting = 0, wheeled = 0;
   const tell = () => {
     if (waiting) return;
     waiting = requestAnimationFrame(() => { waiting = 0; api.put({ move: [grip, ...at] }); });
   };
-  const take = () => { grip = Math.max(grip, api.option("move")?.[0] ?? 0) + 1; at = [0, 0, 1]; };
-  const go = (right, down, zoom) => { at = [right, down, clampZoom(zoom)]; stage.dataset.move = at.map((value) => value.toFixed(3)).join(" "); tell(); };
-  stage.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    stage.setPointerCapture(event.pointerId);
-    take();
-    from = [event.clientX, event.clientY];
-    stage.dataset.held = "true";
-  });
-  stage.addEventListener("pointermove", (event) => {
-    if (!from) return;
-    const side = stage.getBoundingClientRect().width;
-    go((event.clientX - from[0]) / side, (event.clientY - from[1]) / side, at[2]);
-  });
+  const take = () => { grip = Math.max(grip, api.option("move")?.[0] ?? 0) + 1; at = [0, 0, 1]; shown = at; };
+  const go = (right, down, zoom) => { at = [right, down, clampZoom(zoom)]; moved(); tell(); };
   const drop = () => { from = null; stage.dataset.held = "false"; };
-  stage.addEventListener("pointerup", drop);
-  stage.addEventListener("pointercancel", drop);
-  let wheeled = 0;
+  const heard = {
+    pointerdown: (event) => {
+      if (event.button) return;
+      stage.setPointerCapture(event.pointerId);
+      take();
+      from = [event.clientX, event.clientY];
+      stage.dataset.held = "true";
+    },
+    pointermove: (event) => {
+      if (!from) return;
+      const side = stage.getBoundingClientRect().width;
+      go((event.clientX - from[0]) / side, (event.clientY - from[1]) / side, at[2]);
+    },
+    pointerup: drop,
+    pointercancel: drop,
+    keydown: (event) => {
+      const move = { ArrowLeft: [-STEP, 0, 1], ArrowRight: [STEP, 0, 1], ArrowUp: [0, -STEP, 1], ArrowDown: [0, STEP, 1], "+": [0, 0, ZOOM ** 2], "=": [0, 0, ZOOM ** 2], "-": [0, 0, ZOOM ** -2] }[event.key];
+      if (!move) return;
+      event.preventDefault();
+      take();
+      go(move[0], move[1], move[2]);
+    },
+  };
+  for (const [event, listener] of Object.entries(heard)) stage.addEventListener(event, listener);
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
     if (!from && event.timeStamp - wheeled > 900) take();
     wheeled = event.timeStamp;
     go(at[0], at[1], at[2] * (event.deltaY < 0 ? ZOOM : 1 / ZOOM));
   }, { passive: false });
-  stage.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [-STEP, 0, 1], ArrowRight: [STEP, 0, 1], ArrowUp: [0, -STEP, 1], ArrowDown: [0, STEP, 1], "+": [0, 0, ZOOM ** 2], "=": [0, 0, ZOOM ** 2], "-": [0, 0, ZOOM ** -2] }[event.key];
-    if (!move) return;
-    event.preventDefault();
-    take();
-    go(...move);
-  });
-  return () => { if (!from) delete stage.dataset.move; };
+  return {
+    /** The map on show was made when the hand was here. */
+    settle: ([held, ...place]) => { shown = held === grip ? place : at; },
+    /** How far the map on show lags behind the hand: right, down, zoom. */
+    ahead: () => [at[0] - shown[0], at[1] - shown[1], at[2] / shown[2]],
+  };
+};
+
+/** The picture in its colours and the map over it, moved as far as the hand is ahead. @param {any} canvas @param {HTMLImageElement} picture @param {any} layer @param {number} opacity @param {number} width @param {number[]} ahead */
+const paint = (canvas, picture, layer, opacity, width, [right, down, zoom]) => {
+  drawMap(canvas, picture, null, 0, width);
+  if (!layer) return;
+  const context = canvas.getContext("2d"), side = canvas.width, grown = side * zoom, edge = (side - grown) / 2;
+  context.globalAlpha = opacity;
+  context.drawImage(layer, edge + right * side, edge + down * side, grown, grown);
+  context.globalAlpha = 1;
 };
 
 /** The address of a picture that stays while its bytes do: nothing that is still loading is taken away. @param {Api} api */
@@ -81,21 +102,32 @@ const verdicts = (view) => view.before.map((before, i) => {
   return h("tr", {}, h("th", { scope: "row" }, before.question), cell(before), cell(after, true));
 });
 
+const unitsOf = (one) => counted(one.units.length, "unit");
+const conceptHint = (one) => `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map(([layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
+
 /** The strongest concepts; one or all of them are under the hand. @param {Api} api */
 const concepts = (api) => {
   const list = h("div", { class: "concepts", role: "listbox", "aria-label": "Concepts" });
   const choose = (place) => api.ask({}, { options: { concept: place } });
   walk(list, () => [...list.children], { columns: perRow });
+  const tile = (url, place, title, under, hint, map, sure = true) => h("button", { type: "button", class: "one", role: "option", title: hint, "data-place": place, onclick: () => choose(place) },
+    h("span", { class: "tile", style: { backgroundImage: `url(${url})`, backgroundSize: "cover" } }, map), h("span", { class: sure ? "name" : "name guess" }, title), h("span", { class: "units" }, under));
   const set = (view, arrays, url) => {
     const chosen = api.option("concept"), size = view.side * view.side;
-    const tile = (place, title, hint, map) => h("button", { type: "button", class: "one", role: "option", title: hint, "data-place": place, onclick: () => choose(place) },
-      h("span", { class: "tile", style: { backgroundImage: `url(${url})`, backgroundSize: "cover" } }, map), h("span", { class: "name" }, title));
     const maps = view.concepts.map((_, i) => glow(arrays.tiles.subarray(i * size, (i + 1) * size), view.side, view.side, 255));
-    list.replaceChildren(tile(-1, "All concepts", `All ${view.n_concepts} units that other models share`, null),
-      ...view.concepts.map((one, i) => tile(one.place, one.title, `${one.title}, shared with ${one.readers.join(" and ")}`, maps[i])));
+    list.replaceChildren(tile(url, -1, "Everything", counted(view.n_units, "unit"), `All ${counted(view.n_concepts, "concept")} that other models share`, null),
+      ...view.concepts.map((one, i) => tile(url, one.place, one.name, unitsOf(one), conceptHint(one), maps[i], one.similarity >= SURE)));
     markSelected([...list.children], (item) => Number(item.dataset.place) === chosen);
   };
   return [list, set];
+};
+
+/** How near the maps came to what was asked, beside leaving the picture as it is. @param {any} view */
+const progressOf = (view) => {
+  if (!view.settled) return [h("i", { style: { width: percent(view.of ? view.step / view.of : 0) } }), `Searching: step ${view.step} of ${view.of}`];
+  if (!view.asked) return [h("i", { style: { width: "0%" } }), "Drag the picture, or press a button"];
+  const way = Math.max(0, 1 - view.distance / view.asked);
+  return [h("i", { style: { width: percent(way) } }), `Maps are ${view.distance.toFixed(3)} from what was asked; the picture before is ${view.asked.toFixed(3)} away`];
 };
 
 /** Copy, remove, amplify; reset, keep, add. @param {Api} api */
@@ -107,37 +139,56 @@ const tools = (api) => {
     h("span", { class: "gap" }), act("reset", "Reset", "Back to the picture before"), act("keep", "Keep", "Put this picture aside"), act("add", "Add to images", "Every other panel can show it then"));
 };
 
+/** Where one works: the stage, and beside it before and after. @param {Api} api @param {any} stage @param {any} list */
+const benchOf = (api, stage, list) => {
+  const table = h("tbody", {}), first = h("img", { class: "first", alt: "The picture before" }), bar = h("span", { class: "way", role: "presentation" }), says = h("span", {});
+  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", oninput: () => api.put({ opacity: Number(opacity.value) }) });
+  const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
+  const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
+  const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, h("thead", {}, h("tr", {}, ...heads)), table)),
+    h("p", { class: "status", role: "status" }, bar, says), tools(api), kept);
+  const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
+  const set = (view, arrays, addresses) => {
+    opacity.value = api.option("opacity");
+    const [filled, text] = progressOf(view);
+    bar.replaceChildren(filled);
+    says.textContent = text;
+    if (!view.settled) return;
+    first.src = addresses[0](arrays.first);
+    table.replaceChildren(...verdicts(view));
+    const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
+    kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Go on from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
+  };
+  return [element, set];
+};
+
 function build(api) {
   const [begins, setBegins] = starts(api), [list, setConcepts] = concepts(api);
   const canvas = h("canvas", { class: "picture" });
   const stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-label": "Generated picture. Drag to move the concept, wheel to zoom; arrow keys and plus and minus do the same." }, canvas);
-  const settle = hand(api, stage), table = h("tbody", {}), first = h("img", { class: "first", alt: "The picture before" });
-  const status = h("p", { class: "status", role: "status" }), kept = h("div", { class: "kept", "aria-label": "Kept pictures" });
-  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", oninput: () => api.put({ opacity: Number(opacity.value) }) });
-  const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")),
-    h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "CLIP says"), h("th", { scope: "col" }, "before"), h("th", { scope: "col" }, "now"))), table)), status, tools(api), kept);
-  const bench = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom")), side, list);
-  const [message, says] = messageInstead(bench, begins);
+  const [bench, setBench] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
   api.body.append(h("h3", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
   followVisibility(api);
   const load = pictureLoader(api), addresses = ["first", "kept", "tiles"].map(() => steadyUrl(api));
+  let picture = null, layer = null, frames = 0, drawn = 0;
+  const again = () => { if (picture) paint(canvas, picture, layer, api.option("opacity"), stage.clientWidth || 288, mine.ahead()); };
+  const mine = hand(api, stage, again);
   return (view, arrays) => {
     if (says(view)) return void (api.root.dataset.state = "message");
     setBegins(view);
-    opacity.value = api.option("opacity");
-    load(arrays.picture, (picture) => {
-      const layer = mapLayer(arrays.map, view.side, view.side, 255, "glow");
-      drawMap(canvas, picture, layer, api.option("opacity"), stage.clientWidth || 288);
-      if (view.settled) setConcepts(view, arrays, addresses[2](arrays.picture));
-      Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
+    setBench(view, arrays, addresses);
+    if (view.seq === drawn) return again();
+    load(arrays.picture, (now) => {
+      if (view.seq !== drawn) frames += 1;
+      [picture, drawn] = [now, view.seq];
+      if (view.settled) {
+        layer = mapLayer(arrays.map, view.side, view.side, 255, "glow");
+        mine.settle(view.moved);
+        setConcepts(view, arrays, addresses[2](arrays.picture));
+      }
+      again();
+      Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
     });
-    status.textContent = view.settled ? (view.asked ? `Distance of the maps from what was asked: ${view.asked.toFixed(3)} at first, ${view.distance.toFixed(3)} now` : "Nothing has been changed yet") : `Searching: step ${view.step} of ${view.of}, distance ${view.distance.toFixed(3)}`;
-    if (!view.settled) return;
-    settle();
-    first.src = addresses[0](arrays.first);
-    table.replaceChildren(...verdicts(view));
-    const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
-    kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
   };
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels import pictures
+from clipviz.panels import generated, pictures
 from clipviz.panels.base import ASKED, LOCAL, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
@@ -20,10 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-FRAME_EVERY = 3  # steps of the search between two pictures
-SHOWN = 12  # concepts listed, the strongest on the picture
-PEAK = 4.0  # deviations drawn at full strength
-BUTTONS = {"copy": {}, "remove": {}, "amplify": {"factor": 1.6}}
+FRAMES_APART = 0.06  # seconds between two pictures on the way
+BUTTONS = {"copy": 1.0, "remove": 1.0, "amplify": 1.6}
 NO_MOVE = (0, 0.0, 0.0, 1.0)
 
 
@@ -37,8 +38,9 @@ class GenerateOptions(TypedDict, total=False):
 class Generate(Desk):
     """One picture and the maps of the generator's shared units on it; dragging the maps moves what is painted.
 
-    concept: which unit's map is shown and changed, -1 for all of them. opacity: of the map over the picture. move:
+    concept: which concept's map is shown and changed, -1 for all of them. opacity: of the map over the picture. move:
     [grip, right, down, zoom] of the hand, in shares of the sides; a new grip takes hold of the picture as it is then.
+    The picture itself is session.workbench.
     """
 
     name = "generate"
@@ -49,209 +51,169 @@ class Generate(Desk):
     _css = style("generate")
 
     concept = traitlets.Int(EVERY).tag(**ASKED)
-    opacity = traitlets.Float(0.35, min=0.0, max=1.0).tag(**LOCAL)
-    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**ASKED)
+    opacity = traitlets.Float(0.45, min=0.0, max=1.0).tag(**LOCAL)
+    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**LOCAL)
 
     def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
-        self._bench = Workbench(session)
-        self._task: tuple[str, Any] = ("random", None)
+        self._task: Callable[[Workbench, Stale], bool | None] | None = None
         self._turn = 0
-        self._done = -1
         self._grip: tuple[int, Any] = (0, None)
         self._moved: tuple[Any, ...] = NO_MOVE
-        self._before: list[dict[str, Any]] = []
+        self._following = False
+        self._hand = threading.Lock()
         super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
-        return self._turn
+        return self._turn, tuple(self.move), selection.image
+
+    @traitlets.observe("move")
+    def _hand_moved(self, _: Any) -> None:
+        """A search under way sees the move by itself; only without one is there something to begin."""
+        with self._hand:
+            if self._following:
+                return
+        if hasattr(self, "_key"):
+            self.session.refresh()
+
+    # -- what is asked -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the session; a search under way ends at its next step."""
+        self.visible = False
+        super().close()
 
     def act(self, request: Request) -> None:
         """Begin again, press a button, keep a picture, or put it among the session's images."""
         if request.action == "begin":
-            source = request.text("source")
-            if source not in ("random", "class", "image"):
-                raise ValueError(f"expected to begin from random, class or image, got {source!r}")
-            detail = {"class": request.text("label"), "image": self.session.selection.image}.get(source)
-            self._queue(source, detail)
+            self._do(self._beginning(request.text("source"), request.text("label")))
         elif request.action == "change":
-            change = request.text("change")
-            if change not in BUTTONS:
-                raise ValueError(f"expected a change among {', '.join(BUTTONS)}, got {change!r}")
-            self._queue("change", change)
-        elif request.action in ("reset", "keep", "add"):
-            self._queue(request.action, None)
+            self._do(self._changing(request.text("change")))
+        elif request.action == "reset":
+            self._do(lambda bench, _: bench.begin(bench.first))
+        elif request.action == "keep":
+            self._do(lambda bench, _: bench.keep())
         elif request.action == "back":
-            self._queue("back", request.number("place"))
+            place = request.number("place")
+            self._do(lambda bench, _: bench.back_to(place))
+        elif request.action == "add":
+            self._do(lambda bench, _: self.session.select(image=bench.add_to_session()))
         else:
             super().act(request)
 
-    def _queue(self, task: str, detail: Any) -> None:
-        self._task = (task, detail)
+    def _do(self, task: Callable[[Workbench, Stale], Any]) -> None:
+        """What the worker does next; it returns False when it was overtaken, and is then done again."""
+        self._task = task
         self._turn += 1
 
+    def _beginning(self, source: str, label: str) -> Callable[[Workbench, Stale], Any]:
+        image = self.session.selection.image
+        if source == "image":
+            if image is None:
+                raise ValueError("expected a selected image, got none; click one in the gallery first")
+            return lambda bench, stale: bench.from_image(image, lambda frame: self._progress(frame, stale))
+        if source not in ("random", "class"):
+            raise ValueError(f"expected to begin from random, class or image, got {source!r}")
+        return lambda bench, _: bench.random(label or None)
+
+    def _changing(self, change: str) -> Callable[[Workbench, Stale], Any]:
+        if change not in BUTTONS:
+            raise ValueError(f"expected a change among {', '.join(BUTTONS)}, got {change!r}")
+
+        def task(bench: Workbench, stale: Stale) -> bool:
+            goal = Goal(bench.latents, self.concept, change, factor=BUTTONS[change])
+            return all(self._progress(frame, stale) for frame in bench.follow(goal))
+
+        return task
+
+    # -- what the worker does ----------------------------------------------------------------------------------
+
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        bench = self.session.workbench
         try:
-            self._bench.generator  # noqa: B018 (says why there is none)
+            bench.generator  # noqa: B018 (says why there is none)
         except ValueError as error:
             return {"message": str(error)}, {}
-        if self._bench.latents is None:
-            waiting = {"message": "Matching the generator's units with other models, once per session…"}
-            self._show(selection, waiting, {})
+        if bench.latents is None:
+            waiting = "Matching the generator's units with other models, once per session…"
+            self._show(selection, {"message": waiting}, {})
             self.session.generator_concepts()
-        self._bench.units(self.concept)
-        if self._done != self._turn and not self._perform(selection, stale):
-            return None
-        if not self._follow_hand(selection, stale):
-            return None
-        return self._whole()
-
-    def _perform(self, selection: Selection, stale: Stale) -> bool:
-        """Carry out what was asked; False when overtaken."""
-        bench, (task, detail) = self._bench, self._task
-        turn, finished = self._turn, True
-        if task == "random" or (task == "class" and not detail):
             bench.random()
-        elif task == "class":
-            bench.random(detail)
-        elif task == "image":
-            self._invert(selection, detail)
-        elif task == "change":
-            goal = Goal(bench.latents, self.concept, detail, **BUTTONS[detail])
-            finished = self._search(selection, goal, stale)
-        elif task == "reset":
-            bench.begin(bench.first)
-        elif task == "keep":
-            bench.keep()
-        elif task == "back":
-            bench.back_to(detail)
-        elif task == "add":
-            self.session.select(image=bench.add_to_session())
-        if task in ("random", "class", "image", "back") or not self._before:
-            self._before = self._said(bench.first)
-        self._done = turn if finished else self._done
-        self._task = self._task if self._turn != turn else ("nothing", None)
-        self._moved = tuple(self.move)
-        self._grip = (int(self.move[0]), bench.latents)
-        return finished
+        bench.units(self.concept)
+        if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
+            return None
+        view, arrays = generated.whole(bench, self.session, self.concept)
+        return view | {"moved": list(self._moved)}, arrays
 
-    def _invert(self, selection: Selection, image: int | None) -> None:
-        if image is None:
-            raise ValueError("Select an image first")
-
-        def progress(frame: Frame) -> None:
-            if frame.step % (2 * FRAME_EVERY) == 1:
-                self._show(selection, *self._frame(frame))
-
-        self._bench.from_image(image, progress)
-
-    def _follow_hand(self, selection: Selection, stale: Stale) -> bool:
-        """Follow the newest move; False when overtaken."""
-        move = tuple(self.move)
-        if move == self._moved:
+    def _perform(self, bench: Workbench, stale: Stale) -> bool:
+        """Carry out what was asked; False when overtaken. What fails is not tried again."""
+        task, turn, finished = self._task, self._turn, True
+        if task is None:
             return True
-        grip, right, down, zoom = move
-        if int(grip) != self._grip[0] or self._grip[1] is None:
-            self._grip = (int(grip), self._bench.latents)
-        goal = Goal(self._grip[1], self.concept, "zoom", float(right), float(down), float(zoom))
-        finished = self._search(selection, goal, stale)
-        if finished:
-            self._moved = move
+        try:
+            finished = task(bench, stale) is not False
+        finally:
+            if finished and self._turn == turn:
+                self._task = None
+            self._moved, self._grip = tuple(self.move), (int(self.move[0]), bench.latents)
         return finished
 
-    def _search(self, selection: Selection, goal: Goal, stale: Stale) -> bool:
-        for frame in self._bench.follow(goal):
-            if stale():
-                return False
-            if frame.step % FRAME_EVERY == 1:
-                self._show(selection, *self._frame(frame))
+    def _follow_hand(self, bench: Workbench, stale: Stale) -> bool:
+        """Follow the hand until it rests; False when overtaken by anything but its own next move."""
+        if tuple(self.move) == self._moved:
+            return True
+        seen = self._moved
+
+        def goal() -> Goal:
+            nonlocal seen
+            seen = tuple(self.move)
+            grip, right, down, zoom = seen
+            if int(grip) != self._grip[0] or self._grip[1] is None:
+                self._grip = (int(grip), bench.latents)
+            return Goal(self._grip[1], self.concept, "zoom", float(right), float(down), float(zoom))
+
+        with self._hand:
+            self._following = True
+        try:
+            finished = all(self._progress(frame, stale) for frame in bench.follow(goal))
+        except ValueError:
+            self._moved = seen  # what cannot be followed is not tried again
+            raise
+        finally:
+            with self._hand:
+                self._following = False
+                late = tuple(self.move) != seen
+        if finished:
+            self._moved = seen
+            if late:
+                self.session.refresh()
+        return finished and not late
+
+    def _progress(self, frame: Frame, stale: Stale) -> bool:
+        """Show a picture on the way, not too often; False when overtaken."""
+        if stale():
+            return False
+        now = time.monotonic()
+        if frame.step > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
+            self._shown_at = now
+            kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
+            moving = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
+            picture = pictures.encoded(as_image(frame.picture))
+            self._show(self.session.selection, kept | {"message": ""} | moving, {"picture": picture})
         return True
 
-    def _frame(self, frame: Frame) -> tuple[View, Arrays]:
-        """A picture on the way: what the model says of it comes at the end."""
-        last = {
-            key: value for key, value in self.view.items() if key not in ("arrays", "seq", "ack", "selection")
-        }
-        view = {
-            **last,
-            "message": "",
-            "settled": False,
-            "step": frame.step,
-            "of": frame.of,
-            "distance": frame.distance,
-        }
-        arrays = {key: value for key, value in self._arrays().items() if key not in ("picture", "map")}
-        return view, {**arrays, "picture": pictures.encoded(as_image(frame.picture)), "map": self._map()[0]}
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        shown = self.data()
-        return {name: shown[name] for name in self.view.get("arrays", {})}
-
-    def _map(self) -> tuple[np.ndarray, np.ndarray]:
-        """The map on show, uint8, and every concept's strength on the picture."""
-        maps = self._bench.maps().clip(0)
-        strength = maps.max((1, 2))
-        shown = maps.mean(0) * 2 if self.concept == EVERY else maps[self.concept]
-        return (shown / PEAK * 255).clip(0, 255).astype(np.uint8), strength
-
-    def _whole(self) -> tuple[View, Arrays]:
-        """Everything: the picture, before and after, the strongest concepts, what was kept."""
-        bench = self._bench
-        now, first = bench.picture(), bench.picture(bench.first)
-        shown, strength = self._map()
-        concepts = self.session.generator_concepts()
-        order = np.argsort(-strength)[:SHOWN].tolist()
-        label = getattr(bench.latents, "label", None)
-        view: View = {
-            "message": "",
-            "settled": True,
-            "step": 0,
-            "of": 0,
-            "asked": bench.asked,
-            "distance": bench.distance,
-            "side": shown.shape[0],
-            "classes": list(getattr(bench.generator, "classes", ())),
-            "label": "" if label is None else bench.generator.classes[int(label)],
-            "before": self._before,
-            "after": self._said(bench.latents),
-            "n_concepts": len(concepts),
-            "concepts": [
-                {
-                    "place": i,
-                    "title": f"{concepts[i].layer} · {concepts[i].unit}",
-                    "readers": list(concepts[i].readers),
-                }
-                for i in order
-            ],
-            "n_kept": len(bench.kept),
-            "image": self.session.selection.image,
-        }
-        arrays = {
-            "picture": pictures.encoded(as_image(now)),
-            "first": pictures.encoded(as_image(first)),
-            "map": shown,
-            "tiles": self._tiles(order),
-        }
-        if bench.kept:
-            kept = [as_image(bench.picture(latents)) for latents in bench.kept]
-            arrays["kept"] = pictures.sheet(kept, kept[0].width, len(kept))
-        return view, arrays
-
-    def _tiles(self, order: list[int]) -> np.ndarray:
-        """Maps of the concepts listed, uint8 [concept, rows, cols]."""
-        return (self._bench.maps()[order].clip(0) / PEAK * 255).clip(0, 255).astype(np.uint8)
-
-    def _said(self, latents: Any) -> list[dict[str, Any]]:
-        return [one.__dict__ for one in self._bench.said(self._bench.picture(latents))]
+    # -- what is shown -----------------------------------------------------------------------------------------
 
     def figure(self) -> Figure:
         """Before and after, side by side, with what the model says of each."""
         from clipviz.figures.chapter4 import image_rows
 
-        bench = self._bench
+        bench = self.session.workbench
         if bench.latents is None:
-            raise ValueError("Open the desk first: no picture has been painted")
+            raise ValueError(
+                "expected a picture, got none; open the desk, or call session.workbench.random()"
+            )
         row = []
-        for latents, said in ((bench.first, self._before), (bench.latents, self.view.get("after", []))):
-            pixels = np.asarray(as_image(bench.picture(latents)))
-            row.append((pixels, ", ".join(f"{one['answer']} {one['probability']:.0%}" for one in said)))
+        for latents, said in ((bench.first, bench.before()), (bench.latents, bench.now())):
+            words = ", ".join(f"{one.answer} {one.probability:.0%}" for one in said)
+            row.append((np.asarray(bench.picture(latents)), words))
         return image_rows([row], ["before", "after"], width=3.4)

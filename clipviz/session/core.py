@@ -27,6 +27,7 @@ from clipviz.session import checks, context, generation, heads, maps, opening
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadFound, HeadScores, Label, TokenMaps
 from clipviz.session.state import SessionState
+from clipviz.session.workbench import Workbench
 from clipviz.values import Ablation, Head, Selection
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from clipviz.analysis.atlas import Atlas
     from clipviz.analysis.cues import Cue, Source
     from clipviz.analysis.generation import Edited, Progress
+    from clipviz.analysis.generator_concepts import GeneratorConcept
     from clipviz.analysis.shared_units import SharedUnits
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from clipviz.models.bundle import TourStep
     from clipviz.session.ablation import Preset
     from clipviz.session.context import Familiarity, Standing
-    from clipviz.session.generation import GeneratorConcept
     from clipviz.session.maps import Joint
     from clipviz.session.neurons import Listed, Reading
 
@@ -521,8 +522,18 @@ class Session(SessionState):
         self._generator = generator
 
     def generator_concepts(self) -> list[GeneratorConcept]:
-        """The generator's units that other models share (Eq. 4.3), found once on its own pictures."""
+        """The generator's units that other models share (Eq. 4.3), those that light up together as one named concept.
+
+        Each has .name, the text whose heatmap is most like its maps, .similarity, .units and .readers.
+        """
         return generation.concepts(self)
+
+    @property
+    def workbench(self) -> Workbench:
+        """The picture that the generator is painting, as the Generate desk shows it: begin, follow, said, keep."""
+        if self._workbench is None:
+            self._workbench = Workbench(self)
+        return self._workbench
 
     def edit(
         self,
@@ -573,5 +584,5 @@ class Session(SessionState):
         schedule: Schedule | None = None,
         progress: Progress | None = None,
     ) -> Edited:
-        """Several pictures that share one concept's map, found from random starts (thesis 4.4, Fig. 4.1)."""
+        """Several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig. 4.1)."""
         return generation.visualise(self, concept, n_starts, seed, schedule, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis import generation
+from clipviz.analysis import generator_concepts as named
 from clipviz.analysis import guides as stored
+from clipviz.analysis.generator_concepts import GeneratorConcept
 from clipviz.data.texts import class_texts
 from clipviz.lens import invert as lens
 from clipviz.lens import zeroshot
@@ -27,14 +29,6 @@ N_SAMPLES = 96
 N_STARTS = 32
 """Latents that an inversion chooses its start from."""
 SEED = 7
-
-
-class GeneratorConcept(NamedTuple):
-    """A unit of the generator that other models share: its layer, its place there, and its partners' names."""
-
-    layer: str
-    unit: int
-    readers: tuple[str, ...]
 
 
 def generator_of(session: Session) -> Any:
@@ -84,23 +78,34 @@ def guides(session: Session) -> Guides:
 
 
 def concepts(session: Session) -> list[GeneratorConcept]:
-    """The generator's shared units, in the order of their layers: what `concepts=` counts."""
-    found = guides(session)
-    readers: dict[tuple[str, int], list[str]] = {}
-    for name, groups in found.pairs.items():
-        for group in groups:
-            for unit in group.units_a.tolist():
-                known = readers.setdefault((group.layer_a, unit), [])
-                if name not in known:
-                    known.append(name)
-    places = [(group.layer_a, unit) for group in found.own for unit in group.units_a.tolist()]
-    return [GeneratorConcept(*place, tuple(readers[place])) for place in places]
+    """The generator's shared units grouped and named: shipped, or found on N_SAMPLES of its own pictures."""
+    generator = generator_of(session)
+
+    def make() -> list[GeneratorConcept]:
+        bundle = session.model.bundle
+        shipped = bundle.generator_concepts if bundle is not None else None
+        if shipped is not None and hasattr(generator, "module"):
+            kept = named.open_concepts(shipped, concepts_rest_on(session))
+            if kept is not None:
+                return kept
+        latents = generator.sample(N_SAMPLES, seed=SEED)
+        return named.generator_concepts(
+            session.model, generator, guides(session), latents, list(session.texts)
+        )
+
+    return session.remember(("generator concepts", id(generator)), make)
+
+
+def concepts_rest_on(session: Session) -> dict[str, str]:
+    """The weights that the names of concepts rest on: the generator's, its readers' and the model's."""
+    known = stored.identity(generator_of(session), readers_of(session))
+    return {**known, "model": session.model.fingerprint}
 
 
 def units_of(session: Session, chosen: Sequence[int]) -> list[tuple[str, int]]:
-    """(layer, unit) of some concepts; ValueError for one that is not there."""
+    """(layer, unit) of all units of some concepts; ValueError for a concept that is not there."""
     known = concepts(session)
-    return [known[i][:2] for i in checks.several("concepts", chosen, len(known))]
+    return [unit for i in checks.several("concepts", chosen, len(known)) for unit in known[i].units]
 
 
 def edit(
@@ -191,7 +196,7 @@ def visualise(
 ) -> Edited:
     """See Session.visualise."""
     generator = generator_of(session)
-    (unit,) = units_of(session, [concept])
+    unit = units_of(session, [concept])[0]
     starts = generator.sample(checks.count("n_starts", n_starts), seed=seed)
     return generation.visualise(
         generator, starts, guides(session), unit, schedule=schedule, progress=progress

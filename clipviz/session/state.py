@@ -86,6 +86,7 @@ class SessionState(traitlets.HasTraits):
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
         self._generator: Any = None
+        self._workbench: Any = None
         super().__init__(
             selection=opening.first_selection(cast("Session", self)),
             progress=(self.collection.n_ready, len(self.images)),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipviz.analysis import generation
+from clipviz.lens import edits
+from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule
 from clipviz.session import ablation, checks
 from clipviz.session import generation as shared
@@ -20,13 +23,17 @@ if TYPE_CHECKING:
     from clipviz.lens.invert import Step
     from clipviz.session.core import Session
 
-LIVE = Schedule(n_steps=48, rate=0.1, ramp_up=0.0, ramp_down=0.4)
+LIVE = Schedule(n_steps=40, rate=0.1, ramp_up=0.0, ramp_down=0.5)
 """Short enough to follow a hand; the thesis's 500 steps are for a search that nobody watches."""
 INVERSION = Schedule(n_steps=120, rate=0.1)
 COMPARED = ("colours", "backgrounds")
 """Tasks of the images that a picture is asked about, besides the generator's own classes."""
 EVERY = -1
 """The concept that stands for all of them."""
+MOST = 100_000
+"""Steps of a search whose goal keeps moving."""
+SIDE = 32
+"""Rows and columns of a concept's map."""
 
 
 class Goal(NamedTuple):
@@ -39,9 +46,13 @@ class Goal(NamedTuple):
     down: float = 0.0
     factor: float = 1.0
 
+    def same(self, other: Goal) -> bool:
+        """Whether both ask for the same; latents may be tensors, which == compares number by number."""
+        return self.base is other.base and self[1:] == other[1:]
+
 
 class Frame(NamedTuple):
-    """Where a search is: its step, how many there are, the picture [3, rows, cols] and the maps' distance."""
+    """Where a search is: steps since the goal moved last, how many there are, the picture [3, rows, cols], distance."""
 
     step: int
     of: int
@@ -58,24 +69,53 @@ class Said:
     probability: float
 
 
+@dataclass(frozen=True)
+class Following(Schedule):
+    """LIVE, counted from the step at which the goal moved last, the newest of `moved`."""
+
+    n_steps: int = MOST
+    rate: float = LIVE.rate
+    moved: list[int] = field(default_factory=lambda: [0])
+
+    def at(self, step: int) -> float:
+        """The learning rate of one step."""
+        return LIVE.at(min(step - self.moved[-1], LIVE.n_steps - 1))
+
+
 class Workbench:
     """The picture that a session's generator is painting.
 
-    latents: what is painted now (one latent). first: latents when it began. asked: distance of the maps before the last
-    change, distance: after it (see lens.invert.map_distance). kept: latents put aside.
+    latents: what is painted now (one latent), None before the first. first: latents when it began. distance: of the
+    maps from those asked last (see lens.invert.map_distance); asked: what it would be had nothing been changed. kept:
+    latents put aside. painted: latents of the pictures put among the session's images, by their index there.
     """
 
     def __init__(self, session: Session, seed: int = 0) -> None:
         self.session = session
         self.seed = seed
         self.kept: list[Any] = []
+        self.painted: dict[int, Any] = {}
         self.latents: Any = None
         self.first: Any = None
         self.asked = self.distance = 0.0
+        self._before: list[Said] | None = None
 
     @property
     def generator(self) -> Any:
         return shared.generator_of(self.session)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the generator's classes; () for one that has none."""
+        return tuple(getattr(self.generator, "classes", ()))
+
+    @property
+    def label(self) -> str:
+        """The class that is painted, "" for a generator without classes."""
+        label = getattr(self.latents, "label", None)
+        return "" if label is None else self.classes[int(label)]
+
+    # -- beginning -----------------------------------------------------------------------------------------------
 
     def random(self, label: str | int | None = None) -> None:
         """Begin from the next random latent, of a class or of any."""
@@ -87,36 +127,74 @@ class Workbench:
         """Begin from given latents."""
         self.first = self.latents = latents
         self.asked = self.distance = 0.0
+        self._before = None
 
-    def from_image(self, image: int, progress: Callable[[Frame], bool | None] | None = None) -> None:
-        """Begin from the inversion of an image of the session; it ends early when progress(frame) returns False."""
+    def from_image(
+        self, image: int | None = None, progress: Callable[[Frame], bool | None] | None = None
+    ) -> None:
+        """Begin from an image of the session: inverted, unless it was painted here.
+
+        The search ends early when progress(frame) returns False. Raises ValueError where no image is selected.
+        """
+        if image in self.painted:
+            return self.begin(self.painted[image])
 
         def watch(step: Step) -> bool | None:
-            return None if progress is None else progress(frame_of(step))
+            return None if progress is None else progress(_frame(step, step.number, step.of))
 
-        self.begin(self.session.invert(image, schedule=INVERSION, progress=watch).latents)
+        found = self.session.invert(image, schedule=INVERSION, progress=watch)
+        return self.begin(found.latents)
 
-    def follow(self, goal: Goal) -> Iterator[Frame]:
-        """Search the latents for a goal from where they are, a frame at a time; stop iterating to leave it there."""
-        units = self.units(goal.concept)
-        steps = generation.edit_steps(
-            self.generator,
-            goal.base,
-            shared.guides(self.session),
-            goal.change,
-            units=units,
-            right=goal.right,
-            down=goal.down,
-            factor=goal.factor,
-            start=self.latents,
-            schedule=LIVE,
+    # -- following -----------------------------------------------------------------------------------------------
+
+    def follow(self, goal: Goal | Callable[[], Goal]) -> Iterator[Frame]:
+        """Search the latents for a goal from where they are, a frame at a time; stop iterating to leave it there.
+
+        goal: what is asked, or a function that says what is asked by now: a goal that moves is followed without
+        beginning anew, and the search ends LIVE.n_steps after it moved last. Its concept must stay.
+        """
+        now = goal() if callable(goal) else goal
+        chosen, others = self._compared(now.concept)
+        targets: dict[str, Tensor] = {}
+        self._aim(now, targets, chosen, others)
+        schedule = Following()
+        steps = lens.search(
+            generation.generate_from(self.generator, now.base),
+            generation.numbers_of(self.latents),
+            target_maps=targets,
+            pairs=[*chosen, *others],
+            alpha=generation.PRIOR,
+            schedule=schedule,
         )
         for step in steps:
-            distance = float(step.objectives.mean())
-            if step.number == 0:
-                self.asked = distance
-            self.latents, self.distance = generation.with_numbers(goal.base, step.latents), distance
-            yield frame_of(step)
+            since = step.number - schedule.moved[-1]
+            self.latents = generation.with_numbers(now.base, step.latents)
+            self.distance = float(step.objectives.mean())
+            yield _frame(step, since, LIVE.n_steps)
+            asked = goal() if callable(goal) else goal
+            if not asked.same(now):
+                now = asked
+                self._aim(now, targets, chosen, others)
+                schedule.moved.append(step.number + 1)
+            elif since >= LIVE.n_steps:
+                return
+
+    def _compared(self, concept: int) -> tuple[tuple[lens.UnitPairs, ...], tuple[lens.UnitPairs, ...]]:
+        """The units that a goal changes, and those that it asks to stay."""
+        guides, units = shared.guides(self.session), self.units(concept)
+        if units is None:
+            return guides.own, ()
+        chosen = guides.of(units)
+        return chosen, guides.without(chosen)
+
+    @torch.no_grad()
+    def _aim(self, goal: Goal, targets: dict[str, Tensor], chosen: Any, others: Any) -> None:
+        """Write the maps that a goal asks for into `targets`, which a running search reads."""
+        maps = self.generator.maps(goal.base)
+        how = generation.change_of(goal.change, goal.right, goal.down, goal.factor)
+        wanted = edits.edited_maps(maps, chosen, how)
+        self.asked = float(lens.map_distance(maps, wanted, [*chosen, *others]).mean())
+        targets.update(wanted)
 
     # -- what is to be seen --------------------------------------------------------------------------------------
 
@@ -125,31 +203,50 @@ class Workbench:
         return None if concept == EVERY else shared.units_of(self.session, [concept])
 
     @torch.no_grad()
-    def picture(self, latents: Any = None) -> Tensor:
-        """The picture of latents, [3, rows, cols] in 0..1; default that of now."""
-        return self.generator.images(self.latents if latents is None else latents)[0].clamp(0, 1)
+    def picture(self, latents: Any = None) -> Image.Image:
+        """The picture of latents; default that of now."""
+        return as_image(self.generator.images(self.latents if latents is None else latents)[0])
 
+    @torch.no_grad()
     def maps(self) -> np.ndarray:
-        """Every concept's map on the picture, [concept, rows, cols] in deviations from its mean, at one size."""
-        side = self.generator.side // 2
+        """Every concept's map on the picture, [concept, rows, cols], in deviations from its mean over pictures.
+
+        The mean over a concept's units, SIDE x SIDE.
+        """
         recorded = self.generator.maps(self.latents)
-        parts = []
+        by_unit: dict[tuple[str, int], Tensor] = {}
         for group in shared.guides(self.session).own:
             scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]
             found = recorded[group.layer_a][0, group.units_a].to(group.mean_a)
-            found = (found - group.mean_a[:, None, None]) / scale
-            parts.append(torch.nn.functional.interpolate(found[None], side, mode="area")[0])
-        return torch.cat(parts).cpu().numpy()
+            found = F.interpolate(((found - group.mean_a[:, None, None]) / scale)[None], SIDE, mode="area")[0]
+            by_unit |= {
+                (group.layer_a, unit): one for unit, one in zip(group.units_a.tolist(), found, strict=True)
+            }
+        concepts = shared.concepts(self.session)
+        return (
+            torch.stack([torch.stack([by_unit[unit] for unit in one.units]).mean(0) for one in concepts])
+            .cpu()
+            .numpy()
+        )
 
-    def said(self, picture: Tensor) -> list[Said]:
-        """What the session's model says of a picture, beside the answers that it could have given."""
+    def before(self) -> list[Said]:
+        """What the model says of the picture as it began."""
+        if self._before is None:
+            self._before = self.said(self.picture(self.first))
+        return self._before
+
+    def now(self) -> list[Said]:
+        """What the model says of the picture as it is."""
+        return self.before() if self.latents is self.first else self.said(self.picture())
+
+    def said(self, picture: Image.Image) -> list[Said]:
+        """What the session's model says of a picture: class, colour, place, as far as there are names for them."""
         session = self.session
-        embedding = session.model.trace(as_image(picture), tokens=False).embedding
+        embedding = session.model.trace(picture, tokens=False).embedding
         unit = embedding[0] / embedding[0].norm()
         asked: list[tuple[str, tuple[str, ...], Tensor]] = []
-        classes = tuple(getattr(self.generator, "classes", ()))
-        if classes:
-            asked.append(("kind", classes, shared.class_directions(session, classes)))
+        if self.classes:
+            asked.append(("kind", self.classes, shared.class_directions(session, self.classes)))
         for name, task in session.tasks().items():
             if name in COMPARED:
                 directions = ablation.directions(session, task)
@@ -174,14 +271,13 @@ class Workbench:
 
     def add_to_session(self) -> int:
         """Put the picture among the session's images; returns its index there."""
-        label = getattr(self.latents, "label", None)
-        name = "generated" if label is None else f"generated {self.generator.classes[int(label)]}"
-        return self.session.add_image(as_image(self.picture()), name, drawn=True)
+        image = self.session.add_image(self.picture(), f"generated {self.label}".strip(), drawn=True)
+        self.painted[image] = self.latents
+        return image
 
 
-def frame_of(step: Step) -> Frame:
-    """One step of a search of one picture."""
-    return Frame(step.number, step.of, step.images[0], float(step.objectives.mean()))
+def _frame(step: Step, since: int, of: int) -> Frame:
+    return Frame(since, of, step.images[0], float(step.objectives.mean()))
 
 
 def as_image(picture: Tensor) -> Image.Image:

@@ -25,8 +25,8 @@ def drag(page, stage, right, down=0.0, steps=12):
 def where(board):
     """Left edge of the true object's place, from Python."""
     code = (
-        "session.wait(60); desk = dashboard.desks.built['generate']; "
-        "print(float(session.generator.true_scenes(desk._bench.latents).centre[0, 0, 0]))"
+        "session.wait(60); "
+        "print(float(session.generator.true_scenes(session.workbench.latents).centre[0, 0, 0]))"
     )
     return float(board.kernel(code))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 import clipviz
+from clipviz.models.generator import Latents
 from clipviz.panels import Generate
-from clipviz.panels.generate import EVERY
+from clipviz.session import generation
+from clipviz.session.workbench import EVERY, LIVE
 from panels.asking import ask
 
 
@@ -29,7 +34,7 @@ def desk(session):
 
 def place(desk):
     """Where the true object of the picture is, (x, y) in sides."""
-    return desk.session.generator.true_scenes(desk._bench.latents).centre[0, 0]
+    return desk.session.generator.true_scenes(desk.session.workbench.latents).centre[0, 0]
 
 
 def test_it_opens_with_a_picture_its_map_and_what_the_model_says(desk):
@@ -37,6 +42,7 @@ def test_it_opens_with_a_picture_its_map_and_what_the_model_says(desk):
     assert shown["settled"]
     assert shown["map"].shape == (shown["side"], shown["side"])
     assert shown["picture"].tobytes()[:4] == b"\x89PNG"
+    assert all(one["name"] and one["units"] for one in shown["concepts"])
     assert {one["question"] for one in shown["before"]} >= {"kind", "colour", "background"}
     assert shown["before"] == shown["after"]
     assert len(shown["concepts"]) == 12
@@ -53,7 +59,7 @@ def test_a_drag_moves_the_true_object_and_a_new_grip_holds_what_is_there(desk):
     assert (moved[0] - before[0]) * way > 0.05
     assert desk.view["settled"]
     assert desk.view["distance"] < desk.view["asked"]
-    held = desk._bench.latents
+    held = desk.session.workbench.latents
     ask(desk, options={"move": [2, 0.0, 0.0, 1.0]})
     assert np.abs(place(desk) - moved).max() < 0.05  # nothing asked of the new grip
     assert desk._grip[1] is held
@@ -71,18 +77,85 @@ def test_a_storm_of_moves_settles_on_the_last(desk):
     assert (place(desk)[0] - start[0]) * way > 0.03  # the last went this way, the first the other
 
 
+class Blind:
+    """A generator whose pictures do not follow their latents with gradients."""
+
+    def __init__(self, generator):
+        self.inner, self.side = generator, generator.side
+        self.sample, self.images, self.maps = generator.sample, generator.images, generator.maps
+
+    def generate(self, latents):
+        with torch.no_grad():
+            return self.inner.generate(latents)
+
+
+class Broken(Blind):
+    """A generator whose maps hold NaN."""
+
+    def maps(self, latents, layers=None):
+        return {name: maps * float("nan") for name, maps in self.inner.maps(latents).items()}
+
+    generate = property(lambda self: self.inner.generate)
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Blind, "with gradients"), (Broken, "NaN or infinity")])
+def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk, kind, told):
+    ask(desk, action="begin", source="random")
+    bench, good = desk.session.workbench, desk.session.generator
+    held, guides = bench.latents, generation.guides(desk.session)
+    stand_in = kind(good)
+    desk.session.remember(("guides", id(stand_in)), lambda: guides)
+    desk.session.remember(("generator concepts", id(stand_in)), desk.session.generator_concepts)
+    desk.session.generator = stand_in
+    ask_wrong(desk, {"action": "change", "change": "copy"})
+    assert told in desk.error["message"]
+    assert bench.latents is held
+    desk.session.generator = good
+    ask(desk, action="change", change="copy")
+    assert not desk.error
+    assert desk.view["settled"]
+
+
+def test_latents_of_another_width_are_said(desk):
+    with pytest.raises(ValueError, match="expected latents of"):
+        desk.session.edit(Latents(torch.zeros(1, 5), torch.zeros(1, dtype=torch.long)), "shift", right=0.2)
+
+
+def test_a_desk_that_is_closed_or_hidden_stops_its_search(desk):
+    ask(desk, action="begin", source="class", label="car")
+    bench, started = desk.session.workbench, threading.Event()
+    follow, n_threads, frames = bench.follow, threading.active_count(), []
+
+    def watched(goal):
+        for frame in follow(goal):
+            frames.append(frame.step)
+            started.set()
+            yield frame
+
+    bench.follow = watched
+    try:
+        desk.request = {"seq": desk.request["seq"], "options": {"move": [7, 0.2, 0.0, 1.0]}}
+        assert started.wait(60)
+        desk.close()
+        desk.session.wait(60)
+        assert max(frames) < LIVE.n_steps
+        assert threading.active_count() == n_threads
+    finally:
+        del bench.follow
+
+
 def test_reset_keep_and_back(desk):
     ask(desk, action="begin", source="random")
-    first = desk._bench.first
+    first = desk.session.workbench.first
     ask(desk, action="change", change="copy")
     assert desk.view["asked"] > 0
-    changed = desk._bench.latents
+    changed = desk.session.workbench.latents
     ask(desk, action="keep")
     assert desk.view["n_kept"] == 1
     ask(desk, action="reset")
-    assert desk._bench.latents is first
+    assert desk.session.workbench.latents is first
     ask(desk, action="back", place=0)
-    assert desk._bench.latents is changed
+    assert desk.session.workbench.latents is changed
 
 
 def test_the_picture_becomes_an_image_of_the_session(desk):
@@ -106,6 +179,7 @@ def test_one_concept_or_all(desk):
         ({"action": "change", "change": "twist"}, "copy, remove, amplify"),
         ({"action": "begin", "source": "class", "label": "unicorn"}, "expected a label among"),
         ({"action": "back", "place": 99}, "a kept picture"),
+        ({"options": {"move": [9, float("nan"), 0.0, 1.0]}}, "finite moves"),
         ({"options": {"move": [9, 0.0, 0.0, 0.0]}}, "positive zoom"),
         ({"options": {"concept": 100_000}}, "concepts within"),
     ],
@@ -113,8 +187,9 @@ def test_one_concept_or_all(desk):
 def test_what_is_wrong_is_said_and_the_desk_goes_on(desk, wrong, told):
     ask_wrong(desk, wrong)
     assert told in desk.error["message"]
-    desk.request = {"seq": desk.request["seq"] + 1, "options": {"move": [0, 0.0, 0.0, 1.0], "concept": EVERY}}
-    ask(desk, action="begin", source="random")
+    if "concept" in wrong.get("options", {}):
+        desk.concept = EVERY
+    ask(desk, action="begin", source="random")  # and what was wrong is not tried again
     assert not desk.error
     assert desk.view["settled"]
 

@@ -7,7 +7,8 @@ import torch
 
 import clipviz
 from clipviz.lens.invert import Schedule
-from clipviz.session.workbench import EVERY, Goal, Workbench
+from clipviz.session import generation as shared
+from clipviz.session.workbench import EVERY, LIVE, Goal, Workbench
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,10 @@ def concepts(session):
 
 
 def test_concepts_are_units_that_other_models_share(session, concepts):
+    units = [unit for concept in concepts for unit in concept.units]
     assert len(concepts) > 10
-    assert len({concept[:2] for concept in concepts}) == len(concepts)
+    assert len(set(units)) == len(units) == shared.guides(session).n_units
+    assert len({concept.name for concept in concepts}) == len(concepts)
     assert all(set(concept.readers) <= {"cnn", "vit"} and concept.readers for concept in concepts)
     assert session.generator_concepts() == concepts
 
@@ -60,7 +63,7 @@ def test_one_concept_from_several_starts(session):
     active = [  # a unit that is silent everywhere gives a search no direction
         place
         for place, one in enumerate(session.generator_concepts())
-        if maps[one.layer][:, one.unit].std((1, 2)).min() > 0.05
+        if maps[one.units[0][0]][:, one.units[0][1]].std((1, 2)).min() > 0.05
     ]
     found = session.visualise(active[0], n_starts=3, schedule=Schedule(40, 0.1))
     assert found.images.shape[0] == 3
@@ -99,8 +102,28 @@ def test_a_workbench_follows_goals_and_can_be_left_at_any_frame(session):
         bench.back_to(1)
 
 
-def test_a_workbench_asks_the_model_and_shares_its_picture(session):
+def test_a_goal_that_moves_is_followed_to_where_it_rests(session):
     bench = Workbench(session)
+    bench.random("car")
+    truth = session.generator.true_scenes
+    start, before = bench.latents, truth(bench.latents).centre[0, 0, 0]
+    way = 1 if before < 0.5 else -1
+    asked = [0]
+
+    def goal():
+        asked[0] += 1
+        return Goal(start, EVERY, "shift", right=0.15 * way * min(1, asked[0] / 8))
+
+    frames = list(bench.follow(goal))
+    assert [frame.step for frame in frames[-3:]] == [LIVE.n_steps - 2, LIVE.n_steps - 1, LIVE.n_steps]
+    assert len(frames) == LIVE.n_steps + 8  # it moved 7 times, and was not begun anew
+    assert (truth(bench.latents).centre[0, 0, 0] - before) * way > 0.04
+    assert bench.distance < 0.6 * bench.asked
+
+
+def test_a_workbench_asks_the_model_and_shares_its_picture(session):
+    bench = session.workbench
+    assert session.workbench is bench
     bench.random("castle")
     said = {one.question: one for one in bench.said(bench.picture())}
     assert said["kind"].answer in session.generator.classes
@@ -110,3 +133,8 @@ def test_a_workbench_asks_the_model_and_shares_its_picture(session):
     n_images = len(session.images)
     assert bench.add_to_session() == n_images
     assert session.images.names[n_images] == "generated castle"
+    again = bench.latents
+    bench.random()
+    bench.from_image(n_images)  # what was painted here need not be searched
+    assert bench.latents is again
+    assert bench.now() == bench.before()
