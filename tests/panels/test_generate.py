@@ -81,8 +81,11 @@ class Blind:
     """A generator whose pictures do not follow their latents with gradients."""
 
     def __init__(self, generator):
-        self.inner, self.side = generator, generator.side
-        self.sample, self.images, self.maps = generator.sample, generator.images, generator.maps
+        self.inner, self.side, self.classes = generator, generator.side, generator.classes
+        self.sample, self.images = generator.sample, generator.images
+
+    def maps(self, latents, layers=None):
+        return self.inner.maps(latents)
 
     def generate(self, latents):
         with torch.no_grad():
