@@ -193,7 +193,7 @@ class Generate(Desk):
         if stale():
             return False
         now = time.monotonic()
-        if frame.step > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
+        if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
             self._shown_at = now
             kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
             moving = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}

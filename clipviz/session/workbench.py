@@ -52,8 +52,10 @@ class Goal(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Where a search is: steps since the goal moved last, how many there are, the picture [3, rows, cols], distance."""
+    """Where a search is: its steps so far, those since the goal moved last and how many these will be, the picture
+    [3, rows, cols] and the maps' distance."""
 
+    number: int
     step: int
     of: int
     picture: Tensor
@@ -277,7 +279,7 @@ class Workbench:
 
 
 def _frame(step: Step, since: int, of: int) -> Frame:
-    return Frame(since, of, step.images[0], float(step.objectives.mean()))
+    return Frame(step.number, since, of, step.images[0], float(step.objectives.mean()))
 
 
 def as_image(picture: Tensor) -> Image.Image:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis.generator_concepts import open_concepts
 from clipviz.lens.invert import Schedule
 from clipviz.session import generation as shared
 from clipviz.session.workbench import EVERY, LIVE, Goal, Workbench
@@ -30,6 +31,9 @@ def test_concepts_are_units_that_other_models_share(session, concepts):
     assert len({concept.name for concept in concepts}) == len(concepts)
     assert all(set(concept.readers) <= {"cnn", "vit"} and concept.readers for concept in concepts)
     assert session.generator_concepts() == concepts
+    assert (
+        open_concepts(session.model.bundle.generator_concepts, shared.concepts_rest_on(session)) == concepts
+    )
 
 
 def test_identity_is_exact_and_a_shift_moves_the_true_object(session):
