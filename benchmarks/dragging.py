@@ -29,7 +29,9 @@ def bare(n=12):
         times.append(time.perf_counter() - started)
     return 1000 * sorted(times)[n // 2]
 print(bare())"""
-WATCH = """() => { const root = document.querySelector('[data-panel=generate]'); window.frames_seen = []; window.grasped = 0;
+WATCH = """() => { const root = document.querySelector('[data-panel=generate]');
+  window.frames_seen = [];
+  window.grasped = 0;
   window.watcher?.disconnect();
   window.watcher = new MutationObserver(() => window.frames_seen.push([performance.now(), root.dataset.state]));
   window.watcher.observe(root, {attributes: true, attributeFilter: ['data-frames']});

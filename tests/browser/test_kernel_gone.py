@@ -1,4 +1,4 @@
-"""After a restart, even in the middle of a search, a click says that nobody answers; run the cell, and everything is back."""
+"""After a restart, even amid a search, a click says that nobody answers; run the cell, and everything is back."""
 
 from __future__ import annotations
 
