@@ -90,7 +90,10 @@ class Index(Store):
 
     def __repr__(self) -> str:
         made_by = title(self.manifest["model"])[1:-1]
-        return f"<Index {str(self.path)!r}: {len(self):,} images by {made_by}, layers {list(self.layers)}>"
+        return (
+            f"<Index {str(self.path)!r}: {len(self):,} images by {made_by}, layers {list(self.layers)}, "
+            f"{self.bytes_per_image:,.0f} bytes an image, head codes whole>"
+        )
 
     def blocks(self, size: int = BLOCK) -> Iterator[Codes]:
         """The codes of all images in order, `size` rows in memory at a time, float32."""

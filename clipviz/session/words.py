@@ -55,6 +55,7 @@ def receipts(session: SessionState) -> dict[str, Any]:
     model, index = session.model, session.index
     return {
         "index": "" if index is None else f"{index.path.name}@{index.fingerprint[:6]}",
+        "index_bytes": 0 if index is None else round(index.bytes_per_image),
         "stand_ins": session.images.stand_ins,
         "sum_check": model.sum_check,
         "readout": readout(session),

@@ -162,6 +162,11 @@ def test_an_index_of_a_pooled_tower_has_the_same_numbers(session, tmp_path):
     assert np.abs(codes[2].codes - trace.codes.numpy()).max() < 1e-2 * np.abs(trace.codes.numpy()).max()
     on_index = clipviz.Session(model, index=index, texts=TEXTS, background=False)
     on_index.wait()
+    d_code, n_heads = model.weights.d_code, model.weights.n_heads
+    numbers = 2 * (len(index.layers) * n_heads * d_code + model.weights.d_embed) + 8
+    assert numbers <= index.bytes_per_image < numbers + 400  # and a few texts
+    assert on_index.receipts()["index_bytes"] == round(index.bytes_per_image)
+    assert f"{index.bytes_per_image:,.0f} bytes an image" in repr(index)
     layer = index.layers[-1]
     stored, fresh = on_index.textspan(layer, 1, n_texts=3), session.textspan(layer, 1, n_texts=3)
     assert stored.order[0] == fresh.order[0]
