@@ -2,13 +2,14 @@
 # make test   everything, browser tests included   ARGS="-k heads" JOBS=2
 # make bench  measured ratios beside their budgets
 # make hostile   random hostile input at length   ARGS="--attempts 5000 files"
+# make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
 # make lint   ruff, mypy, tsc and eslint
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test bench hostile lint browser clean
+.PHONY: demo test bench hostile lowest lint browser clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -40,6 +41,13 @@ bench: $(VENV)/.tools
 
 hostile: $(VENV)/.tools
 	$(BIN)/python -m tests.hostile $(ARGS)
+
+# Old packages warn of each other, so warnings are no errors here. uv resolves the least versions.
+lowest: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	test -d $(VENV)/lowest || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/lowest
+	$(BIN)/uv pip install --quiet --system-certs --python $(VENV)/lowest/bin/python --resolution lowest-direct -e ".[dev]"
+	$(VENV)/lowest/bin/python -m pytest -W default $(or $(ARGS),tests/lens tests/models tests/session tests/panels tests/data)
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Asks every question on the CPU and on the pretend accelerator, in a process of its own; prints one JSON line.
 
-python pretend_driver.py WORK      name -> "" where both answers agree to 1e-6, else what is wrong
+python pretend_driver.py WORK [WORD ...]      name -> "" where both answers agree to 1e-6, else what is wrong
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,10 +27,13 @@ from clipviz import panels
 from clipviz.analysis import labels, matching, mining
 from clipviz.demo.partners import mine as miner
 from clipviz.lens import sparse, textspan
+from clipviz.lens.invert import Schedule
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
+from clipviz.reproduce import chapter3
 
 CLOSE = 1e-6
+ONLY = sys.argv[2:]  # words of the questions to ask, with the seconds that each takes
 TEXTS = [
     "a red circle",
     "a dog",
@@ -41,7 +45,7 @@ TEXTS = [
     "a blue star",
 ]
 ABLATION = clipviz.Ablation(heads={(5, 1), (4, 2)})
-PANELS = [name for name in panels.__all__ if name not in ("Dashboard", "Receipts", "Rosetta")]
+PANELS = [name for name in panels.__all__ if name != "Dashboard"]
 PIXELS = Preprocess(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SILENT = {"seconds", "milliseconds", "device", "seq", "ack", "arrays"}
 
@@ -153,6 +157,47 @@ SESSION: dict[str, tuple[Any, ...]] = {
 }
 
 
+def whole_board(bench: Bench) -> Any:
+    """The dashboard with a desk open, and what its panels show after a click in one and a word in another."""
+    board = clipviz.Dashboard(bench.session)
+    heads = next(panel for panel in board.panels if panel.name == "heads")
+    query = next(panel for panel in board.panels if panel.name == "query")
+    heads.request = {"seq": 1, "changes": {"layer": 4, "head": 2}}
+    query.request = {"seq": 1, "changes": {"text": "a car"}}
+    bench.session.wait(300)
+    wrong = [panel.error for panel in board.panels if panel.error]
+    seen = {panel.name: panel.data() for panel in board.panels if panel.name != "receipts"}
+    board.close()
+    while bench.session.can_undo and bench.session.selection.text != "a dog":
+        bench.session.undo()
+    return wrong, seen
+
+
+def painted(bench: Bench, made: Any) -> Any:
+    """What a search in a generator found."""
+    return made.latents.z, made.images, made.distance
+
+
+SHORT = Schedule(2, 0.02)
+
+
+def edited(bench: Bench) -> Any:
+    session = bench.session
+    latents = clipviz.load_generator("demo", device=bench.device).sample(1, seed=3)
+    session.generator = clipviz.load_generator("demo", device=bench.device)
+    moved = session.edit(latents, "shift", right=0.1, schedule=SHORT)
+    one = session.visualise(3, n_starts=1, schedule=SHORT)
+    back = session.invert(3, schedule=SHORT)
+    return [painted(bench, made) for made in (moved, one, back)]
+
+
+def reported(bench: Bench) -> Any:
+    """What the reports measure of a layer: its statistics over the images of the study, read in batches."""
+    study = chapter3.open_study(bench.model, bench.work / "study", limit=6, quiet=True, quick=True)
+    known = study.layer(3)
+    return known.stats, known.norms, known.thresholds
+
+
 def full_device(bench: Bench) -> Any:
     """The collection read while tensors of more than 2 MB are refused: fewer images per pass, the same codes."""
     with pretend.memory(2 << 20) as refused:
@@ -181,6 +226,9 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     ),
     "index": index,
     "a device that is full": full_device,
+    "dashboard": whole_board,
+    "edit, visualise, invert": edited,
+    "a report's layer": reported,
     "match": lambda bench: matched(bench, None),
     "match with a partner on the CPU": lambda bench: matched(bench, "cpu"),
     "mine": mined,
@@ -233,10 +281,15 @@ def main(work: Path) -> dict[str, str]:
     host, device = Bench("cpu", work), Bench(pretend.NAME, work)
     found = {}
     for name, ask in QUESTIONS.items():
+        if ONLY and not any(word in name for word in ONLY):
+            continue
+        started = time.process_time()
         try:
             found[name] = differing(ask(host), ask(device))[:500]
         except Exception:
             found[name] = traceback.format_exc()[-1500:]
+        if ONLY:
+            print(name, round(time.process_time() - started, 1), found[name], file=sys.stderr)
     host.session.close()
     device.session.close()
     return found

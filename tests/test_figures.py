@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from clipviz.figures import panels, style
 
 MODULES = ("panels", "chapter2", "chapter3", "chapter4", "world")
-HOSTILE = ["$\\frac{", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
+HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import clipviz
 from clipviz.lens import segment, textspan
+from clipviz.lens.invert import Schedule
 
 from .api import opened
 
@@ -129,3 +130,21 @@ def test_an_index_is_opened_from_its_folder_alone(path):
     with pytest.raises((ValueError, TypeError, OSError)) as told:
         clipviz.Index.open(path)
     assert len(str(told.value)) > 15
+
+
+@settings(QUICK, max_examples=10)
+@given(
+    change=st.one_of(st.sampled_from(["none", "shift", "zoom", "copy", "remove", "amplify"]), NUMBERS),
+    concepts=st.one_of(st.none(), MANY),
+    how=st.fixed_dictionaries({}, optional=dict.fromkeys(("right", "down", "factor"), NUMBERS)),
+    n=st.integers(0, 2),
+    wrong=st.sampled_from(["", "", "text", "z"]),
+)
+def test_an_edit_moves_latents_or_says_what_it_takes(session, change, concepts, how, n, wrong):
+    latents = clipviz.load_generator("demo").sample(max(n, 1), seed=0)[:n]
+    given_latents = {"text": "latents", "z": torch.zeros(n, 3)}.get(wrong, latents)
+    found = answered(lambda: session.edit(given_latents, change, concepts, schedule=Schedule(1), **how))
+    if found is not None:
+        assert not wrong
+        assert len(found.images) == n
+        assert torch.isfinite(found.images).all()
