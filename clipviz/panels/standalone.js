@@ -44,7 +44,7 @@
     document.querySelector("main").append(h("div", { class: "cv-dashboard jupyter-widgets" }, board), note);
     for (const { name, script, traits, below } of panels) {
       const el = h("div", { class: `cv-at-${single || below ? "desk" : name}` });
-      (below ? desks : board).append(el);
+      (single || below ? desks : board).append(el);
       const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
       const { default: panel } = await import(url);
       URL.revokeObjectURL(url);

@@ -105,6 +105,7 @@ def test_heads_are_ablated_in_the_saved_page_as_in_the_session(session, saved):
     panel = Ablate(session)
     page, complaints, _ = saved(panel)
     root = page.locator('[data-panel="ablate"]')
+    assert root.bounding_box()["width"] > 1200  # a panel that is saved alone has the whole width
     before = bars(page)
     root.locator('button[data-layer="5"][data-head="1"]').click()
     page.wait_for_selector('[data-panel="ablate"][data-heads="1"]')
