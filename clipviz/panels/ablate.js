@@ -84,7 +84,7 @@ const bench = (api, removed) => {
 
 /** The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs. */
 const removalGrid = (api, removed, desk) => {
-  const grid = h("div", { class: "grid", role: "grid", "aria-label": "Heads, layer by head; pressed ones are removed" }), legend = h("div", { class: "legend" });
+  const grid = h("div", { class: "grid", role: "grid", "aria-multiselectable": "true", "aria-label": "Heads, layer by head; selected ones are removed" }), legend = h("div", { class: "legend" });
   /** @type {Map<string, any>} */
   let cells = new Map();
   /** @type {any} */
@@ -99,7 +99,7 @@ const removalGrid = (api, removed, desk) => {
       h("span", {}, others.layers.length ? "MLPs and early layers" : others.mlps.length > L + 1 ? "all MLPs, the pool’s too" : "all MLPs"));
     cells = headGrid(grid, L, H, {
       columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: () => null,
-      rowHeader: (layer) => h("button", { type: "button", class: "axis side", role: "rowheader", tabindex: -1, title: kept.includes(layer) ? `Layer ${layer}: remove every head, or restore them` : `Layer ${layer} is not kept for this collection`, disabled: !kept.includes(layer), "data-row": layer, onclick: () => removed.toggleAll([...cells.keys()].filter((at) => headOf(at)[0] === layer)) }, `L${layer}`) });
+      rowHeader: (layer) => h("button", { type: "button", class: "axis side", role: "gridcell", tabindex: -1, title: kept.includes(layer) ? `Layer ${layer}: remove every head, or restore them` : `Layer ${layer} is not kept for this collection`, disabled: !kept.includes(layer), "data-row": layer, onclick: () => removed.toggleAll([...cells.keys()].filter((at) => headOf(at)[0] === layer)) }, `L${layer}`) });
     for (const [at, cell] of cells) {
       if (cell.disabled) cells.delete(at);
       else cell.addEventListener("click", () => removed.toggle(at));
@@ -127,12 +127,12 @@ const removalGrid = (api, removed, desk) => {
     const D = desk.data, leads = D.heads.map((_, j) => desk.lead(j)), limit = Math.max(1e-9, largest(leads));
     for (const [at, cell] of cells) {
       cell.style.background = rgb(diverging(leads[D.places.get(at)], limit, api.theme));
-      cell.setAttribute("aria-pressed", String(removed.heads.has(at)));
+      cell.setAttribute("aria-selected", String(removed.heads.has(at)));
       cell.setAttribute("aria-label", words(at));
     }
     const colour = diverging(desk.lead(D.heads.length), limit, api.theme);
     Object.assign(rest.style, { background: rgb(colour), color: inkOn(colour) });
-    rest.setAttribute("aria-pressed", String(removed.rest));
+    rest.setAttribute("aria-selected", String(removed.rest));
     legend.replaceChildren(...colourBar(D.names[D.second], D.names[D.first], divergingGradient(api.theme), `what each head adds to either class, ${removed.how === "mean" ? "compared with its mean, " : ""}up to ${signed(limit)}`));
   };
   return { part: h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid, tip), legend), make, paint };

@@ -51,7 +51,7 @@ const thumbnails = (api) => {
   } });
   const tile = (view, url, i) => {
     const id = view.ids[i], score = view.scores[i], about = `${view.names[i]}${score === null ? "" : ` · ${score.toFixed(3)}`}`;
-    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "gridcell", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, i, view.columns, view.ids.length) });
+    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "option", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, i, view.columns, view.ids.length) });
   };
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), focused = galleries.contains(document.activeElement) ? [/** @type {any} */ (document.activeElement.closest("[data-list]"))?.dataset.list, /** @type {any} */ (document.activeElement).dataset.image] : null;
@@ -62,7 +62,7 @@ const thumbnails = (api) => {
       const from = start, name = view.order !== "near" ? `Images ${title}`.trim() : k ? `Nearest by ${title}` : "Nearest by the whole model";
       start += n;
       return h("div", { class: "list", "data-list": k }, title ? h("h4", { class: k ? "by-head" : "" }, k ? headLink(api, view.selection.layer, view.selection.head) : title) : null,
-        h("div", { class: "gallery", role: "grid", "aria-label": name }, ...Array.from({ length: n }, (_, i) => tile(view, url, from + i))),
+        h("div", { class: "gallery", role: "listbox", "aria-label": name }, ...Array.from({ length: n }, (_, i) => tile(view, url, from + i))),
         n ? null : h("p", { class: "empty" }, "No images."));
     }));
     mark(view.selection.image);

@@ -137,7 +137,7 @@ const neuronImages = (api, paint) => {
   const tile = (place, url, widest) => {
     const { gallery: shown, grid: [rows, cols], selection } = api.view, id = shown.ids[place], norm = shown.norms[place], along = shown.along[place];
     const about = `${shown.names[place]} · effect ${norm.toFixed(4)}, ${signed(along, 4)} from its mean along the direction`;
-    return h("button", { type: "button", class: "tile", "data-image": id, title: about, "aria-label": about, "aria-selected": String(id === selection.image), tabindex: -1, style: tileStyle(url, place, shown.columns, shown.ids.length) },
+    return h("button", { type: "button", class: "tile", "data-image": id, title: about, "aria-label": about, "aria-pressed": String(id === selection.image), tabindex: -1, style: tileStyle(url, place, shown.columns, shown.ids.length) },
       glow(api.arrays.maps.subarray(place * rows * cols, (place + 1) * rows * cols), rows, cols, shown.limit), fill(norm / widest, minusOrPlus(along)));
   };
   const draw = (view, arrays) => {

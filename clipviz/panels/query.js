@@ -1,6 +1,13 @@
+const MOST = 300; // characters of a text
+
 /** One text field of the bar. Not a form: a form's own Enter does nothing inside a notebook's output. */
-const textField = (api, field, letter, label, placeholder) => {
-  const node = h("input", { type: "text", placeholder, "aria-label": label, autocomplete: "off", spellcheck: "false", maxlength: 300, onkeydown: onEnter((text) => api.ask({ [field]: text })) });
+const textField = (api, field, letter, label, placeholder, cut) => {
+  const shorten = () => {
+    const length = node.value.length;
+    if (length > MOST) node.value = node.value.slice(0, MOST);
+    cut(length > MOST ? `${label} is cut to its first ${MOST} of ${count(length)} characters.` : "");
+  };
+  const node = h("input", { type: "text", placeholder, "aria-label": label, autocomplete: "off", spellcheck: "false", oninput: shorten, onkeydown: onEnter((text) => api.ask({ [field]: text })) });
   const clear = h("button", { type: "button", class: "clear", "aria-label": `Clear text ${letter}`, onclick: () => { node.value = ""; api.ask({ [field]: "" }); node.focus(); } }, "✕");
   const show = (text) => {
     if (document.activeElement !== node || !node.value.trim()) node.value = text;
@@ -10,20 +17,22 @@ const textField = (api, field, letter, label, placeholder) => {
 };
 
 function build(api) {
-  const a = textField(api, "text", "A", "Text A", "type a text, press Enter");
-  const b = textField(api, "text_b", "− B", "Text B, subtracted", "compare with…");
+  const cut = h("p", { class: "cut", role: "status", hidden: true });
+  const tell = (text) => { cut.hidden = !text; cut.textContent = text; };
+  const a = textField(api, "text", "A", "Text A", "type a text, press Enter", tell);
+  const b = textField(api, "text_b", "− B", "Text B, subtracted", "compare with…", tell);
   const chips = h("span", { class: "chips" }), said = h("span", { class: "said", role: "status" });
   const undo = square("↶", "Undo (Ctrl+Z)", () => api.ask({}, { action: "undo" }), { "aria-label": "Undo" });
   const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), { "aria-label": "Redo" });
   const code = square("</>", "Copy Python code that reopens this view", () => copyText(said, "Code", api.view.code), { "aria-label": "Copy code" });
   const share = h("button", { type: "button", class: "square", title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
   const tour = h("button", { type: "button", class: "square tour", title: "A few steps through the board", hidden: api.standalone || !api.model.get("n_steps"), onclick: () => api.ask({}, { action: "tour" }) }, "Tour");
-  const examples = h("div", { class: "examples", "aria-label": "Example texts" });
+  const examples = h("div", { class: "examples", role: "group", "aria-label": "Example texts" });
   api.body.append(
     h("div", { class: "bar" },
       h("span", { class: "brand" }, "clipviz"), chips, h("div", { class: "texts" }, a.form, b.form),
       h("span", { class: "tools" }, undo, redo, code, share, tour)),
-    examples, said);
+    cut, examples, said);
   api.root.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
     event.preventDefault();

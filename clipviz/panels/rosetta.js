@@ -74,7 +74,7 @@ const conceptTable = (api) => {
     const image = view.pictures[tile], caption = view.captions[tile], style = tileStyle(url, tile, view.sprite_columns, view.n_pictures);
     if (map) return h("span", { class: "tile lit", style }, map);
     if (!view.linked) return h("span", { class: "tile", style, title: caption });
-    return h("button", { type: "button", class: "tile", style, "data-image": image, title: caption, "aria-label": caption, "aria-selected": String(image === view.selection.image), tabindex: -1 });
+    return h("button", { type: "button", class: "tile", style, "data-image": image, title: caption, "aria-label": caption, "aria-pressed": String(image === view.selection.image), tabindex: -1 });
   };
   const cellOf = (view, url, maps, row, about, cell, model) => {
     if (!cell) return h("div", { class: "cell none", role: "gridcell", "aria-label": `${view.columns[view.at[model]].name} has none` }, "–");

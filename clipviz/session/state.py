@@ -307,7 +307,13 @@ class SessionState(traitlets.HasTraits):
 
         drawn: whether it was drawn by what the model's bundle brings, so that it is of the model's world.
         """
-        opened = open_images(source)
+        try:
+            opened = open_images(source)
+        except ValueError as error:
+            if not isinstance(source, bytes):
+                raise
+            reason = str(error).rpartition("upload: ")[2]
+            raise ValueError(f"“{name}” is not an image that can be read: {reason}") from error
         if len(opened) != 1:
             raise ValueError(
                 f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"

@@ -124,7 +124,7 @@ def test_an_ablation_made_elsewhere_is_shown(desk):
     page = desk.page
     page.locator('[data-panel="heads"] button[data-layer="5"][data-head="3"]').click(modifiers=["Control"])
     settle(desk, heads=1, measured=1)
-    expect(cell(desk, 5, 3)).to_have_attribute("aria-pressed", "true")
+    expect(cell(desk, 5, 3)).to_have_attribute("aria-selected", "true")
     desk.kernel("session.undo(); session.wait(30)")
     desk.panel("ablate", heads=0).wait_for()
 

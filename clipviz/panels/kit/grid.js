@@ -35,11 +35,11 @@ const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
     moved(target);
   });
 
-/** Marks the items that are selected; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
+/** Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
 const markSelected = (items, isOn) => {
   for (const item of items) {
     const on = isOn(item);
-    item.setAttribute("aria-selected", String(on));
+    item.setAttribute(item.hasAttribute("role") ? "aria-selected" : "aria-pressed", String(on));
     item.tabIndex = on ? 0 : -1;
   }
   if (items.length && !items.some((item) => item.tabIndex === 0)) items[0].tabIndex = 0;

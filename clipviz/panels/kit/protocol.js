@@ -73,7 +73,7 @@ const frame = (name) => {
 /** Busy bar and sign of life. @param {any} root @param {any} lost */
 const vitals = (root, lost) => {
   let slow = 0, quiet = 0, suspect = false;
-  const gone = (is) => { lost.hidden = !is; root.dataset.lost = String(is); };
+  const gone = (is) => { lost.hidden = !is; root.dataset.lost = String(is); root.closest(".cv-dashboard")?.setAttribute("data-lost", String(is)); };
   const busy = (on) => {
     clearTimeout(slow);
     root.setAttribute("aria-busy", String(on));

@@ -1,0 +1,91 @@
+"""Accessibility, measured: axe-core on every panel, in the colours of JupyterLab's themes; forced colours.
+
+A saved page holds every panel, so that one page and no kernel are enough.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jupyterlab.commands import get_app_dir
+from playwright.sync_api import expect
+
+import clipviz
+from clipviz.demo import images as demo
+from clipviz.panels import standalone
+from clipviz.panels.base import DESKS
+
+AXE = Path(__file__).parents[2] / "tools/js/node_modules/axe-core/axe.min.js"
+# Violations once per kind; too few measured contrasts would mean that none was looked at.
+CHECK = """async () => {
+  const found = await axe.run({ include: [['.cv']] }, {
+    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+    rules: { region: { enabled: false } } });
+  const kinds = new Map();
+  for (const v of found.violations) for (const n of v.nodes) {
+    const node = document.querySelector(n.target[0]), panel = node?.closest('[data-panel]')?.dataset.panel;
+    const said = (n.any[0] ?? n.all[0] ?? n.none[0])?.message ?? '';
+    const key = `${panel}: ${v.id}: ${node?.tagName}.${node?.className}`;
+    kinds.set(key, `${key}: ${n.html.slice(0, 90)} ${said}`);
+  }
+  const read = found.passes.find((p) => p.id === 'color-contrast')?.nodes.length ?? 0;
+  return [[...kinds.values()], read]; }"""
+NAMELESS = """() => [...document.querySelectorAll('.cv button, .cv input, .cv select, .cv [tabindex]')]
+  .filter((n) => n.checkVisibility())
+  .filter((n) => !(n.getAttribute('aria-label') || n.textContent.trim() || n.title || n.labels?.length))
+  .map((n) => n.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def every_panel(tmp_path_factory):
+    """A page with every panel of the board and every desk, each with something to show."""
+    session = clipviz.Session(clipviz.load("demo", device="cpu"), demo().subset(range(40)), "demo")
+    session.select(text="a flamingo", text_b="", image=3, layer=4, head=2)
+    dashboard = clipviz.Dashboard(session)
+    desks = [desk(session) for desk in DESKS.values()]
+    session.wait(240, background=True)
+    path = tmp_path_factory.mktemp("accessible") / "view.html"
+    yield standalone.save(path, [*dashboard.panels, *desks], "every panel", [desk.name for desk in desks])
+    dashboard.close()
+
+
+@pytest.fixture(scope="module")
+def page(chromium, every_panel):
+    if not AXE.is_file():
+        reason = "no axe-core; tools/js/check installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    context = chromium.new_context(viewport={"width": 1500, "height": 1200})
+    page = context.new_page()
+    page.goto(every_panel.as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.add_script_tag(path=AXE)
+    for name in ("query", "images", "heatmap", "heads", "textspan", "receipts", *DESKS):
+        page.wait_for_selector(f'[data-panel="{name}"][data-ready="true"]')
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_panel(page, theme, artifacts):
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_selector(f'[data-panel="heads"][data-theme="{theme}"]')
+    sheet = Path(get_app_dir()) / f"themes/@jupyterlab/theme-{theme}-extension/index.css"
+    page.add_style_tag(content=sheet.read_text(encoding="utf-8"))
+    page.wait_for_timeout(200)
+    found, read = page.evaluate(CHECK)
+    page.screenshot(path=artifacts / f"every-panel-{theme}.png", full_page=True)
+    assert not found, "\n".join(sorted(found))
+    assert read > 300
+
+
+def test_every_control_has_a_name_and_what_is_selected_shows_in_forced_colours(page):
+    assert not page.evaluate(NAMELESS)
+    page.emulate_media(forced_colors="active")
+    chosen = page.locator('[data-panel="heads"] .cell[aria-selected="true"]')
+    expect(chosen).to_have_css("outline-style", "solid")
+    expect(chosen).to_have_css("forced-color-adjust", "none")
+    page.emulate_media(forced_colors="none")
