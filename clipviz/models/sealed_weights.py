@@ -84,9 +84,9 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
         flat = tensor.detach().flatten()
         single = flat.float()
         total.update(f"{name}{list(tensor.shape)}".encode())
-        total.update(single.cpu().numpy())
+        total.update(single.cpu().numpy().data)
         if flat.dtype == torch.float64 and bool((rest := flat - single.double()).any()):
-            total.update(rest.cpu().numpy())
+            total.update(rest.cpu().numpy().data)
     return total.hexdigest()
 
 
@@ -95,5 +95,5 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return total.hexdigest()[:32]
