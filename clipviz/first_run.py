@@ -60,12 +60,12 @@ async def run(server: Any, notebook: Path) -> None:
     kernel = document.metadata.get("kernelspec", {}).get("name")
     made = await server.session_manager.create_session(path, notebook.name, "notebook", kernel)
     client = Telling(document, server.log, server.kernel_manager.get_kernel(made["kernel"]["id"]))
-    await client.async_start_new_kernel_client()
+    channels = await client.async_start_new_kernel_client()
     try:
         for number, cell in own:
             await client.async_execute_cell(cell, number)
     finally:
-        client.kc.stop_channels()
+        channels.stop_channels()
     await asyncio.to_thread(nbformat.write, document, str(notebook))
     if trusted:
         notary.sign(document)
@@ -85,7 +85,7 @@ class Telling(NotebookClient):
         super().__init__(document, km=manager, timeout=None, allow_errors=True, store_widget_state=False)
         self.server_log = log
 
-    def output(self, outs: list[Any], message: dict[str, Any], display_id: str, cell_index: int) -> Any:
+    def output(self, outs: list[Any], message: dict[str, Any], display_id: Any, cell_index: int) -> Any:
         if message["msg_type"] == "stream":
             for line in message["content"]["text"].splitlines():
                 if line.strip():
