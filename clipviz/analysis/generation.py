@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import Unpack
 
+from clipviz.analysis.leaping import generate_from, leap, numbers_of, with_numbers
 from clipviz.analysis.matching import match, unit_pairs
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule, Step, UnitPairs
 
 CHANGES = ("none", "zoom", "shift", "copy", "remove", "amplify")
+LEAPS = ("copy", "remove")
+"""Changes that small steps do not find: nothing on the picture tells where an object would appear that is hidden."""
 PRIOR = 0.002
 """Weight of the mean square of the latent in an edit: enough to stay where the prior is, too little to be seen."""
 Progress = Callable[[Step], bool | None]
@@ -49,7 +53,7 @@ class Guides:
             rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) in wanted]
             found |= {(group.layer_a, int(group.units_a[i])) for i in rows}
             if rows:
-                chosen.append(_rows(group, torch.tensor(rows)))
+                chosen.append(group.rows(rows))
         missing = sorted(wanted - found)
         if missing or not chosen:
             raise ValueError(
@@ -65,7 +69,7 @@ class Guides:
         for group in self.own:
             rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) not in gone]
             if rows:
-                rest.append(_rows(group, torch.tensor(rows)))
+                rest.append(group.rows(rows))
         return tuple(rest)
 
 
@@ -126,25 +130,28 @@ def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
     return made
 
 
-def _rows(group: UnitPairs, rows: Tensor) -> UnitPairs:
-    names = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
-    return replace(group, **{name: getattr(group, name)[rows.to(group.units_a.device)] for name in names})
-
-
-def change_of(change: str, right: float = 0.0, down: float = 0.0, factor: float = 1.0) -> edits.Change:
+def change_of(
+    change: str,
+    right: float = 0.0,
+    down: float = 0.0,
+    factor: float = 1.0,
+    where: Float[Tensor, "image 1 rows cols"] | None = None,
+) -> edits.Change:
     """A change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or "amplify".
 
     right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
-    at a border goes on from it, so that grounds stay. Raises ValueError for another name or impossible numbers.
+    at a border goes on from it, so that grounds stay. where: the region (lens.edits.region) that is written once more
+    beside itself by "copy" and filled with its surroundings by "remove"; without it the maps' halves and minima are
+    taken, as in the thesis. Raises ValueError for another name or impossible numbers.
     """
     if change not in CHANGES:
         raise ValueError(f"expected a change among {', '.join(CHANGES)}, got {change!r}")
     if change == "none":
         return lambda maps: maps
     if change == "remove":
-        return edits.removed
+        return edits.removed if where is None else partial(edits.filled, where=where)
     if change == "copy":
-        return partial(edits.copied, fill="edge")
+        return partial(edits.copied, fill="edge") if where is None else partial(edits.pasted, where=where)
     if change == "amplify":
         if not 0 <= factor < float("inf"):
             raise ValueError(f"expected a factor of 0 or more, got {factor}; 2 doubles the concept")
@@ -152,6 +159,19 @@ def change_of(change: str, right: float = 0.0, down: float = 0.0, factor: float 
     zoom = factor if change == "zoom" else 1.0
     edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # says what is wrong before a search begins
     return partial(edits.placed, right=right, down=down, zoom=zoom, fill="edge")
+
+
+class EditOptions(TypedDict, total=False):
+    """The keywords of `edit_steps`."""
+
+    units: Sequence[tuple[str, int]] | None
+    keep: bool
+    right: float
+    down: float
+    factor: float
+    start: Any
+    alpha: float
+    schedule: Schedule | None
 
 
 def edit_steps(
@@ -171,21 +191,29 @@ def edit_steps(
 ) -> Iterator[Step]:
     """The search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
 
-    A step's objectives are the distance of the maps from those asked (lens.invert.map_distance), for each image.
+    units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
+    that the search begins at, default `latents`. A step's objectives are the distance of the maps from those asked
+    (lens.invert.map_distance), for each image.
     """
-    how = change_of(change, right, down, factor)
     chosen = guides.own if units is None else guides.of(units)
     others = guides.without(chosen) if units is not None and keep else ()
-    generate = generate_from(generator, latents)
-    with torch.no_grad():
-        _, maps = generate(numbers_of(latents))
-    yield from lens.search(
-        generate,
-        numbers_of(latents if start is None else start),
-        target_maps=edits.edited_maps(maps, chosen, how),
-        pairs=[*chosen, *others],
-        alpha=alpha,
-        schedule=schedule,
+    maps = generator.maps(latents)
+    where = edited_region(maps, chosen) if change in LEAPS else None
+    asked = edits.edited_maps(maps, chosen, change_of(change, right, down, factor, where))
+    goal: dict[str, Any] = {"target_maps": asked, "pairs": [*chosen, *others], "alpha": alpha}
+    generate, start = generate_from(generator, latents), latents if start is None else start
+    steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
+    if change in LEAPS:
+        yield next(steps)  # where it begins is to be seen before the leap
+        steps = lens.search(generate, numbers_of(leap(generator, start, **goal)), schedule=schedule, **goal)
+        next(steps)
+    yield from steps
+
+
+def edited_region(maps: lens.Maps, chosen: Sequence[UnitPairs]) -> Float[Tensor, "image 1 rows cols"]:
+    """Where units stand out on their own maps: what is copied or removed."""
+    return edits.region(
+        [(maps[group.layer_a].index_select(1, group.units_a), group.std_a) for group in chosen]
     )
 
 
@@ -195,50 +223,41 @@ def edit(
     guides: Guides,
     change: str = "none",
     *,
-    units: Sequence[tuple[str, int]] | None = None,
-    keep: bool = True,
-    right: float = 0.0,
-    down: float = 0.0,
-    factor: float = 1.0,
-    start: Any = None,
-    alpha: float = PRIOR,
-    schedule: Schedule | None = None,
     progress: Progress | None = None,
+    **how: Unpack[EditOptions],
 ) -> Edited:
     """Change the maps of the generator's Rosetta units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
-    units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
-    that the search begins at, default `latents`. The class of a class-conditional generator does not change.
+    change, how: as in `change_of` and `edit_steps`. The class of a class-conditional generator does not change.
     progress: called with every step; the search ends early when it returns False.
-    Raises ValueError as `change_of`, `Guides.of` and `lens.invert.invert` do.
+    Raises ValueError as `change_of`, `Guides.of` and `lens.invert.search` do.
     """
-    if change == "none" and start is None:  # the maps are already as asked
-        with torch.no_grad():
-            source = generator.images(latents)
+    with torch.no_grad():
+        source = generator.images(latents)
+    if change == "none" and how.get("start") is None:  # the maps are already as asked
         nothing = torch.zeros(len(source))
         return Edited(latents, source, source, nothing, nothing)
-    steps = edit_steps(
-        generator,
-        latents,
-        guides,
-        change,
-        units=units,
-        keep=keep,
-        right=right,
-        down=down,
-        factor=factor,
-        start=start,
-        alpha=alpha,
-        schedule=schedule,
-    )
+    found = followed(edit_steps(generator, latents, guides, change, **how), latents, progress)
+    return replace(found, source=source)
+
+
+def followed(
+    steps: Iterator[Step], latents: Any, progress: Progress | None = None, nearest: bool = False
+) -> Edited:
+    """A search to its end, or until progress(step) returns False. latents: for the classes of what is found.
+
+    nearest: for each image the step at which its maps were nearest to those asked, rather than the last.
+    """
     first = step = next(steps)
+    numbers, images, least = step.latents, step.images, step.objectives
     while (progress is None or progress(step) is not False) and step.number < step.of:
         step = next(steps)
-    source = first.images
-    if start is not None:
-        with torch.no_grad():
-            source = generator.images(latents)
-    return Edited(with_numbers(latents, step.latents), step.images, source, step.objectives, first.objectives)
+        taken = step.objectives <= least if nearest else torch.ones_like(least, dtype=torch.bool)
+        numbers, images, least = (
+            torch.where(taken.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in ((step.latents, numbers), (step.images, images), (step.objectives, least))
+        )
+    return Edited(with_numbers(latents, numbers), images, first.images, least, first.objectives)
 
 
 def edit_units_directly(
@@ -253,7 +272,8 @@ def edit_units_directly(
 ) -> Float[Tensor, "image 3 rows cols"]:
     """The picture when the units themselves are overwritten in the forward pass, without a search: the baseline of
     thesis 4.4 (Bau et al.), which leaves artefacts."""
-    how = change_of(change, right, down, factor)
+    where = edited_region(generator.maps(latents), guides.own) if change in LEAPS else None
+    how = change_of(change, right, down, factor, where)
     by_layer = {group.layer_a: group.units_a for group in guides.own}
     handles = []
 
@@ -281,42 +301,47 @@ def invert(
     readers: Mapping[str, Any],
     guides: Guides | None,
     target: Float[Tensor, "image 3 rows cols"] | None = None,
-    alpha: float = 0.1,
-    beta: float = 1.0,
-    objective: str = "distance",
-    reconstruction: Callable[[Tensor, Tensor], Tensor] = torch.nn.functional.mse_loss,
-    schedule: Schedule | None = None,
     progress: Progress | None = None,
+    **how: Unpack[lens.SearchOptions],
 ) -> Edited:
     """Latents whose picture is like given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by maps alone).
 
     images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
     None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
-    guides=None leaves the maps out. start: latents to begin at; their class is kept.
+    guides=None leaves the maps out. start: latents to begin at; their class is kept. how: alpha, beta, objective,
+    reconstruction and schedule of lens.invert.search.
     """
-    groups = [] if guides is None else [group for name in readers for group in guides.pairs[name]]
-    maps = None if guides is None else read(readers, images)
-    generate = generate_from(generator, start)
-    with torch.no_grad():
-        source, own = generate(numbers_of(start))
-        asked = lens.map_objective(own, maps, groups, objective) if maps else torch.zeros(len(source))
-    found = lens.invert(
-        generate,
-        numbers_of(start),
-        target_images=target,
-        target_maps=maps,
-        pairs=groups,
-        alpha=alpha,
-        beta=beta,
-        objective=objective,
-        reconstruction=reconstruction,
-        schedule=schedule,
-        progress=progress,
-    )
-    with torch.no_grad():
-        pictures, reached = generate(found.latents)
-        distance = lens.map_objective(reached, maps, groups, objective) if maps else torch.zeros(len(source))
-    return Edited(with_numbers(start, found.latents), pictures, source, distance, asked)
+    if guides is not None:
+        how |= {"target_maps": read(readers, images), "pairs": pairs_with(readers, guides)}
+    steps = lens.search(generate_from(generator, start), numbers_of(start), target_images=target, **how)
+    return followed(steps, start, progress)
+
+
+def pairs_with(readers: Mapping[str, Any], guides: Guides) -> list[UnitPairs]:
+    """The guides' pairs with some readers."""
+    return [group for name in readers for group in guides.pairs[name]]
+
+
+def nearest_start(
+    generator: Any, latents: Any, starts: Sequence[Tensor], target_maps: lens.Maps, pairs: Sequence[UnitPairs]
+) -> Any:
+    """Of several starts that one whose maps are nearest to those asked, for each image by itself.
+
+    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times.
+    """
+    best, least, asked = None, None, None
+    for numbers in starts:
+        maps = generator.maps(with_numbers(latents, numbers))
+        asked = asked or lens.Asked(maps, target_maps, pairs)
+        found = asked.objective(maps)
+        if least is None:
+            best, least = numbers, found
+            continue
+        nearer = (found < least).reshape(-1, *[1] * (numbers.ndim - 1))
+        best, least = torch.where(nearer, numbers, best), torch.minimum(found, least)
+    if best is None:
+        raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
+    return with_numbers(latents, best)
 
 
 def visualise(
@@ -337,29 +362,32 @@ def visualise(
     """
     chosen = guides.of([unit])
     layer, place = unit
-    generate = generate_from(generator, latents)
     with torch.no_grad():
-        source, maps = generate(numbers_of(latents))
         if like is None:
-            best = int(maps[layer][:, place].amax((1, 2)).argmax())
-            wanted = maps[layer][best : best + 1]
+            maps = generator.maps(latents)[layer]
+            best = int(maps[:, place].amax((1, 2)).argmax())
+            wanted = maps[best : best + 1]
         else:
             wanted = generator.maps(like)[layer][:1]
-        target = {layer: wanted.expand(len(source), -1, -1, -1)}
-        asked = lens.map_distance(maps, target, chosen)
-    found = lens.invert(
-        generate,
+    steps = lens.search(
+        generate_from(generator, latents),
         numbers_of(latents),
-        target_maps=target,
+        target_maps={layer: wanted.expand(len(latents), -1, -1, -1)},
         pairs=chosen,
         alpha=alpha,
         schedule=schedule,
-        progress=progress,
     )
-    with torch.no_grad():
-        images, reached = generate(found.latents)
-        distance = lens.map_distance(reached, target, chosen)
-    return Edited(with_numbers(latents, found.latents), images, source, distance, asked)
+    return followed(steps, latents, progress, nearest=True)
+
+
+def lively(generator: Any, latents: Any, guides: Guides, unit: tuple[str, int], n: int) -> Any:
+    """n of some latents on whose pictures a unit is not silent, the first ones; where these are too few, then those on
+    which it varies most. From a picture on which it is silent a search has no direction."""
+    (group,) = guides.of([unit])
+    spread = generator.maps(latents)[unit[0]][:, unit[1]].flatten(1).std(1)
+    alive = spread > 0.1 * group.std_a
+    order = torch.where(alive, spread.max() + 1 + torch.arange(len(spread)).flip(0).to(spread), spread)
+    return latents[order.argsort(descending=True)[:n]]
 
 
 def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
@@ -369,22 +397,3 @@ def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
         for name, reader in readers.items()
         for layer, maps in reader.maps(images).items()
     }
-
-
-def numbers_of(latents: Any) -> Tensor:
-    """The numbers that a search moves: z of class-conditional latents, or the latents themselves."""
-    return latents.z if hasattr(latents, "z") else latents
-
-
-def with_numbers(latents: Any, z: Tensor) -> Any:
-    """Latents of the same classes with other numbers."""
-    return latents.moved(z) if hasattr(latents, "z") else z
-
-
-def generate_from(generator: Any, latents: Any) -> lens.Generate:
-    """Numbers -> pictures and maps, with the classes of `latents`."""
-
-    def generate(z: Tensor) -> tuple[Tensor, lens.Maps]:
-        return generator.generate(with_numbers(latents, z))
-
-    return generate

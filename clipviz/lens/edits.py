@@ -1,4 +1,4 @@
-"""Changes of activation maps that edits ask for (thesis 4.4, Figures 4.7 and 4.8), and the search that follows them."""
+"""Changes of activation maps that edits ask for (thesis 4.4, Figures 4.7 and 4.8)."""
 
 from __future__ import annotations
 
@@ -10,53 +10,26 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.lens.invert import Generate, Inversion, Maps, Schedule, Step, UnitPairs, invert
+from clipviz.lens.invert import Maps, UnitPairs
 
 Change = Callable[[Tensor], Tensor]
 UnitMaps = Float[Tensor, "image unit rows cols"]
 
 
 def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[str, Tensor]:
-    """The maps with the units of `pairs` (their side a) changed, the others as they are."""
+    """The maps with the units of `pairs` (their side a) changed, the others as they are.
+
+    Raises ValueError for maps that are not finite.
+    """
+    for layer, layer_maps in maps.items():
+        if not torch.isfinite(layer_maps).all():
+            raise ValueError(
+                f"expected finite maps, got NaN or infinity in layer {layer!r}; check the latents and the weights"
+            )
     edited = {layer: layer_maps.clone() for layer, layer_maps in maps.items()}
     for group in pairs:
         edited[group.layer_a][:, group.units_a] = change(maps[group.layer_a][:, group.units_a])
     return edited
-
-
-def edit(
-    generate: Generate,
-    latents: Float[Tensor, "image ..."],
-    pairs: Sequence[UnitPairs],
-    change: Change,
-    *,
-    keep: Sequence[UnitPairs] = (),
-    start: Float[Tensor, "image ..."] | None = None,
-    alpha: float = 0.0,
-    objective: str = "distance",
-    schedule: Schedule | None = None,
-    progress: Callable[[Step], bool | None] | None = None,
-) -> Inversion:
-    """Change the maps of a few units and search the latent that follows (thesis 4.4, Rosetta-guided editing).
-
-    latents: whose maps are changed. pairs: the generator's units to change (their side a). change: `zoomed`, `shifted`,
-    `copied`, `removed`, `scaled` or any function of maps [image, unit, rows, cols]. keep: units that should stay as
-    they are. start: where the search begins, default `latents`; for copying the thesis starts from random latents.
-    The maps as they are have distance 0 from themselves, so a change that does nothing leaves the latents in place.
-    """
-    with torch.no_grad():
-        _, maps = generate(latents)
-    own = [group.with_itself() for group in (*pairs, *keep)]
-    return invert(
-        generate,
-        latents if start is None else start,
-        target_maps=edited_maps(maps, pairs, change),
-        pairs=own,
-        alpha=alpha,
-        objective=objective,
-        schedule=schedule,
-        progress=progress,
-    )
 
 
 def placed(
@@ -97,6 +70,67 @@ def copied(maps: UnitMaps, share: float = 0.25, fill: str = "zeros") -> UnitMaps
     half = maps.shape[3] // 2
     left, right = shifted(maps, right=-share, fill=fill), shifted(maps, right=share, fill=fill)
     return torch.cat([left[..., :half], right[..., half:]], 3)
+
+
+def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[Tensor, "image 1 rows cols"]:
+    """Where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the largest map's size.
+
+    parts: each layer's maps [image, unit, rows, cols] and its units' deviations [unit]. A position belongs to it where
+    the sum over units of ((map - its median) / deviation)^2, cut at 3 deviations and smoothed over a seventh of the
+    side, exceeds `share` of its maximum.
+    """
+    side = max(maps.shape[2] for maps, _ in parts)
+    strength = torch.zeros(len(parts[0][0]), 1, side, side, device=parts[0][0].device)
+    for maps, std in parts:
+        away = (maps - _median(maps)) / torch.where(std > 0, std, torch.inf)[:, None, None]
+        energy = away.clamp(-3, 3).square().sum(1, keepdim=True)
+        strength += F.interpolate(energy, side, mode="bilinear", align_corners=False)
+    reach = max(side // 14, 1)
+    padded = F.pad(strength, (reach,) * 4, mode="replicate")
+    strength = F.avg_pool2d(padded, 2 * reach + 1, 1)
+    return (strength > share * strength.amax((2, 3), keepdim=True)).float()
+
+
+def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -> Float[Tensor, " image"]:
+    """How far right (negative: left) a region's copy goes to stay in the frame, in sides, at most `most`."""
+    line = (torch.arange(where.shape[3], device=where.device) + 0.5) / where.shape[3]
+    columns = where[:, 0].sum(1)
+    centre = (columns * line).sum(1) / columns.sum(1).clamp_min(1e-9)
+    room = torch.where(centre < 0.5, 0.85 - centre, centre - 0.15).clamp(0, most)
+    return torch.where(centre < 0.5, room, -room)
+
+
+def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
+    """The maps with a region's part written once more beside it, where there is room; all else stays."""
+    right = room_beside(where)
+    there = _moved(where, right, "zeros")
+    there = _grown(there, 0.03) * (1 - where)
+    there = F.interpolate(there, maps.shape[2:], mode="area")
+    return torch.lerp(maps, _moved(maps, right, "border"), there)
+
+
+def filled(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
+    """The maps with a region taken out: there, each becomes the median of what is outside."""
+    inside = F.interpolate(_grown(where, 0.06), maps.shape[2:], mode="area")
+    outside = torch.where(inside < 0.1, maps, torch.nan).flatten(2).nanmedian(2).values[:, :, None, None]
+    return torch.lerp(maps, torch.where(outside.isnan(), _median(maps), outside).expand_as(maps), inside)
+
+
+def _median(maps: UnitMaps) -> Tensor:
+    return maps.flatten(2).median(2).values[:, :, None, None]
+
+
+def _grown(where: Tensor, share: float) -> Tensor:
+    reach = round(share * where.shape[3])
+    return F.max_pool2d(where, 2 * reach + 1, 1, reach) if reach else where
+
+
+def _moved(maps: Tensor, right: Float[Tensor, " image"], padding: str) -> Tensor:
+    """Each image's maps moved by its own share of their cols."""
+    affine = torch.eye(2, 3, device=maps.device, dtype=maps.dtype).repeat(len(maps), 1, 1)
+    affine[:, 0, 2] = -2 * right
+    grid = F.affine_grid(affine, [len(maps), 1, *maps.shape[2:]], align_corners=False)
+    return F.grid_sample(maps, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def removed(maps: UnitMaps) -> UnitMaps:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -47,9 +47,11 @@ class UnitPairs:
     mean_b: Float[Tensor, " pair"]
     std_b: Float[Tensor, " pair"]
 
-    def with_itself(self) -> UnitPairs:
-        """The generator's units paired with themselves: what an edit compares."""
-        return replace(self, layer_b=self.layer_a, units_b=self.units_a, mean_b=self.mean_a, std_b=self.std_a)
+    def rows(self, rows: Sequence[int]) -> UnitPairs:
+        """Some of the pairs."""
+        index = torch.tensor(list(rows), dtype=torch.long, device=self.units_a.device)
+        names = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def activation_similarity(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]
     any size weigh the same and the usual range is about -1..1.
     Raises ValueError when there is no pair, a layer was not recorded, or a map is not finite.
     """
-    return torch.cat([(a * b).mean((2, 3)) for a, b in _compared(maps_a, maps_b, pairs)], 1).mean(1)
+    return -Asked(maps_a, maps_b, pairs).objective(maps_a, "product")
 
 
 def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
@@ -119,8 +121,7 @@ def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Floa
     Unlike Eq. 4.6 it is bounded below, and its least value is at the asked maps. Raises ValueError as
     `activation_similarity` does.
     """
-    parts = [(a - b).square().mean((2, 3)) for a, b in _compared(maps_a, maps_b, pairs)]
-    return torch.cat(parts, 1).mean(1)
+    return Asked(maps_a, maps_b, pairs).objective(maps_a, "distance")
 
 
 def map_cosine(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
@@ -128,51 +129,95 @@ def map_cosine(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[
 
     A unit that never varies counts as 0. Raises ValueError as `activation_similarity` does.
     """
-    parts = [
-        F.cosine_similarity(a.flatten(2), b.flatten(2), dim=2, eps=1e-6)
-        for a, b in _compared(maps_a, maps_b, pairs)
-    ]
-    return torch.cat(parts, 1).mean(1)
+    return 1 - Asked(maps_a, maps_b, pairs).objective(maps_a, "cosine")
 
 
 def map_objective(
     maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs], objective: str = "distance"
 ) -> Float[Tensor, " image"]:
     """How far maps are from those asked, lower is better, for each image (see the module's table)."""
-    if objective not in OBJECTIVES:
-        raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
-    if objective == "product":
-        return -activation_similarity(maps_a, maps_b, pairs)
-    if objective == "cosine":
-        return 1 - map_cosine(maps_a, maps_b, pairs)
-    return map_distance(maps_a, maps_b, pairs)
+    return Asked(maps_a, maps_b, pairs).objective(maps_a, objective)
 
 
-def _compared(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised maps of every group of pairs at one size."""
-    if not pairs:
-        raise ValueError(
-            "expected at least one pair of units, got none; match the generator with a model first"
-        )
-    for group in pairs:
-        units_a = _normalised(maps_a, group.layer_a, group.units_a, group.mean_a, group.std_a)
-        units_b = _normalised(maps_b, group.layer_b, group.units_b, group.mean_b, group.std_b)
-        size = [max(one, other) for one, other in zip(units_a.shape[2:], units_b.shape[2:], strict=True)]
-        yield _resized(units_a, size), _resized(units_b, size)
+class Asked:
+    """The maps that a search should reach, normalised and resized once for all its steps.
+
+    maps_a: the generator's, for their sizes and the rounding of their layers; maps_b: those asked. Raises ValueError as
+    `activation_similarity` does.
+    """
+
+    def __init__(self, maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> None:
+        if not pairs:
+            raise ValueError(
+                "expected at least one pair of units, got none; match the generator with a model first"
+            )
+        self.pairs = pairs
+        self.read = {group.layer_b: maps_b.get(group.layer_b) for group in pairs}
+        self.scales, self.wanted = [], []
+        for group in pairs:
+            scale_a = _scale(maps_a, group.layer_a, group.std_a)
+            scale_b = _scale(maps_b, group.layer_b, group.std_b)
+            units_b = _normalised(maps_b[group.layer_b], group.units_b, group.mean_b, scale_b)
+            size = [
+                max(one, other)
+                for one, other in zip(maps_a[group.layer_a].shape[2:], units_b.shape[2:], strict=True)
+            ]
+            self.scales.append(scale_a)
+            self.wanted.append(_resized(units_b, size))
+
+    def holds_for(self, maps_b: Maps) -> bool:
+        """Whether these are still the maps that are asked for; whoever drags them puts others in their place."""
+        return all(maps_b.get(layer) is maps for layer, maps in self.read.items())
+
+    def objective(self, maps: Maps, objective: str = "distance") -> Float[Tensor, " image"]:
+        """How far the generator's maps are from those asked, for each image (see the module's table)."""
+        if objective not in OBJECTIVES:
+            raise ValueError(f"expected an objective among {', '.join(OBJECTIVES)}, got {objective!r}")
+        parts = []
+        for group, scale, wanted in zip(self.pairs, self.scales, self.wanted, strict=True):
+            own = _normalised(maps[group.layer_a], group.units_a, group.mean_a, scale)
+            parts.append(_COMPARED[objective](_resized(own, list(wanted.shape[2:])), wanted))
+        return torch.cat(parts, 1).mean(1)
 
 
-def _normalised(maps: Maps, layer: str, units: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+_COMPARED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "distance": lambda own, wanted: (own - wanted).square().mean((2, 3)),
+    "cosine": lambda own, wanted: 1 - F.cosine_similarity(own.flatten(2), wanted.flatten(2), dim=2, eps=1e-6),
+    "product": lambda own, wanted: -(own * wanted).mean((2, 3)),
+}
+
+
+def _scale(maps: Maps, layer: str, std: Tensor) -> Tensor:
+    """Deviations to divide by; infinity where a unit's is beneath the rounding of its layer."""
     if layer not in maps:
         raise ValueError(f"layer {layer!r} was not recorded; the maps hold {', '.join(maps) or 'nothing'}")
-    floor = FAINT * maps[layer].detach().abs().max()  # below it a unit's deviation is the layer's rounding
-    scale = torch.where(std > floor, std, torch.inf)
-    return (maps[layer][:, units] - mean[:, None, None]) / scale[:, None, None]
+    floor = FAINT * maps[layer].detach().abs().amax()
+    return torch.where(std > floor, std, torch.inf)
+
+
+def _normalised(maps: Tensor, units: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    share = 1 / scale
+    return torch.addcmul(-(mean * share)[:, None, None], maps.index_select(1, units), share[:, None, None])
 
 
 def _resized(maps: Tensor, size: list[int]) -> Tensor:
     if list(maps.shape[2:]) == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keywords of `search`."""
+
+    target_images: Float[Tensor, "image 3 rows cols"] | None
+    target_maps: Maps | None
+    pairs: Sequence[UnitPairs]
+    alpha: float
+    beta: float
+    objective: str
+    regulariser: str
+    reconstruction: Callable[[Tensor, Tensor], Tensor]
+    schedule: Schedule | None
 
 
 def search(
@@ -189,11 +234,19 @@ def search(
     reconstruction: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
     schedule: Schedule | None = None,
 ) -> Iterator[Step]:
-    """The search of `invert`, one step at a time: stop iterating to cancel it; each step shows where it is.
+    """The search of Eq. 4.7, one step at a time: stop iterating to cancel it; each step shows where it is.
 
+    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
+    target_images: the image to reach, or None for maps alone (images from outside the generator's world).
+    target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
+    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default) or "cosine", or "product" for the
+    thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec, any
+    function of (generated, target) that gives one number, or one for each image. schedule: default that of the thesis,
+    500 steps at 0.1.
     The steps hold the latents before their update, so the last one yielded (number n_steps) is the result. The sum over
     images is minimised, so images that are searched together do not slow each other down.
-    Raises ValueError as `invert` does.
+    Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without
+    gradients.
     """
     schedule = schedule or Schedule()
     if target_images is None and target_maps is None:
@@ -206,6 +259,7 @@ def search(
         if not torch.isfinite(wanted).all():
             raise ValueError(f"expected finite target maps, got NaN or infinity in layer {name!r}")
     latents = latents.detach().clone().requires_grad_(True)
+    asked: Asked | None = None
     optimiser = torch.optim.Adam([latents], lr=schedule.rate)
     for number in range(schedule.n_steps + 1):
         with torch.enable_grad():
@@ -216,7 +270,9 @@ def search(
             if target_images is not None:
                 losses = losses + _per_image(reconstruction, images, target_images)
             if target_maps is not None:
-                objectives = map_objective(maps, target_maps, pairs, objective)
+                if asked is None or not asked.holds_for(target_maps):
+                    asked = Asked(maps, target_maps, pairs)
+                objectives = asked.objective(maps, objective)
                 losses = losses + beta * objectives
             if not (images.requires_grad or any(one.requires_grad for one in maps.values())):
                 raise ValueError(
@@ -247,6 +303,9 @@ def _per_image(reconstruction: Callable[[Tensor, Tensor], Tensor], images: Tenso
     """The reconstruction loss of each image."""
     if reconstruction is F.mse_loss:
         return (images - targets).square().flatten(1).mean(1)
+    together = reconstruction(images, targets)
+    if together.shape == images.shape[:1]:
+        return together
     pairs = zip(images.split(1), targets.split(1), strict=True)
     return torch.stack([reconstruction(one, other).reshape(()) for one, other in pairs])
 
@@ -255,43 +314,16 @@ def invert(
     generate: Generate,
     latents: Float[Tensor, "image ..."],
     *,
-    target_images: Float[Tensor, "image 3 rows cols"] | None = None,
-    target_maps: Maps | None = None,
-    pairs: Sequence[UnitPairs] = (),
-    alpha: float = 0.1,
-    beta: float = 1.0,
-    objective: str = "distance",
-    regulariser: str = "l2",
-    reconstruction: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
-    schedule: Schedule | None = None,
     progress: Callable[[Step], bool | None] | None = None,
+    **how: Any,
 ) -> Inversion:
     """argmin_z L_rec(G(z), I) + alpha L_reg(z) + beta objective(z, I) by Adam (thesis Eq. 4.7; Eq. 4.5 without images).
 
-    generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
-    target_images: the image to reach, or None for maps alone (images from outside the generator's world).
-    target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
-    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default) or "cosine", or "product" for the
-    thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec, any
-    function of (generated, target) that gives one number. schedule: default that of the thesis, 500 steps at 0.1.
-    progress: called with every step; the search ends early when it returns False.
-    Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without
-    gradients.
+    how: what to reach and how, the keywords of `search` (SearchOptions). progress: called with every step; the search
+    ends early when it returns False. Raises ValueError as `search` does.
     """
     losses, objectives = [], []
-    for step in search(
-        generate,
-        latents,
-        target_images=target_images,
-        target_maps=target_maps,
-        pairs=pairs,
-        alpha=alpha,
-        beta=beta,
-        objective=objective,
-        regulariser=regulariser,
-        reconstruction=reconstruction,
-        schedule=schedule,
-    ):
+    for step in search(generate, latents, **how):
         losses.append(step.losses.mean())
         objectives.append(step.objectives.mean())
         if progress is not None and progress(step) is False:

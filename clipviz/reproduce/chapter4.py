@@ -25,12 +25,14 @@ from clipviz.data.images import Images, open_images
 from clipviz.demo import world
 from clipviz.demo.partners.mine import about, mined
 from clipviz.figures import chapter4 as figures
-from clipviz.loading import load, load_partner
+from clipviz.loading import load, load_generator, load_partner
 from clipviz.models.clip import ClipModel
 from clipviz.models.zoo import Partner, clip_partner
+from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
-from clipviz.reproduce.inverting import inversion_section
+from clipviz.reproduce.inverting import Sizes, inversion_section
 from clipviz.reproduce.report import Report, Steps
+from clipviz.session.generation import guides_between
 from clipviz.session.opening import text_pool
 from clipviz.values import Concepts
 
@@ -78,7 +80,13 @@ def run(
     dictionary_section(report, book)
     image_section(report, mining, book)
     if data is None:
-        inversion_section(report, mining, steps)
+        bundle = demo.bundle()
+        generator = load_generator("demo", device=model.device)
+        readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
+        sizes = Sizes.within(len(mining.images))
+        inversion_section(report, model, steps, generator, readers, sizes)
+        guides = guides_between(generator, readers, bundle.guides, model.device)
+        editing_section(report, model, steps, generator, guides, sizes.edited)
     return report.write("chapter4")
 
 

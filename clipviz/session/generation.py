@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,6 @@ from clipviz.analysis import generator_concepts as named
 from clipviz.analysis import guides as stored
 from clipviz.analysis.generator_concepts import GeneratorConcept
 from clipviz.data.texts import class_texts
-from clipviz.lens import invert as lens
 from clipviz.lens import zeroshot
 from clipviz.session import checks
 
@@ -28,6 +29,8 @@ N_SAMPLES = 96
 """Pictures that the generator's units are matched on."""
 N_STARTS = 32
 """Latents that an inversion chooses its start from."""
+N_TRIED = 6
+"""Latents that each start of a single concept's pictures is chosen from."""
 SEED = 7
 
 
@@ -60,21 +63,28 @@ def guides(session: Session) -> Guides:
     generator = generator_of(session)
 
     def make() -> Guides:
-        readers = readers_of(session)
-        if not readers:
-            raise ValueError(
-                "expected models that look at the generator's pictures, got none; give them to "
-                "clipviz.analysis.generation.find_guides"
-            )
         bundle = session.model.bundle
         shipped = bundle.guides if bundle is not None else None
-        if shipped is not None and hasattr(generator, "module"):
-            kept = stored.open_guides(shipped, stored.identity(generator, readers), session.model.device)
-            if kept is not None:
-                return kept
-        return generation.find_guides(generator, readers, generator.sample(N_SAMPLES, seed=SEED))
+        return guides_between(generator, readers_of(session), shipped, session.model.device)
 
     return session.remember(("guides", id(generator)), make)
+
+
+def guides_between(
+    generator: Any, readers: dict[str, Any], shipped: Path | None, device: torch.device | str = "cpu"
+) -> Guides:
+    """The units that a generator shares with readers: those in the file `shipped` where it rests on the same weights,
+    else found now. ValueError without a reader."""
+    if not readers:
+        raise ValueError(
+            "expected models that look at the generator's pictures, got none; give them to "
+            "clipviz.analysis.generation.find_guides"
+        )
+    if shipped is not None and hasattr(generator, "module"):
+        kept = stored.open_guides(shipped, stored.identity(generator, readers), device)
+        if kept is not None:
+            return kept
+    return generation.find_guides(generator, readers, generator.sample(N_SAMPLES, seed=SEED))
 
 
 def concepts(session: Session) -> list[GeneratorConcept]:
@@ -137,7 +147,7 @@ def invert(
     picture = picture.permute(2, 0, 1)[None].float() / 255
     if label is None and getattr(generator, "classes", None):
         label = nearest_class(session, generator.classes, image)
-    start = _best_start(generator, readers, found, picture, label, seed)
+    start = starts_for(generator, readers, found, picture, None if label is None else [label], seed)
     target = F.interpolate(picture, generator.side, mode="bilinear", antialias=True) if pixels else None
     return generation.invert(
         generator,
@@ -153,20 +163,22 @@ def invert(
     )
 
 
-def _best_start(
-    generator: Any, readers: dict[str, Any], found: Guides, picture: Tensor, label: Any, seed: int
+def starts_for(
+    generator: Any, readers: dict[str, Any], found: Guides, pictures: Tensor, labels: Any, seed: int
 ) -> Any:
-    """Of N_STARTS random latents the one whose maps are nearest to the readers' maps of the picture."""
-    options = {} if label is None else {"label": label}
-    starts = generator.sample(N_STARTS, seed=seed, **options)
-    groups = [group for name in readers for group in found.pairs[name]]
-    wanted = {
-        name: maps.expand(N_STARTS, -1, -1, -1) for name, maps in generation.read(readers, picture).items()
-    }
-    with torch.no_grad():
-        distance = lens.map_distance(generator.maps(starts), wanted, groups)
-    best = int(distance.argmin())
-    return starts[best : best + 1]
+    """For each picture that one of N_STARTS random latents whose maps are nearest to the readers' maps of it.
+
+    labels: a class for each picture, None for a generator without classes.
+    """
+    drawn = generator.sample(N_STARTS, seed=seed)
+    latents = generator.sample(len(pictures), seed=seed)
+    if labels is not None:
+        index = [generator.label(label) for label in labels]
+        latents = replace(latents, label=torch.tensor(index, device=latents.label.device))
+    numbers = generation.numbers_of(drawn)
+    starts = [one.expand(len(pictures), *one.shape[1:]) for one in numbers.split(1)]
+    pairs = generation.pairs_with(readers, found)
+    return generation.nearest_start(generator, latents, starts, generation.read(readers, pictures), pairs)
 
 
 def nearest_class(session: Session, classes: Sequence[str], image: int) -> str:
@@ -197,7 +209,6 @@ def visualise(
     """See Session.visualise."""
     generator = generator_of(session)
     unit = units_of(session, [concept])[0]
-    starts = generator.sample(checks.count("n_starts", n_starts), seed=seed)
-    return generation.visualise(
-        generator, starts, guides(session), unit, schedule=schedule, progress=progress
-    )
+    found, n = guides(session), checks.count("n_starts", n_starts)
+    starts = generation.lively(generator, generator.sample(N_TRIED * n, seed=seed), found, unit, n)
+    return generation.visualise(generator, starts, found, unit, schedule=schedule, progress=progress)

@@ -62,7 +62,7 @@ def test_the_report_card_measures_the_generator(tmp_path):
         assert what["generator"].value > 0.8
     assert (
         found.frechet["generator to held-out renders"]
-        < found.frechet["old VAE's prior to held-out scenes of the world"]
+        < found.frechet["scenes of the world to held-out renders"]
     )
     again = generating.measured(encoder, steps, 100)
     assert again == found

@@ -20,6 +20,13 @@ def reshaping_generator(latents):
     return maps, {"layer": maps}
 
 
+def edit(generate, latents, changed, change, *, keep=(), start=None, **how):
+    """The latents whose maps are as the change asks."""
+    asked = edits.edited_maps(generate(latents)[1], changed, change)
+    start = latents if start is None else start
+    return invert.invert(generate, start, target_maps=asked, pairs=[*changed, *keep], alpha=0.0, **how)
+
+
 def test_changes_by_hand():
     maps = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert (edits.removed(maps) == 0).all()
@@ -55,16 +62,14 @@ def test_zooming_and_moving_follow_each_other():
 
 def test_an_identity_edit_stays_where_it_is():
     latents = torch.randn(2, 12, generator=torch.Generator().manual_seed(1))
-    found = edits.edit(
-        reshaping_generator, latents, pairs(0, 1), lambda maps: maps, schedule=invert.Schedule(20)
-    )
+    found = edit(reshaping_generator, latents, pairs(0, 1), lambda maps: maps, schedule=invert.Schedule(20))
     torch.testing.assert_close(found.latents, latents)
     assert found.objectives.max() == 0
 
 
 def test_a_single_unit_edit_moves_that_unit_and_keeps_another():
     latents = torch.tensor([[0.0, 1, 0, 0, 2, 0, 2, 0, 1, 1, 0, 0]])
-    found = edits.edit(
+    found = edit(
         reshaping_generator,
         latents,
         pairs(0),
@@ -81,7 +86,7 @@ def test_amplifying_stops_where_it_was_asked_to():
     """The product of Eq. 4.6 runs away here; the distance settles at twice the height."""
     latents = torch.tensor([[0.0, 1, 0, 0, *[0.0] * 8]])
     found = {
-        objective: edits.edit(
+        objective: edit(
             reshaping_generator,
             latents,
             pairs(0),
@@ -98,7 +103,7 @@ def test_amplifying_stops_where_it_was_asked_to():
 def test_a_copy_may_start_elsewhere():
     start = torch.randn(1, 12, generator=torch.Generator().manual_seed(2))
     latents = torch.arange(12.0)[None] / 12
-    found = edits.edit(
+    found = edit(
         reshaping_generator, latents, pairs(0, 1, 2), edits.copied, start=start, schedule=invert.Schedule(400)
     )
     wanted = edits.copied(latents.reshape(1, 3, 2, 2))
@@ -112,3 +117,21 @@ def test_wrong_requests_say_what_to_do():
             edits.placed(maps, **wrong)
     with pytest.raises(ValueError, match="'edge' or 'zeros', got 'wrap'"):
         edits.placed(maps, fill="wrap")
+
+
+def test_a_region_is_written_once_more_where_there_is_room_or_filled_with_its_surroundings():
+    maps = torch.full((2, 3, 32, 32), 0.2)
+    maps[0, :2, 12:20, 4:12] = 2.0
+    maps[1, :2, 12:20, 20:28] = 2.0
+    where = edits.region([(maps, torch.tensor([1.0, 1.0, 0.0]))])
+    block = maps[:, :1] > 1
+    overlap = ((where > 0) & block).sum((1, 2, 3)) / ((where > 0) | block).sum((1, 2, 3))
+    assert overlap.min() > 0.6
+    torch.testing.assert_close(edits.room_beside(where), torch.tensor([0.46, -0.46]), atol=0.02, rtol=0)
+    twice = edits.pasted(maps, where)
+    assert torch.equal(twice[0, :, 12:20, 4:12], maps[0, :, 12:20, 4:12])
+    assert twice[0, 0, 16, 8 + 15] == pytest.approx(2, abs=0.05)
+    assert twice[1, 0, 16, 24 - 15] == pytest.approx(2, abs=0.05)
+    gone = edits.filled(maps, where)
+    torch.testing.assert_close(gone, torch.full_like(gone, 0.2), atol=0.02, rtol=0)
+    assert edits.region([(torch.zeros(1, 2, 8, 8), torch.ones(2))]).sum() == 0

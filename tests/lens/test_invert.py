@@ -242,3 +242,20 @@ def test_a_unit_beneath_the_rounding_of_its_layer_contributes_nothing():
     found = invert.activation_similarity(maps, maps, faint)
     torch.testing.assert_close(found, invert.activation_similarity(maps, maps, alone))
     assert float(found.abs().max()) < 10
+
+
+def test_a_running_search_follows_targets_that_are_replaced():
+    """Whoever drags a map puts another tensor in its place; the search goes there from where it is."""
+    targets = {"layer": torch.zeros(1, 3, 2, 2)}
+    steps = invert.search(
+        reshaping_generator,
+        torch.ones(1, 12),
+        target_maps=targets,
+        pairs=[unit_pairs("layer", [0, 1, 2], [0, 1, 2])],
+        alpha=0.0,
+        schedule=invert.Schedule(100, 0.1),
+    )
+    for step in steps:
+        if step.number == 10:
+            targets["layer"] = torch.full((1, 3, 2, 2), 3.0)
+    torch.testing.assert_close(step.latents, torch.full((1, 12), 3.0), atol=0.05, rtol=0)

@@ -30,14 +30,30 @@ def test_the_chapter_is_registered():
 def test_the_report_has_its_tables_and_figures(made):
     out, report, _ = made
     text = report.read_text()
-    for title in ("Models (Table 4.2)", "by chance", "Figure 4.1", "Figures 4.2", "Table 4.1", "Figure 4.7"):
+    for title in ("Models (Table 4.2)", "by chance", "Figure 4.1", "Figures 4.2", "Table 4.1", "Figures 4.7"):
         assert title in text
-    for name in ("pairs", "held-out", "layers", "dictionary-1", "one-image", "inversion", "edits"):
+    for name in (
+        "pairs",
+        "held-out",
+        "layers",
+        "dictionary-1",
+        "one-image",
+        "inversion",
+        "translated",
+        "edits",
+    ):
         svg = (out / "figures" / f"{name}.svg").read_text()
-        assert "<text" in svg or name == "edits"  # text stays text
+        assert "<text" in svg or name in ("translated", "edits")  # text stays text
         assert (out / "figures" / f"{name}.pdf").stat().st_size > 1000
-    assert "| pixels alone |" in text
-    assert "| + all pairs |" in text
+    for row in (
+        "perceptual loss",
+        "+ clip pairs",
+        "+ vit pairs",
+        "+ R over all",
+        "unseen style",
+        "copy | two objects",
+    ):
+        assert f"| {row} |" in text
 
 
 def test_the_dictionary_beside_it_opens_in_a_session(made, model):
@@ -56,7 +72,7 @@ def test_a_second_run_mines_nothing_again(made, model, monkeypatch):
     out, report, partners = made
     arrays = dictionary.read_head(out / "rosetta")["arrays"]
     monkeypatch.setattr(chapter4, "mined", lambda *_, **__: pytest.fail("mined again"))
-    monkeypatch.setattr(inverting, "_inversions", lambda *_: pytest.fail("inverted again"))
+    monkeypatch.setattr(inverting, "inversions", lambda *_: pytest.fail("inverted again"))
     monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
     again = chapter4.run(model, out, partners=partners, limit=10)
     assert again == report

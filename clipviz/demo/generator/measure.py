@@ -16,7 +16,6 @@ from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.scenes import COLOURS, GROUNDS, KINDS, TrueScenes
 from clipviz.demo.generator.train import render
 from clipviz.demo.model.evaluate import Encoder, prompt_directions
-from clipviz.demo.partners import load_net
 from clipviz.demo.world import scenes as world
 from clipviz.demo.world import vocabulary as words
 from clipviz.lens.intervals import Estimate, share_of
@@ -122,11 +121,11 @@ def quality(generator: DemoGenerator, encoder: Encoder, n: int = 1000, seed: int
     named = {who: shares(names.of(units[who]), pictures[who], truth) for who in pictures}
     held_out = generator.sample(n, OTHER_SEED)
     reference = names.units(render(held_out.z, held_out.label).images)
-    vae, world_units = _vae_prior(names, n, seed)
+    world_units = _world(names, n, OTHER_SEED)
     distances = {
         "generator to held-out renders": frechet(units["generator"], reference),
         "teacher to held-out renders": frechet(units["teacher"], reference),
-        "old VAE's prior to held-out scenes of the world": frechet(vae, world_units),
+        "scenes of the world to held-out renders": frechet(world_units, reference),
         "scenes of the world to held-out ones": frechet(_world(names, n, seed + 1), world_units),
     }
     covered = {who: coverage(names.of(units[who]), pictures[who]) for who in pictures}
@@ -177,14 +176,6 @@ def _rarest(values: np.ndarray, n_values: int) -> float:
 def _by_what(by_who: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     first = next(iter(by_who.values()))
     return {what: {who: values[what] for who, values in by_who.items()} for what in first}
-
-
-@torch.no_grad()
-def _vae_prior(names: Names, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Embeddings of n pictures that the embedded VAE paints from its prior, and of as many held-out scenes."""
-    vae: Any = load_net("generator")
-    normal = torch.randn(n, vae.n_latent, generator=torch.Generator().manual_seed(seed))
-    return names.units(torch.cat([vae(part) for part in normal.split(64)])), _world(names, n, OTHER_SEED)
 
 
 def _world(names: Names, n: int, seed: int) -> Tensor:

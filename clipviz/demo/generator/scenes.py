@@ -31,6 +31,8 @@ GROUNDS = ("water", "forest", "sky", "meadow", "night", "desert", "plain", "grad
 N_LATENT = 24
 SIDE = 64
 """Side of a generated picture in pixels."""
+UNSEEN = f"objects_{words.UNSEEN_STYLE}"
+"""Sprites in the drawing style that no model of the demo world was trained on."""
 TWO_ABOVE, NONE_BELOW = 0.67449, -2.0537
 """Thresholds of the number's factor: a quarter of all latents show two objects, one in fifty shows none."""
 TAIL = 0.06
@@ -155,16 +157,17 @@ def _phi(x: np.ndarray) -> np.ndarray:
     return torch.special.ndtr(torch.from_numpy(np.ascontiguousarray(x))).numpy()
 
 
-def paint(scenes: TrueScenes, index: int) -> tuple[np.ndarray, np.ndarray]:
+def paint(scenes: TrueScenes, index: int, atlas: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The teacher's picture of one scene, [96, 96, 3] float32 in 0..255, and the opacity of each object [2, 96, 96].
 
-    The first object lies over the second; both may reach beyond the frame.
+    The first object lies over the second; both may reach beyond the frame. atlas: sprites in another style, such as
+    UNSEEN, of a kind that was drawn in it (see `kinds_in`).
     """
     side = drawing.SIDE
     wide = np.zeros((side + 2 * _PAD, side + 2 * _PAD, 3), np.float32)
     inner = slice(_PAD, _PAD + side)
     wide[inner, inner] = _ground(scenes, index)
-    sprite = _sprite(scenes, index)
+    sprite = _sprite(scenes, index, atlas)
     height, width = sprite.shape[:2]
     layers = np.zeros((2, *wide.shape[:2]), np.float32)
     for which in (1, 0):
@@ -195,14 +198,19 @@ def shown(scenes: TrueScenes) -> Shown:
     return Shown(area, centroid)
 
 
+def kinds_in(atlas: str) -> list[int]:
+    """Labels of the kinds that were also drawn in a style."""
+    return [label for label, name in enumerate(KINDS) if name in sprites.originals(atlas)]
+
+
 @functools.cache
-def _original(label: int):
-    return sprites.originals(sprites.object_atlas(0))[KINDS[label]][0]
+def _original(label: int, atlas: str | None = None):
+    return sprites.originals(atlas or sprites.object_atlas(0))[KINDS[label]][0]
 
 
 @functools.lru_cache(maxsize=4096)
-def _scaled(label: int, longest: int) -> np.ndarray:
-    sprite = sprites.resized(_original(label), longest).astype(np.float32)
+def _scaled(label: int, longest: int, atlas: str | None = None) -> np.ndarray:
+    sprite = sprites.resized(_original(label, atlas), longest).astype(np.float32)
     sprite[..., 3] /= 255
     return sprite
 
@@ -217,9 +225,9 @@ def centred_sprite(label: int, longest: int, side: int) -> Float[np.ndarray, "si
     return square
 
 
-def _sprite(scenes: TrueScenes, index: int) -> np.ndarray:
+def _sprite(scenes: TrueScenes, index: int, atlas: str | None) -> np.ndarray:
     """The premultiplied sprite, painted as far as the scene says."""
-    own = _scaled(int(scenes.label[index]), round(float(scenes.size[index]) * drawing.SIDE))
+    own = _scaled(int(scenes.label[index]), round(float(scenes.size[index]) * drawing.SIDE), atlas)
     share = np.float32(scenes.painted[index])
     if share < 0.004:
         return own
