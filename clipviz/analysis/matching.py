@@ -91,6 +91,12 @@ def views(
     generators = [
         model for model in (model_a, model_b) if hasattr(model, "images") and hasattr(model, "sample")
     ]
+    if len(generators) == 2 and model_a is not model_b:
+        raise ValueError(
+            f"expected at most one generator, got {model_a.name!r} and {model_b.name!r}, whose latents stand for "
+            "different pictures; where both share their latents, wrap them in models.generator.AtLatents, else match "
+            "each with a model that looks at images and join the pairs there"
+        )
     generator = generators[0] if generators else None
     return View(model_a, images, layers_a, generator), View(model_b, images, layers_b, generator)
 

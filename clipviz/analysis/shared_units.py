@@ -1,4 +1,4 @@
-"""The dictionary of units that CLIP shares with other models.
+"""The dictionary of units that several models share through a pivot, CLIP or another, on the images of a session.
 
 `open_shared(source)` is the dictionary in the bundle of a model, `open_shared(source, folder)` one that was mined and
 saved, shown on the images of a session or of anything with a model and images. It lists concepts sorted and
@@ -11,7 +11,7 @@ import io
 import re
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 SORTS = ("heldout", "correlation", "size", "layer")
 SIDE = 48
 """Rows and columns of a unit's map on the image that is looked at."""
+CLIP = "clip"
+"""What the CLIP of a session is called in a dictionary."""
+PIVOTS = (CLIP, "generator")
 KEPT = 8  # images whose maps are kept
 SURE = 0.3
 """Correlation from which on the text most like a unit's maps is used as its name."""
@@ -112,13 +115,19 @@ class SharedUnits:
 
     session: whose model and images are shown; it is not kept alive. partners: model name -> anything with
     .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
-    images only.
+    images only. painted: latents of an image that the generator among the models painted, None for any other: the one
+    way to its maps, since it does not look at pictures.
     """
 
     def __init__(
-        self, session: Source, opened: Dictionary, partners: Mapping[str, Any] | None = None
+        self,
+        session: Source,
+        opened: Dictionary,
+        partners: Mapping[str, Any] | None = None,
+        painted: Callable[[int], Any] | None = None,
     ) -> None:
         self._session = weakref.ref(session)
+        self._painted = painted
         self._given = dict(partners or {})
         self._lock = threading.RLock()
         self._seen: Recent[tuple[str, int], OnImage] = Recent(KEPT)
@@ -167,16 +176,39 @@ class SharedUnits:
 
     @cached_property
     def partners(self) -> dict[str, Any]:
-        """Model name -> network to read, or None where it is not loaded. The pivot is the session's CLIP."""
-        pivot, *others = self.concepts.models
+        """Model name -> network to read, or None where it is not loaded."""
+        generator = self._generator
         device, hashes = self.session.model.device, self.opened.about.get("partners", {})
-        found: dict[str, Any] = {pivot: clip_partner(self.session.model, pivot)}
-        for name in others:
+        found: dict[str, Any] = {}
+        for name in self.concepts.models:
+            if name == self.clip:
+                found[name] = clip_partner(self.session.model, name)
+                continue
+            if generator is not None and name == generator.name:
+                found[name] = generator
+                continue
             found[name] = self._given.get(name)
             bundled = self._bundle.partners.get(name) if self._bundle else None
             if found[name] is None and bundled is not None and bundled.digest == hashes.get(name):
                 found[name] = bundled.load(device)
         return found
+
+    @property
+    def clip(self) -> str:
+        """What the session's model is called here: "clip", or else the pivot."""
+        return CLIP if CLIP in self.concepts.models else self.concepts.models[0]
+
+    @cached_property
+    def _generator(self) -> Any:
+        """The generator of the model's bundle where the dictionary is about one of its name."""
+        make = self._bundle.generator if self._bundle else None
+        if make is None or self.clip == self.concepts.models[0]:
+            return None
+        return make(self.session.model.device)
+
+    def reads(self, model: str) -> bool:
+        """Whether a model looks at pictures; a generator only paints them."""
+        return self._generator is None or model != self._generator.name
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -269,12 +301,14 @@ class SharedUnits:
     def title(self, concept: int) -> str:
         """What a concept is called: a person's name, else its hint, else the pivot's unit."""
         place = self.neuron(concept)
-        unit = f"L{place[0]} · {place[1]}" if place else f"unit {int(self.concepts.units[concept][0])}"
-        return self.label(concept) or self.hint(concept)[0] or unit
+        own = self.concepts.where(concept, 0)
+        pivots = f"{own[0]} · {own[1]}" if own and self.clip != self.concepts.models[0] else ""
+        neuron = f"L{place[0]} · {place[1]}" if place else f"unit {int(self.concepts.units[concept][0])}"
+        return self.label(concept) or self.hint(concept)[0] or pivots or neuron
 
     def neuron(self, concept: int) -> tuple[int, int] | None:
-        """(layer, neuron) of the session's CLIP for a concept; None where the pivot's layers are not its MLPs."""
-        place = self.concepts.where(concept, 0)
+        """(layer, neuron) of the session's CLIP for a concept; None where its layers are not its MLPs."""
+        place = self.concepts.where(concept, self.concepts.models.index(self.clip))
         block = _BLOCK.search(place[0]) if place else None
         return None if place is None or block is None else (int(block[1]), place[1])
 
@@ -343,7 +377,9 @@ class SharedUnits:
     def caption(self, image: int) -> str:
         """What an example image is called."""
         source = self._source
-        return (source.captions or source.names)[image] if source is not None else f"image {image}"
+        if source is None:
+            return f"sample {image}" if self._generator is not None else f"image {image}"
+        return (source.captions or source.names)[image]
 
     def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
         """A JPEG of example images, row by row, and its number of columns."""
@@ -414,7 +450,12 @@ class SharedUnits:
                 torch.as_tensor(np.asarray(getattr(concepts.thumbnails, part))[:, i])
                 for part in ("floor", "peak")
             )
-            found = maps_of_units(partner, [picture], units, concepts.layers[i]).cpu()
+            seen: Any = [picture]
+            if not self.reads(name):
+                seen = self._painted(image) if self._painted is not None else None
+                if seen is None:
+                    continue
+            found = maps_of_units(partner, seen, units, concepts.layers[i]).cpu()
             maps[:, i] = drawn(found, floor, peak, SIDE)[0].numpy()
             share = (found[0].amax((1, 2)) - floor) / (peak - floor).clamp_min(1e-30)
             strength[:, i] = torch.where((peak > floor) & (units >= 0), share, 0.0).clamp(0, 9).numpy()
@@ -423,14 +464,24 @@ class SharedUnits:
 
 
 def open_shared(
-    source: Source, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
+    source: Source,
+    folder: str | Path | None = None,
+    partners: Mapping[str, Any] | None = None,
+    pivot: str = CLIP,
+    painted: Callable[[int], Any] | None = None,
 ) -> SharedUnits:
-    """The dictionary of a model: the one in its bundle, or that of a folder. ValueError when there is none for it."""
+    """The dictionary of a model: one in its bundle, or that of a folder. ValueError when there is none for it.
+
+    pivot: of the bundle's dictionaries the one whose rows are units of "clip" or of the "generator".
+    """
+    if pivot not in PIVOTS:
+        raise ValueError(f"expected a pivot among {', '.join(PIVOTS)}, got {pivot!r}")
     bundle = source.model.bundle
-    path = Path(folder).expanduser() if folder else bundle.dictionary if bundle else None
+    shipped = {CLIP: bundle.dictionary, "generator": bundle.generator_dictionary} if bundle else {}
+    path = Path(folder).expanduser() if folder else shipped.get(pivot)
     if path is None:
         raise ValueError(
             f"model {source.model.name!r} has no dictionary of shared units; mine one with "
             "clipviz.analysis.mining.mine and save it with clipviz.data.dictionary.save"
         )
-    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners)
+    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted)

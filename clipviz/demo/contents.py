@@ -45,6 +45,7 @@ def bundle() -> Bundle:
         generator=lambda device: open_demo_generator(device=device),
         guides=shipped.ASSETS / "guides.safetensors",
         generator_concepts=shipped.ASSETS / "generator_concepts.json",
+        generator_dictionary=shipped.ASSETS / "generator_rosetta",
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

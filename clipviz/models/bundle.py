@@ -104,7 +104,7 @@ class Bundle:
     collection's index by this model. dictionary: folder of the units that the model shares with its partners.
     partners: name -> networks of other kinds. studio: who writes and draws. generator: device -> a generator of the
     world's pictures; guides: file of its units that the partners share; generator_concepts: file of these units'
-    groups and names.
+    groups and names; generator_dictionary: folder of the units that the model and all partners share with it.
     """
 
     name: str
@@ -121,3 +121,4 @@ class Bundle:
     generator: Callable[[torch.device | str], Any] | None = None
     guides: Path | None = None
     generator_concepts: Path | None = None
+    generator_dictionary: Path | None = None

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps
@@ -76,6 +77,12 @@ class Latents:
                 f"expected labels in 0..{n_classes - 1}, got {int(self.label.min())}..{int(self.label.max())}; "
                 "see generator.classes"
             )
+
+
+def as_image(picture: Float[Tensor, "3 rows cols"]) -> Image.Image:
+    """A picture in 0..1 as a PIL image."""
+    pixels = (picture.detach().clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 @runtime_checkable
@@ -143,6 +150,25 @@ class ModuleGenerator:
         with activation_maps(self.module, self.layers, detach=False) as maps:
             images = self.paint(latents)
         return images, dict(maps)
+
+
+@dataclass(frozen=True, eq=False)
+class AtLatents:
+    """A generator as a model that reads latents, so that two generators of the same latents can be matched.
+
+    match(AtLatents(one), AtLatents(other), one.sample(1600))
+    """
+
+    generator: Generator
+
+    @property
+    def name(self) -> str:
+        """The generator's."""
+        return self.generator.name
+
+    def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
+        """Layer -> maps [image, unit, rows, cols] of what it paints from these latents."""
+        return self.generator.maps(latents, layers)
 
 
 def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:

@@ -68,10 +68,12 @@ def detail(
     if image is None:
         return {"concept": concept, "detail": said}, {}
     seen = book.on_image(image)
+    shows = [book.reads(name) or bool(seen.maps[:, i].any()) for i, name in enumerate(book.concepts.models)]
     said |= {
         "image": image,
         "caption": pictures.title(session, image),
         "strength": seen.strength[concept].tolist(),
+        "shows": shows,
     }
     return {"concept": concept, "detail": said}, {
         "picture": pictures.picture(session, image, PICTURE),
@@ -90,7 +92,16 @@ def about(book: SharedUnits, concept: int) -> dict[str, Any]:
         "hint_r": correlation,
         "neuron": list(neuron) if neuron else None,
         "size": int(book.sizes[concept]),
+        "unit": _unit(book, concept),
     }
+
+
+def _unit(book: SharedUnits, concept: int) -> str:
+    """The pivot's unit: "L3 · 288" of CLIP, "fine2 · 16" of a generator."""
+    neuron, place = book.neuron(concept), book.concepts.where(concept, 0)
+    if book.clip == book.concepts.models[0] and neuron:
+        return f"L{neuron[0]} · {neuron[1]}"
+    return f"{place[0]} · {place[1]}" if place else ""
 
 
 def _row(

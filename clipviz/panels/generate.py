@@ -15,7 +15,7 @@ from clipviz.panels.base import ASKED, LOCAL, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
-from clipviz.session.workbench import EVERY, Frame, Goal, Workbench, as_image
+from clipviz.session.workbench import EVERY, Frame, Goal, Workbench
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -197,7 +197,7 @@ class Generate(Desk):
             self._shown_at = now
             kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
             moving = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
-            picture = pictures.encoded(as_image(frame.picture))
+            picture = pictures.encoded(frame.picture)
             self._show(self.session.selection, kept | {"message": ""} | moving, {"picture": picture})
         return True
 

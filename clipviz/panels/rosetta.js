@@ -1,6 +1,6 @@
 const SORTS = [
   ["heldout", "Held out", "Mean correlation on held-out images"], ["correlation", "Correlation", "Mean correlation on the images used for matching"],
-  ["size", "Size", "Number of CLIP units that share the concept"], ["layer", "Layer", "From CLIP's first layer to its last"]];
+  ["size", "Size", "Number of the pivot's units that share the concept"], ["layer", "Layer", "From the pivot's first layer to its last"]];
 
 // "encoder.blocks.3.mlp.act" reads "blocks.3"; the whole name is in the tooltip.
 const DULL = new Set(["transformer", "encoder", "vae", "mlp", "act", "gelu"]);
@@ -8,8 +8,12 @@ const layerName = (layer) => layer.split(".").filter((part) => !DULL.has(part)).
 const fixed = (value) => value.toFixed(2).replace("-", "−");
 const MATCHED = "on the images used for matching";
 
-const neuronName = (about) => (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
-const manyUnits = (about) => (about.size > 1 ? h("span", { class: "size", title: `${about.size} CLIP units are each other's best buddies` }, `×${about.size}`) : null);
+/** Whose units the rows are. @param {any} view */
+const pivotOf = (view) => (view.columns[0].name === "clip" ? "CLIP" : `the ${view.columns[0].name}`);
+/** @param {any} view */
+const whatUnit = (view) => `${pivotOf(view)}’s unit`;
+const neuronName = (about) => about.unit || (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
+const manyUnits = (about) => (about.size > 1 ? h("span", { class: "size", title: `${about.size} units are each other's best buddies` }, counted(about.size, "unit")) : null);
 const unitLine = (about) => h("span", { class: "unit" }, about.name === neuronName(about) ? null : neuronName(about), manyUnits(about));
 const called = (about) => (about.label || !about.hint ? h("b", { class: "name" }, about.name) : h("b", { class: "name guess", title: `Not named yet; the heatmap of “${about.hint}” is the most similar one (r ${fixed(about.hint_r)})` }, about.hint));
 const unitPlace = (cell) => h("span", { class: "place", title: `${cell.layer}, unit ${cell.unit}` }, `${layerName(cell.layer)} · ${cell.unit}`);
@@ -19,24 +23,27 @@ const unitScore = (cell, pivot) => (pivot ? null : h("span", { class: "num r", t
 const chooser = (api) => {
   const put = (options) => api.ask({}, { options: { ...options, page: 0 } });
   const [shows, setShow] = segmented("View", [
-    ["grid", "Dictionary", "Concepts by models, on the images where CLIP's unit is strongest"],
+    ["grid", "Dictionary", "Concepts by models, on the images where the pivot's unit is strongest"],
     ["image", "This image", "Every concept on the selected image"],
-    ["pair", "Pairs", "CLIP's unit beside one model's"]], (show) => put({ show }));
+    ["pair", "Pairs", "The pivot's unit beside one model's"]], (show) => put({ show }));
   const [sorts, setSort] = segmented("Sort by", SORTS, (sort) => put({ sort }));
   const words = h("input", { type: "search", "aria-label": "Find a concept", placeholder: "find a concept…", spellcheck: "false", autocomplete: "off", maxlength: 100 });
   const look = (value) => value !== api.model.get("words") && put({ words: value });
   words.addEventListener("keydown", onEnter(look));
   words.addEventListener("search", () => look(words.value.trim()));
   const every = h("input", { type: "checkbox", onchange: () => put({ every_unit: every.checked }) });
-  const everyLabel = h("label", { class: "every", title: "One row per CLIP unit; otherwise units that are each other's best buddies share a row" }, every, "every unit");
+  const everyLabel = h("label", { class: "every", title: "One row per unit of the pivot; otherwise units that are each other's best buddies share a row" }, every, "every unit");
   const slot = h("span", {});
+  const [pivots, setPivot] = segmented("Pivot", [
+    ["clip", "CLIP", "Units of CLIP and what other models share with them, on the images"],
+    ["generator", "Generator", "Units of the generator that CLIP and every other model share, on its own samples (Eq. 4.4)"]], (pivot) => put({ pivot, models: [], other: "", whose: "" }));
   let setWhose = (/** @type {string} */ _name) => {}, key = "";
   const setModel = (view) => {
     const pair = view.show === "pair", names = view.columns.map(({ name }) => name).slice(pair ? 1 : 0);
     slot.hidden = view.show === "grid";
     if (key !== `${view.show} ${names.join(" ")}`) {
       key = `${view.show} ${names.join(" ")}`;
-      const [element, choose] = segmented(pair ? "CLIP beside" : "Units of", names.map((name) => [name, name]), (name) => put(pair ? { other: name } : { whose: name }));
+      const [element, choose] = segmented(pair ? "The pivot beside" : "Units of", names.map((name) => [name, name]), (name) => put(pair ? { other: name } : { whose: name }));
       setWhose = choose;
       slot.replaceChildren(element);
     }
@@ -44,13 +51,15 @@ const chooser = (api) => {
   };
   const set = (view) => {
     setShow(view.show);
+    setPivot(view.pivot);
+    pivots.hidden = !view.pivots.length;
     setSort(api.option("sort"));
     every.checked = api.option("every_unit");
     if (document.activeElement !== words) words.value = api.option("words");
     sorts.hidden = view.show === "image";
     setModel(view);
   };
-  return [h("div", { class: "controls" }, shows, slot, sorts, everyLabel, h("span", { class: "field find" }, h("b", { "aria-hidden": "true" }, "⌕"), words)), set];
+  return [h("div", { class: "controls" }, shows, pivots, slot, sorts, everyLabel, h("span", { class: "field find" }, h("b", { "aria-hidden": "true" }, "⌕"), words)), set];
 };
 
 /** The header: models, how many pairs, how many by chance. */
@@ -84,7 +93,7 @@ const conceptTable = (api) => {
   };
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), column = (...children) => h("div", { class: "cell", role: "gridcell" }, ...children);
-    head.replaceChildren(h("div", { class: "what", role: "columnheader" }, h("b", {}, "Concept"), h("span", { class: "loss" }, "on the images where CLIP's unit is strongest")), h("div", { class: "cell shots", role: "columnheader" }, h("b", {}, "Image")), ...view.at.map((at) => columnHead(api, view, at)));
+    head.replaceChildren(h("div", { class: "what", role: "columnheader" }, h("b", {}, "Concept"), h("span", { class: "loss" }, `on the images where ${whatUnit(view)} is strongest`)), h("div", { class: "cell shots", role: "columnheader" }, h("b", {}, "Image")), ...view.at.map((at) => columnHead(api, view, at)));
     rows.replaceChildren(...view.rows.map((about, row) => h("div", { class: "row", role: "row", "data-concept": about.concept },
       h("div", { class: "what", role: "rowheader" }, called(about), unitLine(about)), column(h("div", { class: "shots" }, ...about.tiles.map((tile) => shot(view, url, tile, null)))),
       ...about.cells.map((cell, model) => cellOf(view, url, arrays.maps, row, about, cell, model)))));
@@ -127,10 +136,10 @@ const conceptDetail = (api) => {
     label.dataset.concept = about.concept;
     label.placeholder = about.hint ? `name it… (like “${about.hint}”)` : "name it…";
     facts.replaceChildren(
-      view.chosen ? "" : "First in the list. ", "CLIP’s ", about.neuron ? neuronLink(api, about.neuron[0], about.neuron[1], `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`) : h("b", {}, "unit"), ` and ${counted(known.length, "partner")}: correlation `,
+      view.chosen ? "" : "First in the list. ", `${pivotOf(view)}’s `, view.columns[0].name === "clip" && about.neuron ? neuronLink(api, about.neuron[0], about.neuron[1], `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`) : h("b", {}, `unit ${neuronName(about)}`), ` and ${counted(known.length, "partner")}: correlation `,
       h("b", { class: "num" }, fixed(mean)), " on held-out images.",
       ...(about.hint ? [" Most similar to the heatmap of “", h("b", {}, about.hint), `” (r ${fixed(about.hint_r)}).`] : []),
-      ...(about.size > 1 ? [` ${about.size} CLIP units share it.`] : []));
+      ...(about.size > 1 ? [` ${about.size} of its units share it.`] : []));
     missed.textContent = view.missed;
     missed.hidden = !view.missed;
   };
@@ -141,6 +150,7 @@ const conceptDetail = (api) => {
     return [shown(null, "this image", h("span", { class: "place", title: about.caption }, about.caption)), ...view.columns.map((column, i) => {
       const cell = about.cells[i];
       if (!cell) return none(column.name, "no partner");
+      if (about.shows && !about.shows[i]) return none(column.name, "paints, does not look", unitPlace(cell));
       if (!column.at_hand) return none(column.name, "not loaded", unitPlace(cell));
       return shown(glow(arrays.now.subarray(i * area, (i + 1) * area), side, side, 255), column.name, h("span", { class: "both" }, unitPlace(cell), unitScore(cell, i === 0)));
     })];
@@ -185,7 +195,7 @@ const pickConcepts = (api, lists, items) => {
 /** The line below. */
 const noteOf = (api, view) => {
   const n = count(view.n_found);
-  if (view.show !== "image") return view.n_found ? `${n} ${api.option("every_unit") ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with CLIP's unit on held-out images.` : "No concept matches the filter.";
+  if (view.show !== "image") return view.n_found ? `${n} ${api.option("every_unit") ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.` : "No concept matches the filter.";
   if (view.selection.image === null) return "Select an image to see every concept on it.";
   return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.`;
 };
@@ -204,7 +214,7 @@ function build(api) {
   return (view, arrays) => {
     advice.hidden = !view.message || !view.advice;
     advice.textContent = view.advice ?? "";
-    hint.textContent = view.message ? "" : `${counted(view.n_units, "unit")} that CLIP shares with ${counted(view.columns.length - 1, "other model")}, ${counted(view.n_concepts, "concept")}`;
+    hint.textContent = view.message ? "" : `${counted(view.n_units, "unit")} that ${pivotOf(view)} shares with ${counted(view.columns.length - 1, "other model")}, ${counted(view.n_concepts, "concept")}`;
     if (says(view)) return Object.assign(api.root.dataset, { message: view.message, rows: 0 });
     const focused = table.rows.contains(document.activeElement) || tiles.tiles.contains(document.activeElement), image = view.show === "image";
     setControls(view);
@@ -223,7 +233,7 @@ function build(api) {
     pages.hidden = view.n_pages < 2;
     setPage(view.page, view.n_pages);
     const listed = image ? view.tiles : view.rows;
-    Object.assign(api.root.dataset, { show: view.show, sort: api.option("sort"), page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: api.option("models").join(" "), other: view.other, whose: view.whose, message: "" });
+    Object.assign(api.root.dataset, { show: view.show, pivot: view.pivot, sort: api.option("sort"), page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: api.option("models").join(" "), other: view.other, whose: view.whose, message: "" });
   };
 }
 

@@ -11,7 +11,7 @@ from clipviz.panels import concepts
 from clipviz.panels.base import ASKED, FIXED, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
-from clipviz.session import SORTS, Session
+from clipviz.session import PIVOTS, SORTS, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -33,6 +33,7 @@ class RosettaOptions(TypedDict, total=False):
     whose: str
     words: str
     every_unit: bool
+    pivot: Literal["clip", "generator"]
     page: int
     n_rows: int
     visible: bool
@@ -64,6 +65,7 @@ class Rosetta(Desk):
     whose = traitlets.Unicode("").tag(**ASKED)
     words = traitlets.Unicode("").tag(**ASKED)
     every_unit = traitlets.Bool(False).tag(**ASKED)
+    pivot = traitlets.Enum(PIVOTS, "clip").tag(**ASKED)
     page = traitlets.Int(0, min=0).tag(**ASKED)
     n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
     folder = traitlets.Unicode("").tag(**FIXED)
@@ -92,6 +94,8 @@ class Rosetta(Desk):
             "n_concepts": len(set(np.asarray(book.concepts.cluster).tolist())),
             "n_units": len(book.concepts),
             "linked": book.linked,
+            "pivots": self._pivots(),
+            "pivot": self.pivot,
             "show": self.show,
             "other": self._other(book),
             "whose": self._whose(book),
@@ -113,7 +117,7 @@ class Rosetta(Desk):
 
     def dictionary(self) -> SharedUnits:
         """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
-        return self.session.rosetta(self.folder or None, self.partners)
+        return self.session.rosetta(self.folder or None, self.partners, self.pivot)
 
     def act(self, request: Request) -> None:
         """name: give a concept a name."""
@@ -150,6 +154,12 @@ class Rosetta(Desk):
         except ValueError:
             return -1
 
+    def _pivots(self) -> list[str]:
+        """The pivots to choose from: none in a folder, or where the model brings one dictionary alone."""
+        bundle = self.session.model.bundle
+        both = not self.folder and bundle is not None and bundle.generator_dictionary is not None
+        return list(PIVOTS) if both else []
+
     # -- parts of the view -------------------------------------------------------------------------------------
 
     def _nothing(self) -> str:
@@ -167,7 +177,7 @@ class Rosetta(Desk):
         return self.other if self.other in names[1:] else names[1]
 
     def _whose(self, book: SharedUnits) -> str:
-        return self.whose if self.whose in book.concepts.models else book.concepts.models[0]
+        return self.whose if self.whose in book.concepts.models else book.clip
 
     def _concept(self, book: SharedUnits, selection: Selection) -> tuple[int | None, tuple[int, int] | None]:
         """The selected concept: that of the selected neuron, else the one chosen by number; and the neuron."""

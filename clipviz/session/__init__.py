@@ -1,6 +1,6 @@
 """The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
 
-from clipviz.analysis.shared_units import SORTS
+from clipviz.analysis.shared_units import PIVOTS, SORTS
 from clipviz.lens.roles import NO_ROLE
 from clipviz.session.core import Session
 from clipviz.session.heads import Description, HeadScores, Label, TokenHead, TokenMaps
@@ -12,6 +12,7 @@ __all__ = [
     "FINDS",
     "IGNORING",
     "NO_ROLE",
+    "PIVOTS",
     "POOLED_BASELINES",
     "SORTS",
     "Description",

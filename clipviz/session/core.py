@@ -499,16 +499,22 @@ class Session(SessionState):
     # -- units shared with other models ------------------------------------------------------------------------
 
     def rosetta(
-        self, folder: str | Path | None = None, partners: Mapping[str, Any] | None = None
+        self,
+        folder: str | Path | None = None,
+        partners: Mapping[str, Any] | None = None,
+        pivot: str = "clip",
     ) -> SharedUnits:
-        """The dictionary of units that the model shares with others: the shipped one, or that of a folder.
+        """The dictionary of units that the model shares with others: a shipped one, or that of a folder.
 
-        partners: model name -> network, for models that are not shipped. Raises ValueError when there is no
-        dictionary for this model.
+        partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
+        one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
         """
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
-        key = ("rosetta", str(folder or ""), names)
-        return self.remember(key, lambda: shared_units.open_shared(self, folder, partners))
+        key = ("rosetta", str(folder or ""), names, pivot)
+        painted = self.workbench.painted
+        return self.remember(
+            key, lambda: shared_units.open_shared(self, folder, partners, pivot, painted.get)
+        )
 
     # -- pictures that follow shared units ---------------------------------------------------------------------
 

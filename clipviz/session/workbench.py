@@ -16,6 +16,7 @@ from clipviz.analysis import generation
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule
+from clipviz.models.generator import as_image
 from clipviz.session import ablation, checks
 from clipviz.session import generation as shared
 
@@ -53,12 +54,12 @@ class Goal(NamedTuple):
 
 class Frame(NamedTuple):
     """Where a search is: its steps so far, those since the goal moved last and how many these will be, the picture
-    [3, rows, cols] and the maps' distance."""
+    and the maps' distance."""
 
     number: int
     step: int
     of: int
-    picture: Tensor
+    picture: Image.Image
     distance: float
 
 
@@ -279,9 +280,4 @@ class Workbench:
 
 
 def _frame(step: Step, since: int, of: int) -> Frame:
-    return Frame(step.number, since, of, step.images[0], float(step.objectives.mean()))
-
-
-def as_image(picture: Tensor) -> Image.Image:
-    """[3, rows, cols] in 0..1 as a picture."""
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    return Frame(step.number, since, of, as_image(step.images[0]), float(step.objectives.mean()))

@@ -16,7 +16,7 @@ from clipviz.demo.partners import save_net
 from clipviz.demo.partners.nets import Vae
 from clipviz.demo.partners.reading import scene_generator
 from clipviz.lens import invert
-from clipviz.models.generator import Generator, biggan, stylegan2, stylegan_xl
+from clipviz.models.generator import AtLatents, Generator, biggan, stylegan2, stylegan_xl
 
 
 class Synthesis(nn.Module):
@@ -201,3 +201,19 @@ def test_the_embedded_generator_can_be_inverted(tmp_path):
     )
     assert found.losses[-1] < found.losses[0]
     assert found.objectives[-1] < found.objectives[0]
+
+
+def test_two_generators_are_matched_at_latents_that_they_share_and_not_otherwise():
+    torch.manual_seed(0)
+    one, other = stylegan2(StyleGan()), stylegan2(StyleGan())
+    latents = one.sample(40, seed=3)
+    with pytest.raises(ValueError, match="at most one generator, got 'stylegan2' and 'stylegan2'"):
+        clipviz.match(one, other, latents)
+    table = clipviz.match(AtLatents(one), AtLatents(other), latents).correlation
+    maps = [
+        next(iter(each.maps(latents).values())).double().transpose(0, 1).flatten(1) for each in (one, other)
+    ]
+    expected = torch.corrcoef(torch.cat(maps))[: len(maps[0]), len(maps[0]) :]
+    torch.testing.assert_close(table.double(), expected, atol=1e-5, rtol=0)
+    same = clipviz.match(one, one, latents)  # a generator with itself shares its latents
+    torch.testing.assert_close(same.correlation.diagonal(), torch.ones(len(maps[0])))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
 
+import clipviz
 from clipviz.data import dictionary as saved
 from clipviz.demo.partners import mine as miner
 from clipviz.panels import pictures
@@ -201,3 +202,28 @@ def test_close_leaves_nothing(session, folder, partners):
     del panel
     gc.collect()
     assert gone() is None
+
+
+def test_a_generator_is_the_pivot_on_its_own_samples(lend, model):
+    with lend(model, clipviz.demo.images().subset(range(4)), TEXTS, as_new=True) as session:
+        panel = Rosetta(session, pivot="generator", n_rows=4)
+        session.select(image=0)
+        session.wait(120)
+        shown, book = panel.data(), panel.dictionary()
+        assert [column["name"] for column in shown["columns"]] == ["demo generator", "clip", "cnn", "vit"]
+        assert (np.asarray(book.concepts.units) >= 0).all()  # every partner is required (Eq. 4.4)
+        assert shown["rows"][0]["unit"] == " · ".join(
+            map(str, book.concepts.where(shown["rows"][0]["concept"], 0))
+        )
+        assert book.neuron(0) == (
+            int(book.concepts.where(0, 1)[0].split(".")[2]),
+            book.concepts.where(0, 1)[1],
+        )
+        assert shown["detail"]["shows"] == [False, True, True, True]  # a generator does not look at pictures
+        assert not shown["now"][0].any()
+        session.workbench.random("car")
+        image = session.workbench.add_to_session()
+        painted = book.on_image(image).strength[:, 0]
+        assert painted.max() > 0.5  # but it has maps of what it painted
+        ask(panel, options={"pivot": "clip"})
+        assert panel.view["columns"][0]["name"] == "clip"

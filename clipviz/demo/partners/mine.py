@@ -1,7 +1,8 @@
 """Mine the embedded dictionary: `python -m clipviz.demo.partners.mine`.
 
-The demo CLIP is the pivot, the three embedded partners its company; the embedded collection is mined, fresh scenes of
-the demo world are the honesty check. Run it again after any of the four models was trained again.
+The demo CLIP is the pivot, the embedded partners its company; the embedded collection is mined, fresh scenes of the
+demo world are the honesty check. With `--pivot generator` the embedded generator is the pivot on its own samples, as in
+Eq. 4.4, and a row needs every partner. Run it again after any of the models was trained again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from clipviz.analysis.text_labels import hints
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.models.clip import ClipModel, choose_device
+from clipviz.models.generator import as_image
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.values import Concepts
 
@@ -46,10 +48,35 @@ def mined(
     )
 
 
+def mined_from_generator(
+    generator: Any,
+    model: ClipModel,
+    partners: Sequence[Partner],
+    n_latents: int,
+    n_heldout: int,
+    texts: Sequence[str],
+    **options: Any,
+) -> tuple[Concepts, dict[int, Any]]:
+    """R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its examples.
+
+    The CLIP, called "clip", and every partner must share a unit. Named by the texts whose CLIP heatmaps are most like
+    the generator's maps.
+    """
+    latents, others = generator.sample(n_latents, seed=7), generator.sample(n_heldout, seed=2024)
+    company = [clip_partner(model, "clip"), *partners]
+    concepts = mine(generator, company, latents, heldout=others, **options)
+    units = torch.as_tensor(concepts.units)[:, 0]
+    named = hints(model, units, concepts.layers[0], latents, texts, partner=generator) if len(units) else ()
+    examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
+    pictures = {i: as_image(generator.images(latents[i : i + 1])[0]) for i in examples}
+    return replace(concepts, hints=named), pictures
+
+
 def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[str, Any]:
     """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
     losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
-    return {"model": model.fingerprint, "images": images.fingerprint, "losses": losses}
+    known = {} if images is None else {"images": images.fingerprint}
+    return {"model": model.fingerprint, "losses": losses, **known}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,15 +87,37 @@ def main(arguments: list[str] | None = None) -> None:
     from clipviz.demo.model.opening import open_model
 
     parser = argparse.ArgumentParser(description="Mine the Rosetta units that the demo models share.")
+    parser.add_argument(
+        "--pivot", choices=("clip", "generator"), default="clip", help="whose units are listed"
+    )
+    parser.add_argument("--latents", type=int, default=1600, help="samples to mine on with --pivot generator")
     parser.add_argument("--images", type=int, default=256, help="pictures of the embedded collection to mine")
     parser.add_argument("--heldout", type=int, default=128, help="fresh scenes for the held-out correlation")
     parser.add_argument("--at-least", type=int, default=2, help="partners that a row needs")
     parser.add_argument("--weights", type=Path, default=ASSETS, help="folder of the partners' weights")
-    parser.add_argument("--out", type=Path, default=demo.bundle().dictionary, help="folder to write")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write, default the embedded dictionary of that pivot"
+    )
     chosen = parser.parse_args(arguments)
     model, collection = open_model(choose_device()), demo.images()
     files = {name: chosen.weights / f"{name}.safetensors" for name in PARTNERS}
     partners = [PARTNERS[name].load(checkpoint=file) for name, file in files.items()]
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()}
+    if chosen.pivot == "generator":
+        generator = demo.bundle().generator("cpu")  # type: ignore[misc]
+        readers = [partner for partner in partners if "generative" not in partner.loss]
+        concepts, pictures = mined_from_generator(
+            generator, model, readers, chosen.latents, chosen.heldout, list(demo.texts()), batch=64
+        )
+        source = {
+            **about(model, readers, None),
+            "n_images": chosen.latents,
+            "n_heldout": chosen.heldout,
+            "partners": {partner.name: hashes[partner.name] for partner in readers},
+        }
+        source["losses"][generator.name] = generator.loss
+        dictionary.save(concepts, chosen.out or demo.bundle().generator_dictionary, source, pictures)
+        return print(dictionary.summary(concepts))
     concepts = mined(
         model,
         partners,
@@ -82,11 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
         **about(model, partners, collection),
         "n_images": chosen.images,
         "n_heldout": chosen.heldout,
-        "partners": {
-            name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()
-        },
+        "partners": hashes,
     }
-    dictionary.save(concepts, chosen.out, source)
+    dictionary.save(concepts, chosen.out or demo.bundle().dictionary, source)
     print(dictionary.summary(concepts))
 
 
