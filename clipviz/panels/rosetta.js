@@ -136,7 +136,7 @@ const conceptDetail = (api) => {
     label.dataset.concept = about.concept;
     label.placeholder = about.hint ? `name it… (like “${about.hint}”)` : "name it…";
     facts.replaceChildren(
-      view.chosen ? "" : "First in the list. ", `${pivotOf(view)}’s `, view.columns[0].name === "clip" && about.neuron ? neuronLink(api, about.neuron[0], about.neuron[1], `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`) : h("b", {}, `unit ${neuronName(about)}`), ` and ${counted(known.length, "partner")}: correlation `,
+      view.chosen ? "" : "First in the list. ", view.columns[0].name === "clip" ? "CLIP’s " : `The ${view.columns[0].name}’s `, view.columns[0].name === "clip" && about.neuron ? neuronLink(api, about.neuron[0], about.neuron[1], `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`) : h("b", {}, `unit ${neuronName(about)}`), ` and ${counted(known.length, "partner")}: correlation `,
       h("b", { class: "num" }, fixed(mean)), " on held-out images.",
       ...(about.hint ? [" Most similar to the heatmap of “", h("b", {}, about.hint), `” (r ${fixed(about.hint_r)}).`] : []),
       ...(about.size > 1 ? [` ${about.size} of its units share it.`] : []));
