@@ -72,16 +72,17 @@ def generator_concepts(
 
     likes = likeness(model, texts, batches())
     alike = with_units.correlation().cpu()
-    readers, groups = _readers(guides), {}
+    readers = _readers(guides)
+    groups: dict[int, list[int]] = {}
     for rows in _alike(alike, same):
         text, _ = _name(likes[:, rows].mean(1), texts)
         groups.setdefault(text, []).extend(rows.tolist())
     found = []
-    for text, rows in groups.items():
-        rows = sorted(rows, key=lambda row: -float(likes[text, row]))
-        own = tuple(units[row] for row in rows)
+    for text, members in groups.items():
+        ranked = sorted(members, key=lambda row: -float(likes[text, row]))
+        own = tuple(units[row] for row in ranked)
         sharing = tuple(name for name in guides.pairs if any(name in readers[unit] for unit in own))
-        found.append(GeneratorConcept(texts[text], float(likes[text, rows].mean()), own, sharing))
+        found.append(GeneratorConcept(texts[text], float(likes[text, ranked].mean()), own, sharing))
     return sorted(found, key=lambda one: (-len(one.units), -one.similarity))
 
 

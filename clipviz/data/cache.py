@@ -151,5 +151,6 @@ def _checksum(arrays: Arrays) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8) if array.size else b"")
+        if array.size:
+            digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

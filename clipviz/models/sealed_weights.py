@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from clipviz.data.files import write_whole
+
 CHECKSUM = "checksum"
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Replace a file by these tensors and texts, at once, with their checksum among the texts."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        save_file(whole, partial, {**metadata, CHECKSUM: _checksum(whole, metadata)})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, save(whole, {**metadata, CHECKSUM: _checksum(whole, metadata)}))
 
 
 def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -57,7 +56,7 @@ def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Te
     return tensors, metadata
 
 
-def open_network(make: Callable[..., nn.Module], path: str | Path, what: str, remedy: str) -> nn.Module:
+def open_network(make: Callable[..., Network], path: str | Path, what: str, remedy: str) -> Network:
     """The network that a file's "config" describes to `make`, with the file's weights in float32, frozen, in eval mode.
 
     Raises ValueError as `read_weights` does, and for weights of another network.

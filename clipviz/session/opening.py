@@ -171,4 +171,4 @@ def tour_selection(session: Session, step: TourStep) -> Selection:
         raise ValueError(
             f"The collection is being read ({read:,} of {n_images:,} images). Press Next when it is complete."
         )
-    return selection.replace(ablation=Ablation(heads=cue[0].heads))
+    return selection.replace(ablation=Ablation(heads=frozenset(cue[0].heads)))

@@ -11,7 +11,6 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ def _shipped() -> Locator:
 def open_locator(checkpoint: str | Path | None = None) -> Locator:
     """The shipped locator, or one that training wrote."""
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
-    return cast(Locator, open_network(Locator, path, "the locator's weights", "reinstall clipviz"))
+    return open_network(Locator, path, "the locator's weights", "reinstall clipviz")
 
 
 def seen_count(
