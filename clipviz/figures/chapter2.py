@@ -117,11 +117,12 @@ def spurious_groups(
     title: str = "Worst group, before and after",
     width: float = style.COLUMN,
     random: str = "best random draw",
+    ablated: str = "background heads ablated",
 ) -> Figure:
-    """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without the background heads.
+    """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without some heads.
 
     groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1. random:
-    which draw of random heads is shown.
+    which draw of random heads is shown; ablated: what was taken out, in the legend.
     """
     names = [*groups, "worst group"]
     values = np.array([*groups.values(), worst], float)
@@ -132,7 +133,7 @@ def spurious_groups(
     looks = (
         ("model", "o", style.INK),
         (random, "|", style.FAINT),
-        ("background heads ablated", "D", style.ACCENT),
+        (ablated, "D", style.ACCENT),
     )
     for column, (name, marker, color) in enumerate(looks):
         axis.plot(

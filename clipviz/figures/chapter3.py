@@ -102,16 +102,31 @@ class NeuronRow:
 def gallery(neurons: Sequence[NeuronRow], width: float = style.PAGE) -> Figure:
     """Figure 3.5 with Table 3.2: texts of each neuron beside the images of largest second-order norm."""
     columns = max(len(neuron.images) for neuron in neurons)
-    size = width / (columns + 2.4)
+    left = max(2.4, 0.28 * (columns + 2.4))
+    size = width / (columns + left)
+    letters = int(left * size * 72 / (0.55 * style.SMALL)) - 2
+    said = [
+        "\n".join(
+            textwrap.fill(f"{'+' if weight >= 0 else '−'} {text}", letters, subsequent_indent="   ")
+            for text, weight in neuron.texts
+        )
+        for neuron in neurons
+    ]
+    heights = [max(1.08 * size, 0.24 + 0.112 * (words.count("\n") + 1)) for words in said]
     figure, axes = style.panels(
-        len(neurons), columns + 1, width, size * len(neurons) * 1.08, width_ratios=[2.4, *[1] * columns]
+        len(neurons),
+        columns + 1,
+        width,
+        sum(heights),
+        width_ratios=[left, *[1] * columns],
+        height_ratios=heights,
     )
-    for row, neuron in enumerate(neurons):
+    for row, (neuron, words) in enumerate(zip(neurons, said, strict=True)):
         axis = axes[row, 0]
         axis.axis("off")
-        words = "\n".join(f"{'+' if weight >= 0 else '−'} {text}" for text, weight in neuron.texts)
         axis.text(0, 1, neuron.name, va="top", fontsize=style.BODY, color=style.INK, weight="bold")
-        axis.text(0, 0.78, words, va="top", fontsize=style.SMALL, color=style.INK)
+        top = 1 - 0.17 / heights[row]
+        axis.text(0, top, words, va="top", fontsize=style.SMALL, color=style.INK, parse_math=False)
         for column in range(columns):
             if column < len(neuron.images):
                 style.overlay(axes[row, column + 1], neuron.images[column], neuron.maps[column])

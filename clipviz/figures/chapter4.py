@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -47,19 +46,19 @@ def dictionary_page(
     band = head + (1 + len(models)) * (side + GAP) + tail
     n_bands = -(-len(blocks) // across)
     height = max(0.5, n_bands * band)
-    figure = Figure(figsize=(width, height))
+    figure = style.new(width, height, constrained=False)
     for place, block in enumerate(blocks):
         row, column = divmod(place, across)
         x0 = left + column * (n_examples * (side + GAP) + between)
         y0 = row * band
-        _words(figure, x0, y0 + 0.13, _short(block.title, 22), style.BODY, style.INK)
-        _words(figure, x0, y0 + 0.25, block.note, style.SMALL - 1, style.FAINT)
+        style.words(figure, x0, y0 + 0.13, _short(block.title, 22), style.BODY, style.INK)
+        style.words(figure, x0, y0 + 0.25, block.note, style.SMALL - 1, style.FAINT)
         for example, pixels in enumerate(block.pictures):
             x = x0 + example * (side + GAP)
-            style.picture(_place(figure, x, y0 + head, side), pixels)
+            style.picture(style.place(figure, x, y0 + head, side), pixels)
             for model in range(len(models)):
                 y = y0 + head + (model + 1) * (side + GAP)
-                axes = _place(figure, x, y, side)
+                axes = style.place(figure, x, y, side)
                 if block.units[model]:
                     lit(axes, pixels, block.maps[model, example])
                 else:
@@ -67,7 +66,7 @@ def dictionary_page(
         if column == 0:
             for model, name in enumerate(["image", *models]):
                 y = y0 + head + model * (side + GAP) + side / 2
-                _words(figure, left - 0.06, y, name, style.SMALL, style.INK, ha="right", va="center")
+                style.words(figure, left - 0.06, y, name, style.SMALL, style.INK, ha="right", va="center")
     return figure
 
 
@@ -86,18 +85,18 @@ def all_concepts(
     gap, under = 0.06, 0.16
     side = (width - gap * (across - 1)) / across
     n_rows = -(-(len(tiles) + 1) // across)
-    figure = Figure(figsize=(width, n_rows * (side + under) + 0.02))
+    figure = style.new(width, n_rows * (side + under) + 0.02, constrained=False)
     for place in range(len(tiles) + 1):
         row, column = divmod(place, across)
         x, y = column * (side + gap), row * (side + under)
-        axes = _place(figure, x, y, side)
+        axes = style.place(figure, x, y, side)
         title = "image" if place == 0 else tiles[place - 1][0]
         if place == 0:
             style.picture(axes, picture, edge=style.ACCENT)
             title = f"image; units of {model}" if model else title
         else:
             lit(axes, picture, tiles[place - 1][1])
-        _words(figure, x, y + side + 0.11, _short(title, int(24 * side)), style.SMALL - 1.5, style.INK)
+        style.words(figure, x, y + side + 0.11, _short(title, int(24 * side)), style.SMALL - 1.5, style.INK)
     return figure
 
 
@@ -199,27 +198,20 @@ def image_rows(
     n_columns = len(heads)
     gap, head, under = 0.06, 0.2, 0.17
     side = (width - gap * (n_columns - 1)) / n_columns
-    figure = Figure(figsize=(width, head + len(rows) * (side + under)))
+    figure = style.new(width, head + len(rows) * (side + under), constrained=False)
     for column, name in enumerate(heads):
-        _words(figure, column * (side + gap), 0.14, name, style.SMALL, style.INK)
+        style.words(figure, column * (side + gap), 0.14, name, style.SMALL, style.INK)
     for row, pictures in enumerate(rows):
         for column, (pixels, word) in enumerate(pictures):
             x, y = column * (side + gap), head + row * (side + under)
-            style.picture(_place(figure, x, y, side), pixels)
-            _words(figure, x, y + side + 0.11, word, style.SMALL - 1, style.FAINT)
+            style.picture(style.place(figure, x, y, side), pixels)
+            style.words(figure, x, y + side + 0.11, word, style.SMALL - 1, style.FAINT)
     return figure
 
 
 def lit(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray) -> Axes:
-    """A pale grey picture under a uint8 map on its own fixed scale."""
-    rows, cols = pixels.shape[:2]
-    grey = pixels.astype(float).mean(-1, keepdims=True).repeat(3, -1) / 255
-    style.picture(axes, 0.62 * grey + 0.38)
-    strength = heatmap.astype(float) / 255
-    colours = mpl.colormaps[style.SEQUENTIAL](0.15 + 0.75 * strength)
-    colours[..., 3] = np.clip(1.15 * strength, 0, 1) ** 0.8
-    axes.imshow(colours, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
-    return axes
+    """A picture under a uint8 map on its own fixed scale."""
+    return style.laid(axes, pixels, heatmap, "glow", limit=255)
 
 
 def _nothing(axes: Axes) -> None:
@@ -228,27 +220,6 @@ def _nothing(axes: Axes) -> None:
     for spine in axes.spines.values():
         spine.set_color(style.RULE)
         spine.set_linewidth(0.5)
-
-
-def _place(figure: Figure, x: float, y: float, side: float) -> Axes:
-    """Square axes at inches from the figure's top left corner."""
-    width, height = figure.get_size_inches()
-    return figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
-
-
-def _words(
-    figure: Figure,
-    x: float,
-    y: float,
-    text: str,
-    size: float,
-    color: str,
-    ha: str = "left",
-    va: str = "baseline",
-) -> None:
-    """A text at inches from the figure's top left corner; a dollar sign is a dollar sign."""
-    width, height = figure.get_size_inches()
-    figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va)
 
 
 def _short(text: str, length: int) -> str:

@@ -1,88 +1,182 @@
-"""The dashboard's panels as matplotlib figures for print: values in, a Figure out (save as PDF, SVG or PNG)."""
+"""The panels as matplotlib figures for print: values in, a Figure out (save as PDF, SVG or PNG)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
-from clipviz.figures.style import as_written
-
-POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
-ACCENT, INK, FAINT = "#0b6bcb", "#1c2430", "#98a2b0"
-DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZERO, POSITIVE])
+from clipviz.figures import style
 
 
-@as_written
-def heads_figure(heads: np.ndarray, mlps: np.ndarray, title: str = "", width: float = 3.4) -> Figure:
-    """The layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; width in inches."""
+@style.as_written
+def heads_figure(
+    heads: np.ndarray,
+    mlps: np.ndarray,
+    title: str = "",
+    width: float = style.COLUMN,
+    what: str = "direct effect",
+) -> Figure:
+    """The layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; what: the bar's quantity."""
     n_layers, n_heads = heads.shape
     both = np.concatenate([heads, np.full((n_layers, 1), np.nan), mlps[1 : 1 + n_layers, None]], 1)
     limit = float(np.nanmax(np.abs(both))) or 1.0
-    figure = Figure(figsize=(width, 0.75 + width * 0.82 * n_layers / (n_heads + 2)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(both, cmap=DIVERGING, vmin=-limit, vmax=limit, origin="lower", aspect="auto")
+    figure, drawn = style.panels(1, 1, width, 0.75 + width * 0.82 * n_layers / (n_heads + 2))
+    axes = style.plain(drawn[0, 0], textwrap.fill(title, _letters(width)))
+    image = axes.imshow(both, cmap=style.DIVERGING, vmin=-limit, vmax=limit, origin="lower", aspect="auto")
     labels = [*range(n_heads), n_heads + 1]
     step = 1 if n_heads <= 12 else 4
-    axes.set_xticks(
-        labels[:-1:step] + labels[-1:], [f"H{h}" for h in range(0, n_heads, step)] + ["MLP"], fontsize=7
-    )
-    axes.set_yticks(range(0, n_layers, step), [f"L{layer}" for layer in range(0, n_layers, step)], fontsize=7)
+    axes.set_xticks(labels[:-1:step] + labels[-1:], [f"H{h}" for h in range(0, n_heads, step)] + ["MLP"])
+    axes.set_yticks(range(0, n_layers, step), [f"L{layer}" for layer in range(0, n_layers, step)])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(title, fontsize=8, loc="left", color=INK)
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-    bar.ax.tick_params(labelsize=6, length=2)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    _bar(figure, axes, image, what)
     return figure
 
 
-@as_written
-def heatmap_figure(pixels: np.ndarray, heatmap: np.ndarray, title: str = "", width: float = 2.2) -> Figure:
-    """An image with its token map laid over it. pixels: uint8 [rows, cols, 3]; heatmap: [rows, cols]."""
-    figure = Figure(figsize=(width, width + 0.25), layout="constrained")
-    axes = figure.add_subplot()
-    rows, cols = pixels.shape[:2]
-    limit = float(np.abs(heatmap).max()) or 1.0
-    axes.imshow(pixels, extent=(0, cols, rows, 0))
-    strength = np.clip(np.abs(heatmap) / limit, 0, 1) ** 0.85
-    colours = DIVERGING(np.where(heatmap < 0, 0.0, 1.0))
-    colours[..., 3] = 0.8 * strength
-    axes.imshow(colours, extent=(0, cols, rows, 0), interpolation="bilinear")
-    axes.set_title(title, fontsize=8, loc="left", color=INK)
-    axes.axis("off")
+@style.as_written
+def heatmap_figure(
+    pixels: np.ndarray,
+    heatmap: np.ndarray,
+    title: str = "",
+    width: float = style.COLUMN,
+    kind: str = "signed",
+    limit: float | None = None,
+    note: str = "",
+    what: str = "",
+    opacity: float = 0.75,
+) -> Figure:
+    """An image with its token map laid over it and the map's scale beside it.
+
+    pixels: uint8 [rows, cols, 3]; heatmap: [rows, cols]; kind, limit, opacity: as in style.laid; note: a line below
+    the image, such as its cosine; what: the quantity on the bar.
+    """
+    limit = float(np.abs(heatmap).max()) if limit is None else limit
+    lines = textwrap.wrap(title, _letters(width))
+    figure, drawn = style.panels(1, 1, width, 0.8 * width + 0.3 + 0.12 * len(lines))
+    axes = style.laid(drawn[0, 0], pixels, heatmap, kind, limit, opacity)
+    axes.set_title("\n".join(lines), fontsize=style.BODY, loc="left", color=style.INK)
+    axes.set_xlabel(textwrap.fill(note, _letters(width)), fontsize=style.SMALL, color=style.INK)
+    _bar(figure, axes, scale_of(kind, limit), what)
     return figure
 
 
-@as_written
-def textspan_figure(rows: Sequence[dict[str, Any]], title: str = "", width: float = 3.4) -> Figure:
-    """A head's texts with the variance each explains (bars) and its null (ticks). rows: text, gain, null."""
-    figure = Figure(figsize=(width, 0.45 + 0.19 * max(1, len(rows))), layout="constrained")
-    axes = figure.add_subplot()
+def scale_of(kind: str, limit: float) -> ScalarMappable:
+    """The colours of style.laid as a scale for a colour bar."""
+    up = style.POSITIVE if kind == "signed" else style.SUN
+    if kind == "signed":
+        colours, low = style.DIVERGING, -limit
+    else:
+        colours, low = LinearSegmentedColormap.from_list("clipviz_sun", ["#6b7280", to_rgb(up)]), 0.0
+    return ScalarMappable(Normalize(low, limit if limit > 0 else 1.0), colours)
+
+
+@style.as_written
+def textspan_figure(
+    rows: Sequence[Mapping[str, Any]], title: str = "", width: float = style.COLUMN
+) -> Figure:
+    """A head's texts with the variance that each explains and what decides its colour.
+
+    rows: text, gain and null_high, the 95th percentile under random rotations; a bar beyond it is blue.
+    """
+    letters = max(14, _letters(width) // 2)
+    texts = [textwrap.fill(str(row["text"]), letters) for row in rows]
+    n_lines = sum(text.count("\n") + 1 for text in texts)
+    figure, drawn = style.panels(1, 1, width, 0.75 + 0.06 * len(rows) + 0.115 * max(1, n_lines))
+    axes = style.plain(drawn[0, 0], textwrap.fill(title, _letters(width)), "variance explained, %")
     positions = np.arange(len(rows))[::-1]
     gains = 100 * np.array([row["gain"] for row in rows])
-    null = 100 * np.array([row["null"] for row in rows])
-    colours = [ACCENT if row["gain"] > row.get("null_high", row["null"]) else FAINT for row in rows]
-    axes.barh(positions, gains, height=0.55, color=colours)
-    axes.vlines(null, positions - 0.42, positions + 0.42, color=INK, linewidth=1.1)
-    axes.set_yticks(positions, [row["text"] for row in rows], fontsize=7)
+    deciding = 100 * np.array([row["null_high"] for row in rows])
+    for beyond, colour, label in (
+        (True, style.ACCENT, "beyond random rotations"),
+        (False, style.RULE, "within"),
+    ):
+        chosen = (gains > deciding) == beyond
+        if chosen.any():
+            axes.barh(positions[chosen], gains[chosen], height=0.55, color=colour, label=label)
+    axes.vlines(
+        deciding, positions - 0.42, positions + 0.42, color=style.INK, linewidth=1.1, label="95% of rotations"
+    )
+    axes.set_yticks(positions, texts)
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.set_xlabel("variance explained, % (tick: rotated null)", fontsize=7)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.set_title(title, fontsize=8, loc="left", color=INK)
+    axes.spines["left"].set_visible(False)
+    figure.legend(
+        fontsize=style.SMALL,
+        frameon=False,
+        loc="outside lower center",
+        ncols=3,
+        handlelength=1.2,
+        columnspacing=1,
+    )
     return figure
+
+
+@style.as_written
+def gallery_figure(
+    lists: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]],
+    width: float = style.COLUMN,
+    across: int = 7,
+) -> Figure:
+    """Thumbnails in rows under their list's title, each with a word below. lists: (title, (pixels, word))."""
+    gap, under, head = 0.05, 0.13, 0.2
+    side = (width - gap * (across - 1)) / across
+    heights = [head * bool(title) + -(-len(tiles) // across) * (side + under) for title, tiles in lists]
+    figure = style.new(width, max(0.4, sum(heights)), constrained=False)
+    top = 0.0
+    for (title, tiles), height in zip(lists, heights, strict=True):
+        if title:
+            style.words(figure, 0, top + 0.13, title, style.BODY, style.INK)
+        for place, (pixels, word) in enumerate(tiles):
+            row, column = divmod(place, across)
+            x, y = column * (side + gap), top + head * bool(title) + row * (side + under)
+            style.picture(style.place(figure, x, y, side), pixels)
+            style.words(figure, x, y + side + 0.09, word, style.SMALL - 1, style.FAINT)
+        top += height
+    return figure
+
+
+@style.as_written
+def facts_figure(rows: Sequence[tuple[str, str]], title: str = "", width: float = style.COLUMN) -> Figure:
+    """Names and values under each other. rows: (name, value)."""
+    letters = _letters(width, 0.68)
+    texts = [textwrap.fill(value, letters) for _, value in rows]
+    lines = [text.count("\n") + 1 for text in texts]
+    head = 0.24 if title else 0.06
+    figure = style.new(width, head + 0.145 * sum(lines) + 0.06, constrained=False)
+    if title:
+        style.words(figure, 0, 0.14, title, style.BODY, style.INK)
+    y = head
+    for (name, _), text, n_lines in zip(rows, texts, lines, strict=True):
+        style.words(figure, 0, y, name, style.SMALL, style.FAINT, va="top")
+        style.words(figure, 0.3 * width, y, text, style.SMALL, style.INK, va="top")
+        y += 0.145 * n_lines
+    return figure
+
+
+def _letters(width: float, share: float = 0.86) -> int:
+    """Letters of body text in a share of a width in inches."""
+    return max(8, int(share * width * 72 / (0.54 * style.BODY)))
+
+
+def _bar(figure: Figure, axes: Axes, image: Any, what: str) -> None:
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+    bar.ax.tick_params(labelsize=style.SMALL, length=2)
+    bar.ax.locator_params(nbins=5)
+    bar.set_label(what, fontsize=style.SMALL, color=style.INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
 
 
-@as_written
+@style.as_written
 def atlas_figure(
     places: np.ndarray,
     colours: np.ndarray,
@@ -91,7 +185,7 @@ def atlas_figure(
     pictures: Sequence[np.ndarray],
     title: str = "",
     share: float = 0.0,
-    width: float = 6.0,
+    width: float = style.PAGE,
 ) -> Figure:
     """The collection in the plane. places: [point, 2]; colours: [point] index into `values`, 255 for none.
 
@@ -99,9 +193,9 @@ def atlas_figure(
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    figure = Figure(figsize=(width, 0.62 * width), layout="constrained")
+    figure = style.new(width, 0.62 * width)
     axes = figure.add_subplot()
-    shades = [CATEGORIES[c % len(CATEGORIES)] if c < len(values) else FAINT for c in colours.tolist()]
+    shades = [CATEGORIES[c % len(CATEGORIES)] if c < len(values) else style.FAINT for c in colours.tolist()]
     axes.scatter(places[:, 0], places[:, 1], s=2, c=shades, linewidths=0)
     for i, pixels in zip(tiles, pictures, strict=True):
         frame = {"edgecolor": shades[i] if colours[i] < len(values) else "white", "linewidth": 0.8}
@@ -110,10 +204,15 @@ def atlas_figure(
     for i, value in enumerate(values):
         axes.scatter([], [], s=12, c=CATEGORIES[i % len(CATEGORIES)], label=value)
     if values:
-        axes.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(fontsize=style.SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(f"{title}: two directions, {share:.0%} of the variance", fontsize=8, loc="left", color=INK)
+    axes.set_title(
+        f"{title}: two directions, {share:.0%} of the variance",
+        fontsize=style.BODY,
+        loc="left",
+        color=style.INK,
+    )
     return figure

@@ -16,8 +16,9 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches of a figure in one column and across the page."""
@@ -26,7 +27,8 @@ INK, FAINT, RULE = "#1c2430", "#7b8794", "#d5dae0"
 ACCENT = "#0b6bcb"
 POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
 DIVERGING = LinearSegmentedColormap.from_list("clipviz_diverging", [NEGATIVE, ZERO, POSITIVE])
-SEQUENTIAL = "magma"
+SUN = "#facc15"
+"""Of maps without a sign (attention, activations, baselines), as on screen."""
 
 BASELINES = (
     {"color": INK, "marker": "s", "linestyle": "--"},
@@ -52,11 +54,64 @@ def as_written(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return made
 
 
+PRINTED = {"svg.fonttype": "none", "pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt": "clipviz"}
+
+
+class Print(Figure):
+    """A figure without pyplot and its global state, whose files keep text as text, whoever saves them."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        with mpl.rc_context(PRINTED):
+            super().savefig(fname, **options)
+
+
+def new(width: float, height: float, constrained: bool = True) -> Print:
+    """An empty figure of a size in inches."""
+    return Print(figsize=(width, height), layout="constrained" if constrained else None)
+
+
+def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
+    """The figure with its letters scaled so that body text has `font` points, and a line below that says its source.
+
+    The figure grows by the height of that line; what is on it keeps its size.
+    """
+    for text in figure.findobj(Text):
+        text.set_fontsize(text.get_fontsize() * font / BODY)  # type: ignore[attr-defined]
+    if provenance:
+        width, height = figure.get_size_inches()
+        points = min(font * 0.62, 72 * (width - 0.08) / (0.56 * max(1, len(provenance))))
+        grown = height + 1.9 * points / 72
+        _make_room(figure, height / grown)
+        figure.set_size_inches(width, grown)
+        figure.text(
+            0.04 / width,
+            0.35 * points / 72 / grown,
+            provenance,
+            fontsize=points,
+            color=FAINT,
+            parse_math=False,
+        )
+    return figure
+
+
+def _make_room(figure: Figure, share: float) -> None:
+    """Move everything into the upper `share` of the figure."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]
+        return
+    for axes in figure.axes:
+        x, y, width, height = axes.get_position().bounds
+        axes.set_position((x, 1 - share + share * y, width, share * height))
+    for text in figure.texts:
+        text.set_y(1 - share + share * text.get_position()[1])
+
+
 def panels(
     n_rows: int, n_cols: int, width: float = COLUMN, height: float = 2.2, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of n_rows x n_cols plain axes, without pyplot and its global state; axes [n_rows, n_cols]."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """A figure of n_rows x n_cols plain axes; axes [n_rows, n_cols]."""
+    figure = new(width, height)
     axes = np.atleast_1d(figure.subplots(n_rows, n_cols, squeeze=False, **options))
     return figure, axes
 
@@ -91,32 +146,74 @@ def picture(axes: Axes, pixels: np.ndarray | None, title: str = "", edge: str | 
     return axes
 
 
+def laid(
+    axes: Axes,
+    pixels: np.ndarray,
+    heatmap: np.ndarray,
+    kind: str = "signed",
+    limit: float | None = None,
+    opacity: float = 0.75,
+) -> Axes:
+    """An image with a token map laid over it, as on screen: the image in grey and a little darker, the map smooth.
+
+    kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0 and
+    nothing below. limit: the size at full strength, the map's largest when None.
+    """
+    rows, cols = pixels.shape[:2]
+    grey = pixels[..., :3].astype(float) @ (0.3, 0.59, 0.11) / 255
+    away = min(1.0, 1.15 * opacity)
+    quiet = away * grey[..., None] + (1 - away) * pixels[..., :3] / 255
+    dark = 0.28 * opacity
+    picture(axes, (1 - dark) * quiet + dark * np.array([17, 24, 31]) / 255)
+    size = np.clip(heatmap, 0, None) if kind == "glow" else np.abs(heatmap)
+    limit = float(size.max()) if limit is None else limit
+    strength = np.clip(size / limit, 0, 1) if limit > 0 else np.zeros_like(size, float)
+    up = to_rgb(POSITIVE if kind == "signed" else SUN)
+    colours = np.where((heatmap < 0)[..., None], to_rgb(NEGATIVE), up)
+    layer = np.concatenate([colours, opacity * strength[..., None] ** 0.75], -1)
+    axes.imshow(layer, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+    return axes
+
+
 def overlay(
     axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "", edge: str | None = None
 ) -> Axes:
-    """An image under its token map: clipped at 0, min-max, bilinear; strong where the map is."""
-    rows, cols = pixels.shape[:2]
-    grey = pixels.astype(float).mean(-1, keepdims=True).repeat(3, -1) / 255
-    picture(axes, 0.65 * grey + 0.35, title, edge)
-    strength = np.clip(heatmap, 0, None)
-    top = float(strength.max())
-    strength = strength / top if top > 0 else strength
-    colours = mpl.colormaps[SEQUENTIAL](0.15 + 0.75 * strength)
-    colours[..., 3] = strength**0.8
-    axes.imshow(colours, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
-    return axes
+    """An image under a map without a sign, on the map's own scale."""
+    laid(axes, pixels, heatmap, "glow")
+    return _titled(axes, title, edge)
 
 
 def signed_overlay(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "") -> Axes:
-    """An image in grey under a signed token map: orange above 0, blue below, one scale for both."""
-    rows, cols = pixels.shape[:2]
-    grey = pixels.astype(float).mean(-1, keepdims=True).repeat(3, -1) / 255
-    picture(axes, 0.55 * grey + 0.45, title)
-    strength = heatmap / max(float(np.abs(heatmap).max()), 1e-12)
-    colours = DIVERGING(0.5 + 0.5 * strength)
-    colours[..., 3] = np.abs(strength) ** 0.7
-    axes.imshow(colours, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+    """An image under a signed token map: orange above 0, blue below, one scale for both."""
+    return _titled(laid(axes, pixels, heatmap), title, None)
+
+
+def _titled(axes: Axes, title: str, edge: str | None) -> Axes:
+    axes.set_title(title, fontsize=SMALL, color=INK, pad=2)
+    for spine in axes.spines.values():
+        spine.set(visible=edge is not None, color=edge or RULE, linewidth=1.4)
     return axes
+
+
+def place(figure: Figure, x: float, y: float, side: float) -> Axes:
+    """Square axes at inches from the figure's top left corner."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
+
+
+def words(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    color: str,
+    ha: str = "left",
+    va: str = "baseline",
+) -> None:
+    """A text at inches from the figure's top left corner; a dollar sign is a dollar sign."""
+    width, height = figure.get_size_inches()
+    figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, ha=ha, va=va, parse_math=False)
 
 
 def label_end(axes: Axes, x: float, y: float, text: str, color: str) -> None:
@@ -152,9 +249,9 @@ def save(
     stem.parent.mkdir(parents=True, exist_ok=True)
     layout = figure.get_layout_engine()
     try:
-        with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "clipviz"}):
+        with mpl.rc_context(PRINTED):
             for kind in formats:
-                file = stem.with_suffix(f".{kind}")
+                file = stem.with_name(f"{stem.name}.{kind}")
                 metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
                 figure.savefig(file, dpi=200, metadata=metadata)
                 files.append(file)
