@@ -68,6 +68,13 @@ class Ablation:
     tokens: frozenset[int] = frozenset()
     how: Literal["mean", "zero"] = "mean"
 
+    def without(self, n_heads: int) -> str:
+        """What is removed, as the panels say it: "without 2 heads"; "" for nothing. n_heads: heads of a layer."""
+        n = sum(layer not in self.layers for layer, _ in self.heads) + len(self.layers) * n_heads
+        parts = [f"{n} {'head' if n == 1 else 'heads'}"] if n else []
+        parts += ["the MLPs"] if self.mlps else []
+        return f"without {' and '.join(parts)}" if parts else ""
+
     def __post_init__(self) -> None:
         pairs = frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in self.heads)
         object.__setattr__(self, "heads", pairs)

@@ -11,8 +11,13 @@ from matplotlib.text import Text
 
 from clipviz.figures import panels, style
 
+<<<<<<< HEAD
 MODULES = ("panels", "chapter2", "chapter3", "chapter4", "world")
 HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
+=======
+MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world")
+HOSTILE = ["$\\frac{", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
+>>>>>>> ef83612 (Print every panel; compose grids)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -31,7 +36,7 @@ def test_every_figure_shows_texts_as_written(name):
 
 
 def test_dollars_in_texts_and_titles_begin_no_formula(tmp_path):
-    rows = [{"text": text, "gain": 0.2, "null": 0.1} for text in HOSTILE]
+    rows = [{"text": text, "gain": 0.2, "null_high": 0.1} for text in HOSTILE]
     figures = [
         panels.textspan_figure(rows, HOSTILE[0]),
         panels.heads_figure(np.ones((2, 2)), np.ones(3), HOSTILE[1]),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
-_MODULES = ("chapter2", "chapter2_interactive", "panels", "style")
-__all__ = list(_MODULES)
+_MODULES = ("chapter2", "chapter2_interactive", "composer", "panels", "style")
+_FUNCTIONS = ("grid", "interactive_grid")
+__all__ = [*_MODULES, *_FUNCTIONS]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"clipviz.figures.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("clipviz.figures.composer"), name)
     raise AttributeError(f"module 'clipviz.figures' has no attribute {name!r}")

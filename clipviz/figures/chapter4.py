@@ -39,7 +39,7 @@ def dictionary_page(
 
     models: names of the rows; across: blocks beside each other.
     """
-    across = min(across, max(1, len(blocks)))
+    across = min(across, max(1, len(blocks)), max(1, round(width / 1.7)))
     n_examples = max((len(block.pictures) for block in blocks), default=1)
     left, between, head, tail = 0.62, 0.16, 0.3, 0.1
     side = (width - left - between * (across - 1) - 0.02) / (across * n_examples) - GAP
@@ -51,8 +51,10 @@ def dictionary_page(
         row, column = divmod(place, across)
         x0 = left + column * (n_examples * (side + GAP) + between)
         y0 = row * band
-        style.words(figure, x0, y0 + 0.13, _short(block.title, 22), style.BODY, style.INK)
-        style.words(figure, x0, y0 + 0.25, block.note, style.SMALL - 1, style.FAINT)
+        letters = int(n_examples * (side + GAP) * 72 / (0.52 * style.BODY))
+        style.words(figure, x0, y0 + 0.13, _short(block.title, letters), style.BODY, style.INK)
+        note = _short(block.note, int(1.3 * letters))
+        style.words(figure, x0, y0 + 0.25, note, style.SMALL - 1, style.FAINT)
         for example, pixels in enumerate(block.pictures):
             x = x0 + example * (side + GAP)
             style.picture(style.place(figure, x, y0 + head, side), pixels)

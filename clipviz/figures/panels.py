@@ -143,6 +143,23 @@ def gallery_figure(
 
 
 @style.as_written
+def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
+    """Lists of texts with a score each as bars, one below the other. columns: title, unit, rows of text and score."""
+    letters = max(14, _letters(width) // 2)
+    texts = [[textwrap.fill(str(row["text"]), letters) for row in one["rows"]] for one in columns]
+    heights = [0.5 + 0.06 * len(rows) + 0.115 * sum(t.count("\n") + 1 for t in rows) for rows in texts]
+    figure, drawn = style.panels(len(columns), 1, width, sum(heights), height_ratios=heights)
+    for axes, one, names in zip(drawn[:, 0], columns, texts, strict=True):
+        style.plain(axes, one["title"], one["unit"])
+        axes.barh(range(len(names)), [row["score"] for row in one["rows"]], height=0.55, color=style.ACCENT)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    return figure
+
+
+@style.as_written
 def facts_figure(rows: Sequence[tuple[str, str]], title: str = "", width: float = style.COLUMN) -> Figure:
     """Names and values under each other. rows: (name, value)."""
     letters = _letters(width, 0.68)
@@ -199,7 +216,7 @@ def atlas_figure(
     axes.scatter(places[:, 0], places[:, 1], s=2, c=shades, linewidths=0)
     for i, pixels in zip(tiles, pictures, strict=True):
         frame = {"edgecolor": shades[i] if colours[i] < len(values) else "white", "linewidth": 0.8}
-        box = AnnotationBbox(OffsetImage(pixels, zoom=0.28), tuple(places[i]), pad=0.1, bboxprops=frame)
+        box = AnnotationBbox(OffsetImage(pixels, zoom=0.04 * width), tuple(places[i]), pad=0.1, bboxprops=frame)
         axes.add_artist(box)
     for i, value in enumerate(values):
         axes.scatter([], [], s=12, c=CATEGORIES[i % len(CATEGORIES)], label=value)

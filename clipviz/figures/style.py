@@ -97,6 +97,8 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
 def _make_room(figure: Figure, share: float) -> None:
     """Move everything into the upper `share` of the figure."""
     engine = figure.get_layout_engine()
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((0, 1 - share, 1, share), transform=figure.transFigure)
     if engine is not None:
         engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]
         return

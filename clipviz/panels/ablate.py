@@ -115,7 +115,7 @@ class Ablate(Desk):
         values = self._desk.probabilities(chosen)
         return dict(zip(self._desk_view["names"], values[self._desk_view["rows"]].tolist(), strict=True))
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         from clipviz.figures.chapter2 import spurious_groups
 
         shown = self.view.get("outcome")
@@ -124,7 +124,9 @@ class Ablate(Desk):
                 "expected an outcome over the collection, got none; the images need known classes"
             )
         rows = {row["name"]: _three(row) for row in [shown["everything"], *shown["groups"]]}
-        return spurious_groups(rows, _three(shown["worst"] or shown["everything"]), "Before and after")
+        worst = _three(shown["worst"] or shown["everything"])
+        removed = self.session.selection.ablation.without(self.session.model.n_heads)
+        return spurious_groups(rows, worst, "Before and after", width, ablated=removed or "nothing removed")
 
     def _task(self, known: dict[str, Task]) -> Task | None:
         if self.task == "typed" or (not self.task and self.classes):

@@ -92,7 +92,7 @@ class Atlas(Desk):
         }
         return view, {**arrays, "sprite": sprite}
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         """The plane with its pictures and colours."""
         from clipviz.figures.panels import atlas_figure
 
@@ -109,6 +109,7 @@ class Atlas(Desk):
             tiles,
             title,
             shown["share"],
+            width,
         )
 
     def _colours(

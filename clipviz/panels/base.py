@@ -7,6 +7,7 @@ browser and are never sent.
 
 from __future__ import annotations
 
+import io
 import threading
 import traceback
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack someth
 FIXED = {"option": True, "recompute": True}  # an option for Python alone
 
 PASSING = ("visible",)  # options that are no part of a view
+
+FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
 View = dict[str, Any]
 Arrays = dict[str, Any]
@@ -64,6 +67,7 @@ class Panel(anywidget.AnyWidget):
 
     name: ClassVar[str] = "panel"
     cost: ClassVar[int] = 1
+    wide: ClassVar[bool] = False  # downloaded across the page, not in a column
 
     request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(sync=True)
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
@@ -137,9 +141,9 @@ class Panel(anywidget.AnyWidget):
         """Carry out an action of the panel's own; subclasses extend."""
         raise ValueError(f"panel {self.name!r} knows no action {request.action!r}")
 
-    def figure(self) -> Figure:
-        """The panel as a matplotlib figure, for print."""
-        raise NotImplementedError(f"{type(self).__name__} has no figure; its numbers are in .data()")
+    def draw(self, width: float) -> Figure:
+        """What the panel shows as a matplotlib figure `width` inches wide; subclasses implement."""
+        raise ValueError(f"{type(self).__name__} has no figure; its numbers are in .data()")
 
     # -- what a user asks ------------------------------------------------------------------------------------------
 
@@ -150,6 +154,20 @@ class Panel(anywidget.AnyWidget):
             content = self.blob[place["offset"] : place["offset"] + place["size"]]
             shown[name] = np.frombuffer(content, place["dtype"]).reshape(place["shape"])
         return shown
+
+    def figure(self, width: float = 3.4, font: float = 8.0) -> Figure:
+        """The panel as it is on screen as a matplotlib figure, for print.
+
+        width: inches (3.4 is a column, 7 a page); font: points of the body text. A line below says which model, images
+        and texts it rests on. Saved with savefig, its text stays text in PDF and SVG. ValueError for sizes that cannot
+        be printed, and where nothing is shown yet.
+        """
+        from clipviz.figures import style
+
+        for name, value, low, high in (("width", width, 1.0, 40.0), ("font", font, 3.0, 40.0)):
+            if not low <= value <= high:
+                raise ValueError(f"expected {name} within {low:g}..{high:g}, got {value!r}")
+        return style.finish(self.draw(float(width)), float(font), self.session.provenance())
 
     def save_html(self, path: str | Path) -> Path:
         """The panel as one HTML file that works without a kernel or a network.
@@ -299,7 +317,9 @@ class Panel(anywidget.AnyWidget):
                     raise ValueError(str(error)) from error
 
     def _carry_out(self, request: Request) -> None:
-        if request.action == "visit":
+        if request.action == "figure":
+            self._send_figure(request.text("kind"))
+        elif request.action == "visit":
             self._visit(request)
         elif request.action and request.action != "hello":
             self.act(request)
@@ -312,6 +332,14 @@ class Panel(anywidget.AnyWidget):
         if desk and desk not in DESKS:
             raise ValueError(f"expected one of {', '.join(DESKS)}, got {desk!r}")
         self.session.open(request.pair("head"), request.pair("neuron"), desk)
+
+    def _send_figure(self, kind: str) -> None:
+        """The figure as a file for the browser to save."""
+        if kind not in FIGURES:
+            raise ValueError(f"expected a figure as {', '.join(FIGURES)}, got {kind!r}")
+        stream = io.BytesIO()
+        self.figure(7.0 if self.wide else 3.4).savefig(stream, format=kind, dpi=300)
+        self.send({"file": f"clipviz-{self.name}.{kind}", "type": FIGURES[kind]}, [stream.getvalue()])
 
 
 DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as they are imported

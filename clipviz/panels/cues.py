@@ -135,7 +135,7 @@ class Cues(NeuronDesk):
         else:
             super().act(request)
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         """The words' contribution scores as bars."""
         from clipviz.figures.chapter3 import cue_words
 
@@ -143,7 +143,7 @@ class Cues(NeuronDesk):
         if not shown["words"]:
             raise ValueError("expected words, got none yet; wait for the neurons with session.wait()")
         rows = [(word["text"], word["score"]) for word in shown["words"]]
-        return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, layer {shown['layer']}")
+        return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, layer {shown['layer']}", width)
 
     # -- what is on show -----------------------------------------------------------------------------------------
 

@@ -81,11 +81,11 @@ class Heads(Panel):
             arrays["variance"] = session.head_variance().astype(np.float32)
         return view, arrays
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         from clipviz.figures.panels import heads_figure
 
         shown = self.data()
-        return heads_figure(shown["heads"], shown["mlps"], _title(shown["selection"]))
+        return heads_figure(shown["heads"], shown["mlps"], _title(shown["selection"]), width)
 
 
 def _title(selection: dict[str, Any]) -> str:

@@ -115,14 +115,44 @@ class Heatmap(Panel):
         found = self.session.agreement(self.map(), self.view["selection"]["image"])
         return None if found is None else (found.pixel_accuracy, found.miou, found.map)
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
+        """The image and the map on screen, its scale, its scope and the cosine."""
         from clipviz.figures.panels import heatmap_figure
 
-        shown = self.data()["selection"]
-        minus = f" − {shown['text_b']}" if shown["text_b"] else ""
-        by = f" ({self.show})" if self.show not in ("effect", "centred") else ""
-        by = f" ({self.show}: ignores the text)" if self.show in (*IGNORING, "attention") else by
-        return heatmap_figure(self.session.pixels(shown["image"]), self.map(), f"{shown['text']}{minus}{by}")
+        view, values = self.data(), self.map()
+        shown = view["selection"]
+        minus = f" − “{shown['text_b']}”" if shown["text_b"] else ""
+        signed = self.show in ("effect", "centred", "pool")
+        what = "token effect" if signed else self.show
+        scope = "" if self.show not in OURS or self.show == "pool" else f", {self._scope(shown)}"
+        removed = Ablation.from_dict(shown["ablation"]).without(self.session.model.n_heads)
+        notes = [
+            f"cosine {view['cosine']:+.3f}{' ' + removed if removed else ''}"
+            if view["cosine"] is not None
+            else "",
+            "centred: minus the effect on the mean of all texts" if self.show == "centred" else "",
+            f"{self.show} ignores the text" if self.show in (*IGNORING, "attention") else "",
+        ]
+        return heatmap_figure(
+            self.session.pixels(shown["image"]),
+            values,
+            f"“{shown['text']}”{minus}" if shown["text"] else "",
+            width,
+            "signed" if signed else "plain",
+            self.scale,
+            "; ".join(note for note in notes if note),
+            f"{what}{scope}",
+            self.opacity,
+        )
+
+    def _scope(self, shown: View) -> str:
+        layer, head = shown["layer"], shown["head"]
+        return {
+            "all": "all heads",
+            "late": f"heads of the last {N_LATE} layers",
+            "layer": f"layer {layer}",
+            "head": f"L{layer}·H{head}",
+        }[self.scope]
 
     def _needs(self) -> str:
         """Which of the costlier maps is shown: "shared", "baselines" or none of them."""

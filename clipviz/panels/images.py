@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import traitlets
 
+from clipviz.panels import pictures
 from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View
 from clipviz.panels.pictures import title
 from clipviz.panels.requests import Request
@@ -17,6 +18,7 @@ from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
 THUMBNAIL = 72
@@ -98,6 +100,21 @@ class ImageGallery(Panel):
             "complete": session.collection.complete,
         }
         return view, {"sprite": sprite}
+
+    def draw(self, width: float) -> Figure:
+        """The thumbnails on screen with their scores."""
+        from clipviz.figures.panels import gallery_figure
+
+        shown = self.data()
+        if not shown["ids"]:
+            raise ValueError("expected images to show, got none; choose another subset")
+        tiles = pictures.cut(shown["sprite"].tobytes(), THUMBNAIL, shown["columns"], len(shown["ids"]))
+        words = ["" if score is None else f"{score:+.3f}" for score in shown["scores"]]
+        rest, lists = list(zip(tiles, words, strict=True)), []
+        for one in shown["lists"]:
+            lists.append((one["title"], rest[: one["count"]]))
+            rest = rest[one["count"] :]
+        return gallery_figure(lists, width, 7 if width < 5 else 14)
 
     def act(self, request: Request) -> None:
         """upload: one more image. describe: TextSpan of what is shown."""

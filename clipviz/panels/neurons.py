@@ -111,19 +111,19 @@ class Neurons(NeuronDesk):
         }
         return view, arrays | more | most
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         """The neuron with its words and top images, in the form of Figure 3.5."""
         from clipviz.figures.chapter3 import NeuronRow, gallery
 
         shown = self.data()
-        ids, about = shown["gallery"]["ids"][:8], shown["neuron"]
+        ids, about = shown["gallery"]["ids"][: 8 if width > 5 else 4], shown["neuron"]
         row = NeuronRow(
             f"layer {shown['layer']}, neuron {about['number']}",
             [(text, weight) for text, weight in about["words"]],
             [self.session.pixels(i) for i in ids],
             list(shown["maps"][: len(ids)]),
         )
-        return gallery([row])
+        return gallery([row], width)
 
     def step(self) -> bool:
         """Read some more images for the layer on show."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -14,6 +14,9 @@ from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Query(Panel):
@@ -56,6 +59,20 @@ class Query(Panel):
             "token": session.view.token_string(),
             "examples": list(session.example_texts()),
         }, {}
+
+    def draw(self, width: float) -> Figure:
+        """The selection: its image and texts and the cosines between them."""
+        from clipviz.figures.panels import gallery_figure
+
+        session, s = self.session, self.session.selection
+        if s.image is None:
+            raise ValueError("expected a selected image, got none; select one")
+        said = [("", [(session.picture(s.image), session.images.names[s.image])])]
+        for letter, text in (("A", s.text), ("B", s.text_b)):
+            if text:
+                cosine = session.head_scores(text, s.image).cosine
+                said.append((f"{letter}  “{text}”  cosine {cosine:+.3f}", []))
+        return gallery_figure(said, width, 2)
 
     def act(self, request: Request) -> None:
         """undo, redo, open: the view of a token, and tour: its first step."""

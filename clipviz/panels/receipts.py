@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Receipts(Panel):
@@ -32,6 +35,22 @@ class Receipts(Panel):
             view["share"] = self._share(selection, selection.ablation)
             view["before"] = self._share(selection, Ablation()) if selection.ablation else None
         return view, {}
+
+    def draw(self, width: float) -> Figure:
+        """What the strip says, as a small table."""
+        from clipviz.figures.panels import facts_figure
+
+        shown = self.data()
+        rows = [
+            (name, str(shown[name])) for name in ("model", "images", "texts", "index", "readout", "device")
+        ]
+        rows.append(("sum check", f"{shown['sum_check']:.0e}"))
+        for name, share in (("cosine", shown["share"]), ("before the removal", shown["before"])):
+            if share is not None:
+                head = "" if share["head"] is None else f", selected head {share['head']:+.3f}"
+                rows.append((name, f"{share['cosine']:+.3f}, late heads {share['late']:+.3f}{head}"))
+        rows += [("note", note) for note in shown["notes"]]
+        return facts_figure([row for row in rows if row[1]], "What the numbers rest on", width)
 
     def _share(self, selection: Selection, ablation: Ablation) -> dict[str, float | None]:
         """What adds up to the cosine with A, or to A minus B, after an ablation."""

@@ -130,7 +130,7 @@ class Rosetta(Desk):
         """Write the dictionary with the names given so far into a folder; open it with Rosetta(session, folder=...)."""
         return str(self.dictionary().save(folder))
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         """The rows on show as a dictionary page, in the form of Figure 4.2."""
         from clipviz.figures import chapter4
 
@@ -140,11 +140,11 @@ class Rosetta(Desk):
             image = self.session.selection.image
             shown = book.strongest(image, known, self._whose(book))[:48]
             return chapter4.all_concepts(
-                self.session.picture(image), [(one.title, one.map) for one in shown], self._whose(book)
+                self.session.picture(image), [(one.title, one.map) for one in shown], self._whose(book), width
             )
         rows = known[self.page * self.n_rows :][: self.n_rows]
         return chapter4.dictionary_page(
-            [chapter4.ConceptBlock(*entry) for entry in book.entries(rows)], list(book.concepts.models)
+            [chapter4.ConceptBlock(*entry) for entry in book.entries(rows)], list(book.concepts.models), width
         )
 
     def _version(self) -> int:

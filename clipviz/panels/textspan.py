@@ -76,11 +76,14 @@ class TextSpan(Panel):
         view["thumbnails"] = {"columns": self.n_images, "per_row": self.n_images, "ids": sprite[0]}
         return view, {"sprite": sprite[1]} if sprite[1] else {}
 
-    def figure(self) -> Figure:
+    def draw(self, width: float) -> Figure:
         from clipviz.figures.panels import textspan_figure
 
         shown = self.data()
-        return textspan_figure(shown["rows"], f"L{shown['selection']['layer']}·H{shown['selection']['head']}")
+        if not shown.get("rows"):
+            raise ValueError(f"expected texts, got none: {shown.get('message') or 'select a head first'}")
+        head = f"L{shown['selection']['layer']}·H{shown['selection']['head']}"
+        return textspan_figure(shown["rows"], f"{head}, {shown['n_draws']} random rotations", width)
 
     def _too_few(self, selection: Selection) -> str:
         session = self.session

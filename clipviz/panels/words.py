@@ -14,6 +14,7 @@ from clipviz.values import Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
 
@@ -62,6 +63,15 @@ class Words(NeuronDesk):
         if stale():
             return None
         return {**view, "columns": columns, "complete": self._known == layer}, {}
+
+    def draw(self, width: float) -> Figure:
+        """Both lists as bars."""
+        from clipviz.figures.panels import lists_figure
+
+        shown = self.data()
+        if not shown.get("columns"):
+            raise ValueError(f"expected texts, got none: {shown.get('message') or 'open the desk first'}")
+        return lists_figure(shown["columns"], width)
 
     def step(self) -> bool:
         """Read images for the layer on show, then code its neurons."""

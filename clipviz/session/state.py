@@ -341,6 +341,10 @@ class SessionState(traitlets.HasTraits):
         """
         return {**words.receipts(self), "milliseconds": self._seconds * 1000}
 
+    def provenance(self) -> str:
+        """What a figure of this session rests on, in one line."""
+        return words.provenance(self)
+
     def remember(self, key: Any, make: Callable[[], Made]) -> Made:
         """A value made once and kept while it is among the REMEMBERED used last."""
         with self.lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from clipviz.values import Selection
+from clipviz.version import __version__
 
 if TYPE_CHECKING:
     from clipviz.session.state import SessionState
@@ -65,6 +66,12 @@ def receipts(session: SessionState) -> dict[str, Any]:
         "device": str(model.device),
         "notes": list(session.collection.notes),
     }
+
+
+def provenance(session: SessionState) -> str:
+    """One line for print: model, images and texts with their hashes, and the version."""
+    facts = receipts(session)
+    return f"{facts['model']} · {facts['images']} images · {facts['texts']} · clipviz {__version__}"
 
 
 def readout(session: SessionState) -> str:

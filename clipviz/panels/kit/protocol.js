@@ -66,8 +66,10 @@ const frame = (name) => {
     const detail = error.detail ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)) : null;
     errors.append(h("div", { class: "cv-error" }, h("p", {}, error.message, detail), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕")));
   };
+  const print = h("div", { class: "cv-print", role: "group", "aria-label": "Download this panel as a figure" }, h("span", { "aria-hidden": "true" }, "Figure"));
+  root.append(print);
   const say = (words) => { doing.textContent = words; doing.hidden = !words; };
-  return { root, body, lost, say, showError };
+  return { root, body, lost, print, say, showError };
 };
 
 /** Busy bar and sign of life. @param {any} root @param {any} lost */
@@ -133,9 +135,25 @@ const speak = (api, life) => {
   return newest;
 };
 
+/** Buttons that ask for the panel as a file, which the kernel draws; a saved page has no kernel. @param {Api} api @param {any} print */
+const offerFigures = (api, print) => {
+  print.hidden = api.standalone;
+  if (api.standalone) return;
+  for (const kind of ["svg", "pdf", "png"])
+    print.append(h("button", { type: "button", "data-kind": kind, "aria-label": `Download as ${kind.toUpperCase()}`, onclick: () => api.ask({}, { action: "figure", kind }) }, kind.toUpperCase()));
+  const save = (/** @type {any} */ message, /** @type {DataView[]} */ buffers) => {
+    if (!message?.file) return;
+    const url = URL.createObjectURL(new Blob([/** @type {any} */ (buffers[0])], { type: message.type }));
+    h("a", { href: url, download: message.file }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  };
+  api.model.on("msg:custom", save);
+  api.cleanups.push(() => api.model.off("msg:custom", save));
+};
+
 /** @param {any} context @param {string} name @param {(api: Api) => ((view: any, arrays: any) => void)} build */
 const mount = ({ model, el }, name, build) => {
-  const { root, body, lost, say, showError } = frame(name);
+  const { root, body, lost, print, say, showError } = frame(name);
   el.append(root);
   const life = vitals(root, lost);
   const nothing = () => {};
@@ -168,6 +186,7 @@ const mount = ({ model, el }, name, build) => {
   onView();
   onError();
   onDoing();
+  offerFigures(api, print);
   // The first message of a widget waits for the running cell; later ones do not. Send it now.
   if (!api.standalone && !newest()) {
     model.set("request", { seq: 1, changes: {}, action: "hello" });

@@ -1,0 +1,223 @@
+"""Maps of several images, texts, methods and heads as one grid: for print, and interactive from the same values.
+
+A session is asked for each map; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from clipviz.figures import style
+from clipviz.figures.panels import scale_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TOKENS = "token decomposition"
+MOST = 400  # maps of one grid
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its text, how its maps are made, their kind (see style.laid), and the size at full strength."""
+
+    text: str
+    method: str
+    kind: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """pictures: [image] of uint8 [rows, cols, 3]; names: [image]; maps: [image, column] of [rows, cols]."""
+
+    pictures: list[np.ndarray]
+    names: list[str]
+    columns: list[Column]
+    maps: list[list[np.ndarray]]
+    provenance: str
+
+
+def map_grid(
+    session: Any,
+    images: Sequence[int],
+    texts: Sequence[str],
+    methods: Sequence[str] = (TOKENS,),
+    heads: Sequence[tuple[int, int]] = (),
+    scope: str = "late",
+) -> MapGrid:
+    """The values of a grid: a row for each image; for each text, a column for each method and each head.
+
+    session: a clipviz.Session. methods: "token decomposition" (the heads of `scope`: "late" or "all") or names of
+    session.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and texts, and so do
+    all heads. ValueError for nothing to show, unknown methods, images or heads.
+    """
+    known = (TOKENS, *session.baselines)
+    unknown = [method for method in methods if method not in known]
+    if unknown:
+        raise ValueError(f"expected methods among {', '.join(known)}, got {unknown[0]!r}")
+    if scope not in ("late", "all"):
+        raise ValueError(f"expected scope 'late' or 'all', got {scope!r}")
+    if not len(images) or not len(texts) or not (len(methods) or len(heads)):
+        raise ValueError(
+            "expected at least one image, one text, and one method or head, got none of one of them"
+        )
+    n_maps = len(images) * len(texts) * (len(methods) + len(heads))
+    if n_maps > MOST:
+        raise ValueError(f"expected at most {MOST} maps in one grid, got {n_maps}; make several grids")
+    for layer, head in heads:
+        if not (0 <= layer < session.model.n_layers and 0 <= head < session.model.n_heads):
+            raise ValueError(
+                f"expected heads as (layer, head) within {session.model.n_layers} layers of "
+                f"{session.model.n_heads}, got {(layer, head)}"
+            )
+    found = {(i, text): _maps(session, i, text, methods, heads, scope) for i in images for text in texts}
+    limits: dict[str, float] = {}
+    for maps in found.values():
+        for name, one in maps.items():
+            shared = _shared(name, methods)
+            limits[shared] = max(limits.get(shared, 0.0), float(np.abs(one).max()))
+    names = list(next(iter(found.values())))
+    columns = [
+        Column(text, name, _kind(name, methods), limits[_shared(name, methods)])
+        for text in texts
+        for name in names
+    ]
+    return MapGrid(
+        [session.pixels(i) for i in images],
+        [session.images.names[i] for i in images],
+        columns,
+        [[found[i, text][name] for text in texts for name in names] for i in images],
+        session.provenance(),
+    )
+
+
+@style.as_written
+def grid(
+    session: Any,
+    images: Sequence[int],
+    texts: Sequence[str],
+    methods: Sequence[str] = (TOKENS,),
+    heads: Sequence[tuple[int, int]] = (),
+    scope: str = "late",
+    width: float = style.PAGE,
+    font: float = style.BODY,
+) -> Figure:
+    """One grid for print with a shared scale for each method: see map_grid. width: inches; font: points."""
+    made = map_grid(session, images, texts, methods, heads, scope)
+    n_columns = 1 + len(made.columns)
+    side = width / n_columns
+    per_text = len(made.columns) // len(texts)
+    letters = max(6, int(side * 72 / (0.56 * style.SMALL)))
+    titles = [
+        textwrap.fill(column.method, letters) if per_text > 1 else textwrap.fill(f"“{column.text}”", letters)
+        for column in made.columns
+    ]
+    n_lines = max(title.count("\n") + 1 for title in titles)
+    head = 0.12 * n_lines + (0.2 if per_text > 1 else 0.05)
+    foot = 0.5
+    figure = style.new(width, head + foot + len(made.pictures) * (side + 0.04), constrained=False)
+    for row, (picture, maps) in enumerate(zip(made.pictures, made.maps, strict=True)):
+        y = head + row * (side + 0.04)
+        style.picture(style.place(figure, 0, y, side - 0.04), picture)
+        for at, (column, one) in enumerate(zip(made.columns, maps, strict=True)):
+            axes = style.place(figure, (at + 1) * side, y, side - 0.04)
+            style.laid(axes, picture, one, column.kind, column.limit)
+    for at, (column, title) in enumerate(zip(made.columns, titles, strict=True)):
+        style.words(figure, (at + 1) * side, head - 0.05, title, style.SMALL, style.INK, va="bottom")
+        if per_text > 1 and at % per_text == 0:
+            said = textwrap.shorten(f"“{column.text}”", max(8, letters * per_text), placeholder="…")
+            style.words(figure, (at + 1) * side, 0.12, said, style.BODY, style.INK)
+    bottom = head + len(made.pictures) * (side + 0.04)
+    scales = {(column.kind, _shared(column.method, methods)): column.limit for column in made.columns}
+    each = width / len(scales)
+    for place, ((kind, name), limit) in enumerate(scales.items()):
+        box = (place * each / width + 0.02, 1 - (bottom + 0.16) / figure.get_figheight())
+        bar = figure.add_axes((*box, 0.7 * each / width, 0.07 / figure.get_figheight()))
+        figure.colorbar(scale_of(kind, limit), cax=bar, orientation="horizontal").outline.set_visible(False)  # type: ignore[operator]
+        bar.tick_params(labelsize=style.SMALL, length=2)
+        bar.locator_params(nbins=3)
+        bar.set_xlabel(name, fontsize=style.SMALL, color=style.INK, labelpad=1)
+    return style.finish(figure, font, made.provenance)
+
+
+def interactive_grid(
+    session: Any,
+    images: Sequence[int],
+    texts: Sequence[str],
+    methods: Sequence[str] = (TOKENS,),
+    heads: Sequence[tuple[int, int]] = (),
+    scope: str = "late",
+) -> go.Figure:
+    """The same maps as plotly heatmaps with their values under the pointer: see map_grid."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    made = map_grid(session, images, texts, methods, heads, scope)
+    titles = [f"{column.method}<br>{_escaped(column.text)}" for column in made.columns]
+    figure = make_subplots(
+        len(made.maps),
+        len(made.columns),
+        column_titles=titles,
+        row_titles=[_escaped(name) for name in made.names],
+        horizontal_spacing=0.01,
+        vertical_spacing=0.02,
+    )
+    for row, maps in enumerate(made.maps):
+        for at, (column, one) in enumerate(zip(made.columns, maps, strict=True)):
+            signed = column.kind == "signed"
+            colours = [style.NEGATIVE, style.ZERO, style.POSITIVE] if signed else ["#374151", style.SUN]
+            trace = go.Heatmap(
+                z=one,
+                zmin=-column.limit if signed else 0,
+                zmax=column.limit or 1,
+                colorscale=colours,
+                showscale=False,
+                hovertemplate="row %{y}, column %{x}: %{z:.4f}<extra></extra>",
+            )
+            figure.add_trace(trace, row + 1, at + 1)
+    figure.update_yaxes(autorange="reversed", visible=False)
+    figure.update_xaxes(visible=False)
+    figure.update_layout(
+        template="simple_white", height=120 + 170 * len(made.maps), margin={"t": 70, "b": 40}
+    )
+    figure.add_annotation(
+        text=_escaped(made.provenance),
+        x=0,
+        y=-0.03,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font_size=10,
+    )
+    return figure
+
+
+def _maps(
+    session: Any, image: int, text: str, methods: Sequence[str], heads: Sequence[tuple[int, int]], scope: str
+) -> dict[str, np.ndarray]:
+    tokens = session.token_maps(text, image)
+    baselines = session.compare_maps(text, image) if set(methods) - {TOKENS} else {}
+    found = {method: tokens.map(scope) if method == TOKENS else baselines[method] for method in methods}
+    for layer, head in heads:
+        found[f"L{layer}·H{head}"] = tokens.map("head", layer, head)
+    return found
+
+
+def _shared(name: str, methods: Sequence[str]) -> str:
+    """Whose scale a map has: its method's, or that of all heads."""
+    return name if name in methods else "heads"
+
+
+def _kind(name: str, methods: Sequence[str]) -> str:
+    return "signed" if name == TOKENS or name not in methods else "plain"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,127 @@
+"""Every panel as a figure: text stays text, inside the canvas, in a column and across the page; downloads are files."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+import clipviz
+from clipviz import figures
+from clipviz.panels import base
+from clipviz.panels.base import Panel
+
+FEW = {"Cues": {"n_images": 64}, "Words": {}, "Neurons": {"n_images": 64}}
+
+
+@pytest.fixture(scope="module")
+def panels():
+    session = clipviz.Session(clipviz.load("demo"), background=False)
+    kinds = [getattr(clipviz.panels, name) for name in clipviz.panels.__all__]
+    kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Panel)]
+    kinds = [kind for kind in kinds if kind.draw is not Panel.draw]
+    made = {kind.__name__: kind(session, **FEW.get(kind.__name__, {})) for kind in kinds}
+    session.wait(300, background=True)
+    yield made
+    session.close()
+
+
+def outside(figure):
+    """Texts that reach beyond the canvas by more than a point."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height, edge = figure.bbox.width, figure.bbox.height, figure.dpi / 72
+    found = []
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip():
+            box = text.get_window_extent(canvas.get_renderer())
+            if min(box.x0, box.y0) < -edge or box.x1 > width + edge or box.y1 > height + edge:
+                found.append(text.get_text())
+    return found
+
+
+def test_every_panel_prints_in_a_column_and_across_the_page(panels, tmp_path):
+    assert len(panels) >= 13
+    for name, panel in panels.items():
+        for width in (3.4, 7.0):
+            figure = panel.figure(width, font=8)
+            assert outside(figure) == [], (name, width)
+            assert figure.get_figwidth() == width
+            figure.savefig(tmp_path / "figure.pdf")
+            figure.savefig(tmp_path / "figure.svg")
+            pdf = (tmp_path / "figure.pdf").read_bytes()
+            assert b"/Type3" not in pdf, name
+            assert b"/CIDFontType2" in pdf or b"/TrueType" in pdf, name
+            svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+            assert f"clipviz {clipviz.__version__}" in svg, name
+            assert panel.session.model.fingerprint[:6] in svg, name
+
+
+def test_sizes_are_what_was_asked_and_refused_where_absurd(panels):
+    heads = panels["Heads"]
+    small, large = (max(t.get_fontsize() for t in heads.figure(3.4, font).findobj(Text)) for font in (6, 12))
+    assert large == pytest.approx(2 * small)
+    for wrong in ({"width": 0}, {"font": 1000}, {"width": float("nan")}):
+        with pytest.raises(ValueError, match=r"expected (width|font) within"):
+            heads.figure(**wrong)
+
+
+def test_what_is_printed_is_what_is_on_screen(panels):
+    heatmap, session = panels["Heatmap"], panels["Heatmap"].session
+    words = {text.get_text() for text in heatmap.figure().findobj(Text)}
+    cosine = session.head_scores(session.selection.text, session.selection.image).cosine
+    assert f"cosine {cosine:+.3f}" in words
+    assert "token effect, heads of the last 4 layers" in words
+    bar = heatmap.figure().axes[1]
+    assert max(np.abs(bar.get_ylim())) == pytest.approx(float(np.abs(heatmap.map()).max()), rel=1e-6)
+    legend = {text.get_text() for text in panels["Ablate"].figure().legends[0].get_texts()}
+    assert "nothing removed" in legend  # not "background heads ablated", whatever was
+
+
+def test_a_download_is_the_figure_as_a_file(panels, monkeypatch):
+    heads, sent = panels["Heads"], []
+    monkeypatch.setattr(heads, "send", lambda content, buffers: sent.append((content, buffers)))
+    begins = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+    for seq, kind in enumerate(base.FIGURES, 1000):
+        heads.request = {"seq": seq, "action": "figure", "kind": kind}
+        content, buffers = sent[-1]
+        assert content == {"file": f"clipviz-heads.{kind}", "type": base.FIGURES[kind]}
+        assert bytes(buffers[0]).startswith(begins[kind])
+    heads.request = {"seq": 2000, "action": "figure", "kind": "exe"}
+    assert re.search("svg, pdf, png", heads.error["message"])
+    assert len(sent) == 3
+
+
+def test_a_grid_shares_its_scales_and_has_a_twin_to_hover(panels):
+    session = panels["Heads"].session
+    texts, methods = ["a <b>swan</b>", "a tiger"], [figures.composer.TOKENS, "rollout"]
+    made = figures.composer.map_grid(session, [0, 5], texts, methods, [(5, 3)])
+    assert [column.method for column in made.columns] == [*methods, "L5·H3"] * 2
+    for at, column in enumerate(made.columns):
+        same = [
+            float(np.abs(maps[other]).max())
+            for maps in made.maps
+            for other, one in enumerate(made.columns)
+            if one.method == column.method
+        ]
+        assert column.limit == pytest.approx(max(same)), at
+    np.testing.assert_array_equal(made.maps[1][4], session.compare_maps("a tiger", 5)["rollout"])
+    np.testing.assert_array_equal(made.maps[0][2], session.token_maps(texts[0], 0).map("head", 5, 3))
+    for width in (3.4, 7.0):
+        assert outside(figures.grid(session, [0, 5], texts, methods, [(5, 3)], width=width)) == []
+    twin = figures.interactive_grid(session, [0, 5], texts, methods, [(5, 3)])
+    np.testing.assert_array_equal(twin.data[10].z, made.maps[1][4])
+    assert "<b>swan" not in twin.to_json().replace("\\u003c", "<")
+    for wrong, said in (
+        ({"methods": ["LRPP"]}, "expected methods among"),
+        ({"images": []}, "at least one image"),
+        ({"images": [10**9]}, "image"),
+        ({"heads": [(99, 0)]}, "expected heads"),
+        ({"scope": "some"}, "expected scope"),
+        ({"images": list(range(300))}, "at most 400 maps"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            figures.grid(session, **{"images": [0], "texts": texts, **wrong})
