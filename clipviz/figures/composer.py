@@ -121,7 +121,7 @@ def grid(
     ]
     n_lines = max(title.count("\n") + 1 for title in titles)
     head = 0.12 * n_lines + (0.2 if per_text > 1 else 0.05)
-    foot = 0.5
+    foot = 0.62
     figure = style.new(width, head + foot + len(made.pictures) * (side + 0.04), constrained=False)
     for row, (picture, maps) in enumerate(zip(made.pictures, made.maps, strict=True)):
         y = head + row * (side + 0.04)
@@ -134,17 +134,23 @@ def grid(
         if per_text > 1 and at % per_text == 0:
             said = textwrap.shorten(f"“{column.text}”", max(8, letters * per_text), placeholder="…")
             style.words(figure, (at + 1) * side, 0.12, said, style.BODY, style.INK)
-    bottom = head + len(made.pictures) * (side + 0.04)
+    _scales(figure, made, methods, head + len(made.pictures) * (side + 0.04))
+    return style.finish(figure, font, made.provenance)
+
+
+def _scales(figure: Figure, made: MapGrid, methods: Sequence[str], y: float) -> None:
+    """A colour bar for each scale, `y` inches below the figure's top."""
+    width, height = figure.get_size_inches()
     scales = {(column.kind, _shared(column.method, methods)): column.limit for column in made.columns}
     each = width / len(scales)
     for place, ((kind, name), limit) in enumerate(scales.items()):
-        box = (place * each / width + 0.02, 1 - (bottom + 0.16) / figure.get_figheight())
-        bar = figure.add_axes((*box, 0.7 * each / width, 0.07 / figure.get_figheight()))
+        x = place * each + 0.12 * each
+        bar = figure.add_axes((x / width, 1 - (y + 0.12) / height, 0.72 * each / width, 0.07 / height))
         figure.colorbar(scale_of(kind, limit), cax=bar, orientation="horizontal").outline.set_visible(False)  # type: ignore[operator]
-        bar.tick_params(labelsize=style.SMALL, length=2)
-        bar.locator_params(nbins=3)
-        bar.set_xlabel(name, fontsize=style.SMALL, color=style.INK, labelpad=1)
-    return style.finish(figure, font, made.provenance)
+        bar.tick_params(labelsize=style.SMALL - 1, length=2, pad=1)
+        bar.locator_params(nbins=2)
+        letters = max(6, int(0.9 * each * 72 / (0.56 * style.SMALL)))
+        style.words(figure, x, y + 0.36, textwrap.fill(name, letters), style.SMALL, style.INK, va="top")
 
 
 def interactive_grid(

@@ -216,7 +216,9 @@ def atlas_figure(
     axes.scatter(places[:, 0], places[:, 1], s=2, c=shades, linewidths=0)
     for i, pixels in zip(tiles, pictures, strict=True):
         frame = {"edgecolor": shades[i] if colours[i] < len(values) else "white", "linewidth": 0.8}
-        box = AnnotationBbox(OffsetImage(pixels, zoom=0.04 * width), tuple(places[i]), pad=0.1, bboxprops=frame)
+        box = AnnotationBbox(
+            OffsetImage(pixels, zoom=0.04 * width), tuple(places[i]), pad=0.1, bboxprops=frame
+        )
         axes.add_artist(box)
     for i, value in enumerate(values):
         axes.scatter([], [], s=12, c=CATEGORIES[i % len(CATEGORIES)], label=value)

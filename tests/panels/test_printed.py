@@ -34,9 +34,13 @@ def outside(figure):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     width, height, edge = figure.bbox.width, figure.bbox.height, figure.dpi / 72
-    found = []
+    found, unseen = [], set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        beyond = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        unseen |= {text for tick in beyond for text in (tick.label1, tick.label2)}
     for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip():
+        if text.get_visible() and text.get_text().strip() and text not in unseen:
             box = text.get_window_extent(canvas.get_renderer())
             if min(box.x0, box.y0) < -edge or box.x1 > width + edge or box.y1 > height + edge:
                 found.append(text.get_text())
