@@ -11,13 +11,8 @@ from matplotlib.text import Text
 
 from clipviz.figures import panels, style
 
-<<<<<<< HEAD
-MODULES = ("panels", "chapter2", "chapter3", "chapter4", "world")
-HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
-=======
 MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world")
-HOSTILE = ["$\\frac{", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
->>>>>>> ef83612 (Print every panel; compose grids)
+HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
 
 
 @pytest.mark.parametrize("name", MODULES)

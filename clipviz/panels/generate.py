@@ -213,14 +213,7 @@ class Generate(Desk):
                 "expected a picture, got none; open the desk, or call session.workbench.random()"
             )
         row = []
-<<<<<<< HEAD
         for latents, said in ((bench.first, bench.before()), (bench.latents, bench.now())):
             words = ", ".join(f"{one.answer} {one.probability:.0%}" for one in said)
             row.append((np.asarray(bench.picture(latents)), words))
-        return image_rows([row], ["before", "after"], width=3.4)
-=======
-        for latents, said in ((bench.first, self._before), (bench.latents, self.view.get("after", []))):
-            pixels = np.asarray(as_image(bench.picture(latents)))
-            row.append((pixels, ", ".join(f"{one['answer']} {one['probability']:.0%}" for one in said)))
         return image_rows([row], ["before", "after"], width)
->>>>>>> ef83612 (Print every panel; compose grids)

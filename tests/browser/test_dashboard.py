@@ -304,3 +304,13 @@ def test_screenshots(dashboard, artifacts, width, name):
         page.screenshot(path=artifacts / "dashboard-dark.png")
         page.evaluate(light)
         dashboard.page.locator('[data-panel="heads"][data-theme="light"]').wait_for()
+
+
+def test_a_panel_is_downloaded_as_a_figure(dashboard, tmp_path):
+    panel = dashboard.panel("textspan")
+    for kind, begins in (("SVG", b"<?xml"), ("PDF", b"%PDF")):
+        with dashboard.page.expect_download() as download:
+            panel.get_by_role("button", name=f"Download as {kind}").click()
+        assert download.value.suggested_filename == f"clipviz-textspan.{kind.lower()}"
+        download.value.save_as(tmp_path / kind)
+        assert (tmp_path / kind).read_bytes().startswith(begins)
