@@ -26,7 +26,7 @@ ARROWS = {
     "demo": {"analysis", "models", "data", "lens", "values"},
     "loading": {"demo", "models"},
     "indexing": {"loading", "analysis", "models", "data", "lens", "values", "version"},
-    "session": {"indexing", "loading", "analysis", "models", "data", "lens", "values", "worker"},
+    "session": {"indexing", "loading", "analysis", "models", "data", "lens", "values", "worker", "version"},
     "panels": {"session", "figures", "values", "worker"},
     "reproduce": {
         "session",
