@@ -31,7 +31,7 @@ from clipviz.reproduce.report import Report, Result, Steps
 SEED = 2_000_003
 QUARTER, ZOOM = 0.25, 1.5
 SEARCH = Schedule(n_steps=40, rate=0.1)
-"""Of 15 to 80 steps the fewest after which shifts and zooms succeed as often as with twice as many (24 samples)."""
+"""40 steps: 39 of 48 shifts and zooms succeed by the true scene, after 80 steps 40 of 48."""
 CHUNK = 8
 WAYS = ("edited", "units overwritten", "unedited source")
 
