@@ -121,7 +121,7 @@ def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
     random = reading.samples(known, 11, "random", 5)
     assert len(set(random.ids)) == 5
     assert random.ids == reading.samples(known, 11, "random", 5).ids
-    with pytest.raises(ValueError, match="top, quantiles, random"):
+    with pytest.raises(ValueError, match="top, intervals, quantiles, random"):
         reading.samples(known, 11, "best", 5)
 
 
