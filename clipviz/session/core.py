@@ -20,6 +20,7 @@ from clipviz.analysis import cues as cue_words
 from clipviz.analysis import retrieval, shared_units
 from clipviz.analysis.neurons import N_WORDS, Code, Histogram, LayerNeurons
 from clipviz.analysis.retrieval import Ranked
+from clipviz.analysis.standing import names_object
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
     from clipviz.analysis.generation import Edited, Progress
     from clipviz.analysis.generator_concepts import GeneratorConcept
     from clipviz.analysis.shared_units import SharedUnits
+    from clipviz.analysis.standing import Familiarity, Standing
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
     from clipviz.models.bundle import TourStep
     from clipviz.session.ablation import Preset
-    from clipviz.session.context import Familiarity, Standing
     from clipviz.session.maps import Joint
     from clipviz.session.neurons import Listed, Reading
 
@@ -298,12 +299,12 @@ class Session(SessionState):
         return self.remember(key, lambda: context.standing(self, text, i, text_b, chosen))
 
     def familiarity(self, image: int | None = None) -> Familiarity:
-        """Whether an image is of the kind that the model knows, and how it is told (clipviz.session.context)."""
+        """Whether an image is of the kind that the model knows, and how that is told (clipviz.session.context)."""
         return context.familiarity(self, self._image(image))
 
     def names_object(self, text: str, image: int | None = None) -> bool | None:
         """Whether a text names what the image's true mask outlines; None where nothing is known of that."""
-        return context.names_object(self, text, self._image(image))
+        return names_object(text, self.images.attributes or {}, self._image(image))
 
     # -- ablation ----------------------------------------------------------------------------------------------
 
