@@ -149,6 +149,7 @@ SESSION: dict[str, tuple[Any, ...]] = {
     "ablate": (ABLATION,),
     "ablation_desk": (),
     "presets": ("a dog", 3),
+    "cue_heads": ("the sea", "a forest"),
     "neuron_direction": ("a dog", "a car"),
     "describe_neurons": (3, [0, 5, 9], 4),
     "concepts_of": (3,),

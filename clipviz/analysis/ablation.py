@@ -77,7 +77,7 @@ class Outcome:
     @property
     def groups(self) -> list[Row]:
         """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
-        counts = {name: n for name, (_, n) in self.before.groups.items()}
+        counts = {name: n for name, (_, n) in self.before.groups.items() if name}
         names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
         rows = [
             Row(

@@ -58,17 +58,26 @@ class Task:
 
 
 def labelled_tasks(images: Images) -> dict[str, Task]:
-    """The tasks of a data set's labels or class folders: by name and, where every class has five images, by example.
+    """The tasks of a data set's labels or class folders: by name and by example, in groups where these are known.
 
-    Empty where the images say nothing about their classes.
+    Groups are those of the attribute "group" (a table beside the pictures says them: data.tables), else the classes.
+    By example, classes are learnt from the images whose attribute "split" is "train", or from two in five of each
+    class where every class has five. Empty where the images say nothing about their classes.
     """
     table = images.attributes or {}
     labels = table.get("label") or [class_folder(name) or None for name in images.names]
     names = sorted({label for label in labels if label is not None})
     if len(names) < 2:
         return {}
-    task = named_task("classes", names, class_texts(names), labels, labels, "class")
-    return {"classes": task, **_classes_by_example(task)}
+    grouped = any(table.get("group") or ())
+    if grouped and set(table["group"]) <= WATERBIRD_GROUPS:
+        task = waterbird_task(images)
+    else:
+        by = "group" if grouped else "class"
+        task = named_task(
+            "classes", names, class_texts(names), labels, table["group"] if grouped else labels, by
+        )
+    return {task.name: task, **_classes_by_example(task, table.get("split") or ())}
 
 
 def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
@@ -90,10 +99,14 @@ def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
     return Task("typed", tuple(names), tuple(map(tuple, prompts)), ())
 
 
-def _classes_by_example(task: Task) -> dict[str, Task]:
-    """A task once more, each class learnt from two in five of its images; none where a class has fewer than five."""
+def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Task]:
+    """A task once more, each class learnt from its training images or from two in five; none where they are few."""
     rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
+    trained = [tuple(i for i in images if split[i] == "train") for images in chosen] if split else [()]
+    n_left = sum(map(len, chosen)) - sum(map(len, trained))
+    if min(map(len, trained)) and n_left:
+        return by_example(task, trained, "the training part")
     if min(map(len, chosen)) < 5:
         return {}
     return by_example(task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class")
@@ -129,6 +142,11 @@ WATERBIRD_CUE = (
     ("water", ("a photo of water", "the sea", "a lake")),
     ("land", ("a photo of land", "a forest", "a bamboo forest")),
 )
+
+WATERBIRD_GROUPS = {
+    None,
+    *(f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")),
+}
 
 
 def waterbird_task(images: Images) -> Task:

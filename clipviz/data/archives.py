@@ -128,6 +128,14 @@ def read_parquet(path: Path, name: str, found: Found) -> None:
             found.add(ParquetSource(path, image, group, row, f"{name}/{group}/{row}", stamp), caption, kept)
 
 
+def holds_pictures(path: Path) -> bool:
+    """Whether a parquet file has an image column; so it is taken where it cannot be read, to hear why."""
+    try:
+        return _image_column(_pyarrow().ParquetFile(path).schema_arrow) is not None
+    except Exception:  # damaged files make pyarrow raise nearly anything
+        return True
+
+
 @dataclass(frozen=True)
 class ParquetSource(Plain):
     """A picture in a row of a parquet file."""

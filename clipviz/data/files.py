@@ -85,3 +85,8 @@ def path_of(source: Any, what: str) -> Path:
 def shown(path: Any) -> str:
     r"""A path as text that can be printed: bytes that are not UTF-8 become escapes such as \xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """Text read with surrogateescape as text that can be printed and encoded."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

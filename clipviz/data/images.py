@@ -201,13 +201,16 @@ def open_images(source: Any) -> Images:
     """Images from folders, files, tars, parquet files, lists, pictures, arrays, a data set or an upload's bytes.
 
     A folder is read with everything below it, hidden files left out; where all its pictures lie in subfolders, each
-    has the name of its own as the attribute "label". Paths may hold wildcards and {000..099} ranges. A list file
+    has the name of its own as the attribute "label". A table beside the pictures (CSV or parquet with a column of file
+    names, such as the metadata.csv of Waterbirds) gives their attributes: its class column is "label", its group
+    column, or class and place, is "group". Paths may hold wildcards and {000..099} ranges. A list file
     (.txt, .lst, .tsv) has a line per image, relative to the file: path, or path TAB label, or path TAB label TAB
     caption. A tar may follow WebDataset (KEY.jpg with KEY.txt, KEY.cls, KEY.json); a parquet file has an image
     column. Lists may mix all of these with PIL pictures, arrays, tensors and bytes. A data set has __len__ and
     __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label".
     Up to 2,000 images are decoded once to find the broken ones; beyond that they are found when first used. Whatever
-    is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable.
+    is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable, or when a
+    row of a table contradicts itself.
     """
     if isinstance(source, Images):
         return source

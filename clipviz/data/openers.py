@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipviz.data.archives import read_parquet, read_tar
+from clipviz.data.archives import holds_pictures, read_parquet, read_tar
 from clipviz.data.decode import BrokenImage, as_numpy
-from clipviz.data.files import path_of, shown
+from clipviz.data.files import path_of, printable, shown
 from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, ItemSource, PictureSource, Source
+from clipviz.data.tables import NoTable, Table, read_table
 from clipviz.data.walking import walk
 
 EAGER = 2_000  # up to this many images are decoded once when a collection is opened
 ARCHIVES = {".tar": read_tar, ".parquet": read_parquet}
 LISTS = (".txt", ".lst", ".tsv")
+TABLES = (".csv", ".parquet")
 _PROBE = 32  # pixels a side that are enough to have read a whole file
 _SHOWN = 5
 _MOST_NAMES = 1_000_000  # that {000..099} ranges may stand for
@@ -123,32 +125,69 @@ def _add_file(found: Found, path: Path, name: str) -> None:
 
 
 def _add_folder(found: Found, folder: Path) -> None:
-    """Every picture and archive below a folder; where all pictures lie in subfolders, those are their labels."""
+    """Every picture and archive below a folder, with the words of tables beside them.
+
+    Where all pictures lie in subfolders, those are their labels, or "folder" where a table gives labels.
+    """
     files, problems = walk(folder)
     if problems and not files and problems[0][0] == shown(folder):
         raise ValueError(
             f"expected a folder that can be read, got {str(folder)!r}: {problems[0][1]}; check its permissions"
         )
     inside = Found(skipped=problems)
+    tables: list[Table] = []
     for file in files:
-        name = shown(file.relative_to(folder).as_posix())
-        if file.suffix.lower() in ARCHIVES:
+        name, suffix = shown(file.relative_to(folder).as_posix()), file.suffix.lower()
+        if suffix in ARCHIVES and not _is_table(file):
             try:
                 _add_file(inside, file, name)
             except ValueError as error:
                 inside.skip(name, error)
-        elif file.suffix.lower() in SUFFIXES:
+        elif suffix in SUFFIXES:
             inside.add(FileSource(file, name))
+        elif suffix in TABLES:
+            try:
+                tables.append(read_table(file, name))
+            except NoTable as error:
+                inside.skip(name, error)
         else:
             kind = f"a {file.suffix} file" if file.suffix else "a file without an extension"
             inside.skip(name, f"{kind} is not read as an image; convert it to JPEG, PNG or WebP")
+    _add_words(inside, tables)
     loose = [i for i, source in enumerate(inside.sources) if isinstance(source, FileSource)]
     labels = {i: inside.sources[i].name.split("/")[-2:-1] for i in loose}
     if loose and all(labels.values()):
-        column = inside.attributes.setdefault("label", [None] * len(inside.sources))
+        column = "folder" if "label" in inside.attributes else "label"
+        words = inside.attributes.setdefault(column, [None] * len(inside.sources))
         for i, (label,) in labels.items():
-            column[i] = label
+            words[i] = label
     found.join(inside)
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a parquet file names pictures and holds none."""
+    return file.suffix.lower() == ".parquet" and not holds_pictures(file)
+
+
+def _add_words(found: Found, tables: Sequence[Table]) -> None:
+    """What tables say of the files; each file is described by one table."""
+    places = {source.file: i for i, source in enumerate(found.sources) if isinstance(source, FileSource)}
+    described: dict[Path, str] = {}
+    for table in tables:
+        words, missing = table.describe(places)
+        if not words:
+            found.skip(table.name, "none of its rows names a picture of this folder")
+            continue
+        again = next((described[picture] for picture in words if picture in described), None)
+        if again is not None:
+            found.skip(table.name, f"{again} says already what is on its pictures")
+            continue
+        found.skipped += missing
+        for picture, said in words.items():
+            described[picture] = table.name
+            for column, word in said.items():
+                values = found.attributes.setdefault(column, [None] * len(found.sources))
+                values[places[picture]] = word
 
 
 def _add_listed(found: Found, path: Path) -> None:
@@ -171,11 +210,6 @@ def _add_listed(found: Found, path: Path) -> None:
         found.add(
             FileSource(path.parent / file, printable(name)), caption, {"label": label} if label else None
         )
-
-
-def printable(text: str) -> str:
-    """Text read with surrogateescape as text that can be printed and encoded."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _add_list(found: Found, items: Sequence[Any]) -> None:

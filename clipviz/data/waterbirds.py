@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 
 from clipviz.data.files import path_of
 from clipviz.data.images import Images, open_images
+from clipviz.data.tables import read_table
 
 SPLITS = {"train": "0", "val": "1", "test": "2"}
 COLUMNS = ("img_filename", "y", "split", "place")
@@ -27,23 +27,18 @@ def waterbirds(root: str | os.PathLike[str], split: str = "test") -> Images:
             f"expected metadata.csv in {str(folder)!r}, which is not there; name the folder that the Waterbirds "
             "archive unpacks to (waterbird_complete95_forest2water2)"
         )
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    missing = [name for name in COLUMNS if not rows or name not in rows[0]]
-    if missing:
+    described = read_table(table, table.name)
+    if not described.waterbirds:
         raise ValueError(
-            f"expected columns {', '.join(COLUMNS)} in {str(table)!r}, got none of {', '.join(missing)}"
+            f"expected columns {', '.join(COLUMNS)} in {str(table)!r}, got {', '.join(described.columns)}"
         )
-    chosen = {str(folder / row["img_filename"]): row for row in rows if row["split"].strip() == SPLITS[split]}
+    chosen = [str(folder / row.file) for row in described.rows if row.words["split"] == SPLITS[split]]
     if not chosen:
         raise ValueError(
             f"expected images of the {split} split in {str(table)!r}, got none; try another split"
         )
-    images = open_images(list(chosen))
-    kept = [chosen[str(path)] for path in images.paths or []]
-    classes, places = ("landbird", "waterbird"), ("land", "water")
-    labels: list[str | None] = [classes[int(row["y"])] for row in kept]
-    on = [places[int(row["place"])] for row in kept]
-    groups: list[str | None] = [f"{label} on {place}" for label, place in zip(labels, on, strict=True)]
-    images.attributes = {"label": labels, "group": groups}
+    images = open_images(chosen)
+    paths = images.paths or []
+    words, _ = described.describe(paths)
+    images.attributes = {column: [words[path][column] for path in paths] for column in ("label", "group")}
     return images

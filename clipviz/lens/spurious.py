@@ -41,19 +41,21 @@ class SpuriousCue:
 def cue_heads(
     terms: Terms,
     cue: Float[Tensor, "2 d_embed"],
-    class_directions: Float[Tensor, "2 d_embed"],
+    class_directions: Float[Tensor, "class d_embed"],
     n_heads: int,
     layers: Sequence[int] | None = None,
 ) -> frozenset[Head]:
     """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
 
     Variances of <c, t> over the images, for t the difference of the two texts of the cue ("on the water", "in a
-    forest") and of the two classes, each as a share of all heads; no group or label is looked at. layers: those that
-    heads are taken from, default all that the terms keep.
+    forest"), and summed over every class's direction minus their mean (half the difference, for two classes), each as
+    a share of all heads; no group or label is looked at. layers: those that heads are taken from, default all that the
+    terms keep.
     """
-    differences = torch.stack([cue[0] - cue[1], class_directions[0] - class_directions[1]])
+    differences = torch.cat([cue[:1] - cue[1:], class_directions - class_directions.mean(0)])
     variance = retrieve.text_variance(terms.codes, terms.basis, differences).flatten(1)
-    excess = variance[0] / variance[0].sum() - variance[1] / variance[1].sum()
+    along = torch.stack([variance[0], variance[1:].sum(0)])
+    excess = (along / along.sum(1, keepdim=True)).diff(dim=0)[0].neg()
     heads = headset.all_heads(terms.codes)
     if layers is not None:
         excess = excess.masked_fill(

@@ -259,7 +259,7 @@ const taskChooser = (api) => {
 /** Sets of heads worth removing. */
 const presetButtons = (api, removed) => {
   const presets = h("div", { class: "presets", "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
-  const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}` };
+  const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}`, role: (name) => `heads you called ${name}` };
   const paint = () => {
     clear.disabled = !removed.heads.size && !removed.rest;
     presets.replaceChildren(...api.view.presets.map(({ kind, name, heads }) => {
@@ -270,13 +270,34 @@ const presetButtons = (api, removed) => {
   return { presets, paint };
 };
 
+/** Two texts whose heads make a set of their own: "heads that tell … from …". @param {Api} api */
+const cueForm = (api) => {
+  const box = (placeholder, label) => h("input", { type: "text", placeholder, "aria-label": label, spellcheck: "false", maxlength: 300 });
+  const first = box("the sea", "What the heads tell, as a text"), second = box("a forest", "What they tell it from, as a text"), hint = h("small", { role: "status" });
+  const tell = () => {
+    const cue = first.value.trim(), other = second.value.trim(), half = Boolean(cue) !== Boolean(other);
+    hint.textContent = half ? "type both texts" : cue && cue === other ? "type two different texts" : "";
+    if (half && document.activeElement !== second) second.focus();
+    if (!hint.textContent) api.ask({}, { options: { cue, cue_b: other } });
+  };
+  for (const input of [first, second]) input.addEventListener("keydown", onEnter(tell));
+  const part = h("div", { class: "cue", role: "group", "aria-label": "A cue of your own", title: "Two texts for what goes with the classes but is not what they are; Enter finds the late heads that vary along their difference" },
+    "heads that tell", h("span", { class: "field" }, first), "from", h("span", { class: "field" }, second), hint);
+  const draw = () => {
+    if (part.contains(document.activeElement)) return;
+    first.value = api.option("cue");
+    second.value = api.option("cue_b");
+  };
+  return { part, draw };
+};
+
 function build(api) {
   const hint = h("small", {}), task = taskChooser(api), removed = removedSet(api, () => paint()), desk = bench(api, removed);
   const [hows, setHow] = segmented("Replace a head's effect by", [
     ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Set to zero"]], (how) => { removed.how = how; removed.changed(); });
-  const sets = presetButtons(api, removed), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot(api, removed);
+  const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot(api, removed);
   const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
-  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, empty, parts);
+  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, cue.part, empty, parts);
   followVisibility(api);
   const paint = () => {
     const n = removed.heads.size;
@@ -296,6 +317,8 @@ function build(api) {
     removed.adopt(view);
     says(view);
     parts.hidden = !view.desk;
+    cue.part.hidden = !view.desk || !view.complete || api.standalone;
+    cue.draw();
     grid.make(view);
     if (desk.load(view)) bars.reset();
     paint();

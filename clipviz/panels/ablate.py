@@ -30,6 +30,8 @@ MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to th
 class AblateOptions(TypedDict, total=False):
     task: str
     classes: str
+    cue: str
+    cue_b: str
     visible: bool
 
 
@@ -37,7 +39,8 @@ class Ablate(Desk):
     """Heads and MLPs removed from one image's class scores, exactly and in the browser; the collection beside it.
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
-    commas between them, for "typed". What is out is the selection's ablation, shared with every panel.
+    commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own (session.cue_heads).
+    What is out is the selection's ablation, shared with every panel.
     """
 
     name = "ablate"
@@ -49,6 +52,8 @@ class Ablate(Desk):
 
     task = traitlets.Unicode("").tag(**ASKED)
     classes = traitlets.Unicode("").tag(**ASKED)
+    cue = traitlets.Unicode("").tag(**ASKED)
+    cue_b = traitlets.Unicode("").tag(**ASKED)
     desk = traitlets.Bytes(
         help="logits and Grams of one image's terms; written when image or classes change"
     ).tag(sync=True)
@@ -62,7 +67,13 @@ class Ablate(Desk):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        return s.image, s.text, s.ablation, session.collection.version, len(session.images), session.labelled
+        known = (
+            session.collection.version,
+            len(session.images),
+            session.labelled,
+            tuple(session.roles().items()),
+        )
+        return s.image, s.text, s.ablation, known
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, collection = self.session, self.session.collection
@@ -138,7 +149,8 @@ class Ablate(Desk):
         return known.get(self.task) or next(iter(known.values()), None)
 
     def _presets(self, selection: Selection, task: Task) -> list[Preset]:
-        return self.session.presets(selection.text, selection.image, task)
+        cue = self.cue.strip(), self.cue_b.strip()
+        return self.session.presets(selection.text, selection.image, task, cue if all(cue) else ("", ""))
 
     def _put_desk(self, task: Task, image: int) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""

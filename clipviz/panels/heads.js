@@ -13,7 +13,7 @@ const reader = (api) => {
   const words = (layer, head) => {
     const v = value(layer, head), about = summary(layer, head);
     const number = v === null || typeof v === "string" ? "" : api.option("quantity") === "variance" ? percent(v) : signed(v, 4);
-    return [headName(layer, head), number, about ? `${about.label} (${pValue(about.p)}): ${about.texts.slice(0, 2).join(", ")}` : ""].filter(Boolean).join(" · ");
+    return [headName(layer, head), number, about?.role ? `yours: ${about.role}` : "", about ? `${about.label} (${pValue(about.p)}): ${about.texts.slice(0, 2).join(", ")}` : ""].filter(Boolean).join(" · ");
   };
   return { value, words };
 };
@@ -31,7 +31,7 @@ const headSearch = (api, cells, select) => {
     const word = wanted().toLowerCase(), meant = told() ? api.view.found.map(({ layer, head }) => headKey(layer, head)) : [];
     const said = [...cells().keys()].reverse().filter((at) => {
       const about = api.view.summaries?.[at];
-      return about && [about.label, ...about.texts].some((text) => text.toLowerCase().includes(word));
+      return about && [about.label, about.role, ...about.texts].some((text) => text.toLowerCase().includes(word));
     });
     return [...new Set([...meant, ...said])];
   };

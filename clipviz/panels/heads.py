@@ -47,7 +47,7 @@ class Heads(Panel):
         s = selection
         session, asked = self.session, (s.text, s.text_b, s.ablation)
         read = session.collection.version if s.ablation else session.collection.complete
-        return s.image, s.layer, s.head, asked, read, session.labelled
+        return s.image, s.layer, s.head, asked, read, session.labelled, tuple(session.roles().items())
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session

@@ -19,13 +19,53 @@ const explained = (view) => {
   return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${used}${few}`;
 };
 
+/** A person's own word for the head, typed in place; kept for the model. @param {Api} api */
+const ownRole = (api) => {
+  const id = `cv-roles-${Math.random().toString(36).slice(2)}`, known = h("datalist", { id });
+  const input = h("input", { type: "text", class: "own", hidden: true, list: id, maxlength: 60, placeholder: "background, texture…", "aria-label": "Your own role for this head", spellcheck: "false" });
+  const shown = h("button", { type: "button", class: "own", onclick: () => open(true) });
+  /** @type {any} */
+  let head = null;
+  const open = (is) => {
+    input.hidden = !is;
+    shown.hidden = is;
+    if (!is) return;
+    const { layer, head: at } = api.view.selection;
+    head = [layer, at];
+    input.value = api.view.role;
+    input.focus();
+    input.select();
+  };
+  const done = () => {
+    if (input.hidden) return;
+    const role = input.value.trim();
+    open(false);
+    if (role !== api.view.role) api.ask({}, { action: "role", head, role });
+  };
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { event.stopPropagation(); open(false); shown.focus(); }
+  });
+  input.addEventListener("keydown", onEnter(() => { done(); shown.focus(); }));
+  input.addEventListener("blur", done);
+  const draw = ({ role, roles, selection }) => {
+    if (!input.hidden && String(head) !== `${selection.layer},${selection.head}`) open(false);
+    shown.hidden = !input.hidden || role === null || (api.standalone && !role);
+    shown.disabled = api.standalone;
+    shown.textContent = role ? `yours: ${role}` : "+ your role";
+    shown.classList.toggle("given", Boolean(role));
+    shown.title = role ? "The role you gave this head, not computed; kept for this model" : "Give this head a role of your own, kept for this model";
+    known.replaceChildren(...roles.map((value) => h("option", { value })));
+  };
+  return { part: h("span", { class: "owned" }, shown, input, known), draw };
+};
+
 function build(api) {
-  const title = h("span", {}, "TextSpan"), label = h("span", { class: "label" });
+  const title = h("span", {}, "TextSpan"), label = h("span", { class: "label" }), own = ownRole(api);
   const list = h("div", { class: "rows", role: "list" }), foot = h("p", { class: "foot" });
   const key = h("p", { class: "foot key" }, "Ticks: 95th percentile of random rotations; bars that stay below it are grey.");
   const whole = h("button", { type: "button", class: "example", hidden: true, onclick: () => api.ask({ images: [] }) }, "back to the whole collection");
   const [empty, says] = messageInstead(list, foot);
-  api.body.append(h("h3", {}, title, label), empty, list, key, foot, whole);
+  api.body.append(h("h3", {}, title, h("span", { class: "roles" }, own.part, label)), empty, list, key, foot, whole);
   const address = pictureUrl(api);
   walk(list, () => [...list.querySelectorAll("button.text")]);
 
@@ -34,6 +74,7 @@ function build(api) {
     const url = address(arrays.sprite);
     title.replaceChildren("TextSpan", ...(layer !== null && head !== null ? [" of ", headLink(api, layer, head)] : []));
     says(view);
+    own.draw(view);
     label.hidden = !view.label;
     if (view.label) {
       label.textContent = `${view.label.name} · ${pValue(view.label.p_value)}`;
@@ -46,7 +87,7 @@ function build(api) {
     foot.replaceChildren(explained(view), ...(to ? [" · ", to] : []));
     key.hidden = !view.rows.length;
     whole.hidden = !images.length;
-    Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", images: images.length, complete: String(Boolean(view.complete)) });
+    Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", role: view.role ?? "", images: images.length, complete: String(Boolean(view.complete)) });
   };
 }
 

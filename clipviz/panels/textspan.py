@@ -8,6 +8,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels.base import FIXED, Arrays, Panel, View
+from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
 from clipviz.session import Description, Session
 from clipviz.values import Selection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 THUMBNAIL = 56
+SUGGESTED = ("background", "colour", "texture")  # roles offered where one is typed
 
 
 class TextSpanOptions(TypedDict, total=False):
@@ -29,7 +31,8 @@ class TextSpan(Panel):
     """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
 
     The tick on each bar is what as many texts explain of the same data rotated at random inside the head's span
-    (mean of 20 draws): a bar that does not pass it means nothing. n_texts: rows shown; n_images: images per row.
+    (mean of 20 draws): a bar that does not pass it means nothing. Beside the computed label a person's own role can be
+    typed (session.set_role). n_texts: rows shown; n_images: images per row.
     """
 
     name = "textspan"
@@ -44,14 +47,17 @@ class TextSpan(Panel):
         super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
-        s = selection
-        return s.layer, s.head, s.images, s.text, self.session.collection.version
+        s, session = selection, self.session
+        own = tuple(session.roles().items())
+        return s.layer, s.head, s.images, s.text, session.collection.version, own
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, layer, head = self.session, selection.layer, selection.head
-        view: View = {"rows": [], "message": ""}
+        view: View = {"rows": [], "message": "", "role": None, "roles": []}
         if layer is None or head is None:
             return {**view, "message": "Select a head to read what it writes."}, {}
+        roles = session.roles()
+        view |= {"role": roles.get((layer, head), ""), "roles": sorted({*roles.values(), *SUGGESTED})}
         if layer not in session.collection.layers:
             kept = ", ".join(map(str, session.collection.layers))
             return {
@@ -75,6 +81,15 @@ class TextSpan(Panel):
         sprite = self._thumbnails(described, layer, head)
         view["thumbnails"] = {"columns": self.n_images, "per_row": self.n_images, "ids": sprite[0]}
         return view, {"sprite": sprite[1]} if sprite[1] else {}
+
+    def act(self, request: Request) -> None:
+        """role: what a person calls a head."""
+        if request.action != "role":
+            return super().act(request)
+        head = request.pair("head")
+        if head is None:
+            raise ValueError("expected the head to give the role to, got none; select one first")
+        return self.session.set_role(*head, request.text("role"))
 
     def draw(self, width: float) -> Figure:
         from clipviz.figures.panels import textspan_figure

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from clipviz.session.core import Session
 
 N_TOWARDS = 5
+Cue = tuple[tuple[str, tuple[str, ...]], ...]
+"""Two names with their texts."""
 
 
 class Preset(NamedTuple):
@@ -208,12 +210,25 @@ def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
 
 
 def presets(
-    session: Session, text: str = "", image: int | None = None, task: Task | None = None
+    session: Session,
+    text: str = "",
+    image: int | None = None,
+    task: Task | None = None,
+    cue: tuple[str, str] = ("", ""),
 ) -> list[Preset]:
-    """Sets worth ablating: the late heads that carry the task's cue and the heads of each property (once the
-    collection is read), the heads that write most towards the text on the image, and the early layers."""
+    """Sets worth ablating: the late heads that carry the task's cue, or a typed one, and the heads of each property
+    (once the collection is read), those that a person gave a role, the heads that write most towards the text on the
+    image, and the early layers."""
     layers, n_heads = session.collection.layers, session.model.n_heads
-    found = _carriers(session, task)
+    found = []
+    if task is not None and session.collection.complete:
+        cues = [task.cue, typed_cue(*cue) if any(cue) else ()]
+        found += [one for one in (_carriers(session, task, named) for named in cues if named) if one]
+    by_role: dict[str, list[Head]] = {}
+    for (layer, head), role in session.roles().items():
+        if layer in layers and head < n_heads:
+            by_role.setdefault(role, []).append((layer, head))
+    found += [Preset("role", role, tuple(heads)) for role, heads in sorted(by_role.items())]
     by_label: dict[str, list[Head]] = {}
     for key, about in _summaries(session).items():
         layer, head = map(int, key.split(","))
@@ -233,21 +248,42 @@ def presets(
     return found
 
 
-def _carriers(session: Session, task: Task | None) -> list[Preset]:
-    """A fifth of the late heads: those that a text query finds to vary most with the task's cue."""
-    if task is None or not task.cue or not session.collection.complete:
-        return []
+def typed_cue(text: str, text_b: str) -> Cue:
+    """A cue from two typed sides, each one text or several with commas between them. ValueError where one is empty."""
+    sides = [tuple(part.strip() for part in side.split(",") if part.strip()) for side in (text, text_b)]
+    if not all(sides) or sides[0] == sides[1]:
+        raise ValueError(
+            f"expected two different texts for a cue, got {text!r} and {text_b!r}; type both, such as "
+            '"the sea" and "a forest"'
+        )
+    return tuple((", ".join(side), side) for side in sides)
+
+
+def cue_heads(session: Session, cue: Cue, task: Task) -> Preset:
+    """The heads that tell the two sides of a cue apart; ValueError until the whole collection has been read."""
+    found = _carriers(session, task, cue) if session.collection.complete else None
+    if found is None:
+        raise ValueError(
+            f"expected a collection that has been read, got {session.collection.n_ready} of {len(session.images)} "
+            "images; wait with session.wait(background=True)"
+        )
+    return found
+
+
+def _carriers(session: Session, task: Task, cue: Cue) -> Preset | None:
+    """A fifth of the late heads: those that a text query finds to vary most with a cue, and not with the classes."""
     kept, classes = _kept(session), directions(session, task)
     if kept is None or classes is None:
-        return []
+        return None
     layers = session.collection.layers[-N_LATE:]
 
     def make() -> Preset:
-        cue = _said(session, tuple(texts for _, texts in task.cue))
-        heads = analysis.cue_heads(kept.terms, cue, classes, layers)
-        return Preset("cue", " from ".join(name for name, _ in task.cue), heads)
+        said = _said(session, tuple(texts for _, texts in cue))
+        heads = analysis.cue_heads(kept.terms, said, classes, layers)
+        return Preset("cue", " from ".join(name for name, _ in cue), heads)
 
-    return [session.remember(("ablation cue", task.name, kept.version, len(session.images)), make)]
+    key = ("ablation cue", task.name, task.classes, cue, kept.version, len(session.images))
+    return session.remember(key, make)
 
 
 def _summaries(session: Session) -> dict[str, dict[str, Any]]:

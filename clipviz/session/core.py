@@ -207,12 +207,26 @@ class Session(SessionState):
         return len(self._labels()) == len(self.heads)
 
     def head_summaries(self) -> dict[str, dict[str, Any]]:
-        """Label and first texts of every head kept, keyed "layer,head"."""
-        found = {}
+        """Label, first texts and a person's own role of every head kept, keyed "layer,head"."""
+        found, roles = {}, self.roles()
         for layer, head in self.heads:
             self.checkpoint()
-            found[f"{layer},{head}"] = heads.summary(self.label(layer, head))
+            own = roles.get((layer, head), "")
+            found[f"{layer},{head}"] = {**heads.summary(self.label(layer, head)), "role": own}
         return found
+
+    def roles(self) -> dict[Head, str]:
+        """What a person calls heads of this model, (layer, head) -> role; kept between sessions (data.roles)."""
+        return self._roles.all()
+
+    def set_role(self, layer: int, head: int, role: str) -> None:
+        """Give a head a role of one's own, such as "background", shown beside its computed label; "" takes it away."""
+        at = (
+            checks.within("layer", layer, self.model.n_layers),
+            checks.within("head", head, self.model.n_heads),
+        )
+        self._roles.set(at, role)
+        self.refresh()
 
     def label_heads(self) -> None:
         """Label every head behind everything else; panels are refreshed when that is done."""
@@ -346,9 +360,26 @@ class Session(SessionState):
         """All that is not a head kept for the collection: MLPs, the input term, and layers that are not kept."""
         return ablations.everything_else(self)
 
-    def presets(self, text: str = "", image: int | None = None, task: Task | None = None) -> list[Preset]:
-        """Sets of heads worth ablating: those that carry the task's cue, each property's, a text's, the early ones."""
-        return ablations.presets(self, text, None if image is None else self._image(image), task)
+    def presets(
+        self,
+        text: str = "",
+        image: int | None = None,
+        task: Task | None = None,
+        cue: tuple[str, str] = ("", ""),
+    ) -> list[Preset]:
+        """Sets of heads worth ablating: those that carry the task's cue or a typed one (see cue_heads), those of each
+        role and property, a text's, the early ones."""
+        return ablations.presets(self, text, None if image is None else self._image(image), task, cue)
+
+    def cue_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
+        """The late heads that tell one typed cue from another, such as "the sea" from "a forest" (thesis 2.4).
+
+        A fifth of the heads of the last layers: those whose direct effects vary most along the difference of the two
+        texts and least along the classes of `task` (see lens.spurious.cue_heads). Each side is one text, or several
+        with commas between them. Raises ValueError until the collection has been read.
+        """
+        cue = ablations.typed_cue(text, text_b)
+        return ablations.cue_heads(self, cue, ablations.task_of(self, task))
 
     # -- neurons -----------------------------------------------------------------------------------------------
 

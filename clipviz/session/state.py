@@ -15,6 +15,7 @@ from torch import Tensor
 from clipviz.analysis.text_pool import TextPool
 from clipviz.data.images import open_images
 from clipviz.data.recent import Recent
+from clipviz.data.roles import Roles
 from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
 from clipviz.session import cells, checks, opening, words
@@ -73,6 +74,7 @@ class SessionState(traitlets.HasTraits):
         self.images = opening.images_of(model, images, self.index)
         self.texts: Texts = opening.text_pool(model, texts)
         self._pool = TextPool(model, self.texts)
+        self._roles = Roles.of(model.name, model.fingerprint)
         kept = None if layers is None else checks.layers(model, layers)
         self.collection = opening.codes_of(model, self.images, self.index, kept)
         self.lock = threading.RLock()

@@ -201,7 +201,7 @@ def test_what_the_desk_cannot_take_out_is_said(session, panel):
     session.wait(60)
     assert not panel.error
     assert panel.view["outcome"]["n_heads"] == 8
-    with pytest.raises(TypeError, match="classes, task, visible"):
+    with pytest.raises(TypeError, match="classes, cue, cue_b, task, visible"):
         Ablate(session, wrong=1)
 
 

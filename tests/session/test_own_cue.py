@@ -1,0 +1,136 @@
+"""A person's own spurious cue on files of his own: groups from the table, typed cues, roles given by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from panels.asking import ask
+from waterbirds import write_birds
+
+import clipviz
+from clipviz.analysis import classifiers
+from clipviz.data.roles import Roles
+from clipviz.panels import Heads, TextSpan
+from clipviz.panels.ablate import Ablate
+from clipviz.values import N_LATE, Ablation
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+GROUPS = {f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("birds")
+    write_birds(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def opened(model, folder):
+    session = clipviz.Session(model, str(folder), TEXTS, background=False)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def session(opened):
+    yield opened
+    for panel in list(opened._watchers):
+        panel.close()
+    for layer, head in opened.roles():
+        opened.set_role(layer, head, "")
+    opened.select(ablation=Ablation())
+
+
+def test_groups_and_the_worst_of_them_come_from_the_table(session):
+    assert list(session.tasks()) == ["birds", "birds by example"]
+    task = session.tasks()["birds"]
+    assert set(task.groups) == GROUPS
+    heads = session.presets(task=task)[0].heads
+    found = session.ablate(Ablation(heads=heads))
+    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
+    before = session.collection.embedding
+    after = before - sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in heads)
+    classes = classifiers.from_prompts(session.model, task.prompts)
+    for column, embedding in (("before", before), ("after", after)):
+        hits = (embedding @ classes.T).argmax(1) == torch.tensor(task.labels)
+        rows = {name: [g == name for g in task.groups] for name in GROUPS}
+        expected = {name: float(hits[rows[name]].float().mean()) for name in GROUPS}
+        assert {row.name: getattr(row, column) for row in found.groups} == pytest.approx(expected)
+        assert getattr(found.worst, column) == pytest.approx(min(expected.values()))
+
+
+def test_two_typed_texts_find_the_heads_that_tell_them_apart(session):
+    task, layers = session.tasks()["birds"], session.collection.layers[-N_LATE:]
+    found = session.cue_heads(" the sea, a lake", "a forest")
+    assert (found.kind, found.name) == ("cue", "the sea, a lake from a forest")
+    assert len(found.heads) == N_LATE * session.model.n_heads // 5
+    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images]).double()
+
+    def share(texts, texts_b):
+        one, other = classifiers.from_prompts(session.model, (texts, texts_b)).double()
+        variance = (effects @ (one - other)).var(0, unbiased=False)
+        return variance / variance.sum()
+
+    excess = share(("the sea", "a lake"), ("a forest",)) - share(*task.prompts)
+    best = excess[list(layers)].flatten().topk(len(found.heads)).indices.tolist()
+    assert set(found.heads) == {(layers[i // 8], i % 8) for i in best}
+    for sides in (("the sea", " "), ("a forest", "a forest")):
+        with pytest.raises(
+            ValueError, match=r'two different texts for a cue, got .* type both, such as "the sea"'
+        ):
+            session.cue_heads(*sides)
+
+
+def test_the_desk_offers_typed_cues_and_given_roles(session):
+    panel, heads, spans = Ablate(session), Heads(session), TextSpan(session, n_texts=3, n_images=1)
+    ask(panel, options={"cue": "the sea", "cue_b": ""})
+    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "cue"] == ["water from land"]
+    ask(panel, options={"cue": "the sea", "cue_b": "a forest"})
+    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "cue"][1] == "the sea from a forest"
+    assert {row["name"] for row in panel.view["outcome"]["groups"]} == GROUPS
+    assert panel.view["outcome"]["by"] == "bird and background"
+    ask(spans, {"layer": 5, "head": 3}, action="role", head=[5, 3], role="  back<b>ground ")
+    ask(spans, action="role", head=[4, 1], role="back<b>ground")
+    session.wait(60, background=True)
+    session.wait(60)
+    assert session.roles() == {(4, 1): "back<b>ground", (5, 3): "back<b>ground"}
+    assert spans.view["role"] == "back<b>ground"
+    assert spans.view["label"]["name"] != spans.view["role"]
+    given = [(p["name"], p["heads"]) for p in panel.view["presets"] if p["kind"] == "role"]
+    assert given == [("back<b>ground", ((4, 1), (5, 3)))]
+    summaries = heads.view["summaries"]
+    assert (summaries["5,3"]["role"], summaries["5,2"]["role"]) == ("back<b>ground", "")
+    ask(spans, action="role", role="texture")
+    assert "expected the head to give the role to" in spans.error["message"]
+
+
+def test_classes_are_typed_with_the_groups_of_the_table(session):
+    task = session.typed_task("a waterbird, a landbird")
+    assert set(task.groups) == GROUPS
+    assert task.n_labelled == 24
+
+
+def test_roles_are_kept_for_the_model_by_every_session(model, tmp_path, monkeypatch):
+    picture = clipviz.demo.images()[0]
+    monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path))
+    one, other = (clipviz.Session(model, picture, TEXTS, background=False) for _ in range(2))
+    one.set_role(5, 3, "background")
+    other.set_role(0, 0, "edges")
+    one.set_role(5, 3, "place")
+    one.close()
+    other.close()
+    file = tmp_path / "roles" / f"{model.fingerprint}.json"
+    assert json.loads(file.read_text()) == {"model": "demo", "roles": {"0,0": "edges", "5,3": "place"}}
+    with pytest.raises(ValueError, match="expected head within"):
+        one.set_role(5, 99, "background")
+    with pytest.raises(ValueError, match="at most 60 characters, got 61"):
+        one.set_role(5, 3, "x" * 61)
+    file.write_text("{]")
+    roles = Roles.of("demo", model.fingerprint)
+    assert roles.all() == {}
+    roles.set((1, 2), "texture")
+    assert Roles.of("demo", model.fingerprint).all() == {(1, 2): "texture"}
+    assert file.with_suffix(".damaged").read_text() == "{]"
