@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
 
@@ -31,10 +31,19 @@ class Dashboard(ipywidgets.Box):
     Three columns from about 1,100 px, two from 700 px, one below. Attributes `query`, `images`, `heatmap`,
     `heads`, `textspan`, `receipts` are the panels; `desks` opens the others, desks.show("neurons"). close() closes
     them all and the session. tour: steps told by the "Tour" button, default those of the model's bundle, () for none;
-    dashboard.tour.go(1) begins it.
+    dashboard.tour.go(1) begins it. size: "normal", or "lecture" for a projector: type of 18 px and more; the
+    heatmap, heads and five texts within 1280 x 720; an open desk in the lower half. The key F, or the button, fills
+    the screen.
     """
 
-    def __init__(self, session: Session, tour: Sequence[TourStep] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        tour: Sequence[TourStep] | None = None,
+        size: Literal["normal", "lecture"] = "normal",
+    ) -> None:
+        if size not in ("normal", "lecture"):
+            raise ValueError(f"expected size 'normal' or 'lecture', got {size!r}")
         if not isinstance(session, Session):
             raise TypeError(
                 f"expected a clipviz.Session, got {type(session).__name__}; make one with "
@@ -45,7 +54,7 @@ class Dashboard(ipywidgets.Box):
         self.images = ImageGallery(session)
         self.heatmap = Heatmap(session)
         self.heads = Heads(session)
-        self.textspan = TextSpan(session)
+        self.textspan = TextSpan(session, n_texts=5) if size == "lecture" else TextSpan(session)
         self.receipts = Receipts(session)
         self.panels: tuple[Panel, ...] = (
             self.query,
@@ -69,6 +78,8 @@ class Dashboard(ipywidgets.Box):
         self._board.add_class("cv-board")
         super().__init__(children=(sheet, self._board))
         self.add_class("cv-dashboard")
+        if size == "lecture":
+            self.add_class("cv-lecture")
 
     def _open_panel(self, name: str) -> Panel | None:
         """A panel by its name; a desk is opened."""

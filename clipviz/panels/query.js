@@ -26,18 +26,32 @@ function build(api) {
   const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), { "aria-label": "Redo" });
   const code = square("</>", "Copy Python code that reopens this view", () => copyText(said, "Code", api.view.code), { "aria-label": "Copy code" });
   const share = h("button", { type: "button", class: "square", title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
+  const board = () => api.root.closest(".cv-dashboard");
+  const fill = () => (document.fullscreenElement ? document.exitFullscreen() : board()?.requestFullscreen?.());
+  const full = square("⤢", "Fill the screen (F)", () => void fill(), { "aria-label": "Fill the screen", hidden: !document.fullscreenEnabled });
   const tour = h("button", { type: "button", class: "square tour", title: "A few steps through the board", hidden: api.standalone || !api.model.get("n_steps"), onclick: () => api.ask({}, { action: "tour" }) }, "Tour");
   const examples = h("div", { class: "examples", role: "group", "aria-label": "Example texts" });
   api.body.append(
     h("div", { class: "bar" },
       h("span", { class: "brand" }, "clipviz"), chips, h("div", { class: "texts" }, a.form, b.form),
-      h("span", { class: "tools" }, undo, redo, code, share, tour)),
+      h("span", { class: "tools" }, undo, redo, code, share, full, tour)),
     cut, examples, said);
   api.root.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
     event.preventDefault();
     api.ask({}, { action: event.shiftKey ? "redo" : "undo" });
   });
+
+  const pressed = (/** @type {any} */ event) => {
+    if (event.key !== "f" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;
+    event.preventDefault();
+    void fill();
+  };
+  requestAnimationFrame(() => {
+    board()?.addEventListener("keydown", pressed);
+    full.hidden ||= !board();
+  });
+  api.cleanups.push(() => board()?.removeEventListener("keydown", pressed));
 
   return (view) => {
     const { text, text_b } = view.selection;

@@ -30,8 +30,8 @@ class TextSpanOptions(TypedDict, total=False):
 class TextSpan(Panel):
     """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
 
-    The tick on each bar is what as many texts explain of the same data rotated at random inside the head's span
-    (mean of 20 draws): a bar that does not pass it means nothing. Beside the computed label a person's own role can be
+    The tick on each bar is the 95th percentile of what a text explains of the same data rotated at random inside the
+    head's span (20 draws): a bar that stays below it is grey. Beside the computed label a person's own role can be
     typed (session.set_role). n_texts: rows shown; n_images: images per row.
     """
 

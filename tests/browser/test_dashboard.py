@@ -314,3 +314,53 @@ def test_a_panel_is_downloaded_as_a_figure(dashboard, tmp_path):
         assert download.value.suggested_filename == f"clipviz-textspan.{kind.lower()}"
         download.value.save_as(tmp_path / kind)
         assert (tmp_path / kind).read_bytes().startswith(begins)
+
+
+LECTURE = """() => {
+  const board = document.querySelector('.cv-board').getBoundingClientRect(), sizes = [];
+  const seen = (node) => node.checkVisibility() && node.getBoundingClientRect().width > 0;
+  const scale = Number(getComputedStyle(document.querySelector('.cv-board')).zoom);
+  for (const node of document.querySelectorAll('.cv-board .cv *'))
+    if (seen(node) && [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim()))
+      sizes.push([parseFloat(getComputedStyle(node).fontSize) * scale, node.className, node.textContent.slice(0, 30)]);
+  const box = (selector) => [...document.querySelectorAll(selector)].filter(seen).map((node) => {
+    const { left, top, right, bottom } = node.getBoundingClientRect();
+    return [left - board.left, top - board.top, right - board.left, bottom - board.top]; });
+  return { sizes, width: board.width, height: board.height, maps: box('.cv-heatmap canvas.map'),
+    cells: box('.cv-heads button.cell'), rows: box('.cv-textspan .row'), desk: box('.cv-desks > .cv-at-ablate') }; }"""
+
+
+def test_a_lecture_board_is_read_from_the_last_row(notebook, artifacts):
+    opened = notebook(SESSION, BOARD.replace("(session)", '(session, size="lecture")'))
+    page = opened.page
+    page.set_viewport_size({"width": 1280, "height": 720})
+    opened.panel("heads", ready="true").wait_for()
+    opened.kernel(READ)
+    opened.panel("textspan", complete="true").wait_for()
+    page.locator(".cv-dashboard").evaluate("(board) => board.requestFullscreen()")
+    page.wait_for_function("() => document.fullscreenElement && innerHeight === 720")
+    page.wait_for_timeout(400)
+    page.screenshot(path=artifacts / "lecture.png")
+    found = page.evaluate(LECTURE)
+    assert [one for one in found["sizes"] if one[0] < 18] == []
+    assert found["width"] <= 1280
+    assert found["height"] <= 720
+    assert len(found["maps"]) == 1
+    assert len(found["cells"]) == 48
+    assert len(found["rows"]) == 5
+    for left, top, right, bottom in (*found["maps"], *found["cells"], *found["rows"]):
+        assert left >= 0
+        assert top >= 0
+        assert right <= 1280
+        assert bottom <= 720
+    page.locator('.cv-desks-bar button[data-name="ablate"]').click()
+    opened.panel("ablate", ready="true").wait_for()
+    page.wait_for_timeout(400)
+    page.screenshot(path=artifacts / "lecture-desk.png")
+    found = page.evaluate(LECTURE)
+    ((_, top, _, _),) = found["desk"]
+    assert 340 <= top <= 440
+    assert len(found["rows"]) == 5
+    page.locator(".cv-heads button.cell").first.focus()
+    page.keyboard.press("f")
+    page.wait_for_function("() => !document.fullscreenElement")
