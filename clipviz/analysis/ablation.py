@@ -6,15 +6,16 @@ before, after and under the same number of random heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.analysis.reading import batches
 from clipviz.analysis.tasks import Task
 from clipviz.lens import ablate, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
@@ -22,9 +23,14 @@ from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
+if TYPE_CHECKING:
+    from clipviz.data.images import Images
+    from clipviz.models.clip import ClipModel
+
 N_DRAWS = 5
 MIN_GROUP = 8  # images below which a group's accuracy is chance
 CUE_SHARE = 5  # one in so many of the late heads is removed with a cue
+MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
 LARGE = 1 << 29  # bytes of unablated logits above which they are made again for each ablation
 
 
@@ -155,6 +161,32 @@ def part_of(
     return Part(own, labels, groups, classes, logits, before)
 
 
+def traced_part(
+    model: ClipModel,
+    images: Images,
+    task: Task,
+    classes: Float[Tensor, "class d_embed"],
+    tokens: Iterable[int] = (),
+    between: Callable[[], None] = lambda: None,
+) -> Part | None:
+    """The task's labelled images, traced again for what codes do not keep: every MLP, every layer and some tokens.
+
+    At most MOST_TRACED of them, evenly spaced; None where none can be read. between: called before each batch, and may
+    raise to end the work.
+    """
+    labelled = [i for i, label in enumerate(task.labels) if label >= 0]
+    step = -(-len(labelled) // MOST_TRACED) or 1
+    tokens, rows, parts = tuple(tokens), [], []
+    for some, pictures in batches(images, labelled[::step]):
+        between()
+        rows += some
+        parts.append(ablate.terms_of(model.trace(pictures, tokens=bool(tokens)), tokens=tokens))
+    if not parts:
+        return None
+    terms = ablate.join(parts)
+    return part_of(terms, ablate.means_of(terms), rows, task, classes)
+
+
 def desk(
     terms: Terms,
     means: Means,
@@ -214,7 +246,10 @@ def outcome(
     found = []
     for step in (ablation, *draws):
         between()
-        predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
+        if step.tokens:
+            predicted = zeroshot.predict(ablate.embedding_after(part.terms, step, means), part.directions)
+        else:
+            predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
         found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
     return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
 

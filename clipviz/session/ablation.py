@@ -129,14 +129,12 @@ def on_desk(session: Session, ablation: Ablation) -> Ablation:
 
     ValueError where it names what cannot be removed alone: single MLPs, tokens, layers that are not kept.
     """
-    rest = everything_else(session)
     kept = set(session.collection.layers)
-    whole = ablation.mlps == rest.mlps and ablation.layers >= rest.layers
-    single = ablation.mlps and not whole
-    if ablation.tokens or single or (not whole and ablation.layers - kept):
+    whole = _whole(session, ablation)
+    if _alone(session, ablation):
         raise ValueError(
             f"the desk removes heads of layers {sorted(kept)} and all MLPs together, got {ablation.to_dict()}; "
-            "for single MLPs and tokens use clipviz.lens.ablate on a trace"
+            "for single MLPs, tokens and other layers ask session.ablate"
         )
     unkept = sorted({layer for layer, _ in ablation.heads} - kept)
     if unkept:
@@ -148,6 +146,19 @@ def on_desk(session: Session, ablation: Ablation) -> Ablation:
     return Ablation(
         heads=ablation.heads, layers=layers, mlps=frozenset({0}) if whole else frozenset(), how=ablation.how
     )
+
+
+def _whole(session: Session, ablation: Ablation) -> bool:
+    """Whether it removes everything that is not a kept head."""
+    rest = everything_else(session)
+    return ablation.mlps == rest.mlps and ablation.layers >= rest.layers
+
+
+def _alone(session: Session, ablation: Ablation) -> bool:
+    """Whether it names what the collection's codes do not tell apart: single MLPs, tokens, layers that are not kept."""
+    if ablation.tokens or _whole(session, ablation):
+        return bool(ablation.tokens)
+    return bool(ablation.mlps or ablation.layers - set(session.collection.layers))
 
 
 def desk(session: Session, task: Task, image: int) -> Desk | None:
@@ -202,11 +213,35 @@ def _means(session: Session, ablation: Ablation) -> Means | None:
 
 
 def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
-    """Accuracy on the images read so far; None where no labelled image, or not every example, has been read."""
+    """Accuracy on the images read so far; None where no labelled image, or not every example, has been read.
+
+    What the codes do not tell apart is traced again, see analysis.ablation.traced_part.
+    """
+    if _alone(session, ablation):
+        traced = _traced(session, task, ablation.tokens)
+        return None if traced is None else analysis.outcome(*traced, ablation, session.checkpoint)
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
         return None
     return analysis.outcome(part, kept.means, on_desk(session, ablation), session.checkpoint)
+
+
+def _traced(session: Session, task: Task, tokens: frozenset[int]) -> tuple[Part, Means] | None:
+    """The task's labelled images with every MLP and these tokens, and their means; the newest is kept."""
+    classes = directions(session, task)
+    if classes is None:
+        return None
+    key = task.name, task.classes, tokens, len(session.images), session.collection.complete
+    newest: dict[Any, tuple[Part, Means]] = session.remember("ablation traced", dict)
+    if key not in newest:
+        found = analysis.traced_part(
+            session.model, session.images, task, classes, sorted(tokens), session.checkpoint
+        )
+        if found is None:
+            return None
+        newest.clear()
+        newest[key] = found, ablate.means_of(found.terms)
+    return newest[key]
 
 
 def presets(

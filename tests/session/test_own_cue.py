@@ -12,8 +12,10 @@ from waterbirds import write_birds
 import clipviz
 from clipviz.analysis import classifiers
 from clipviz.data.roles import Roles
+from clipviz.lens import ablate
 from clipviz.panels import Heads, TextSpan
 from clipviz.panels.ablate import Ablate
+from clipviz.session import ablation as asked
 from clipviz.values import N_LATE, Ablation
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
@@ -60,6 +62,35 @@ def test_groups_and_the_worst_of_them_come_from_the_table(session):
         expected = {name: float(hits[rows[name]].float().mean()) for name in GROUPS}
         assert {row.name: getattr(row, column) for row in found.groups} == pytest.approx(expected)
         assert getattr(found.worst, column) == pytest.approx(min(expected.values()))
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_single_mlps_and_the_class_token_are_measured_on_traces(session, how):
+    task, ablation = session.tasks()["birds"], Ablation(mlps={2, 6}, tokens={0}, heads={(5, 1)}, how=how)
+    found = session.ablate(ablation)
+    traces = [session.model.trace(picture) for picture in session.images]
+    classes = classifiers.from_prompts(session.model, task.prompts).double()
+    heads = torch.cat([trace.head_effects() for trace in traces]).double()
+    mlps = torch.cat([trace.mlp_effects() for trace in traces]).double()[:, [2, 6]].sum(1)
+    tokens = torch.cat(
+        [trace.token_scores(classes.float())[..., 0].movedim(0, -1) for trace in traces]
+    ).double()
+    tokens[:, 5, 1] = 0
+    removed = (heads[:, 5, 1] + mlps) @ classes.T + tokens.sum((1, 2))
+    removed = removed - removed.mean(0) if how == "mean" else removed
+    embedding = torch.cat([trace.embedding for trace in traces]).double()
+    expected = embedding @ classes.T - removed
+    part, means = asked._traced(session, task, frozenset({0}))
+    shown = ablate.embedding_after(part.terms, ablation, means).double() @ classes.T
+    torch.testing.assert_close(shown, expected, atol=1e-4, rtol=0)
+    hits = (expected.argmax(1) == torch.tensor(task.labels)).double()
+    assert found.after.top1 == pytest.approx(float(hits.mean()))
+    assert found.n_heads == 1
+    assert len(found.random) == 5
+    assert found.before.top1 == session.ablate(Ablation()).before.top1
+    assert session.ablate(Ablation(mlps={2})).random == ()
+    with pytest.raises(ValueError, match=r"all MLPs together.*ask session\.ablate"):
+        session.desk_ablation(Ablation(mlps={2}))
 
 
 def test_two_typed_texts_find_the_heads_that_tell_them_apart(session):
