@@ -41,7 +41,9 @@ const mapMaker = (api) => {
     if (isBaseline()) return api.arrays[name] ? baseline(name) : null;
     return name === "centred" && !other && !api.arrays.shared ? null : summed();
   };
-  return { baselines, isBaseline, isPool, pooled, reader, summed, baseline, shown };
+  // Whether a saved page holds what a map is made of.
+  const stored = (name) => Boolean(api.arrays[{ effect: "scores", centred: "shared" }[name] ?? name]);
+  return { baselines, isBaseline, isPool, pooled, reader, summed, baseline, shown, stored };
 };
 
 const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
@@ -202,7 +204,7 @@ const mapControls = (api, stage, maker) => {
     scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : whole ? "These methods explain the whole model only" : "";
     if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
     if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
-    for (const entry of shows.querySelectorAll("option")) entry.disabled = !text && entry.value !== "attention";
+    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && entry.value !== "attention") || (api.standalone && !maker.stored(entry.value));
     shows.value = text ? api.option("show") : "attention";
     slider.value = Math.round(100 * api.option("opacity"));
     outline.checked = api.option("outline");

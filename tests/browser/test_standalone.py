@@ -82,6 +82,11 @@ def test_what_needs_the_model_is_declined_and_what_is_drawn_stays(dashboard, sav
     assert page.locator('[data-panel="heads"]').get_attribute("data-text") == "a flamingo"
     page.get_by_role("button", name="Neighbours").click()
     assert page.get_by_role("button", name="Neighbours").get_attribute("aria-pressed") == "false"
+    offered = page.evaluate(
+        "() => [...document.querySelectorAll('.cv-heatmap .pick option')].map((o) => [o.value, !o.disabled])"
+    )
+    assert ["effect", True] in offered
+    assert ["LRP", False] in offered  # its map is not in the page
     assert complaints == []
 
 
