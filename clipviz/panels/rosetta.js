@@ -195,7 +195,7 @@ const pickConcepts = (api, lists, items) => {
 /** The line below. */
 const noteOf = (api, view) => {
   const n = count(view.n_found);
-  if (view.show !== "image") return view.n_found ? `${n} ${api.option("every_unit") ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.` : "No concept matches the filter.";
+  if (view.show !== "image") return view.n_found ? `${n} ${view.every_unit ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.` : "No concept matches the filter.";
   if (view.selection.image === null) return "Select an image to see every concept on it.";
   return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.`;
 };
@@ -233,7 +233,7 @@ function build(api) {
     pages.hidden = view.n_pages < 2;
     setPage(view.page, view.n_pages);
     const listed = image ? view.tiles : view.rows;
-    Object.assign(api.root.dataset, { show: view.show, pivot: view.pivot, sort: api.option("sort"), page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: api.option("models").join(" "), other: view.other, whose: view.whose, message: "" });
+    Object.assign(api.root.dataset, { show: view.show, pivot: view.pivot, sort: view.sort, page: view.page, rows: listed.length, found: view.n_found, first: listed[0]?.concept ?? "", concept: view.concept ?? "", chosen: String(view.chosen), image: view.selection.image ?? "", named: view.detail?.label ?? "", models: view.models.join(" "), other: view.other, whose: view.whose, message: "" });
   };
 }
 

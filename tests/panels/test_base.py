@@ -17,12 +17,22 @@ from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts
 from clipviz.panels.base import DESKS, Panel
 from clipviz.panels.requests import Request
 
+TEXTS = [
+    "a red circle",
+    "a dog",
+    "in the sea",
+    "two apples",
+    "a letter",
+    "in the forest",
+    "a swan",
+    "a tiger",
+]
 KINDS = [getattr(panels, name) for name in panels.__all__ if name != "Dashboard"]
 
 
 @pytest.fixture(scope="module")
 def session(model):
-    made = clipviz.Session(model, demo().subset(range(24)), "demo", background=False)
+    made = clipviz.Session(model, demo().subset(range(24)), TEXTS, background=False)
     yield made
     made.close()
 
