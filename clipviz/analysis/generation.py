@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import Unpack
 
+from clipviz.analysis import leaping
 from clipviz.analysis.leaping import generate_from, leap, numbers_of, with_numbers
 from clipviz.analysis.matching import match, unit_pairs
 from clipviz.lens import edits
@@ -161,6 +162,19 @@ def change_of(
     return partial(edits.placed, right=right, down=down, zoom=zoom, fill="edge")
 
 
+def asked_maps(
+    maps: lens.Maps,
+    chosen: Sequence[UnitPairs],
+    change: str,
+    right: float = 0.0,
+    down: float = 0.0,
+    factor: float = 1.0,
+) -> dict[str, Tensor]:
+    """The maps that a change of some units asks for; "copy" and "remove" act on the region where these stand out."""
+    where = edited_region(maps, chosen) if change in LEAPS else None
+    return edits.edited_maps(maps, chosen, change_of(change, right, down, factor, where))
+
+
 class EditOptions(TypedDict, total=False):
     """The keywords of `edit_steps`."""
 
@@ -193,20 +207,23 @@ def edit_steps(
 
     units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
     that the search begins at, default `latents`. A step's objectives are the distance of the maps from those asked
-    (lens.invert.map_distance), for each image.
+    (lens.invert.map_distance), for each image. The steps of "copy" and "remove" begin with those of the searches that
+    choose a start (analysis.leaping), leaping.N_STEPS more than the schedule has.
     """
     chosen = guides.own if units is None else guides.of(units)
     others = guides.without(chosen) if units is not None and keep else ()
-    maps = generator.maps(latents)
-    where = edited_region(maps, chosen) if change in LEAPS else None
-    asked = edits.edited_maps(maps, chosen, change_of(change, right, down, factor, where))
+    asked = asked_maps(generator.maps(latents), chosen, change, right, down, factor)
     goal: dict[str, Any] = {"target_maps": asked, "pairs": [*chosen, *others], "alpha": alpha}
     generate, start = generate_from(generator, latents), latents if start is None else start
     steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
     if change in LEAPS:
-        yield next(steps)  # where it begins is to be seen before the leap
-        steps = lens.search(generate, numbers_of(leap(generator, start, **goal)), schedule=schedule, **goal)
+        first = next(steps)  # where it begins is to be seen before the leap
+        of = first.of + leaping.N_STEPS
+        yield first._replace(of=of)
+        start = yield from leap(generator, start, **goal, of=of)
+        steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
         next(steps)
+        steps = (step._replace(number=leaping.N_STEPS + step.number, of=of) for step in steps)
     yield from steps
 
 

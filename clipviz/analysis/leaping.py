@@ -8,8 +8,7 @@ steps from each tell which to go on from. The thesis (4.4) likewise starts copie
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.lens import invert as lens
-from clipviz.lens.invert import Schedule, UnitPairs
+from clipviz.lens.invert import Schedule, Step, UnitPairs
 
 N_DRAWN, N_KEPT = 64, 2
 TRIAL = Schedule(8, 0.1, ramp_up=0.0, ramp_down=0.3)
+N_STEPS = (1 + N_KEPT) * (TRIAL.n_steps + 1)
+"""Steps that `leap` takes."""
 NARROW = (0.005, 0.02)
 """tau: how much the maps may change, as a mean square in deviations; small first."""
 WIDE = (1.0, 1.7)
@@ -39,8 +40,13 @@ def leap(
     *,
     alpha: float,
     seed: int = 0,
-) -> Any:
-    """For each of the latents that start, of itself and a few around it, from which a short search comes nearest."""
+    of: int = N_STEPS,
+) -> Generator[Step, None, Any]:
+    """For each of the latents that start, of itself and a few around it, from which a short search comes nearest.
+
+    Yields the steps of these searches, numbered 1..N_STEPS of `of`, so that whoever watches can stop; returns the
+    latents.
+    """
     own = numbers_of(latents)
     drawn = around(generator, latents, pairs, N_DRAWN, seed)
     before = features(generator.maps(latents), pairs)
@@ -51,9 +57,9 @@ def leap(
             for z in drawn
         ]
     )
-    best = scores.topk(min(N_KEPT, len(drawn)), 0).indices
+    best = scores.topk(N_KEPT, 0).indices
     every, image = torch.stack(drawn), torch.arange(len(own), device=own.device)
-    nearest, least = own, None
+    nearest, least, number = own, None, 0
     for start in (own, *(every[rows, image] for rows in best)):
         trial = lens.search(
             generate_from(generator, latents),
@@ -63,7 +69,9 @@ def leap(
             alpha=alpha,
             schedule=TRIAL,
         )
-        (step,) = deque(trial, maxlen=1)
+        for step in trial:
+            number += 1
+            yield step._replace(number=number, of=of)
         if least is None:
             nearest, least = step.latents, step.objectives
             continue

@@ -135,7 +135,7 @@ const tools = (api) => {
   const change = (name, text, hint) => link(text, () => api.ask({}, { action: "change", change: name }), { title: hint, "data-change": name });
   const act = (name, text, hint) => link(text, () => api.ask({}, { action: name }), { title: hint, "data-action": name });
   return h("div", { class: "tools", role: "toolbar", "aria-label": "Changes" },
-    change("copy", "Copy", "Everything twice: once left, once right"), change("remove", "Remove", "Each map at its own minimum"), change("amplify", "Amplify", "Each map 1.6 times as high"),
+    change("copy", "Copy", "The concept's region once more, beside it where there is room"), change("remove", "Remove", "The concept's region filled with what surrounds it"), change("amplify", "Amplify", "Each map 1.6 times as high"),
     h("span", { class: "gap" }), act("reset", "Reset", "Back to the picture before"), act("keep", "Keep", "Put this picture aside"), act("add", "Add to images", "Every other panel can show it then"));
 };
 

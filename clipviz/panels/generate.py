@@ -118,10 +118,13 @@ class Generate(Desk):
     def _changing(self, change: str) -> Callable[[Workbench, Stale], Any]:
         if change not in BUTTONS:
             raise ValueError(f"expected a change among {', '.join(BUTTONS)}, got {change!r}")
+        began: list[Any] = []
 
         def task(bench: Workbench, stale: Stale) -> bool:
-            goal = Goal(bench.latents, self.concept, change, factor=BUTTONS[change])
-            return all(self._progress(frame, stale) for frame in bench.follow(goal))
+            began.append(bench.latents)
+            bench.latents, move = began[0], self.move  # done again, it begins where it began
+            frames = bench.change(change, self.concept, BUTTONS[change])
+            return all(self._progress(frame, stale) for frame in frames) or self.move != move  # by a hand
 
         return task
 
@@ -146,7 +149,7 @@ class Generate(Desk):
 
     def _perform(self, bench: Workbench, stale: Stale) -> bool:
         """Carry out what was asked; False when overtaken. What fails is not tried again."""
-        task, turn, finished = self._task, self._turn, True
+        task, turn, finished, move = self._task, self._turn, True, tuple(self.move)
         if task is None:
             return True
         try:
@@ -154,7 +157,7 @@ class Generate(Desk):
         finally:
             if finished and self._turn == turn:
                 self._task = None
-            self._moved, self._grip = tuple(self.move), (int(self.move[0]), bench.latents)
+            self._moved, self._grip = move, (int(move[0]), bench.latents)
         return finished
 
     def _follow_hand(self, bench: Workbench, stale: Stale) -> bool:
@@ -169,7 +172,7 @@ class Generate(Desk):
             grip, right, down, zoom = seen
             if int(grip) != self._grip[0] or self._grip[1] is None:
                 self._grip = (int(grip), bench.latents)
-            return Goal(self._grip[1], self.concept, "zoom", float(right), float(down), float(zoom))
+            return Goal(self._grip[1], self.concept, float(right), float(down), float(zoom))
 
         with self._hand:
             self._following = True
@@ -209,11 +212,8 @@ class Generate(Desk):
 
         bench = self.session.workbench
         if bench.latents is None:
-            raise ValueError(
-                "expected a picture, got none; open the desk, or call session.workbench.random()"
-            )
-        row = []
-        for latents, said in ((bench.first, bench.before()), (bench.latents, bench.now())):
-            words = ", ".join(f"{one.answer} {one.probability:.0%}" for one in said)
-            row.append((np.asarray(bench.picture(latents)), words))
+            raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
+        shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
+        words = [", ".join(f"{one.answer} {one.probability:.0%}" for one in said) for _, said in shown]
+        row = [(np.asarray(bench.picture(shown[i][0])), words[i]) for i in range(2)]
         return image_rows([row], ["before", "after"], width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from clipviz.session import checks
 
 if TYPE_CHECKING:
     from clipviz.analysis.generation import Edited, Guides, Progress
-    from clipviz.lens.invert import Schedule
+    from clipviz.lens.invert import Schedule, Step
     from clipviz.session.core import Session
 
 N_SAMPLES = 96
@@ -128,6 +128,14 @@ def edit(
     """See Session.edit."""
     units = None if chosen is None else units_of(session, chosen)
     return generation.edit(generator_of(session), latents, guides(session), change, units=units, **how)
+
+
+def edit_steps(
+    session: Session, latents: Any, change: str, chosen: Sequence[int] | None, **how: Any
+) -> Iterator[Step]:
+    """The search of `edit`, one step at a time."""
+    units = None if chosen is None else units_of(session, chosen)
+    return generation.edit_steps(generator_of(session), latents, guides(session), change, units=units, **how)
 
 
 def invert(

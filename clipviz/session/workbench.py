@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis import generation
-from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from clipviz.session.core import Session
 
 LIVE = Schedule(n_steps=40, rate=0.1, ramp_up=0.0, ramp_down=0.5)
-"""Short enough to follow a hand; the thesis's 500 steps are for a search that nobody watches."""
+"""The desk's searches: short enough to follow a hand; the thesis's 500 steps are for one that nobody watches."""
 INVERSION = Schedule(n_steps=120, rate=0.1)
 COMPARED = ("colours", "backgrounds")
 """Tasks of the images that a picture is asked about, besides the generator's own classes."""
@@ -38,11 +37,10 @@ SIDE = 32
 
 
 class Goal(NamedTuple):
-    """What the maps should become: a change of those of `base`, of one concept or of all (EVERY)."""
+    """Where a hand has dragged the maps of `base`, those of one concept or of all (EVERY), and how it zoomed them."""
 
     base: Any
     concept: int
-    change: str
     right: float = 0.0
     down: float = 0.0
     factor: float = 1.0
@@ -148,10 +146,26 @@ class Workbench:
         found = self.session.invert(image, schedule=INVERSION, progress=watch)
         return self.begin(found.latents)
 
-    # -- following -----------------------------------------------------------------------------------------------
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def change(
+        self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule = LIVE
+    ) -> Iterator[Frame]:
+        """The search of session.edit, a frame at a time; stop iterating to leave it there.
+
+        change, factor: as there. concept: one, or EVERY.
+        """
+        base, chosen = self.latents, None if concept == EVERY else [concept]
+        how = {"factor": factor, "schedule": schedule}
+        for step in shared.edit_steps(self.session, base, change, chosen, **how):
+            self.latents = generation.with_numbers(base, step.latents)
+            self.distance = float(step.objectives.mean())
+            if step.number == 0:
+                self.asked = self.distance
+            yield _frame(step, step.number, step.of)
 
     def follow(self, goal: Goal | Callable[[], Goal]) -> Iterator[Frame]:
-        """Search the latents for a goal from where they are, a frame at a time; stop iterating to leave it there.
+        """Search the latents for what a hand asks, a frame at a time; stop iterating to leave them there.
 
         goal: what is asked, or a function that says what is asked by now: a goal that moves is followed without
         beginning anew, and the search ends LIVE.n_steps after it moved last. Its concept must stay.
@@ -194,8 +208,7 @@ class Workbench:
     def _aim(self, goal: Goal, targets: dict[str, Tensor], chosen: Any, others: Any) -> None:
         """Write the maps that a goal asks for into `targets`, which a running search reads."""
         maps = self.generator.maps(goal.base)
-        how = generation.change_of(goal.change, goal.right, goal.down, goal.factor)
-        wanted = edits.edited_maps(maps, chosen, how)
+        wanted = generation.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
         self.asked = float(lens.map_distance(maps, wanted, [*chosen, *others]).mean())
         targets.update(wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,44 @@ def test_a_desk_that_is_closed_or_hidden_stops_its_search(desk):
         assert threading.active_count() == n_threads
     finally:
         del bench.follow
+
+
+@pytest.mark.parametrize("by", ["selection", "hand"])
+def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, by):
+    ask(desk, action="begin", source="class", label="car")
+    bench, started, bases = desk.session.workbench, threading.Event(), []
+    change, brief = bench.change, replace(LIVE, n_steps=2)
+
+    def watched(*asked):
+        bases.append(bench.latents)
+        for frame in change(*asked, schedule=brief):
+            if len(bases) == 1 and frame.number == 3:
+                started.set()
+                assert overtaken.wait(60)
+            yield frame
+
+    overtaken = threading.Event()
+    bench.change = watched
+    try:
+        desk.request = {"seq": desk.request["seq"] + 1, "action": "change", "change": "copy"}
+        assert started.wait(60)
+        if by == "hand":
+            desk.move = [desk.move[0] + 1, 0.0, 0.0, 1.1]
+        else:
+            desk.session.select(image=4)
+        overtaken.set()
+        desk.session.wait(120)
+    finally:
+        del bench.change
+    assert desk.view["settled"]
+    if by == "hand":
+        assert len(bases) == 1
+        assert desk._grip[1] is not bases[0]  # it holds what the search had reached
+        assert desk.view["moved"] == desk.move
+    else:
+        assert bases == [bench.first] * 2
+        found = desk.session.edit(bench.first, "copy", schedule=brief)
+        assert torch.equal(bench.latents.z, found.latents.z)
 
 
 def test_reset_keep_and_back(desk):

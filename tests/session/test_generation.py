@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import leaping
 from clipviz.analysis.generation import edit
 from clipviz.analysis.generator_concepts import open_concepts
 from clipviz.lens.invert import Schedule
@@ -128,7 +129,7 @@ def test_a_workbench_follows_goals_and_can_be_left_at_any_frame(session):
     bench = Workbench(session)
     bench.random("duck")
     start = bench.latents
-    frames = bench.follow(Goal(start, EVERY, "zoom", right=0.1))
+    frames = bench.follow(Goal(start, EVERY, right=0.1))
     first, second = next(frames), next(frames)
     frames.close()
     assert (first.step, second.step) == (0, 1)
@@ -144,6 +145,33 @@ def test_a_workbench_follows_goals_and_can_be_left_at_any_frame(session):
         bench.back_to(1)
 
 
+@pytest.mark.parametrize(
+    ("change", "concept", "how"),
+    [
+        ("copy", EVERY, {}),
+        ("remove", 2, {}),
+        ("amplify", 2, {"factor": 1.6}),
+        ("zoom", EVERY, {"right": 0.1, "factor": 1.2}),
+    ],
+)
+def test_the_desk_and_an_edit_by_name_paint_the_same_picture(session, change, concept, how):
+    bench, brief = Workbench(session), replace(LIVE, n_steps=4)
+    bench.begin(session.generator.sample(1, seed=3))
+    if change == "zoom":  # what a hand does, which ends with LIVE
+        brief = LIVE
+        frames = list(bench.follow(Goal(bench.latents, concept, **how)))
+    else:
+        frames = list(bench.change(change, concept, schedule=brief, **how))
+    chosen = None if concept == EVERY else [concept]
+    found = session.edit(bench.first, change, chosen, schedule=brief, **how)
+    torch.testing.assert_close(bench.latents.z, found.latents.z, rtol=0, atol=0)
+    assert not torch.equal(found.latents.z, bench.first.z)
+    assert (bench.distance, bench.asked) == (float(found.distance), pytest.approx(float(found.asked)))
+    n_tries = leaping.N_STEPS if change in ("copy", "remove") else 0
+    assert [frame.number for frame in frames] == list(range(brief.n_steps + n_tries + 1))
+    assert frames[-1].step == frames[-1].of
+
+
 def test_a_goal_that_moves_is_followed_to_where_it_rests(session):
     bench = Workbench(session)
     bench.random("car")
@@ -154,7 +182,7 @@ def test_a_goal_that_moves_is_followed_to_where_it_rests(session):
 
     def goal():
         asked[0] += 1
-        return Goal(start, EVERY, "shift", right=0.15 * way * min(1, asked[0] / 8))
+        return Goal(start, EVERY, right=0.15 * way * min(1, asked[0] / 8))
 
     frames = list(bench.follow(goal))
     assert [frame.step for frame in frames[-3:]] == [LIVE.n_steps - 2, LIVE.n_steps - 1, LIVE.n_steps]
