@@ -1,22 +1,26 @@
 """Every open_clip configuration against the contract of towers; writes docs/towers.md.
 
-    python -m benchmarks.towers [FILE]
+    python -m benchmarks.towers                 # all of it: about 10 minutes of processor time, 2 GB
+    python -m benchmarks.towers --quick         # the tests' tiny towers alone, printed: under a minute
+    python -m benchmarks.towers EVA02-B-16 ...  # these configurations alone, each timed with all its layers, printed
 
 Each vision tower is built at full width with random, strongly perturbed weights and its first layer; what does not
 depend on depth (sums in float64 and float32, token scores) is checked on one random image. Second-order effects are
 compared with a literal reference on the tests' tiny towers. Speed and memory are measured on deep towers, a few per
-kind of readout. No weights are fetched. About 10 minutes of processor time, 2 GB.
+kind of readout. No weights are fetched.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
+import ctypes
 import json
 import os
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,6 +195,10 @@ def peak(work: Callable[[], Any]) -> float:
     child = os.fork()
     if child == 0:
         try:
+            if hasattr(
+                libc := ctypes.CDLL(None), "malloc_trim"
+            ):  # freed memory would hide what grows into it
+                libc.malloc_trim(0)
             before = _status("VmRSS")
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
             work()
@@ -223,7 +231,6 @@ def run() -> list[dict[str, Any]]:
 def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[dict[str, Any]]) -> str:
     """docs/towers.md."""
     accepted, refused = [r for r in rows if "refused" not in r], [r for r in rows if "refused" in r]
-    groups, tiny_groups = _grouped(accepted), _grouped(small)
     lines = [
         "# Towers",
         "",
@@ -237,6 +244,30 @@ def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[
         "neurons (float32, 1e-5) and the literal float64 sum over tokens, later heads and readout heads, on tiny "
         "towers of three layers.",
         "",
+        *contract_table(accepted, small),
+        "",
+        "A trace against the plain forward of deep towers (batch 4, one thread): processor time, the most memory held "
+        "beyond the weights, and what the trace keeps.",
+        "",
+        *cost_table(times),
+        "",
+        "## Accepted",
+        "",
+    ]
+    for (family, readout), found in sorted(_grouped(accepted).items()):
+        lines.append(f"- {family}, {readout}: {', '.join(r['name'] for r in found)}")
+    lines += ["", "## Refused", ""]
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for one in refused:
+        reasons[one["refused"]].append(one["name"])
+    lines += [f"- {reason}: {', '.join(names)}" for reason, names in sorted(reasons.items())]
+    return "\n".join(lines) + "\n"
+
+
+def contract_table(accepted: list[dict[str, Any]], small: list[dict[str, Any]]) -> list[str]:
+    """Family and readout x the checks of the contract, of configurations and of the tests' tiny towers."""
+    groups, tiny_groups = _grouped(accepted), _grouped(small)
+    lines = [
         "| family | readout | accepted | instantiated | sum, float64 | sum, float32 | tokens | second order |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -247,11 +278,12 @@ def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[
         worst = [_worst(ran, check) for check in CHECKS[:3]]
         worst.append(_worst(tiny_groups.get((family, readout), []), "second"))
         lines.append(f"| {family} | {readout} | {' | '.join((*counts, *worst))} |")
-    lines += [
-        "",
-        "A trace against the plain forward of deep towers (batch 4, one thread): processor time, the most memory held "
-        "beyond the weights, and what the trace keeps.",
-        "",
+    return lines
+
+
+def cost_table(times: list[dict[str, Any]]) -> list[str]:
+    """Configuration x what its trace costs."""
+    lines = [
         "| configuration | layers | time, x plain | budget | peak memory, x plain | kept, MB an image |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -260,15 +292,7 @@ def report(rows: list[dict[str, Any]], small: list[dict[str, Any]], times: list[
         f"{t['MB an image']:.1f} |"
         for t in times
     ]
-    lines += ["", "## Accepted", ""]
-    for (family, readout), found in sorted(groups.items()):
-        lines.append(f"- {family}, {readout}: {', '.join(r['name'] for r in found)}")
-    lines += ["", "## Refused", ""]
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for one in refused:
-        reasons[one["refused"]].append(one["name"])
-    lines += [f"- {reason}: {', '.join(names)}" for reason, names in sorted(reasons.items())]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -286,20 +310,46 @@ def _worst(rows: list[dict[str, Any]], check: str) -> str:
     return f"{largest:.1e}" + ("" if largest <= LIMITS[check] else " **over**")
 
 
-def main() -> None:
-    """Examine every configuration and write the report."""
-    import open_clip
-
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "towers.md"
-    times, small = [], tinies()
-    for timed in TIMED:
-        times.append(timing(timed))
-        print(times[-1], flush=True)
+def examined(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What each of some configurations gives, printed as it is found."""
     rows, known = [], {}
-    for name in open_clip.list_models():
+    for name in names:
         rows.append(examine(name, known))
         print({k: f"{v:.1e}" if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    path.write_text(report(rows, small, times))
+    return rows
+
+
+def timed(cases: Sequence[Timed]) -> list[dict[str, Any]]:
+    """What the trace of each of some configurations costs, printed as it is found."""
+    times = []
+    for case in cases:
+        times.append(timing(case))
+        print(times[-1], flush=True)
+    return times
+
+
+def main() -> None:
+    """Examine every configuration and write docs/towers.md, or print what is known of some."""
+    import open_clip
+
+    parser = argparse.ArgumentParser(description="open_clip's configurations against the contract of towers")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="configurations; all when none is given")
+    parser.add_argument("--quick", action="store_true", help="the tests' tiny towers alone")
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(open_clip.list_models()))
+    if unknown:
+        parser.error(f"expected names of open_clip.list_models(), got {', '.join(unknown)}")
+    if args.quick:
+        print("\n".join(contract_table([], tinies())))
+    elif args.names:
+        rows = [row for row in examined(args.names) if "refused" not in row]
+        pools = "attention pooling", "mean of tokens"
+        cases = [Timed(row["name"], POOLED if row["readout"] in pools else CLASS_TOKEN) for row in rows]
+        print("\n".join(["", *contract_table(rows, []), "", *cost_table(timed(cases))]))
+    else:
+        times, small = timed(TIMED), tinies()
+        text = report(examined(open_clip.list_models()), small, times)
+        (Path(__file__).parents[1] / "docs" / "towers.md").write_text(text)
 
 
 if __name__ == "__main__":

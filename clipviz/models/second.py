@@ -58,7 +58,7 @@ def recording_second(tower: Tower, layers: Sequence[int]) -> Iterator[SecondReco
     with turn(tower.visual), ExitStack() as stack:
         for handle in recorder.hooks():
             stack.callback(handle.remove)
-        if any(block.reads == "calls" for block in tower.blocks):
+        if any(recorder.listens(block) for block in tower.blocks):
             stack.enter_context(AttentionCalls(recorder.note_call))
         yield recorder
 

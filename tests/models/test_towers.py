@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.models.towers.recording import recording
 from tests.models import literal
 from tests.models.families import FAMILIES, images
 
@@ -75,6 +76,14 @@ def test_a_trace_without_tokens_has_the_same_effects(model):
     assert bare.tokens is None
     assert bare.paths is None
     assert bare.final is None
+
+
+def test_queries_and_keys_wait_only_where_they_cannot_be_formed_anew(model):
+    with torch.no_grad(), recording(model.tower, True) as recorder:
+        model.visual(images(model))
+    turned = {"SigLIP 2, query and key norms", "PE-Core", "PE without class token"}
+    waiting = turned | {"post-norm, pooled", "post-norm, mean"}
+    assert len(recorder.attended) == (model.n_layers if model.name in waiting else 0)
 
 
 def test_the_model_is_untouched_and_hooks_are_gone(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 
@@ -265,17 +266,66 @@ def test_units_of_other_towers_are_what_the_mlps_read(family):
     assert len(maps) == model.n_layers
 
 
-@pytest.mark.parametrize("name", ["dinov2_vit_b14", "dinov3_vit_b16"])
-def test_self_supervised_transformers_have_maps_on_their_grid(name):
+@pytest.fixture(scope="module")
+def siglip():
+    return clipviz.wrap(FAMILIES["SigLIP"](), name="SigLIP")
+
+
+@pytest.mark.parametrize("family", ["class token", "CLIPA", "CoCa", "PE-Core", "EVA-02", "GAP"])
+def test_every_family_is_pivot_and_partner(family, siglip):
+    model, images = clipviz.wrap(FAMILIES[family](), name=family), random_images(6, 32)
+    forwards, backwards = match(model, siglip, images, k=2), match(siglip, model, images, k=2)
+    width = [n_units for _, n_units in forwards.layers_a]
+    assert width == [model.weights.n_neurons] * model.n_layers
+    assert len(forwards.pairs)
+    assert sorted(backwards.pairs.flip(1).tolist()) == sorted(forwards.pairs.tolist())
+    torch.testing.assert_close(backwards.correlation.to_dense().T, forwards.correlation.to_dense())
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("dino_vit_b16", 14), ("dinov2_vit_b14", 16), ("dinov3_vit_b16", 14), ("mae_vit_b16", 14)],
+)
+def test_self_supervised_transformers_are_matched_on_their_grid(name, side, siglip, monkeypatch):
+    import timm
+
+    small = functools.partial(timm.create_model, depth=2, embed_dim=48, num_heads=3)
+    monkeypatch.setattr(timm, "create_model", small)
     entry = zoo.ENTRIES[name]
-    network = entry.build(False).eval()
-    network.blocks = (
-        type(network.blocks)(*network.blocks[:1]) if name == "dinov2_vit_b14" else network.blocks[:1]
+    partner = Partner(name, entry.build(False).eval(), entry.preprocess, entry.layers)
+    maps = partner.maps(random_images(1, 224))
+    assert [m.shape for m in maps.values()] == [(1, 192, side, side)] * 2
+    matches = match(siglip, partner, random_images(4, 32), k=1)
+    assert matches.layers_b == tuple((layer, 192) for layer in maps)
+    assert len(matches.pairs)
+    assert 0 < float(matches.strength.max()) <= 1
+
+
+def convolutional(name):
+    """A small open_clip model with a tower that is no sum of heads, and which of its modules are units."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    text = CLIPTextCfg(context_length=8, vocab_size=49408, width=16, heads=2, layers=1)
+    if name == "ModifiedResNet":
+        vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=8, head_width=16, image_size=32)
+        return CLIP(20, vision, text).eval(), ("layer[1-4].*.act3",)
+    vision = CLIPVisionCfg(
+        timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", timm_drop=0.0, image_size=32
     )
-    partner = Partner(name, network, entry.preprocess, entry.layers)
-    (maps,) = partner.maps(random_images(1, 224)).values()
-    side = 16 if name == "dinov2_vit_b14" else 14
-    assert maps.shape == (1, 3072, side, side)
+    return CLIP(20, vision, text).eval(), ("trunk.stages.*.blocks.*.mlp.act",)
+
+
+@pytest.mark.parametrize("name", ["ModifiedResNet", "ConvNeXt"])
+def test_a_refused_tower_is_a_partner_as_its_message_says(name, siglip):
+    network, layers = convolutional(name)
+    with pytest.raises(ValueError, match=rf"got \w*\s?tower {name}.*Use it as a Rosetta partner") as refused:
+        clipviz.wrap(network)
+    assert "clipviz.models.zoo.Partner(name, module, preprocess, layers)" in str(refused.value)
+    pixels = Preprocess(32, zoo.CLIP_MEAN, zoo.CLIP_STD)
+    partner = clipviz.models.zoo.Partner(name, network.visual, pixels, layers)
+    matches = match(siglip, partner, random_images(4, 32), k=1)
+    assert len(matches.pairs)
+    assert [layer for layer, _ in matches.layers_b] == partner.layer_names()
 
 
 @pytest.mark.parametrize("name", ["resnet50", "dino_resnet50", "mae_vit_b16", "clip_resnet50"])
@@ -354,7 +404,7 @@ def test_local_checkpoints_of_both_kinds(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "size", "n_layers"),
-    [("resnet50", 64, 16), ("dino_vit_b16", 224, 12), ("clip_resnet50", 224, 16)],
+    [("resnet50", 64, 16), ("clip_resnet50", 224, 16)],
 )
 def test_ready_entries_read_the_layers_they_name(name, size, n_layers):
     entry = zoo.ENTRIES[name]
@@ -362,7 +412,7 @@ def test_ready_entries_read_the_layers_they_name(name, size, n_layers):
     assert len(partner.layer_names()) == n_layers
     with torch.no_grad():
         first = partner.maps(random_images(1, size), partner.layer_names()[:1])
-    assert next(iter(first.values())).shape[2:] == ((14, 14) if "vit" in name else (56, 56))
+    assert next(iter(first.values())).shape[2:] == (56, 56)
 
 
 @pytest.mark.parametrize(

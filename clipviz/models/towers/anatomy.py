@@ -46,7 +46,7 @@ class Block:
     neurons' activations. mlp_write: its output is what the MLP adds. inner_norm: a LayerNorm over the heads' outputs;
     write_norm, mlp_norm: LayerNorms of what the attention and the MLP add. reads: "weights" where queries and keys
     are the input times the matrices; "calls" where the tower turns or norms them, so that its own call of scaled
-    dot-product attention has to be seen.
+    dot-product attention has to be seen; "either" where both give them.
     """
 
     module: nn.Module
@@ -57,7 +57,7 @@ class Block:
     inner_norm: nn.Module | None = None
     write_norm: nn.Module | None = None
     mlp_norm: nn.Module | None = None
-    reads: Literal["weights", "calls"] = "weights"
+    reads: Literal["weights", "calls", "either"] = "weights"
 
     @property
     def scaling_norm(self) -> nn.Module | None:

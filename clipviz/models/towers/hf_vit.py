@@ -70,7 +70,7 @@ def _block(layer: Any, config: Any) -> Block:
         attention=layer.self_attn,
         hidden=layer.mlp.fc2,
         mlp_write=layer.mlp,
-        reads="calls" if fused and pooled else "weights",
+        reads="either" if fused and pooled else "weights",
     )
 
 

@@ -34,7 +34,7 @@ def recording(tower: Tower, tokens: bool) -> Iterator[Recorder]:
     with turn(tower.visual), ExitStack() as stack:
         for handle in recorder.hooks():
             stack.callback(handle.remove)
-        if any(block.reads == "calls" for block in tower.blocks):
+        if any(recorder.listens(block) for block in tower.blocks):
             stack.enter_context(AttentionCalls(recorder.note_call))
         yield recorder
 
@@ -57,8 +57,9 @@ class Attending:
     """Listens to the attention of some layers in one pass and reads it as the readout does.
 
     Everything kept is float32 (or float64), whatever the model's precision. A class token's and an even mean's
-    weights are known beforehand, and a layer is contracted as it runs; where the weights are the pass's last result,
-    queries and keys wait for them.
+    weights are known beforehand, and a layer is contracted as it runs. Where the weights are the pass's last result,
+    what the attention read waits for them, and queries and keys are formed anew if they can be: those of all layers
+    would take half the memory of a trace.
     """
 
     def __init__(self, tower: Tower, first_layer: int = 0) -> None:
@@ -76,6 +77,10 @@ class Attending:
         """Whether only token 0 is read out."""
         return self.tower.weights.readout.kind == "class token"
 
+    def listens(self, block: Block) -> bool:
+        """Whether queries and keys are taken from the attention's own call, not formed from the weights."""
+        return block.reads == "calls" or (block.reads == "either" and self.tower.readout.early)
+
     def hooks(self) -> Iterator[Any]:
         """Registers what listens to the pass, one handle after the other."""
         yield self.tower.blocks[0].module.register_forward_pre_hook(self.note_input)
@@ -85,7 +90,7 @@ class Attending:
                 yield block.norm.register_forward_hook(partial(self.note_tokens, layer))
             else:
                 yield block.module.register_forward_pre_hook(partial(self.note_residual, layer))
-            if block.reads == "calls":
+            if self.listens(block):
                 yield block.attention.register_forward_pre_hook(partial(self.note_start, layer))
             if block.scaling_norm is not None:
                 yield block.scaling_norm.register_forward_pre_hook(partial(self.note_deviation, layer))

@@ -89,7 +89,7 @@ def _block(block: Any) -> Block:
         inner_norm=inner,
         write_norm=first if post else None,
         mlp_norm=second if post else None,
-        reads="calls" if attention.fused_attn or turned else "weights",
+        reads="calls" if turned else "either" if attention.fused_attn else "weights",
     )
 
 
