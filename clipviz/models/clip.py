@@ -124,6 +124,14 @@ class ClipModel:
         )
 
     @property
+    def link(self) -> str:
+        """What makes a cosine a probability, in words: "sigmoid of 117.3 × cosine − 12.9, each class by itself"."""
+        scaled, bias = f"{self.logit_scale:.1f} × cosine", self.logit_bias
+        if bias is None:
+            return f"softmax of {scaled} over the classes"
+        return f"sigmoid of {scaled} {'−' if bias < 0 else '+'} {abs(bias):.1f}, each class by itself"
+
+    @property
     def activation(self) -> str:
         """The MLPs' activation function, e.g. 'GELU' or 'QuickGELU'."""
         return self.tower.activation

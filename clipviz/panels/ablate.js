@@ -95,7 +95,7 @@ const removalGrid = (api, removed, desk) => {
   const make = ({ n_layers: L, n_heads: H, kept, rest: others }) => {
     if (shape === `${L},${H},${kept}`) return;
     shape = `${L},${H},${kept}`;
-    rest = h("button", { type: "button", class: "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
+    rest = h("button", { type: "button", class: L < 6 ? "cell rest low" : "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
       h("span", {}, others.layers.length ? "MLPs and early layers" : others.mlps.length > L + 1 ? "all MLPs, the pool’s too" : "all MLPs"));
     cells = headGrid(grid, L, H, {
       columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: () => null,
@@ -183,7 +183,7 @@ const classBars = (api, desk) => {
     });
     const first = desk.ranked(p)[0];
     verdict.replaceChildren(...judge(now, p, q));
-    note.textContent = D.n_classes > D.names.length ? `the ${D.names.length} of ${count(D.n_classes)} classes nearest to the image` : "";
+    note.textContent = D.n_classes > D.names.length ? `${D.link}; the ${D.names.length} of ${count(D.n_classes)} nearest to the image` : D.link;
     Object.assign(api.root.dataset, { top: D.names[first], probability: p[first].toFixed(6), before: D.names[D.first], painted: Number(api.root.dataset.painted ?? 0) + 1 });
   };
   return { part: h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, note), reset, paint };

@@ -173,6 +173,7 @@ class Ablate(Desk):
             "heads": [list(head) for head in made.mean.heads],
             "scale": made.scale,
             "bias": made.bias,
+            "link": session.model.link,
             "label": rows.index(made.label) if made.label in rows else -1,
             "n_means": made.n_images,
             "key": (self._desk_view or {}).get("key", 0) + 1,

@@ -141,11 +141,11 @@ const tools = (api) => {
 
 /** Where one works: the stage, and beside it before and after. @param {Api} api @param {any} stage @param {any} list */
 const benchOf = (api, stage, list) => {
-  const table = h("tbody", {}), first = h("img", { class: "first", alt: "The picture before" }), bar = h("span", { class: "way", role: "presentation" }), says = h("span", {});
+  const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), bar = h("span", { class: "way", role: "presentation" }), says = h("span", {});
   const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", oninput: () => api.put({ opacity: Number(opacity.value) }) });
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
-  const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, h("thead", {}, h("tr", {}, ...heads)), table)),
+  const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),
     h("p", { class: "status", role: "status" }, bar, says), tools(api), kept);
   const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
   const set = (view, arrays, addresses) => {
@@ -156,6 +156,7 @@ const benchOf = (api, stage, list) => {
     if (!view.settled) return;
     first.src = addresses[0](arrays.first);
     table.replaceChildren(...verdicts(view));
+    formula.textContent = view.link;
     const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
     kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Go on from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
   };

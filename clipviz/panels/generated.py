@@ -33,6 +33,7 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
         "side": maps.shape[1],
         "classes": list(bench.classes),
         "label": bench.label,
+        "link": session.model.link,
         "before": [one.__dict__ for one in bench.before()],
         "after": [one.__dict__ for one in bench.now()],
         "n_units": sum(len(one.units) for one in concepts),

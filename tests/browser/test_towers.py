@@ -25,6 +25,10 @@ session.select(image=3, text="a dog", layer=model.n_layers - 1, head=1)"""
 BOARD = """dashboard = clipviz.Dashboard(session)
 dashboard"""
 FAMILIES = {"SigLIP": "attention pooling, its MLP", "EVA-02": "class token"}
+LINKS = {
+    "SigLIP": "sigmoid of 14.3 × cosine − 3.0, each class by itself",
+    "EVA-02": "softmax of 14.3 × cosine",
+}
 DESKS = "from clipviz.panels.base import DESKS; print(','.join(DESKS))"
 ERRORS = """session.wait(120)
 every = [*dashboard.panels, *dashboard.desks.built.values()]
@@ -56,6 +60,9 @@ def test_every_panel_and_desk_works_or_says_why_not(notebook, artifacts, family)
         panel = opened.panel(name)
         panel.wait_for()
         assert panel.inner_text().strip(), name
+        if name == "ablate":
+            opened.kernel("dashboard.desks.built['ablate'].classes = 'dog, car'; session.wait(120)")
+            expect(panel).to_contain_text(LINKS[family])
         panel.screenshot(path=str(artifacts / f"towers-{family}-{name}.png"))
     assert opened.kernel(ERRORS).strip() == "[]"
     assert not opened.console

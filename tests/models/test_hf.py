@@ -55,6 +55,12 @@ def test_probabilities_are_the_packages_own(opened):
     found = model.probabilities(unit @ model.encode_texts(TEXTS).T)
     expected = logits.sigmoid() if sigmoid else logits.softmax(-1)
     assert torch.allclose(found, expected, atol=1e-5)
+    scale = float(network.logit_scale.detach().exp())
+    shown = (
+        f"sigmoid of {scale:.1f} × cosine" if sigmoid else f"softmax of {scale:.1f} × cosine over the classes"
+    )
+    assert model.link.startswith(shown)
+    assert not sigmoid or f"{abs(float(network.logit_bias.detach())):.1f}, each class by itself" in model.link
 
 
 def test_a_local_folder_round_trips(opened, tmp_path):
