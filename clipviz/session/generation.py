@@ -153,10 +153,14 @@ def invert(
     generator, readers, found = generator_of(session), readers_of(session), guides(session)
     picture = torch.from_numpy(np.ascontiguousarray(session.picture(image))).to(session.model.device)
     picture = picture.permute(2, 0, 1)[None].float() / 255
-    if label is None and getattr(generator, "classes", None):
-        label = nearest_class(session, generator.classes, image)
+    classes = getattr(generator, "classes", ())
+    if label is not None and not classes:
+        raise ValueError(f"expected no label for a generator without classes, got {label!r}; leave label out")
+    if label is None and classes:
+        label = nearest_class(session, classes, image)
     start = starts_for(generator, readers, found, picture, None if label is None else [label], seed)
-    target = F.interpolate(picture, generator.side, mode="bilinear", antialias=True) if pixels else None
+    size = generator.images(start).shape[2:]
+    target = F.interpolate(picture, size, mode="bilinear", antialias=True) if pixels else None
     return generation.invert(
         generator,
         start,

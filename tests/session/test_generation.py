@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import clipviz
 from clipviz.analysis import leaping
-from clipviz.analysis.generation import edit
+from clipviz.analysis.generation import edit, find_guides
 from clipviz.analysis.generator_concepts import open_concepts
 from clipviz.lens.invert import Schedule
+from clipviz.models.generator import ModuleGenerator
 from clipviz.session import generation as shared
 from clipviz.session.workbench import EVERY, LIVE, Goal, Workbench
 
@@ -64,6 +66,25 @@ def test_an_image_is_inverted_into_the_class_that_the_model_names(session):
     assert steps == [0, 1, 2, 3]
     other = session.invert(image, label="owl", pixels=False, schedule=Schedule(2))
     assert session.generator.classes[int(other.latents.label)] == "owl"
+
+
+def test_an_image_is_inverted_by_a_generator_without_classes(model):
+    """One that tells neither its side nor its classes: what `load_generator` makes of somebody else's module."""
+    session = clipviz.Session(model)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.ConvTranspose2d(6, 4, 8), nn.ReLU(), nn.Upsample(16), nn.Conv2d(4, 3, 1))
+    module.requires_grad_(False)
+    session.generator = ModuleGenerator("blocks", module, lambda z: module(z[..., None, None]), ("1",), 6)
+    guides = find_guides(
+        session.generator, shared.readers_of(session), session.generator.sample(8, seed=1), above=0.0, most=4
+    )
+    session.remember(("guides", id(session.generator)), lambda: guides)
+    found = session.invert(0, schedule=Schedule(2))
+    assert found.images.shape == (1, 3, 16, 16)
+    assert torch.isfinite(found.latents).all()
+    with pytest.raises(ValueError, match="without classes, got 'car'"):
+        session.invert(0, label="car")
+    session.close()
 
 
 def test_one_concept_from_several_starts_moves_all_of_them(session, concepts):
