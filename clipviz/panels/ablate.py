@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clipviz.analysis.ablation import Desk as Bench
     from clipviz.analysis.ablation import Outcome
     from clipviz.analysis.tasks import Task
-    from clipviz.session.ablation import Preset
 
 THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
@@ -109,7 +108,9 @@ class Ablate(Desk):
         if view["desk"] is None:
             view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
             return view, {}
-        view["presets"] = [preset._asdict() for preset in self._presets(selection, task)]
+        cue = (self.cue, self.cue_b) if self.cue.strip() and self.cue_b.strip() else ("", "")
+        presets = session.presets(selection.text, selection.image, task, cue)
+        view["presets"] = [preset._asdict() for preset in presets]
         if not self.view.get("outcome"):
             self._show(selection, view, {})  # the image's bars need not wait for the collection
         if stale():
@@ -147,10 +148,6 @@ class Ablate(Desk):
                 f"expected a task among {', '.join([*known, 'typed'])}, got {self.task!r}; choose one of them"
             )
         return known.get(self.task) or next(iter(known.values()), None)
-
-    def _presets(self, selection: Selection, task: Task) -> list[Preset]:
-        cue = self.cue.strip(), self.cue_b.strip()
-        return self.session.presets(selection.text, selection.image, task, cue if all(cue) else ("", ""))
 
     def _put_desk(self, task: Task, image: int) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
