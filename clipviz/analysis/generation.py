@@ -330,7 +330,8 @@ def invert(
     """
     if guides is not None:
         how |= {"target_maps": read(readers, images), "pairs": pairs_with(readers, guides)}
-    steps = lens.search(generate_from(generator, start), numbers_of(start), target_images=target, **how)
+    how["target_images"] = target
+    steps = lens.search(generate_from(generator, start), numbers_of(start), **how)
     return followed(steps, start, progress)
 
 
@@ -351,7 +352,7 @@ def nearest_start(
         maps = generator.maps(with_numbers(latents, numbers))
         asked = asked or lens.Asked(maps, target_maps, pairs)
         found = asked.objective(maps)
-        if least is None:
+        if best is None or least is None:
             best, least = numbers, found
             continue
         nearer = (found < least).reshape(-1, *[1] * (numbers.ndim - 1))

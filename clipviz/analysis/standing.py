@@ -71,7 +71,7 @@ def among_images(cosine: float, best: Tensor) -> Familiarity:
     return Familiarity(known, "" if known else why, cosine, share, len(best))
 
 
-def names_object(text: str, columns: Mapping[str, Sequence[str]], image: int) -> bool | None:
+def names_object(text: str, columns: Mapping[str, Sequence[str | None]], image: int) -> bool | None:
     """Whether a text names what the image's mask outlines (all of it); None where no column says what that is."""
     wanted = []
     for group in THINGS:

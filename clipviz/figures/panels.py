@@ -74,7 +74,7 @@ def scale_of(kind: str, limit: float) -> ScalarMappable:
     if kind == "signed":
         colours, low = style.DIVERGING, -limit
     else:
-        colours, low = LinearSegmentedColormap.from_list("clipviz_sun", ["#6b7280", to_rgb(up)]), 0.0
+        colours, low = LinearSegmentedColormap.from_list("clipviz_sun", [to_rgb("#6b7280"), to_rgb(up)]), 0.0
     return ScalarMappable(Normalize(low, limit if limit > 0 else 1.0), colours)
 
 

@@ -54,7 +54,12 @@ def as_written(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return made
 
 
-PRINTED = {"svg.fonttype": "none", "pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt": "clipviz"}
+PRINTED: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.hashsalt": "clipviz",
+}
 
 
 class Print(Figure):
@@ -76,7 +81,7 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
     The figure grows by the height of that line; what is on it keeps its size.
     """
     for text in figure.findobj(Text):
-        text.set_fontsize(text.get_fontsize() * font / BODY)  # type: ignore[attr-defined]
+        text.set_fontsize(float(text.get_fontsize()) * font / BODY)  # type: ignore[attr-defined]
     if provenance:
         width, height = figure.get_size_inches()
         points = min(font * 0.62, 72 * (width - 0.08) / (0.56 * max(1, len(provenance))))

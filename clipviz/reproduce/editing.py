@@ -45,6 +45,12 @@ class Case(NamedTuple):
     ground: np.ndarray
     truth: TrueScenes | None
 
+    @property
+    def scene(self) -> TrueScenes:
+        """The true scenes, of pictures that have them."""
+        assert self.truth is not None
+        return self.truth
+
 
 class EditRow(NamedTuple):
     """One line of the table: the edit, what is counted, who judges, and a share for each of WAYS (None: not known)."""
@@ -88,11 +94,12 @@ def measure_edits(
     for edit in which:
         way, factor = None, 1.0
         if edit == "shift":  # towards the side where there is room
-            way = np.where(source.truth.centre[:, 0, 0] < 0.5, 1.0, -1.0)
+            way = np.where(source.scene.centre[:, 0, 0] < 0.5, 1.0, -1.0)
         if edit == "zoom":
             factor = ZOOM
         cases = _edited(generator, guides, names, latents, edit, schedule, way, factor)
         if edit == "shift":
+            assert way is not None
             rows += _shift_rows(source, cases, way)
         elif edit == "zoom":
             rows += _zoom_rows(source, cases)
@@ -130,11 +137,13 @@ def _edited(
         for rows in np.array_split(group, max(1, -(-len(group) // CHUNK))):
             if not len(rows):
                 continue
-            part, how = latents.take(rows.tolist()), {"right": sign * QUARTER if way is not None else 0.0}
-            found = generation.edit(generator, part, guides, change, factor=factor, schedule=schedule, **how)
+            part, right = latents.take(rows.tolist()), sign * QUARTER if way is not None else 0.0
+            found = generation.edit(
+                generator, part, guides, change, factor=factor, schedule=schedule, right=right
+            )
             z[rows], pictures[rows] = found.latents.z, found.images.detach()
             written[rows] = generation.edit_units_directly(
-                generator, part, guides, change, factor=factor, **how
+                generator, part, guides, change, factor=factor, right=right
             )
     return (
         _case(generator, names, pictures, latents.moved(z)),
@@ -161,7 +170,7 @@ def _both(
 def _shift_rows(source: Case, cases: tuple[Case, Case], way: np.ndarray) -> list[EditRow]:
     def right(case: Case, judge: str) -> np.ndarray:
         if judge == "truth":
-            moved = case.truth.centre[:, 0, 0] - source.truth.centre[:, 0, 0]
+            moved = case.scene.centre[:, 0, 0] - source.scene.centre[:, 0, 0]
         else:
             moved = (case.seen.centroid[:, 0] - source.seen.centroid[:, 0]).numpy()
         share = np.nan_to_num(moved * way / QUARTER, nan=-1.0)
@@ -173,7 +182,7 @@ def _shift_rows(source: Case, cases: tuple[Case, Case], way: np.ndarray) -> list
 def _zoom_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
     def right(case: Case, judge: str) -> np.ndarray:
         if judge == "truth":
-            ratio = np.square(case.truth.size / source.truth.size)
+            ratio = np.square(case.scene.size / source.scene.size)
         else:
             ratio = (case.seen.area / source.seen.area.clamp_min(1e-6)).numpy()
         return (ratio > 1.3) & (ratio < 3)
@@ -183,7 +192,7 @@ def _zoom_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
 
 def _copy_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
     def right(case: Case, judge: str) -> np.ndarray:
-        return (case.truth.count if judge == "truth" else case.seen.count.numpy()) == 2
+        return (case.scene.count if judge == "truth" else case.seen.count.numpy()) == 2
 
     return _both("copy", "two objects", source, cases, right)
 
@@ -205,7 +214,7 @@ def _remove_rows(
 
 def _kept_rows(edit: str, latents: Latents, source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
     """Whether CLIP still names the kind, where one remains, and the ground."""
-    label, ground = latents.label.cpu().numpy(), source.truth.ground
+    label, ground = latents.label.cpu().numpy(), source.scene.ground
     grounds = tuple(share_of(case.ground == ground) for case in (*cases, source))
     rows = [EditRow(edit, "ground kept", "CLIP", grounds)]
     if edit != "remove":
@@ -249,10 +258,11 @@ def editing_section(
 
 def _pictures(generator: Any, guides: Guides, latents: Latents, n: int) -> Result:
     schedule = SEARCH if n >= 100 else Schedule(5, 0.1)
-    how = {"shift": {"right": QUARTER}, "zoom": {"factor": ZOOM}}
+    how: dict[str, generation.EditOptions] = {"shift": {"right": QUARTER}, "zoom": {"factor": ZOOM}}
     made = {"generated": as_bytes(generator.images(latents))}
     for edit in EDITS:
-        found = generation.edit(generator, latents, guides, edit, schedule=schedule, **how.get(edit, {}))
+        options: generation.EditOptions = {"schedule": schedule, **how.get(edit, {})}
+        found = generation.edit(generator, latents, guides, edit, **options)
         made[edit] = as_bytes(found.images)
     return made
 

@@ -306,13 +306,13 @@ def translated(
     images, alpha = painted(latents)
     draw = torch.Generator().manual_seed(SEED + 3)
     turn = torch.randint(1, len(scenes.KINDS), (len(latents),), generator=draw)
-    label = (latents.label + turn) % len(scenes.KINDS)
-    pictures = by_pairs_alone(generator, readers, guides, images, label.tolist(), sizes.steps)
+    other = (latents.label + turn) % len(scenes.KINDS)
+    pictures = by_pairs_alone(generator, readers, guides, images, other.tolist(), sizes.steps)
     before, after = centroids(alpha), locate(pictures).centroid
     return result | {
         "crossed": as_bytes(images),
         "crossed images": as_bytes(pictures),
-        "crossed right": names.of(names.units(pictures)).kind == label.numpy(),
+        "crossed right": names.of(names.units(pictures)).kind == other.numpy(),
         "crossed miss": (after - before).norm(dim=1).nan_to_num(1.0).numpy(),
         "crossed others": (after - before.roll(1, 0)).norm(dim=1).nan_to_num(1.0).numpy(),
     }
