@@ -7,6 +7,7 @@ Prints one JSON line. One import of torch serves every child, which is forked be
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -206,6 +207,7 @@ def alive(pid: int) -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(280, exit=True)  # says where it waits, before the test gives up
     folder, points, seed, *also = sys.argv[1:]
     answer = {"crash": crash(Path(folder, "crash"), int(points), int(seed))}
     if also == ["ranks"]:
