@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test bench hostile lowest lint browser clean
+.PHONY: demo test bench hostile lowest lint browser scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -26,7 +26,7 @@ $(VENV)/.tools: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed
 	$(BIN)/clipviz demo $(ARGS)
 
-test: $(VENV)/.tools browser
+test: $(VENV)/.tools browser scripts
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
 # A Chromium for the browser tests: the system's, else apt as root, else Playwright's own; tests say if there is none.
@@ -35,6 +35,10 @@ browser: $(VENV)/.tools
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || echo "apt could not install chromium"; \
 	else $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "Playwright could not install chromium"; fi
+
+# What checks the panels' scripts; the browser tests read axe-core from it.
+scripts: $(VENV)/.tools
+	@tools/js/install $(VENV)
 
 bench: $(VENV)/.tools
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -49,7 +53,7 @@ lowest: $(VENV)/.tools
 	$(BIN)/uv pip install --quiet --system-certs --python $(VENV)/lowest/bin/python --resolution lowest-direct -e ".[dev]"
 	$(VENV)/lowest/bin/python -m pytest -W default $(or $(ARGS),tests/lens tests/models tests/session tests/panels tests/data)
 
-lint: $(VENV)/.tools
+lint: $(VENV)/.tools scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

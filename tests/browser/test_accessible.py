@@ -54,7 +54,7 @@ def every_panel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(chromium, every_panel):
     if not AXE.is_file():
-        reason = "no axe-core; tools/js/check installs it"
+        reason = "no axe-core; make scripts installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
