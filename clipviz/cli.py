@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from clipviz.data.files import write_whole
+from clipviz.files import write_whole
 from clipviz.version import __version__
 
 NOTEBOOK = "dashboard.ipynb"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from clipviz.analysis.mining import SAME
 from clipviz.analysis.text_labels import likeness
-from clipviz.data.files import write_whole
+from clipviz.files import write_whole
 from clipviz.lens.rosetta import CorrelationSums
 
 if TYPE_CHECKING:

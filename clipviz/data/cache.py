@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.data.files import TEMPORARY, write_whole
+from clipviz.files import TEMPORARY, write_whole
 
 GIGABYTES = 4.0
 SUFFIX = ".safetensors"

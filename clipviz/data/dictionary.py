@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clipviz.data.checksums import digest, sealed, unsealed
-from clipviz.data.files import locked, path_of, write_whole
+from clipviz.data.paths import path_of
+from clipviz.files import locked, write_whole
 from clipviz.values import Concepts, UnitThumbnails
 
 FORMAT = 3

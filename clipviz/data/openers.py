@@ -22,7 +22,7 @@ from PIL import Image
 
 from clipviz.data.archives import holds_pictures, read_parquet, read_tar
 from clipviz.data.decode import BrokenImage, as_numpy
-from clipviz.data.files import path_of, printable, shown
+from clipviz.data.paths import path_of, printable, shown
 from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, ItemSource, PictureSource, Source
 from clipviz.data.tables import NoTable, Table, read_table
 from clipviz.data.walking import walk

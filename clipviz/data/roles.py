@@ -11,7 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from clipviz.data.files import locked, write_whole
+from clipviz.files import locked, write_whole
 from clipviz.values import Head
 
 LONGEST = 60  # characters of a role

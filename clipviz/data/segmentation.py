@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipviz.data.files import path_of
 from clipviz.data.images import Images
+from clipviz.data.paths import path_of
 from clipviz.data.sources import SUFFIXES
 
 IGNORED = 255  # the value of pixels that belong to no class

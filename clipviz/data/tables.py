@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipviz.data.files import printable
+from clipviz.data.paths import printable
 
 FILES = ("img_filename", "file_name", "filename", "image_path", "filepath", "path", "file", "image")
 CLASSES = ("label", "class", "class_name", "y", "target", "category")

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, overload
 
-from clipviz.data.files import path_of, shown
+from clipviz.data.paths import path_of, shown
 
 BUILT_IN = "general"
 MAX_LENGTH = 1_000

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from clipviz.data.files import shown
+from clipviz.data.paths import shown
 
 Problems = list[tuple[str, str]]
 

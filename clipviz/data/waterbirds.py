@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from clipviz.data.files import path_of
 from clipviz.data.images import Images, open_images
+from clipviz.data.paths import path_of
 from clipviz.data.tables import read_table
 
 SPLITS = {"train": "0", "val": "1", "test": "2"}

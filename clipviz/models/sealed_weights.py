@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from clipviz.data.files import write_whole
+from clipviz.files import write_whole
 
 CHECKSUM = "checksum"
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import anywidget
 
-from clipviz.data.files import write_whole
+from clipviz.files import write_whole
 from clipviz.panels.scripts import kit, text
 from clipviz.session import Session
 

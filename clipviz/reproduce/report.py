@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from clipviz.data.files import replacing, write_whole
 from clipviz.figures import style
+from clipviz.files import replacing, write_whole
 
 Result = dict[str, Any]
 """What a step leaves: numpy arrays and values that JSON can hold."""

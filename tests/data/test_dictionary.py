@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipviz.data import dictionary
 from clipviz.data.checksums import sealed
-from clipviz.data.files import write_whole
+from clipviz.files import write_whole
 from clipviz.values import Concepts
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipviz.data.checksums import from_json, sealed
-from clipviz.data.files import replacing
+from clipviz.files import replacing
 
 FORMAT, VERSION = "clipviz index", 1
 MANIFEST, JOURNAL, PLAN, STAGING, LOCK = "manifest.json", "segments.jsonl", "plan.json", "staging", "lock"

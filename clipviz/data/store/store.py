@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clipviz.data.checksums import digest
-from clipviz.data.files import path_of
+from clipviz.data.paths import path_of
 from clipviz.data.store.checks import wrong_sizes
 from clipviz.data.store.layout import (
     BLOBS,

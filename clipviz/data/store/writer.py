@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from clipviz.data.checksums import digest, file_digest, sealed, to_json
-from clipviz.data.files import TEMPORARY, sync_folder, write_whole
 from clipviz.data.store.layout import (
     FORMAT,
     HEADER,
@@ -40,6 +39,7 @@ from clipviz.data.store.layout import (
     write_npz,
     writing,
 )
+from clipviz.files import TEMPORARY, sync_folder, write_whole
 
 Statistics = dict[str, np.ndarray]
 Fold = Callable[[Statistics | None, Statistics, int], Statistics]

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipviz.data.files import replacing
 from clipviz.demo.generator.network import BOX, LayoutGenerator
 from clipviz.demo.generator.scenes import (
     GROUNDS,
@@ -36,6 +35,7 @@ from clipviz.demo.generator.scenes import (
     true_scenes,
 )
 from clipviz.demo.partners import load_net, save_net
+from clipviz.files import replacing
 
 WATCHED_SEED = 1_000_001
 """Latents of the sample sheets; training draws from other seeds."""

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipviz.data.files import replacing
 from clipviz.demo.model import evaluate
 from clipviz.demo.model.batches import Batch, Mixture, stream
 from clipviz.demo.model.network import (
@@ -36,6 +35,7 @@ from clipviz.demo.model.network import (
     save_weights,
 )
 from clipviz.demo.model.objective import attention, caption_contrast, fact_contrast
+from clipviz.files import replacing
 
 BACKGROUND_FIRST, WHOLE = 0.4, 0.75
 """Until when, as shares of a run, patches without things are left out first; from when on none is left out."""
