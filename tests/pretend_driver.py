@@ -24,8 +24,7 @@ import pretend
 
 import clipviz
 from clipviz import panels
-from clipviz.analysis import labels, matching, mining
-from clipviz.demo.partners import mine as miner
+from clipviz.analysis import dictionaries, labels, matching, mining
 from clipviz.lens import sparse, textspan
 from clipviz.lens.invert import Schedule
 from clipviz.models.preprocess import Preprocess
@@ -105,7 +104,7 @@ def index(bench: Bench) -> Any:
 
 def mined(bench: Bench) -> Any:
     partners = [bench.tiny(0), bench.tiny(1)]
-    return miner.mined(bench.model, partners, bench.few, bench.few, TEXTS, at_least=1, above=0.3)
+    return dictionaries.mined(bench.model, partners, bench.few, bench.few, TEXTS, at_least=1, above=0.3)
 
 
 def matched(bench: Bench, other: str | None) -> Any:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import clipviz
-from clipviz.demo.partners import mine as miner
+from clipviz.analysis import dictionaries
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
 
@@ -36,4 +36,6 @@ def tiny_images():
 def tiny_dictionary(model):
     """What is mined of `tiny_images`, held out on twelve others."""
     fresh = clipviz.demo.images().subset(range(40, 52))
-    return miner.mined(model, [*tiny_pair().values()], tiny_images(), fresh, TEXTS, at_least=1, above=0.3)
+    return dictionaries.mined(
+        model, [*tiny_pair().values()], tiny_images(), fresh, TEXTS, at_least=1, above=0.3
+    )

@@ -481,7 +481,7 @@ def open_shared(
     path = Path(folder).expanduser() if folder else shipped.get(pivot)
     if path is None:
         raise ValueError(
-            f"model {source.model.name!r} has no dictionary of shared units; mine one with "
-            "clipviz.analysis.mining.mine and save it with clipviz.data.dictionary.save"
+            f"model {source.model.name!r} has no dictionary of shared units; session.mine(folder) looks for units that "
+            "it shares with other networks on the session's images"
         )
     return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted)

@@ -1,5 +1,4 @@
 const SIDE = 240;
-const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
 
 /** Ways to find neurons: a text, the image, their strength, a layer, a number. */
 const finder = (api) => {
@@ -58,7 +57,7 @@ const neuronAbout = (api, lookFor) => {
   walk(code, () => [...code.querySelectorAll("button")]);
   const row = ([word, weight], widest) => h("div", { class: "pair", role: "listitem" },
     h("button", { type: "button", "data-word": word, title: `Find neurons that write towards “${word}”` }, word),
-    h("span", { class: "signed" }, fill(Math.abs(weight) / widest / 2, minusOrPlus(weight))), h("span", { class: "num weight" }, signed(weight, 2)));
+    signedBar(weight, widest), h("span", { class: "num weight" }, signed(weight, 2)));
   const draw = ({ neuron, layer }) => {
     title.replaceChildren(`Neuron ${neuron.number}`, h("small", {}, `layer ${layer}`));
     facts.replaceChildren("One direction explains ", h("b", { class: "num" }, percent(neuron.rank_one)), " of the variance of its effect over its top images.");
@@ -81,7 +80,7 @@ const profilePlot = (api) => {
       return h("button", { type: "button", class: i === here ? "bin here" : "bin", title: said, "aria-label": said, "data-count": found, onclick: () => api.ask({}, { options: { show: "intervals" } }) },
         h("span", { class: "num" }, count(found)), h("i", { style: { height: `${(100 * found) / most}%` } }));
     }));
-    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "size of the effect, images read"), h("span", {}, size(edges[n])));
+    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "size of the effect; on the bars, how many images"), h("span", {}, size(edges[n])));
   };
   return { canvas: h("div", { class: "profile" }, bars, axis), draw };
 };

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 N_EXAMPLES = {"grid": 3, "pair": 6}
 VIEWS = ("grid", "image", "pair")
+MINE = "session.mine(folder) looks for units that it shares with other networks on these images, and shows them here."
 
 
 class RosettaOptions(TypedDict, total=False):
@@ -82,7 +83,7 @@ class Rosetta(Desk):
         try:
             book = self.dictionary()
         except ValueError as error:
-            return {"message": self._nothing(), "advice": str(error)}, {}
+            return {"message": self._nothing(), "advice": str(error) if self.folder else MINE}, {}
         if not len(book.concepts):
             return {"message": "No unit of this model has a partner.", "advice": ""}, {}
         concept, asked_for = self._concept(book, selection)

@@ -89,5 +89,5 @@ class Words(NeuronDesk):
 
 def _column(title: str, unit: str, found: list[tuple[str, float]]) -> dict[str, Any]:
     most = max((abs(score) for _, score in found), default=0.0) or 1.0
-    rows = [{"text": text, "score": score, "share": abs(score) / most} for text, score in found]
-    return {"title": title, "unit": unit, "rows": rows}
+    rows = [{"text": text, "score": score} for text, score in found]
+    return {"title": title, "unit": unit, "rows": rows, "most": most}

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from clipviz import demo
+from clipviz.analysis.dictionaries import about, mined
 from clipviz.analysis.matching import places
 from clipviz.analysis.mining import pairs_above
 from clipviz.analysis.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import Images, open_images
 from clipviz.demo import world
-from clipviz.demo.partners.mine import about, mined
 from clipviz.figures import chapter4 as figures
 from clipviz.loading import load, load_generator, load_partner
 from clipviz.models.clip import ClipModel

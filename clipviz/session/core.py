@@ -24,7 +24,7 @@ from clipviz.analysis.standing import names_object
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.session import ablation as ablations
-from clipviz.session import checks, context, generation, heads, maps, opening
+from clipviz.session import checks, context, generation, heads, maps, mining, opening
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadFound, HeadScores, Label, TokenMaps
 from clipviz.session.state import SessionState
@@ -33,6 +33,7 @@ from clipviz.values import Ablation, Head, Selection
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import Unpack
 
     from clipviz.analysis.ablation import Desk, Outcome
     from clipviz.analysis.atlas import Atlas
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from clipviz.models.bundle import TourStep
     from clipviz.session.ablation import Preset
     from clipviz.session.maps import Joint
+    from clipviz.session.mining import MiningOptions
     from clipviz.session.neurons import Listed, Reading
 
 Made = TypeVar("Made")
@@ -538,17 +540,39 @@ class Session(SessionState):
         partners: Mapping[str, Any] | None = None,
         pivot: str = "clip",
     ) -> SharedUnits:
-        """The dictionary of units that the model shares with others: a shipped one, or that of a folder.
+        """The dictionary of units that the model shares with others: mined here, a shipped one, or that of a folder.
 
         partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
         one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
         """
+        own = len(self._mined) if not folder and pivot == shared_units.CLIP else 0
+        if own:
+            folder, partners = self._mined[-1][0], {**self._mined[-1][1], **(partners or {})}
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
-        key = ("rosetta", str(folder or ""), names, pivot)
+        key = ("rosetta", str(folder or ""), names, pivot, own)
         painted = self.workbench.painted
         return self.remember(
             key, lambda: shared_units.open_shared(self, folder, partners, pivot, painted.get)
         )
+
+    def mine(
+        self,
+        folder: str | Path,
+        partners: Sequence[Any] = ("cnn",),
+        n_images: int = 256,
+        **options: Unpack[MiningOptions],
+    ) -> SharedUnits:
+        """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
+
+        folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
+        how many images are drawn; a quarter of them is held out for the correlations that are shown. options: at_least
+        (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
+        k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found.
+        Raises ValueError for too few images, or where no unit is shared beyond chance.
+        """
+        self._mined.append(mining.mine(self, folder, partners, n_images, options))
+        self.refresh()
+        return self.rosetta()
 
     # -- pictures that follow shared units ---------------------------------------------------------------------
 

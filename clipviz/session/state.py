@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -89,6 +90,9 @@ class SessionState(traitlets.HasTraits):
         self._history = History()
         self._generator: Any = None
         self._workbench: Any = None
+        self._mined: list[
+            tuple[Path, dict[str, Any]]
+        ] = []  # its own dictionaries of shared units, and partners
         super().__init__(
             selection=opening.first_selection(cast("Session", self)),
             progress=(self.collection.n_ready, len(self.images)),

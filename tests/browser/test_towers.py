@@ -10,15 +10,9 @@ from playwright.sync_api import expect
 TESTS = Path(__file__).parents[1]
 OPEN = """import sys
 sys.path[:0] = [{root!r}, {tests!r}]
-import torch, clipviz
-from tests.models.families import FAMILIES
-network = FAMILIES[{family!r}]()
-torch.manual_seed(0)
-width = clipviz.models.towers.read_tower(network.visual).weights.d_embed
-network.text_projection = torch.nn.Parameter(torch.randn(32, width) / 6)
-if {sigmoid}:
-    network.logit_bias = torch.nn.Parameter(torch.tensor(-3.0))
-model = clipviz.wrap(network, name={family!r})
+import clipviz
+from tests.models.families import with_texts
+model = with_texts({family!r})
 texts = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
 session = clipviz.Session(model, clipviz.demo.images().subset(range(24)), texts)
 session.select(image=3, text="a dog", layer=model.n_layers - 1, head=1)"""
@@ -37,7 +31,7 @@ print([(panel.name, panel.error) for panel in every if panel.error])"""
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_panel_and_desk_works_or_says_why_not(notebook, artifacts, family):
-    cell = OPEN.format(root=str(TESTS.parent), tests=str(TESTS), family=family, sigmoid=family == "SigLIP")
+    cell = OPEN.format(root=str(TESTS.parent), tests=str(TESTS), family=family)
     opened = notebook(cell, BOARD)
     page = opened.page
     opened.kernel("session.wait(120, background=True)")

@@ -8,7 +8,10 @@ import naive
 import torch
 from torch import nn
 
+from clipviz.models import wrap
+from clipviz.models.clip import ClipModel
 from clipviz.models.hf import HfNetwork
+from clipviz.models.towers import read_tower
 from tests.models import hf_models
 
 OPEN_CLIP = {
@@ -117,6 +120,17 @@ FAMILIES |= {
     "Hugging Face CLIP": hf_network(hf_models.clip),
     "Hugging Face SigLIP": hf_network(hf_models.siglip),
 }
+
+
+def with_texts(family: str) -> ClipModel:
+    """A tiny model of the family whose texts have the width of its images, SigLIP with a bias beside its scale."""
+    network = FAMILIES[family]()
+    torch.manual_seed(0)
+    width = read_tower(network.visual).weights.d_embed
+    network.text_projection = nn.Parameter(torch.randn(32, width) / 6)
+    if family == "SigLIP":
+        network.logit_bias = nn.Parameter(torch.tensor(-3.0))
+    return wrap(network, name=family)
 
 
 def images(model, n_images: int = 2) -> torch.Tensor:

@@ -10,8 +10,8 @@ import pytest
 from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
 
 import clipviz
+from clipviz.analysis import dictionaries
 from clipviz.data import dictionary as saved
-from clipviz.demo.partners import mine as miner
 from clipviz.panels import pictures
 from clipviz.panels.rosetta import Rosetta
 from panels.asking import ask
@@ -34,7 +34,7 @@ def mined(model):
 
 @pytest.fixture
 def folder(mined, model, partners, images, tmp_path):
-    saved.save(mined, tmp_path / "book", miner.about(model, list(partners.values()), images))
+    saved.save(mined, tmp_path / "book", dictionaries.about(model, list(partners.values()), images))
     return str(tmp_path / "book")
 
 

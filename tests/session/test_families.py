@@ -9,7 +9,7 @@ import torch
 import clipviz
 from clipviz.values import Ablation
 from tests.models import hf_models
-from tests.models.families import FAMILIES
+from tests.models.families import with_texts
 from tests.session.test_towers import TEXTS
 
 N_IMAGES = 12
@@ -21,11 +21,7 @@ def opened(family):
     if family not in WIDE:
         network, processor = getattr(hf_models, family)()
         return clipviz.wrap(network, processor, name=family)
-    network = FAMILIES[family]()
-    width = clipviz.models.towers.read_tower(network.visual).weights.d_embed
-    torch.manual_seed(0)
-    network.text_projection = torch.nn.Parameter(torch.randn(32, width) / 6)
-    return clipviz.wrap(network, name=family)
+    return with_texts(family)
 
 
 @pytest.mark.parametrize("family", [*sorted(WIDE), "clip", "siglip"])

@@ -12,10 +12,10 @@ from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
 from torch import nn
 
 import clipviz
+from clipviz.analysis import dictionaries
 from clipviz.analysis import shared_units as asked
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import sealed
-from clipviz.demo.partners import mine as miner
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
 
@@ -37,7 +37,7 @@ def concepts(model):
 
 @pytest.fixture
 def folder(concepts, model, partners, images, tmp_path):
-    saved.save(concepts, tmp_path / "book", miner.about(model, list(partners.values()), images))
+    saved.save(concepts, tmp_path / "book", dictionaries.about(model, list(partners.values()), images))
     return tmp_path / "book"
 
 

@@ -12,7 +12,7 @@ import torch
 import clipviz
 from clipviz.lens import ablate
 from clipviz.values import Ablation
-from tests.models.families import FAMILIES
+from tests.models.families import with_texts
 
 TEXTS = [
     "a red circle",
@@ -29,15 +29,8 @@ N_IMAGES = 30
 
 @pytest.fixture(scope="module", params=["SigLIP", "EVA-02", "PE-Core", "CLIPA"])
 def session(request):
-    network = FAMILIES[request.param]()
-    width = clipviz.models.towers.read_tower(network.visual).weights.d_embed
-    torch.manual_seed(0)
-    network.text_projection = torch.nn.Parameter(torch.randn(32, width) / 6)
-    if request.param == "SigLIP":
-        network.logit_bias = torch.nn.Parameter(torch.tensor(-3.0))
-    model = clipviz.wrap(network, name=request.param)
     images = clipviz.demo.images().subset(range(N_IMAGES))
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session = clipviz.Session(with_texts(request.param), images, texts=TEXTS, background=False)
     session.wait()
     yield session
     session.close()

@@ -9,74 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from clipviz.analysis.mining import mine
-from clipviz.analysis.text_labels import hints
+from clipviz.analysis.dictionaries import about, mined, mined_from_generator
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
-from clipviz.models.clip import ClipModel, choose_device
-from clipviz.models.generator import as_image
-from clipviz.models.zoo import Partner, clip_partner
-from clipviz.values import Concepts
-
-
-def mined(
-    model: ClipModel,
-    partners: Sequence[Partner],
-    images: Any,
-    heldout: Any,
-    texts: Sequence[str],
-    **options: Any,
-) -> Concepts:
-    """The dictionary of a CLIP and its partners, with a hint in words for every concept.
-
-    images, heldout: pictures to mine and to check on; texts: what hints are chosen from; options: as `mine` takes
-    them. The pivot is called "clip".
-    """
-    pivot = clip_partner(model, "clip")
-    concepts = mine(pivot, partners, images, heldout=heldout, **options)
-    if not len(concepts):
-        return concepts
-    return replace(
-        concepts, hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, texts)
-    )
-
-
-def mined_from_generator(
-    generator: Any,
-    model: ClipModel,
-    partners: Sequence[Partner],
-    n_latents: int,
-    n_heldout: int,
-    texts: Sequence[str],
-    **options: Any,
-) -> tuple[Concepts, dict[int, Any]]:
-    """R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its examples.
-
-    The CLIP, called "clip", and every partner must share a unit. Named by the texts whose CLIP heatmaps are most like
-    the generator's maps.
-    """
-    latents, others = generator.sample(n_latents, seed=7), generator.sample(n_heldout, seed=2024)
-    company = [clip_partner(model, "clip"), *partners]
-    concepts = mine(generator, company, latents, heldout=others, **options)
-    units = torch.as_tensor(concepts.units)[:, 0]
-    named = hints(model, units, concepts.layers[0], latents, texts, partner=generator) if len(units) else ()
-    examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
-    pictures = {i: as_image(generator.images(latents[i : i + 1])[0]) for i in examples}
-    return replace(concepts, hints=named), pictures
-
-
-def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[str, Any]:
-    """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
-    losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
-    known = {} if images is None else {"images": images.fingerprint}
-    return {"model": model.fingerprint, "losses": losses, **known}
+from clipviz.models.clip import choose_device
 
 
 def main(arguments: list[str] | None = None) -> None:

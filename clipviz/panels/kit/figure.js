@@ -35,6 +35,12 @@ const signName = (value) => (value < 0 ? "neg" : "pos");
 /** A bar whose length is a share of its track. @param {number} share @param {string} [kind] */
 const fill = (share, kind) => h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
 
+/** The sign of a number as the class of what is written or drawn of it. @param {number} value */
+const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
+
+/** A bar to the right of its track's middle for a positive value, to the left for a negative one. @param {number} value @param {number} widest */
+const signedBar = (value, widest) => h("span", { class: "signed" }, fill(Math.abs(value) / widest / 2, minusOrPlus(value)));
+
 /** A tip over the cells of a grid: words(cell) is its text, null hides it. @param {any} grid @param {(cell: any) => string | null} words */
 const tipOver = (grid, words) => {
   const tip = h("div", { class: "tip", hidden: true });

@@ -164,6 +164,7 @@ const mount = ({ model, el }, name, build) => {
   api.redraw = () => {
     if (!api.view.seq || api.view.waiting) return;
     draw(api.view, api.arrays);
+    print.hidden = api.standalone || Boolean(api.view.message); // a message alone is no figure
     root.dataset.seq = api.view.seq;
     root.dataset.ready = "true";
   };

@@ -1,0 +1,69 @@
+"""A dictionary of shared units for a session's own model, mined over its own images (thesis 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import torch
+
+from clipviz.analysis import dictionaries
+from clipviz.data import dictionary as saved
+from clipviz.loading import load_partner
+
+if TYPE_CHECKING:
+    from clipviz.session.core import Session
+
+
+class MiningOptions(TypedDict, total=False):
+    k: int
+    at_least: int | None
+    above: float | Literal["chance"]
+    same: float
+    n_examples: int
+    batch: int
+    memory: int
+
+
+FEWEST = 16
+"""Images from which on units of two models are compared."""
+
+
+def mine(
+    session: Session, folder: str | Path, partners: Sequence[Any], n_images: int, options: MiningOptions
+) -> tuple[Path, dict[str, Any]]:
+    """See Session.mine: where the dictionary lies, and the partners by name."""
+    loaded = [
+        load_partner(one, device=session.model.device) if isinstance(one, str) else one for one in partners
+    ]
+    readable = [i for i, ready in enumerate(session.collection.ready) if ready]
+    if len(readable) < FEWEST:
+        later = "open more images" if session.collection.complete else "wait until more images have been read"
+        raise ValueError(
+            f"expected at least {FEWEST} images to compare units on, got {len(readable)}; {later}"
+        )
+    shuffled = torch.randperm(len(readable), generator=torch.Generator().manual_seed(0)).tolist()
+    drawn = [readable[i] for i in shuffled[: max(FEWEST, n_images)]]
+    n_heldout = len(drawn) // 4
+    heldout, mined = sorted(drawn[:n_heldout]), sorted(drawn[n_heldout:])
+    concepts = dictionaries.mined(
+        session.model,
+        loaded,
+        session.images.subset(mined),
+        session.images.subset(heldout),
+        list(session.texts),
+        **options,
+    )
+    if not len(concepts):
+        raise ValueError(
+            f"expected units that {', '.join(one.name for one in loaded)} shares beyond chance, found none on "
+            f"{len(mined)} images; try more images, another partner, at_least=1 with several, or a lower above="
+        )
+    concepts = replace(concepts, examples=torch.tensor(mined)[torch.as_tensor(concepts.examples)])
+    shown = sorted({int(i) for i in concepts.examples.flatten().tolist()})
+    about = dictionaries.about(session.model, loaded, session.images)
+    about |= {"n_images": len(mined), "n_heldout": len(heldout)}
+    path = saved.save(concepts, folder, about, {i: session.images[i] for i in shown})
+    return path, {one.name: one for one in loaded}

@@ -1,0 +1,55 @@
+"""Shared units of a model of one's own, mined on one's own images: saved, shown, and refused where nothing is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_dictionary import TEXTS, tiny_pair
+
+import clipviz
+from clipviz.panels.rosetta import MINE, Rosetta
+from tests.models.families import with_texts
+
+
+@pytest.fixture(scope="module")
+def session():
+    made = clipviz.Session(
+        with_texts("SigLIP"), clipviz.demo.images().subset(range(24)), TEXTS, background=False
+    )
+    yield made
+    made.close()
+
+
+def test_the_panel_shows_what_was_mined(session, tmp_path):
+    panel = Rosetta(session)
+    session.wait(60)
+    assert panel.data()["advice"] == MINE
+    book = session.mine(tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.3)
+    session.wait(60)
+    assert panel.data()["message"] == ""
+    assert panel.data()["n_units"] == len(book.concepts) > 0
+    assert book.concepts.models == ("clip", "one", "two")
+    assert (book.opened.about["n_images"], book.opened.about["n_heldout"]) == (18, 6)
+    examples = np.asarray(book.concepts.examples)
+    assert set(np.unique(examples)) <= set(range(24))
+    # The examples are images of the session: the pivot's unit is higher on the first than on the median image.
+    seen = book.on_image(int(examples[0, 0])).strength[0, 0]
+    others = [book.on_image(i).strength[0, 0] for i in range(24)]
+    assert seen > np.median(others)
+    again = session.mine(tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.5)
+    assert 0 < len(again.concepts) < len(book.concepts)
+    assert session.rosetta() is again
+    other = clipviz.Session(session.model, clipviz.demo.images().subset([30, 31]), TEXTS, background=False)
+    assert len(other.rosetta(tmp_path / "own").concepts) == len(again.concepts)
+    other.close()
+    panel.close()
+
+
+def test_nothing_shared_and_too_few_images_are_said(session, tmp_path):
+    with pytest.raises(ValueError, match="found none on 18 images; try more images"):
+        session.mine(tmp_path / "none", partners=[*tiny_pair().values()], above=1.5)
+    few = clipviz.Session(session.model, clipviz.demo.images().subset(range(5)), TEXTS, background=False)
+    with pytest.raises(ValueError, match="at least 16 images to compare units on, got 5; open more images"):
+        few.mine(tmp_path / "few")
+    few.close()
+    assert not (tmp_path / "none").exists()
