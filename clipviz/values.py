@@ -41,6 +41,15 @@ def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
     return range(max(0, n_layers - n_late), n_layers)
 
 
+def neuron_layers(n_layers: int) -> range:
+    """MLP layers whose neurons write most through later heads: the last third of a tower but its last layer.
+
+    8-10 of 12 (thesis 3.3), 16-22 of 24; three where a third has fewer, all there are where the tower is shorter.
+    """
+    n_late = max(3, n_layers // 3 - 1)
+    return range(max(0, n_layers - 1 - n_late), max(0, n_layers - 1))
+
+
 def whole(name: str, number: Any) -> int:
     """A whole number of at least 0 as a plain int; numpy's integers are taken. Raises ValueError for anything else."""
     try:
@@ -68,12 +77,19 @@ class Ablation:
     tokens: frozenset[int] = frozenset()
     how: Literal["mean", "zero"] = "mean"
 
-    def without(self, n_heads: int) -> str:
-        """What is removed, as the panels say it: "without 2 heads"; "" for nothing. n_heads: heads of a layer."""
+    def without(self, n_heads: int, n_mlps: int = 0) -> str:
+        """What is removed, as the panels say it: "without 2 heads"; "" for nothing.
+
+        n_heads: heads of a layer; n_mlps: MLP terms of the model, so that some of them are not taken for all.
+        """
         n = sum(layer not in self.layers for layer, _ in self.heads) + len(self.layers) * n_heads
         parts = [f"{n} {'head' if n == 1 else 'heads'}"] if n else []
-        parts += ["the MLPs"] if self.mlps else []
-        return f"without {' and '.join(parts)}" if parts else ""
+        some = len(self.mlps) < n_mlps
+        if self.mlps:
+            parts.append(f"{len(self.mlps)} MLP{'s'[: len(self.mlps) - 1]}" if some else "the MLPs")
+        if self.tokens:
+            parts.append("the class token" if self.tokens == {0} else f"{len(self.tokens)} tokens")
+        return f"without {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}" if parts else ""
 
     def __post_init__(self) -> None:
         pairs = frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in self.heads)

@@ -37,10 +37,14 @@ LARGE = 1 << 29  # bytes of unablated logits above which they are made again for
 @dataclass(frozen=True, eq=False)
 class Desk:
     """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
-    the rest. label: the image's class, -1 where it has none; n_images: how many images the means come from."""
+    the rest, and of every MLP where they are apart. logits, squared_norm: of the whole embedding, also where tokens
+    are out of the sides. label: the image's class, -1 where it has none; n_images: how many images the means come
+    from."""
 
     mean: SubsetLogits
     zero: SubsetLogits
+    logits: Tensor
+    squared_norm: Tensor
     scale: float
     bias: float | None  # of a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
     label: int
@@ -161,30 +165,31 @@ def part_of(
     return Part(own, labels, groups, classes, logits, before)
 
 
-def traced_part(
+def worth_tracing(task: Task, n_images: int) -> list[int]:
+    """The images that are traced again: the task's labelled ones, all where it has none; at most MOST_TRACED, evenly
+    spaced."""
+    labelled = [i for i, label in enumerate(task.labels[:n_images]) if label >= 0] or list(range(n_images))
+    return labelled[:: -(-len(labelled) // MOST_TRACED) or 1]
+
+
+def traced_terms(
     model: ClipModel,
     images: Images,
-    task: Task,
-    classes: Float[Tensor, "class d_embed"],
+    chosen: Sequence[int],
     tokens: Iterable[int] = (),
-    between: Callable[[], None] = lambda: None,
-) -> Part | None:
-    """The task's labelled images, traced again for what codes do not keep: every MLP, every layer and some tokens.
+    between: Callable[[int], None] = lambda n_done: None,
+) -> tuple[list[int], Terms] | None:
+    """Images traced again for what codes do not keep: every MLP, every layer and some tokens; those that can be read.
 
-    At most MOST_TRACED of them, evenly spaced; None where none can be read. between: called before each batch, and may
-    raise to end the work.
+    between: called before each batch with the images done, and may raise to end the work. None where none can be read.
     """
-    labelled = [i for i, label in enumerate(task.labels) if label >= 0]
-    step = -(-len(labelled) // MOST_TRACED) or 1
-    tokens, rows, parts = tuple(tokens), [], []
-    for some, pictures in batches(images, labelled[::step]):
-        between()
+    tokens, parts = tuple(tokens), []
+    rows: list[int] = []
+    for some, pictures in batches(images, chosen):
+        between(len(rows))
         rows += some
         parts.append(ablate.terms_of(model.trace(pictures, tokens=bool(tokens)), tokens=tokens))
-    if not parts:
-        return None
-    terms = ablate.join(parts)
-    return part_of(terms, ablate.means_of(terms), rows, task, classes)
+    return (rows, ablate.join(parts)) if parts else None
 
 
 def desk(
@@ -199,7 +204,27 @@ def desk(
     mean, zero = (
         subsets.subset_logits(terms, 0, classes, mlps=(0,), means=means, how=how) for how in ("mean", "zero")
     )
-    return Desk(mean, zero, scale, bias, label, means.n_images)
+    return Desk(mean, zero, mean.logits, mean.squared_norm, scale, bias, label, means.n_images)
+
+
+def desk_apart(
+    terms: Terms,
+    means: Means,
+    classes: Float[Tensor, "class d_embed"],
+    layers: Sequence[int],
+    without_tokens: bool,
+    scale: float,
+    bias: float | None,
+    label: int,
+) -> Desk:
+    """The same with every MLP apart, perhaps without tokens; terms and means: from traces (lens.subsets)."""
+    mean, zero = (
+        subsets.subset_logits_apart(terms, 0, classes, layers, means, how, without_tokens)
+        for how in ("mean", "zero")
+    )
+    embedding = terms.embedding[0]
+    logits = classes.to(embedding) @ embedding
+    return Desk(mean, zero, logits, embedding @ embedding, scale, bias, label, means.n_images)
 
 
 def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:

@@ -281,7 +281,7 @@ def removed_effects(
         rest = [head for head in headset.all_heads(terms.codes) if head not in set(heads)]
         _check_tokens(terms, ablation)
         if rest:
-            parts.append(_token_part(terms, rest, ablation.how, means))
+            parts.append(token_part(terms, rest, ablation.how, means))
     return sum(parts[1:], parts[0]) if parts else None
 
 
@@ -379,8 +379,12 @@ def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -
     return codes @ linear - _mean_code(means.codes, terms.codes, heads).to(codes) @ linear
 
 
-def _token_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -> Tensor:
-    """Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares."""
+def token_part(
+    terms: Terms, heads: list[Head], how: str, means: Means | None
+) -> Float[Tensor, "image d_embed"]:
+    """What the tokens write through some heads, summed, minus its mean where how="mean".
+
+    Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares."""
     share = len(terms.tokens) / terms.n_tokens
     token_terms = dataclasses.replace(terms.codes, codes=terms.token_codes)
     codes = headset.set_codes(token_terms, heads)

@@ -18,6 +18,8 @@ from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.sparse import dense_weights
 from clipviz.values import SparseCode
 
+N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons of a text's map, and where it is cut (thesis 3.5)
+
 Describe = Callable[[Sequence[str], str], Sequence[str]]
 Draw = Callable[[str], Any]
 Margin = Callable[[Sequence[Any]], Float[Tensor, " image"]]
@@ -218,6 +220,20 @@ def neuron_heatmap(
     summed = maps.mean(1) if weights is None else torch.einsum("inrc,n->irc", maps, weights)
     low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
     return (summed - low) / (high - low).clamp_min(torch.finfo(summed.dtype).eps)
+
+
+def map_towards(
+    seconds: Sequence[SecondOrder],
+    directions: Float[Tensor, "neuron d_embed"],
+    target: Float[Tensor, " d_embed"],
+    n_neurons: int = N_SEGMENT_NEURONS,
+    signed: bool = False,
+) -> Float[Tensor, "image rows cols"]:
+    """A text's map by neurons: the activation maps of those most along it, averaged and stretched (Table 3.4).
+
+    seconds: the layers that the directions are of, in their order; signed: as in `class_neurons`.
+    """
+    return neuron_heatmap(neuron_maps(seconds, class_neurons(directions, target, n_neurons, signed)))
 
 
 def _forms(word: str) -> tuple[str, ...]:

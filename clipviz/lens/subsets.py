@@ -7,6 +7,8 @@ With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector ov
     <rep', rep>  = squared_norm - s . cross
 Toggling one term k updates logits' by -/+ term_logits[k], and |rep'|^2 by a row of the Gram: no message to the
 kernel, no re-run of the model, no approximation (thesis 2.3, Table 2.1 and 2.3 for one image).
+
+With tokens out from the start (Table A.1), rep and every c_j are those that the tokens leave.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.lens import headset
-from clipviz.lens.ablate import Means, Terms, means_of
+from clipviz.lens.ablate import Means, Terms, embedding_after, means_of, token_part
 from clipviz.values import Ablation, Head
 
 
@@ -89,8 +91,52 @@ def subset_logits(
     rows = [term_effects(terms, image, heads, means, how)]
     if mlps:
         rows.append(_mlp_rows(terms, image, mlps, means, how))
-    effects = torch.cat(rows)
-    embedding = terms.embedding[image]
+    return _desk(heads, mlps, terms.embedding[image], torch.cat(rows), directions, how)
+
+
+def subset_logits_apart(
+    terms: Terms,
+    image: int,
+    directions: Float[Tensor, "text d_embed"],
+    layers: Sequence[int],
+    means: Means,
+    how: Literal["mean", "zero"] = "mean",
+    without_tokens: bool = False,
+) -> SubsetLogits:
+    """The same with every MLP term apart: the heads of `layers`, then everything else as one term, then each MLP.
+
+    terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the MLP
+    term i, which is part of it: take out one or the other. without_tokens: the tokens that the terms kept are out.
+    """
+    terms = terms.select(slice(image, image + 1))
+    heads = headset.all_heads(terms.codes)
+    rows = term_effects(terms, 0, heads, means, how)
+    embedding = terms.embedding[0]
+    if without_tokens:
+        embedding = embedding_after(terms, Ablation(tokens=terms.tokens, how=how), means)[0]
+        rows = rows - torch.cat([token_part(terms, [head], how, means) for head in heads])
+    mlps = range(means.mlp_effects.shape[0]) if means.mlp_effects is not None else ()
+    apart = _mlp_rows(terms, 0, mlps, means, how)
+    own = torch.tensor([layer in layers for layer, _ in heads], device=rows.device)
+    rest = apart.sum(0) + rows[~own].sum(0)
+    return _desk(
+        [head for head in heads if head[0] in layers],
+        range(len(mlps) + 1),
+        embedding,
+        torch.cat([rows[own], rest[None], apart]),
+        directions,
+        how,
+    )
+
+
+def _desk(
+    heads: Sequence[Head],
+    mlps: Sequence[int],
+    embedding: Tensor,
+    effects: Tensor,
+    directions: Tensor,
+    how: Literal["mean", "zero"],
+) -> SubsetLogits:
     directions = directions.to(embedding)
     return SubsetLogits(
         heads=tuple(heads),

@@ -2,7 +2,7 @@ const SHOWN_CLASSES = 8, SHOWN_GROUPS = 6, SETTLE = 140;
 
 /** What is removed: shown here at once, told to the kernel once the hand rests. @param {Api} api @param {() => void} paint */
 const removedSet = (api, paint) => {
-  const self = { heads: new Set(), rest: false, how: "mean", waits: false, changed: () => {}, toggle: (_at) => {}, toggleAll: (_keys) => {}, clear: () => {}, adopt: (_view) => {}, told: () => true };
+  const self = { heads: new Set(), mlps: new Set(), token: false, rest: false, how: "mean", waits: false, changed: () => {}, toggle: (_at) => {}, toggleAll: (_keys) => {}, clear: () => {}, adopt: (_view) => {}, told: () => true };
   let timer = 0, adopted = null;
   const toDict = () => ({
     heads: [...self.heads].map(headOf).sort((a, b) => a[0] - b[0] || a[1] - b[1]),
@@ -12,7 +12,7 @@ const removedSet = (api, paint) => {
     clearTimeout(timer);
     if (api.standalone) return;
     self.waits = true;
-    timer = setTimeout(() => { self.waits = false; api.ask({ ablation: toDict() }); }, SETTLE);
+    timer = setTimeout(() => { self.waits = false; api.ask({ ablation: toDict() }, { options: { mlps: [...self.mlps].sort((a, b) => a - b), class_token: self.token } }); }, SETTLE);
   };
   self.toggle = (at) => { if (!self.heads.delete(at)) self.heads.add(at); self.changed(); };
   self.toggleAll = (keys) => {
@@ -20,7 +20,7 @@ const removedSet = (api, paint) => {
     keys.forEach((at) => (out ? self.heads.delete(at) : self.heads.add(at)));
     self.changed();
   };
-  self.clear = () => { self.heads.clear(); self.rest = false; self.changed(); };
+  self.clear = () => { self.heads.clear(); self.mlps.clear(); self.rest = self.token = false; self.changed(); };
   self.adopt = (view) => {
     if (self.waits || adopted === view.seq) return;
     adopted = view.seq;
@@ -29,9 +29,13 @@ const removedSet = (api, paint) => {
     for (const layer of layers.filter((l) => view.kept.includes(l))) for (let head = 0; head < view.n_heads; head++) self.heads.add(headKey(layer, head));
     self.rest = mlps.length > 0 && mlps.length === view.rest.mlps.length;
     self.how = how;
+    self.mlps = new Set(view.apart.mlps);
+    self.token = view.apart.token;
   };
   self.told = () => {
-    const { ablation } = api.view.selection, told = new Set(ablation.heads.map(([l, hd]) => headKey(l, hd)));
+    const { apart, selection: { ablation } } = api.view;
+    if (apart.token !== self.token || apart.mlps.length !== self.mlps.size || apart.mlps.some((mlp) => !self.mlps.has(mlp))) return false;
+    const told = new Set(ablation.heads.map(([l, hd]) => headKey(l, hd)));
     return ablation.layers.length > 0 || (told.size === self.heads.size && [...told].every((at) => self.heads.has(at)) && ablation.how === self.how && (ablation.mlps.length > 0) === self.rest);
   };
   api.cleanups.push(() => clearTimeout(timer));
@@ -44,8 +48,8 @@ const bench = (api, removed) => {
   let D = null;
   let key = null;
   const ranked = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
-  const after = (out) => {
-    const { logits, squared_norm: norm, names, scale, bias } = D, side = removed.how;
+  const after = (out, logits, norm) => {
+    const { names, scale, bias } = D, side = removed.how;
     const terms = D[`terms_${side}`], gram = D[`gram_${side}`], cross = D[`cross_${side}`], n = cross.length, C = names.length;
     const found = Float64Array.from(logits), set = [];
     for (let j = 0; j < n; j++) if (out[j]) set.push(j);
@@ -62,7 +66,12 @@ const bench = (api, removed) => {
     const weights = cosines.map((value) => Math.exp(scale * (value - top))), total = weights.reduce((a, b) => a + b, 0);
     return { cosines, probabilities: weights.map((w) => w / total) };
   };
-  const now = () => after([...D.heads.map(([l, hd]) => removed.heads.has(headKey(l, hd))), removed.rest]);
+  const now = () => {
+    const singles = Array.from({ length: D.apart ? api.view.n_mlps : 0 }, (_, mlp) => !removed.rest && removed.mlps.has(mlp));
+    return after([...D.heads.map(([l, hd]) => removed.heads.has(headKey(l, hd))), removed.rest, ...singles], D[`logits_${removed.how}`], D[`squared_norm_${removed.how}`]);
+  };
+  // Whether what is on screen lacks something that is out: the kernel traces images for it.
+  const lacks = () => removed.token !== D.token || (removed.mlps.size > 0 && !removed.rest && !D.apart);
   // What a term adds to the lead of the first class over the second, in units of the cosine.
   const lead = (j) => {
     const terms = D[`terms_${removed.how}`], C = D.names.length;
@@ -73,13 +82,13 @@ const bench = (api, removed) => {
     if (key === view.desk.key) return false;
     key = view.desk.key;
     D = { ...view.desk, ...unpack(view.desk.arrays, api.model.get("desk")) };
-    D.before = after(new Array(D.heads.length + 1).fill(false));
+    D.before = after([], D.logits, D.squared_norm);
     const order = ranked(D.before.cosines);
     [D.first, D.second] = [order[0], order[1] ?? order[0]];
     D.places = new Map(D.heads.map(([l, hd], i) => [headKey(l, hd), i]));
     return true;
   };
-  return { load, now, lead, ranked, get data() { return D; } };
+  return { load, now, lacks, lead, ranked, get data() { return D; } };
 };
 
 /** The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs. */
@@ -89,34 +98,49 @@ const removalGrid = (api, removed, desk) => {
   let cells = new Map();
   /** @type {any} */
   let rest = null;
+  /** @type {any[]} */
+  const singles = []; // by MLP term: the input, every layer's, the pool's
   let shape = "", focus = null;
+  const place = (mlp, L) => (mlp === 0 ? L : mlp > L ? mlp : L - mlp); // its row, from above
+  const mlpName = (mlp, L) => (mlp === 0 ? "the input term" : mlp > L ? "the MLP of the pool" : `the MLP of layer ${mlp - 1}`);
+  const mlpWords = (mlp) => {
+    const D = desk.data, gone = removed.mlps.has(mlp) || removed.rest;
+    return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
+  };
   const words = (at) => `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
-  const tip = tipOver(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : words(headKey(cell.dataset.layer, cell.dataset.head))));
-  const make = ({ n_layers: L, n_heads: H, kept, rest: others }) => {
+  const tip = tipOver(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : cell.dataset.mlp ? mlpWords(Number(cell.dataset.mlp)) : words(headKey(cell.dataset.layer, cell.dataset.head))));
+  const single = (mlp, L, H) => h("button", { type: "button", class: "cell mlp", role: "gridcell", tabindex: -1, "data-mlp": mlp, style: { gridRow: `${2 + place(mlp, L)}`, gridColumn: `${H + 3}` },
+    onclick: () => { if (!removed.mlps.delete(mlp)) removed.mlps.add(mlp); removed.changed(); } });
+  const make = ({ n_layers: L, n_heads: H, n_mlps: M, kept, rest: others }) => {
     if (shape === `${L},${H},${kept}`) return;
     shape = `${L},${H},${kept}`;
-    rest = h("button", { type: "button", class: L < 6 ? "cell rest low" : "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${L}`, gridColumn: `${H + 3}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
+    singles.length = 0;
+    rest = h("button", { type: "button", class: L < 6 ? "cell rest low" : "cell rest", role: "gridcell", tabindex: -1, "data-rest": "", style: { gridRow: `2 / span ${M}`, gridColumn: `${H + 4}` }, onclick: () => { removed.rest = !removed.rest; removed.changed(); } },
       h("span", {}, others.layers.length ? "MLPs and early layers" : others.mlps.length > L + 1 ? "all MLPs, the pool’s too" : "all MLPs"));
     cells = headGrid(grid, L, H, {
-      columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: () => null,
+      columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(12px, 1fr) minmax(22px, 1fr)`, heading: "MLP", disabled: (layer) => !kept.includes(layer), end: (layer) => (singles[layer + 1] = single(layer + 1, L, H)),
       rowHeader: (layer) => h("button", { type: "button", class: "axis side", role: "gridcell", tabindex: -1, title: kept.includes(layer) ? `Layer ${layer}: remove every head, or restore them` : `Layer ${layer} is not kept for this collection`, disabled: !kept.includes(layer), "data-row": layer, onclick: () => removed.toggleAll([...cells.keys()].filter((at) => headOf(at)[0] === layer)) }, `L${layer}`) });
     for (const [at, cell] of cells) {
       if (cell.disabled) cells.delete(at);
       else cell.addEventListener("click", () => removed.toggle(at));
     }
-    grid.append(h("div", { class: "row", role: "row" }, rest));
+    const below = [0, ...(M > L + 1 ? [L + 1] : [])].map((mlp) => h("div", { class: "row", role: "row" },
+      h("span", { class: "axis below", style: { gridRow: `${2 + place(mlp, L)}`, gridColumn: `1 / span ${H + 2}` } }, mlp ? "the pool’s MLP" : "input"), (singles[mlp] = single(mlp, L, H))));
+    grid.firstChild.append(h("span", { class: "axis", role: "columnheader" }, "all"));
+    grid.append(...below, h("div", { class: "row", role: "row" }, rest));
     focus = cells.values().next().value;
     if (focus) focus.tabIndex = 0;
   };
   grid.addEventListener("keydown", (event) => {
-    const node = closest(event, "button"), { n_layers: L, n_heads: H } = api.view;
+    const node = closest(event, "button"), { n_layers: L, n_heads: H, n_mlps: M } = api.view;
     if (!node) return;
-    const layer = Number(node.dataset.layer ?? node.dataset.row ?? focus?.dataset.layer ?? L - 1);
-    const col = node.dataset.row !== undefined ? 0 : node === rest ? H + 1 : Number(node.dataset.head) + 1;
-    const to = gridKeys(event, L - 1 - layer, col, L, H + 2);
+    const { layer = node.dataset.row, head, mlp } = node.dataset;
+    const from = node === rest ? [0, H + 2] : mlp !== undefined ? [place(Number(mlp), L), H + 1] : [L - 1 - Number(layer), Number(head ?? -1) + 1];
+    const to = gridKeys(event, from[0], from[1], M, H + 3);
     if (!to) return;
     event.preventDefault();
-    const row = L - 1 - to[0], target = to[1] === 0 ? grid.querySelector(`[data-row="${row}"]`) : to[1] === H + 1 ? rest : grid.querySelector(`[data-layer="${row}"][data-head="${to[1] - 1}"]`);
+    const row = L - 1 - to[0], low = row < 0 && to[1] <= H; // below the layers there are single terms alone
+    const target = to[1] === H + 2 ? rest : to[1] === H + 1 || low ? singles.find((_, term) => place(term, L) === to[0]) : to[1] === 0 ? grid.querySelector(`[data-row="${row}"]`) : grid.querySelector(`[data-layer="${row}"][data-head="${to[1] - 1}"]`);
     if (!target || target.disabled) return;
     if (focus) focus.tabIndex = -1;
     focus = target;
@@ -124,12 +148,18 @@ const removalGrid = (api, removed, desk) => {
     target.focus();
   });
   const paint = () => {
-    const D = desk.data, leads = D.heads.map((_, j) => desk.lead(j)), limit = Math.max(1e-9, largest(leads));
+    const D = desk.data, leads = [...D.heads, ...(D.apart ? [null, ...singles] : [])].map((cell, j) => (cell === null ? 0 : desk.lead(j))), limit = Math.max(1e-9, largest(leads));
     for (const [at, cell] of cells) {
       cell.style.background = rgb(diverging(leads[D.places.get(at)], limit, api.theme));
       cell.setAttribute("aria-selected", String(removed.heads.has(at)));
       cell.setAttribute("aria-label", words(at));
     }
+    singles.forEach((cell, mlp) => {
+      cell.disabled = api.standalone && !D.apart;
+      cell.style.background = D.apart ? rgb(diverging(leads[D.heads.length + 1 + mlp], limit, api.theme)) : "";
+      cell.setAttribute("aria-selected", String(removed.mlps.has(mlp) || removed.rest));
+      cell.setAttribute("aria-label", mlpWords(mlp));
+    });
     const colour = diverging(desk.lead(D.heads.length), limit, api.theme);
     Object.assign(rest.style, { background: rgb(colour), color: inkOn(colour) });
     rest.setAttribute("aria-selected", String(removed.rest));
@@ -207,7 +237,7 @@ const collectionPlot = (api, removed) => {
   const kept = h("p", { class: "kept", hidden: true }, "The numbers of the collection are those for the heads that were removed when this page was saved.");
   const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from }, shown) => {
     const row = worst ?? everything, draws = row.random, layers = from.length === 1 ? `layer ${from[0]}` : `layers ${from[0]}–${from[from.length - 1]}`;
-    const change = k || removed.rest ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after.` : "No heads are removed. Click heads to remove them.";
+    const change = k || removed.rest || removed.mlps.size || removed.token ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after.` : "No heads are removed. Click heads to remove them.";
     const chance = draws.length ? ` Removing ${counted(k, "random head")} from ${layers} instead (${draws.length} draws): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
     return change + chance + (groups.length > shown ? ` Groups: ${by}; the ${shown} worst of ${groups.length}.` : by ? ` Groups: ${by}.` : "");
   };
@@ -258,14 +288,18 @@ const taskChooser = (api) => {
 
 /** Sets of heads worth removing. */
 const presetButtons = (api, removed) => {
+  const token = h("button", { type: "button", class: "preset", "data-kind": "token", title: "What the class token writes by attending to itself, in every layer (Table A.1)", onclick: () => { removed.token = !removed.token; removed.changed(); } }, "the class token on itself");
   const presets = h("div", { class: "presets", "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
   const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}`, role: (name) => `heads you called ${name}` };
   const paint = () => {
-    clear.disabled = !removed.heads.size && !removed.rest;
+    clear.disabled = !removed.heads.size && !removed.rest && !removed.mlps.size && !removed.token;
+    token.setAttribute("aria-pressed", String(removed.token));
+    token.hidden = !api.view.has_token;
+    token.disabled = api.standalone;
     presets.replaceChildren(...api.view.presets.map(({ kind, name, heads }) => {
       const keys = heads.map(([l, hd]) => headKey(l, hd));
       return h("button", { type: "button", class: "preset", "data-kind": kind, "data-name": name, "aria-pressed": String(keys.length > 0 && keys.every((at) => removed.heads.has(at))), title: heads.map(([l, hd]) => headName(l, hd)).join(", "), onclick: () => removed.toggleAll(keys) }, names[kind]?.(name) ?? name, h("span", { class: "num" }, keys.length));
-    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), clear);
+    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), token, clear);
   };
   return { presets, paint };
 };
@@ -302,9 +336,11 @@ function build(api) {
   const paint = () => {
     const n = removed.heads.size;
     setHow(removed.how);
-    Object.assign(api.root.dataset, { heads: n, rest: String(removed.rest), how: removed.how });
-    hint.textContent = n || removed.rest ? `without ${counted(n, "head")}${removed.rest ? " and the MLPs" : ""}` : "click heads to remove them";
+    const m = removed.rest ? 0 : removed.mlps.size, gone = [n ? counted(n, "head") : "", removed.rest ? "the MLPs" : m ? counted(m, "MLP term") : "", removed.token ? "the class token" : ""].filter(Boolean);
+    Object.assign(api.root.dataset, { heads: n, rest: String(removed.rest), how: removed.how, mlps: [...removed.mlps].sort((a, b) => a - b).join(), token: String(removed.token) });
+    hint.textContent = gone.length ? `without ${gone.join(", ").replace(/, ([^,]*)$/, " and $1")}${m || removed.token ? " (the other panels know of heads and of all MLPs alone)" : ""}` : "click heads or MLPs to remove them";
     if (!desk.data) return;
+    parts.classList.toggle("lacking", desk.lacks());
     grid.paint();
     bars.paint();
     sets.paint();
@@ -324,7 +360,7 @@ function build(api) {
     paint();
     if (view.desk) all.paint(view);
     const { outcome } = view;
-    Object.assign(api.root.dataset, { task: view.task, image: view.selection.image ?? "", complete: String(view.complete), presets: view.presets.length, classes: view.desk ? view.desk.n_classes : 0, measured: outcome ? outcome.n_heads : "", measuredHow: view.selection.ablation.how, accuracy: outcome ? outcome.everything.after.toFixed(6) : "", worst: outcome?.worst ? outcome.worst.after.toFixed(6) : "", draws: outcome ? outcome.everything.random.length : "" });
+    Object.assign(api.root.dataset, { task: view.task, image: view.selection.image ?? "", complete: String(view.complete), presets: view.presets.length, classes: view.desk ? view.desk.n_classes : 0, measured: outcome ? outcome.n_heads : "", measuredHow: view.selection.ablation.how, apart: view.desk ? String(view.desk.apart) : "", measuredMlps: view.apart.mlps.join(), measuredToken: String(view.apart.token), accuracy: outcome ? outcome.everything.after.toFixed(6) : "", worst: outcome?.worst ? outcome.worst.after.toFixed(6) : "", draws: outcome ? outcome.everything.random.length : "" });
   };
 }
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 import traitlets
 
-from clipviz.panels import pictures
 from clipviz.panels.base import ASKED, Arrays, Desk, View, pack
+from clipviz.panels.bench import arrays_of, nearest, outcome_shown, three
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
-from clipviz.values import Selection
+from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from clipviz.analysis.ablation import Desk as Bench
-    from clipviz.analysis.ablation import Outcome
     from clipviz.analysis.tasks import Task
 
-THUMBNAIL = 112
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
 
 
@@ -31,6 +29,8 @@ class AblateOptions(TypedDict, total=False):
     classes: str
     cue: str
     cue_b: str
+    mlps: list[int]
+    class_token: bool
     visible: bool
 
 
@@ -39,7 +39,9 @@ class Ablate(Desk):
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
     commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own (session.cue_heads).
-    What is out is the selection's ablation, shared with every panel.
+    Heads and all MLPs together that are out are the selection's ablation, shared with every panel. mlps: single MLP
+    terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token writes by attending to itself
+    (Table A.1); both are out of this desk alone, whose images are traced again for them.
     """
 
     name = "ablate"
@@ -53,6 +55,8 @@ class Ablate(Desk):
     classes = traitlets.Unicode("").tag(**ASKED)
     cue = traitlets.Unicode("").tag(**ASKED)
     cue_b = traitlets.Unicode("").tag(**ASKED)
+    mlps = traitlets.List(traitlets.Int(), []).tag(**ASKED)
+    class_token = traitlets.Bool(False).tag(**ASKED)
     desk = traitlets.Bytes(
         help="logits and Grams of one image's terms; written when image or classes change"
     ).tag(sync=True)
@@ -81,12 +85,15 @@ class Ablate(Desk):
         view: View = {
             "n_layers": session.model.n_layers,
             "n_heads": session.model.n_heads,
+            "n_mlps": session.model.weights.n_mlp_terms,
+            "has_token": not session.model.weights.readout.pools,
             "kept": list(collection.layers),
             "rest": session.everything_else().to_dict(),
             "tasks": [[name, known[name].note] for name in known],
             "note": task.note if task else "",
             "task": self.task or (task.name if task else "typed"),
             "classes": self.classes,
+            "apart": {"mlps": sorted(self.mlps), "token": self.class_token},
             "n_read": collection.n_ready,
             "n_images": len(session.images),
             "complete": collection.complete,
@@ -103,8 +110,8 @@ class Ablate(Desk):
         if selection.image is None:
             view["message"] = "Select an image."
             return view, {}
-        session.desk_ablation(selection.ablation)
-        view["desk"] = self._put_desk(task, selection.image)
+        removed = self.removed(selection.ablation)
+        view["desk"] = self._put_desk(task, selection.image, self._apart(selection.ablation))
         if view["desk"] is None:
             view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
             return view, {}
@@ -116,14 +123,34 @@ class Ablate(Desk):
         if stale():
             return None
         if session.n_labelled(task):
-            view["outcome"] = _outcome(session.ablate(selection.ablation, task), task)
+            view["outcome"] = outcome_shown(session.ablate(removed, task), task)
         return view, {}
+
+    def removed(self, shared: Ablation | None = None) -> Ablation:
+        """All that is out here: the selection's ablation and this desk's own; ValueError for what cannot be."""
+        model = self.session.model
+        shared = self.session.selection.ablation if shared is None else shared
+        self.session.desk_ablation(shared)
+        n_mlps = model.weights.n_mlp_terms
+        if any(not 0 <= mlp < n_mlps for mlp in self.mlps):
+            raise ValueError(
+                f"expected mlps within 0..{n_mlps - 1}, got {list(self.mlps)}; 0 is the input term"
+            )
+        if self.class_token and model.weights.readout.pools:
+            raise ValueError(
+                f"{model.name!r} pools its tokens and has no class token; leave class_token=False"
+            )
+        return dataclasses.replace(
+            shared, mlps=shared.mlps | set(self.mlps), tokens=frozenset({0} if self.class_token else ())
+        )
 
     def probabilities(self) -> dict[str, float]:
         """Class probabilities of the image on screen after the selection's ablation, as the browser sums them."""
         if self._desk is None or self._desk_view is None:
             raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
         chosen = self.session.desk_ablation(self.session.selection.ablation)
+        if not chosen.mlps:  # everything else is mlps={0}, an MLP term of its own comes after
+            chosen = dataclasses.replace(chosen, mlps=frozenset(1 + mlp for mlp in self.mlps))
         values = self._desk.probabilities(chosen)
         return dict(zip(self._desk_view["names"], values[self._desk_view["rows"]].tolist(), strict=True))
 
@@ -135,9 +162,10 @@ class Ablate(Desk):
             raise ValueError(
                 "expected an outcome over the collection, got none; the images need known classes"
             )
-        rows = {row["name"]: _three(row) for row in [shown["everything"], *shown["groups"]]}
-        worst = _three(shown["worst"] or shown["everything"])
-        removed = self.session.selection.ablation.without(self.session.model.n_heads)
+        rows = {row["name"]: three(row) for row in [shown["everything"], *shown["groups"]]}
+        worst = three(shown["worst"] or shown["everything"])
+        model = self.session.model
+        removed = self.removed().without(model.n_heads, model.weights.n_mlp_terms)
         return spurious_groups(rows, worst, "Before and after", width, ablated=removed or "nothing removed")
 
     def _task(self, known: dict[str, Task]) -> Task | None:
@@ -149,24 +177,32 @@ class Ablate(Desk):
             )
         return known.get(self.task) or next(iter(known.values()), None)
 
-    def _put_desk(self, task: Task, image: int) -> dict[str, Any] | None:
+    def _apart(self, shared: Ablation) -> tuple[bool, bool]:
+        """Whether the desk needs every MLP apart, and whether it is without the class token."""
+        single = bool(self.mlps) and not self.session.desk_ablation(shared).mlps
+        return single or self.class_token, self.class_token
+
+    def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
         session = self.session
-        key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint)
+        version = session.collection.version
+        key = (image, task.name, task.classes, version, session.images.fingerprint, apart)
         if key == self._desk_key:
             return self._desk_view
-        made = session.ablation_desk(task, image)
+        made = session.ablation_desk(task, image, *apart)
         if made is None:
             return None
-        rows = _nearest(made, MOST_CLASSES)
+        rows = nearest(made, MOST_CLASSES)
         names = [task.classes[i] for i in rows]
-        places, buffer = pack(_arrays(made, rows, session, image))
+        places, buffer = pack(arrays_of(made, rows, session, image))
         self._desk_view = {
             "arrays": places,
             "names": names,
             "prompts": [task.prompts[i][0] for i in rows],
             "rows": rows,
             "n_classes": len(task.classes),
+            "apart": apart[0],
+            "token": apart[1],
             "heads": [list(head) for head in made.mean.heads],
             "scale": made.scale,
             "bias": made.bias,
@@ -177,45 +213,3 @@ class Ablate(Desk):
         }
         self._desk_key, self._desk, self.desk = key, made, buffer
         return self._desk_view
-
-
-def _nearest(desk: Bench, most: int) -> list[int]:
-    """Classes in their order; where there are too many, those nearest to the unablated image."""
-    logits = desk.mean.logits
-    if len(logits) <= most:
-        return list(range(len(logits)))
-    return sorted(logits.topk(most).indices.tolist())
-
-
-def _arrays(desk: Bench, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
-    small = pictures.encoded(session.images.thumbnail(image, THUMBNAIL))
-    arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
-    for side in (desk.mean, desk.zero):
-        arrays[f"terms_{side.how}"] = _floats(side.term_logits[:, rows])
-        arrays[f"gram_{side.how}"] = _floats(side.gram)
-        arrays[f"cross_{side.how}"] = _floats(side.cross)
-    arrays["logits"] = _floats(desk.mean.logits[rows])
-    arrays["squared_norm"] = _floats(desk.mean.squared_norm[None])
-    return arrays
-
-
-def _floats(tensor: Any) -> np.ndarray:
-    return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
-
-
-def _outcome(found: Outcome, task: Task) -> dict[str, Any]:
-    worst = found.worst
-    return {
-        "everything": found.everything._asdict(),
-        "worst": None if worst is None else worst._asdict(),
-        "groups": [row._asdict() for row in found.groups],
-        "by": task.by,
-        "n_heads": found.n_heads,
-        "drawn_from": list(found.drawn_from),
-        "chance": found.before.chance,
-    }
-
-
-def _three(row: dict[str, Any]) -> tuple[float, float, float]:
-    """Before, best random draw, after."""
-    return row["before"], max(row["random"], default=row["before"]), row["after"]

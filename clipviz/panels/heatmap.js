@@ -2,14 +2,18 @@ const TOKEN_HEADS = 5;
 const OURS = [["effect", "Effect on the text"], ["centred", "Effect, mean text subtracted"], ["attention", "Class token’s attention"]];
 const OURS_POOLED = [["effect", "Where heads read from"], ["centred", "… mean text subtracted"], ["pool", "Where the pool reads"], ["attention", "Attention of heads and pool"]];
 
+const BY_NEURONS = [["neurons", "Neurons that write the text"], ["neuron", "The selected neuron"]];
+
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
   const baselines = () => api.view.baselines ?? [];
-  const isBaseline = () => Boolean(api.view.selection.text) && baselines().includes(api.option("show"));
+  const name = () => (api.option("show") === "neuron" && api.view.selection.neuron === null ? "effect" : api.option("show"));
+  const isBaseline = () => Boolean(api.view.selection.text) && baselines().includes(name());
+  const isNeurons = () => name() === "neuron" || (name() === "neurons" && Boolean(api.view.selection.text));
   // What one head writes at one token: effect on A (minus B, minus the mean text), or attention where there is no text.
   const reader = () => {
     const { scores, shared, attention } = api.arrays;
-    const { n_heads: H, rows, cols } = api.view, T = rows * cols + 1, show = api.option("show");
+    const { n_heads: H, rows, cols } = api.view, T = rows * cols + 1, show = name();
     const plain = show === "attention" || !scores;
     const a = plain ? attention : scores, b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
     const at = (layer, head, i) => { const j = (layer * H + head) * T + i; return a[j] - (b ? b[j] : 0); };
@@ -28,26 +32,27 @@ const mapMaker = (api) => {
         if (scope === "head" && selection.head !== null && head !== selection.head) continue;
         for (let i = 0; i < values.length; i++) values[i] += at(layer, head, i + 1);
       }
-    return finish(values, plain ? "plain" : "signed", plain ? "attention" : api.option("show"));
+    return finish(values, plain ? "plain" : "signed", plain ? "attention" : BY_NEURONS.some(([value]) => value === name()) || isBaseline() ? "effect" : name());
   };
-  const baseline = (name) => finish(api.arrays[name], "plain", name);
-  const isPool = () => api.option("show") === "pool" && Boolean(api.arrays.pool);
+  const baseline = (which) => finish(api.arrays[which], "plain", which);
+  const isPool = () => name() === "pool" && Boolean(api.arrays.pool);
   const pooled = () => finish(api.arrays.pool.subarray(1), "signed", "pool");
   // The map to show, or null while the kernel makes it.
   const shown = () => {
-    const name = api.option("show"), { text, text_b: other } = api.view.selection;
+    const which = name(), { text, text_b: other } = api.view.selection;
+    if (isNeurons()) return api.arrays[which] ? baseline(which) : null;
     if (!text) return summed();
     if (isPool()) return pooled();
-    if (isBaseline()) return api.arrays[name] ? baseline(name) : null;
-    return name === "centred" && !other && !api.arrays.shared ? null : summed();
+    if (isBaseline()) return api.arrays[which] ? baseline(which) : null;
+    return which === "centred" && !other && !api.arrays.shared ? null : summed();
   };
   // Whether a saved page holds what a map is made of.
-  const stored = (name) => Boolean(api.arrays[{ effect: "scores", centred: "shared" }[name] ?? name]);
-  return { baselines, isBaseline, isPool, pooled, reader, summed, baseline, shown, stored };
+  const stored = (which) => Boolean(api.arrays[{ effect: "scores", centred: "shared" }[which] ?? which]);
+  return { name, baselines, isBaseline, isNeurons, isPool, pooled, reader, summed, baseline, shown, stored };
 };
 
 const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
-const scoreOf = (api, values) => (api.arrays.mask && api.view.fits !== false ? maskScores(values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size) : null);
+const scoreOf = (api, m) => (api.arrays.mask && api.view.fits !== false ? maskScores(m.values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size, BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null) : null);
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
 /** The picture with its map; hover reads a token, a click or the arrows choose one. */
@@ -161,14 +166,14 @@ const headTexts = (api, stage) => {
 const methodStrip = (api, stage, maker) => {
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true });
   const draw = () => {
-    const there = maker.baselines().filter((name) => api.arrays[name]);
-    strip.hidden = !there.length || !stage.picture;
+    const there = [...maker.baselines(), "neurons"].filter((name) => api.arrays[name]);
+    strip.hidden = !there.length || !stage.picture || !api.view.selection.text;
     if (strip.hidden) return;
-    const mine = maker.isBaseline() ? (!api.view.selection.text_b && api.arrays.shared ? "centred" : "effect") : api.option("show");
+    const mine = maker.isBaseline() || maker.isNeurons() ? (!api.view.selection.text_b && api.arrays.shared ? "centred" : "effect") : maker.name();
     const one = (name) => {
-      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m.values);
+      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m);
       drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
-      return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === api.option("show")), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
+      return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === maker.name()), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
         small, h("span", { class: "name" }, ours ? "tokens" : name), score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`));
     };
     strip.replaceChildren(...[mine, ...there].map(one));
@@ -182,7 +187,7 @@ const mapControls = (api, stage, maker) => {
   const [scopes, setScope] = segmented("Sum over", [
     ["all", "All heads"], ["late", "Late layers", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
   const shows = h("select", { class: "pick", "aria-label": "What is shown" }), ours = h("optgroup", { label: "Token decomposition" }), others = h("optgroup", { label: "Compare with" });
-  shows.append(ours, others);
+  shows.append(ours, h("optgroup", { label: "Where neurons are active" }, ...BY_NEURONS.map(option)), others);
   shows.addEventListener("change", () => api.put({ show: shows.value }));
   const slider = h("input", { type: "range", min: 0, max: 100, "aria-label": "Overlay opacity" });
   slider.addEventListener("input", () => { api.put({ opacity: slider.value / 100 }, false); stage.paint(); });
@@ -192,8 +197,8 @@ const mapControls = (api, stage, maker) => {
   const fixed = h("input", { type: "checkbox", onchange: () => api.put({ scale: fixed.checked ? stage.map?.largest ?? null : null }) });
   const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
   const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
-  const set = ({ selection: { layer, head, text } }) => {
-    const whole = maker.isBaseline() || maker.isPool(), known = api.view.pools ? OURS_POOLED : OURS;
+  const set = ({ selection: { layer, head, text, neuron } }) => {
+    const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons(), known = api.view.pools ? OURS_POOLED : OURS;
     setScope(api.option("scope"));
     const [, , layerButton, headButton] = scopes.children;
     layerButton.textContent = layer === null ? "Layer" : `Layer ${layer}`;
@@ -201,26 +206,29 @@ const mapControls = (api, stage, maker) => {
     for (const button of scopes.children) button.disabled = whole;
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
-    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : whole ? "These methods explain the whole model only" : "";
+    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : maker.isNeurons() ? "Neurons are of MLPs: no sum over heads" : whole ? "These methods explain the whole model only" : "";
     if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
     if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
-    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && entry.value !== "attention") || (api.standalone && !maker.stored(entry.value));
-    shows.value = text ? api.option("show") : "attention";
+    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && !["attention", "neuron"].includes(entry.value)) || (entry.value === "neuron" && neuron === null) || (api.standalone && !maker.stored(entry.value));
+    shows.value = text || maker.isNeurons() ? maker.name() : "attention";
     slider.value = Math.round(100 * api.option("opacity"));
     outline.checked = api.option("outline");
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  const say = ({ selection: { text, text_b: other, ablation }, cosine, cosine_before: before, n_heads: H, ignoring }, { values, kind, limit, floor, show }) => {
+  const say = ({ selection: { text, text_b: other, ablation, layer, neuron }, cosine, cosine_before: before, n_heads: H, ignoring, neuron_layers: among }, m) => {
+    const { kind, limit, floor, show } = m;
     const size = (v) => (v === 0 || v >= 1e-3 ? v.toFixed(v ? 3 : 0) : v.toExponential(1)), { pos, neg } = DIVERGING.light, sign = kind === "signed";
     bar.replaceChildren(...colourBar(sign ? signed(-limit) : size(floor), sign ? signed(limit) : size(limit), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`, removed = without(ablation, H);
     const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
     const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
-    what.textContent = maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
+    what.textContent = show === "neurons" ? `the neurons of layers ${among[0]}–${among[among.length - 1]} whose effects are most along ${quoted}: their mean activation, stretched to 0..1${whole}`
+      : show === "neuron" ? `activation of neuron ${neuron} of layer ${layer}, stretched to 0..1${whole}`
+      : maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
       : show === "attention" ? (text ? `${attention} (ignores the text)` : `no text yet: ${attention}`)
       : show === "pool" ? `effect on ${quoted} of what the pool reads at each token${whole}` : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
-    const found = scoreOf(api, values);
+    const found = scoreOf(api, m);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";
     Object.assign(api.root.dataset, { pixels: found ? found.accuracy.toFixed(5) : "", iou: found ? found.miou.toFixed(5) : "" });

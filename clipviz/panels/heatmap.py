@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
 
-from clipviz.panels import pictures
+from clipviz.panels import parts, pictures
 from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View
+from clipviz.panels.parts import Part
 from clipviz.panels.scripts import script, style
-from clipviz.session import BASELINES, IGNORING, POOLED_BASELINES, Session, TokenHead, TokenMaps
+from clipviz.session import (
+    BASELINES,
+    IGNORING,
+    NEURON_THRESHOLD,
+    POOLED_BASELINES,
+    Session,
+    TokenHead,
+    TokenMaps,
+)
 from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
@@ -21,8 +30,7 @@ if TYPE_CHECKING:
 
 SCOPES = ("all", "late", "layer", "head")
 OURS = ("effect", "centred", "pool", "attention")
-
-Part = tuple[View, Arrays]
+NEURONS = ("neurons", "neuron")  # what neurons activate at, averaged and stretched to 0..1
 
 
 class HeatmapOptions(TypedDict, total=False):
@@ -39,8 +47,9 @@ class Heatmap(Panel):
     scope: "all" heads, the "late" layers (last 4), the selected "layer" or the selected "head". show: "effect",
     "centred" (the effect minus that on the mean of all texts, the bias that every text's map shares), "pool" (where
     tokens are pooled: the effect of each final token as the pool reads it; the scope is not its own), "attention"
-    (the share of each token in what heads read: the class token's attention), or a baseline by name ("rollout",
-    "Grad-CAM", ...; the scope is not theirs).
+    (the share of each token in what heads read: the class token's attention), "neurons" (where the 200 neurons that
+    write most along the text are active, Table 3.4), "neuron" (where the selected one is), or a baseline by name
+    ("rollout", "Grad-CAM", ...; the scope is not theirs).
     outline draws the image's true mask, where it has one. scale: the value at full colour, None for each map's
     largest. Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
     the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
@@ -53,7 +62,9 @@ class Heatmap(Panel):
     _css = style("heatmap")
 
     scope = traitlets.Enum(SCOPES, "late").tag(**LOCAL)
-    show = traitlets.Enum((*OURS, *dict.fromkeys((*BASELINES, *POOLED_BASELINES))), "effect").tag(**LAZY)
+    show = traitlets.Enum((*OURS, *NEURONS, *dict.fromkeys((*BASELINES, *POOLED_BASELINES))), "effect").tag(
+        **LAZY
+    )
     opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
     outline = traitlets.Bool(False).tag(**LOCAL)
     scale = traitlets.Float(None, allow_none=True, min=1e-9).tag(**LOCAL)
@@ -61,16 +72,16 @@ class Heatmap(Panel):
         sync=True
     )
 
-    def __init__(self, session: Session, **options: Unpack[HeatmapOptions]) -> None:
-        super().__init__(session, **options)
-
     _picture_of: Any = None
-    _parts: dict[str, tuple[Any, Part]] | None = None
+
+    def __init__(self, session: Session, **options: Unpack[HeatmapOptions]) -> None:
+        self._parts = parts.Parts()
+        super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         asked = s.text, s.text_b, s.ablation
-        return s.image, s.layer, s.head, s.token, asked, self._needs(), self._progress()
+        return s.image, s.layer, s.head, s.neuron, s.token, asked, self._needs(), self._progress()
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         if selection.image is None:
@@ -78,26 +89,17 @@ class Heatmap(Panel):
         view, arrays = self._base(selection)
         if stale():
             return None
-        self._show_picture(selection.image)
-        known = self._parts = self._parts or {}
-        wanted = self._wanted(selection)
-        fresh = [name for name, (key, _) in wanted.items() if name not in known or known[name][0] != key]
-        for name in wanted.keys() - set(fresh):
-            _join(view, arrays, known[name][1])
-        if fresh:
-            self._show(selection, view, arrays)  # the map need not wait for what is slower
-        for name in fresh:
-            if stale():
-                return None
-            key, make = wanted[name]
-            known[name] = key, make()
-            _join(view, arrays, known[name][1])
-        return view, arrays
+        if self._picture_of != view["picture"]:
+            self._picture_of = view["picture"]
+            self.picture = pictures.picture(self.session, selection.image)
+        wanted = parts.wanted(self.session, selection, self.show, self._needs(), self._progress())
+        show = partial(self._show, selection, view, arrays)
+        return self._parts.join(view, arrays, wanted, stale, show)
 
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
         shown = self.data()
-        if self.show in self.session.baselines and self.show in shown:
+        if self.show in (*NEURONS, *self.session.baselines) and self.show in shown:
             return shown[self.show]
         if self.show == "pool" and "pool" in shown:
             return shown["pool"][1:].reshape(shown["rows"], shown["cols"])
@@ -112,7 +114,8 @@ class Heatmap(Panel):
 
     def agreement(self) -> tuple[float, float, float] | None:
         """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
-        found = self.session.agreement(self.map(), self.view["selection"]["image"])
+        threshold = NEURON_THRESHOLD if self.show in NEURONS else None
+        found = self.session.agreement(self.map(), self.view["selection"]["image"], threshold)
         return None if found is None else (found.pixel_accuracy, found.miou, found.map)
 
     def draw(self, width: float) -> Figure:
@@ -122,16 +125,17 @@ class Heatmap(Panel):
         view, values = self.data(), self.map()
         shown = view["selection"]
         minus = f" − “{shown['text_b']}”" if shown["text_b"] else ""
-        signed = self.show in ("effect", "centred", "pool")
-        what = "token effect" if signed else self.show
-        scope = "" if self.show not in OURS or self.show == "pool" else f", {self._scope(shown)}"
+        shows = "effect" if self.show == "neuron" and "neuron" not in view else self.show
+        signed = shows in ("effect", "centred", "pool")
+        what = "token effect" if signed else parts.NAMES.get(shows, shows).format(**shown)
+        scope = "" if shows not in OURS or shows == "pool" else f", {parts.scope_in_words(self.scope, shown)}"
         removed = Ablation.from_dict(shown["ablation"]).without(self.session.model.n_heads)
         notes = [
             f"cosine {view['cosine']:+.3f}{' ' + removed if removed else ''}"
             if view["cosine"] is not None
             else "",
-            "centred: minus the effect on the mean of all texts" if self.show == "centred" else "",
-            f"{self.show} ignores the text" if self.show in (*IGNORING, "attention") else "",
+            "centred: minus the effect on the mean of all texts" if shows == "centred" else "",
+            f"{shows} ignores the text" if shows in (*IGNORING, "attention") else "",
         ]
         return heatmap_figure(
             self.session.pixels(shown["image"]),
@@ -145,18 +149,11 @@ class Heatmap(Panel):
             self.opacity,
         )
 
-    def _scope(self, shown: View) -> str:
-        layer, head = shown["layer"], shown["head"]
-        return {
-            "all": "all heads",
-            "late": f"heads of the last {N_LATE} layers",
-            "layer": f"layer {layer}",
-            "head": f"L{layer}·H{head}",
-        }[self.scope]
-
     def _needs(self) -> str:
-        """Which of the costlier maps is shown: "shared", "baselines" or none of them."""
-        return "baselines" if self.show not in OURS else "shared" if self.show == "centred" else ""
+        """Which of the costlier maps is shown: "shared", "neurons", "neuron", "baselines" or none of them."""
+        if self.show in OURS:
+            return "shared" if self.show == "centred" else ""
+        return self.show if self.show in NEURONS else "baselines"
 
     def _progress(self) -> Any:
         """Changes a few times while the collection is read, and when it is complete."""
@@ -195,63 +192,17 @@ class Heatmap(Panel):
             "pools": pools,
             "baselines": list(session.baselines),
             "ignoring": [name for name in session.baselines if name in IGNORING],
+            "neuron_layers": list(session.neuron_layers),
+            "neuron_threshold": NEURON_THRESHOLD,
             "cosine": cosine,
             "cosine_before": before,
             "fits": fits,
             "context": None,
             "title": pictures.title(session, image),
-            "picture": self._picture_of_image(image),
+            "picture": [image, session.images.fingerprint],
             "joint": None,
             "message": "",
         }, arrays
-
-    def _wanted(self, selection: Selection) -> dict[str, tuple[Any, Callable[[], Part]]]:
-        """The slower parts of the view: what each rests on, and how it is made."""
-        s, session = selection, self.session
-        parts: dict[str, tuple[Any, Callable[[], Part]]] = {}
-        if self._needs() == "shared" and s.text:
-            parts["shared"] = s.image, lambda: ({}, {"shared": _float(session.shared_maps(s.image))})
-        if self._needs() == "baselines" and s.text:
-            parts["baselines"] = (s.image, s.text, s.text_b), lambda: ({}, self._baseline_maps(s))
-        asked = (s.image, s.text, s.text_b, s.ablation, self._progress())
-        parts["context"] = asked, lambda: (self._context(s), {})
-        key = (s.image, s.layer, s.head, self._progress())
-        parts["joint"] = key, lambda: self._joint(s)
-        return parts
-
-    def _context(self, selection: Selection) -> View:
-        """What the cosine is compared with: the image's nearest texts, the pool, the collection."""
-        session, s = self.session, selection
-        assert s.image is not None
-        about: View = {"nearest": [list(pair) for pair in session.nearest_texts(s.image, 5, s.ablation)]}
-        familiar = session.familiarity(s.image)
-        about["far"] = None if familiar.known else familiar._asdict()
-        found = session.standing(s.text, s.image, s.text_b, s.ablation) if s.text else None
-        return {"context": about | {"standing": None if found is None else found._asdict()}}
-
-    def _baseline_maps(self, selection: Selection) -> dict[str, np.ndarray]:
-        if self.show not in self.session.baselines:
-            raise ValueError(
-                f"{self.show} does not apply to the readout of {self.session.model.name!r}; choose one of "
-                f"{', '.join(self.session.baselines)}"
-            )
-        found = self.session.compare_maps(selection.text, selection.image, selection.text_b)
-        return {name: _float(values) for name, values in found.items()}
-
-    def _joint(self, selection: Selection) -> Part:
-        session, layer, head = self.session, selection.layer, selection.head
-        about: dict[str, Any] = {"message": "", "texts": [], "values": []}
-        if layer is None or head is None:
-            about["message"] = "Select a head to see what it says about this image."
-        elif layer not in session.collection.layers:
-            about["message"] = f"Layer {layer} was not read for this collection."
-        elif session.collection.n_ready < 2 or len(session.texts) < 2:
-            about["message"] = "" if session.collection.complete else "Reading the collection…"
-        if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
-            return {"joint": about}, {}
-        found = session.joint_maps(layer, head, selection.image)
-        about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
-        return {"joint": about}, {"joint_maps": _float(found.maps)}
 
     def _maps_shown(self, shown: dict[str, Any]) -> TokenMaps:
         """What is summed: effects (A, minus B or minus the mean's) or attention."""
@@ -261,21 +212,3 @@ class Heatmap(Panel):
             mean = self.show == "centred" and not shown["selection"]["text_b"] and "shared" in shown
             scores = shown["scores"] - shown["shared"] if mean else shown["scores"]
         return TokenMaps(scores, shown["cosine"] or 0.0, (shown["rows"], shown["cols"]))
-
-    def _picture_of_image(self, image: int) -> list[Any]:
-        return [image, self.session.images.fingerprint]
-
-    def _show_picture(self, image: int) -> None:
-        key = self._picture_of_image(image)
-        if self._picture_of == key:
-            return
-        self._picture_of, self.picture = key, pictures.picture(self.session, image)
-
-
-def _join(view: View, arrays: Arrays, part: Part) -> None:
-    view |= part[0]
-    arrays |= part[1]
-
-
-def _float(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values, np.float32)

@@ -43,7 +43,6 @@ PAIRS = (
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
 N_GALLERY, N_TOP_IMAGES, N_WORDS = 5, 8, 4
 N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
-N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5
 NEURONS, SIGNED = "neurons", "neurons, signed"
 
 
@@ -367,11 +366,11 @@ def segmentation_section(report: Report, study: Study) -> None:
     )
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
-    scores |= {name: segment.score(found, own_masks, SEGMENT_THRESHOLD) for name, found in own.items()}
+    scores |= {name: segment.score(found, own_masks, lens.SEGMENT_THRESHOLD) for name, found in own.items()}
     layers = study.late
     report.text(
-        f"{len(masks)} images. Neurons: activation maps of the {N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
-        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {SEGMENT_THRESHOLD}. "
+        f"{len(masks)} images. Neurons: activation maps of the {lens.N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
+        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {lens.SEGMENT_THRESHOLD}. "
         "Signed: those that write most towards M(c) minus the mean of all classes. The others as in "
         "Table 2.4: threshold at the map's mean."
     )
@@ -419,12 +418,8 @@ def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], 
         seconds = model.second_orders([picture for picture, _ in pairs], study.late)
         for row, i in enumerate(usable[start : start + batch]):
             one = normalize(classes[names.index(str(data.labels[i]))], dim=0)
-            chosen = {
-                NEURONS: lens.class_neurons(directions, one, N_SEGMENT_NEURONS),
-                SIGNED: lens.class_neurons(directions, one - classes.mean(0), N_SEGMENT_NEURONS, signed=True),
-            }
-            for name, neurons in chosen.items():
-                maps = lens.neuron_maps(seconds, neurons)[row : row + 1]
-                found[name].append(lens.neuron_heatmap(maps)[0].cpu())
+            for name, target in ((NEURONS, one), (SIGNED, one - classes.mean(0))):
+                maps = lens.map_towards(seconds, directions, target, signed=name == SIGNED)
+                found[name].append(maps[row].cpu())
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
     return found, masks

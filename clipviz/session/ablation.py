@@ -127,14 +127,16 @@ def everything_else(session: Session) -> Ablation:
 def on_desk(session: Session, ablation: Ablation) -> Ablation:
     """The ablation in the desk's terms: its kept heads, and mlps={0} for everything else.
 
-    ValueError where it names what cannot be removed alone: single MLPs, tokens, layers that are not kept.
+    ValueError where it names what the collection's codes do not tell apart: single MLPs, tokens, layers that are not
+    kept.
     """
     kept = set(session.collection.layers)
     whole = _whole(session, ablation)
     if _alone(session, ablation):
         raise ValueError(
-            f"the desk removes heads of layers {sorted(kept)} and all MLPs together, got {ablation.to_dict()}; "
-            "for single MLPs, tokens and other layers ask session.ablate"
+            f"expected heads of layers {sorted(kept)} or all MLPs together, got {ablation.to_dict()}; single MLPs and "
+            "the class token are removed on the Ablation desk (its options mlps and class_token), and with other "
+            "layers by session.ablate"
         )
     unkept = sorted({layer for layer, _ in ablation.heads} - kept)
     if unkept:
@@ -161,6 +163,29 @@ def _alone(session: Session, ablation: Ablation) -> bool:
     return bool(ablation.mlps or ablation.layers - set(session.collection.layers))
 
 
+def desk_apart(session: Session, task: Task, image: int, tokens: frozenset[int]) -> Desk | None:
+    """The desk with every MLP apart and some tokens out, its means from images traced again; None as for `desk`."""
+    classes = directions(session, task)
+    traced = None if classes is None else _traced(session, task, tokens)
+    if traced is None or classes is None:
+        return None
+    terms = ablate.terms_of(session.trace(image), tokens=tokens)
+    return analysis.desk_apart(
+        terms,
+        traced.means,
+        classes,
+        session.collection.layers,
+        bool(tokens),
+        session.model.logit_scale,
+        session.model.logit_bias,
+        _label(task, image),
+    )
+
+
+def _label(task: Task, image: int) -> int:
+    return task.labels[image] if image < len(task.labels) else -1
+
+
 def desk(session: Session, task: Task, image: int) -> Desk | None:
     """Everything that toggling needs for one image; None until the first images, and all examples, have been read."""
     kept, classes = _kept(session), directions(session, task)
@@ -169,9 +194,8 @@ def desk(session: Session, task: Task, image: int) -> Desk | None:
     terms = analysis.terms_of_codes(
         session.trace(image).to_codes(session.collection.layers), session.collection.basis
     )
-    label = task.labels[image] if image < len(task.labels) else -1
     model = session.model
-    return analysis.desk(terms, kept.means, classes, model.logit_scale, model.logit_bias, label)
+    return analysis.desk(terms, kept.means, classes, model.logit_scale, model.logit_bias, _label(task, image))
 
 
 def left_of(session: Session, image: int, ablation: Ablation) -> Left:
@@ -215,32 +239,45 @@ def _means(session: Session, ablation: Ablation) -> Means | None:
 def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
     """Accuracy on the images read so far; None where no labelled image, or not every example, has been read.
 
-    What the codes do not tell apart is traced again, see analysis.ablation.traced_part.
+    What the codes do not tell apart is traced again, see analysis.ablation.traced_terms.
     """
     if _alone(session, ablation):
-        traced = _traced(session, task, ablation.tokens)
-        return None if traced is None else analysis.outcome(*traced, ablation, session.checkpoint)
+        classes = directions(session, task)
+        traced = None if classes is None else _traced(session, task, ablation.tokens)
+        if traced is None or classes is None:
+            return None
+        part = analysis.part_of(traced.terms, traced.means, traced.rows, task, classes)
+        return None if part is None else analysis.outcome(part, traced.means, ablation, session.checkpoint)
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
         return None
     return analysis.outcome(part, kept.means, on_desk(session, ablation), session.checkpoint)
 
 
-def _traced(session: Session, task: Task, tokens: frozenset[int]) -> tuple[Part, Means] | None:
-    """The task's labelled images with every MLP and these tokens, and their means; the newest is kept."""
-    classes = directions(session, task)
-    if classes is None:
-        return None
-    key = task.name, task.classes, tokens, len(session.images), session.collection.complete
-    newest: dict[Any, tuple[Part, Means]] = session.remember("ablation traced", dict)
+class Traced(NamedTuple):
+    """Images traced again, with every MLP and perhaps some tokens, and their means."""
+
+    rows: list[int]
+    terms: Terms
+    means: Means
+
+
+def _traced(session: Session, task: Task, tokens: frozenset[int]) -> Traced | None:
+    """What the task is measured on where codes do not suffice; the newest is kept."""
+    chosen = analysis.worth_tracing(task, len(session.images))
+    newest: dict[Any, Traced] = session.remember("ablation traced", dict)
+    key = tuple(chosen), tokens, session.images.fingerprint
     if key not in newest:
-        found = analysis.traced_part(
-            session.model, session.images, task, classes, sorted(tokens), session.checkpoint
-        )
+
+        def between(n_done: int) -> None:
+            session.tell(f"Tracing images again, with their MLPs: {n_done:,} of {len(chosen):,}")
+            session.checkpoint()
+
+        found = analysis.traced_terms(session.model, session.images, chosen, sorted(tokens), between)
         if found is None:
             return None
         newest.clear()
-        newest[key] = found, ablate.means_of(found.terms)
+        newest[key] = Traced(*found, ablate.means_of(found[1]))
     return newest[key]
 
 

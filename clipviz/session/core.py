@@ -23,13 +23,14 @@ from clipviz.analysis.retrieval import Ranked
 from clipviz.analysis.standing import names_object
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
+from clipviz.lens.cues import N_SEGMENT_NEURONS
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, mining, opening
 from clipviz.session import neurons as readings
 from clipviz.session.heads import Description, HeadFound, HeadScores, Label, TokenMaps
 from clipviz.session.state import SessionState
 from clipviz.session.workbench import Workbench
-from clipviz.values import Ablation, Head, Selection
+from clipviz.values import Ablation, Head, Selection, neuron_layers
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -290,9 +291,14 @@ class Session(SessionState):
         i = self._image(image)
         return self.remember(("mask", i), lambda: maps.true_mask(self, i))
 
-    def agreement(self, heatmap: np.ndarray, image: int | None = None) -> SegmentationScore | None:
-        """A map [rows, cols] scored as a segmentation of the image's objects; None without a true mask."""
-        return maps.agreement(heatmap, self.true_mask(image))
+    def agreement(
+        self, heatmap: np.ndarray, image: int | None = None, threshold: float | None = None
+    ) -> SegmentationScore | None:
+        """A map [rows, cols] scored as a segmentation of the image's objects; None without a true mask.
+
+        threshold: of the map in 0..1, default its mean (the thesis takes 0.5 for neurons).
+        """
+        return maps.agreement(heatmap, self.true_mask(image), threshold)
 
     def unit_embedding(self, image: int | None = None, ablation: Ablation | None = None) -> Tensor:
         """The unit embedding of one image, [d_embed]; ablation as in head_scores."""
@@ -352,9 +358,22 @@ class Session(SessionState):
         """How many of a task's labelled images have been read."""
         return ablations.n_labelled(self, task)
 
-    def ablation_desk(self, task: Task | str | None = None, image: int | None = None) -> Desk | None:
-        """Everything that toggling needs for one image; None until the first images, and all examples, are read."""
-        return ablations.desk(self, ablations.task_of(self, task), self._image(image))
+    def ablation_desk(
+        self,
+        task: Task | str | None = None,
+        image: int | None = None,
+        apart: bool = False,
+        class_token: bool = False,
+    ) -> Desk | None:
+        """Everything that toggling needs for one image; None until the first images, and all examples, are read.
+
+        apart: with every MLP alone, its means from up to 1,024 images traced again; class_token: without what the
+        class token writes by attending to itself (Table A.1), which needs them too.
+        """
+        asked = ablations.task_of(self, task), self._image(image)
+        if apart or class_token:
+            return ablations.desk_apart(self, *asked, frozenset({0} if class_token else ()))
+        return ablations.desk(self, *asked)
 
     def desk_ablation(self, ablation: Ablation) -> Ablation:
         """The ablation in the desk's terms; ValueError where it names what cannot be ablated alone there."""
@@ -402,6 +421,36 @@ class Session(SessionState):
         """
         last = self.model.n_layers - 2
         return None if last < 0 else min(self.default_layer if layer is None else layer, last)
+
+    @property
+    def neuron_layers(self) -> range:
+        """The late layers whose neurons are taken together: 8-10 of 12 (thesis 3.3), see values.neuron_layers."""
+        return neuron_layers(self.model.n_layers)
+
+    def neuron_map(
+        self,
+        text: str = "",
+        image: int | None = None,
+        text_b: str = "",
+        neurons: Sequence[tuple[int, int]] | None = None,
+        layers: Sequence[int] | None = None,
+        n_neurons: int = N_SEGMENT_NEURONS,
+        n_images: int | None = None,
+    ) -> np.ndarray:
+        """Where neurons are active on an image, [rows, cols], averaged and stretched to 0..1 (Table 3.4, Fig. 3.7).
+
+        neurons: (layer, neuron) pairs; else the n_neurons of `layers` (default the late ones) whose directions are
+        most along the text, or along text minus text_b, whichever way they point (top |<r, v>|). n_images: images that
+        their directions come from, spread over the collection (None: all). As a mask, it is cut at 0.5.
+        """
+        i, chosen = self._image(image), self.neuron_layers if layers is None else layers
+        count = checks.count("n_neurons", n_neurons)
+        target = self.contrast(text, text_b) if neurons is None else None
+        if neurons is None and not chosen:
+            raise ValueError(
+                "expected layers that later attention reads, got none; this model has a single layer"
+            )
+        return readings.neuron_map(self, i, neurons, target, chosen, count, n_images)
 
     def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
         """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""

@@ -94,8 +94,10 @@ def true_mask(session: Session, image: int) -> np.ndarray | None:
     return fit_mask(mask, session.model.image_size) > 0
 
 
-def agreement(heatmap: np.ndarray, mask: np.ndarray | None) -> SegmentationScore | None:
+def agreement(
+    heatmap: np.ndarray, mask: np.ndarray | None, threshold: float | None = None
+) -> SegmentationScore | None:
     """A map [rows, cols] scored as a segmentation of the image's objects (lens.segment); None without a true mask."""
     if mask is None:
         return None
-    return segment.score(torch.as_tensor(np.array(heatmap))[None], torch.as_tensor(mask)[None])
+    return segment.score(torch.as_tensor(np.array(heatmap))[None], torch.as_tensor(mask)[None], threshold)

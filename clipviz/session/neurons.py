@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.neuron_sums import NeuronSums
-from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of
+from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of, to_numpy
 from clipviz.analysis.reading import read as read_pictures
 from clipviz.data.recent import Recent
-from clipviz.lens.cues import activation_thresholds, image_contribution_scores
+from clipviz.lens.cues import activation_thresholds, image_contribution_scores, map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
 from clipviz.lens.sparse import prepare_dictionary
@@ -218,6 +219,32 @@ def read(session: Session, layer: int, n_images: int | None = None) -> LayerNeur
     if reading.latest is None:
         raise ValueError("expected at least one readable image, got none; open the session with more images")
     return reading.latest
+
+
+def neuron_map(
+    session: Session,
+    image: int,
+    neurons: Sequence[tuple[int, int]] | None,
+    target: Tensor | None,
+    layers: Sequence[int],
+    n_neurons: int,
+    n_images: int | None,
+) -> np.ndarray:
+    """Activations of neurons on an image, [rows, cols], averaged and stretched to 0..1 (thesis 3.5, Table 3.4).
+
+    neurons: (layer, neuron) pairs; None: those of `layers` whose directions are most along `target`.
+    """
+    if neurons is None:
+        assert target is not None
+        directions = torch.cat([read(session, layer, n_images).line.directions for layer in layers])
+        seconds = [reading_of(session, layer).second(image) for layer in layers]
+        return to_numpy(map_towards(seconds, directions, target.to(directions), n_neurons)[0])
+    if not neurons:
+        raise ValueError("expected at least one (layer, neuron) pair, got none; name the neurons")
+    maps = [
+        reading_of(session, layer).second(image).activation_maps([neuron])[:, 0] for layer, neuron in neurons
+    ]
+    return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
 
 
 def concepts_of(session: Session, image: int, layer: int, k: int) -> list[tuple[str, float]]:

@@ -120,6 +120,45 @@ def test_keyboard_presets_and_clearing(desk):
     settle(desk, heads=0, measured=0)
 
 
+def test_single_mlps_and_the_class_token(desk):
+    page = desk.page
+    cell(desk, 5, 7).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")  # the MLP of layer 5, as its place says
+    settle(desk, mlps=6, measuredMlps=6, apart="true", measured=0)
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")  # the input term, below the layers
+    settle(desk, mlps="0,6", measuredMlps="0,6")
+    page.evaluate(MESSAGES)
+    before = desk.panel("ablate").get_attribute("data-probability")
+    moved = page.evaluate(
+        """() => { const root = document.querySelector('[data-panel="ablate"]');
+        root.querySelector('[data-mlp="3"]').click(); return [root.dataset.probability, window.sent]; }"""
+    )
+    assert moved[0] != before
+    assert moved[1] == 0  # once they are apart, they toggle in the browser too
+    settle(desk, measuredMlps="0,3,6")
+    page.get_by_role("button", name="the class token on itself").click()
+    settle(desk, token="true", measuredToken="true")
+    cell(desk, 5, 1).click()
+    settle(desk, measured=1)
+    shown, accuracy = (
+        float(desk.panel("ablate").get_attribute(f"data-{n}")) for n in ("probability", "accuracy")
+    )
+    found = desk.kernel(
+        "print(max(panel.probabilities().values()), panel.view['outcome']['everything']['after'])"
+    ).split()
+    assert shown == pytest.approx(float(found[0]), abs=2e-5)
+    assert accuracy == pytest.approx(float(found[1]), abs=1e-5)
+    expect(page.locator('[data-panel="ablate"] h3 small')).to_contain_text(
+        "without 1 head, 3 MLP terms and the class token"
+    )
+    page.get_by_role("button", name="clear").click()
+    settle(desk, mlps="", token="false", apart="false", measured=0)
+    assert not desk.console
+
+
 def test_an_ablation_made_elsewhere_is_shown(desk):
     page = desk.page
     page.locator('[data-panel="heads"] button[data-layer="5"][data-head="3"]').click(modifiers=["Control"])
@@ -144,4 +183,4 @@ def test_typed_classes_are_shown_as_text(desk):
     expect(page.locator('[data-panel="ablate"] .typing')).to_have_text("type at least two")
     desk.kernel("session.select(ablation=clipviz.Ablation(tokens={0}))")
     page.locator('[data-panel="ablate"] .cv-error').wait_for()
-    assert "the desk removes heads" in page.locator('[data-panel="ablate"] .cv-error').inner_text()
+    assert "its options mlps and class_token" in page.locator('[data-panel="ablate"] .cv-error').inner_text()

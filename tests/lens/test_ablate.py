@@ -176,6 +176,30 @@ def test_subset_logits_give_exact_logits_norms_and_cosines(trace, how):
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
+@pytest.mark.parametrize("without_tokens", [False, True])
+@pytest.mark.parametrize("layers", [range(6), [4, 5]])
+def test_single_mlps_and_tokens_can_be_toggled_apart(trace, how, without_tokens, layers):
+    terms = ablate.terms_of(trace, tokens=(0, 3))
+    directions, means = torch.eye(128)[:5], ablate.means_of(terms)
+    desk = subsets.subset_logits_apart(terms, 2, directions, layers, means, how, without_tokens)
+    assert desk.heads == tuple((layer, head) for layer in layers for head in range(8))
+    tokens, unkept = {0, 3} if without_tokens else (), set(range(6)) - set(layers)
+    for heads, rest, single in (((), False, ()), ({(5, 1), (4, 4)}, False, {0, 6}), ({(5, 0)}, True, ())):
+        literal = Ablation(
+            heads=heads,
+            layers=unkept if rest else (),
+            mlps=range(7) if rest else single,
+            tokens=tokens,
+            how=how,
+        )
+        after = ablate.embedding_after(terms, literal)[2]
+        asked = Ablation(heads=heads, mlps={0} if rest else {1 + i for i in single}, how=how)
+        logits, length = desk.after(asked)
+        torch.testing.assert_close(logits, directions @ after, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(length, after.norm(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["mean", "zero"])
 @pytest.mark.parametrize("layers", [None, [4, 5]])
 def test_the_rest_is_everything_that_is_no_kept_head(trace, how, layers):
     terms = ablate.with_rest(ablate.terms_of(trace, layers))

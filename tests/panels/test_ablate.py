@@ -77,6 +77,43 @@ def test_the_desk_is_exact(session, panel, how):
         np.testing.assert_allclose(list(ours.values()), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("how", ["mean", "zero"])
+def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, how):
+    heads = {(5, 7), (3, 0)}
+    session.select(ablation=Ablation(heads=heads, how=how), image=3)
+    ask(panel, options={"mlps": [2, 6], "class_token": True})
+    task, labels = session.tasks()["objects"], torch.tensor(session.tasks()["objects"].labels)
+    classes = asked.directions(session, task).double()
+    traces = [session.model.trace(picture) for picture in session.images]
+    basis = torch.eye(128)  # token effects along every axis are the effects themselves
+    effects = torch.cat([trace.head_effects() for trace in traces]).double()
+    own = torch.cat([trace.token_scores(basis)[..., 0].movedim(0, -1) for trace in traces]).double()
+    removed = torch.cat([trace.mlp_effects() for trace in traces]).double()[:, [2, 6]].sum(1)
+    for layer in range(6):
+        for head in range(8):
+            gone = effects if (layer, head) in heads else own
+            removed = removed + gone[:, layer, head]
+    if how == "mean":
+        removed = removed - removed[labels >= 0].mean(0)
+    after = torch.cat([trace.embedding for trace in traces]).double() - removed
+    cosines = torch.nn.functional.normalize(after, dim=1) @ classes.T
+    expected = torch.softmax(session.model.logit_scale * cosines[3], 0).numpy()
+    np.testing.assert_allclose(list(panel.probabilities().values()), expected, atol=2e-5)
+    hits = (cosines.argmax(1) == labels)[labels >= 0].double()
+    assert panel.view["outcome"]["everything"]["after"] == pytest.approx(float(hits.mean()))
+    assert panel.view["desk"]["apart"]
+    assert session.selection.ablation == Ablation(
+        heads=heads, how=how
+    )  # the other panels do not know of them
+    assert panel.removed().without(8, 7) == "without 2 heads, 2 MLPs and the class token"
+    before = desk_arrays(panel)["logits"]  # of the whole embedding, whatever is out
+    np.testing.assert_allclose(before, classes @ session.collection.embedding[3].double(), atol=1e-4)
+    ask(panel, options={"mlps": [7]})
+    assert "expected mlps within 0..6, got [7]" in panel.error["message"]
+    ask(panel, options={"mlps": [], "class_token": False})
+    assert not panel.view["desk"]["apart"]
+
+
 def test_what_the_browser_gets_sums_as_python_does(session, panel):
     session.select(ablation=Ablation(heads={(5, 1), (4, 4)}, mlps=range(7)))
     session.wait(60)
@@ -196,12 +233,12 @@ def test_typed_classes(session, panel):
 def test_what_the_desk_cannot_take_out_is_said(session, panel):
     session.select(ablation=Ablation(tokens={0}))
     session.wait(60)
-    assert "the desk removes heads" in panel.error["message"]
+    assert "its options mlps and class_token" in panel.error["message"]
     session.select(ablation=Ablation(layers={4}))
     session.wait(60)
     assert not panel.error
     assert panel.view["outcome"]["n_heads"] == 8
-    with pytest.raises(TypeError, match="classes, cue, cue_b, task, visible"):
+    with pytest.raises(TypeError, match="class_token, classes, cue, cue_b, mlps, task, visible"):
         Ablate(session, wrong=1)
 
 

@@ -59,6 +59,43 @@ def test_a_baseline_is_its_lens_on_the_texts_direction(session, panel, model):
     assert panel.map() == pytest.approx(expected[0].numpy(), abs=1e-6)
 
 
+def test_neurons_maps_are_those_most_along_the_text(session, panel, model):
+    """Table 3.4, literally: 200 neurons of the late layers by |<r, v>|, their activations averaged, 0..1."""
+    pictures = list(session.images)
+    show(panel, "neurons", image=3)
+    assert list(session.neuron_layers) == [2, 3, 4]
+    directions, maps = [], []
+    for layer in (2, 3, 4):
+        directions.append(session.neurons(layer, 64).line.directions.double())
+        maps.append(model.second_order(pictures[3:4], layer).activations[0, 1:].T.double())  # [neuron, token]
+    v = model.encode_texts("a dog")[0].double()
+    best = np.argsort(-np.abs((torch.cat(directions) @ v).numpy()))[:200]
+    mean = torch.cat(maps)[best.copy()].mean(0).reshape(model.weights.grid)
+    expected = ((mean - mean.min()) / (mean.max() - mean.min())).numpy()
+    assert panel.map() == pytest.approx(expected, abs=1e-4)
+    mask = torch.as_tensor(session.true_mask(3))[None]
+    assert panel.agreement()[1] == pytest.approx(
+        segment.score(torch.as_tensor(expected)[None], mask, 0.5).miou
+    )
+    assert panel.figure() is not None
+    other = session.neuron_map("a dog", 3, "a car", n_images=64)
+    v = v - model.encode_texts("a car")[0].double()
+    best = np.argsort(-np.abs((torch.cat(directions) @ v).numpy()))[:200]
+    mean = torch.cat(maps)[best.copy()].mean(0).reshape(model.weights.grid)
+    assert other == pytest.approx(((mean - mean.min()) / (mean.max() - mean.min())).numpy(), abs=1e-4)
+
+
+def test_the_selected_neurons_map(session, panel, model):
+    show(panel, "neuron")
+    assert "neuron" not in panel.data()  # none is selected: the effect stays
+    assert panel.map() == pytest.approx(session.token_maps("a dog", 3).map("late"), abs=1e-5)
+    show(panel, "neuron", layer=4, neuron=17, text="")
+    own = model.second_order([session.images[3]], 4).activation_maps([17])[0, 0].numpy()
+    assert panel.map() == pytest.approx((own - own.min()) / np.ptp(own), abs=1e-5)
+    with pytest.raises(ValueError, match="at least one"):
+        session.neuron_map(image=3, neurons=[])
+
+
 def test_baselines_are_computed_once_and_only_when_asked_for(session, panel, monkeypatch):
     calls = []
     real = maps.record

@@ -80,8 +80,8 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(session, how):
     removed = removed - removed.mean(0) if how == "mean" else removed
     embedding = torch.cat([trace.embedding for trace in traces]).double()
     expected = embedding @ classes.T - removed
-    part, means = asked._traced(session, task, frozenset({0}))
-    shown = ablate.embedding_after(part.terms, ablation, means).double() @ classes.T
+    traced = asked._traced(session, task, frozenset({0}))
+    shown = ablate.embedding_after(traced.terms, ablation, traced.means).double() @ classes.T
     torch.testing.assert_close(shown, expected, atol=1e-4, rtol=0)
     hits = (expected.argmax(1) == torch.tensor(task.labels)).double()
     assert found.after.top1 == pytest.approx(float(hits.mean()))
@@ -89,7 +89,7 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(session, how):
     assert len(found.random) == 5
     assert found.before.top1 == session.ablate(Ablation()).before.top1
     assert session.ablate(Ablation(mlps={2})).random == ()
-    with pytest.raises(ValueError, match=r"all MLPs together.*ask session\.ablate"):
+    with pytest.raises(ValueError, match=r"all MLPs together.*by session\.ablate"):
         session.desk_ablation(Ablation(mlps={2}))
 
 

@@ -97,14 +97,16 @@ const growMap = (values, rows, cols, height, width) => {
 };
 
 /**
- * Pixel accuracy and mean IoU of the map, thresholded at its mean, against a mask (the protocol of Table 2.4).
- * @param {ArrayLike<number>} values @param {number} rows @param {number} cols @param {Uint8Array} mask @param {number[]} size
+ * Pixel accuracy and mean IoU of the map against a mask: thresholded at its mean (the protocol of Table 2.4), or at a
+ * share of the way from its lowest to its highest value (Table 3.4).
+ * @param {ArrayLike<number>} values @param {number} rows @param {number} cols @param {Uint8Array} mask @param {number[]} size @param {number | null} [share]
  */
-const maskScores = (values, rows, cols, mask, [height, width]) => {
+const maskScores = (values, rows, cols, mask, [height, width], share = null) => {
   const grown = growMap(values, rows, cols, height, width);
-  const mean = grown.reduce((sum, value) => sum + value, 0) / grown.length;
+  const [low, high] = grown.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const cut = share === null ? grown.reduce((sum, value) => sum + value, 0) / grown.length : low + share * (high - low);
   const counts = [[0, 0], [0, 0]];
-  grown.forEach((value, i) => { counts[mask[i] > 0 ? 1 : 0][value > mean ? 1 : 0] += 1; });
+  grown.forEach((value, i) => { counts[mask[i] > 0 ? 1 : 0][value > cut ? 1 : 0] += 1; });
   const [[tn, fp], [fn, tp]] = counts;
   const ratio = (part, whole) => (whole ? part / whole : 0);
   return { accuracy: (tn + tp) / grown.length, miou: (ratio(tn, tn + fp + fn) + ratio(tp, tp + fp + fn)) / 2 };

@@ -1,0 +1,63 @@
+"""What the ablation desk sends to the browser: one image's sums, and the collection's accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipviz.panels import pictures
+from clipviz.session import Session
+
+if TYPE_CHECKING:
+    from clipviz.analysis.ablation import Desk as Bench
+    from clipviz.analysis.ablation import Outcome
+    from clipviz.analysis.tasks import Task
+
+THUMBNAIL = 112
+
+
+def nearest(desk: Bench, most: int) -> list[int]:
+    """Classes in their order; where there are too many, those nearest to the unablated image."""
+    logits = desk.logits
+    if len(logits) <= most:
+        return list(range(len(logits)))
+    return sorted(logits.topk(most).indices.tolist())
+
+
+def arrays_of(desk: Bench, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
+    """The picture and, for both kinds of ablation, the sums that a browser toggles terms with (lens.subsets)."""
+    small = pictures.encoded(session.images.thumbnail(image, THUMBNAIL))
+    arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
+    for side in (desk.mean, desk.zero):
+        arrays[f"terms_{side.how}"] = _floats(side.term_logits[:, rows])
+        arrays[f"gram_{side.how}"] = _floats(side.gram)
+        arrays[f"cross_{side.how}"] = _floats(side.cross)
+        arrays[f"logits_{side.how}"] = _floats(side.logits[rows])
+        arrays[f"squared_norm_{side.how}"] = _floats(side.squared_norm[None])
+    arrays["logits"] = _floats(desk.logits[rows])
+    arrays["squared_norm"] = _floats(desk.squared_norm[None])
+    return arrays
+
+
+def _floats(tensor: Any) -> np.ndarray:
+    return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
+
+
+def outcome_shown(found: Outcome, task: Task) -> dict[str, Any]:
+    """Accuracy over the collection as the browser reads it."""
+    worst = found.worst
+    return {
+        "everything": found.everything._asdict(),
+        "worst": None if worst is None else worst._asdict(),
+        "groups": [row._asdict() for row in found.groups],
+        "by": task.by,
+        "n_heads": found.n_heads,
+        "drawn_from": list(found.drawn_from),
+        "chance": found.before.chance,
+    }
+
+
+def three(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Before, best random draw, after."""
+    return row["before"], max(row["random"], default=row["before"]), row["after"]

@@ -1,0 +1,147 @@
+"""The slower parts of the Heatmap: each is made once for what it rests on, and shown as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from clipviz.panels.base import Arrays, View
+from clipviz.session import FEW_IMAGES, Session
+from clipviz.values import N_LATE, Selection
+from clipviz.worker import Stale
+
+Part = tuple[View, Arrays]
+NAMES = {"neurons": "neurons that write the text", "neuron": "neuron {neuron} of layer {layer}"}
+
+
+class Parts:
+    """The newest of each part, by its name, with what it rests on."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, Part]] = {}
+
+    def join(
+        self,
+        view: View,
+        arrays: Arrays,
+        wanted: Mapping[str, tuple[Any, Callable[[], Part]]],
+        stale: Stale,
+        show: Callable[[], None],
+    ) -> Part | None:
+        """The view with every part that is wanted: name -> (what it rests on, how it is made). None when overtaken.
+
+        show: called before parts are made anew, so that what is there need not wait for them.
+        """
+        fresh = [name for name, (key, _) in wanted.items() if self._known.get(name, (None,))[0] != key]
+        for name in wanted.keys() - set(fresh):
+            _add(view, arrays, self._known[name][1])
+        if fresh:
+            show()
+        for name in fresh:
+            if stale():
+                return None
+            key, make = wanted[name]
+            self._known[name] = key, make()
+            _add(view, arrays, self._known[name][1])
+        return view, arrays
+
+
+def scope_in_words(scope: str, shown: View) -> str:
+    """What a map sums over: "all heads", "layer 5"."""
+    layer, head = shown["layer"], shown["head"]
+    return {
+        "all": "all heads",
+        "late": f"heads of the last {N_LATE} layers",
+        "layer": f"layer {layer}",
+        "head": f"L{layer}·H{head}",
+    }[scope]
+
+
+def wanted(
+    session: Session, selection: Selection, show: str, needs: str, progress: Any
+) -> dict[str, tuple[Any, Callable[[], Part]]]:
+    """The parts that are wanted for a map: what each rests on, and how it is made.
+
+    needs: which of the costlier maps `show` is among; progress: changes as the collection is read.
+    """
+    s, asked = selection, (selection.image, selection.text, selection.text_b)
+    found: dict[str, tuple[Any, Callable[[], Part]]] = {}
+    if needs == "shared" and s.text:
+        found["shared"] = s.image, lambda: shared(session, s)
+    if needs == "baselines" and s.text:
+        found["baselines"] = asked, lambda: baselines(session, s, show)
+    if needs == "neurons" and s.text:
+        found["neurons"] = asked, lambda: neurons(session, s)
+    if needs == "neuron" and s.neuron is not None:
+        found["neuron"] = (s.image, s.layer, s.neuron), lambda: neuron(session, s)
+    found["context"] = (*asked, s.ablation, progress), lambda: context(session, s)
+    found["joint"] = (s.image, s.layer, s.head, progress), lambda: joint(session, s)
+    return found
+
+
+def shared(session: Session, selection: Selection) -> Part:
+    """Token effects on the mean of all texts."""
+    return {}, {"shared": _float(session.shared_maps(selection.image))}
+
+
+def baselines(session: Session, selection: Selection, show: str) -> Part:
+    """The maps of every baseline; ValueError where the one on show does not apply."""
+    if show not in session.baselines:
+        raise ValueError(
+            f"{show} does not apply to the readout of {session.model.name!r}; choose one of "
+            f"{', '.join(session.baselines)}"
+        )
+    found = session.compare_maps(selection.text, selection.image, selection.text_b)
+    return {}, {name: _float(values) for name, values in found.items()}
+
+
+def neurons(session: Session, selection: Selection) -> Part:
+    """Where the neurons that write most along the text are active, from the first images read of each layer."""
+    s = selection
+    return {}, {"neurons": _float(session.neuron_map(s.text, s.image, s.text_b, n_images=FEW_IMAGES))}
+
+
+def neuron(session: Session, selection: Selection) -> Part:
+    """Where the selected neuron is active."""
+    s = selection
+    assert s.layer is not None
+    assert s.neuron is not None
+    return {}, {"neuron": _float(session.neuron_map(image=s.image, neurons=[(s.layer, s.neuron)]))}
+
+
+def context(session: Session, selection: Selection) -> Part:
+    """What the cosine is compared with: the image's nearest texts, the pool, the collection."""
+    s = selection
+    about: View = {"nearest": [list(pair) for pair in session.nearest_texts(s.image, 5, s.ablation)]}
+    familiar = session.familiarity(s.image)
+    about["far"] = None if familiar.known else familiar._asdict()
+    found = session.standing(s.text, s.image, s.text_b, s.ablation) if s.text else None
+    return {"context": about | {"standing": None if found is None else found._asdict()}}, {}
+
+
+def joint(session: Session, selection: Selection) -> Part:
+    """The texts of the selected head that the image agrees with most and least, with their maps (Fig. 2.6)."""
+    layer, head = selection.layer, selection.head
+    about: dict[str, Any] = {"message": "", "texts": [], "values": []}
+    if layer is None or head is None:
+        about["message"] = "Select a head to see what it says about this image."
+    elif layer not in session.collection.layers:
+        about["message"] = f"Layer {layer} was not read for this collection."
+    elif session.collection.n_ready < 2 or len(session.texts) < 2:
+        about["message"] = "" if session.collection.complete else "Reading the collection…"
+    if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
+        return {"joint": about}, {}
+    found = session.joint_maps(layer, head, selection.image)
+    about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
+    return {"joint": about}, {"joint_maps": _float(found.maps)}
+
+
+def _add(view: View, arrays: Arrays, part: Part) -> None:
+    view |= part[0]
+    arrays |= part[1]
+
+
+def _float(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float32)
