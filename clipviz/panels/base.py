@@ -220,11 +220,12 @@ class Panel(anywidget.AnyWidget):
             if self.view.get("ack") != self._ack:
                 self._publish(dict(self.view), None)
             return
+        self._key = None  # what compute shows on the way stays on screen where it is overtaken
         computed = self.compute(selection, stale)
         if computed is None:
             return
-        self._key = key
         self._show(selection, *computed)
+        self._key = key
 
     def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
         """Send a view; compute calls it for what is there before the slower part."""
