@@ -58,8 +58,30 @@ def whole(name: str, number: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         right = False
     if not right:
-        raise ValueError(f"expected {name} to be a non-negative integer, got {number!r}")
+        raise ValueError(
+            f"expected {name} to be a non-negative integer, got {number!r}; counting begins at 0"
+        )
     return found
+
+
+def wholes(name: str, numbers: Any) -> tuple[int, ...]:
+    """Whole numbers of at least 0, in their order; ValueError for one that is not, or for no list of them."""
+    if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
+        raise ValueError(
+            f"expected {name} as a list of whole numbers, got {numbers!r}; put a single one in [ ]"
+        )
+    return tuple(whole(name, number) for number in numbers)
+
+
+def _heads(heads: Any) -> frozenset[Head]:
+    """Pairs of a layer and a head."""
+    try:
+        pairs = [(layer, head) for layer, head in heads]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected heads as (layer, head) pairs, got {heads!r}; write {{(5, 3)}} for one"
+        ) from error
+    return frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in pairs)
 
 
 @dataclass(frozen=True)
@@ -92,10 +114,9 @@ class Ablation:
         return f"without {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}" if parts else ""
 
     def __post_init__(self) -> None:
-        pairs = frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in self.heads)
-        object.__setattr__(self, "heads", pairs)
+        object.__setattr__(self, "heads", _heads(self.heads))
         for name in ("layers", "mlps", "tokens"):
-            object.__setattr__(self, name, frozenset(whole(name, i) for i in getattr(self, name)))
+            object.__setattr__(self, name, frozenset(wholes(name, getattr(self, name))))
         if self.how not in ("mean", "zero"):
             raise ValueError(f"expected how='mean' or 'zero', got {self.how!r}; choose one of the two")
 
@@ -118,9 +139,8 @@ class Ablation:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Ablation:
         _check_fields("an ablation's", fields)
-        heads = frozenset((layer, head) for layer, head in fields.get("heads", ()))
-        rest = {k: frozenset(fields.get(k, ())) for k in ("layers", "mlps", "tokens")}
-        return cls(heads=heads, how=fields.get("how", "mean"), **rest)
+        rest = {k: fields.get(k, ()) for k in ("heads", "layers", "mlps", "tokens")}
+        return cls(how=fields.get("how", "mean"), **rest)
 
 
 def _check_fields(whose: str, fields: Any) -> None:
@@ -166,7 +186,7 @@ class Selection:
     ablation: Ablation = Ablation()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", tuple(whole("images", i) for i in self.images))
+        object.__setattr__(self, "images", wholes("images", self.images))
         for name in ("image", "layer", "head", "token", "neuron", "concept"):
             number = getattr(self, name)
             if number is not None:
@@ -174,7 +194,9 @@ class Selection:
         for name in ("text", "text_b"):
             text = getattr(self, name)
             if not isinstance(text, str):
-                raise ValueError(f"expected {name} to be a string, got {type(text).__name__} {text!r}")
+                raise ValueError(
+                    f"expected {name} to be a string, got {type(text).__name__} {text!r}; put the words in quotes"
+                )
 
     def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
         """A copy with some fields changed; ValueError names the fields there are.
@@ -201,7 +223,7 @@ class Selection:
         _check_fields("a selection's", fields)
         fields = dict(fields)
         ablation = Ablation.from_dict(fields.pop("ablation", None) or {})
-        return cls(**{**fields, "images": tuple(fields.get("images", ())), "ablation": ablation})
+        return cls(**{**fields, "ablation": ablation})
 
     def token_string(self) -> str:
         """A short string that reopens the same selection: URL-safe base64 of a checksum and the changes as JSON."""

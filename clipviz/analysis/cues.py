@@ -268,6 +268,9 @@ def method_words(
 def drawable(model: ClipModel, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
     """Whether the model's bundle can put each word into a picture of the pair's first class, colours left out."""
     studio = studio_of(model)
+    wrong = [word for word in words if not isinstance(word, str)]
+    if wrong:
+        raise ValueError(f"expected words as texts, got {wrong[:3]}; put each in quotes")
     return [studio is not None and studio.can_draw(word, set(pair)) for word in words]
 
 

@@ -19,7 +19,7 @@ from clipviz.lens.invert import UnitPairs
 from clipviz.lens.rosetta import CorrelationSums
 from clipviz.models.preprocess import take
 from clipviz.models.zoo import clip_partner
-from clipviz.values import Matches
+from clipviz.values import Matches, whole
 
 Layers = tuple[tuple[str, int], ...]
 
@@ -154,6 +154,7 @@ def stream(
     """Neighbours of all units, and the whole table in float32 where it fits in `memory`."""
     order_b = _order(n_images, permute)
     n_a, n_b = view_a.n_units, view_b.n_units
+    k = min(whole("k", k), max(n_a, n_b))  # no unit has more neighbours than there are units
     table = torch.zeros(n_a, n_b) if 4 * n_a * n_b <= memory else None
     found = Neighbours.empty(n_a, n_b, k)
     for pairs in _passes(view_a, view_b, memory):

@@ -66,7 +66,8 @@ def expand(pattern: str) -> list[str]:
     ranges = [
         (range(int(low), int(high) + 1), len(low)) for low, high in zip(parts[1::3], parts[2::3], strict=True)
     ]
-    if math.prod(len(numbers) for numbers, _ in ranges) > _MOST_NAMES:
+    lengths = [max(len(numbers), 1) for numbers, _ in ranges]  # an empty range hides no long one
+    if math.prod(lengths) > _MOST_NAMES:
         raise ValueError(
             f"expected at most {_MOST_NAMES:,} paths, got more from {pattern[:80]!r}; shorten it"
         )

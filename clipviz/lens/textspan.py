@@ -347,8 +347,11 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:
-    if effects.ndim < 2 or effects.shape[0] < 2:
-        raise ValueError(f"expected effects [image >= 2, ..., d_embed], got {list(effects.shape)}")
+    if effects.ndim < 2 or effects.shape[0] < 2 or effects.numel() == 0:
+        raise ValueError(
+            f"expected effects [image >= 2, ..., d_embed], none of them empty, got {list(effects.shape)}; pass "
+            "those of more images"
+        )
     if text_directions.ndim != 2 or text_directions.shape[1] != effects.shape[-1]:
         raise ValueError(
             f"text directions have shape {list(text_directions.shape)} but the effects have "

@@ -145,6 +145,12 @@ def test_ranges_keep_their_zeros():
     ]
 
 
+@pytest.mark.parametrize("pattern", ["x{0..99999999999}", "{9..0}{0..99999999999}", "{0..9999}{0..9999}"])
+def test_a_range_of_too_many_names_is_refused_at_once(pattern):
+    with pytest.raises(ValueError, match=r"expected at most 1,000,000 paths, got more from .*; shorten it"):
+        expand(pattern)
+
+
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
     try:
         import pyarrow  # noqa: F401
