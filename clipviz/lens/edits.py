@@ -22,11 +22,12 @@ def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[
     Raises ValueError for maps that are not finite.
     """
     for layer, layer_maps in maps.items():
-        if not torch.isfinite(layer_maps).all():
+        if not all(torch.isfinite(end) for end in layer_maps.aminmax()):  # NaN is both ends of anything
             raise ValueError(
                 f"expected finite maps, got NaN or infinity in layer {layer!r}; check the latents and the weights"
             )
-    edited = {layer: layer_maps.clone() for layer, layer_maps in maps.items()}
+    changed = {group.layer_a for group in pairs}
+    edited = {layer: one.clone() if layer in changed else one for layer, one in maps.items()}
     for group in pairs:
         edited[group.layer_a][:, group.units_a] = change(maps[group.layer_a][:, group.units_a])
     return edited

@@ -191,7 +191,8 @@ def _scale(maps: Maps, layer: str, std: Tensor) -> Tensor:
     """Deviations to divide by; infinity where a unit's is beneath the rounding of its layer."""
     if layer not in maps:
         raise ValueError(f"layer {layer!r} was not recorded; the maps hold {', '.join(maps) or 'nothing'}")
-    floor = FAINT * maps[layer].detach().abs().amax()
+    low, high = maps[layer].detach().aminmax()
+    floor = FAINT * torch.maximum(high, -low)
     return torch.where(std > floor, std, torch.inf)
 
 
@@ -256,7 +257,7 @@ def search(
     if regulariser not in ("l2", "l1"):
         raise ValueError(f"expected a regulariser 'l2' or 'l1', got {regulariser!r}")
     for name, wanted in (target_maps or {}).items():
-        if not torch.isfinite(wanted).all():
+        if not all(torch.isfinite(end) for end in wanted.aminmax()):
             raise ValueError(f"expected finite target maps, got NaN or infinity in layer {name!r}")
     latents = latents.detach().clone().requires_grad_(True)
     asked: Asked | None = None

@@ -32,7 +32,7 @@ ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and P
 LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
 FIXED = {"option": True, "recompute": True}  # an option for Python alone
 
-PASSING = ("visible",)  # options that are no part of a view
+PASSING = {"passing": True}  # of an option that is no part of a view
 
 FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
@@ -88,8 +88,7 @@ class Panel(anywidget.AnyWidget):
         options = {name: value for name, value in remembered.items() if name in known} | options
         super().__init__(**options)
         self.session = session
-        kept = [name for name in known if name not in PASSING]
-        self.observe(self._option_noted, names=kept)
+        self.observe(self._option_noted, names=self._lasting())
         self._option_noted()
         self._ack = 0
         self._seq = 0
@@ -112,19 +111,18 @@ class Panel(anywidget.AnyWidget):
 
     def take(self, options: Mapping[str, Any]) -> None:
         """Set every option: to what is given, else to its default. ValueError for a value that does not fit."""
-        for name in self.option_names():
-            if name not in PASSING:
-                try:
-                    setattr(self, name, options.get(name, self.traits()[name].default()))
-                except traitlets.TraitError as error:
-                    raise ValueError(str(error)) from error
+        for name in self._lasting():
+            try:
+                setattr(self, name, options.get(name, self.traits()[name].default()))
+            except traitlets.TraitError as error:
+                raise ValueError(str(error)) from error
 
     def _option_noted(self, _: Any = None) -> None:
         """Tell the session which options are not at their defaults."""
         changed = {
             name: getattr(self, name)
-            for name in self.option_names()
-            if name not in PASSING and getattr(self, name) != self.traits()[name].default()
+            for name in self._lasting()
+            if getattr(self, name) != self.traits()[name].default()
         }
         self.session.note(self.name, changed)
 
@@ -260,6 +258,10 @@ class Panel(anywidget.AnyWidget):
     def _asked_options(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
 
+    def _lasting(self) -> list[str]:
+        """Names of the options that are part of a view."""
+        return [name for name in self.option_names() if not self._tag(name, "passing")]
+
     def _tag(self, name: str, tag: str) -> Any:
         return self.traits()[name].metadata.get(tag)
 
@@ -360,7 +362,7 @@ class Desk(Panel):
         if "title" in vars(cls):
             DESKS[cls.name] = cls
 
-    visible = traitlets.Bool(True, help="on screen").tag(**ASKED)
+    visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})

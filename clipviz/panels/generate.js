@@ -1,6 +1,7 @@
 // The picture under the hand: a drag or a wheel moves the concept's map, and the frames that Python finds follow.
 const STEP = 1 / 16;
 const ZOOM = 1.06;
+const APART = 50; // ms between two moves that Python is told of; the map follows every one
 const SURE = 0.3; // correlation from which on a concept's name is not a guess
 const clampZoom = (zoom) => Math.max(0.4, Math.min(2.5, zoom));
 
@@ -29,10 +30,9 @@ const starts = (api) => {
  * the map follows before Python has heard. @param {Api} api @param {any} stage @param {() => void} moved
  */
 const hand = (api, stage, moved) => {
-  let grip = 0, from = null, at = [0, 0, 1], shown = [0, 0, 1], waiting = 0, wheeled = 0;
+  let grip = 0, from = null, at = [0, 0, 1], shown = [0, 0, 1], waiting = 0, told = 0, wheeled = 0;
   const tell = () => {
-    if (waiting) return;
-    waiting = requestAnimationFrame(() => { waiting = 0; api.put({ move: [grip, ...at] }); });
+    waiting ||= setTimeout(() => { [waiting, told] = [0, performance.now()]; api.put({ move: [grip, ...at] }); }, Math.max(0, told + APART - performance.now()));
   };
   const take = () => { grip = Math.max(grip, api.option("move")?.[0] ?? 0) + 1; at = [0, 0, 1]; shown = at; };
   const go = (right, down, zoom) => { at = [right, down, clampZoom(zoom)]; moved(); tell(); };
@@ -75,7 +75,7 @@ const hand = (api, stage, moved) => {
   };
 };
 
-/** The picture in its colours and the map over it, moved as far as the hand is ahead. @param {any} canvas @param {HTMLImageElement} picture @param {any} layer @param {number} opacity @param {number} width @param {number[]} ahead */
+/** The picture in its colours and the map over it, moved as far as the hand is ahead. @param {any} canvas @param {HTMLImageElement | OffscreenCanvas} picture @param {any} layer @param {number} opacity @param {number} width @param {number[]} ahead */
 const paint = (canvas, picture, layer, opacity, width, [right, down, zoom]) => {
   drawMap(canvas, picture, null, 0, width);
   if (!layer) return;
@@ -83,6 +83,16 @@ const paint = (canvas, picture, layer, opacity, width, [right, down, zoom]) => {
   context.globalAlpha = opacity;
   context.drawImage(layer, edge + right * side, edge + down * side, grown, grown);
   context.globalAlpha = 1;
+};
+
+/** Draws a picture on the way, red green blue opacity for each pixel: no file to decode. @returns {(pixels: Uint8Array, size: number[]) => OffscreenCanvas} */
+const pixelDrawer = () => {
+  const picture = new OffscreenCanvas(1, 1), context = picture.getContext("2d");
+  return (pixels, [rows, cols]) => {
+    if (picture.height !== rows || picture.width !== cols) [picture.height, picture.width] = [rows, cols];
+    context.putImageData(new ImageData(new Uint8ClampedArray(pixels), cols, rows), 0, 0);
+    return picture;
+  };
 };
 
 /** The address of a picture that stays while its bytes do: nothing that is still loading is taken away. @param {Api} api */
@@ -122,12 +132,11 @@ const concepts = (api) => {
   return [list, set];
 };
 
-/** How near the maps came to what was asked, beside leaving the picture as it is. @param {any} view */
+/** How near the maps came to what was asked, beside leaving the picture as it is: a share, and words that stay while it moves. @param {any} view @returns {[number, string]} */
 const progressOf = (view) => {
-  if (!view.settled) return [h("i", { style: { width: percent(view.of ? view.step / view.of : 0) } }), `Searching: step ${view.step} of ${view.of}`];
-  if (!view.asked) return [h("i", { style: { width: "0%" } }), "Drag the picture, or press a button"];
-  const way = Math.max(0, 1 - view.distance / view.asked);
-  return [h("i", { style: { width: percent(way) } }), `Maps are ${view.distance.toFixed(3)} from what was asked; the picture before is ${view.asked.toFixed(3)} away`];
+  if (!view.settled) return [view.of ? view.step / view.of : 0, "Searching…"];
+  if (!view.asked) return [0, "Drag the picture, or press a button"];
+  return [Math.max(0, 1 - view.distance / view.asked), `Maps are ${view.distance.toFixed(3)} from what was asked; the picture before is ${view.asked.toFixed(3)} away`];
 };
 
 /** Copy, remove, amplify; reset, keep, add. @param {Api} api */
@@ -141,18 +150,17 @@ const tools = (api) => {
 
 /** Where one works: the stage, and beside it before and after. @param {Api} api @param {any} stage @param {any} list */
 const benchOf = (api, stage, list) => {
-  const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), bar = h("span", { class: "way", role: "presentation" }), says = h("span", {});
+  const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), way = h("i"), says = h("span", {});
   const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", oninput: () => api.put({ opacity: Number(opacity.value) }) });
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
   const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),
-    h("p", { class: "status", role: "status" }, bar, says), tools(api), kept);
+    h("p", { class: "status", role: "status" }, h("span", { class: "way", role: "presentation" }, way), says), tools(api), kept);
   const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
   const set = (view, arrays, addresses) => {
-    opacity.value = api.option("opacity");
-    const [filled, text] = progressOf(view);
-    bar.replaceChildren(filled);
-    says.textContent = text;
+    const [share, text] = progressOf(view);
+    way.style.width = percent(share);
+    if (says.textContent !== text) says.textContent = text;
     if (!view.settled) return;
     first.src = addresses[0](arrays.first);
     table.replaceChildren(...verdicts(view));
@@ -160,36 +168,44 @@ const benchOf = (api, stage, list) => {
     const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
     kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Go on from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
   };
-  return [element, set];
+  return [element, set, () => (opacity.value = api.option("opacity"))];
 };
 
 function build(api) {
   const [begins, setBegins] = starts(api), [list, setConcepts] = concepts(api);
   const canvas = h("canvas", { class: "picture" });
   const stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-label": "Generated picture. Drag to move the concept, wheel to zoom; arrow keys and plus and minus do the same." }, canvas);
-  const [bench, setBench] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
+  const [bench, setBench, setOpacity] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
   api.body.append(h("h3", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
   followVisibility(api);
-  const load = pictureLoader(api), addresses = ["first", "kept", "tiles"].map(() => steadyUrl(api));
-  let picture = null, layer = null, frames = 0, drawn = 0;
-  const again = () => { if (picture) paint(canvas, picture, layer, api.option("opacity"), stage.clientWidth || 288, mine.ahead()); };
+  const load = pictureLoader(api), drawPixels = pixelDrawer(), addresses = ["first", "kept", "tiles"].map(() => steadyUrl(api));
+  let picture = null, layer = null, frames = 0, told = 0, drawn = 0, due = 0, width = 288;
+  const now = () => { due = 0; if (picture) paint(canvas, picture, layer, api.option("opacity"), width, mine.ahead()); };
+  const again = () => { due ||= requestAnimationFrame(now); };
   const mine = hand(api, stage, again);
+  const sized = new ResizeObserver(() => { if (stage.clientWidth) width = stage.clientWidth; again(); });
+  sized.observe(stage);
+  api.cleanups.push(() => { sized.disconnect(); cancelAnimationFrame(due); });
+  const show = (view, arrays, made) => {
+    if (view.seq !== drawn) frames += 1;
+    [picture, drawn] = [made, view.seq];
+    if (view.settled) {
+      layer = mapLayer(arrays.map, view.side, view.side, 255, "glow");
+      mine.settle(view.moved);
+      setConcepts(view, arrays, addresses[2](arrays.picture));
+    }
+    now();
+    Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
+  };
   return (view, arrays) => {
     if (says(view)) return void (api.root.dataset.state = "message");
+    setOpacity();
+    if (view.seq === told) return again();
+    told = view.seq;
     setBegins(view);
     setBench(view, arrays, addresses);
-    if (view.seq === drawn) return again();
-    load(arrays.picture, (now) => {
-      if (view.seq !== drawn) frames += 1;
-      [picture, drawn] = [now, view.seq];
-      if (view.settled) {
-        layer = mapLayer(arrays.map, view.side, view.side, 255, "glow");
-        mine.settle(view.moved);
-        setConcepts(view, arrays, addresses[2](arrays.picture));
-      }
-      again();
-      Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
-    });
+    if (arrays.pixels) return show(view, arrays, drawPixels(arrays.pixels, view.arrays.pixels.shape));
+    load(arrays.picture, (made) => view.seq === told && show(view, arrays, made));
   };
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import generated, pictures
-from clipviz.panels.base import ASKED, LOCAL, Arrays, Desk, View
+from clipviz.panels.base import ASKED, LOCAL, PASSING, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
 from clipviz.session import Session
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-FRAMES_APART = 0.06  # seconds between two pictures on the way
+FRAMES_APART = 0.033  # seconds between two pictures on the way
 BUTTONS = {"copy": 1.0, "remove": 1.0, "amplify": 1.6}
 NO_MOVE = (0, 0.0, 0.0, 1.0)
 
@@ -52,7 +52,7 @@ class Generate(Desk):
 
     concept = traitlets.Int(EVERY).tag(**ASKED)
     opacity = traitlets.Float(0.45, min=0.0, max=1.0).tag(**LOCAL)
-    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**LOCAL)
+    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**LOCAL, **PASSING)
 
     def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
         self._task: Callable[[Workbench, Stale], bool | None] | None = None
@@ -200,8 +200,8 @@ class Generate(Desk):
             self._shown_at = now
             kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
             moving = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
-            picture = pictures.encoded(frame.picture)
-            self._show(self.session.selection, kept | {"message": ""} | moving, {"picture": picture})
+            pixels = pictures.pixels(frame.picture)
+            self._show(self.session.selection, kept | {"message": ""} | moving, {"pixels": pixels})
         return True
 
     # -- what is shown -----------------------------------------------------------------------------------------

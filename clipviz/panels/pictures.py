@@ -37,6 +37,13 @@ def encoded(picture: Image.Image, quality: int = 90) -> bytes:
     return stream.getvalue()
 
 
+def pixels(picture: Image.Image) -> np.ndarray:
+    """Red, green, blue and opacity of a picture, at most SMALL a side: for many in a second, which nobody decodes."""
+    small = picture.convert("RGBA")
+    small.thumbnail((SMALL, SMALL))
+    return np.asarray(small)
+
+
 def sheet(pictures: Sequence[Image.Image], tile: int, columns: int) -> bytes:
     """A JPEG of square pictures, row by row."""
     rows = max(1, -(-len(pictures) // columns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,8 +88,8 @@ class Workbench:
     """The picture that a session's generator is painting.
 
     latents: what is painted now (one latent), None before the first. first: latents when it began. distance: of the
-    maps from those asked last (see lens.invert.map_distance); asked: what it would be had nothing been changed. kept:
-    latents put aside. painted: latents of the pictures put among the session's images, by their index there.
+    maps from those asked last (see lens.invert.map_distance). kept: latents put aside. painted: latents of the pictures
+    put among the session's images, by their index there.
     """
 
     def __init__(self, session: Session, seed: int = 0) -> None:
@@ -98,8 +99,19 @@ class Workbench:
         self.painted: dict[int, Any] = {}
         self.latents: Any = None
         self.first: Any = None
-        self.asked = self.distance = 0.0
+        self.distance = 0.0
+        self._asked: Callable[[], float] = float
+        self._held: tuple[Any, Any, lens.Maps] = (
+            None,
+            None,
+            {},
+        )  # a generator, latents, and its maps of them
         self._before: list[Said] | None = None
+
+    @property
+    def asked(self) -> float:
+        """How far the maps would be from those asked last had nothing been changed."""
+        return self._asked()
 
     @property
     def generator(self) -> Any:
@@ -127,7 +139,7 @@ class Workbench:
     def begin(self, latents: Any) -> None:
         """Begin from given latents."""
         self.first = self.latents = latents
-        self.asked = self.distance = 0.0
+        self._asked, self.distance = float, 0.0
         self._before = None
 
     def from_image(
@@ -161,7 +173,7 @@ class Workbench:
             self.latents = generation.with_numbers(base, step.latents)
             self.distance = float(step.objectives.mean())
             if step.number == 0:
-                self.asked = self.distance
+                self._asked = partial(float, self.distance)
             yield _frame(step, step.number, step.of)
 
     def follow(self, goal: Goal | Callable[[], Goal]) -> Iterator[Frame]:
@@ -206,11 +218,22 @@ class Workbench:
 
     @torch.no_grad()
     def _aim(self, goal: Goal, targets: dict[str, Tensor], chosen: Any, others: Any) -> None:
-        """Write the maps that a goal asks for into `targets`, which a running search reads."""
-        maps = self.generator.maps(goal.base)
+        """Write the maps that a goal asks for into `targets`, which a running search reads.
+
+        Only the last of many goals is measured, when somebody asks.
+        """
+        maps = self._recorded(goal.base)
         wanted = generation.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
-        self.asked = float(lens.map_distance(maps, wanted, [*chosen, *others]).mean())
+        self._asked = lru_cache(lambda: float(lens.map_distance(maps, wanted, [*chosen, *others]).mean()))
         targets.update(wanted)
+
+    def _recorded(self, latents: Any) -> lens.Maps:
+        """The generator's maps of latents; a hand asks for many changes of the picture that was shown last."""
+        generator, known, maps = self._held
+        if generator is not self.generator or known is not latents:
+            maps = self.generator.maps(latents)
+            self._held = self.generator, latents, maps
+        return maps
 
     # -- what is to be seen --------------------------------------------------------------------------------------
 
@@ -229,7 +252,7 @@ class Workbench:
 
         The mean over a concept's units, SIDE x SIDE.
         """
-        recorded = self.generator.maps(self.latents)
+        recorded = self._recorded(self.latents)
         by_unit: dict[tuple[str, int], Tensor] = {}
         for group in shared.guides(self.session).own:
             scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]

@@ -78,6 +78,82 @@ def test_a_storm_of_moves_settles_on_the_last(desk):
     assert (place(desk)[0] - start[0]) * way > 0.03  # the last went this way, the first the other
 
 
+def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, monkeypatch):
+    ask(desk, action="begin", source="class", label="car")
+    bench, seq, seen = desk.session.workbench, desk.request["seq"], []
+    follow, show, passes = bench.follow, desk._show, [0]
+    runs = desk.session.generator.module.register_forward_hook(
+        lambda *_: passes.__setitem__(0, passes[0] + 1)
+    )
+    counted = []
+
+    def watched(goal):
+        for number, frame in enumerate(follow(goal)):
+            if 2 <= number <= 21:  # the hand moves on while the search runs
+                desk.request = {"seq": seq, "options": {"move": [8, 0.01 * number, 0.0, 1.0]}}
+            yield frame
+        counted.append((number, passes[0]))
+
+    def shown(selection, view, arrays):
+        seen.append((view["settled"], sorted(arrays)))
+        show(selection, view, arrays)
+
+    monkeypatch.setattr("clipviz.panels.generate.FRAMES_APART", 0.0)
+    monkeypatch.setattr(desk, "_show", shown)
+    bench.follow = watched
+    try:
+        desk.request = {"seq": seq, "options": {"move": [8, 0.01, 0.0, 1.0]}}
+        desk.session.wait(120)
+    finally:
+        del bench.follow
+        runs.remove()
+    ((n_steps, n_passes),) = counted  # one search
+    assert n_steps == 22 + LIVE.n_steps  # which ends LIVE after the last move
+    assert (
+        n_passes == n_steps + 1
+    )  # one for each picture, none for the maps under the hand: they have been on show
+    assert seen[:-1] == [(False, ["pixels"])] * n_steps
+    assert seen[-1][0]
+    assert desk.view["moved"] == [8, 0.21, 0.0, 1.0]
+    assert desk.view["asked"] > desk.view["distance"]
+
+
+def test_pictures_on_the_way_are_those_of_the_search(desk, monkeypatch):
+    ask(desk, action="begin", source="class", label="house")
+    pixels, pictures, show = [], [], desk._show
+    bench = desk.session.workbench
+    follow = bench.follow
+
+    def watched(goal):
+        for frame in follow(goal):
+            pictures.append(np.asarray(frame.picture))
+            yield frame
+
+    def shown(selection, view, arrays):
+        show(selection, view, arrays)
+        pixels.append(desk.data().get("pixels"))
+
+    monkeypatch.setattr("clipviz.panels.generate.FRAMES_APART", 0.0)
+    monkeypatch.setattr(desk, "_show", shown)
+    monkeypatch.setattr(bench, "follow", watched, raising=False)
+    desk.request = {"seq": desk.request["seq"], "options": {"move": [9, 0.1, 0.0, 1.0]}}
+    desk.session.wait(120)
+    for found, picture in zip(pixels[:-1], pictures[1:], strict=True):
+        assert np.array_equal(found[..., :3], picture)
+        assert (found[..., 3] == 255).all()
+
+
+def test_what_a_hand_does_is_no_part_of_a_view(desk):
+    desk.session.wait(60)
+    before = desk.session.view
+    desk.concept = 1
+    assert desk.session.view.panels["generate"] == {"concept": 1}
+    desk.concept = EVERY
+    desk.move = [desk.move[0] + 1, 0.01, 0.0, 1.0]
+    assert desk.session.view == before
+    desk.session.wait(120)
+
+
 class Blind:
     """A generator whose pictures do not follow their latents with gradients."""
 

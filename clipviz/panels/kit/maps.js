@@ -32,13 +32,14 @@ const largest = (values) => Array.prototype.reduce.call(values, (most, value) =>
 
 /**
  * The picture, quieted so that the map is read, and the map on it, smoothed to the canvas.
- * @param {any} canvas @param {HTMLImageElement} picture @param {any} layer @param {number} opacity @param {number} width @param {number} [height]
+ * @param {any} canvas @param {HTMLImageElement | OffscreenCanvas} picture @param {any} layer @param {number} opacity
+ * @param {number} width @param {number} [height]
  */
 const drawMap = (canvas, picture, layer, opacity, width, height = (width * picture.height) / picture.width) => {
-  const scale = Math.min(2, devicePixelRatio || 1);
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
+  const scale = Math.min(2, devicePixelRatio || 1), size = [Math.round(width * scale), Math.round(height * scale)];
+  if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, size[0], size[1]); // a canvas of the same size is used again, which is cheaper than another
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
