@@ -106,8 +106,9 @@ def load_generator(
     """A generator whose units can be matched, inverted and edited, its weights frozen.
 
     source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
-    BigGAN's weights. kind: "stylegan2", "stylegan3", "stylegan_xl" or "biggan", with its options (class_index,
-    truncation). checkpoint: weights to load first, safetensors or a torch file of weights alone.
+    StyleGAN2's or BigGAN's weights, safetensors or a torch file of weights alone. kind: "stylegan2", "stylegan3",
+    "stylegan_xl" or "biggan" (a file's weights tell it), with its options (class_index, truncation). checkpoint: weights
+    to load into a module first.
     Raises ValueError for an unknown name or kind, a file that is not there or does not fit, or a pickle.
 
         generator = clipviz.load_generator("demo")

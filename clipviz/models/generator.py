@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps
-from clipviz.models.zoo import load_weights
+from clipviz.models.stylegan2 import StyleGan2
+from clipviz.models.zoo import load_weights, open_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,7 @@ class AtLatents:
         return self.generator.maps(latents, layers)
 
 
-def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> ModuleGenerator:
+def biggan(module: nn.Module, class_index: int | None = None, truncation: float = 0.4) -> ModuleGenerator:
     """A class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim, .config.num_classes.
 
     class_index: which class it paints. Units: the generator's ReLUs, several in each block. Raises ValueError for a
@@ -180,6 +181,7 @@ def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> Modu
     _needs(module, "biggan", ("config", "generator"))
     config: Any = module.config
     one_hot = _one_hot(class_index, int(config.num_classes), next(module.parameters()))
+    assert one_hot is not None  # a BigGAN always has classes
 
     def paint(latents: Tensor) -> Tensor:
         return (module(latents, one_hot.expand(len(latents), -1), truncation) + 1) / 2
@@ -195,9 +197,9 @@ def biggan(module: nn.Module, class_index: int, truncation: float = 0.4) -> Modu
     )
 
 
-def stylegan2(module: nn.Module, truncation: float = 0.7) -> ModuleGenerator:
-    """An unconditional StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
-    return _stylegan("stylegan2", module, None, truncation, ("b*.conv*",))
+def stylegan2(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
+    """A StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
+    return _stylegan("stylegan2", module, class_index, truncation, ("b*.conv*",))
 
 
 def stylegan3(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
@@ -216,7 +218,7 @@ def _stylegan(
     _needs(module, name, ("mapping", "synthesis", "z_dim"))
     mapping, synthesis = module.get_submodule("mapping"), module.get_submodule("synthesis")
     n_classes = int(getattr(module, "c_dim", 0) or 0)
-    label = _one_hot(class_index, n_classes, next(module.parameters())) if class_index is not None else None
+    label = _one_hot(class_index, n_classes, next(module.parameters()))
 
     def draw(normal: Tensor) -> Tensor:
         labels = None if label is None else label.expand(len(normal), -1)
@@ -245,8 +247,15 @@ def _needs(module: nn.Module, name: str, attributes: tuple[str, ...]) -> None:
         )
 
 
-def _one_hot(class_index: int, n_classes: int, like: Tensor) -> Tensor:
-    if not 0 <= class_index < n_classes:
+def _one_hot(class_index: int | None, n_classes: int, like: Tensor) -> Tensor | None:
+    """The class of every picture; None where there are no classes to choose from."""
+    if class_index is None and not n_classes:
+        return None
+    if not n_classes:
+        raise ValueError(
+            f"expected no class for a generator without classes, got {class_index}; leave class_index out"
+        )
+    if class_index is None or not 0 <= class_index < n_classes:
         raise ValueError(
             f"expected a class in 0..{n_classes - 1}, got {class_index}; pass another class_index"
         )
@@ -263,6 +272,9 @@ ADAPTERS: dict[str, Callable[..., ModuleGenerator]] = {
 }
 
 
+PICKLES = (".pkl", ".pickle")
+
+
 def open_generator(
     source: nn.Module | str | Path,
     kind: str | None,
@@ -270,30 +282,35 @@ def open_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> ModuleGenerator:
-    """A generator of somebody else's: a module of a known kind, or a file of a BigGAN's weights.
+    """A generator of somebody else's: a module of a known kind, or a file of a StyleGAN2's or BigGAN's weights.
 
-    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on. checkpoint: weights for a module,
-    safetensors or a torch file of weights alone. Raises ValueError for an unknown kind, a pickle, weights that do not
-    fit, or a StyleGAN's file without its module.
+    kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on; None: the one that the file's
+    weights are named as. checkpoint: weights for a module, safetensors or a torch file of weights alone. Raises
+    ValueError for an unknown kind, a pickle, weights that do not fit, or the file of another StyleGAN without its
+    module.
     """
-    if kind not in ADAPTERS:
-        raise ValueError(
-            f"expected the kind of generator ({', '.join(ADAPTERS)}), got {kind!r}; pass kind=..., or build a "
-            "models.generator.ModuleGenerator with your own paint function"
-        )
     for file in (source, checkpoint):
-        if isinstance(file, str | Path) and Path(file).suffix in (".pkl", ".pickle"):
+        if isinstance(file, str | Path) and Path(file).suffix in PICKLES:
             raise ValueError(
                 f"{Path(file).name} is a pickle, which can run any code when it is opened; where you trust it, open it "
                 'with its own library and keep the weights: safetensors.torch.save_file(network.state_dict(), "g.'
                 'safetensors")'
             )
+    if kind is None and not isinstance(source, nn.Module) and Path(source).is_file():
+        kind = _kind_of(Path(source))
+    if kind not in ADAPTERS:
+        raise ValueError(
+            f"expected the kind of generator ({', '.join(ADAPTERS)}), got {kind!r}; pass kind=..., or build a "
+            "models.generator.ModuleGenerator with your own paint function"
+        )
     if isinstance(source, nn.Module):
         module = source
         if checkpoint is not None:
             load_weights(module, checkpoint, kind)
     elif kind == "biggan":
         module = _biggan_of(Path(source))
+    elif kind == "stylegan2":
+        module = StyleGan2.of(open_weights(Path(source)))
     else:
         raise ValueError(
             f"{Path(source).name} holds weights alone; pass the {kind} network that they belong to, built by its own "
@@ -301,6 +318,14 @@ def open_generator(
         )
     module = module.float().eval().requires_grad_(False).to(device)
     return ADAPTERS[kind](module, **options)
+
+
+def _kind_of(path: Path) -> str | None:
+    """The kind of generator whose weights are named as those in a file, None where the names tell of none."""
+    names = set(open_weights(path))
+    if "synthesis.b4.const" in names:
+        return "stylegan2"
+    return "biggan" if any(name.startswith("generator.gen_z.") for name in names) else None
 
 
 def _biggan_of(path: Path) -> nn.Module:

@@ -216,9 +216,7 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
     missing or extra. Raises ValueError when the file is not there, not weights, or of another network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}; pass the path of a .safetensors or .pth file")
-    weights = _read_weights(path)
+    weights = open_weights(path)
     there = network.state_dict()
     missing = [key for key in there if key not in weights and not key.startswith(_NOT_READ)]
     misfit = [key for key in there if key in weights and weights[key].shape != there[key].shape]
@@ -235,7 +233,13 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
     network.load_state_dict(fitting, strict=False)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def open_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from a file of weights alone, without the wrappers that libraries put around it.
+
+    Raises ValueError for a file that is not there or holds more than weights.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}; pass the path of a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -247,7 +251,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path.name} cannot be read as weights alone ({type(error).__name__}); save a state_dict or safetensors"
         ) from error
-    for wrapper in ("state_dict", "model", "teacher"):
+    for wrapper in ("state_dict", "model", "teacher", "G_ema"):
         if isinstance(weights, dict) and isinstance(weights.get(wrapper), dict):
             weights = weights[wrapper]
     cleaned = {}
