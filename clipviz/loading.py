@@ -107,8 +107,8 @@ def load_generator(
 
     source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
     StyleGAN2's or BigGAN's weights, safetensors or a torch file of weights alone. kind: "stylegan2", "stylegan3",
-    "stylegan_xl" or "biggan" (a file's weights tell it), with its options (class_index, truncation). checkpoint: weights
-    to load into a module first.
+    "stylegan_xl" or "biggan" (a file's weights tell it), with its options (class_index, truncation). checkpoint:
+    weights to load into a module first.
     Raises ValueError for an unknown name or kind, a file that is not there or does not fit, or a pickle.
 
         generator = clipviz.load_generator("demo")

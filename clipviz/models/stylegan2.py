@@ -42,6 +42,8 @@ class Linear(nn.Module):
 class MappingNetwork(nn.Module):
     """z and, where there are classes, a one-hot label to one style for each layer."""
 
+    w_avg: Tensor
+
     def __init__(self, n_z: int, n_classes: int, widths: list[int], n_styles: int) -> None:
         super().__init__()
         self.n_styles, self.n_layers = n_styles, len(widths)
@@ -105,11 +107,17 @@ def doubled(maps: Tensor, kernel: Tensor) -> Tensor:
 class SynthesisLayer(nn.Module):
     """A modulated convolution, the constant noise, and a leaky ReLU whose outputs are units."""
 
+    noise_const: Tensor
+    resample_filter: Tensor
+
     def __init__(self, n_in: int, n_out: int, width: int, side: int, up: bool) -> None:
         super().__init__()
         self.up = up
         self.affine = Linear(width, n_in)
-        self.weight, self.bias = nn.Parameter(torch.zeros(n_out, n_in, 3, 3)), nn.Parameter(torch.zeros(n_out))
+        self.weight, self.bias = (
+            nn.Parameter(torch.zeros(n_out, n_in, 3, 3)),
+            nn.Parameter(torch.zeros(n_out)),
+        )
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.zeros(side, side))
         self.register_buffer("resample_filter", torch.zeros(4, 4))
@@ -137,6 +145,8 @@ class ToRgb(nn.Module):
 
 class SynthesisBlock(nn.Module):
     """One resolution: two layers, at the first resolution a constant and one."""
+
+    resample_filter: Tensor
 
     def __init__(self, n_in: int, n_out: int, width: int, side: int) -> None:
         super().__init__()
@@ -204,11 +214,11 @@ class StyleGan2(nn.Module):
         """The network that a state dict belongs to, its weights loaded. ValueError for one of another network."""
         try:
             network = cls._blank(weights)
-        except (KeyError, IndexError, StopIteration) as error:
+        except KeyError as error:
             raise ValueError(
-                f"expected the state dict of a StyleGAN2 (mapping.fc0.weight, synthesis.b4.const, ...), got one without "
-                f"{error.args[0] if error.args else 'its layers'}; save network.state_dict() of stylegan2-ada-pytorch's "
-                "generator, or pass the network itself"
+                "expected the state dict of a StyleGAN2 (mapping.fc0.weight, synthesis.b4.const, ...), got one "
+                f"without {error.args[0]}; save network.state_dict() of stylegan2-ada-pytorch's generator, or pass "
+                "the network itself"
             ) from error
         own = network.state_dict()
         missing = sorted(set(own) - set(weights))
@@ -229,7 +239,9 @@ class StyleGan2(nn.Module):
         n_classes = weights["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in weights else 0
         n_label = len(weights["mapping.embed.weight"]) if n_classes else 0
         sides = sorted(
-            int(found[1]) for key in weights if (found := re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", key))
+            int(found[1])
+            for key in weights
+            if (found := re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", key))
         )
         if sides != [FIRST << place for place in range(len(sides))]:
             raise KeyError(f"a block for every side from {FIRST} (it has those of {sides})")

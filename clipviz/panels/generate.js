@@ -155,7 +155,7 @@ const benchOf = (api, stage, list) => {
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
   const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),
-    h("p", { class: "status", role: "status" }, h("span", { class: "way", role: "presentation" }, way), says), tools(api), kept);
+    h("p", { class: "status", role: "status", title: "Searches here take 40 steps to follow the hand, 120 from an image; session.edit and session.invert take the thesis's 500 unless given a schedule" }, h("span", { class: "way", role: "presentation" }, way), says), tools(api), kept);
   const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
   const set = (view, arrays, addresses) => {
     const [share, text] = progressOf(view);

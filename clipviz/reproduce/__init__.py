@@ -29,7 +29,8 @@ def run(
     """
     if isinstance(chapter, argparse.Namespace):
         given = vars(chapter)
-        names = ("pretrained", "data", "segmentation", "waterbirds", "limit", "index", "quiet")
+        names = ["pretrained", "data", "segmentation", "waterbirds", "limit", "index", "quiet"]
+        names += ["generator", "generator_class"]
         options = {name: given[name] for name in names if given.get(name) is not None}
         report = run(given["chapter"], given["model"], given["out"], **options)
         print(report)
@@ -63,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--segmentation", help="gtsegs_ijcv.mat, or a folder that holds images/ and masks/")
     parser.add_argument("--waterbirds", help="folder of the Waterbirds data set, with its metadata.csv")
     parser.add_argument("--index", help="chapter3: an index with --neurons, read instead of reference images")
+    parser.add_argument(
+        "--generator",
+        help="chapter4: 'demo', or a file of a StyleGAN2's or BigGAN's weights (never a pickle)",
+    )
+    parser.add_argument("--generator-class", type=int, help="chapter4: the class that the generator paints")
     parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
     parser.add_argument("--limit", type=int, help="use at most this many images")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

@@ -27,10 +27,12 @@ from clipviz.demo import world
 from clipviz.figures import chapter4 as figures
 from clipviz.loading import load, load_generator, load_partner
 from clipviz.models.clip import ClipModel
+from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
+from clipviz.reproduce.any_generator import generator_sections, identity_of
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
-from clipviz.reproduce.inverting import Sizes, inversion_section
+from clipviz.reproduce.inverting import TargetSizes, inversion_section
 from clipviz.reproduce.report import Report, Steps
 from clipviz.session.generation import guides_between
 from clipviz.session.opening import text_pool
@@ -60,16 +62,21 @@ def run(
     data: str | None = None,
     partners: Sequence[str | Partner] | None = None,
     limit: int | None = None,
+    generator: str | Path | Generator | None = None,
+    generator_class: int | None = None,
     quiet: bool = False,
 ) -> Path:
     """Figures 4.1-4.3, 4.7 and C.4-C.6, Tables 4.1 and 4.2; returns the report's path.
 
     data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
     load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
-    so many mined images. A finished dictionary and finished steps in `out` are used again.
+    so many mined images. generator: "demo" (the default on the demo world), whose scenes are known, a file for
+    load_generator, or a generator; generator_class: the class that it paints. A finished dictionary and finished steps
+    in `out` are used again.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
-    mining, folder = _mining(model, data, partners, limit), Path(out)
+    painter, folder = _painter(model, generator, generator_class), Path(out)
+    mining = _mining(model, data, partners, limit)
     concepts = mine_into(folder / "rosetta", mining)
     key = {**_key(mining), "rows": len(concepts)}
     steps = Steps(folder / "steps", key)
@@ -79,15 +86,38 @@ def run(
     book = SharedUnits(mining, dictionary.open_folder(folder / "rosetta"), _named(mining.partners))
     dictionary_section(report, book)
     image_section(report, mining, book)
-    if data is None:
+    sizes = TargetSizes.within(len(mining.images))
+    if painter is not None:
+        own = Steps(folder / "steps", {**key, "generator": identity_of(painter), "class": generator_class})
+        readers = {partner.name: partner for partner in mining.partners if "generative" not in partner.loss}
+        texts = list(text_pool(mining.model, None))
+        generator_sections(report, own, model, painter, readers, sizes, texts)
+    elif data is None:
         bundle = demo.bundle()
-        generator = load_generator("demo", device=model.device)
+        embedded = load_generator("demo", device=model.device)
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
-        sizes = Sizes.within(len(mining.images))
-        inversion_section(report, model, steps, generator, readers, sizes)
-        guides = guides_between(generator, readers, bundle.guides, model.device)
-        editing_section(report, model, steps, generator, guides, sizes.edited)
+        inversion_section(report, model, steps, embedded, readers, sizes)
+        guides = guides_between(embedded, readers, bundle.guides, model.device)
+        editing_section(report, model, steps, embedded, guides, sizes.edited)
     return report.write("chapter4")
+
+
+def _painter(model: ClipModel, generator: str | Path | Generator | None, label: int | None) -> Any:
+    """Somebody else's generator, None for the embedded one or none; asked for first, since a file may not open."""
+    if generator is None or generator == "demo":
+        if label is not None:
+            raise ValueError(
+                "expected a class for a generator given as a file, got one alone; leave generator_class out"
+            )
+        return None
+    if not isinstance(generator, str | Path):
+        return generator
+    if not Path(generator).is_file():
+        raise ValueError(
+            f"expected 'demo' or a file of a generator's weights, got {str(generator)!r}; pass a .safetensors file"
+        )
+    options: dict[str, Any] = {} if label is None else {"class_index": label}
+    return load_generator(generator, device=model.device, **options)
 
 
 def mine_into(folder: Path, mining: Mining) -> Concepts:

@@ -33,7 +33,7 @@ BATCH = 100
 
 
 @dataclass(frozen=True)
-class Sizes:
+class HeldOutSizes:
     """How many images each measurement takes from every seed: held-out scenes, large plain shapes and glyphs, traced
     scenes, scenes with masks, birds in each group, scenes for neurons; how many pictures are generated in all; and how
     many seeds are pooled."""
@@ -52,7 +52,7 @@ class Sizes:
         return HELD_OUT_SEEDS[: self.n_seeds]
 
     @classmethod
-    def within(cls, limit: int | None) -> Sizes:
+    def within(cls, limit: int | None) -> HeldOutSizes:
         """The usual sizes, or smaller ones in proportion to at most `limit` held-out scenes of all seeds together."""
         if limit is None:
             return cls()
@@ -84,7 +84,7 @@ def encoder_of(model: ClipModel) -> Encoder:
     return Encoder(encode_images, encode_texts)
 
 
-def held_out(model: ClipModel, sizes: Sizes) -> tuple[Evaluation, Scenes]:
+def held_out(model: ClipModel, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]:
     """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves."""
     scenes = join([render(sizes.traced, seed) for seed in sizes.seeds])
     birds = bird_groups(model, sizes.birds, sizes.seeds)

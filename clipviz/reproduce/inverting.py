@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from clipviz.analysis import generation
 from clipviz.analysis.generation import Guides
+from clipviz.analysis.leaping import numbers_of, with_numbers
 from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.measure import Names
@@ -39,11 +40,13 @@ ALPHA, BETA = 0.01, 0.1
 """Weights of Eq. 4.7 beside the perceptual loss; the thesis's, 0.1 and 1, hold the latent at the prior's mean here."""
 PAIRS = 60
 CHUNK = 10
+N_MEAN = 256
+"""Latents whose mean stands for the prior's."""
 FOREIGN = ("unseen style", "black and white", "outlines")
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TargetSizes:
     """Targets of the table, pictures of each foreign kind, pictures whose class is changed, edited samples, latents
     that are matched, and steps of an inversion."""
 
@@ -55,7 +58,7 @@ class Sizes:
     steps: int = 60
 
     @classmethod
-    def within(cls, n_mined: int) -> Sizes:
+    def within(cls, n_mined: int) -> TargetSizes:
         """The usual sizes, or a quick run's where fewer than 256 images are mined."""
         return cls() if n_mined >= 256 else cls(3, 1, 2, 2, 24, 3)
 
@@ -159,14 +162,12 @@ def inversions(
     generator: Any,
     loss: Perceptual,
     readers: Mapping[str, Partner],
-    guides: Guides,
-    sizes: Sizes,
+    guides: Guides | None,
+    sizes: TargetSizes,
     ways: Sequence[str] | None = None,
 ) -> Result:
     """Table 4.1: each way's scores [3 measures, image] and pictures. ways: some of those that `ways_of` names."""
-    latents = generator.sample(sizes.targets, seed=SEED)
-    targets, _ = painted(latents)
-    start = latents.moved(torch.zeros_like(latents.z))
+    start, targets = held_out_targets(generator, sizes.targets)
     known = ways_of(readers, guides)
     result: Result = {"ways": list(ways or known), "targets": as_bytes(targets)}
     for place, way in enumerate(result["ways"]):
@@ -177,13 +178,29 @@ def inversions(
     return result
 
 
+def held_out_targets(generator: Any, n: int) -> tuple[Any, Tensor]:
+    """Starts at the prior's mean, and n pictures to invert: the teacher's of latents that were not matched, and where
+    no teacher is known the generator's own."""
+    latents = generator.sample(n, seed=SEED)
+    if hasattr(generator, "true_scenes"):
+        return latents.moved(torch.zeros_like(latents.z)), painted(latents)[0]
+    numbers = numbers_of(generator.sample(N_MEAN, seed=SEED + 1))
+    start = with_numbers(latents, numbers.mean(0, keepdim=True).expand_as(numbers_of(latents)).contiguous())
+    return start, generator.images(latents).detach()
+
+
 def ways_of(
-    readers: Mapping[str, Partner], guides: Guides
+    readers: Mapping[str, Partner], guides: Guides | None
 ) -> dict[str, tuple[Mapping[str, Partner], Guides | None]]:
     """The rows of Table 4.1: which readers guide, with which pairs."""
     ways: dict[str, tuple[Mapping[str, Partner], Guides | None]] = {"perceptual loss": ({}, None)}
-    ways |= {f"+ {name} pairs": ({name: readers[name]}, thinned(guides)) for name in readers}
-    ways["+ R over all"] = (readers, shared_by_all(guides))
+    if guides is None:
+        return ways
+    sharing = [name for name in readers if guides.pairs.get(name)]
+    ways |= {f"+ {name} pairs": ({name: readers[name]}, thinned(guides)) for name in sharing}
+    common = shared_by_all(guides)
+    if common.n_units:
+        ways["+ R over all"] = (readers, common)
     return ways
 
 
@@ -284,7 +301,7 @@ def translated(
     guides: Guides,
     names: Names,
     loss: Perceptual,
-    sizes: Sizes,
+    sizes: TargetSizes,
 ) -> Result:
     """Figures 4.4 and 4.5: for each foreign kind, and for another class, the pictures and what is right about them."""
     result: Result = {}
@@ -342,7 +359,7 @@ def inversion_section(
     steps: Steps,
     generator: Any,
     partners: Mapping[str, Partner],
-    sizes: Sizes,
+    sizes: TargetSizes,
 ) -> None:
     """Table 4.1 and Figures 4.4-4.6. partners: the first judges the pictures, the model and the others guide."""
     (judge, loss_network), *others = partners.items()
@@ -355,7 +372,7 @@ def inversion_section(
         return generation.find_guides(generator, readers, sample, above=0.3, most=10 * PAIRS)
 
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides(), sizes))
-    _report_table(report, found, judge, sizes)
+    report_table(report, found, judge, sizes, "pictures of the teacher, held out,")
     names = Names(encoder_of(model))
     crossed = steps.get(
         "translated", lambda: translated(generator, readers, thinned(guides()), names, loss, sizes)
@@ -373,11 +390,12 @@ def gains(found: Result) -> dict[str, list[Estimate]]:
     }
 
 
-def _report_table(report: Report, found: Result, judge: str, sizes: Sizes) -> None:
+def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, targets: str) -> None:
+    """Table 4.1 and Figure 4.6. targets: what was inverted, in words."""
     n = len(found["targets"])
     report.section(
         "Inversion guided by Rosetta neurons (Table 4.1, Figure 4.6)",
-        f"{n} pictures of the teacher, held out, are inverted through the embedded generator from the prior's mean and "
+        f"{n} {targets} are inverted through the generator from the prior's mean and "
         f"their class: a perceptual loss in the maps of {judge}, which guides nothing, plus alpha = {ALPHA} times the "
         f"mean square of the latent, plus beta = {BETA} times the distance of normalised maps over at most {PAIRS} "
         f"pairs a model (Eq. 4.7), {sizes.steps} steps. Differences are paired, with 95% intervals.",
@@ -387,6 +405,8 @@ def _report_table(report: Report, found: Result, judge: str, sizes: Sizes) -> No
         for place, way in enumerate(found["ways"])
     ]
     report.table(["", "PSNR, dB", "SSIM", f"perceptual distance ({judge})"], rows)
+    if len(rows) == 1:
+        return
     report.table(
         ["minus the first row", "PSNR, dB", "SSIM", "perceptual distance"],
         [[way, *(one.in_full for one in row)] for way, row in gains(found).items()],

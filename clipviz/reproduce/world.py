@@ -24,7 +24,7 @@ from clipviz.reproduce.chapter2_pictures import name_of
 from clipviz.reproduce.evaluation import Evaluation, spaced, trace_terms
 from clipviz.reproduce.generating import generator_section
 from clipviz.reproduce.generating import measured as measured_generator
-from clipviz.reproduce.held_out import Sizes, encoder_of, held_out
+from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, held_out
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.reproduce.spurious import Way
@@ -55,7 +55,7 @@ def run(
             "reproduce chapter2 with them"
         )
     model = load(model, pretrained) if isinstance(model, str) else model
-    sizes = Sizes.within(limit)
+    sizes = HeldOutSizes.within(limit)
     folder = Path(out)
     steps = Steps(folder / "steps", {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
     evaluation, scenes = held_out(model, sizes)
@@ -307,7 +307,7 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
     report.figure("world-neurons", figures.neuron_curves(curves), "Rank, names and sparsity by layer")
 
 
-def _lead(model: ClipModel, sizes: Sizes) -> str:
+def _lead(model: ClipModel, sizes: HeldOutSizes) -> str:
     tag = f", {model.pretrained}" if model.pretrained else ""
     return (
         f"Model {model.name}{tag} (fingerprint {model.fingerprint}, {model.n_layers} layers x {model.n_heads} heads) "

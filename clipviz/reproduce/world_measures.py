@@ -37,7 +37,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
-from clipviz.reproduce.held_out import Sizes, encoder_of, two_objects
+from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, two_objects
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
@@ -74,7 +74,7 @@ class FamilyScore:
     chance: float
 
 
-def families(model: ClipModel, sizes: Sizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
+def families(model: ClipModel, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
     """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
     encoder = encoder_of(model)
     directions = evaluate.prompt_directions(encoder)

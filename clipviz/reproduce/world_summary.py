@@ -9,7 +9,7 @@ from clipviz.lens.intervals import Estimate, mean, share, spread
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.reproduce import spurious
 from clipviz.reproduce import world_measures as measures
-from clipviz.reproduce.held_out import Sizes
+from clipviz.reproduce.held_out import HeldOutSizes
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.spurious import Way
 from clipviz.reproduce.world_measures import N_DRAWS, FamilyScore, HeadTable, MapScore, NeuronLayer
@@ -24,7 +24,7 @@ def summary_section(
     depths: dict[str, dict[int, MapScore]],
     pairs: dict[str, dict[str, Estimate]],
     neurons: list[NeuronLayer],
-    sizes: Sizes,
+    sizes: HeldOutSizes,
 ) -> None:
     """The whole card in one table."""
     report.section(

@@ -663,7 +663,8 @@ class Session(SessionState):
 
         latents: from `generator.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
         sides), "copy", "remove" or "amplify" (factor). concepts: indices into `generator_concepts()`, default all; the
-        others are asked to stay. schedule, progress: as in clipviz.lens.invert.invert.
+        others are asked to stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps,
+        where the Generate desk takes 40 to follow a hand (clipviz.session.workbench.LIVE).
         Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
         """
         how = {"right": right, "down": down, "factor": factor, "schedule": schedule, "progress": progress}
@@ -685,6 +686,7 @@ class Session(SessionState):
         image: default the selected one. label: class of a class-conditional generator, default the one that the model
         names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, for
         images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the best is taken.
+        schedule: default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.workbench.INVERSION).
         """
         i = self._image(image)
         return generation.invert(self, i, label, pixels, seed, alpha, beta, schedule, progress)

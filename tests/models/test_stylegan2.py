@@ -5,53 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from random_stylegan2 import SIDES, random_state
 from safetensors.torch import save_file
 from scipy.signal import convolve2d, correlate2d
 
 import clipviz
 from clipviz.models.stylegan2 import StyleGan2
-
-SIDES = {4: 5, 8: 4, 16: 3}
-
-
-def random_state(n_classes=0, seed=0):
-    """Weights as stylegan2-ada-pytorch names them, of a tiny network: z of 6, two layers of mapping, w of 7."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=draw)
-
-    line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    weights = {
-        "mapping.fc0.weight": 100 * normal(7, 6 + (7 if n_classes else 0)),
-        **{"mapping.fc0.bias": 10 * normal(7), "mapping.fc1.weight": 100 * normal(7, 7)},
-        **{"mapping.fc1.bias": 10 * normal(7), "mapping.w_avg": normal(7)},
-    }
-    if n_classes:
-        weights |= {"mapping.embed.weight": normal(7, n_classes), "mapping.embed.bias": normal(7)}
-    before = 0
-    for side, n in SIDES.items():
-        block = f"synthesis.b{side}"
-        weights[f"{block}.resample_filter"] = line[:, None] * line
-        layers = {"conv1": n} if side == 4 else {"conv0": before, "conv1": n}
-        if side == 4:
-            weights[f"{block}.const"] = normal(n, 4, 4)
-        for layer, n_in in layers.items():
-            weights |= {
-                f"{block}.{layer}.weight": normal(n, n_in, 3, 3),
-                f"{block}.{layer}.bias": normal(n),
-                f"{block}.{layer}.noise_strength": normal(1)[0],
-                f"{block}.{layer}.noise_const": normal(side, side),
-                f"{block}.{layer}.resample_filter": line[:, None] * line,
-                f"{block}.{layer}.affine.weight": normal(n_in, 7),
-                f"{block}.{layer}.affine.bias": normal(n_in) + 1,
-            }
-        weights |= {
-            **{f"{block}.torgb.weight": normal(3, n, 1, 1), f"{block}.torgb.bias": normal(3)},
-            **{f"{block}.torgb.affine.weight": normal(n, 7), f"{block}.torgb.affine.bias": normal(n) + 1},
-        }
-        before = n
-    return weights
 
 
 def painted_slowly(weights, z, label, truncation):
@@ -90,9 +49,7 @@ def painted_slowly(weights, z, label, truncation):
                     plane = plane + correlate2d(values, one, "same")
             planes.append(plane)
         noise = at[f"{name}.noise_const"] * at[f"{name}.noise_strength"]
-        return [
-            leaky(plane + noise + bias) for plane, bias in zip(planes, at[f"{name}.bias"], strict=True)
-        ]
+        return [leaky(plane + noise + bias) for plane, bias in zip(planes, at[f"{name}.bias"], strict=True)]
 
     row = moment(z.double().numpy())
     if label is not None:
@@ -131,9 +88,7 @@ def test_it_paints_what_the_operations_one_by_one_do(n_classes, label, tmp_path)
         wanted = torch.from_numpy((picture + 1) / 2).clamp(0, 1)
         torch.testing.assert_close(images[i].double(), wanted, atol=1e-4, rtol=0)
         for name, values in seen.items():
-            torch.testing.assert_close(
-                maps[name][i].double(), torch.from_numpy(values), atol=1e-3, rtol=1e-4
-            )
+            torch.testing.assert_close(maps[name][i].double(), torch.from_numpy(values), atol=1e-3, rtol=1e-4)
 
 
 def test_each_style_reaches_its_own_layer_and_no_earlier_one():

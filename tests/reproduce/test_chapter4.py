@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from random_stylegan2 import random_state
+from safetensors.torch import save_file
 from tiny_dictionary import tiny, tiny_pair
 
 import clipviz
+from clipviz.analysis import generation
 from clipviz.data import dictionary
 from clipviz.figures import style
-from clipviz.reproduce import chapter4, chapters, inverting
+from clipviz.lens.invert import Schedule, UnitPairs
+from clipviz.models.generator import stylegan2
+from clipviz.models.stylegan2 import StyleGan2
+from clipviz.reproduce import any_generator, chapter4, chapters, inverting
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +129,70 @@ def test_measures_equal_loops_over_windows():
                     values.append(means * (2 * cov[0, 1] + 9e-4) / (cov[0, 0] + cov[1, 1] + 9e-4))
         assert float(found[i]) == pytest.approx(np.mean(values), abs=1e-4)
     assert float(inverting.ssim(one, one).min()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_generator_from_a_file_is_measured_without_a_truth(made, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # drawn by the fixture; here the numbers count
+    out, _, partners = made
+    shutil.copytree(out, tmp_path / "out")  # with its dictionary, which is not mined again
+    file = tmp_path / "g.safetensors"
+    save_file(random_state(), file)
+    given = {"partners": partners, "limit": 10, "generator": str(file)}
+    text = clipviz.reproduce.run("chapter4", model, tmp_path / "out", **given).read_text()
+    for line in (
+        "The units of stylegan2 that other models share (Table 4.2, Eq. 4.4)",
+        "5 layers, 19 units, maps of 4 x 4, 8 x 8, 16 x 16",
+        "| perceptual loss |",
+        "| shift |",
+        "not measured here",
+        "--generator demo",
+    ):
+        assert line in text
+    assert "unseen style" not in text  # nothing that needs a truth
+    assert dictionary.load(tmp_path / "out" / "generator_rosetta").models[0] == "stylegan2"
+    monkeypatch.setattr(any_generator, "mined_from_generator", lambda *_, **__: pytest.fail("mined again"))
+    monkeypatch.setattr(any_generator, "inversions", lambda *_: pytest.fail("inverted again"))
+    again = clipviz.reproduce.run("chapter4", model, tmp_path / "out", **given).read_text()
+    assert again.split("Made in")[0] == text.split("Made in")[0]
+
+
+def test_a_generator_that_cannot_be_opened_is_refused_before_anything_is_mined(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapter4, "_mining", lambda *_: pytest.fail("mined"))
+    (tmp_path / "text.md").write_text("no weights")
+    for wrong, message in (
+        ({"generator": "nowhere.safetensors"}, "expected 'demo' or a file of a generator's weights"),
+        ({"generator": str(tmp_path / "text.md")}, "cannot be read as weights alone"),
+        ({"generator_class": 3}, "leave generator_class out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            chapter4.run(model, tmp_path / "other", **wrong)
+
+
+def test_what_an_edit_reaches_is_1_where_the_maps_are_as_asked(monkeypatch):
+    generator = stylegan2(StyleGan2.of(random_state()).eval())
+    latents = generator.sample(2, seed=1)
+    layer = "b8.conv1"
+    maps = generator.maps(generator.sample(16, seed=2))[layer]
+    std, mean = torch.std_mean(maps, (0, 2, 3))
+    units = torch.arange(maps.shape[1])
+    pairs = UnitPairs(layer, layer, units, units, mean, std, mean, std)
+    guides = generation.Guides({}, (pairs,))
+
+    def stay(*_, **__):
+        return generation.Edited(latents, generator.images(latents), *[torch.zeros(2)] * 3)
+
+    monkeypatch.setattr(generation, "edit", stay)
+    still = any_generator.reached(generator, guides, "shift", Schedule(1), latents)
+    assert still["edited"].tolist() == still["random"].tolist() == [0, 0]
+    goal = {"moved": generator.sample(2, seed=9)}
+    monkeypatch.setattr(any_generator, "asked_maps", lambda *_, **__: generator.maps(goal["moved"]))
+    monkeypatch.setattr(
+        generation,
+        "edit",
+        lambda *_, **__: generation.Edited(
+            goal["moved"], generator.images(goal["moved"]), *[torch.zeros(2)] * 3
+        ),
+    )
+    there = any_generator.reached(generator, guides, "shift", Schedule(1), latents)
+    torch.testing.assert_close(there["edited"], torch.ones(2))
+    assert (there["random"] < 0.9).all()

@@ -24,20 +24,20 @@ from clipviz.lens.roles import Role
 from clipviz.reproduce import held_out, world_measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import trace_terms
-from clipviz.reproduce.held_out import Sizes
+from clipviz.reproduce.held_out import HeldOutSizes
 from clipviz.reproduce.report import Steps
 from clipviz.values import N_LATE
 
 LIMIT = 80
-SIZES = replace(Sizes.within(LIMIT), masks=3, neurons=12)
+SIZES = replace(HeldOutSizes.within(LIMIT), masks=3, neurons=12)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """Fewer masks and images for neurons than the command allows, for the limit of these tests."""
-    within = Sizes.within
+    within = HeldOutSizes.within
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
+        patch.setattr(HeldOutSizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
         yield
 
 
@@ -112,13 +112,13 @@ def test_options_of_other_chapters_are_refused(model, tmp_path):
 
 
 def test_sizes_shrink_together_and_never_grow():
-    assert Sizes.within(None) == Sizes.within(50_000) == Sizes()
-    small = Sizes.within(1000)
+    assert HeldOutSizes.within(None) == HeldOutSizes.within(50_000) == HeldOutSizes()
+    small = HeldOutSizes.within(1000)
     assert small.seeds == evaluate.HELD_OUT_SEEDS
     assert small.scenes == 200
     assert small.traced == 100
     assert small.birds == 10
-    assert Sizes.within(100).seeds == evaluate.HELD_OUT_SEEDS[:2]
+    assert HeldOutSizes.within(100).seeds == evaluate.HELD_OUT_SEEDS[:2]
 
 
 def test_the_encoder_agrees_with_the_trainers_own(model):
