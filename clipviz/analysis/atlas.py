@@ -1,4 +1,7 @@
-"""The collection in the plane: the two directions in which the whole model, or one head, varies most over images."""
+"""The collection in the plane: the two directions in which the whole model, or one head, varies most over images.
+
+The plane in words: the texts that the ends of its axes point to, and a text for every place where images lie dense.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,40 @@ from torch.nn.functional import normalize
 
 if TYPE_CHECKING:
     from clipviz.analysis.image_codes import ImageCodes
+    from clipviz.values import Head
 
-MOST_POINTS = 20_000
+MOST_POINTS = 1_000_000
+CELLS = 64  # of the grid in which dense places are found, along the plane's longer side
+REACH = 3  # cells around a dense place that belong to it
+MOST_REGIONS = 40
+ALIKE = 0.9  # cosine of two texts beyond which only the better one names an end
+SAMPLED = 400  # images that stand for those of a region; ten times as many for the whole collection
 
 
 class Atlas(NamedTuple):
     """ids [point] of the images, their places [point, 2] (centred), the share of variance the plane holds, how many
-    images there are to choose from (points are an even sample of them)."""
+    images there are to choose from (points are an even sample of them), and its unit axes [2, d_embed]."""
 
     ids: np.ndarray
     places: np.ndarray
     share: float
     n_images: int
+    axes: np.ndarray
+
+
+class Region(NamedTuple):
+    """A dense place: its text, where its middle is, and how many points lie there."""
+
+    text: str
+    place: tuple[float, float]
+    n_points: int
+
+
+class Words(NamedTuple):
+    """ends: texts at the low and the high end of the first axis, then of the second; regions: the densest first."""
+
+    ends: tuple[tuple[str, ...], ...]
+    regions: tuple[Region, ...]
 
 
 def of_model(images: ImageCodes) -> Atlas:
@@ -32,7 +57,8 @@ def of_model(images: ImageCodes) -> Atlas:
     unit = normalize(images.embedding[rows], dim=-1)
     unit = unit - unit.mean(0)
     values, vectors = torch.linalg.eigh((unit.T @ unit).double())
-    return _made(rows, unit @ vectors[:, -2:].flip(-1).to(unit), values, images.n_ready)
+    axes = vectors[:, -2:].flip(-1).T
+    return _made(rows, unit @ axes.T.to(unit), values, images.n_ready, axes)
 
 
 def of_head(
@@ -49,9 +75,95 @@ def of_head(
     """
     rows = _points(images)
     values, vectors = torch.linalg.eigh(covariance.double())
-    axes = span.double() @ vectors[:, -2:].flip(-1)
-    places = torch.stack([images.head_scores(axis.to(span), layer, head)[rows] for axis in axes.T], 1)
-    return _made(rows, places - places.mean(0), values, images.n_ready)
+    axes = (span.double() @ vectors[:, -2:].flip(-1)).T
+    places = torch.stack([images.head_scores(axis.to(span), layer, head)[rows] for axis in axes], 1)
+    return _made(rows, places - places.mean(0), values, images.n_ready, axes)
+
+
+def words(
+    plane: Atlas,
+    images: ImageCodes,
+    head: Head | None,
+    pool: Float[Tensor, "text d_embed"],
+    texts: list[str],
+    n_texts: int = 2,
+) -> Words:
+    """A plane in texts of the pool, whose mean direction is taken out of every text.
+
+    An end of an axis is named by the `n_texts` texts with the largest cosine with it, of texts that are ALIKE the best;
+    a dense place by the text with the largest cosine with what its images have on average beyond all images: their
+    unit embeddings, or the head's effects. A place whose text is that of a denser one, or ALIKE to it, has none.
+    """
+    centred = normalize(pool - pool.mean(0), dim=-1)
+    along = centred @ torch.as_tensor(plane.axes).to(centred).T
+    ends = [
+        tuple(texts[i] for i in _first_unlike(sign * along[:, axis], centred, n_texts))
+        for axis in (0, 1)
+        for sign in (-1, 1)
+    ]
+    everyone = _mean(images, plane.ids, head, 10 * SAMPLED)
+    regions, used = list[Region](), list[int]()
+    for place, members in dense_places(plane.places):
+        beyond = _mean(images, plane.ids[members], head, SAMPLED) - everyone
+        best = int((centred @ beyond.to(centred)).argmax())
+        if not bool((centred[used] @ centred[best] > ALIKE).any()):
+            used.append(best)
+            regions.append(Region(texts[best], place, len(members)))
+    return Words(tuple(ends), tuple(regions))
+
+
+def dense_places(places: Float[np.ndarray, "point 2"]) -> list[tuple[tuple[float, float], np.ndarray]]:
+    """Where points lie denser than around: the middle of each such place and its points, the densest first.
+
+    Points are counted in a grid and the counts smoothed; a place is a maximum within REACH cells that has more points
+    than they would have if spread evenly over the cells that hold any.
+    """
+    low, size = places.min(0), max(float(np.ptp(places, axis=0).max()), 1e-12) / CELLS
+    cell = np.minimum(((places - low) / size).astype(int), CELLS - 1)
+    counts = np.zeros((CELLS, CELLS))
+    np.add.at(counts, (cell[:, 0], cell[:, 1]), 1)
+    smooth = _smoothed(counts)
+    padded = np.pad(smooth, REACH, constant_values=-1)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (2 * REACH + 1, 2 * REACH + 1)).max((2, 3))
+    peaks = np.argwhere((smooth == around) & (smooth > len(places) / max(1, (smooth > 1e-3).sum())))
+    peaks = peaks[np.argsort(-smooth[peaks[:, 0], peaks[:, 1]], kind="stable")][:MOST_REGIONS]
+    found = []
+    for peak in peaks:
+        members = np.flatnonzero(np.square(cell - peak).sum(1) <= REACH**2)
+        if len(members) > 1:
+            middle = places[members].mean(0)
+            found.append(((float(middle[0]), float(middle[1])), members))
+    return found
+
+
+def _first_unlike(
+    scores: Float[Tensor, " text"], directions: Float[Tensor, "text d_embed"], n_texts: int
+) -> list[int]:
+    """The texts with the highest scores, none of them ALIKE to one before it."""
+    left, chosen = scores.clone(), list[int]()
+    while len(chosen) < n_texts and bool((left > -torch.inf).any()):
+        chosen.append(int(left.argmax()))
+        left[directions @ directions[chosen[-1]] > ALIKE] = -torch.inf
+        left[chosen[-1]] = -torch.inf
+    return chosen
+
+
+def _smoothed(counts: np.ndarray) -> np.ndarray:
+    """Counts blurred by a Gaussian of REACH / 2 cells."""
+    reach = np.arange(-2 * REACH, 2 * REACH + 1)
+    kernel = np.exp(-2 * (reach / REACH) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        counts = np.apply_along_axis(np.convolve, axis, counts, kernel, "same")
+    return counts
+
+
+def _mean(images: ImageCodes, rows: np.ndarray, head: Head | None, most: int) -> Float[Tensor, " d_embed"]:
+    """What an even sample of images has on average: unit embeddings, or a head's effects."""
+    chosen = torch.as_tensor(rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)])
+    if head is None:
+        return normalize(images.embedding[chosen.to(images.embedding.device)], dim=-1).mean(0)
+    return images.head_effects(chosen.to(images.codes.device), *head).mean(0)
 
 
 def _points(images: ImageCodes) -> Tensor:
@@ -61,14 +173,22 @@ def _points(images: ImageCodes) -> Tensor:
         raise ValueError(
             f"expected at least 3 images that have been read, got {len(ready)}; wait or add some"
         )
-    return ready[torch.linspace(0, len(ready) - 1, min(len(ready), MOST_POINTS)).round().long()]
+    return ready[
+        torch.linspace(0, len(ready) - 1, min(len(ready), MOST_POINTS), dtype=torch.float64).round().long()
+    ]
 
 
-def _made(rows: Tensor, places: Tensor, values: Tensor, n_images: int) -> Atlas:
+def _made(
+    rows: Tensor, places: Tensor, values: Tensor, n_images: int, axes: Float[Tensor, "2 d_embed"]
+) -> Atlas:
     share = float(values[-2:].sum() / values.sum().clamp_min(1e-30))
-    return Atlas(rows.cpu().numpy(), _steady(places).cpu().float().numpy(), share, n_images)
+    turned = _turns(places)
+    shown = (places * turned).cpu().float().numpy()
+    return Atlas(
+        rows.cpu().numpy(), shown, share, n_images, (axes * turned[:, None].to(axes)).cpu().float().numpy()
+    )
 
 
-def _steady(places: Tensor) -> Tensor:
-    """Each axis turned so that its longest tail is positive: the picture does not flip as images are read."""
-    return places * torch.where(places.pow(3).sum(0) < 0, -1.0, 1.0).to(places)
+def _turns(places: Tensor) -> Tensor:
+    """1 or -1 for each axis, so that its longest tail is positive: the picture does not flip as images are read."""
+    return torch.where(places.pow(3).sum(0) < 0, -1.0, 1.0).to(places)

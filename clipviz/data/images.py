@@ -201,7 +201,8 @@ def open_images(source: Any) -> Images:
     """Images from folders, files, tars, parquet files, lists, pictures, arrays, a data set or an upload's bytes.
 
     A folder is read with everything below it, hidden files left out; where all its pictures lie in subfolders, each
-    has the name of its own as the attribute "label". A table beside the pictures (CSV or parquet with a column of file
+    has the name of its own as the attribute "label". Files from several folders, opened as one or in a list, have the
+    attribute "folder", unless it says the same. A table beside the pictures (CSV or parquet with a column of file
     names, such as the metadata.csv of Waterbirds) gives their attributes: its class column is "label", its group
     column, or class and place, is "group". Paths may hold wildcards and {000..099} ranges. A list file
     (.txt, .lst, .tsv) has a line per image, relative to the file: path, or path TAB label, or path TAB label TAB

@@ -54,6 +54,7 @@ def gather(source: Any) -> Found:
         raise ValueError(
             f"expected {_EXPECTED}, got {type(source).__name__}; a generator needs list(...) around it"
         )
+    _name_folders(found)
     found = _checked(found)
     if not found.sources:
         raise ValueError(_nothing_usable(source, found.skipped))
@@ -163,6 +164,30 @@ def _add_folder(found: Found, folder: Path) -> None:
         for i, (label,) in labels.items():
             words[i] = label
     found.join(inside)
+
+
+def _name_folders(found: Found) -> None:
+    """The attribute "folder" of files that lie in several: each one's path below the folder that holds them all.
+
+    Left out where the labels say the same, and where an attribute has that name already.
+    """
+    folders = [os.path.dirname(s.file) if isinstance(s, FileSource) else None for s in found.sources]
+    several = {os.path.abspath(folder) for folder in folders if folder is not None}
+    if len(several) < 2 or "folder" in found.attributes:
+        return
+    try:
+        root = os.path.commonpath(several)
+    except ValueError:  # on different drives
+        return
+    names = {
+        folder: shown(Path(os.path.relpath(folder, root)).as_posix())
+        if os.path.abspath(folder) != root
+        else shown(Path(root).name)
+        for folder in {*folders} - {None}
+    }
+    words = [None if folder is None else names[folder] for folder in folders]
+    if words != found.attributes.get("label"):
+        found.attributes["folder"] = words
 
 
 def _is_table(file: Path) -> bool:

@@ -190,44 +190,67 @@ def _bar(figure: Figure, axes: Axes, image: Any, what: str) -> None:
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
-
-
 @style.as_written
 def atlas_figure(
     places: np.ndarray,
     colours: np.ndarray,
-    values: Sequence[str],
-    tiles: Sequence[int],
-    pictures: Sequence[np.ndarray],
+    groups: Sequence[Sequence[Any]],
+    pictures: Sequence[tuple[int, np.ndarray]],
     title: str = "",
     share: float = 0.0,
+    ends: Sequence[Sequence[str]] = (),
+    regions: Sequence[Sequence[Any]] = (),
     width: float = style.PAGE,
 ) -> Figure:
-    """The collection in the plane. places: [point, 2]; colours: [point] index into `values`, 255 for none.
+    """The collection in the plane, with one scale for both axes.
 
-    tiles: points drawn as pictures; pictures: [tile] of [rows, cols, 3] uint8; share: of variance in the plane.
+    places: [point, 2]; colours: [point] bytes; groups: (byte, word, points, colour or "") of every byte that occurs,
+    none where nothing is coloured; pictures: (point, uint8 [rows, cols, 3]); share: of variance in the plane; ends:
+    texts at the low and high end of the first axis, then of the second; regions: (text, x, y, points), densest first,
+    those that fit are drawn.
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     figure = style.new(width, 0.62 * width)
     axes = figure.add_subplot()
-    shades = [CATEGORIES[c % len(CATEGORIES)] if c < len(values) else style.FAINT for c in colours.tolist()]
-    axes.scatter(places[:, 0], places[:, 1], s=2, c=shades, linewidths=0)
-    for i, pixels in zip(tiles, pictures, strict=True):
-        frame = {"edgecolor": shades[i] if colours[i] < len(values) else "white", "linewidth": 0.8}
+    shade = {byte: colour or style.FAINT for byte, _, _, colour in groups}
+    shades = [shade.get(byte, style.FAINT) for byte in colours.tolist()]
+    edge = {"edgecolors": style.FAINT, "linewidths": 0.2} if groups else {"linewidths": 0}
+    axes.scatter(places[:, 0], places[:, 1], s=3, c=shades, rasterized=len(places) > 20_000, **edge)
+    for i, pixels in pictures:
+        frame = {"edgecolor": shades[i] if groups else "white", "linewidth": 0.8}
         box = AnnotationBbox(
             OffsetImage(pixels, zoom=0.04 * width), tuple(places[i]), pad=0.1, bboxprops=frame
         )
         axes.add_artist(box)
-    for i, value in enumerate(values):
-        axes.scatter([], [], s=12, c=CATEGORIES[i % len(CATEGORIES)], label=value)
-    if values:
+    for _, word, n, colour in groups:
+        axes.scatter(
+            [],
+            [],
+            s=12,
+            c=colour or style.FAINT,
+            edgecolors=style.FAINT,
+            linewidths=0.3,
+            label=f"{word} ({n:,})",
+        )
+    if groups:
         axes.legend(fontsize=style.SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+    if len(ends) == 4:
+        for name, (low, high), inches in (
+            (axes.set_xlabel, ends[:2], width),
+            (axes.set_ylabel, ends[2:], 0.62 * width),
+        ):
+            said = [
+                textwrap.shorten(" · ".join(texts), _letters(inches, 0.36), placeholder="…")
+                for texts in (low, high)
+            ]
+            name(f"← {said[0]}     {said[1]} →", fontsize=style.SMALL)
+    _labels(axes, regions, places, width)
     axes.set_title(
         f"{title}: two directions, {share:.0%} of the variance",
         fontsize=style.BODY,
@@ -235,3 +258,20 @@ def atlas_figure(
         color=style.INK,
     )
     return figure
+
+
+def _labels(axes: Axes, regions: Sequence[Sequence[Any]], places: np.ndarray, width: float) -> None:
+    """Texts at dense places, the densest first, where they meet none before them."""
+    unit = max(float(np.ptp(places, axis=0).max()), 1e-12) / (
+        0.55 * width * 72
+    )  # of the plane in a point, about
+    kept: list[tuple[float, float, float]] = []
+    for text, x, y, _ in regions:
+        half = 0.3 * style.SMALL * (len(text) + 2) * unit
+        if any(
+            abs(x - px) < half + other and abs(y - py) < 1.6 * style.SMALL * unit for px, py, other in kept
+        ):
+            continue
+        kept.append((x, y, half))
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+        axes.annotate(text, (x, y), ha="center", va="center", fontsize=style.SMALL, bbox=box, zorder=4)

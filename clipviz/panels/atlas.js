@@ -1,187 +1,336 @@
-// Points and pictures on a canvas. A loop drawn around points chooses their images; a click selects the nearest one.
-const MARGIN = 26;
+// Points and pictures in a plane. The wheel zooms, a drag pans or draws a loop that chooses images, a click selects one.
+const MOST_CHOSEN = 5000, SETTLED = 160, SIDE = 34, GRID = 66, ASKED = 64;
 
-/** Where every point is on the canvas, in pixels, and which is nearest or inside a loop. */
-const layout = () => {
-  let at = new Float32Array(0);
-  const place = (places, width, height) => {
-    const n = places.length / 2, low = [Infinity, Infinity], high = [-Infinity, -Infinity];
-    for (let i = 0; i < n; i++) for (let k = 0; k < 2; k++) {
-      low[k] = Math.min(low[k], places[2 * i + k]);
-      high[k] = Math.max(high[k], places[2 * i + k]);
-    }
-    at = new Float32Array(2 * n);
-    for (let i = 0; i < n; i++) {
-      at[2 * i] = MARGIN + ((places[2 * i] - low[0]) / Math.max(high[0] - low[0], 1e-9)) * (width - 2 * MARGIN);
-      at[2 * i + 1] = height - MARGIN - ((places[2 * i + 1] - low[1]) / Math.max(high[1] - low[1], 1e-9)) * (height - 2 * MARGIN);
-    }
+/** Small pictures by image: those sent with the plane, others asked for a few at a time, one message under way. */
+const thumbnails = (api, changed) => {
+  const known = new Map(), load = pictureLoader(api);
+  let wanted = /** @type {number[]} */ ([]), waiting = 0, timer = 0;
+  const keep = (ids, sheet, columns, names = []) => {
+    const side = sheet.width / columns;
+    ids.forEach((id, i) => known.set(id, { sheet, left: (i % columns) * side, top: Math.floor(i / columns) * side, side, name: names[i] ?? known.get(id)?.name }));
+    changed();
   };
-  const nearest = (x, y, accept = (/** @type {number} */ _i) => true) => {
-    let best = -1, least = Infinity;
-    for (let i = 0; i < at.length / 2; i++) {
-      const distance = (at[2 * i] - x) ** 2 + (at[2 * i + 1] - y) ** 2;
-      if (distance < least && accept(i)) { best = i; least = distance; }
-    }
-    return [best, Math.sqrt(least)];
+  const send = () => {
+    const now = performance.now(), ids = wanted.slice(0, ASKED);
+    if (!ids.length || now - waiting < 4000) return;
+    wanted = wanted.slice(ASKED);
+    waiting = now;
+    api.model.send({ thumbnails: ids });
   };
-  const inside = (loop, i) => {
-    const x = at[2 * i], y = at[2 * i + 1];
-    let odd = false;
-    for (let a = 0, b = loop.length - 1; a < loop.length; b = a++) {
-      const [xa, ya] = loop[a], [xb, yb] = loop[b];
-      if (ya > y !== yb > y && x < ((xb - xa) * (y - ya)) / (yb - ya) + xa) odd = !odd;
-    }
-    return odd;
+  const heard = async (message, buffers) => {
+    if (!message?.thumbnails) return;
+    waiting = 0;
+    const bytes = buffers[0];
+    keep(message.thumbnails, await createImageBitmap(new Blob([bytes])), message.columns, message.names);
+    send();
   };
-  return { place, nearest, inside, point: (i) => [at[2 * i], at[2 * i + 1]], get size() { return at.length / 2; } };
+  api.model.on("msg:custom", heard);
+  api.cleanups.push(() => { clearTimeout(timer); api.model.off("msg:custom", heard); });
+  return {
+    get: (id) => known.get(id),
+    give: (ids, bytes, columns, names) => load(bytes, (sheet) => keep(ids, sheet, columns, names)),
+    /** Has pictures fetched once the hand rests. */
+    ask: (ids) => {
+      const missing = ids.filter((id) => !known.has(id));
+      clearTimeout(timer);
+      if (api.standalone || !missing.length) return;
+      wanted = missing;
+      timer = setTimeout(send, SETTLED);
+    },
+  };
 };
 
-/** Draws points, pictures, the selected image and the loop. */
-const draw = (api, canvas, sheet, spots, loop, pictures, width, height) => {
-  const { view } = api, { ids, colours } = api.arrays, ratio = window.devicePixelRatio || 1, g = canvas.getContext("2d");
-  const style = getComputedStyle(api.root), ink = (name) => style.getPropertyValue(name).trim();
-  const shade = (i, none) => (colours[i] === 255 ? ink(none) : CATEGORIES[colours[i] % CATEGORIES.length]);
-  const set = new Set(view.selection.images), dim = set.size > 0;
-  const circle = (i, radius) => { const [x, y] = spots.point(i); g.beginPath(); g.arc(x, y, radius, 0, 7); };
-  g.setTransform(ratio, 0, 0, ratio, 0, 0);
-  g.clearRect(0, 0, width, height);
-  for (let i = 0; i < ids.length; i++) {
-    g.globalAlpha = dim && !set.has(ids[i]) ? 0.18 : colours[i] === 255 ? 0.55 : 0.85;
-    g.fillStyle = shade(i, "--ink3");
-    circle(i, dim && set.has(ids[i]) ? 3.4 : 2.5);
-    g.fill();
-  }
-  if (pictures && sheet.complete && sheet.naturalWidth) {
-    const size = sheet.naturalWidth / view.tile_columns, side = Math.max(20, Math.min(34, width / 26));
-    view.tiles.forEach((i, n) => {
-      const [x, y] = spots.point(i);
-      g.globalAlpha = dim && !set.has(ids[i]) ? 0.25 : 1;
-      g.drawImage(sheet, (n % view.tile_columns) * size, Math.floor(n / view.tile_columns) * size, size, size, x - side / 2, y - side / 2, side, side);
+/** Pictures, labels, the chosen images, the selected one and the loop, over the points. */
+const overlay = (api, canvas, camera, small, shade) => {
+  const g = canvas.getContext("2d"), ink = (name) => getComputedStyle(api.root).getPropertyValue(name).trim();
+  const dot = (i, radius) => { const [left, top] = camera.point(i); g.beginPath(); g.arc(left, top, radius, 0, 7); };
+  const pictures = (tiles, set) => {
+    const { ids, colours } = api.arrays;
+    for (const i of tiles) {
+      const picture = small.get(ids[i]), [left, top] = camera.point(i);
+      if (!picture || left < -SIDE || top < -SIDE || left > camera.width + SIDE || top > camera.height + SIDE) continue;
+      g.globalAlpha = set.size && !set.has(ids[i]) ? 0.25 : 1;
+      g.drawImage(picture.sheet, picture.left, picture.top, picture.side, picture.side, left - SIDE / 2, top - SIDE / 2, SIDE, SIDE);
       g.lineWidth = 2;
-      g.strokeStyle = shade(i, "--bg");
-      g.strokeRect(x - side / 2, y - side / 2, side, side);
+      g.strokeStyle = colours[i] < OTHER ? shade(colours[i]) : ink("--bg");
+      g.strokeRect(left - SIDE / 2, top - SIDE / 2, SIDE, SIDE);
+    }
+    g.globalAlpha = 1;
+  };
+  const labels = () => {
+    g.font = `600 12px ${getComputedStyle(api.root).fontFamily}`;
+    const boxes = api.view.regions.map(([text, x, y]) => {
+      const [left, top] = camera.at(x, y), width = g.measureText(text).width + 12;
+      return { text, left: left - width / 2, top: top - 10, width, height: 20 };
     });
-  }
-  g.globalAlpha = 1;
-  g.strokeStyle = g.fillStyle = ink("--accent");
-  const own = ids.indexOf(view.selection.image);
-  g.lineWidth = 3;
-  if (own >= 0) { circle(own, 9); g.stroke(); }
-  if (loop.length < 2) return;
-  g.beginPath();
-  loop.forEach(([x, y], i) => (i ? g.lineTo(x, y) : g.moveTo(x, y)));
-  g.closePath();
-  g.globalAlpha = 0.12;
-  g.fill();
-  g.globalAlpha = 1;
-  g.lineWidth = 1.5;
-  g.stroke();
+    const kept = thinned(boxes, camera.width, camera.height);
+    for (const { text, left, top, width, height } of kept) {
+      g.fillStyle = ink("--bg");
+      g.globalAlpha = 0.86;
+      g.beginPath();
+      g.roundRect(left, top, width, height, 5);
+      g.fill();
+      g.globalAlpha = 1;
+      g.fillStyle = ink("--ink");
+      g.fillText(text, left + 6, top + 14);
+    }
+    return kept.map(({ text }) => text);
+  };
+  return (tiles, loop, ratio) => {
+    const { ids } = api.arrays, set = new Set(api.view.selection.images), own = ids.indexOf(api.view.selection.image);
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
+    g.clearRect(0, 0, camera.width, camera.height);
+    if (set.size) ids.forEach((id, i) => { if (set.has(id)) { dot(i, 3.4); g.fillStyle = shade(api.arrays.colours[i]); g.fill(); } });
+    if (api.option("pictures")) pictures(tiles, set);
+    const said = api.option("labels") ? labels() : [];
+    g.strokeStyle = g.fillStyle = ink("--accent");
+    g.lineWidth = 3;
+    if (own >= 0) { dot(own, 9); g.stroke(); }
+    if (loop.length > 1) {
+      g.beginPath();
+      loop.forEach(([left, top], i) => (i ? g.lineTo(left, top) : g.moveTo(left, top)));
+      g.closePath();
+      g.globalAlpha = 0.12;
+      g.fill();
+      g.globalAlpha = 1;
+      g.lineWidth = 1.5;
+      g.stroke();
+    }
+    return said;
+  };
 };
 
-/** Pointer and keys: choose by a loop, select by a click or by arrows. Returns the loop being drawn. */
-const handle = (api, canvas, tip, chosen, spots, paint) => {
+/** What is under the pointer: its picture and name. */
+const hovering = (api, camera, small, tip) => {
+  const around = (left, top) => camera.spread(24).filter((i) => { const [x, y] = camera.point(i); return Math.hypot(x - left, y - top) < 110; }).slice(0, 40);
+  let now = -1;
+  const show = () => {
+    tip.hidden = now < 0;
+    if (tip.hidden) return;
+    const id = api.arrays.ids[now], group = api.view.groups.find(([byte]) => byte === api.arrays.colours[now]), picture = small.get(id), [left, top] = camera.point(now);
+    const said = [`image ${id}`, picture?.name, group?.[0] < OTHER ? group[1] : ""].filter(Boolean).join(" · "), face = h("canvas", { width: 88, height: 88, "aria-hidden": "true" });
+    if (picture) face.getContext("2d").drawImage(picture.sheet, picture.left, picture.top, picture.side, picture.side, 0, 0, 88, 88);
+    tip.replaceChildren(...(picture ? [face] : []), h("span", {}, said));
+    tip.dataset.pictured = String(Boolean(picture));
+    Object.assign(tip.style, { left: `${Math.max(90, Math.min(camera.width - 90, left))}px`, top: `${top}px` });
+    tip.classList.toggle("below", top < 140);
+  };
+  const point = (left, top) => {
+    const [i, distance] = camera.nearest(left, top), next = distance < 12 ? i : -1;
+    if (next === now) return;
+    now = next;
+    show();
+    if (now >= 0) small.ask([now, ...around(left, top)].map((k) => api.arrays.ids[k]));
+  };
+  return { point, show, leave: () => { now = -1; show(); } };
+};
+
+/** Pointer and wheel: pan, zoom, draw a loop, select. Returns the loop being drawn. */
+const handle = (api, canvas, camera, hover, moved, choose) => {
   /** @type {number[][]} */
   const loop = [];
+  let from = /** @type {number[] | null} */ (null), far = 0, panning = false, still = false;
   const pointer = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-  const select = (i) => api.ask({ image: api.arrays.ids[i] });
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); loop.splice(0, Infinity, pointer(event)); tip.hidden = true; });
-  canvas.addEventListener("pointermove", (event) => {
-    const [x, y] = pointer(event);
-    if (loop.length) { loop.push([x, y]); return paint(); }
-    const [i, distance] = spots.nearest(x, y), value = i >= 0 && api.view.values[api.arrays.colours[i]];
-    tip.hidden = !(distance < 14);
-    if (tip.hidden) return;
-    tip.textContent = `image ${api.arrays.ids[i]}${value ? ` · ${value}` : ""}`;
-    const [left, top] = spots.point(i);
-    Object.assign(tip.style, { left: `${left}px`, top: `${top}px` });
-  });
-  canvas.addEventListener("pointerleave", () => (tip.hidden = true));
-  canvas.addEventListener("pointercancel", () => { loop.length = 0; paint(); });
-  canvas.addEventListener("pointerup", (event) => {
-    const around = loop.length > 6 && Math.max(...loop.map(([x, y]) => Math.hypot(x - loop[0][0], y - loop[0][1]))) > 10;
-    const [i, distance] = spots.nearest(...pointer(event));
-    if (around) {
-      const found = [...api.arrays.ids].filter((_, k) => spots.inside(loop, k));
-      if (found.length > 1) api.ask({ images: found });
-      else chosen.textContent = found.length ? "One image is not enough to describe: draw around more." : "No image inside: draw around some.";
-    } else if (i >= 0 && distance < 30) select(i);
-    loop.length = 0;
-    paint();
-  });
-  canvas.addEventListener("keydown", (event) => {
-    const step = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
-    if (event.key === "Escape") api.ask({ images: [] });
-    if (!step || !spots.size) return;
+  canvas.addEventListener("wheel", (event) => {
+    if (!api.view.plane) return;
     event.preventDefault();
-    const [x, y] = spots.point(Math.max(0, api.arrays.ids.indexOf(api.view.selection.image)));
-    const [i] = spots.nearest(x, y, (k) => {
-      const [px, py] = spots.point(k), along = (px - x) * step[0] + (py - y) * step[1];
-      return along > 1 && Math.abs((px - x) * step[1]) + Math.abs((py - y) * step[0]) <= along;
-    });
-    if (i >= 0) select(i);
+    const [left, top] = pointer(event);
+    camera.zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0018)), left, top);
+    hover.leave();
+    moved();
+  }, { passive: false });
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    canvas.setPointerCapture(event.pointerId);
+    from = pointer(event);
+    far = 0;
+    panning = (api.option("drag") === "pan") !== event.shiftKey;
+    if (!panning) loop.splice(0, Infinity, from);
+    hover.leave();
   });
+  canvas.addEventListener("pointermove", (event) => {
+    const [left, top] = pointer(event);
+    if (!from) return hover.point(left, top);
+    far = Math.max(far, Math.hypot(left - from[0], top - from[1]));
+    if (!panning) { loop.push([left, top]); return moved(false); }
+    camera.pan(left - from[0], top - from[1]);
+    from = [left, top];
+    far += 1;
+    canvas.dataset.grabbed = "true";
+    moved();
+  });
+  const end = () => { from = null; loop.length = 0; delete canvas.dataset.grabbed; moved(false); };
+  canvas.addEventListener("pointerleave", hover.leave);
+  canvas.addEventListener("pointercancel", end);
+  canvas.addEventListener("pointerup", () => {
+    if (!from) return;
+    still = far < 6;
+    if (!panning && loop.length > 6 && far > 10) choose(camera.inside(loop));
+    end();
+  });
+  canvas.addEventListener("click", (event) => {
+    const [left, top] = pointer(event), [i, distance] = camera.nearest(left, top);
+    if (still && event.detail < 2 && i >= 0 && distance < 20) api.ask({ image: api.arrays.ids[i] });
+  });
+  canvas.addEventListener("dblclick", () => { camera.home(); moved(); });
   return loop;
 };
 
-function build(api) {
-  const legend = h("div", { class: "legend" }), told = h("span", {}), chosen = h("span", { role: "status" });
+/** Keys: arrows pan, with Shift they go to the next image; + and − zoom, 0 goes home, Enter selects what is in the middle. */
+const keys = (api, canvas, camera, moved) => canvas.addEventListener("keydown", (event) => {
+  const step = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
+  const zoom = { "+": 1.4, "=": 1.4, "-": 1 / 1.4, "−": 1 / 1.4 }[event.key];
+  if (event.ctrlKey || event.metaKey || event.altKey || !api.view.plane) return;
+  if (event.key === "Escape") api.ask({ images: [] });
+  else if (event.key === "0" || event.key === "Home") camera.home();
+  else if (zoom) camera.zoomAt(zoom, camera.width / 2, camera.height / 2);
+  else if (event.key === "Enter") { const [i] = camera.nearest(camera.width / 2, camera.height / 2); if (i >= 0) api.ask({ image: api.arrays.ids[i] }); }
+  else if (step && event.shiftKey) {
+    const [x, y] = camera.point(Math.max(0, api.arrays.ids.indexOf(api.view.selection.image)));
+    const [i] = camera.nearest(x, y, (k) => {
+      const [px, py] = camera.point(k), along = (px - x) * step[0] + (py - y) * step[1];
+      return along > 1 && Math.abs((px - x) * step[1]) + Math.abs((py - y) * step[0]) <= along;
+    });
+    if (i >= 0) api.ask({ image: api.arrays.ids[i] });
+  } else if (step) camera.pan(-60 * step[0], -60 * step[1]);
+  else return;
+  event.preventDefault();
+  moved();
+});
+
+/** The canvases of the plane and what moves them. */
+const planeStage = (api, choose) => {
+  const points = h("canvas", { class: "points", "aria-hidden": "true" }), camera = planeCamera(), card = cardPainter(api, camera);
+  const canvas = h("canvas", { class: "over", tabindex: "0", role: "application", "aria-label": "Images in the plane. Arrow keys move it, plus and minus zoom, 0 shows all, Enter selects the image in the middle, Shift with an arrow key the next image in that direction. Drag with Shift around images to choose them." });
+  const tip = h("div", { class: "tip", hidden: true }), ends = ["west", "east", "south", "north"].map((side) => h("span", { class: `end ${side}` }));
+  const stage = h("div", { class: "stage" }, points, card.canvas, canvas, ...ends, tip), few = canvasPainter(points, camera);
+  const shade = (byte) => api.view.groups.find(([known]) => known === byte)?.[3] || (byte > OTHER && api.view.groups.length ? inks[1] : inks[0]);
+  let inks = ["#5f6976", "#c0c6ce"], tiles = /** @type {number[]} */ ([]), frame = 0, settle = 0, painted = { x: 0, y: 0, scale: 1, cost: 0 }, plane = "", whole = false;
+  const small = thumbnails(api, () => { over(); hover.show(); });
+  const hover = hovering(api, camera, small, tip), drawOver = overlay(api, canvas, camera, small, shade), ratio = () => window.devicePixelRatio || 1;
+  const over = () => { if (api.view.plane) Object.assign(api.root.dataset, { labels: drawOver(tiles, loop, ratio()).join("\n"), zoom: camera.zoom.toFixed(4), x: camera.x.toFixed(6), y: camera.y.toFixed(6), scale: camera.fit.toFixed(6), ownAt: camera.point(Math.max(0, api.arrays.ids.indexOf(api.view.selection.image))).join() }); };
+  const paint = () => {
+    if (!api.view.plane) return;
+    const started = performance.now(), { ids, colours } = api.arrays, dim = api.view.selection.images.length > 0;
+    inks = ["--ink3", "--faint"].map((name) => getComputedStyle(api.root).getPropertyValue(name).trim());
+    const bytes = api.view.groups.length ? api.view.groups.map(([byte]) => byte) : [255], key = `${api.view.plane}/${api.view.column}/${api.theme}`;
+    const scene = { colours, shade, bytes, key, ringed: api.view.ringed, ink: inks[0] }, byCard = card.paint(scene);
+    points.hidden = byCard;
+    const how = byCard ? "webgl" : few(scene, ratio());
+    for (const layer of [points, card.canvas]) Object.assign(layer.style, { transform: "", opacity: dim ? 0.22 : 1 });
+    painted = { x: camera.x, y: camera.y, scale: camera.scale, cost: byCard && api.option("engine") === "webgl" && ids.length > MANY ? Infinity : performance.now() - started };
+    Object.assign(api.root.dataset, { painter: how, cost: painted.cost.toFixed(1) });
+    over();
+  };
+  // Where painting is slow, what was painted is moved at once and painted anew when the hand rests.
+  const slide = () => {
+    const k = camera.scale / painted.scale, dx = (painted.x - camera.x) * camera.scale + (camera.width / 2) * (1 - k), dy = (camera.y - painted.y) * camera.scale + (camera.height / 2) * (1 - k);
+    for (const layer of [points, card.canvas]) layer.style.transform = `translate(${dx}px,${dy}px) scale(${k})`;
+    over();
+  };
+  const settled = () => {
+    if (painted.cost > 40) paint();
+    tiles = camera.zoom > 1.05 ? camera.spread(GRID) : api.view.tiles;
+    if (api.option("pictures")) small.ask(tiles.map((i) => api.arrays.ids[i]));
+    over();
+  };
+  const moved = (all = true) => {
+    cancelAnimationFrame(frame);
+    whole ||= all;
+    frame = requestAnimationFrame(() => {
+      if (!whole) return over();
+      whole = false;
+      if (painted.cost > 40) slide(); else paint();
+      api.root.dataset.frames = String(Number(api.root.dataset.frames ?? 0) + 1);
+    });
+    if (!all) return;
+    clearTimeout(settle);
+    settle = setTimeout(settled, SETTLED);
+  };
+  const loop = handle(api, canvas, camera, hover, moved, choose);
+  keys(api, canvas, camera, moved);
+  const resize = () => {
+    const width = stage.clientWidth, height = Math.round(Math.max(280, Math.min(620, width * 0.5)));
+    camera.resize(width, height);
+    stage.style.height = `${height}px`;
+    for (const layer of [points, canvas]) if (layer.width !== Math.round(width * ratio()) || layer.height !== Math.round(height * ratio())) { layer.width = Math.round(width * ratio()); layer.height = Math.round(height * ratio()); }
+  };
+  const draw = (view, arrays) => {
+    const fresh = view.plane !== plane;
+    plane = view.plane;
+    resize();
+    if (fresh) { camera.look(arrays.places); tiles = view.tiles; } else camera.places = arrays.places;
+    if (fresh) small.give(tiles.map((i) => arrays.ids[i]), arrays.sprite, view.tile_columns, view.names);
+    const [west, east, south, north] = view.ends.length ? view.ends : [[], [], [], []], arrows = ["←", "→", "↓", "↑"];
+    [west, east, south, north].forEach((texts, i) => { ends[i].hidden = !texts.length; ends[i].textContent = `${arrows[i]} ${texts.join(" · ")}`; });
+    paint();
+  };
+  const fit = new ResizeObserver(() => camera.width !== stage.clientWidth && api.redraw());
+  fit.observe(stage);
+  api.cleanups.push(() => { fit.disconnect(); clearTimeout(settle); cancelAnimationFrame(frame); });
+  return { stage, camera, draw, home: () => { camera.home(); moved(); }, zoom: (factor) => { camera.zoomAt(factor, camera.width / 2, camera.height / 2); moved(); } };
+};
+
+/** What is drawn and how: the tools above the plane. */
+const planeTools = (api, stage) => {
+  const legend = h("div", { class: "legend", role: "list", "aria-label": "Groups" });
   const [ways, setWay] = segmented("Seen by", [
     ["head", "One head", "The plane in which the selected head varies most"],
     ["model", "Whole model", "The plane in which the embeddings vary most"]], (by) => api.ask({}, { options: { by } }));
+  const [drags, setDrag] = segmented("A drag", [
+    ["pan", "Move", "A drag moves the plane; with Shift it draws around images"],
+    ["choose", "Draw around", "A drag draws around images; with Shift it moves the plane"]], (drag) => api.put({ drag }));
   const column = h("select", { "aria-label": "Colour by", onchange: () => api.ask({}, { options: { column: column.value } }) });
-  const pictures = h("input", { type: "checkbox", checked: true, onchange: () => api.redraw() });
-  const canvas = h("canvas", { tabindex: "0", role: "application", "aria-label": "Images in the plane. Arrow keys go to the nearest image in that direction; drag around images to choose them." });
-  const tip = h("div", { class: "tip", hidden: true }), stage = h("div", { class: "stage" }, canvas, tip);
-  const clear = link("back to the whole collection", () => api.ask({ images: [] }));
-  const tools = h("div", { class: "tools" }, ways, h("label", {}, "colour", column), h("label", {}, pictures, "pictures"), legend);
-  const foot = h("p", { class: "foot" }, told, chosen, clear), [empty, says] = messageInstead(stage, tools, foot);
-  api.body.append(h("h3", {}, "Atlas", h("small", {}, "draw around images to describe them")), tools, stage, empty, foot);
-  followVisibility(api);
-
-  const sheet = new Image(), address = pictureUrl(api), spots = layout();
-  let drawn = null, width = 0, height = 0;
-  sheet.onload = () => api.redraw();
-  const paint = () => draw(api, canvas, sheet, spots, loop, pictures.checked, width, height);
-  const loop = handle(api, canvas, tip, chosen, spots, paint);
-  const fit = new ResizeObserver(() => width !== stage.clientWidth && api.redraw());
-  fit.observe(stage);
-  api.cleanups.push(() => fit.disconnect());
-  const resize = () => {
-    const ratio = window.devicePixelRatio || 1;
-    width = stage.clientWidth;
-    height = Math.round(Math.max(260, Math.min(560, width * 0.5)));
-    if (canvas.width === Math.round(width * ratio) && canvas.height === Math.round(height * ratio)) return;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.height = `${height}px`;
-  };
-  const setTools = (view) => {
+  const box = (name) => h("input", { type: "checkbox", onchange: (event) => api.put({ [name]: event.target.checked }) });
+  const pictures = box("pictures"), labels = box("labels");
+  const zooms = h("span", { class: "zooms" }, square("−", "Zoom out", () => stage.zoom(1 / 1.5)), square("+", "Zoom in", () => stage.zoom(1.5)), square("Reset", "Show the whole plane (double click, or 0)", stage.home));
+  const colouring = h("label", {}, "colour", column);
+  const element = h("div", { class: "tools" }, ways, drags, colouring, h("label", {}, pictures, "pictures"), h("label", {}, labels, "labels"), zooms, legend);
+  const entry = ([byte, word, n, colour]) => h("span", { role: "listitem", "data-group": word, "data-colour": colour }, h("b", { style: { background: colour || (byte > OTHER ? "var(--faint)" : "var(--ink3)") } }), word, h("small", { class: "num" }, count(n)), byte === OTHER ? h("span", { class: "sr" }, "all other values") : null);
+  const set = (view) => {
     setWay(api.option("by"));
+    setDrag(api.option("drag"));
+    pictures.checked = api.option("pictures");
+    labels.checked = api.option("labels");
     if (column.dataset.names !== view.columns.join()) {
       column.dataset.names = view.columns.join();
       column.replaceChildren(h("option", { value: "" }, "none"), ...view.columns.map((name) => h("option", { value: name }, name)));
-      column.parentElement.hidden = !view.columns.length;
     }
+    colouring.hidden = !view.columns.length;
     column.value = view.column;
-    legend.replaceChildren(...view.values.map((value, i) => h("span", {}, h("b", { style: { background: CATEGORIES[i % CATEGORIES.length] } }), value)));
+    legend.hidden = !view.groups.length;
+    legend.replaceChildren(...view.groups.map(entry));
   };
+  return { element, set };
+};
+
+function build(api) {
+  const told = h("span", {}), chosen = h("span", { role: "status" });
+  const choose = (found) => {
+    if (found.length < 2) return void (chosen.textContent = found.length ? "One image is not enough to describe: draw around more." : "No image inside: draw around some.");
+    const most = Math.min(found.length, MOST_CHOSEN), even = Array.from({ length: most }, (_, i) => found[Math.floor((i * found.length) / most)]);
+    inside = found.length;
+    api.ask({ images: even.map((i) => api.arrays.ids[i]) });
+  };
+  let inside = 0;
+  const stage = planeStage(api, choose), tools = planeTools(api, stage);
+  const see = link("see them in the gallery", () => api.ask({}, { action: "gallery" }), { hidden: true }), clear = link("back to the whole collection", () => api.ask({ images: [] }));
+  const foot = h("p", { class: "foot" }, told, chosen, see, clear), [empty, says] = messageInstead(stage.stage, tools.element, foot);
+  api.body.append(h("h3", {}, "Atlas", h("small", {}, "wheel zooms, drag moves, Shift-drag draws around images to describe them")), tools.element, stage.stage, empty, foot);
+  followVisibility(api);
 
   return (view, arrays) => {
     const { layer, head, image, images } = view.selection;
-    Object.assign(api.root.dataset, { points: view.n_points ?? 0, by: view.by, layer: layer ?? "", head: head ?? "", image: image ?? "", images: images.length, column: view.column ?? "" });
+    Object.assign(api.root.dataset, { points: view.n_points ?? 0, by: view.by, layer: layer ?? "", head: head ?? "", image: image ?? "", images: images.length, column: view.column ?? "", groups: (view.groups ?? []).length, ends: (view.ends ?? []).flat().join("\n") });
     if (says(view)) return;
-    setTools(view);
-    const who = view.by === "head" ? headName(layer, head) : "the whole model", all = counted(view.n_images, "image");
-    told.textContent = `These two axes show ${percent(view.share)} of the variance of ${who} · ${view.n_points < view.n_images ? `an even sample of ${count(view.n_points)} of ${all}` : all}`;
-    chosen.textContent = images.length ? `${count(images.length)} chosen: TextSpan reads only these` : "";
+    tools.set(view);
+    stage.draw(view, arrays);
+    const who = view.by === "head" ? headName(layer, head) : "the whole model", all = counted(view.n_images, "image"), how = api.root.dataset.painter;
+    told.textContent = `These two axes show ${percent(view.share)} of the variance of ${who} · ${view.n_points < view.n_images ? `an even sample of ${count(view.n_points)} of ${all}` : all}${how === "density" ? " · drawn without a graphics card: brighter where images lie denser" : ""}`;
+    const thinner = inside > images.length && images.length === MOST_CHOSEN ? ` (an even sample of the ${count(inside)} inside)` : "";
+    chosen.textContent = images.length ? `${count(images.length)} chosen${thinner}: TextSpan reads only these` : "";
+    see.hidden = !images.length || api.standalone || !api.root.closest(".cv-dashboard");
     clear.hidden = !images.length;
-    resize();
-    if (drawn !== arrays.sprite) {
-      drawn = arrays.sprite;
-      sheet.src = address(arrays.sprite);
-    }
-    spots.place(arrays.places, width, height);
-    paint();
   };
 }
 

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
+from PIL import ImageColor
 
 from clipviz.panels import pictures
-from clipviz.panels.base import ASKED, Arrays, Desk, View
-from clipviz.panels.scripts import script, style
+from clipviz.panels.base import ASKED, LOCAL, Arrays, Desk, View
+from clipviz.panels.requests import Request
+from clipviz.panels.scripts import script, style, text
 from clipviz.session import Session
 from clipviz.values import Selection
+from clipviz.values import View as BoardView
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -20,57 +23,82 @@ if TYPE_CHECKING:
 
     from clipviz.analysis.atlas import Atlas as Plane
 
-ACROSS, DOWN = 16, 9  # cells that may hold a picture
+ACROSS = 13  # cells along the longer side, each of which may hold a picture
 THUMBNAIL = 44
-N_COLOURS = 8
-NO_COLOUR = 255
+MOST_ASKED = 64  # thumbnails that one message may ask for
+N_GROUPS, N_COLOURS = 8, 12  # groups in the legend; values that are colours tell themselves apart
+OTHER, NONE = 254, 255
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd")
+MANY = 50_000  # points beyond which they are drawn by the graphics card
 
 
 class AtlasOptions(TypedDict, total=False):
     by: Literal["head", "model"]
     column: str
+    labels: bool
+    pictures: bool
+    drag: Literal["pan", "choose"]
+    engine: Literal["auto", "webgl", "canvas"]
     visible: bool
 
 
 class Atlas(Desk):
     """Principal plane of the collection. A loop drawn around points chooses them: TextSpan then reads those alone.
 
-    by: "head", the selected head's effects, or "model", the embeddings. column: an attribute that colours the points;
-    its most frequent values get a colour each.
+    The wheel zooms about the pointer, a drag pans (or draws a loop: drag="choose", or with Shift), a double click
+    goes home. by: "head", the selected head's effects, or "model", the embeddings. column: an attribute that colours
+    the points; its most frequent values get a colour each, their own where they are names of colours. labels: texts
+    at dense places; pictures: thumbnails. The ends of the axes are named by the texts they point to.
+    engine: who draws more than 50,000 points: "webgl", "canvas" (dots without blending), or "auto", WebGL where a
+    graphics card does it.
     """
 
     name = "atlas"
     title = "Atlas"
     question = "How does one head arrange the images?"
     cost = 7
+    wide = True
     _esm = script("atlas")
     _css = style("atlas")
 
     by = traitlets.Enum(("head", "model"), "head").tag(**ASKED)
     column = traitlets.Unicode("").tag(**ASKED)
+    labels = traitlets.Bool(True).tag(**LOCAL)
+    pictures = traitlets.Bool(True).tag(**LOCAL)
+    drag = traitlets.Enum(("pan", "choose"), "pan").tag(**LOCAL)
+    engine = traitlets.Enum(("auto", "webgl", "canvas"), "auto").tag(**LOCAL)
+    webgl = traitlets.Unicode(help="the module that draws many points; written when there are many").tag(
+        sync=True
+    )
 
     def __init__(self, session: Session, **options: Unpack[AtlasOptions]) -> None:
         super().__init__(session, **options)
+        self.on_msg(self._asked_thumbnails)
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         head = (s.layer, s.head) if self.by == "head" else None
-        return head, s.image, s.images, session.collection.version, len(session.images)
+        return head, session.collection.version, len(session.images)
+
+    def marks(self, selection: Selection) -> Any:
+        return selection.image, selection.images
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, s = self.session, selection
-        view: View = {"message": "", "by": self.by}
+        view: View = {"message": "", "by": self.by, "ends": [], "regions": []}
         if session.collection.n_ready < 3:
             complete = session.collection.complete
             few = "A plane needs at least 3 images. Open a folder with more."
             return {**view, "message": few if complete else "Reading the collection…"}, {}
         one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
-        found = session.atlas(s.layer, s.head) if one else session.atlas()
+        which = (s.layer, s.head) if one else ()
+        found = session.atlas(*which)
         if stale():
             return None
+        self.webgl = text("vendor/regl-scatterplot.js") if len(found.ids) > MANY else ""
         known = session.attributes()
         column = self.column if self.column in known else ""
-        colours, values = self._colours(found, column, known)
+        colours, groups = self._groups(found, column, known)
         tiles = pictured(found.places)
         sprite, columns = session.images.sprite(found.ids[tiles].tolist(), THUMBNAIL, columns=16)
         view |= {
@@ -80,23 +108,39 @@ class Atlas(Desk):
             "share": found.share,
             "columns": list(known),
             "column": column,
-            "values": values,
+            "groups": groups,
             "tiles": tiles.tolist(),
             "tile_columns": columns,
-            "n_chosen": len(s.images),
+            "names": [pictures.title(session, i) for i in found.ids[tiles].tolist()],
+            "ringed": bool(groups) and groups[0][3] not in CATEGORIES,
+            "plane": f"{session.collection.version}/{which}",
         }
-        arrays = {
-            "ids": found.ids.astype(np.int32),
-            "places": found.places.astype(np.float32),
-            "colours": colours,
-        }
-        return view, {**arrays, "sprite": sprite}
+        arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
+        arrays["sprite"] = sprite
+        if not session.pool_ready:
+            self._show(selection, view, arrays)  # the plane need not wait for its words
+        said = session.atlas_words(*which)
+        view["ends"] = [list(texts) for texts in said.ends]
+        view["regions"] = [[one.text, *one.place, one.n_points] for one in said.regions]
+        return view, arrays
+
+    def act(self, request: Request) -> None:
+        """gallery: the chosen images first in the board's gallery."""
+        if request.action != "gallery":
+            return super().act(request)
+        session = self.session
+        options = dict(session.view.panels)
+        options["images"] = {**options.get("images", {}), "order": "chosen", "page": 0}
+        session.view = BoardView(session.selection, options)
+        return None
 
     def draw(self, width: float) -> Figure:
-        """The plane with its pictures and colours."""
+        """The plane with its pictures, colours and words."""
         from clipviz.figures.panels import atlas_figure
 
         shown = self.data()
+        if "places" not in shown:
+            raise ValueError(f"expected a plane, got none: {shown['message']}")
         tiles = pictures.cut(shown["sprite"].tobytes(), THUMBNAIL, shown["tile_columns"], len(shown["tiles"]))
         title = "whole model"
         if shown["by"] == "head":
@@ -104,35 +148,63 @@ class Atlas(Desk):
         return atlas_figure(
             shown["places"],
             shown["colours"],
-            shown["values"],
-            shown["tiles"],
-            tiles,
+            shown["groups"],
+            list(zip(shown["tiles"], tiles, strict=True)) if self.pictures else [],
             title,
             shown["share"],
+            shown["ends"],
+            shown["regions"] if self.labels else [],
             width,
         )
 
-    def _colours(
+    def _groups(
         self, found: Plane, column: str, known: dict[str, dict[str, int]]
-    ) -> tuple[np.ndarray, list[str]]:
-        """One byte a point, and the words the first bytes stand for."""
-        colours = np.full(len(found.ids), NO_COLOUR, np.uint8)
+    ) -> tuple[np.ndarray, list[list[Any]]]:
+        """One byte a point, and for each byte that occurs [byte, word, points, colour]."""
+        colours = np.full(len(found.ids), NONE, np.uint8)
         if not column:
             return colours, []
-        values = list(known[column])[:N_COLOURS]
+        values, shades = shaded(list(known[column]))
+        place = {word: i for i, word in enumerate(values)} | {None: NONE}
         words = (self.session.images.attributes or {})[column]
-        place = {word: i for i, word in enumerate(values)}
-        for i, image in enumerate(found.ids.tolist()):
-            colours[i] = place.get(words[image], NO_COLOUR)
-        return colours, values
+        colours[:] = [place.get(words[image], OTHER) for image in found.ids.tolist()]
+        counts = np.bincount(colours, minlength=256)
+        named = [*enumerate(values), (OTHER, "other"), (NONE, "none")]
+        return colours, [
+            [byte, word, int(counts[byte]), shades[byte] if byte < OTHER else ""]
+            for byte, word in named
+            if counts[byte]
+        ]
+
+    def _asked_thumbnails(self, _: Any, asked: Any, __: Any) -> None:
+        """Thumbnails that the browser lacks, in one sheet; what does not fit is not answered."""
+        ids = asked.get("thumbnails") if isinstance(asked, dict) else None
+        n = len(self.session.images)
+        if not isinstance(ids, list) or not 0 < len(ids) <= MOST_ASKED:
+            return
+        if not all(type(i) is int and 0 <= i < n for i in ids):
+            return
+        sheet, columns = self.session.images.sprite(ids, THUMBNAIL, columns=8)
+        names = [pictures.title(self.session, i) for i in ids]
+        self.send({"thumbnails": ids, "columns": columns, "names": names}, [sheet])
+
+
+def shaded(values: list[str]) -> tuple[list[str], list[str]]:
+    """The values that get a colour, the most frequent first, and their colours: their own where all name one."""
+    named = [value.replace(" ", "").lower() for value in values[:N_COLOURS]]
+    if all(word in ImageColor.colormap for word in named):
+        return values[:N_COLOURS], [
+            "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(word)[:3]) for word in named
+        ]
+    return values[:N_GROUPS], list(CATEGORIES)
 
 
 def pictured(places: np.ndarray) -> np.ndarray:
     """One point for each cell of a grid over the plane: the nearest to the cell's middle. [tile] indices of points."""
-    low, high = places.min(0), places.max(0)
-    scaled = (places - low) / np.maximum(high - low, 1e-12) * (ACROSS, DOWN)
-    cell = np.minimum(scaled.astype(int), (ACROSS - 1, DOWN - 1))
+    low = places.min(0)
+    scaled = (places - low) / max(float(np.ptp(places, axis=0).max()), 1e-12) * ACROSS
+    cell = np.minimum(scaled.astype(int), ACROSS - 1)
     distance = np.square(scaled - cell - 0.5).sum(1)
-    order = np.lexsort((distance, cell[:, 0] + ACROSS * cell[:, 1]))
-    number = (cell[:, 0] + ACROSS * cell[:, 1])[order]
-    return order[np.unique(number, return_index=True)[1]]
+    number = cell[:, 0] + ACROSS * cell[:, 1]
+    order = np.lexsort((distance, number))
+    return order[np.unique(number[order], return_index=True)[1]]

@@ -93,6 +93,7 @@ class Panel(anywidget.AnyWidget):
         self._ack = 0
         self._seq = 0
         self._key: Any = None
+        self._marks: Any = None
         self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
         self._carrying = False
         self._refused: Selection | None = (
@@ -131,6 +132,10 @@ class Panel(anywidget.AnyWidget):
     def looks_at(self, selection: Selection) -> Any:
         """What the panel depends on, as a comparable value."""
         return selection
+
+    def marks(self, selection: Selection) -> Any:
+        """What the browser only marks in what it has: when nothing else changed, no array is sent again."""
+        return None
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         raise NotImplementedError
@@ -214,8 +219,12 @@ class Panel(anywidget.AnyWidget):
 
     def _refresh(self, selection: Selection, stale: Stale) -> None:
         key = (self.looks_at(selection), self._asked_options())
+        marks = self.marks(selection)
         if key == self._key and self.view:
-            if self.view.get("ack") != self._ack:
+            if marks != self._marks and "selection" in self.view:
+                self._marks = marks
+                self._publish({**self.view, "selection": selection.to_dict()}, None)
+            elif self.view.get("ack") != self._ack:
                 self._publish(dict(self.view), None)
             return
         self._key = None  # what compute shows on the way stays on screen where it is overtaken
@@ -223,7 +232,7 @@ class Panel(anywidget.AnyWidget):
         if computed is None:
             return
         self._show(selection, *computed)
-        self._key = key
+        self._key, self._marks = key, marks
 
     def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
         """Send a view; compute calls it for what is there before the slower part."""

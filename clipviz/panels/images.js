@@ -107,6 +107,7 @@ function build(api) {
   const [orders, setOrder] = segmented("Order", [
     ["text", "Text", "Highest cosine with text A, or with A minus B, without the removed heads"],
     ["near", "Neighbours", "Nearest to the selected image, under the whole model and under the selected head alone"],
+    ["chosen", "Chosen", "Those chosen by Ctrl-click, by “describe these” or in the Atlas, the nearest to the text first"],
     ["all", "All", "In the order of the collection"]], (order) => api.ask({}, { options: { order, page: 0 } }));
   const [subset, setSubset] = subsetChooser(api);
   const [galleries, drawGalleries] = thumbnails(api);
@@ -119,13 +120,14 @@ function build(api) {
   return (view, arrays) => {
     const set = view.selection.images;
     setOrder(view.order);
+    orders.querySelector('[data-value="chosen"]').disabled = !set.length;
     setSubset(view);
     drawGalleries(view, arrays);
     setPage(view.page, view.pages);
     describe.textContent = describing(view);
     describe.disabled = !view.ids.length;
     chosen.hidden = !set.length;
-    chosen.replaceChildren(`TextSpan reads ${counted(set.length, "chosen image")} `, link("clear", () => api.ask({ images: [] })));
+    chosen.replaceChildren(`TextSpan reads ${counted(set.length, "chosen image")} `, ...(view.order === "chosen" ? [] : [link("show", () => api.ask({}, { options: { order: "chosen", page: 0 } })), " "]), link("clear", () => api.ask({ images: [] })));
     hint.textContent = !view.complete ? `reading image ${count(view.n_read)} of ${count(view.n_images)}…` : view.n_subset === null ? "click, drop or upload" : `${count(view.n_subset)} of ${count(view.n_images)}`;
     note.hidden = !view.n_skipped;
     note.textContent = view.n_skipped ? `${counted(view.n_skipped, "file")} skipped` : "";

@@ -30,7 +30,7 @@ Ranked = list[tuple[int, float | None]]
 
 
 class ImageGalleryOptions(TypedDict, total=False):
-    order: Literal["text", "near", "all"]
+    order: Literal["text", "near", "chosen", "all"]
     page: int
     column: str
     value: str
@@ -41,9 +41,10 @@ class ImageGallery(Panel):
     """Thumbnails of the collection. A click selects an image, ctrl-click gathers a set to be described.
 
     order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected
-    image under the whole model, and beside them under the selected head, Fig. 2.5) or "all" (as they come). column,
-    value: only the images whose attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks
-    for TextSpan of the subset, else of the images shown (the head's neighbours where there are two lists).
+    image under the whole model, and beside them under the selected head, Fig. 2.5), "chosen" (those chosen, here by
+    ctrl-click or in the Atlas, the nearest to the text first) or "all" (as they come). column, value: only the images
+    whose attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the
+    subset, else of the images shown (the head's neighbours where there are two lists).
     """
 
     name = "images"
@@ -51,7 +52,7 @@ class ImageGallery(Panel):
     _esm = script("images")
     _css = style("images")
 
-    order = traitlets.Enum(("text", "near", "all"), "text").tag(**ASKED)
+    order = traitlets.Enum(("text", "near", "chosen", "all"), "text").tag(**ASKED)
     page = traitlets.Int(0, min=0).tag(**ASKED)
     column = traitlets.Unicode("").tag(**ASKED)
     value = traitlets.Unicode("").tag(**ASKED)
@@ -62,9 +63,8 @@ class ImageGallery(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        used = {"text": (s.text, s.text_b, s.ablation), "near": (s.image, s.layer, s.head), "all": ()}[
-            self.order
-        ]
+        asked = s.text, s.text_b, s.ablation
+        used = {"text": asked, "near": (s.image, s.layer, s.head), "chosen": asked, "all": ()}[self.order]
         return used, s.image, s.images, session.collection.version, len(session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
@@ -138,7 +138,14 @@ class ImageGallery(Panel):
         everything: Ranked = [(i, None) for i in (range(n_images) if subset is None else subset)]
         if self.order == "all" or session.collection.n_ready == 0:
             return "all", [("", everything)]
-        if self.order == "text":
+        if self.order == "chosen" and s.images:
+            allowed = {i for i in s.images if allowed is None or i in allowed}
+            everything = [(i, None) for i in sorted(allowed)]
+            if not s.text:
+                return "chosen", [("", everything)]
+            ranked = _within(session.search(s.text, n_images, s.text_b, s.ablation), allowed)
+            return "chosen", [(_quantity(s), ranked)]
+        if self.order in ("text", "chosen"):
             if not s.text:
                 return "all", [("", everything)]
             return "text", [(_quantity(s), _within(session.search(s.text, k, s.text_b, s.ablation), allowed))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-KIT = ("dom", "figure", "grid", "gallery", "maps", "protocol", "links")
+KIT = ("dom", "figure", "grid", "gallery", "maps", "plane", "points", "protocol", "links")
 
 
 def text(name: str) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from clipviz.analysis.ablation import Desk, Outcome
     from clipviz.analysis.atlas import Atlas
+    from clipviz.analysis.atlas import Words as AtlasWords
     from clipviz.analysis.cues import Cue, Source
     from clipviz.analysis.generation import Edited, Progress
     from clipviz.analysis.generator_concepts import GeneratorConcept
@@ -129,6 +130,17 @@ class Session(SessionState):
             return planes.of_head(self.collection, *chosen, covariance[at], span[at])
 
         return self.remember(("atlas", self.collection.version, chosen), make)
+
+    def atlas_words(self, layer: int | None = None, head: int | None = None) -> AtlasWords:
+        """The plane of `atlas` in texts of the pool: what the ends of its axes, and its dense places, are about."""
+        chosen = None if layer is None or head is None else self._head(layer, head)
+
+        def make() -> AtlasWords:
+            return planes.words(
+                self.atlas(layer, head), self.collection, chosen, self.pool(), list(self.texts)
+            )
+
+        return self.remember(("atlas words", self.collection.version, chosen), make)
 
     @property
     def tour(self) -> tuple[TourStep, ...]:

@@ -284,6 +284,11 @@ class SessionState(traitlets.HasTraits):
         """Unit directions of every text of the pool, [text, d_embed]."""
         return self.remember("pool", lambda: self._pool.directions(self._encoding))
 
+    @property
+    def pool_ready(self) -> bool:
+        """Whether every text of the pool has been encoded, so that pool() costs nothing."""
+        return self._pool.n_ready == len(self.texts)
+
     def encoding(self) -> Iterator[int]:
         """Encode the pool one batch per step, as background work."""
         return self._pool.steps()

@@ -52,8 +52,22 @@ def test_a_folder_of_folders_gives_labels(tmp_path):
     images = open_images(tmp_path)
     assert images.names == ["cat/1.jpg", "dog/1.jpg"]
     assert images.attributes == {"label": ["cat", "dog"]}
-    (tmp_path / "2.jpg").write_bytes(jpeg(2))
-    assert open_images(tmp_path).attributes is None
+    (tmp_path / "2.jpg").write_bytes(jpeg(2))  # no label of its own, so that nothing is a label
+    assert open_images(tmp_path).attributes == {"folder": [tmp_path.name, "cat", "dog"]}
+
+
+def test_folders_are_an_attribute_however_they_are_opened(tmp_path):
+    for place in ("train/cat", "train/dog", "val/cat"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "1.jpg").write_bytes(jpeg(len(place)))
+    places = ["train/cat", "train/dog", "val/cat"]
+    assert open_images(tmp_path).attributes == {"label": ["cat", "dog", "cat"], "folder": places}
+    apart = open_images([tmp_path / "train/dog", tmp_path / "val"])
+    assert apart.attributes["folder"] == ["train/dog", "val/cat"]
+    assert open_images(str(tmp_path / "train/*/*.jpg")).attributes == {"folder": ["cat", "dog"]}
+    assert open_images([tmp_path / "train/dog", tmp_path / "train/dog/1.jpg"]).attributes is None
+    mixed = open_images([tmp_path / "train/dog", np.zeros((8, 8, 3), np.uint8), tmp_path / "val/cat"])
+    assert mixed.attributes["folder"] == ["train/dog", None, "val/cat"]
 
 
 def test_a_list_file_gives_paths_labels_and_captions(tmp_path):

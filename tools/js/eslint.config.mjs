@@ -21,6 +21,7 @@ const rules = {
 };
 
 export default [
+  { ignores: ["vendor/**"] },
   { files: ["kit/*.js"], languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, ...kit } }, rules: { ...rules, "no-redeclare": "off", "no-unused-vars": ["error", { vars: "local", argsIgnorePattern: "^_" }] } },
   { files: ["standalone.js"], languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, ...kit } }, rules },
   { files: ["*.js"], ignores: ["standalone.js"], languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: { ...globals.browser, ...kit } }, rules },
