@@ -283,7 +283,7 @@ const planeTools = (api, stage) => {
   const column = h("select", { "aria-label": "Colour by", onchange: () => api.ask({}, { options: { column: column.value } }) });
   const box = (name) => h("input", { type: "checkbox", onchange: (event) => api.put({ [name]: event.target.checked }) });
   const pictures = box("pictures"), labels = box("labels");
-  const zooms = h("span", { class: "zooms" }, square("−", "Zoom out", () => stage.zoom(1 / 1.5)), square("+", "Zoom in", () => stage.zoom(1.5)), square("Reset", "Show the whole plane (double click, or 0)", stage.home));
+  const zooms = h("span", { class: "zooms" }, square("−", "Zoom out", () => stage.zoom(1 / 1.5)), square("+", "Zoom in", () => stage.zoom(1.5)), square("Reset", "Reset: show the whole plane (double click, or 0)", stage.home));
   const colouring = h("label", {}, "colour", column);
   const element = h("div", { class: "tools" }, ways, drags, colouring, h("label", {}, pictures, "pictures"), h("label", {}, labels, "labels"), zooms, legend);
   const entry = ([byte, word, n, colour]) => h("span", { role: "listitem", "data-group": word, "data-colour": colour }, h("b", { style: { background: colour || (byte > OTHER ? "var(--faint)" : "var(--ink3)") } }), word, h("small", { class: "num" }, count(n)), byte === OTHER ? h("span", { class: "sr" }, "all other values") : null);
