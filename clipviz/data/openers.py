@@ -172,18 +172,18 @@ def _name_folders(found: Found) -> None:
     Left out where the labels say the same, and where an attribute has that name already.
     """
     folders = [os.path.dirname(s.file) if isinstance(s, FileSource) else None for s in found.sources]
-    several = {os.path.abspath(folder) for folder in folders if folder is not None}
-    if len(several) < 2 or "folder" in found.attributes:
+    known = {folder: os.path.abspath(folder) for folder in folders if folder is not None}
+    if len({*known.values()}) < 2 or "folder" in found.attributes:
         return
     try:
-        root = os.path.commonpath(several)
+        root = os.path.commonpath([*known.values()])
     except ValueError:  # on different drives
         return
     names = {
-        folder: shown(Path(os.path.relpath(folder, root)).as_posix())
-        if os.path.abspath(folder) != root
-        else shown(Path(root).name)
-        for folder in {*folders} - {None}
+        folder: shown(
+            Path(os.path.relpath(place, root) if place != root else os.path.basename(root)).as_posix()
+        )
+        for folder, place in known.items()
     }
     words = [None if folder is None else names[folder] for folder in folders]
     if words != found.attributes.get("label"):

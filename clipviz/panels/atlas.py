@@ -115,7 +115,7 @@ class Atlas(Desk):
             "ringed": bool(groups) and groups[0][3] not in CATEGORIES,
             "plane": f"{session.collection.version}/{which}",
         }
-        arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
+        arrays: Arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
         arrays["sprite"] = sprite
         if not session.pool_ready:
             self._show(selection, view, arrays)  # the plane need not wait for its words
