@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from clipviz.data.store.layout import BLOBS, Shard, read_journal, writing
 from clipviz.data.store.store import Store
 from clipviz.data.store.writer import Writer
+from clipviz.files import locked
 from clipviz.indexing.gathering import fold
 from clipviz.version import __version__
 
@@ -26,24 +28,49 @@ def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
         raise ValueError(f"expected a list of indexes to merge, got {paths!r}; name one or more folders")
     parts = [Store.open(path) for path in paths]
     _check_alike(parts)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"expected a new or empty folder to merge into, got {str(out)!r}; choose another")
+    _check_new(out)
     first = parts[0].manifest
     plan = {key: first[key] for key in ("model", "layers", "dims", "settings")}
     plan["images"] = [source for part in parts for source in part.manifest["sources"]]
     plan["shards"] = sum(part.manifest["segments"]["count"] for part in parts)
     plan["library"] = __version__
     work = out.with_name(f".{out.name}.merging")
-    with writing(out):
-        shutil.rmtree(work, ignore_errors=True)
-    with Writer(work, plan, fold) as writer:
-        for part in parts:
-            for shard in _shards_of(part):
-                writer.commit(shard)
-        writer.finish()
-    with writing(out):
-        os.replace(work, out)
+    with ExitStack() as held:
+        with writing(out):
+            work.mkdir(parents=True, exist_ok=True)
+            held.enter_context(
+                locked(work)
+            )  # of two merges into one folder the second waits, and is then refused
+        try:
+            _check_new(out)
+        except ValueError:
+            with suppress(OSError):
+                work.rmdir()
+            raise
+        with writing(out):
+            _empty(work)
+        with Writer(work, plan, fold) as writer:
+            for part in parts:
+                for shard in _shards_of(part):
+                    writer.commit(shard)
+            writer.finish()
+        with writing(out):
+            os.replace(work, out)
     return out
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"expected a new or empty folder to merge into, got {str(out)!r}; choose another")
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a merge that was killed left behind."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_disjoint(collections: Sequence[Sequence[str]]) -> None:

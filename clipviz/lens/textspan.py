@@ -347,7 +347,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:
-    if effects.ndim < 2 or effects.shape[0] < 2 or effects.numel() == 0:
+    if effects.ndim < 2 or effects.shape[0] < 2 or 0 in effects.shape:
         raise ValueError(
             f"expected effects [image >= 2, ..., d_embed], none of them empty, got {list(effects.shape)}; pass "
             "those of more images"

@@ -254,8 +254,15 @@ def open_weights(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model", "teacher", "G_ema"):
         if isinstance(weights, dict) and isinstance(weights.get(wrapper), dict):
             weights = weights[wrapper]
+    if not isinstance(weights, dict):
+        raise ValueError(
+            f"expected {path.name} to hold tensors by name, got {type(weights).__name__}; save a state_dict or "
+            "safetensors"
+        )
     cleaned = {}
     for key, value in weights.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            continue  # a step's number, options, ...
         for prefix in ("module.", "backbone.", "visual."):
             key = key.removeprefix(prefix)
         cleaned[key] = value

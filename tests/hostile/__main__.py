@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         tally = run(options.attempts, options.seed)
         seconds = time.monotonic() - start
         print(f"{name:32} {tally.tried:7} {tally.clean:7} {len(tally.bad):5} {seconds:8.1f}", flush=True)
-        for line in tally.bad[:10]:
+        for line in (*tally.bad[:10], *tally.notes):
             print(f"    {line}", flush=True)
         n_bad += len(tally.bad)
     return 1 if n_bad else 0

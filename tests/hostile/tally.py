@@ -22,6 +22,7 @@ class Tally:
     tried: int = 0
     clean: int = 0
     bad: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def attempt(
         self, what: str, work: Callable[[], Any], allowed: tuple[type[Exception], ...] = (ValueError,)

@@ -7,10 +7,11 @@ import pytest
 from .__main__ import campaigns
 
 FOUND = campaigns()
+ELSEWHERE = "processes kill points"  # briefly in tests/indexing/test_crash.py
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", [name for name in FOUND if name != ELSEWHERE])
 def test_a_short_campaign_ends_without_anything_bad(name):
     tally = FOUND[name](25, 1)
     assert tally.tried >= 20

@@ -1,6 +1,6 @@
 """Forks, kills and joins real processes around index builds; run by the tests in a process of its own.
 
-    python index_driver.py WORK POINTS SEED [ranks]
+    python index_driver.py WORK POINTS SEED [ranks]      points: attempts, each killed once or twice and resumed
 Prints one JSON line. One import of torch serves every child, which is forked before any thread runs.
 """
 
@@ -11,6 +11,7 @@ import faulthandler
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from index_tools import bytes_of, folder_of, tiny_model
 from clipviz.data.images import open_images
 from clipviz.indexing import Index
 
+REFUSED = re.compile("another process|new or empty|disjoint|same image set|run the same")
 OPTIONS = {"shard": 5, "batch": 2, "thumbnail": 16, "progress": False, "workers": 0}
 
 
@@ -74,35 +76,65 @@ def dying_at(call: int, work: Callable[[], object]) -> Callable[[], object]:
 
 
 def crash(work: Path, points: int, seed: int) -> dict[str, object]:
-    """Kill a build or an append at random moments, once or twice, resume it, and compare the bytes."""
+    """Kill builds, appends and merges at random moments, once or twice, or run two at once; compare the bytes."""
     rng = random.Random(seed)
     model = tiny_model()
     images, more = folder_of(work / "images", 17, broken=(3,)), folder_of(work / "more", 8, start=50)
-    base, grown = work / "base", work / "grown"
+    base, grown, other, merged = (work / name for name in ("base", "grown", "other", "merged"))
     started = time.monotonic()
     succeed(child(lambda: Index.build(model, images, base, **OPTIONS)))
     duration = time.monotonic() - started
     shutil.copytree(base, grown)
     succeed(child(lambda: Index.open(grown).append(model, more, progress=False, workers=0)))
-    expected = {"build": bytes_of(base), "append": bytes_of(grown)}
-    killed = {"build": 0, "append": 0}
+    succeed(child(lambda: Index.build(model, more, other, **OPTIONS)))
+    succeed(child(lambda: Index.merge([base, other], merged)))
+    expected = {"build": bytes_of(base), "append": bytes_of(grown), "merge": bytes_of(merged)}
+    killed, twice = dict.fromkeys(expected, 0), dict.fromkeys(expected, 0)
     for point in range(points):
-        out = work / f"point{point}"
-        kind = "append" if point % 3 == 2 else "build"
+        out, kind = work / f"point{point}", ("build", "append", "build", "merge")[point % 4]
         if kind == "append":
             shutil.copytree(base, out)
-            task = lambda: Index.open(out).append(model, more, progress=False, workers=0)  # noqa: B023, E731
+        task = {
+            "build": lambda out=out: Index.build(model, images, out, **OPTIONS),
+            "append": lambda out=out: Index.open(out).append(model, more, progress=False, workers=0),
+            "merge": lambda out=out: Index.merge([base, other], out),
+        }[kind]
+        if point % 5 == 4:
+            twice[kind] += two_at_once(rng, task, duration)
         else:
-            task = lambda: Index.build(model, images, out, **OPTIONS)  # noqa: B023, E731
-        for _ in range(rng.choice((1, 1, 2))):
-            killed[kind] += kill_once(rng, task, duration)
+            for _ in range(rng.choice((1, 1, 2))):
+                killed[kind] += kill_once(rng, task, duration / 4 if kind == "merge" else duration)
         if kind == "append":
             assert len(Index.open(out)) in (16, 24), "readers see the index of before or of after"
-        succeed(child(task))
+        if not (
+            kind != "build" and out.exists() and bytes_of(out) == expected[kind]
+        ):  # done before it was killed
+            succeed(child(task))
         assert Index.verify(out) == [], (point, kind)
         assert bytes_of(out) == expected[kind], (point, kind, set(bytes_of(out)) ^ set(expected[kind]))
+        assert not list(work.glob(".*")), "something is left beside the index"
         shutil.rmtree(out)
-    return {"points": points, "killed": killed, "build_seconds": round(duration, 2)}
+    return {"points": points, "killed": killed, "twice": twice, "build_seconds": round(duration, 2)}
+
+
+def two_at_once(rng: random.Random, task: Callable[[], object], duration: float) -> bool:
+    """Two processes at the same work: each does it or says why not; was one refused?"""
+
+    def tried() -> None:
+        try:
+            task()
+        except (ValueError, OSError) as error:
+            if not REFUSED.search(str(error)):
+                raise
+            os._exit(3)
+
+    pids = [child(tried)]
+    time.sleep(rng.random() * duration / 4)
+    pids.append(child(tried))
+    ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert set(ended) <= {0, 3}, ended
+    assert 0 in ended, ended
+    return 3 in ended
 
 
 def kill_once(rng: random.Random, task: Callable[[], object], duration: float) -> bool:
@@ -207,8 +239,9 @@ def alive(pid: int) -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    faulthandler.dump_traceback_later(280, exit=True)  # says where it waits, before the test gives up
     folder, points, seed, *also = sys.argv[1:]
+    limit = max(280, 3 * int(points))
+    faulthandler.dump_traceback_later(limit, exit=True)  # says where it waits, before the test gives up
     answer = {"crash": crash(Path(folder, "crash"), int(points), int(seed))}
     if also == ["ranks"]:
         answer["ranks"] = ranks(Path(folder, "ranks"))

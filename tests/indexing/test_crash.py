@@ -40,14 +40,19 @@ def memory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def driven(memory):
-    """Fifty kills and the runs on two ranks, in one process."""
-    return drive(memory / "driven", 50, 1, "ranks")
+    """Sixty attempts, killed or two at once, and the runs on two ranks, in one process."""
+    return drive(memory / "driven", 60, 1, "ranks")
 
 
-def test_fifty_random_kills_resume_to_the_same_bytes(driven):
+def test_random_kills_resume_to_the_same_bytes(driven):
     killed = driven["crash"]["killed"]
     assert killed["build"] >= 15
     assert killed["append"] >= 5
+    assert killed["merge"] >= 2
+
+
+def test_two_writers_of_one_index_end_with_the_same_bytes(driven):
+    assert sum(driven["crash"]["twice"].values()) >= 3  # the others came one after the other
 
 
 def test_two_ranks_equal_one_process(driven):

@@ -400,6 +400,16 @@ def test_local_checkpoints_of_both_kinds(tmp_path, monkeypatch):
         open_partner("tiny", checkpoint=tmp_path / "code.pth")
     with pytest.raises(ValueError, match="no checkpoint at"):
         open_partner("tiny", checkpoint=tmp_path / "none.pth")
+    for content, said in [
+        ([1, 2], r"expected d\.pth to hold tensors by name, got list; save a state_dict"),
+        (
+            {"conv.weight": 3, 7: torch.zeros(2), "state_dict": 1},
+            r"d\.pth does not fit tiny: it lacks conv\.weight",
+        ),
+    ]:
+        torch.save(content, tmp_path / "d.pth")
+        with pytest.raises(ValueError, match=said):
+            open_partner("tiny", checkpoint=tmp_path / "d.pth")
 
 
 @pytest.mark.parametrize(
