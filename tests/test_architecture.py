@@ -26,7 +26,7 @@ ARROWS = {
     "analysis": {"models", "data", "lens", "values", "files"},
     "demo": {"analysis", "models", "data", "lens", "values", "files"},
     "loading": {"demo", "models"},
-    "indexing": {"loading", "analysis", "models", "data", "lens", "values", "version"},
+    "indexing": {"loading", "analysis", "models", "data", "lens", "values", "version", "files"},
     "session": {"indexing", "loading", "analysis", "models", "data", "lens", "values", "worker", "version"},
     "panels": {"session", "figures", "values", "worker", "files"},
     "reproduce": {
