@@ -1,4 +1,4 @@
-"""Pools of texts: the built-in "general", a .txt, .csv or .tsv file, or a list of strings.
+"""Pools of texts: the built-in "general", common words, a .txt, .csv or .tsv file, or a list of strings.
 
 A pool is an immutable sequence of different texts, each with a family (what kind of property it names) or None.
 """
@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -20,6 +21,8 @@ from typing import Any, overload
 from clipviz.data.paths import path_of, shown
 
 BUILT_IN = "general"
+WORDS = re.compile(r"words:([1-9]\d*)")
+"""So many of the most common English words, as a pool's name."""
 MAX_LENGTH = 1_000
 TEMPLATES = ("{a}", "a photo of {a}", "an image of {a}", "a picture of {a}")
 
@@ -111,7 +114,8 @@ class Texts(Sequence[str]):
 
 
 def open_texts(source: Any) -> Texts:
-    """A pool from "general", a .txt file (a text a line), a .csv or .tsv file (text[, family]) or a list.
+    """A pool from "general", "words:10000" (the most common words), a .txt file (a text a line), a .csv or .tsv file
+    (text[, family]) or a list.
 
     Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
     different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
@@ -120,6 +124,8 @@ def open_texts(source: Any) -> Texts:
         return source
     if isinstance(source, str) and source == BUILT_IN:
         return _general()
+    if isinstance(source, str) and (common := WORDS.fullmatch(source)):
+        return common_words(int(common[1]))
     if isinstance(source, (str, os.PathLike)):
         path = _file(source)
         rows = _rows(path)

@@ -1,9 +1,9 @@
 """The thesis's tables and figures, chapter by chapter: numbers, a Markdown report, figures.
 
-    clipviz reproduce chapter2 [--model ViT-L-14 --pretrained laion2b_s32b_b82k --data FOLDER]
+    clipviz reproduce all [--model ViT-L-14 --pretrained laion2b_s32b_b82k --data FOLDER] [--quick]
     clipviz.reproduce.run("chapter2", "demo", "reproduction")
-Every chapter is a module here with `run(model, out, **options) -> Path of its report`. Finished steps are kept
-beside the report, so that an interrupted run continues where it stopped.
+Every chapter is a module here with `run(model, out, **options) -> Path of its report`; `everything` runs them all and
+writes one page. Finished steps are kept beside the report, so that an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -16,29 +16,32 @@ from pathlib import Path
 from typing import Any
 
 CHAPTERS = ("world", "chapter2", "chapter3", "chapter4")
+ALL = "all"
 
 
 def run(
     chapter: str | argparse.Namespace, model: Any = "demo", out: str | Path = "reproduction", **options: Any
 ) -> Path | int:
-    """Reproduce one chapter; returns its report.
+    """Reproduce one chapter, or "all"; returns its report.
 
-    chapter: one of CHAPTERS (the command line passes its options instead, and gets an exit code). model: a
+    chapter: one of CHAPTERS or "all" (the command line passes its options instead, and gets an exit code). model: a
     ClipModel, or a name for clipviz.load (with pretrained=...). out: folder for the report, figures and finished
     steps. Other options are the chapter's own. Raises ValueError for a chapter or an option that is not there.
     """
     if isinstance(chapter, argparse.Namespace):
         given = vars(chapter)
-        names = ["pretrained", "data", "segmentation", "waterbirds", "limit", "index", "quiet"]
-        names += ["generator", "generator_class"]
-        options = {name: given[name] for name in names if given.get(name) is not None}
+        fixed = ("command", "room", "chapter", "model", "out")
+        options = {
+            name: value for name, value in given.items() if name not in fixed and value not in (None, False)
+        }
         report = run(given["chapter"], given["model"], given["out"], **options)
         print(report)
         return 0
     available = chapters()
-    if chapter not in available:
-        raise ValueError(f"expected a chapter among {', '.join(available)}, got {chapter!r}")
-    reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}").run
+    if chapter not in (*available, ALL):
+        raise ValueError(f"expected a chapter among {', '.join(available)}, or all, got {chapter!r}")
+    module = "everything" if chapter == ALL else chapter
+    reproduce = importlib.import_module(f"clipviz.reproduce.{module}").run
     taken = inspect.signature(reproduce).parameters
     known = [name for name in taken if name not in ("model", "out")]
     judges_itself = any(taken[name].kind is inspect.Parameter.VAR_KEYWORD for name in known)
@@ -57,12 +60,23 @@ def chapters() -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `clipviz reproduce`."""
-    parser.add_argument("chapter", choices=chapters())
+    parser.add_argument("chapter", choices=[ALL, *chapters()])
     parser.add_argument("--model", default="demo", help="'demo', an open_clip name or hf-hub:owner/model")
     parser.add_argument("--pretrained", help="open_clip tag or local checkpoint")
-    parser.add_argument("--data", help="folder of images, one subfolder per class (default: the demo world)")
+    parser.add_argument(
+        *("--data", "--images"),
+        dest="data",
+        help="folder of images, one subfolder per class (default: the demo world)",
+    )
     parser.add_argument("--segmentation", help="gtsegs_ijcv.mat, or a folder that holds images/ and masks/")
     parser.add_argument("--waterbirds", help="folder of the Waterbirds data set, with its metadata.csv")
+    parser.add_argument(
+        "--pool",
+        action="append",
+        metavar="NAME=FILE",
+        help="chapters 2, 3: a further pool of texts, a text a line, or words:10000; may be given several times",
+    )
+    parser.add_argument("--partners", nargs="+", help="chapter4: models to match with, by name")
     parser.add_argument("--index", help="chapter3: an index with --neurons, read instead of reference images")
     parser.add_argument(
         "--generator",
@@ -71,4 +85,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generator-class", type=int, help="chapter4: the class that the generator paints")
     parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
     parser.add_argument("--limit", type=int, help="use at most this many images")
+    parser.add_argument("--quick", action="store_true", help="all, chapter3: a small version, to look at")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

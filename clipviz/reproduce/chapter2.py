@@ -5,11 +5,10 @@ Each function below is one table or figure of the thesis: it computes, and adds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,6 +25,14 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published, spurious
 from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
+from clipviz.reproduce.pools import (
+    CLASSES,
+    Added,
+    DescribeClass,
+    encoded_pools,
+    say_what_is_missing,
+    text_pools,
+)
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
 from clipviz.values import N_LATE, Ablation, late_layers
@@ -39,12 +46,15 @@ def run(
     segmentation: str | None = None,
     waterbirds: str | None = None,
     limit: int | None = None,
+    pool: Added = None,
+    describe_classes: DescribeClass | None = None,
     quiet: bool = False,
 ) -> Path:
     """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
 
-    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. Traced
-    images are kept in out/steps: an interrupted run continues from there.
+    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. pool,
+    describe_classes: further pools of texts (reproduce.pools). Traced images are kept in out/steps: an interrupted run
+    continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
@@ -59,12 +69,14 @@ def run(
         folder,
         "Chapter 2: what the heads and tokens of a CLIP image encoder write",
         _lead(model, evaluation, broken),
+        model.device,
     )
     accuracies = Measured(evaluation, terms, kept)
     terms_section(report, model, accuracies)
     layers_section(report, model, accuracies)
     late = late_terms(model, terms)
-    found_roles = textspan_section(report, model, evaluation, accuracies, late)
+    chosen = text_pools(model, evaluation, pool, describe_classes, steps, n_words=(0,))
+    found_roles = textspan_section(report, model, evaluation, accuracies, late, chosen)
     retrieval_section(report, model, evaluation, late, kept, found_roles)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
     segmentation_section(report, model, evaluation, quiet)
@@ -163,13 +175,19 @@ def late_terms(model: ClipModel, terms: Terms) -> Terms:
 
 
 def textspan_section(
-    report: Report, model: ClipModel, evaluation: Evaluation, measured: Measured, late: Terms
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    measured: Measured,
+    late: Terms,
+    pools: Mapping[str, Texts],
 ) -> Roles:
     """Figures 2.3 and A.1, Table 2.2."""
     widest = min(60, late.codes.codes.shape[3], model.weights.d_embed, len(late.embedding) - 1)
     sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
     curves: dict[str, dict[str, dict[int, float]]] = {}
-    for pool, directions in _pools(model, evaluation).items():
+    for pool, directions in encoded_pools(model, pools).items():
+        directions = directions.cpu()
         chosen = textspan.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
         possible = [size for size in sizes if size <= len(directions)]
         for size, embedding in projection.project_heads(late.codes, late.basis, chosen, possible).items():
@@ -181,16 +199,23 @@ def textspan_section(
         "mean), everything else by its mean. The texts are chosen by the thesis's greedy on these images.",
     )
     base = measured.top1(Ablation())
-    for task, pools in curves.items():
+    for task, by_pool in curves.items():
         report.figure(
             f"textspan-{task}",
-            figures.textspan_accuracy(pools, base[task], f"Late heads projected on m texts: {task}"),
-            f"Figure 2.3: {task}, by pool of texts",
+            figures.textspan_accuracy(by_pool, base[task], f"Late heads projected on m texts: {task}"),
+            f"Figures 2.3 and A.1: {task}, by pool of texts",
+        )
+        report.interactive(
+            f"textspan-{task}", interactive.textspan_accuracy(by_pool, base[task]), "the same, interactive"
         )
         report.table(
-            ["pool", *(f"m = {m}" for m in sizes)],
-            [[pool, *(c.get(m) for m in sizes)] for pool, c in pools.items()],
+            ["pool", "texts", *(f"m = {m}" for m in sizes)],
+            [
+                [pool, len(pools[pool]) if pool in pools else None, *(c.get(m) for m in sizes)]
+                for pool, c in by_pool.items()
+            ],
         )
+    say_what_is_missing(report, model, CLASSES in pools, "Figures 2.3 and A.1")
     thesis = published.for_model(published.FIGURE_2_3, model.name, model.pretrained)
     if thesis:
         report.text(f"Thesis, ImageNet, general descriptions: {thesis}.")
@@ -249,7 +274,9 @@ def spurious_section(
     """Tables 2.3 and A.7-A.10."""
     report.section("Spurious background (Tables 2.3, A.7-A.10)")
     if evaluation.birds is None or evaluation.cue is None:
-        report.text("Not measured: no images with groups were given (name the Waterbirds folder).")
+        report.needs(
+            "--waterbirds FOLDER", "the Waterbirds data, or images in that layout with a metadata.csv"
+        )
         return
     images, task = evaluation.birds
     birds, kept, _ = trace_terms(model, images, steps, "birds", quiet)
@@ -295,11 +322,3 @@ def _lead(model: ClipModel, evaluation: Evaluation, broken: Sequence[Any]) -> st
         f"heads), measured on {evaluation.name}: {notes}{skipped}. The summed effects miss the model's own output "
         f"by {model.sum_check:.1e} (relative)."
     )
-
-
-def _pools(model: ClipModel, evaluation: Evaluation) -> dict[str, Float[Tensor, "text d_embed"]]:
-    """The pools of Figure 2.3, encoded, and as many random unit vectors as there are descriptions."""
-    encoded = {name: model.encode_texts(list(pool)).cpu() for name, pool in evaluation.pools.items()}
-    generator = torch.Generator().manual_seed(0)
-    random = torch.randn(encoded["descriptions"].shape, generator=generator)
-    return {**encoded, "random vectors": torch.nn.functional.normalize(random, dim=-1)}

@@ -6,22 +6,19 @@ Figures 3.5-3.7, B.1) is in neuron_uses.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from clipviz import demo
 from clipviz.analysis import classifiers
 from clipviz.analysis.tasks import Task
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
-from clipviz.data.texts import common_words
+from clipviz.data.texts import Texts
 from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world.scenes import render
 from clipviz.figures import chapter2 as chapter2_figures
@@ -48,6 +45,15 @@ from clipviz.reproduce.layers import (
     intervened,
     layer_embeddings,
 )
+from clipviz.reproduce.pools import (
+    CLASSES,
+    MOST_COMMON,
+    Added,
+    DescribeClass,
+    encoded_pools,
+    say_what_is_missing,
+    text_pools,
+)
 from clipviz.reproduce.report import Report, Steps
 
 N_REFERENCE, N_UNSEEN = 800, 300
@@ -65,6 +71,8 @@ def run(
     limit: int | None = None,
     index: str | None = None,
     repeats: int = 3,
+    pool: Added = None,
+    describe_classes: DescribeClass | None = None,
     quick: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -72,8 +80,8 @@ def run(
 
     data: a folder with one subfolder per class; without it the demo world. limit: at most this many images, and as many
     others as reference. index: of other images, whose statistics of neurons (clipviz index --neurons) take the place of
-    those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. quick: a small
-    version of everything, to look at.
+    those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. pool,
+    describe_classes: further pools of texts (reproduce.pools). quick: a small version of everything, to look at.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -81,12 +89,17 @@ def run(
         model, Path(out), data, segmentation, limit or QUICK_LIMIT if quick else limit, quiet, quick, index
     )
     report = Report(
-        Path(out), "Chapter 3: what the neurons of a CLIP image encoder write", _lead(study, quick)
+        Path(out),
+        "Chapter 3: what the neurons of a CLIP image encoder write",
+        _lead(study, quick),
+        model.device,
     )
     peak = layers_section(report, study)
     first_order_section(report, study, peak)
     indirect_section(report, study, peak, QUICK_COMPARED if quick else COMPARED)
-    sparse_section(report, study, peak)
+    words = () if quick else MOST_COMMON
+    chosen = text_pools(study.model, study.evaluation, pool, describe_classes, study.steps, words)
+    sparse_section(report, study, peak, chosen)
     described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, the thesis's
     neuron_uses.gallery_section(report, study, described)
     neuron_uses.concepts_section(report, study, described)
@@ -309,13 +322,13 @@ def _compare(left: float, right: float) -> str:
     return "more" if left > right else "less" if left < right else "as much"
 
 
-def sparse_section(report: Report, study: Study, layer: int) -> None:
+def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str, Texts]) -> None:
     """Figure 3.4."""
     model, known = study.model, study.layer(layer)
     found = layer_embeddings(model, study.evaluation.images, known, study.steps, study.quiet, codes=True)
     left, coefficients = (torch.from_numpy(found[name]) for name in ("left", "coefficients"))
     curves: dict[str, dict[str, dict[int, float]]] = {}
-    for pool, encoded in _pools(study).items():
+    for pool, encoded in encoded_pools(model, pools).items():
         dictionary = prepare_dictionary(encoded)
         for size in (m for m in SIZES if m <= min(dictionary.shape)):
             rebuilt = reconstruct(sparse_code(known.line.directions, dictionary, size), dictionary).cpu()
@@ -332,32 +345,22 @@ def sparse_section(report: Report, study: Study, layer: int) -> None:
         f"centred, unit rows); effects are x r + b. Random vectors are the control. With m = {model.weights.d_embed}, "
         "the width of the embedding, any pool that spans it rebuilds r.",
     )
-    for task, pools in curves.items():
+    for task, by_pool in curves.items():
         shown = {name: values[task] for name, values in levels.items()}
         report.figure(
             f"neurons-sparse-{task}",
-            figures.sparse_accuracy(pools, shown),
+            figures.sparse_accuracy(by_pool, shown),
             f"Figure 3.4: {task}, accuracy by texts per neuron and pool",
         )
-        sizes = sorted({m for curve in pools.values() for m in curve})
+        sizes = sorted({m for curve in by_pool.values() for m in curve})
         report.table(
-            ["pool", *(f"m = {m}" for m in sizes), *shown],
-            [[pool, *(curve.get(m) for m in sizes), *shown.values()] for pool, curve in pools.items()],
+            ["pool", "texts", *(f"m = {m}" for m in sizes), *shown],
+            [
+                [pool, len(pools[pool]) if pool in pools else None, *map(curve.get, sizes), *shown.values()]
+                for pool, curve in by_pool.items()
+            ],
         )
-
-
-def _pools(study: Study) -> dict[str, Tensor]:
-    """The evaluation's pools, encoded, and as many random unit vectors as there are descriptions.
-
-    Models of the open world also get the 10,000 most common words, where the package for them is installed.
-    """
-    pools = dict(study.evaluation.pools)
-    if not in_demo_world(study.model) and importlib.util.find_spec("wordfreq") is not None:
-        words = common_words()
-        pools[words.name] = words
-    encoded = {name: study.model.encode_texts(list(pool)) for name, pool in pools.items()}
-    noise = torch.randn(encoded["descriptions"].shape, generator=torch.Generator().manual_seed(0))
-    return {**encoded, "random vectors": normalize(noise, dim=-1).to(study.model.device)}
+    say_what_is_missing(report, model, CLASSES in pools, "Figure 3.4")
 
 
 def _lead(study: Study, quick: bool) -> str:

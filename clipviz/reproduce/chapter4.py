@@ -33,7 +33,7 @@ from clipviz.reproduce.any_generator import generator_sections, identity_of
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import TargetSizes, inversion_section
-from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.report import Needed, Report, Steps
 from clipviz.session.generation import guides_between
 from clipviz.session.opening import text_pool
 from clipviz.values import Concepts
@@ -80,7 +80,9 @@ def run(
     concepts = mine_into(folder / "rosetta", mining)
     key = {**_key(mining), "rows": len(concepts)}
     steps = Steps(folder / "steps", key)
-    report = Report(folder, "Chapter 4: Rosetta neurons, the units that models share", _lead(mining))
+    report = Report(
+        folder, "Chapter 4: Rosetta neurons, the units that models share", _lead(mining), model.device
+    )
     models_section(report, mining)
     pairs_section(report, mining, concepts, steps)
     book = SharedUnits(mining, dictionary.open_folder(folder / "rosetta"), _named(mining.partners))
@@ -99,6 +101,9 @@ def run(
         inversion_section(report, model, steps, embedded, readers, sizes)
         guides = guides_between(embedded, readers, bundle.guides, model.device)
         editing_section(report, model, steps, embedded, guides, sizes.edited)
+    else:
+        report.section("Inversion and editing (Table 4.1, Figures 4.3-4.8, C.1-C.3, C.12, C.13)")
+        report.needs("--generator FILE", "a generator of such images, to invert and to edit through")
     return report.write("chapter4")
 
 
@@ -324,10 +329,10 @@ def _mining(
                 raise
             notes.append(str(error))
     if not found:
-        raise ValueError(
-            "expected the weights of at least one partner, got none: "
-            + "; ".join(notes)
-            + '; pass partners=["cnn"]'
+        raise Needed(
+            "--partners NAMES",
+            "models to match with, such as the embedded cnn and vit; expected at least one partner, got none: "
+            + "; ".join(notes),
         )
     return Mining(model, everything.subset(chosen), found, heldout, notes)
 

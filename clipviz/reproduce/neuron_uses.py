@@ -28,7 +28,7 @@ from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.report import Report
-from clipviz.reproduce.segmenting import TOKENS, all_methods, fitted_mask
+from clipviz.reproduce.segmenting import MASKS_NEEDED, TOKENS, all_methods, fitted_mask
 from clipviz.values import SparseCode
 
 PAIRS = (
@@ -188,9 +188,10 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     """Table 3.3 and Figure 3.6."""
     report.section("Adversarial scenes (Table 3.3, Figure 3.6)")
     if not in_demo_world(study.model):
-        report.text(
-            "Not measured: the demo world's writer and renderer draw its own classes. With a language model and a "
-            "text-to-image pipeline, give clipviz.models.captioners' adapters to clipviz.analysis.cues.attempt."
+        report.needs(
+            "describe=, draw=",
+            "a language model and a text-to-image pipeline: give clipviz.models.captioners' adapters to "
+            "clipviz.analysis.cues.attempt",
         )
         _thesis_attacks(report, study)
         return
@@ -357,9 +358,7 @@ def segmentation_section(report: Report, study: Study) -> None:
     """Table 3.4 and Figure 3.7."""
     report.section("Segmentation by neurons (Table 3.4, Figure 3.7)")
     if study.evaluation.masks is None:
-        report.text(
-            "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
-        )
+        report.needs(*MASKS_NEEDED)
         return
     maps, masks, pictures, texts = all_methods(
         study.model, study.evaluation, study.evaluation.masks, study.quiet

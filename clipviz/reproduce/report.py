@@ -1,14 +1,16 @@
-"""What every chapter's reproduction needs: a Markdown report with figures, and steps that can be resumed."""
+"""What every chapter's reproduction needs: a report with figures, and steps that can be resumed."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from clipviz.figures import style
@@ -16,6 +18,8 @@ from clipviz.files import replacing, write_whole
 
 Result = dict[str, Any]
 """What a step leaves: numpy arrays and values that JSON can hold."""
+Block = dict[str, Any]
+"""A piece of a report, of a kind: section, text, needs, table, figure, interactive."""
 
 
 class Steps:
@@ -68,54 +72,125 @@ class Steps:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-class Report:
-    """A Markdown report that grows by sections; `write` puts it and its figures in a folder."""
+class Needed(ValueError):
+    """What a chapter needs to be measured at all. args: the option to give, and what it holds."""
 
-    def __init__(self, folder: Path, title: str, lead: str = "") -> None:
-        self.folder = folder
+    def __str__(self) -> str:
+        return f"needs {self.args[0]}, {self.args[1]}"
+
+
+class Report:
+    """A report that grows by blocks; `write` puts it and its figures in a folder, as Markdown and as blocks.
+
+    device: where it is computed, said with the time. Blocks are plain values, which `page` shows in a browser.
+    """
+
+    def __init__(self, folder: Path, title: str, lead: str = "", device: Any = None) -> None:
+        self.folder, self.title, self.device = folder, title, device
         self.started = time.monotonic()
-        self._lines = [f"# {title}", "", *([lead, ""] if lead else [])]
+        self.blocks: list[Block] = [{"kind": "text", "text": lead}] if lead else []
 
     def section(self, title: str, text: str = "") -> None:
-        self._lines += [f"## {title}", "", *([text, ""] if text else [])]
+        self.blocks += [{"kind": "section", "title": title}]
+        if text:
+            self.text(text)
 
     def text(self, text: str) -> None:
-        self._lines += [text, ""]
+        self.blocks += [{"kind": "text", "text": text}]
+
+    def needs(self, option: str, what: str, about: str = "") -> None:
+        """Say what has to be given for this section to be measured: an option, and what it holds.
+
+        about: the tables and figures that need it, where they are not all of the section's.
+        """
+        text = f"{about + ': n' if about else 'N'}eeds `{option}`, {what}."
+        self.blocks += [{"kind": "needs", "option": option, "about": about, "text": text}]
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table; numbers between 0 and 1 that are floats are shown with three digits."""
-        self._lines += [
-            "| " + " | ".join(map(str, head)) + " |",
-            "| " + " | ".join("---" for _ in head) + " |",
-        ]
-        self._lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
-        self._lines += [""]
+        cells = [[cell(value) for value in row] for row in rows]
+        self.blocks += [{"kind": "table", "head": list(map(str, head)), "rows": cells}]
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """A figure as SVG (shown), PDF and PNG."""
         style.save(figure, self.folder / "figures" / name)
-        self._lines += [f"![{caption}](figures/{name}.svg)", "", f"*{caption}*", ""]
+        self.blocks += [{"kind": "figure", "file": f"figures/{name}.svg", "caption": caption}]
 
     def interactive(self, name: str, figure: Any, caption: str) -> None:
         """A plotly figure as HTML that needs no network (plotly.min.js lies beside it), linked from the report."""
         path = self.folder / "figures" / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.write_html(path, include_plotlyjs="directory")
-        self._lines += [f"[{caption}](figures/{name}.html)", ""]
+        plot = json.loads(figure.to_json())
+        self.blocks += [
+            {"kind": "interactive", "file": f"figures/{name}.html", "caption": caption, "plot": plot}
+        ]
 
     def write(self, name: str) -> Path:
-        """The report as `name`.md, written at once; returns its path."""
+        """The report as `name`.md, written at once, and its blocks in `blocks`; returns the first's path."""
         seconds = time.monotonic() - self.started
-        text = "\n".join([*self._lines, f"Made in {seconds:.0f} s.", ""])
+        on = "" if self.device is None else f" on {described(self.device)}"
+        text = "\n".join(
+            [f"# {self.title}", "", *map(_markdown, self.blocks), f"Made in {seconds:.0f} s{on}.", ""]
+        )
         path = self.folder / f"{name}.md"
         write_whole(path, text.encode())
+        kept = {"title": self.title, "seconds": seconds, "blocks": self.blocks}
+        blocks_of(self.folder, name).parent.mkdir(exist_ok=True)
+        write_whole(blocks_of(self.folder, name), json.dumps(kept).encode())
         return path
 
 
+def blocks_of(folder: Path, name: str) -> Path:
+    """Where the blocks of a written report lie."""
+    return folder / "blocks" / f"{name}.json"
+
+
+def described(device: Any) -> str:
+    """A device in words: its card, or how many threads compute."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    n_threads = torch.get_num_threads()
+    return f"cpu, {n_threads} thread{'s' if n_threads > 1 else ''}"
+
+
+def peak_memory(device: Any) -> str:
+    """The most memory that this process has held, and that of a card beside it."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    words = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory"
+    if torch.device(device).type == "cuda":
+        words += f" and {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the card's"
+    return words
+
+
+def _markdown(block: Block) -> str:
+    """A block and the blank line after it."""
+    kind = block["kind"]
+    if kind == "section":
+        return f"## {block['title']}\n"
+    if kind == "table":
+        rows = [block["head"], ["---"] * len(block["head"]), *block["rows"]]
+        return "\n".join("| " + " | ".join(_escaped(row)) + " |" for row in rows) + "\n"
+    if kind == "figure":
+        return f"![{block['caption']}]({block['file']})\n\n*{block['caption']}*\n"
+    if kind == "interactive":
+        return f"[{block['caption']}]({block['file']})\n"
+    return f"{block['text']}\n"
+
+
+def _escaped(row: Sequence[str]) -> list[str]:
+    return [entry.replace("|", "\\|") for entry in row]
+
+
 def cell(value: Any) -> str:
-    """A table's entry: floats with three digits, missing ones as a dash, bars escaped."""
+    """A table's entry: floats with three digits, missing ones as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float | np.floating):
         return f"{value:.3f}"
-    return str(value).replace("|", "\\|")
+    return str(value)

@@ -25,6 +25,7 @@ from clipviz.values import N_LATE, late_layers
 
 TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
 BATCH = 4
+MASKS_NEEDED = ("--segmentation FOLDER", "images/ and masks/ with a subfolder per class, or gtsegs_ijcv.mat")
 MIN_APART = 8  # images on each side of a comparison
 
 
@@ -34,9 +35,7 @@ def segmentation_section(
     """Table 2.4 and Figure A.4; says so when there are no masks."""
     report.section("Segmentation (Table 2.4, Figure A.4)")
     if evaluation.masks is None:
-        report.text(
-            "Not measured: no images with masks were given (name gtsegs_ijcv.mat or a folder of pairs)."
-        )
+        report.needs(*MASKS_NEEDED)
         return
     pool = model.encode_texts(list(evaluation.pools["descriptions"]))
     maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool)

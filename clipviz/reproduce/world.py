@@ -74,7 +74,7 @@ def run(
         measures.naming_pool(model, pool),
         quiet,
     )
-    report = Report(folder, "The demo world: a report card", _lead(model, sizes))
+    report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device)
     summary_section(report, families, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
     terms_section(report, measures.ablations(model, measured))

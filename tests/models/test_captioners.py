@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from clipviz.models.captioners import LanguageModelWriter, PipelineDrawer, parse_list
+from clipviz.models.captioners import ClassDescriber, LanguageModelWriter, PipelineDrawer, parse_list
 
 
 class Batch(dict):
@@ -47,6 +47,16 @@ def test_the_writer_prompts_with_words_and_reads_the_list():
     assert tokenizer.prompt.startswith("<user>")
     for part in ('"dog"', '"cat"', "moon, ball"):
         assert part in tokenizer.prompt
+
+
+def test_the_describer_asks_for_a_class_and_is_known_by_what_it_asks():
+    tokenizer = Tokenizer()
+    describe = ClassDescriber(Model(), tokenizer, n_texts=7)
+    assert describe("owl") == ["A dog under the moon", "A dog with a ball", "a dog at night"]
+    assert tokenizer.prompt.count("owl") == 2
+    assert "List 7 short characteristics" in tokenizer.prompt
+    assert describe.name == ClassDescriber(Model(), Tokenizer(), n_texts=7).name
+    assert describe.name != ClassDescriber(Model(), tokenizer).name
 
 
 def test_the_drawer_uses_a_new_seed_every_time():

@@ -194,8 +194,8 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
         path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
     text = path.read_text()
     assert "8 of 8 images, 1 skipped as unreadable" in text
-    assert "no images with masks were given" in text
-    assert "no images with groups were given" in text
+    assert "Needs `--segmentation FOLDER`, images/ and masks/" in text
+    assert "Needs `--waterbirds FOLDER`, the Waterbirds data" in text
 
 
 def test_waterbirds_are_also_learnt_from_their_training_part(model, tmp_path):

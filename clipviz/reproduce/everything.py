@@ -1,0 +1,135 @@
+"""All chapters at once, and one page that shows them: `clipviz reproduce all`.
+
+Finished chapters are kept beside the report, as finished steps are: an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipviz.data.images import open_images
+from clipviz.loading import load
+from clipviz.models.clip import ClipModel
+from clipviz.reproduce.evaluation import in_demo_world
+from clipviz.reproduce.page import Written, rows_of, write_page
+from clipviz.reproduce.pools import named_pools
+from clipviz.reproduce.report import Needed, Report, Steps, blocks_of, described, peak_memory
+from clipviz.version import __version__
+
+PAGE = "report.html"
+TITLES = {
+    "world": "The demo world: a report card",
+    "chapter2": "Chapter 2: heads and tokens",
+    "chapter3": "Chapter 3: neurons",
+    "chapter4": "Chapter 4: Rosetta neurons",
+}
+QUICK = {"world": 200, "chapter2": 90, "chapter4": 24}
+"""Images of each chapter's quick version; chapter 3 has one of its own."""
+
+
+def run(
+    model: ClipModel | str = "demo",
+    out: str | Path = "reproduction",
+    pretrained: str | None = None,
+    data: str | None = None,
+    limit: int | None = None,
+    quick: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Path:
+    """Every chapter's report, and one HTML page of them all with the interactive figures; returns the page's path.
+
+    data: a folder with one subfolder per class; without it the demo world, whose report card comes first. quick: few
+    images. Every chapter takes those of the options that it has. A chapter that was finished with the same model,
+    images and options is not run again. Raises ValueError for an option that no chapter has.
+    """
+    model = load(model, pretrained) if isinstance(model, str) else model
+    folder, started = Path(out), time.monotonic()
+    chapters = [name for name in TITLES if name != "world" or (data is None and in_demo_world(model))]
+    unknown = set(options) - {name for chapter in chapters for name in options_of(chapter)}
+    if unknown:
+        known = sorted({name for chapter in chapters for name in options_of(chapter)} - {"quiet"})
+        raise ValueError(
+            f"expected options among {', '.join(known)}, got {', '.join(sorted(unknown))}; leave them out"
+        )
+    images = "" if data is None else open_images(data).fingerprint
+    reports = {}
+    for chapter in chapters:
+        has = options_of(chapter)
+        chosen = {**options, "data": data, "limit": limit or (QUICK.get(chapter) if quick else None)}
+        chosen |= {"quick": quick} if "quick" in has else {}
+        chosen |= {"pool": named_pools(options["pool"])} if options.get("pool") else {}
+        chosen = {name: value for name, value in chosen.items() if name in has and value is not None}
+        reports[chapter] = chapter_report(model, folder, chapter, chosen, images, quiet)
+    seconds = sum(report["seconds"] for report in reports.values())
+    lead = (
+        f"{model.name}{', ' + model.pretrained if model.pretrained else ''} (fingerprint {model.fingerprint}) on "
+        f"{'the demo world' if data is None else Path(data).name}{', quick version' if quick else ''}: "
+        f"{seconds:,.0f} s in all ({time.monotonic() - started:,.0f} s in the last run) on "
+        f"{described(model.device)}, {peak_memory(model.device)} at most."
+    )
+    return write_page(folder / PAGE, "The thesis's tables and figures, measured", lead, reports)
+
+
+def chapter_report(
+    model: ClipModel, folder: Path, chapter: str, options: Mapping[str, Any], images: str, quiet: bool
+) -> Written:
+    """A chapter's report as it was written: made now unless it is there. What it needs, where it cannot be made."""
+    key = {**model.identity(), "images": images, "options": identity_of(options), "version": __version__}
+    steps = Steps(folder / "steps", key)
+    place = blocks_of(folder, chapter)
+
+    def make() -> dict[str, Any]:
+        reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}").run
+        reproduce(model, folder, **options, quiet=quiet)
+        return {"blocks": digest_of(place)}
+
+    try:
+        if steps.get(f"all-{chapter}", make)["blocks"] != digest_of(
+            place
+        ):  # written again with other options
+            (folder / "steps" / f"all-{chapter}.npz").unlink()
+            steps.get(f"all-{chapter}", make)
+    except Needed as lacking:
+        report = Report(folder, TITLES[chapter])
+        report.needs(*lacking.args)
+        return {"title": report.title, "seconds": 0.0, "blocks": report.blocks}
+    return json.loads(place.read_text())
+
+
+def options_of(chapter: str) -> set[str]:
+    """The options of a chapter's run, without model and place."""
+    taken = inspect.signature(importlib.import_module(f"clipviz.reproduce.{chapter}").run).parameters
+    named = {name for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
+    return named - {"model", "out", "pretrained"}
+
+
+def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a key: of files, or of a folder's list of files, also when they were written last."""
+    found = {}
+    for name, value in options.items():
+        files = value if isinstance(value, Mapping) else {"": value}
+        for part, one in files.items():
+            path = Path(one) if isinstance(one, str | Path) else None
+            written = path.stat().st_mtime_ns if path is not None and path.exists() else None
+            found[f"{name} {part}".strip()] = [str(one), written]
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """The hash of a file, "" where there is none."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.exists() else ""
+
+
+def lacking(folder: Path) -> list[tuple[str, str]]:
+    """(table or figure, what it needs) of the chapters' reports in a folder."""
+    found = {name: blocks_of(folder, name) for name in TITLES}
+    reports = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
+    return [(item, option) for item, _, _, option in rows_of(reports) if option]

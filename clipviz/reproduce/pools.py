@@ -1,0 +1,135 @@
+"""Pools of texts that TextSpan and the sparse codes choose from (Figures 2.3, A.1, 3.4): built in, added, written.
+
+Added ones are named on the command line, --pool NAME=FILE or --pool words:10000. Descriptions of classes are written by
+a language model, as the thesis's are (Tables A.2, B.3), and kept in steps by a hash of who wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from clipviz.data.texts import WORDS, Texts, common_words, open_texts
+from clipviz.models.clip import ClipModel
+from clipviz.reproduce.evaluation import Evaluation, in_demo_world
+from clipviz.reproduce.report import Report, Steps
+
+GENERAL, COMMON, CLASSES = "descriptions", "common words", "class descriptions"
+RANDOM = "random vectors"
+MOST_COMMON = (10_000, 30_000)
+AT_ONCE = 50  # classes whose descriptions are kept together
+
+Added = Mapping[str, str] | Sequence[str] | None
+DescribeClass = Callable[[str], Sequence[str]]
+
+
+def named_pools(added: Added) -> dict[str, str]:
+    """name -> file or words:N, from a mapping or from words as on the command line: NAME=FILE, or words:N alone.
+
+    ValueError for one without a name, or a name that stands for a pool already.
+    """
+    if added is None:
+        return {}
+    pairs = list(added.items()) if isinstance(added, Mapping) else [_pair(one) for one in added]
+    taken = {GENERAL, COMMON, CLASSES, RANDOM}
+    for name, _ in pairs:
+        if name in taken:
+            raise ValueError(
+                f"expected a name of its own for every pool, got {name!r} again; call it otherwise"
+            )
+        taken.add(name)
+    return dict(pairs)
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, source = word.partition("=")
+    if not equals and WORDS.fullmatch(word):
+        return f"{int(word.split(':')[1]):,} common words", word
+    if not name.strip() or not source.strip():
+        raise ValueError(f"expected NAME=FILE or words:N as a pool, got {word!r}; 'birds=birds.txt' is one")
+    return name.strip(), source.strip()
+
+
+def text_pools(
+    model: ClipModel,
+    evaluation: Evaluation,
+    added: Added = None,
+    describe_classes: DescribeClass | None = None,
+    steps: Steps | None = None,
+    n_words: Sequence[int] = (),
+) -> dict[str, Texts]:
+    """The evaluation's pools, those that are added, and class descriptions where somebody writes them.
+
+    n_words: for models of the open world, also so many of the most common words, where the package for them is there;
+    0 stands for as many as there are descriptions, which then take the place of the words of the descriptions.
+    """
+    pools = dict(evaluation.pools)
+    if not in_demo_world(model) and words_at_hand():
+        for n in n_words:
+            pools[COMMON if n == 0 else f"{n:,} common words"] = common_words(n or len(pools[GENERAL]))
+    if describe_classes is not None:
+        pools[CLASSES] = class_descriptions(list(evaluation.class_prompts), describe_classes, steps)
+    return pools | {name: open_texts(source) for name, source in named_pools(added).items()}
+
+
+def words_at_hand() -> bool:
+    """Whether the most common words can be had."""
+    try:
+        common_words(1)
+    except ImportError:
+        return False
+    return True
+
+
+def say_what_is_missing(report: Report, model: ClipModel, described: bool, figure: str) -> None:
+    """Which of the thesis's pools are left out, and what they need."""
+    if in_demo_world(model):
+        return
+    if not words_at_hand():
+        report.needs(
+            "pip install 'clipviz[words]'", "the most common English words", f"{figure}, common words"
+        )
+    if not described:
+        report.needs(
+            "describe_classes=",
+            "a language model that describes each class (clipviz.models.captioners.ClassDescriber), or its texts as "
+            "--pool NAME=FILE",
+            f"{figure}, class descriptions",
+        )
+
+
+def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: Steps | None = None) -> Texts:
+    """All that a writer says about the classes, each text once; kept in `steps` by a hash of the writer's name.
+
+    describe(class name) -> texts; what it is called is its attribute `name`, or its type's. A text that names its
+    class is left out, as the thesis's prompt asks.
+    """
+    writer = str(getattr(describe, "name", type(describe).__name__))
+    texts: list[str] = []
+    for start in range(0, len(classes), AT_ONCE):
+        some = list(classes[start : start + AT_ONCE])
+        key = hashlib.blake2b("\n".join([writer, *some]).encode(), digest_size=8).hexdigest()
+
+        def write(some: list[str] = some) -> dict[str, list[str]]:
+            said = {name: [" ".join(text.split()) for text in describe(name)] for name in some}
+            return {
+                "texts": [t for name, found in said.items() for t in found if name.lower() not in t.lower()]
+            }
+
+        texts += (steps.get(f"class-texts-{key}", write) if steps is not None else write())["texts"]
+    pool = Texts([text for text in texts if text], None, CLASSES)
+    if len(pool) < 2:
+        raise ValueError(
+            f"expected descriptions of {len(classes)} classes, got {len(pool)} from {writer}; check what it answers"
+        )
+    return pool
+
+
+def encoded_pools(model: ClipModel, pools: Mapping[str, Texts]) -> dict[str, Tensor]:
+    """The pools, encoded, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
+    encoded = {name: model.encode_texts(list(pool)) for name, pool in pools.items()}
+    random = torch.randn(encoded[GENERAL].shape, generator=torch.Generator().manual_seed(0))
+    return {**encoded, RANDOM: random.to(model.device)}
