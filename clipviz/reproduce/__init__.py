@@ -31,9 +31,8 @@ def run(
     if isinstance(chapter, argparse.Namespace):
         given = vars(chapter)
         fixed = ("command", "room", "chapter", "model", "out")
-        options = {
-            name: value for name, value in given.items() if name not in fixed and value not in (None, False)
-        }
+        options = {name: value for name, value in given.items() if name not in fixed}
+        options = {name: value for name, value in options.items() if value is not None and value is not False}
         report = run(given["chapter"], given["model"], given["out"], **options)
         print(report)
         return 0
