@@ -41,6 +41,7 @@ ARROWS = {
         "figures",
         "values",
         "files",
+        "version",
     },
     "first_run": set(),
     "cli": {"panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},

@@ -18,7 +18,7 @@ from clipviz.data.images import open_images
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import in_demo_world
-from clipviz.reproduce.page import Written, rows_of, write_page
+from clipviz.reproduce.page import Written, write_page
 from clipviz.reproduce.pools import named_pools
 from clipviz.reproduce.report import Needed, Report, Steps, blocks_of, described, peak_memory
 from clipviz.version import __version__
@@ -101,7 +101,7 @@ def chapter_report(
         report = Report(folder, TITLES[chapter])
         report.needs(*lacking.args)
         return {"title": report.title, "seconds": 0.0, "blocks": report.blocks}
-    return json.loads(place.read_text())
+    return json.loads(place.read_bytes())
 
 
 def options_of(chapter: str) -> set[str]:
@@ -126,10 +126,3 @@ def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
 def digest_of(path: Path) -> str:
     """The hash of a file, "" where there is none."""
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.exists() else ""
-
-
-def lacking(folder: Path) -> list[tuple[str, str]]:
-    """(table or figure, what it needs) of the chapters' reports in a folder."""
-    found = {name: blocks_of(folder, name) for name in TITLES}
-    reports = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
-    return [(item, option) for item, _, _, option in rows_of(reports) if option]
