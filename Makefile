@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
 .PHONY: demo test bench hostile lowest lint browser scripts clean
 
@@ -16,11 +17,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/.tools: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
 	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
@@ -48,7 +49,7 @@ hostile: $(VENV)/.tools
 
 # Old packages warn of each other, so warnings are no errors here. uv resolves the least versions.
 lowest: $(VENV)/.tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(INSTALL) uv
 	test -d $(VENV)/lowest || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/lowest
 	$(BIN)/uv pip install --quiet --system-certs --python $(VENV)/lowest/bin/python --resolution lowest-direct -e ".[dev]"
 	$(VENV)/lowest/bin/python -m pytest -W default $(or $(ARGS),tests/lens tests/models tests/session tests/panels tests/data)

@@ -1,7 +1,7 @@
 """Every notebook runs from top to bottom, says nothing on stderr, and is kept without outputs.
 
-They share one kernel, since opening torch takes longer than some notebooks; each starts with no names, in a folder of
-its own, and imports clipviz anew.
+They share one kernel, since opening torch and the demo model takes longer than some notebooks; each starts with no
+names, its predecessor's sessions closed, in a folder of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ LIMIT = 600  # seconds a cell, so that a hang is an error
 ANEW = """\
 %reset -f
 import gc, os, sys
-for name in [name for name in sys.modules if name.partition(".")[0] == "clipviz"]:
-    del sys.modules[name]
+for _made in gc.get_objects() if "clipviz.session" in sys.modules else ():
+    if type(_made) is sys.modules["clipviz.session"].Session:
+        _made.close()
+_made = None
 gc.collect()
 os.chdir({folder!r})
 %reset -f
