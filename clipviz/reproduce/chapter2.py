@@ -72,7 +72,7 @@ def run(
         model.device,
     )
     accuracies = Measured(evaluation, terms, kept)
-    terms_section(report, model, accuracies)
+    terms_section(report, model, evaluation, accuracies)
     layers_section(report, model, accuracies)
     late = late_terms(model, terms)
     chosen = text_pools(model, evaluation, pool, describe_classes, steps, n_words=(0,))
@@ -105,7 +105,7 @@ class Measured:
         return {name: found.top1 for name, found in self.after(ablation).items()}
 
 
-def terms_section(report: Report, model: ClipModel, measured: Measured) -> None:
+def terms_section(report: Report, model: ClipModel, evaluation: Evaluation, measured: Measured) -> None:
     """Tables 2.1 and A.1."""
     cases = {
         "nothing": Ablation(),
@@ -123,11 +123,12 @@ def terms_section(report: Report, model: ClipModel, measured: Measured) -> None:
     rows = [
         [name, found["nothing"][name].n_images, *(found[case][name].top1 for case in cases)] for name in names
     ]
-    report.table(["task", "images", *cases], rows)
     thesis = published.for_model(published.TABLE_A_1, model.name, model.pretrained)
     mlps = published.for_model(published.TABLE_2_1, model.name, model.pretrained)
     if thesis and mlps:
-        report.table(["thesis, ImageNet", "", *cases], [["", "", thesis[0], thesis[1], mlps[1], thesis[2]]])
+        said = published.heading(published.IMAGENET, published.IMAGENET in evaluation.published)
+        rows.append([said, None, thesis[0], thesis[1], mlps[1], thesis[2]])
+    report.table(["task", "images", *cases], rows)
     for name in names:
         for warning in found["nothing"][name].warnings:
             report.text(f"**{name}**: {warning}")
@@ -218,7 +219,8 @@ def textspan_section(
     say_what_is_missing(report, model, CLASSES in pools, "Figures 2.3 and A.1")
     thesis = published.for_model(published.FIGURE_2_3, model.name, model.pretrained)
     if thesis:
-        report.text(f"Thesis, ImageNet, general descriptions: {thesis}.")
+        said = published.heading(published.IMAGENET, published.IMAGENET in evaluation.published).capitalize()
+        report.text(f"{said}, general descriptions, m = {thesis[0]}: {thesis[1]:.3f}.")
     return roles_section(report, model, evaluation.pools["descriptions"], late)
 
 
@@ -289,20 +291,45 @@ def spurious_section(
         f"{means.n_images} general images."
     )
     spurious.add_table(report, found)
-    thesis = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
-    if thesis:
-        report.table(["thesis, Waterbirds", "base", "best random", "ours"], [["", *thesis]])
     for classes, best in spurious.best_of(found).items():
         groups, worst = spurious.shown_groups(best)
         name = f"spurious-{classes}"
+        _groups_table(report, model, evaluation, groups, worst, (best.before.top1, best.after.top1), classes)
         report.figure(
             name,
             figures.spurious_groups(groups, worst, random=spurious.MEDIAN),
-            f"Tables 2.3 and A.8: accuracy by group before and after, classes by {classes}",
+            f"Tables 2.3 and A.7-A.10: accuracy by group before and after, classes by {classes}",
         )
         report.interactive(
             name, interactive.spurious_groups(groups, worst, spurious.MEDIAN), "the same, interactive"
         )
+
+
+def _groups_table(
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    groups: Mapping[str, tuple[float, float, float]],
+    worst: tuple[float, float, float],
+    top1: tuple[float, float],
+    classes: str,
+) -> None:
+    """Accuracy by group, of the worst group and of all, beside the published ones of classes by name."""
+    known: dict[str, tuple[float, ...]] = {}
+    by_group = published.for_model(published.TABLES_A_8_TO_10, model.name, model.pretrained)
+    worst_known = published.for_model(published.TABLE_2_3, model.name, model.pretrained)
+    overall = published.for_model(published.TABLE_A_7, model.name, model.pretrained)
+    if classes == "names" and by_group and worst_known and overall:
+        known = {**by_group, "worst group": (worst_known[0], worst_known[2]), "all": overall}  # type: ignore[dict-item]
+    said = published.heading(published.WATERBIRDS, published.WATERBIRDS in evaluation.published)
+    measured = {**groups, "worst group": worst, "all": (top1[0], None, top1[1])}
+    report.table(
+        [
+            *(f"classes by {classes}", "model", spurious.MEDIAN, "ablated"),
+            *((f"{said}: base", "ours") if known else ()),
+        ],
+        [[name, *values, *known.get(name, ())] for name, values in measured.items()],
+    )
 
 
 def _evaluation(

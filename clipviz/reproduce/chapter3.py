@@ -302,7 +302,8 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
     rows = [["nothing changed", *base.values(), None]]
     rows += [[name, *found.values(), shares[name]] for name, found in after.items()]
     if known:
-        rows += [[f"thesis, ImageNet: {n}", top1, *[None] * (len(names) - 1), share]
+        said = published.heading(published.IMAGENET, published.IMAGENET in study.evaluation.published)
+        rows += [[f"{said}: {n}", top1, *[None] * (len(names) - 1), share]
                  for n, (top1, share) in published.TABLE_3_1.items()]  # fmt: skip
     report.table(["effects mean-ablated", *names, "variance of PC 1"], rows)
     indirect, ours = after["indirect"][names[0]], after["second-order"][names[0]]

@@ -32,6 +32,7 @@ from clipviz.demo.tasks import world_tasks
 from clipviz.lens import ablate
 from clipviz.lens.ablate import Terms
 from clipviz.models.clip import ClipModel, imagenet_prompts
+from clipviz.reproduce import published
 from clipviz.reproduce.report import Steps
 from clipviz.values import Codes
 
@@ -47,6 +48,7 @@ class Evaluation:
     tasks: of the images, each with a classifier. birds: pictures in groups of class and background, and their task with
     the classifiers of its names and of examples (Table 2.3); cue: the directions whose difference is the background.
     masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its mask alone.
+    published: which of the thesis's data sets these are.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Evaluation:
     pairs: MaskedImages | None = None
     class_prompts: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    published: frozenset[str] = frozenset()
 
 
 def in_demo_world(model: ClipModel) -> bool:
@@ -98,8 +101,8 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
         },
         birds=birds,
         cue=None if birds is None else classifiers.of_cue(model, birds[1]),
-        masks=_demo_masks(everything),
-        pairs=_demo_pairs(everything),
+        masks=_demo_masks(everything, min(DEMO_MASKS, limit or DEMO_MASKS)),
+        pairs=_demo_pairs(everything, min(DEMO_MASKS, limit or DEMO_MASKS)),
         class_prompts=prompts,
         notes=[
             f"an even sample of {len(images)} of the {len(everything):,} embedded images",
@@ -143,7 +146,19 @@ def folder_evaluation(
         notes=[
             f"{len(images):,} of {len(everything):,} images, {len(everything.skipped)} skipped as unreadable"
         ],
+        published=frozenset(name for name, same in the_published(folders, masks, found).items() if same),
     )
+
+
+def the_published(
+    folders: Sequence[str], masks: str | None, birds: tuple[Images, Task] | None
+) -> dict[str, bool]:
+    """Which of the data are the thesis's: ImageNet by its classes, the masks by their file, Waterbirds by its size."""
+    return {
+        published.IMAGENET: is_imagenet(folders),
+        published.SEGMENTATION: masks is not None and masks.endswith(".mat"),
+        published.WATERBIRDS: birds is not None and len(birds[0]) == published.N_WATERBIRDS,
+    }
 
 
 def batches(
@@ -155,10 +170,15 @@ def batches(
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
     """Names and templates for class folders: ImageNet's own (from open_clip) for its 1,000 ids, else the names."""
-    if len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders):
+    if is_imagenet(folders):
         names, templates = imagenet_prompts()
         return names, [template("{}") for template in templates]
     return [folder.replace("_", " ") for folder in folders], None
+
+
+def is_imagenet(folders: Sequence[str]) -> bool:
+    """Whether class folders are ImageNet's 1,000 WordNet ids."""
+    return len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders)
 
 
 def trace_terms(
@@ -267,7 +287,7 @@ def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tup
     }, f"learnt from {len(rows)} pictures of the data set's biased training part"
 
 
-def _demo_masks(images: Images) -> MaskedImages:
+def _demo_masks(images: Images, n: int) -> MaskedImages:
     masked = segmentation.from_collection(images, "class")
     table = images.attributes or {}
     number = {name: i for i, name in enumerate(images.names)}
@@ -278,10 +298,10 @@ def _demo_masks(images: Images) -> MaskedImages:
         and table["second kind"][number[name]] is None
         and table["treatment"][number[name]] in (None, "none")
     ]
-    return masked.subset([rows[i] for i in spaced(len(rows), DEMO_MASKS)])
+    return masked.subset([rows[i] for i in spaced(len(rows), n)])
 
 
-def _demo_pairs(images: Images) -> MaskedImages | None:
+def _demo_pairs(images: Images, n: int) -> MaskedImages | None:
     """Untreated scenes of two different objects, once for each of them."""
     table = images.attributes or {}
     columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
@@ -290,7 +310,7 @@ def _demo_pairs(images: Images) -> MaskedImages | None:
         for i, (kind, second, treatment) in enumerate(columns)
         if kind == second == "object" and treatment in (None, "none")
     ]
-    chosen = [rows[i] for i in spaced(len(rows), DEMO_MASKS // 2)]
+    chosen = [rows[i] for i in spaced(len(rows), n // 2)]
 
     def read(place: int) -> tuple[Image.Image, np.ndarray]:
         i, label = chosen[place // 2], 1 + place % 2

@@ -374,12 +374,13 @@ def segmentation_section(report: Report, study: Study) -> None:
         "Table 2.4: threshold at the map's mean."
     )
     known = published.TABLE_3_4 if published.chapter_3_model(study.model.name, study.model.pretrained) else {}
+    said = published.heading(published.SEGMENTATION, published.SEGMENTATION in study.evaluation.published)
     head = [
         "method",
         "pixel accuracy",
         "mIoU",
         "mAP",
-        *(["thesis: accuracy", "mIoU", "mAP"] if known else []),
+        *([f"{said}: accuracy", "mIoU", "mAP"] if known else []),
     ]
     report.table(
         head,

@@ -51,7 +51,8 @@ def segmentation_section(
         if model.name == "ViT-L-14" and model.pretrained.startswith(published.LAION_2B)
         else {}
     )
-    _scores(report, maps, masks, known)
+    said = published.heading(published.SEGMENTATION, published.SEGMENTATION in evaluation.published)
+    _scores(report, maps, masks, known, said=said)
     _by_outcome(report, model, evaluation, maps, masks)
     if evaluation.pairs is not None:
         of_two, of_two_masks, *_ = all_methods(model, evaluation, evaluation.pairs, quiet, pool)
@@ -75,13 +76,16 @@ def _scores(
     masks: list[Tensor],
     known: Mapping[str, Sequence[float]],
     which: str = "",
+    said: str = "",
 ) -> None:
-    """Table and figures of every method's scores, and which score above the better token decomposition."""
+    """Table and figures of every method's scores, and which score above the better token decomposition.
+
+    known: published scores, and `said` what they are called."""
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     rows = {
         name: {"pixel accuracy": s.pixel_accuracy, "mIoU": s.miou, "mAP": s.map} for name, s in scores.items()
     }
-    thesis = ["thesis: accuracy", "mIoU", "mAP"] if known else []
+    thesis = [f"{said}: accuracy", "mIoU", "mAP"] if known else []
     report.table(
         ["method", "pixel accuracy", "mIoU", "mAP", *thesis],
         [[name, *row.values(), *known.get(name, ())] for name, row in rows.items()],
