@@ -25,7 +25,7 @@ from clipviz.models.bundle import Studio
 from clipviz.models.clip import ClipModel
 from clipviz.values import SparseCode
 
-N_NEURONS, N_WORDS, N_ATOMS = 100, 25, 32
+N_NEURONS, N_WORDS = 100, 25
 SYNONYM = 0.7  # cosine with the class, both without what all texts share
 BATCH = 64
 CODED = 256  # neurons coded in one step
@@ -40,13 +40,23 @@ class Source:
     encoded: Tensor  # [text, d_embed]
     codes: SparseCode
     directions: Tensor  # [neuron, d_embed], second-order r_n; neurons of several layers one after the other
+    layers: tuple[tuple[int, int], ...]  # these layers, with the number of their neurons
     indirect_codes: SparseCode | None = None
     indirect_directions: Tensor | None = None
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The (layer, neuron) that a row of the directions is of."""
+        for layer, n_neurons in self.layers:
+            if row < n_neurons:
+                return layer, row
+            row -= n_neurons
+        raise ValueError(f"expected a row of {len(self.directions)} directions, got one {row} beyond them")
 
 
 class Behind(NamedTuple):
     """A neuron behind a word: its weight of the word, how far it writes along the class pair, and their product."""
 
+    layer: int
     neuron: int
     weight: float
     along: float
@@ -61,22 +71,28 @@ class Cue(NamedTuple):
     neurons: tuple[Behind, ...]
 
 
-def source(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Source:
-    """The words and codes of one layer's neurons."""
-    *_, made = coding(known, encoded, n_atoms)
+def source(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Source:
+    """The words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes)."""
+    *_, made = coding(known, encoded, m)
     assert made is not None
     return made
 
 
-def coding(known: LayerNeurons, encoded: Tensor, n_atoms: int = N_ATOMS) -> Iterator[Source | None]:
+def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Iterator[Source | None]:
     """The same in short steps, for work between a user's clicks: None until the last, which is the source."""
-    n_atoms = min(n_atoms, len(known.dictionary), known.dictionary.shape[1])
+    if not known:
+        raise ValueError(
+            "expected the neurons of at least one layer, got none; choose layers that are read later"
+        )
+    first, directions = known[0], torch.cat([one.line.directions for one in known])
+    n_atoms = min(first.code_size if m is None else m, *first.dictionary.shape)
     parts = []
-    for directions in known.line.directions.split(CODED):
-        parts.append(sparse_code(directions, known.dictionary, n_atoms))
+    for some in directions.split(CODED):
+        parts.append(sparse_code(some, first.dictionary, n_atoms))
         yield None
     codes = SparseCode(torch.cat([part.atoms for part in parts]), torch.cat([part.weights for part in parts]))
-    yield Source(known.texts, encoded, codes, known.line.directions)
+    layers = tuple((one.stats.layer, one.n_neurons) for one in known)
+    yield Source(first.texts, encoded, codes, directions, layers)
 
 
 def class_names(model: ClipModel) -> tuple[str, ...]:
@@ -139,7 +155,7 @@ def cues(
     n_neurons: int = N_NEURONS,
     n_behind: int = 4,
 ) -> list[Cue]:
-    """The words that pull pictures of `drawn` towards `mistaken` by way of the layer's neurons, strongest first."""
+    """The words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first."""
     encoded, target = target_direction(model, drawn, mistaken)
     neurons = lens.class_neurons(found.directions, target, n_neurons)
     scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
@@ -153,7 +169,8 @@ def cues(
         parts = weights[:, j] * along
         order = [i for i in parts.argsort(descending=True)[:n_behind].tolist() if parts[i] > 0]
         behind = [
-            Behind(int(neurons[i]), float(weights[i, j]), float(along[i]), float(parts[i])) for i in order
+            Behind(*found.place(int(neurons[i])), float(weights[i, j]), float(along[i]), float(parts[i]))
+            for i in order
         ]
         answers.append(Cue(found.pool[j], float(scores[j]), tuple(behind)))
     return answers

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clipviz.lens.cues import activation_thresholds
 from clipviz.lens.neuron_stats import NeuronStats, RankOne
 from clipviz.lens.neurons import SecondOrder
-from clipviz.lens.sparse import reconstruct, sparse_code
+from clipviz.lens.sparse import code_size, reconstruct, sparse_code
 
 N_TOP = 48  # images kept per neuron, the strongest
-N_WORDS = 8
+N_WORDS = 8  # texts of a code that are shown
+PERCENTILE = 98.0  # of a neuron's norms over the images: it is activated above it (thesis 3.3)
 MAX_GROUPS = 5
 SAME = 0.6  # cosine of centred texts above which the second adds nothing
 SEPARATE = 0.1  # silhouette below which top images are one group
@@ -70,6 +72,24 @@ class Group(NamedTuple):
     places: list[int]
     texts: tuple[str, ...]
     along: float
+
+
+class Effects(NamedTuple):
+    """What one neuron does to one image's unit embedding, [d_embed], compared with its mean, in two ways (thesis 3.3).
+
+    second_order: phi_n - b_n, by way of later attention; indirect: what the embedding loses when the model runs again
+    with the neuron at its per-token mean over n_images images, which later layers may repair.
+    """
+
+    second_order: Tensor
+    indirect: Tensor
+    n_images: int
+
+    @property
+    def cosine(self) -> float:
+        return float(
+            normalize(self.second_order, dim=0) @ normalize(self.indirect.to(self.second_order), dim=0)
+        )
 
 
 class Histogram(NamedTuple):
@@ -126,11 +146,19 @@ class LayerNeurons:
         """The neurons that move the embedding most on their top images, with their strength."""
         return best(self.strength, k)
 
-    def codes(self, neurons: Sequence[int], n_words: int = N_WORDS) -> list[Code]:
-        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4)."""
-        missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_words) not in self._codes]
+    @property
+    def code_size(self) -> int:
+        """Texts of a code unless told otherwise: the thesis's m (lens.sparse.code_size), where the pool has as many."""
+        return min(code_size(self.dictionary.shape[1]), len(self.dictionary))
+
+    def codes(self, neurons: Sequence[int], m: int | None = None) -> list[Code]:
+        """Sparse text codes of some neurons' rank-1 directions (thesis 3.4), of m texts each.
+
+        m: default `code_size`; at most as many as the pool or the embedding's width has.
+        """
+        n_nonzero = min(self.code_size if m is None else m, len(self.dictionary), self.dictionary.shape[1])
+        missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_nonzero) not in self._codes]
         if missing:
-            n_nonzero = min(n_words, len(self.dictionary), self.dictionary.shape[1])
             found = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
             shares = reconstruct(found, self.dictionary).square().sum(1).clamp_max(1).tolist()
             rows = zip(missing, found.atoms.tolist(), found.weights.tolist(), shares, strict=True)
@@ -138,8 +166,26 @@ class LayerNeurons:
                 pairs = zip(atoms, weights, strict=True)
                 words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
                 words.sort(key=lambda word: -abs(word.weight))
-                self._codes[neuron, n_words] = Code(tuple(words), share)
-        return [self._codes[neuron, n_words] for neuron in neurons]
+                self._codes[neuron, n_nonzero] = Code(tuple(words), share)
+        return [self._codes[neuron, n_nonzero] for neuron in neurons]
+
+    def concepts(self, norms: Tensor, k: int, m: int | None = None) -> list[tuple[str, float]]:
+        """The texts that an image's activated neurons write, by sum_n gamma_j^n |phi_n| (Fig. B.1), best first.
+
+        norms: |phi_n| of the image, [neuron]; a neuron above the 98th percentile of its norms is activated, and those
+        alone are coded.
+        """
+        active = (norms.to(self.thresholds) > self.thresholds).nonzero()[:, 0].tolist()
+        scores: dict[str, float] = {}
+        for neuron, code in zip(active, self.codes(active, m) if active else (), strict=True):
+            for word in code.words:
+                scores[word.text] = scores.get(word.text, 0.0) + word.weight * float(norms[neuron])
+        return sorted(scores.items(), key=lambda item: -item[1])[:k]
+
+    @cached_property
+    def thresholds(self) -> Tensor:
+        """The norm above which a neuron is activated, [neuron]."""
+        return activation_thresholds(self.norms.float(), PERCENTILE)
 
     def top(self, neuron: int, k: int = N_TOP) -> Samples:
         """The images with the largest |phi_n|."""

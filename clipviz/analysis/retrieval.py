@@ -36,10 +36,22 @@ def cosines(
 
 
 def top_images(
-    images: ImageCodes, direction: Float[Tensor, " d_embed"], layer: int, head: int, k: int
+    images: ImageCodes,
+    direction: Float[Tensor, " d_embed"],
+    layer: int,
+    head: int,
+    k: int,
+    by: str = "product",
 ) -> Ranked:
-    """The k images on which one head writes most along a direction (Fig. 2.4)."""
-    return best(images, images.head_scores(direction, layer, head), k)
+    """The k images on which one head writes most along a direction (Fig. 2.4), by inner product or by cosine."""
+    _check_by(by)
+    if by == "product":
+        return best(images, images.head_scores(direction, layer, head), k)
+    basis = images.basis.to(images.embedding.device, images.embedding.dtype)
+    unit = normalize(direction, dim=0)[None]
+    return best(
+        images, retrieve.direction_scores(images.stored, basis, unit, [(layer, head)], cosine=True)[0], k
+    )
 
 
 def neighbours(
@@ -50,14 +62,18 @@ def neighbours(
     by="cosine" leaves the image itself out; by="product" is the thesis's inner product of the head's effects. trace:
     the image's, asked for where its codes are not among `images`.
     """
-    if by not in BY:
-        raise ValueError(f"expected by to be one of {', '.join(BY)}, got {by!r}")
+    _check_by(by)
     scores = _scores(images, image, head, by, trace)
     if by == "cosine" and image < len(scores):
         scores = scores.clone()
         scores[image] = -torch.inf
         return [pair for pair in best(images, scores, k) if pair[0] != image]
     return best(images, scores, k)
+
+
+def _check_by(by: str) -> None:
+    if by not in BY:
+        raise ValueError(f"expected by to be one of {', '.join(BY)}, got {by!r}")
 
 
 def _scores(

@@ -63,11 +63,16 @@ def whole_similarity(
 
 
 def direction_scores(
-    codes: Codes, basis: HeadBasis, directions: Float[Tensor, "text d_embed"], heads: Iterable[Head]
+    codes: Codes,
+    basis: HeadBasis,
+    directions: Float[Tensor, "text d_embed"],
+    heads: Iterable[Head],
+    cosine: bool = False,
 ) -> Float[Tensor, "text image"]:
     """<c_S(I), t> of every image for every direction, through a set of heads (Fig. 2.4).
 
-    directions: unit text vectors or TextSpan directions; scores are in unnormalised embedding units.
+    directions: unit text vectors or TextSpan directions; scores are in unnormalised embedding units. cosine: divide by
+    the length of c_S(I), which the thesis does not.
     """
     vectors, linear = _factors(codes, basis, heads, centre=False)
     if directions.ndim != 2 or directions.shape[1] != linear.shape[1]:
@@ -75,7 +80,8 @@ def direction_scores(
             f"directions have shape {list(directions.shape)} but the heads write to d_embed={linear.shape[1]}; "
             "encode texts with model.encode_texts(...)"
         )
-    return (directions.to(linear) @ linear.T) @ vectors.T
+    scores = (directions.to(linear) @ linear.T) @ vectors.T
+    return scores / _squared_lengths(vectors, linear).clamp_min(1e-12).sqrt() if cosine else scores
 
 
 def nearest(

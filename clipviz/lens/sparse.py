@@ -14,7 +14,13 @@ from torch import Tensor
 
 from clipviz.values import SparseCode
 
+CODE_SIZES = (4, 8, 16, 32, 64, 128)  # m, texts per neuron (thesis Fig. 3.4)
 CHUNK_ENTRIES = 1 << 23  # correlations [neuron, text] held at a time
+
+
+def code_size(d_embed: int) -> int:
+    """m of the thesis, 128 texts for an embedding of 512: a quarter of the width where that is smaller."""
+    return min(CODE_SIZES[-1], max(1, d_embed // 4))
 
 
 def prepare_dictionary(

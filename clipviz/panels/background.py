@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import traitlets
 
 from clipviz.panels.base import ASKED, Desk, View
+from clipviz.session import CODE_SIZES
 
 if TYPE_CHECKING:
     from clipviz.session.neurons import Reading
@@ -44,8 +45,28 @@ class WorkingDesk(Desk):
         super().close()
 
 
-class NeuronDesk(WorkingDesk):
-    """A working desk about the neurons of one layer. layer: whose, default the session's default_layer."""
+class CodedDesk(WorkingDesk):
+    """A working desk about neurons and their sparse codes. m: texts of a code, default the thesis's for the width."""
+
+    m = traitlets.Enum((None, *CODE_SIZES), None).tag(**ASKED)
+
+    def about_codes(self) -> View:
+        """What the view says of the codes: the sizes there are, whether each fits, and the one on show."""
+        most = min(self.session.model.weights.d_embed, len(self.session.texts))
+        shown = self.session.code_size if self.m is None else min(self.m, most)
+        return {"sizes": [[m, m <= most] for m in CODE_SIZES], "m": shown}
+
+    def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
+        """Read the next few images and tell how far that is; False when all the planned ones have been read."""
+        more = reading.step(n_images)
+        self.tell(
+            reading.n_read, len(reading.plan(n_images)) if more else reading.n_read
+        )  # some may be broken
+        return more
+
+
+class NeuronDesk(CodedDesk):
+    """A desk about the neurons of one layer. layer: whose, default the session's default_layer."""
 
     layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
 
@@ -58,15 +79,8 @@ class NeuronDesk(WorkingDesk):
         message = (
             "" if layer is not None else "This model has one layer: no later attention reads its neurons."
         )
-        return {"layer": layer, "n_layers": self.session.model.n_layers, "message": message}
-
-    def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
-        """Read the next few images and tell how far that is; False when all the planned ones have been read."""
-        more = reading.step(n_images)
-        self.tell(
-            reading.n_read, len(reading.plan(n_images)) if more else reading.n_read
-        )  # some may be broken
-        return more
+        about = {"layer": layer, "n_layers": self.session.model.n_layers, "message": message}
+        return {**about, **self.about_codes()}
 
 
 def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:

@@ -32,7 +32,7 @@ const wordList = (api) => {
   list.addEventListener("click", (event) => {
     const word = closest(event, "[data-word]"), neuron = closest(event, "[data-neuron]");
     if (word) api.ask({ text: word.dataset.word });
-    if (neuron) api.ask({}, { action: "visit", neuron: [api.view.layer, Number(neuron.dataset.neuron)] });
+    if (neuron) api.ask({}, { action: "visit", neuron: [Number(neuron.dataset.layer), Number(neuron.dataset.neuron)] });
   });
   const buttonsOf = (row) => [...row.querySelectorAll("button")];
   /** @returns {[number, number]} */
@@ -45,12 +45,12 @@ const wordList = (api) => {
     const [row, place] = placeOf(event.target);
     focusAt([row + step, place]);
   });
-  const row = ({ text, score, drawable, neurons }, most, { selection, layer }) => h("div", { class: "word", role: "listitem" },
+  const row = ({ text, score, drawable, neurons }, most, { selection, layers }) => h("div", { class: "word", role: "listitem" },
     h("button", { type: "button", class: drawable ? "text" : "text undrawn", "data-word": text, "aria-pressed": String(selection.text === text), title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}` }, text),
     h("span", { class: "bar" }, fill(score / most)), h("span", { class: "num score" }, score.toFixed(2)),
-    h("span", { class: "behind" }, ...neurons.map(({ neuron, part, weight, along }) => h("button", {
-      type: "button", class: "neuron num", "data-neuron": neuron, "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
-      "aria-label": `Neuron ${neuron}`, title: `Open neuron ${neuron}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, `#${neuron}`))));
+    h("span", { class: "behind" }, ...neurons.map(({ layer, neuron, part, weight, along }) => h("button", {
+      type: "button", class: "neuron num", "data-layer": layer, "data-neuron": neuron, "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
+      "aria-label": `Neuron ${neuron} of layer ${layer}`, title: `Open neuron ${neuron} of layer ${layer}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, layers.length > 1 ? `L${layer}#${neuron}` : `#${neuron}`))));
   const draw = (view) => {
     const most = Math.max(1e-12, ...view.words.map(({ score }) => score)), at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));
@@ -117,7 +117,7 @@ const closeLook = (api, look) => {
 
 function build(api) {
   const hint = h("small", {}), [meter, tell] = readingMeter(api, hint);
-  const [pair, setPair] = pairChooser(api), [layers, setLayer] = layerChooser((layer) => api.ask({}, { options: { layer } }));
+  const [pair, setPair] = pairChooser(api), [layers, setLayers] = layersChooser((chosen) => api.ask({}, { options: { layers: chosen } })), [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
   const look = (action, method, place) => api.ask({}, { action, method, place });
   const words = wordList(api), strips = pictureStrips(api, look), closely = closeLook(api, look);
   const again = h("button", { type: "button", class: "square again", onclick: () => api.ask({}, { action: "draw" }) }, "Draw again");
@@ -125,7 +125,7 @@ function build(api) {
   const columns = h("div", { class: "columns", hidden: true }, words.element,
     h("div", { class: "pictures" }, h("div", { class: "head" }, h("h4", {}, "Pictures"), again), verdict, why, strips.strips, closely.element));
   const [empty, says] = messageInstead(columns);
-  api.body.append(h("h3", {}, "Spurious cues", hint), meter, h("div", { class: "controls" }, pair, layers), empty, columns);
+  api.body.append(h("h3", {}, "Spurious cues", hint), meter, h("div", { class: "controls" }, pair, layers, sizes), empty, columns);
   followVisibility(api);
   const drawState = ({ attempts, drawing, note, classes, drawn, verdict: said }) => {
     why.textContent = note;
@@ -139,9 +139,10 @@ function build(api) {
 
   return (view, arrays) => {
     setPair(view);
-    if (view.layer !== null) setLayer(view.layer, view.n_layers);
+    if (view.layers.length) setLayers(view.layers, view.n_layers);
+    setSize(view);
     tell();
-    Object.assign(api.root.dataset, { drawn: view.drawn, mistaken: view.mistaken, layer: view.layer ?? "", words: view.words.length, methods: view.attempts.length, done: String(Boolean(view.look)), complete: String(Boolean(view.complete)), neuron: view.selection.neuron ?? "", text: view.selection.text });
+    Object.assign(api.root.dataset, { drawn: view.drawn, mistaken: view.mistaken, layers: view.layers.join(), m: view.m, words: view.words.length, methods: view.attempts.length, done: String(Boolean(view.look)), complete: String(Boolean(view.complete)), neuron: view.selection.neuron ?? "", text: view.selection.text });
     if (says(view)) return;
     words.draw(view);
     drawState(view);

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import traitlets
 
-from clipviz.panels.background import NeuronDesk
+from clipviz.panels.background import CodedDesk
 from clipviz.panels.base import ASKED, FIXED, Arrays, View
+from clipviz.panels.coding import Coding
 from clipviz.panels.drawing import Drawing, why_none
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.neurons import LayerNeurons
-
 
 class CuesOptions(TypedDict, total=False):
     drawn: str
     mistaken: str
-    layer: int | None
+    layers: list[int]
+    m: int | None
     visible: bool
     n_listed: int
     n_images: int | None
@@ -33,12 +33,13 @@ class CuesOptions(TypedDict, total=False):
     n_pictures: int
 
 
-class Cues(NeuronDesk):
+class Cues(CodedDesk):
     """Words that pull pictures of one class towards another by way of neurons, and attempts to fool the model.
 
     drawn, mistaken: names of the source class, which is drawn, and of the target class, which it should be taken for
-    (a bundle that draws starts with a pair; other models with none). layer: whose neurons, default the last but two.
-    n_images: images read for the neurons (None: all). Pictures are drawn once those are read, or when asked for.
+    (a bundle that draws starts with a pair; other models with none). layers: whose neurons, default the late ones (8-10
+    of 12). m: texts of a neuron's code. n_images: images read for the neurons (None: all). Pictures are drawn once
+    those are read, or when asked for.
     """
 
     name = "cues"
@@ -50,6 +51,7 @@ class Cues(NeuronDesk):
 
     drawn = traitlets.Unicode("").tag(**ASKED)
     mistaken = traitlets.Unicode("").tag(**ASKED)
+    layers = traitlets.List(traitlets.Int(), []).tag(**ASKED)
     n_listed = traitlets.Int(14, min=1, max=25).tag(**FIXED)
     n_images = traitlets.Int(None, allow_none=True, min=1).tag(**FIXED)
     n_sentences = traitlets.Int(6, min=1, max=50).tag(option=True)
@@ -57,22 +59,24 @@ class Cues(NeuronDesk):
 
     _seed = 0
     _asked = False  # pictures are wanted now, whatever has been read
-    _made: Any = None  # the source in the making: (layer, count), its steps
-    _source: Any = None  # (layer, count), the source
     _drawing: Drawing | None = None
 
     def __init__(self, session: Session, **options: Unpack[CuesOptions]) -> None:
+        self._coding = Coding(session)
         super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, now = selection, self._drawing
         drawn = now and (now.subject, len(now.attempts), now.finished, now.look)
-        return s.layer, s.neuron, s.text, self._source and self._source[0], drawn, self._seed
+        return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        session, pair, layer = self.session, self.pair(), self.layer_shown()
+        session, pair, layers = self.session, self.pair(), self.layers_shown()
         view: View = {
-            **self.about_layer(layer),
+            **self.about_codes(),
+            "layers": list(layers),
+            "n_layers": session.model.n_layers,
+            "message": "" if layers else "This model has one layer: no later attention reads its neurons.",
             "classes": list(session.cue_classes()),
             "drawn": pair[0],
             "mistaken": pair[1],
@@ -81,19 +85,19 @@ class Cues(NeuronDesk):
             "note": "",
             "look": None,
         }
-        if layer is None:
+        if not layers:
             return view, {}
         if not all(pair):
             message = "Name the class in the pictures and the class it should be taken for."
             return {**view, "message": message}, {}
         session.check_pair(pair)
         self.follow()
-        if self._source is None or self._source[0][0] != layer:
+        source = self._coding.source
+        if source is None or not self._coding.fits(layers, self.m):
             return {**view, "message": "Reading the neurons…"}, {}
-        (_, count), source = self._source[0], self._source[1]
         found = session.remember(
-            ("cues", pair, self._source[0], self.n_listed),
-            lambda: session.cues(pair, layer, self.n_listed, source),
+            ("cues", pair, self._coding.key, self.n_listed),
+            lambda: session.cues(pair, layers, self.n_listed, source),
         )
         if stale():
             return None
@@ -102,12 +106,19 @@ class Cues(NeuronDesk):
             {**cue._asdict(), "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
             for cue, ok in zip(found, can, strict=True)
         ]
-        view |= {"n_read": count, "n_texts": len(source.pool), "complete": self._complete(layer)}
+        complete = self._coding.complete(layers, self.n_images)
+        view |= {"n_read": self._coding.n_read, "n_texts": len(source.pool), "complete": complete}
         drawn = self._drawing is not None and self._drawing.finished
-        ready = drawn or self._asked or self._complete(layer)
+        ready = drawn or self._asked or complete
         view["note"] = why_none(pair[0], session.cue_classes(), ready)
         shown, arrays = self._shown()
         return view | shown, arrays
+
+    def layers_shown(self) -> tuple[int, ...]:
+        """The layers whose neurons are on show: those chosen, else the late ones; none where attention reads none."""
+        last = self.session.model.n_layers - 2
+        chosen = [layer for layer in sorted(set(self.layers)) if 0 <= layer <= last]
+        return tuple(chosen or self.session.neuron_layers)
 
     def pair(self) -> tuple[str, str]:
         """The source and the target class on show; empty names where none were given."""
@@ -143,12 +154,10 @@ class Cues(NeuronDesk):
         if not shown["words"]:
             raise ValueError("expected words, got none yet; wait for the neurons with session.wait()")
         rows = [(word["text"], word["score"]) for word in shown["words"]]
-        return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, layer {shown['layer']}", width)
+        layers = f"layer{'s'[: len(shown['layers']) - 1]} {', '.join(map(str, shown['layers']))}"
+        return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, {layers}", width)
 
     # -- what is on show -----------------------------------------------------------------------------------------
-
-    def _complete(self, layer: int) -> bool:
-        return self.session.neuron_reading(layer).complete(self.n_images)
 
     def _shown(self) -> tuple[View, Arrays]:
         """The pictures of the pair on show, as far as they are drawn."""
@@ -169,44 +178,29 @@ class Cues(NeuronDesk):
 
     def step(self) -> bool:
         """Read images, code neurons, draw pictures: one short piece of what is missing."""
-        layer = self.layer_shown()
-        if layer is None or not all(self.pair()):
+        layers = self.layers_shown()
+        if not layers or not all(self.pair()):
             return False
-        reading = self.session.neuron_reading(layer)
-        known = reading.latest
-        if known is not None and (self._source is None or self._source[0] != (layer, known.stats.count)):
-            self._code(known)
+        if self._coding.step(layers, self.m, self.n_images) or self._draws():
             return True
-        if self._draws(layer):
-            return True
-        if reading.complete(self.n_images):
-            return False
-        self.read_on(reading, self.n_images)
-        return True
+        reading = self._coding.unread(layers, self.n_images)
+        if reading is not None:
+            self.read_on(reading, self.n_images)
+        return reading is not None
 
-    def _code(self, known: LayerNeurons) -> None:
-        """Some more neurons' sparse codes; with the last, the words can be shown."""
-        key = known.stats.layer, known.stats.count
-        if self._made is None or self._made[0] != key:
-            self._made = key, self.session.cue_steps(known)
-        source = next(self._made[1])
-        if source is not None:
-            self._source, self._made = (key, source), None
-            self.session.refresh()
+    def _subject(self) -> tuple[tuple[str, str], tuple[int, ...], int | None, int]:
+        return self.pair(), self.layers_shown(), self.m, self._seed
 
-    def _subject(self) -> tuple[tuple[str, str], int | None, int]:
-        return self.pair(), self.layer_shown(), self._seed
-
-    def _draws(self, layer: int) -> bool:
+    def _draws(self) -> bool:
         """Draw the next method's pictures, if any are wanted; False when none are."""
         pair, subject = self.pair(), self._subject()
         if self._drawing is None or self._drawing.subject != subject:
-            wanted = self._source is not None and (self._asked or self._complete(layer))
-            if not wanted or pair[0] not in self.session.cue_classes():
+            layers, source = subject[1], self._coding.source
+            read = self._asked or self._coding.complete(layers, self.n_images)
+            wanted = read and self._coding.fits(layers, self.m)
+            if source is None or not wanted or pair[0] not in self.session.cue_classes():
                 return False
-            steps = self.session.attack_steps(
-                self._source[1], pair, self._seed, self.n_sentences, self.n_pictures
-            )
+            steps = self.session.attack_steps(source, pair, self._seed, self.n_sentences, self.n_pictures)
             self._drawing = Drawing(self.session, pair, subject, steps)
         if not self._drawing.step():
             return False

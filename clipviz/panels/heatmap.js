@@ -142,12 +142,14 @@ const tokenHeads = (api, { reader }) => {
 /** A head's texts on this image (Fig. 2.6). */
 const headTexts = (api, stage) => {
   const part = h("div", { class: "part joint" });
+  const [counts, setCount] = segmented("How many of the head's texts", [[10, "10", "Of the head's first 10 texts"], [60, "60", "Of its first 60 texts, as many as in the thesis"]], (n) => api.ask({}, { options: { joint_texts: Number(n) } }));
   const draw = () => {
     const { joint: about, rows, cols, selection } = api.view;
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
     const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
-    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, `strongest and weakest of its texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
+    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", counts, ` texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
+    setCount(about.n_texts);
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
     const tile = (text, i) => {

@@ -9,7 +9,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import parts, pictures
-from clipviz.panels.base import LAZY, LOCAL, Arrays, Panel, View
+from clipviz.panels.base import ASKED, LAZY, LOCAL, Arrays, Panel, View
 from clipviz.panels.parts import Part
 from clipviz.panels.scripts import script, style
 from clipviz.session import (
@@ -39,6 +39,7 @@ class HeatmapOptions(TypedDict, total=False):
     opacity: float
     outline: bool
     scale: float | None
+    joint_texts: Literal[10, 60]
 
 
 class Heatmap(Panel):
@@ -53,7 +54,8 @@ class Heatmap(Panel):
     outline draws the image's true mask, where it has one. scale: the value at full colour, None for each map's
     largest. Hover reads a token; a click selects it and lists the heads that write there; arrows move it. Below, what
     the cosine is compared with (the pool, the collection), and the texts of the selected head that the image agrees
-    with most and least, with where they come from (Fig. 2.6).
+    with most and least, with where they come from (Fig. 2.6): of its first 10 texts, or 60 (joint_texts), as in the
+    thesis.
     """
 
     name = "heatmap"
@@ -67,6 +69,7 @@ class Heatmap(Panel):
     )
     opacity = traitlets.Float(0.75, min=0, max=1).tag(**LOCAL)
     outline = traitlets.Bool(False).tag(**LOCAL)
+    joint_texts = traitlets.Enum((10, 60), 10).tag(**ASKED)
     scale = traitlets.Float(None, allow_none=True, min=1e-9).tag(**LOCAL)
     picture = traitlets.Bytes(help="the image as the model sees it; written only when it changes").tag(
         sync=True
@@ -92,7 +95,9 @@ class Heatmap(Panel):
         if self._picture_of != view["picture"]:
             self._picture_of = view["picture"]
             self.picture = pictures.picture(self.session, selection.image)
-        wanted = parts.wanted(self.session, selection, self.show, self._needs(), self._progress())
+        wanted = parts.wanted(
+            self.session, selection, self.show, self._needs(), self._progress(), self.joint_texts
+        )
         show = partial(self._show, selection, view, arrays)
         return self._parts.join(view, arrays, wanted, stale, show)
 

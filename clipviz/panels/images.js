@@ -109,18 +109,23 @@ function build(api) {
     ["near", "Neighbours", "Nearest to the selected image, under the whole model and under the selected head alone"],
     ["chosen", "Chosen", "Those chosen by Ctrl-click, by “describe these” or in the Atlas, the nearest to the text first"],
     ["all", "All", "In the order of the collection"]], (order) => api.ask({}, { options: { order, page: 0 } }));
+  const [bys, setBy] = segmented("Neighbours under the head by", [
+    ["cosine", "Cosine", "By the cosine of the head's effects"],
+    ["product", "Inner product", "By their inner product, as in the thesis: images on which the head writes much come first for every query"]], (by) => api.ask({}, { options: { by, page: 0 } }));
   const [subset, setSubset] = subsetChooser(api);
   const [galleries, drawGalleries] = thumbnails(api);
   const [file, upload] = uploader(api);
   const [pages, setPage] = pager((step) => api.ask({}, { options: { page: Math.max(0, api.view.page + step) } }));
   const describe = link("", () => api.ask({}, { action: "describe" }), { class: "describe", title: "TextSpan of the selected head over these images alone" });
   const chosen = h("p", { class: "chosen-set", hidden: true }), note = h("span", { class: "note" });
-  api.body.append(h("h3", {}, "Images", hint), orders, subset, galleries, h("div", { class: "foot" }, pages, upload, describe), chosen, note, file);
+  api.body.append(h("h3", {}, "Images", hint), orders, bys, subset, galleries, h("div", { class: "foot" }, pages, upload, describe), chosen, note, file);
 
   return (view, arrays) => {
     const set = view.selection.images;
     setOrder(view.order);
     orders.querySelector('[data-value="chosen"]').disabled = !set.length;
+    setBy(view.by);
+    bys.hidden = view.order !== "near" || view.lists.length < 2;
     setSubset(view);
     drawGalleries(view, arrays);
     setPage(view.page, view.pages);
@@ -132,7 +137,7 @@ function build(api) {
     note.hidden = !view.n_skipped;
     note.textContent = view.n_skipped ? `${counted(view.n_skipped, "file")} skipped` : "";
     note.title = view.skipped.map(([name, reason]) => `${name}: ${reason}`).join("\n");
-    Object.assign(api.root.dataset, { order: view.order, shown: view.ids.length, first: view.ids[0] ?? "", image: view.selection.image ?? "", set: set.length, subset: view.n_subset ?? "", nImages: view.n_images, complete: String(view.complete), skipped: view.n_skipped });
+    Object.assign(api.root.dataset, { order: view.order, by: view.by, shown: view.ids.length, first: view.ids[0] ?? "", image: view.selection.image ?? "", set: set.length, subset: view.n_subset ?? "", nImages: view.n_images, complete: String(view.complete), skipped: view.n_skipped });
   };
 }
 

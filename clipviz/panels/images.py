@@ -13,7 +13,7 @@ from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View
 from clipviz.panels.pictures import title
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
-from clipviz.session import Session
+from clipviz.session import BY, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -31,6 +31,7 @@ Ranked = list[tuple[int, float | None]]
 
 class ImageGalleryOptions(TypedDict, total=False):
     order: Literal["text", "near", "chosen", "all"]
+    by: Literal["cosine", "product"]
     page: int
     column: str
     value: str
@@ -42,9 +43,10 @@ class ImageGallery(Panel):
 
     order: "text" (cosine with text A, or A minus B, after the selection's ablation), "near" (nearest to the selected
     image under the whole model, and beside them under the selected head, Fig. 2.5), "chosen" (those chosen, here by
-    ctrl-click or in the Atlas, the nearest to the text first) or "all" (as they come). column, value: only the images
-    whose attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the
-    subset, else of the images shown (the head's neighbours where there are two lists).
+    ctrl-click or in the Atlas, the nearest to the text first) or "all" (as they come). by: neighbours under the head by
+    the "cosine" of its effects, or by their inner "product", as in the thesis. column, value: only the images whose
+    attribute `column` is `value`. n_shown: thumbnails on screen. "describe these" asks for TextSpan of the subset, else
+    of the images shown (the head's neighbours where there are two lists).
     """
 
     name = "images"
@@ -53,6 +55,7 @@ class ImageGallery(Panel):
     _css = style("images")
 
     order = traitlets.Enum(("text", "near", "chosen", "all"), "text").tag(**ASKED)
+    by = traitlets.Enum(BY, "cosine").tag(**ASKED)
     page = traitlets.Int(0, min=0).tag(**ASKED)
     column = traitlets.Unicode("").tag(**ASKED)
     value = traitlets.Unicode("").tag(**ASKED)
@@ -82,6 +85,7 @@ class ImageGallery(Panel):
         sprite, columns = session.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
         view = {
             "order": order,
+            "by": self.by,
             "lists": [{"title": name, "count": len(ranked)} for name, ranked in lists],
             "ids": ids,
             "scores": [float(score) if score is not None else None for _, score in shown],
@@ -153,7 +157,7 @@ class ImageGallery(Panel):
             return "all", [("", everything)]
         lists = [("Whole model", _within(session.neighbours(s.image, k=k), allowed))]
         if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
-            found = session.neighbours(s.image, s.layer, s.head, k)
+            found = session.neighbours(s.image, s.layer, s.head, k, self.by)
             lists.append((f"L{s.layer}·H{s.head}", _within(found, allowed)))
         return "near", lists
 

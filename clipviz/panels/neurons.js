@@ -55,17 +55,20 @@ const neuronAbout = (api, lookFor) => {
   const code = h("div", { class: "code", role: "list", "aria-label": "Sparse text code" });
   code.addEventListener("click", (event) => lookFor(closest(event, "[data-word]")?.dataset.word));
   walk(code, () => [...code.querySelectorAll("button")]);
+  const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
   const row = ([word, weight], widest) => h("div", { class: "pair", role: "listitem" },
     h("button", { type: "button", "data-word": word, title: `Find neurons that write towards “${word}”` }, word),
     signedBar(weight, widest), h("span", { class: "num weight" }, signed(weight, 2)));
-  const draw = ({ neuron, layer }) => {
+  const draw = (view) => {
+    const { neuron, layer, m } = view;
+    setSize(view);
     title.replaceChildren(`Neuron ${neuron.number}`, h("small", {}, `layer ${layer}`));
     facts.replaceChildren("One direction explains ", h("b", { class: "num" }, percent(neuron.rank_one)), " of the variance of its effect over its top images.");
     const widest = Math.max(1e-12, ...neuron.words.map(([, weight]) => Math.abs(weight)));
     code.replaceChildren(...neuron.words.map((pair) => row(pair, widest)));
-    note.textContent = `${counted(neuron.words.length, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction. Click a text to search with it.`;
+    note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
   };
-  return { parts: [title, facts, code, note], draw };
+  return { parts: [title, facts, sizes, code, note], draw };
 };
 
 /** How many images the neuron has an effect of which size on; a bar opens the images of every interval. */
@@ -85,10 +88,29 @@ const profilePlot = (api) => {
   return { canvas: h("div", { class: "profile" }, bars, axis), draw };
 };
 
+/** The neuron's second-order effect on the image beside its indirect effect. */
+const effectTable = (api) => {
+  const table = h("div", { class: "effects", role: "table", "aria-label": "Effects of the neuron on this image", hidden: true }), note = h("p", { class: "note" });
+  const ask = link("", () => api.ask({}, { options: { indirect: !api.option("indirect") } }), { title: "Run the model again with this neuron at its mean: the indirect effect (thesis 3.3)" });
+  const line = (role, ...cells) => h("div", { class: "row", role: "row" }, ...cells.map((text, i) => h("span", { class: i ? "num" : "", role: i ? role : "rowheader" }, text)));
+  const draw = ({ current: { effects }, selection: { text, text_b: other } }) => {
+    ask.textContent = effects ? "without the indirect effect" : "compare with the indirect effect";
+    ask.hidden = api.standalone;
+    table.hidden = note.hidden = !effects;
+    Object.assign(api.root.dataset, { indirect: effects ? effects.rows.indirect[0].toFixed(6) : "", alike: effects ? effects.cosine.toFixed(4) : "" });
+    if (!effects) return;
+    table.replaceChildren(line("columnheader", "", "size", text ? (other ? "on A − B" : `on “${text}”`) : ""),
+      ...Object.entries(effects.rows).map(([name, [size, along]]) => line("cell", name, size.toFixed(4), along === null ? "" : signed(along, 4))));
+    note.textContent = `Both against their means (over ${counted(effects.n_images, "image")}); cosine between them ${effects.cosine.toFixed(2)}. Indirect: the model runs again with the neuron at its mean, and later layers may repair the loss.`;
+  };
+  return { parts: [table, note, ask], draw };
+};
+
 /** The neuron on the selected image. */
 const onThisImage = (api, profile) => {
+  const effects = effectTable(api);
   const canvas = h("canvas", { role: "img" }), here = h("p", { class: "facts" }), load = pictureLoader(api);
-  const element = h("div", { class: "current" }, h("div", { class: "stage" }, canvas), h("div", { class: "side" }, here, profile.canvas));
+  const element = h("div", { class: "current" }, h("div", { class: "stage" }, canvas), h("div", { class: "side" }, here, ...effects.parts, profile.canvas));
   let picture = null;
   const paint = () => {
     const { current, grid, gallery } = api.view;
@@ -101,6 +123,7 @@ const onThisImage = (api, profile) => {
     if (!current) return;
     const { norm, along, rank, name } = current;
     here.replaceChildren("Size of its effect on this image: ", h("b", { class: "num" }, norm.toFixed(4)), ", larger than on ", h("b", { class: "num" }, percent(rank)), ` of the images; ${signed(along, 4)} from its mean along the direction.`);
+    effects.draw(api.view);
     canvas.title = name;
     canvas.setAttribute("aria-label", `Activation map of neuron ${neuron.number} on ${name}`);
     load(arrays.picture, (made) => { picture = made; paint(); });
@@ -180,7 +203,7 @@ function build(api) {
     current.draw(view, arrays);
     profile.draw(view);
     images.draw(view, arrays);
-    Object.assign(api.root.dataset, { layer: view.layer, neuron: neuron.number, pinned: String(view.pinned), find: view.found_by, text: selection.text, image: selection.image ?? "", show: view.gallery.how, shown: view.gallery.ids.length, groups: view.gallery.groups.length, first: view.list[0]?.neuron ?? "", nRead: view.n_read, complete: String(view.complete) });
+    Object.assign(api.root.dataset, { layer: view.layer, m: view.m, neuron: neuron.number, pinned: String(view.pinned), find: view.found_by, text: selection.text, image: selection.image ?? "", show: view.gallery.how, shown: view.gallery.ids.length, groups: view.gallery.groups.length, first: view.list[0]?.neuron ?? "", nRead: view.n_read, complete: String(view.complete) });
   };
 }
 

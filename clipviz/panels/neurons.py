@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import numpy as np
 import traitlets
 
-from clipviz.panels import pictures
+from clipviz.panels import neuron_images
 from clipviz.panels.background import NeuronDesk
 from clipviz.panels.base import ASKED, FIXED, LOCAL, Arrays, View
 from clipviz.panels.scripts import script, style
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from clipviz.analysis.neurons import Code, LayerNeurons
     from clipviz.session.neurons import Listed, Reading
 
-THUMBNAIL, PICTURE = 96, 240
 N_LISTED_WORDS = 3
 GALLERIES = ("top", "groups", "intervals", "quantiles", "random")
 
@@ -31,6 +30,8 @@ class NeuronsOptions(TypedDict, total=False):
     find: Literal["text", "image", "strength"]
     show: Literal["top", "groups", "intervals", "quantiles", "random"]
     layer: int | None
+    m: int | None
+    indirect: bool
     opacity: float
     visible: bool
     n_listed: int
@@ -45,7 +46,9 @@ class Neurons(NeuronDesk):
     find: how neurons are listed: by "text" (their effect on text A's cosine, or on A minus B), by "image" (largest
     second-order norm on the selected image) or by "strength". show: which images of the neuron: "top" by norm,
     "groups" of the top ones that belong together, a few of each of the histogram's "intervals", even "quantiles" of
-    the norm, or "random" ones. layer: whose neurons; a selected neuron brings its own. n_images: images read, spread
+    the norm, or "random" ones. layer: whose neurons; a selected neuron brings its own. m: texts of a
+    code, of which the n_words largest are shown. indirect: on the image, the indirect effect too, by an intervention
+    (thesis 3.3). n_images: images read, spread
     over the collection (None: all).
     """
 
@@ -58,6 +61,7 @@ class Neurons(NeuronDesk):
 
     find = traitlets.Enum(FINDS, "text").tag(**ASKED)
     show = traitlets.Enum(GALLERIES, "top").tag(**ASKED)
+    indirect = traitlets.Bool(False).tag(**ASKED)
     opacity = traitlets.Float(0.8, min=0, max=1).tag(**LOCAL)
     n_listed = traitlets.Int(14, min=1, max=100).tag(**FIXED)
     n_words = traitlets.Int(8, min=1, max=40).tag(**FIXED)
@@ -91,10 +95,10 @@ class Neurons(NeuronDesk):
             return None
         histogram = known.histogram(shown)
         arrays = {"edges": histogram.edges.astype(np.float32), "counts": histogram.counts.astype(np.int32)}
-        gallery, more = self._gallery(reading, known, shown)
+        gallery, more = neuron_images.gallery(session, reading, known, shown, self.show, self.n_shown)
         if stale():
             return None
-        current, most = self._current(reading, known, shown, s.image)
+        current, most = neuron_images.current(session, reading, known, shown, s, self.indirect)
         view |= {
             "n_neurons": known.n_neurons,
             "n_read": known.stats.count,
@@ -151,7 +155,7 @@ class Neurons(NeuronDesk):
         return reading.latest
 
     def _rows(self, known: LayerNeurons, listed: Listed) -> list[dict[str, Any]]:
-        codes = known.codes(listed.neurons, self.n_words)
+        codes = known.codes(listed.neurons, self.m)
         rows = zip(listed.neurons, listed.scores, listed.notes, codes, strict=True)
         return [
             {"neuron": n, "score": score, "note": note, "words": _words(code, N_LISTED_WORDS)}
@@ -159,57 +163,13 @@ class Neurons(NeuronDesk):
         ]
 
     def _about(self, known: LayerNeurons, neuron: int) -> dict[str, Any]:
-        code = known.codes([neuron], self.n_words)[0]
+        code = known.codes([neuron], self.m)[0]
         return {
             "number": neuron,
             "words": _words(code, self.n_words),
             "code_share": code.share,
             "rank_one": float(known.line.share[neuron]),
             "strength": float(known.strength[neuron]),
-        }
-
-    def _gallery(
-        self, reading: Reading, known: LayerNeurons, neuron: int
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The neuron's images as a sprite with maps, all on the scale of the top images."""
-        session, how = self.session, self.show
-        top = known.top(neuron)
-        samples = top if how == "groups" else reading.samples(known, neuron, how, self.n_shown)
-        groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
-        strips = (
-            [len(images) for images in known.histogram(neuron).images[::-1]] if how == "intervals" else []
-        )
-        sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
-        return {
-            "how": how,
-            "ids": samples.ids,
-            "names": [pictures.title(session, i) for i in samples.ids],
-            "norms": samples.norms.tolist(),
-            "along": samples.along.tolist(),
-            "columns": columns,
-            "limit": top.limit,
-            "groups": [group._asdict() for group in groups],
-            "separation": separation,
-            "strips": strips,
-        }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
-
-    def _current(
-        self, reading: Reading, known: LayerNeurons, neuron: int, image: int | None
-    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """The neuron on the selected image, which need not be among those read."""
-        if image is None:
-            return None, {}
-        here = reading.on_image(known, image, neuron)
-        norm = float(here.norms[0])
-        return {
-            "image": image,
-            "name": pictures.title(self.session, image),
-            "norm": norm,
-            "along": float(here.along[0]),
-            "rank": known.rank(neuron, norm),
-        }, {
-            "picture": pictures.picture(self.session, image, PICTURE),
-            "map": here.maps[0].astype(np.float32),
         }
 
 

@@ -60,11 +60,12 @@ def scope_in_words(scope: str, shown: View) -> str:
 
 
 def wanted(
-    session: Session, selection: Selection, show: str, needs: str, progress: Any
+    session: Session, selection: Selection, show: str, needs: str, progress: Any, n_texts: int
 ) -> dict[str, tuple[Any, Callable[[], Part]]]:
     """The parts that are wanted for a map: what each rests on, and how it is made.
 
-    needs: which of the costlier maps `show` is among; progress: changes as the collection is read.
+    needs: which of the costlier maps `show` is among; progress: changes as the collection is read; n_texts: those of
+    the selected head.
     """
     s, asked = selection, (selection.image, selection.text, selection.text_b)
     found: dict[str, tuple[Any, Callable[[], Part]]] = {}
@@ -77,7 +78,7 @@ def wanted(
     if needs == "neuron" and s.neuron is not None:
         found["neuron"] = (s.image, s.layer, s.neuron), lambda: neuron(session, s)
     found["context"] = (*asked, s.ablation, progress), lambda: context(session, s)
-    found["joint"] = (s.image, s.layer, s.head, progress), lambda: joint(session, s)
+    found["joint"] = (s.image, s.layer, s.head, progress, n_texts), lambda: joint(session, s, n_texts)
     return found
 
 
@@ -121,10 +122,10 @@ def context(session: Session, selection: Selection) -> Part:
     return {"context": about | {"standing": None if found is None else found._asdict()}}, {}
 
 
-def joint(session: Session, selection: Selection) -> Part:
-    """The texts of the selected head that the image agrees with most and least, with their maps (Fig. 2.6)."""
+def joint(session: Session, selection: Selection, n_texts: int) -> Part:
+    """Those of the head's first n_texts that the image agrees with most and least, with their maps (Fig. 2.6)."""
     layer, head = selection.layer, selection.head
-    about: dict[str, Any] = {"message": "", "texts": [], "values": []}
+    about: dict[str, Any] = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
     if layer is None or head is None:
         about["message"] = "Select a head to see what it says about this image."
     elif layer not in session.collection.layers:
@@ -133,7 +134,7 @@ def joint(session: Session, selection: Selection) -> Part:
         about["message"] = "" if session.collection.complete else "Reading the collection…"
     if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
         return {"joint": about}, {}
-    found = session.joint_maps(layer, head, selection.image)
+    found = session.joint_maps(layer, head, selection.image, n_texts=n_texts)
     about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
     return {"joint": about}, {"joint_maps": _float(found.maps)}
 

@@ -11,17 +11,19 @@ const textColumn = (api, { title, unit, rows, most }, others) => {
 function build(api) {
   const hint = h("small", {}), [meter, tell] = readingMeter(api, hint), columns = h("div", { class: "bar-lists" }), note = h("p", { class: "bar-note" });
   const [layers, setLayer] = layerChooser((layer) => api.ask({}, { options: { layer } }));
+  const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
   const [empty, says] = messageInstead(columns, note);
-  api.body.append(h("h3", {}, "Words of this image", hint), meter, h("div", { class: "controls" }, layers), empty, columns, note);
+  api.body.append(h("h3", {}, "Words of this image", hint), meter, h("div", { class: "controls" }, layers, sizes), empty, columns, note);
   followVisibility(api);
   return (view) => {
     tell();
     if (view.layer !== null) setLayer(view.layer, view.n_layers);
+    setSize(view);
     const texts = view.columns.map(({ rows }) => new Set(rows.map(({ text }) => text)));
     columns.replaceChildren(...view.columns.map((column, i) => textColumn(api, column, texts[1 - i] ?? new Set())));
     note.textContent = view.complete ? "Bold: in both lists. Click a text to see it in every panel." : "The neurons' list appears once the images have been read.";
     says(view);
-    Object.assign(api.root.dataset, { layer: view.layer ?? "", image: view.selection.image ?? "", lists: view.columns.length, first: view.columns[0]?.rows[0]?.text ?? "", complete: String(Boolean(view.complete)) });
+    Object.assign(api.root.dataset, { layer: view.layer ?? "", m: view.m, image: view.selection.image ?? "", lists: view.columns.length, first: view.columns[0]?.rows[0]?.text ?? "", complete: String(Boolean(view.complete)) });
   };
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class WordsOptions(TypedDict, total=False):
     layer: int | None
+    m: int | None
     n_texts: int
     visible: bool
 
@@ -27,7 +28,8 @@ class WordsOptions(TypedDict, total=False):
 class Words(NeuronDesk):
     """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
 
-    layer: whose neurons, default the last but two. n_texts: rows of each list. A click on a text selects it everywhere.
+    layer: whose neurons, default the last but two. m: texts of a neuron's code. n_texts: rows of each list. A click on
+    a text selects it everywhere.
     """
 
     name = "words"
@@ -39,7 +41,7 @@ class Words(NeuronDesk):
 
     n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
 
-    _known: int | None = None  # the layer whose neurons have been read and coded
+    _known: int | None = None  # the layer whose neurons have been read
 
     def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
         super().__init__(session, **options)
@@ -58,7 +60,7 @@ class Words(NeuronDesk):
         nearest = session.nearest_texts(selection.image, self.n_texts)
         columns = [_column("Nearest by cosine", "cosine with the image", nearest)]
         if self._known == layer:
-            found = session.concepts_of(selection.image, layer, self.n_texts)
+            found = session.concepts_of(selection.image, layer, self.n_texts, self.m)
             columns.insert(0, _column("Written by active neurons", "summed contribution, as a share", found))
         if stale():
             return None
@@ -74,14 +76,13 @@ class Words(NeuronDesk):
         return lists_figure(shown["columns"], width)
 
     def step(self) -> bool:
-        """Read images for the layer on show, then code its neurons."""
+        """Read images for the layer on show."""
         layer = self.layer_shown()
         if layer is None or self._known == layer:
             return False
         reading = self.session.neuron_reading(layer)
         if self.read_on(reading):
             return True
-        self.session.cue_source(layer)
         self._known = layer
         self.session.refresh()
         return False

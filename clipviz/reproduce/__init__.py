@@ -85,4 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
     parser.add_argument("--limit", type=int, help="use at most this many images")
     parser.add_argument("--quick", action="store_true", help="all, chapter3: a small version, to look at")
+    parser.add_argument(
+        "--summed",
+        choices=("late", "all"),
+        help="layers that maps of tokens sum for segmentation (default: late)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

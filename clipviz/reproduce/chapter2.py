@@ -49,12 +49,14 @@ def run(
     pool: Added = None,
     describe_classes: DescribeClass | None = None,
     quiet: bool = False,
+    summed: str = "late",
 ) -> Path:
     """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
 
     data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. pool,
-    describe_classes: further pools of texts (reproduce.pools). Traced images are kept in out/steps: an interrupted run
-    continues from there.
+    describe_classes: further pools of texts (reproduce.pools). summed: layers whose token effects a segmentation sums,
+    the "late" ones or "all", as in the thesis. Traced images are kept in out/steps: an interrupted run continues from
+    there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
@@ -79,7 +81,7 @@ def run(
     found_roles = textspan_section(report, model, evaluation, accuracies, late, chosen)
     retrieval_section(report, model, evaluation, late, kept, found_roles)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
-    segmentation_section(report, model, evaluation, quiet)
+    segmentation_section(report, model, evaluation, quiet, summed)
     joint_section(report, model, evaluation, late, kept, found_roles)
     return report.write("chapter2")
 

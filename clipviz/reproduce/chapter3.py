@@ -25,7 +25,7 @@ from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.indexing import Index
 from clipviz.lens import ablate
-from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
+from clipviz.lens.sparse import CODE_SIZES, prepare_dictionary, reconstruct, sparse_code
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import neuron_uses, published
@@ -57,7 +57,6 @@ from clipviz.reproduce.pools import (
 from clipviz.reproduce.report import Report, Steps
 
 N_REFERENCE, N_UNSEEN = 800, 300
-SIZES = (4, 8, 16, 32, 64, 128)
 COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared one by one
 QUICK_LIMIT, QUICK_COMPARED = 90, (12, 8)
 
@@ -75,6 +74,7 @@ def run(
     describe_classes: DescribeClass | None = None,
     quick: bool = False,
     quiet: bool = False,
+    summed: str = "late",
 ) -> Path:
     """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
 
@@ -82,6 +82,7 @@ def run(
     others as reference. index: of other images, whose statistics of neurons (clipviz index --neurons) take the place of
     those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. pool,
     describe_classes: further pools of texts (reproduce.pools). quick: a small version of everything, to look at.
+    summed: layers of the token decomposition's maps, "late" or "all" (the thesis's).
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -104,7 +105,7 @@ def run(
     neuron_uses.gallery_section(report, study, described)
     neuron_uses.concepts_section(report, study, described)
     neuron_uses.attack_section(report, study, 1 if quick else repeats, quick)
-    neuron_uses.segmentation_section(report, study)
+    neuron_uses.segmentation_section(report, study, summed)
     return report.write("chapter3")
 
 
@@ -331,7 +332,7 @@ def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str,
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, encoded in encoded_pools(model, pools).items():
         dictionary = prepare_dictionary(encoded)
-        for size in (m for m in SIZES if m <= min(dictionary.shape)):
+        for size in (m for m in CODE_SIZES if m <= min(dictionary.shape)):
             rebuilt = reconstruct(sparse_code(known.line.directions, dictionary, size), dictionary).cpu()
             for task, top1 in study.accuracy(left + coefficients @ rebuilt, found["rows"]).items():
                 curves.setdefault(task, {}).setdefault(pool, {})[size] = top1

@@ -23,7 +23,7 @@ from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
 from clipviz.lens import segment
-from clipviz.lens.sparse import prepare_dictionary, sparse_code
+from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
@@ -53,8 +53,7 @@ class Dictionary:
         self.pool = list(pool)
         self.encoded = study.model.encode_texts(self.pool)
         self.rows = prepare_dictionary(self.encoded)
-        # the thesis takes 128 texts for an embedding of 512
-        self.n_atoms = max(1, min(study.model.weights.d_embed // 4, *self.rows.shape))
+        self.n_atoms = min(code_size(study.model.weights.d_embed), *self.rows.shape)
 
     def codes(self, directions: Tensor) -> SparseCode:
         return sparse_code(directions.to(self.rows), self.rows, self.n_atoms)
@@ -287,6 +286,7 @@ def attack_source(study: Study, n_indirect: int) -> cues.Source:
         dictionary.encoded,
         dictionary.codes(second),
         second,
+        tuple((layer, study.model.neuron_basis(layer).n_neurons) for layer in study.late),
         dictionary.codes(indirect),
         indirect,
     )
@@ -354,14 +354,14 @@ def _thesis_attacks(report: Report, study: Study) -> None:
         )
 
 
-def segmentation_section(report: Report, study: Study) -> None:
-    """Table 3.4 and Figure 3.7."""
+def segmentation_section(report: Report, study: Study, summed: str = "late") -> None:
+    """Table 3.4 and Figure 3.7. summed: layers of the token decomposition, see segmenting.layers_of."""
     report.section("Segmentation by neurons (Table 3.4, Figure 3.7)")
     if study.evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
         return
     maps, masks, pictures, texts = all_methods(
-        study.model, study.evaluation, study.evaluation.masks, study.quiet
+        study.model, study.evaluation, study.evaluation.masks, study.quiet, summed=summed
     )
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}

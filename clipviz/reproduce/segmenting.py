@@ -24,24 +24,26 @@ from clipviz.reproduce.report import Report
 from clipviz.values import N_LATE, late_layers
 
 TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
+SUMMED = ("late", "all")
 BATCH = 4
 MASKS_NEEDED = ("--segmentation FOLDER", "images/ and masks/ with a subfolder per class, or gtsegs_ijcv.mat")
 MIN_APART = 8  # images on each side of a comparison
 
 
 def segmentation_section(
-    report: Report, model: ClipModel, evaluation: Evaluation, quiet: bool = False
+    report: Report, model: ClipModel, evaluation: Evaluation, quiet: bool = False, summed: str = "late"
 ) -> None:
-    """Table 2.4 and Figure A.4; says so when there are no masks."""
+    """Table 2.4 and Figure A.4; says so when there are no masks. summed: see `layers_of`."""
     report.section("Segmentation (Table 2.4, Figure A.4)")
     if evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
         return
     pool = model.encode_texts(list(evaluation.pools["descriptions"]))
-    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool)
+    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed)
     report.text(
-        f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of the last "
-        f"{N_LATE} layers on the class direction minus the mean over all classes, as in the thesis, or over all "
+        f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of "
+        f"{'all' if summed == 'all' else f'the last {N_LATE}'} layers on the class direction minus the mean over all "
+        "classes, as in the thesis, or over all "
         "descriptions of the pool, which also say what is behind things. Maps are grown bilinearly, clipped at 0 and "
         "thresholded at their mean; pixels are counted over all images. The other methods are in their published forms "
         "(lens.baselines): rollout and Chefer et al. start at the second layer."
@@ -55,7 +57,7 @@ def segmentation_section(
     _scores(report, maps, masks, known, said=said)
     _by_outcome(report, model, evaluation, maps, masks)
     if evaluation.pairs is not None:
-        of_two, of_two_masks, *_ = all_methods(model, evaluation, evaluation.pairs, quiet, pool)
+        of_two, of_two_masks, *_ = all_methods(model, evaluation, evaluation.pairs, quiet, pool, summed)
         report.text(
             f"The same where the text has to choose: {len(of_two_masks) // 2} pictures of two objects, once for each "
             "of them, against the mask of that object alone. A method that finds whatever stands out cannot tell "
@@ -150,17 +152,25 @@ def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
     return right
 
 
+def layers_of(n_layers: int, summed: str) -> range:
+    """Layers whose token effects a map sums: "late", the last N_LATE, which segment better, or "all" (Table 2.4)."""
+    if summed not in SUMMED:
+        raise ValueError(f"expected summed to be one of {', '.join(SUMMED)}, got {summed!r}")
+    return range(n_layers) if summed == "all" else late_layers(n_layers)
+
+
 def all_methods(
     model: ClipModel,
     evaluation: Evaluation,
     data: MaskedImages,
     quiet: bool = False,
     pool: Float[Tensor, "text d_embed"] | None = None,
+    summed: str = "late",
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
     """Maps of every method on the images of `data` for their classes, of which the evaluation knows the texts.
 
     Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean, in place of the
-    classes', a second token decomposition is taken from.
+    classes', a second token decomposition is taken from. summed: see `layers_of`.
     """
     names = list(evaluation.class_prompts)
     classes = from_prompts(model, list(evaluation.class_prompts.values()))
@@ -168,7 +178,7 @@ def all_methods(
     backgrounds = {TOKENS: classes} if pool is None else {TOKENS: classes, TOKENS_POOL: pool}
     maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, *backgrounds)}
     masks, pictures, texts = [], [], []
-    late = late_layers(model.n_layers)
+    layers = layers_of(model.n_layers, summed)
     for start in tqdm(range(0, len(usable), BATCH), desc="segmenting", unit="batch", disable=quiet):
         rows = usable[start : start + BATCH]
         pairs = [data[i] for i in rows]
@@ -179,7 +189,7 @@ def all_methods(
             maps[name] += list(found.cpu())
         trace = model.trace(pixels)
         for name, texts_of_all in backgrounds.items():
-            maps[name] += list(segment.token_maps(trace, directions, texts_of_all, layers=late).cpu())
+            maps[name] += list(segment.token_maps(trace, directions, texts_of_all, layers=layers).cpu())
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
         pictures += list(model.shown(pixels))
         texts += [names[label] for label in labels]

@@ -1,8 +1,10 @@
 """The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
 
+from clipviz.analysis.retrieval import BY
 from clipviz.analysis.shared_units import PIVOTS, SORTS
 from clipviz.lens.cues import SEGMENT_THRESHOLD as NEURON_THRESHOLD
 from clipviz.lens.roles import NO_ROLE
+from clipviz.lens.sparse import CODE_SIZES
 from clipviz.session.core import Session
 from clipviz.session.heads import Description, HeadScores, Label, TokenHead, TokenMaps
 from clipviz.session.maps import BASELINES, IGNORING, POOLED_BASELINES
@@ -11,6 +13,8 @@ from clipviz.session.neurons import FIRST as FEW_IMAGES
 
 __all__ = [
     "BASELINES",
+    "BY",
+    "CODE_SIZES",
     "FEW_IMAGES",
     "FINDS",
     "IGNORING",

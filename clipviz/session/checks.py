@@ -37,6 +37,11 @@ def several(name: str, numbers: Iterable[Any], limit: int) -> tuple[int, ...]:
     return tuple(whole(name, number) for number in given)
 
 
+def code_size(m: int | None) -> int | None:
+    """Texts of a sparse code as asked for; None for the usual number."""
+    return None if m is None else count("m", m)
+
+
 def count(name: str, number: Any) -> int:
     """How many of something, at least 1. Raises ValueError otherwise."""
     try:

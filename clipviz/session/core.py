@@ -18,12 +18,13 @@ from torch import Tensor
 from clipviz.analysis import atlas as planes
 from clipviz.analysis import cues as cue_words
 from clipviz.analysis import retrieval, shared_units
-from clipviz.analysis.neurons import N_WORDS, Code, Histogram, LayerNeurons
+from clipviz.analysis.neurons import N_WORDS, Code, Effects, Histogram, LayerNeurons
 from clipviz.analysis.retrieval import Ranked
 from clipviz.analysis.standing import names_object
 from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.cues import N_SEGMENT_NEURONS
+from clipviz.lens.sparse import code_size
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, mining, opening
 from clipviz.session import neurons as readings
@@ -91,10 +92,14 @@ class Session(SessionState):
         embeddings = ablations.embeddings_after(self, self._ablation(ablation))
         return retrieval.cosines(embeddings, self.contrast(text, text_b))
 
-    def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4) -> Ranked:
-        """The images on which one head writes most along a direction (Fig. 2.4)."""
+    def top_images(self, direction: Tensor, layer: int, head: int, k: int = 4, by: str = "product") -> Ranked:
+        """The images on which one head writes most along a direction (Fig. 2.4).
+
+        by="product" is the thesis's inner product of the head's effect and the direction; by="cosine" divides it by the
+        lengths of both, so that images on which the head writes little count as much.
+        """
         layer, head = self._head(layer, head)
-        return retrieval.top_images(self.collection, direction, layer, head, checks.count("k", k))
+        return retrieval.top_images(self.collection, direction, layer, head, checks.count("k", k), by)
 
     def neighbours(
         self,
@@ -464,6 +469,11 @@ class Session(SessionState):
             )
         return readings.neuron_map(self, i, neurons, target, chosen, count, n_images)
 
+    @property
+    def code_size(self) -> int:
+        """Texts of a neuron's code unless told otherwise (thesis: 128 for an embedding of 512), at most the pool's."""
+        return min(code_size(self.model.weights.d_embed), len(self.texts))
+
     def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
         """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
         return readings.read(self, self.default_layer if layer is None else layer, n_images)
@@ -487,17 +497,34 @@ class Session(SessionState):
         reading = self.neuron_reading(known.stats.layer)
         return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
 
+    def neuron_effects(self, neuron: int, image: int | None = None, layer: int | None = None) -> Effects:
+        """A neuron's second-order effect on an image beside its indirect effect (thesis 3.3), each against its mean.
+
+        The indirect effect is a real intervention: the model runs again with the neuron at its per-token mean over a
+        few images.
+        """
+        known = self.neurons(layer, readings.FIRST)
+        chosen = checks.within("neuron", neuron, known.n_neurons)
+        return readings.effects(self, chosen, self._image(image), known.stats.layer)
+
     def neuron_histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
         """How many images a neuron has an effect of which size on, in even intervals, and images of each."""
         known = self.neurons(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return known.histogram(chosen, checks.count("n_bins", n_bins))
 
-    def describe_neurons(self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS) -> list[Code]:
-        """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild."""
+    def describe_neurons(
+        self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
+    ) -> list[Code]:
+        """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild.
+
+        m: texts of a code, default the thesis's (128 for an embedding of 512 and more, see code_size), of
+        which the n_texts of largest weight are returned; the share is that of all.
+        """
         known = self.neurons(layer)
         chosen = checks.several("neurons", neurons, known.n_neurons)
-        return known.codes(chosen, checks.count("n_texts", n_texts))
+        count, codes = checks.count("n_texts", n_texts), known.codes(chosen, checks.code_size(m))
+        return [code._replace(words=code.words[:count]) for code in codes]
 
     def neuron_direction(self, text: str, text_b: str = "") -> Tensor:
         """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
@@ -515,11 +542,14 @@ class Session(SessionState):
         ]
 
     def concepts_of(
-        self, image: int | None = None, layer: int | None = None, k: int = 10
+        self, image: int | None = None, layer: int | None = None, k: int = 10, m: int | None = None
     ) -> list[tuple[str, float]]:
-        """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1)."""
-        layer = self.default_layer if layer is None else layer
-        return readings.concepts_of(self, self._image(image), layer, checks.count("k", k))
+        """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1).
+
+        m: texts of a neuron's code, as in describe_neurons.
+        """
+        layer, k = self.default_layer if layer is None else layer, checks.count("k", k)
+        return readings.concepts_of(self, self._image(image), layer, k, checks.code_size(m))
 
     # -- spurious cues -----------------------------------------------------------------------------------------
 
@@ -542,39 +572,51 @@ class Session(SessionState):
         """The text that stands for a class: "a horse", "grapes"."""
         return cue_words.prompt(self.model, name)
 
-    def cue_source(self, layer: int | None = None) -> Source:
-        """The words and sparse codes of a layer's neurons, from which cues are chosen."""
-        known = self.neurons(layer)
-        key = ("cue source", known.stats.layer, known.stats.count)
-        return self.remember(key, lambda: cue_words.source(known, self.pool()))
+    def cue_source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
+        """The words and sparse codes of some layers' neurons, from which cues are chosen.
 
-    def cue_steps(self, known: LayerNeurons) -> Iterator[Source | None]:
+        layers: default the late ones (`neuron_layers`); m: texts of a code, as in describe_neurons.
+        """
+        chosen = self.neuron_layers if layers is None else [layers] if isinstance(layers, int) else layers
+        known = [self.neurons(layer) for layer in chosen]
+        key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
+        return self.remember(key, lambda: cue_words.source(known, self.pool(), m))
+
+    def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
         """The same in short steps for work between clicks: None until the last, which is the source."""
-        return cue_words.coding(known, self.pool())
+        return cue_words.coding(known, self.pool(), checks.code_size(m))
 
     def cues(
         self,
         pair: tuple[str, str],
-        layer: int | None = None,
+        layers: int | Sequence[int] | None = None,
         n_words: int = cue_words.N_WORDS,
         source: Source | None = None,
+        m: int | None = None,
     ) -> list[Cue]:
-        """The words that pull pictures of pair[0] towards pair[1] by way of a layer's neurons (Eq. 3.4)."""
+        """The words that pull pictures of pair[0] towards pair[1] by way of some layers' neurons (Eq. 3.4).
+
+        layers and m as in cue_source; source: one that is there already.
+        """
         self.check_pair(pair)
-        source = self.cue_source(layer) if source is None else source
+        source = self.cue_source(layers, m) if source is None else source
         return cue_words.cues(self.model, source, *pair, n_words=checks.count("n_words", n_words))
 
     def attack(
         self,
         pair: tuple[str, str],
         seed: int = 0,
-        layer: int | None = None,
+        layers: int | Sequence[int] | None = None,
         n_sentences: int = 10,
         n_images: int = 10,
+        m: int | None = None,
     ) -> dict[str, tuple[list[str], Attack]]:
-        """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures)."""
+        """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
+
+        layers and m as in cue_source.
+        """
         self.check_pair(pair)
-        source = self.cue_source(layer)
+        source = self.cue_source(layers, m)
         return cue_words.attack_pair(
             self.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images
         )

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.neuron_sums import NeuronSums
-from clipviz.analysis.neurons import N_TOP, LayerNeurons, Samples, best, samples_of, to_numpy
+from clipviz.analysis.neurons import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
 from clipviz.analysis.reading import read as read_pictures
 from clipviz.data.recent import Recent
-from clipviz.lens.cues import activation_thresholds, image_contribution_scores, map_towards, neuron_heatmap
+from clipviz.lens.cues import map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
 from clipviz.lens.sparse import prepare_dictionary
+from clipviz.models.interventions import indirect_effects, mean_activations
 from clipviz.values import whole
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ MOST = 5_000  # images read at most: the norms of every neuron on every image ar
 FIRST = 64  # images after which there is something to show; then at every doubling
 KEPT = 8  # current images whose effects are kept
 GOLDEN = 0.6180339887  # its multiples fill the unit interval evenly from the first on
-PERCENTILE = 98.0  # of a neuron's norms over the images: it is active above it (thesis 3.3)
 SAMPLES = ("top", "intervals", "quantiles", "random")
 FINDS = ("text", "image", "strength")
 
@@ -247,10 +247,22 @@ def neuron_map(
     return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
 
 
-def concepts_of(session: Session, image: int, layer: int, k: int) -> list[tuple[str, float]]:
+def effects(session: Session, neuron: int, image: int, layer: int) -> Effects:
+    """A neuron's second-order and indirect effects on an image; means over FIRST images, spread evenly."""
+    reading = reading_of(session, layer)
+    known = read(session, layer, FIRST)
+
+    def make() -> tuple[Tensor, int]:
+        chosen = [session.images[i] for i in read_pictures(session.images, reading.plan(FIRST)).rows]
+        some = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))
+        return mean_activations(session.model, some, layer), len(chosen)
+
+    mean, n_images = session.remember(("mean activations", layer, len(session.images)), make)
+    indirect = indirect_effects(session.model, session.images[image], layer, mean, [neuron])[0, 0]
+    second = reading.second(image).effects([neuron])[0, 0] - known.line.bias[neuron]
+    return Effects(second, indirect, n_images)
+
+
+def concepts_of(session: Session, image: int, layer: int, k: int, m: int | None) -> list[tuple[str, float]]:
     """The texts of the codes of the neurons that are active on an image, weighted by their norms (Fig. B.1)."""
-    known, source = session.neurons(layer), session.cue_source(layer)
-    norms = reading_of(session, layer).second(image).norms()
-    thresholds = activation_thresholds(known.norms.float(), PERCENTILE)
-    scores = image_contribution_scores(source.codes, norms, thresholds, len(source.pool))[0]
-    return [(source.pool[j], score) for j, score in best(scores, k)]
+    return session.neurons(layer).concepts(reading_of(session, layer).second(image).norms()[0], k, m)

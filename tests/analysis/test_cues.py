@@ -48,11 +48,13 @@ def test_scores_and_the_neurons_behind_them_by_hand():
     model = Toy({"a horse": axis[0], "a zebra": axis[1]})
     codes = SparseCode(torch.tensor([[0, 1], [0, -1]]), torch.tensor([[2.0, 0.5], [-3.0, 7.0]]))
     encoded = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    source = cues.Source(["sea", "car", "a zebra"], encoded, codes, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    source = cues.Source(
+        ["sea", "car", "a zebra"], encoded, codes, torch.tensor([[0.0, 1.0], [1.0, 0.0]]), ((4, 1), (6, 1))
+    )
     answers = cues.cues(model, source, *PAIR)
     assert [(cue.text, cue.score) for cue in answers] == [("sea", 5.0), ("car", 0.5)]
-    assert answers[0].neurons == (cues.Behind(1, -3.0, -1.0, 3.0), cues.Behind(0, 2.0, 1.0, 2.0))
-    assert answers[1].neurons == (cues.Behind(0, 0.5, 1.0, 0.5),)
+    assert answers[0].neurons == (cues.Behind(6, 0, -3.0, -1.0, 3.0), cues.Behind(4, 0, 2.0, 1.0, 2.0))
+    assert answers[1].neurons == (cues.Behind(4, 0, 0.5, 1.0, 0.5),)
 
 
 def test_parts_sum_to_the_score(model, found):
@@ -67,7 +69,7 @@ def test_coding_in_steps_is_coding_at_once(session, found):
     expected = sparse_code(known.line.directions, known.dictionary, found.codes.atoms.shape[1])
     assert torch.equal(found.codes.atoms, expected.atoms)
     assert torch.allclose(found.codes.weights, expected.weights, atol=1e-5)
-    steps = list(cues.coding(known, session.pool()))
+    steps = list(cues.coding([known], session.pool()))
     assert len(steps) == known.n_neurons // cues.CODED + 1
     assert steps[:-1] == [None] * (len(steps) - 1)
     assert session.cue_source(3) is found
@@ -87,7 +89,7 @@ def test_every_method_chooses_by_its_own_rule(model, found):
     encoded, target = cues.target_direction(model, *PAIR)
     banned = cues.banned_words(found, *PAIR, encoded[1])
     source = cues.Source(
-        found.pool, found.encoded, found.codes, found.directions, found.codes, found.directions
+        found.pool, found.encoded, found.codes, found.directions, found.layers, found.codes, found.directions
     )
     chosen = cues.choose_words(source, target, banned, torch.Generator().manual_seed(0), 20, 3)
     assert list(chosen) == ["random neurons", "indirect effect", "similar words", "second order"]

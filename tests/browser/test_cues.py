@@ -29,16 +29,24 @@ def test_words_neurons_and_pictures(panel):
     page = panel.page
     root = page.locator(PANEL)
     assert root.locator(".word").count() > 3
+    panel.panel("cues", layers="2,3,4", m=32).wait_for()
+    root.locator(".layers button").nth(2).click()
+    root.locator('.sizes button[data-value="8"]').click()
+    panel.panel("cues", layers="3,4", m=8, done="true").wait_for()
+    assert panel.kernel("print(cues.layers, cues.m)").strip() == "[3, 4] 8"
     assert root.locator(".strip").count() == 3
     fooled = panel.kernel("print(cues.results()['second order'][1].n_fooled)").strip()
     expect(root.locator('.strip[data-method="second order"]')).to_have_attribute("data-fooled", fooled)
     assert root.locator('.strip[data-method="second order"] .tile.fooled').count() == int(fooled)
     neuron = root.locator(".neuron").first
     number = neuron.get_attribute("data-neuron")
+    layer = neuron.get_attribute("data-layer")
     neuron.click()
-    panel.panel("neurons", neuron=number, pinned="true").wait_for()
+    panel.panel("neurons", layer=layer, neuron=number, pinned="true").wait_for()
     panel.panel("cues", neuron=number).wait_for()
-    expect(root.locator(f'.neuron[data-neuron="{number}"]').first).to_have_attribute("aria-pressed", "true")
+    expect(root.locator(f'.neuron[data-layer="{layer}"][data-neuron="{number}"]').first).to_have_attribute(
+        "aria-pressed", "true"
+    )
     word = root.locator("[data-word]").first
     text = word.get_attribute("data-word")
     word.click()

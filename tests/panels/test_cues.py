@@ -47,14 +47,15 @@ def panel(session):
 
 def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     shown = panel.data()
-    expected = asked.cues(session.model, session.cue_source(shown["layer"]), *PAIR, n_words=14)
+    expected = asked.cues(session.model, session.cue_source(shown["layers"]), *PAIR, n_words=14)
     assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
     assert [word["score"] for word in shown["words"]] == pytest.approx(
         [cue.score for cue in expected], rel=1e-4
     )
     assert "a zebra" not in [word["text"] for word in shown["words"]]
     first = shown["words"][0]["neurons"]
-    assert [one["neuron"] for one in first] == [one.neuron for one in expected[0].neurons]
+    assert [(one["layer"], one["neuron"]) for one in first] == [one[:2] for one in expected[0].neurons]
+    assert shown["layers"] == [2, 3, 4]
     assert shown["complete"]
     assert panel.progress == (24, 24)
 
@@ -89,14 +90,34 @@ def test_a_request_changes_the_classes(panel):
 
 
 def test_a_neuron_and_a_word_are_selected_everywhere(panel, session):
-    neuron = panel.data()["words"][0]["neurons"][0]["neuron"]
+    behind = panel.data()["words"][0]["neurons"][0]
+    layer, neuron = behind["layer"], behind["neuron"]
     before = panel.results()
-    ask(panel, {"layer": panel.data()["layer"], "neuron": neuron})
-    assert (session.selection.layer, session.selection.neuron) == (panel.data()["layer"], neuron)
+    ask(panel, {"layer": layer, "neuron": neuron})
+    assert (session.selection.layer, session.selection.neuron) == (layer, neuron)
     assert panel.data()["selection"]["neuron"] == neuron
     ask(panel, {"text": panel.data()["words"][0]["text"]})
     assert session.selection.text == panel.data()["words"][0]["text"]
     assert panel.results() == before  # nothing is drawn again
+
+
+def test_layers_and_code_sizes_are_chosen(panel, session):
+    ask(panel, options={"layers": [3, 1], "m": 4})
+    shown = panel.data()
+    assert (shown["layers"], shown["m"]) == ([1, 3], 4)
+    assert [m for m, fits in shown["sizes"] if fits] == [4, 8]  # the pool has ten texts
+    expected = session.cues(PAIR, [1, 3], 14, m=4)
+    assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
+    assert {one["layer"] for word in shown["words"] for one in word["neurons"]} <= {1, 3}
+    together = session.cue_source([1, 3], 4)
+    rows = [session.neurons(layer).line.directions for layer in (1, 3)]
+    assert together.directions.shape == (len(rows[0]) + len(rows[1]), 128)
+    assert together.place(len(rows[0]) + 5) == (3, 5)
+    assert np.array_equal(together.directions[len(rows[0]) + 5], rows[1][5])
+    assert together.codes.atoms.shape[1] == 4
+    assert len(shown["attempts"]) == 3
+    ask(panel, options={"layers": [99], "m": None})  # no such layer
+    assert panel.data()["layers"] == [2, 3, 4]
 
 
 def test_new_pictures_when_asked(panel):
@@ -151,16 +172,6 @@ def test_other_models_have_words_but_no_pictures(model):
     assert not shown["attempts"]
     assert "clipviz.models.captioners" in shown["note"]
     session.close()
-
-
-def test_another_layer(panel, session):
-    panel.layer = 1
-    ask(panel)
-    assert panel.data()["layer"] == 1
-    assert len(panel.data()["attempts"]) == 3
-    panel.layer = 99
-    ask(panel)
-    assert panel.data()["layer"] == session.model.n_layers - 2
 
 
 def test_a_hidden_panel_does_nothing(model):

@@ -96,6 +96,15 @@ def test_the_selected_neurons_map(session, panel, model):
         session.neuron_map(image=3, neurons=[])
 
 
+def test_the_heads_texts_are_of_its_first_ten_or_sixty(session, panel):
+    found = session.joint_maps(5, 2, 3, n_texts=60)
+    panel.joint_texts = 60
+    session.wait(60)
+    assert panel.data()["joint"]["texts"] == list(found.texts)
+    assert panel.data()["joint"]["n_texts"] == 60
+    assert panel.data()["joint_maps"] == pytest.approx(found.maps, abs=1e-6)
+
+
 def test_baselines_are_computed_once_and_only_when_asked_for(session, panel, monkeypatch):
     calls = []
     real = maps.record
@@ -194,7 +203,9 @@ def test_the_early_view_has_the_map_and_the_late_one_the_rest(session, panel, mo
 
 
 def test_unknown_options_are_refused(session):
-    with pytest.raises(TypeError, match="takes a session and opacity, outline, scale, scope, show"):
+    with pytest.raises(
+        TypeError, match="takes a session and joint_texts, opacity, outline, scale, scope, show"
+    ):
         Heatmap(session, method="rollout")
     with pytest.raises(Exception, match="saliency"):
         Heatmap(session, show="saliency")

@@ -46,6 +46,25 @@ def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session
     )
 
 
+def test_neighbours_and_top_images_by_inner_product_or_cosine(session, panel, model):
+    effects = torch.cat([model.trace(picture).head_effects()[:, 5, 3] for picture in session.images]).double()
+    show(panel, order="near", by="product")
+    head_side = panel.view["ids"][4:]
+    assert head_side == (effects @ effects[7]).argsort(descending=True)[:4].tolist()
+    assert head_side != [i for i, _ in session.neighbours(7, 5, 3, 4)]
+    assert panel.view["by"] == "product"
+    text = session.direction("a dog")
+    along = effects @ text.double()
+    for by, expected in (("product", along), ("cosine", along / effects.norm(dim=1))):
+        found = session.top_images(text, 5, 3, 6, by)
+        assert [i for i, _ in found] == expected.argsort(descending=True)[:6].tolist()
+        assert [v for _, v in found] == pytest.approx(
+            expected.sort(descending=True).values[:6].tolist(), abs=1e-5
+        )
+    with pytest.raises(ValueError, match="by to be one of cosine, product, got 'x'"):
+        session.top_images(text, 5, 3, by="x")
+
+
 def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
     show(panel, order="near")
     assert [part["title"] for part in panel.view["lists"]] == ["Whole model", "L5·H3"]

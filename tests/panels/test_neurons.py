@@ -148,6 +148,55 @@ def test_another_layer_is_read_when_it_is_chosen(panel, session):
     assert panel.data()["layer"] == 4
 
 
+def test_codes_have_as_many_texts_as_asked_for(panel, session):
+    shown, known = panel.data(), session.neuron_reading(panel.data()["layer"]).latest
+    assert shown["m"] == 8  # a quarter of the width is 32; the pool has eight texts
+    ask(panel, options={"m": 4})
+    after = panel.data()
+    number = after["neuron"]["number"]
+    assert after["m"] == len(after["neuron"]["words"]) == 4
+    assert after["neuron"]["code_share"] == pytest.approx(known.codes([number], 4)[0].share)
+    small = Neurons(session, m=8, n_words=3)
+    session.wait(60, background=True)
+    words = small.data()["neuron"]["words"]
+    code = session.describe_neurons(shown["layer"], [number], 3, m=8)[0]
+    assert words == [[word.text, word.weight] for word in code.words]
+    assert small.data()["neuron"]["code_share"] == pytest.approx(code.share)
+    assert code.share > after["neuron"]["code_share"]
+
+
+def test_the_indirect_effect_is_a_second_run_of_the_model(panel, session, model):
+    session.select(image=5, layer=3, neuron=40, text="a dog", text_b="")
+    ask(panel, options={"indirect": True})
+    shown = panel.data()["current"]["effects"]
+    pictures = list(session.images)
+    seconds = model.second_order(pictures, 3)
+    mean = seconds.activations.mean(0)  # [token, neuron]
+    unit, hidden = model.encode_images(pictures[5:6])[0], seconds.activations[5, :, 40]
+
+    def at_its_mean(_module, inputs):
+        changed = inputs[0].clone()
+        changed[0, :, 40] = mean[:, 40]
+        return (changed,)
+
+    handle = model.tower.blocks[3].hidden.register_forward_pre_hook(at_its_mean)
+    without = model.encode_images(pictures[5:6])[0]
+    handle.remove()
+    indirect = (unit - without) / unit.norm()
+    effects = seconds.effects([40])[:, 0]
+    second = effects[5] - effects.mean(0)
+    text = model.encode_texts("a dog")[0]
+    assert float(hidden.abs().max()) > 0
+    for name, effect in (("indirect", indirect), ("second order", second)):
+        expected = [float(effect.norm()), float(effect @ text)]
+        assert shown["rows"][name] == pytest.approx(expected, rel=2e-3, abs=2e-6), name
+    cosine = float(indirect @ second / indirect.norm() / second.norm())
+    assert shown["cosine"] == pytest.approx(cosine, abs=2e-3)
+    assert shown["n_images"] == 24
+    ask(panel, options={"indirect": False})
+    assert panel.data()["current"]["effects"] is None
+
+
 def test_a_figure_for_print(panel):
     assert panel.figure().axes
 

@@ -149,11 +149,15 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
     classes = classifiers.from_prompts(model, list(found.class_prompts.values()))
     own = classes[list(found.class_prompts).index(texts[2])]
     picture, mask = found.masks[2]
+    everything = segmenting.all_methods(model, found, found.masks, quiet=True, pool=pool, summed="all")[0]
     late = range(model.n_layers - 4, model.n_layers)
     for name, background in ((segmenting.TOKENS, classes), (segmenting.TOKENS_POOL, pool)):
         direction = (own - background.mean(0))[None]
-        expected = model.trace([picture]).token_scores(direction, late)[0, 0, :, :, 1:].sum((0, 1))
-        assert maps[name][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
+        for summed, layers in ((maps, late), (everything, range(model.n_layers))):
+            expected = model.trace([picture]).token_scores(direction, layers)[0, 0, :, :, 1:].sum((0, 1))
+            assert summed[name][2].ravel() == pytest.approx(expected.numpy(), abs=1e-5)
+    with pytest.raises(ValueError, match="summed to be one of late, all, got 'x'"):
+        segmenting.layers_of(12, "x")
     assert masks[2].shape == (96, 96)
     assert bool((masks[2].numpy() == mask).all())
     assert 0 < segment.score(maps[segmenting.TOKENS], masks).miou < 1

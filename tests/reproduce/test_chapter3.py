@@ -25,7 +25,7 @@ def study(model, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(chapter3, "SIZES", (4, 8))
+    monkeypatch.setattr(chapter3, "CODE_SIZES", (4, 8))
     monkeypatch.setattr(chapter3, "QUICK_COMPARED", (8, 3))
     monkeypatch.setattr(neuron_uses, "PAIRS", (("duck", "penguin"),))
     monkeypatch.setattr(layers, "usable_layers", lambda model: [2, 3, 4])

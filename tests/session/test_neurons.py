@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 
 import clipviz
 from clipviz.analysis import neurons as analysis
+from clipviz.lens.cues import image_contribution_scores
+from clipviz.lens.sparse import sparse_code
 from clipviz.session import neurons
 
 TEXTS = [
@@ -218,3 +220,15 @@ def test_readings_go_with_their_session(model):
     del session
     gc.collect()
     assert reading() is None
+
+
+@pytest.mark.parametrize("m", [None, 4])
+def test_concepts_sum_the_codes_of_all_activated_neurons(session, known, effects, m):
+    image = known.ids.tolist()[0]
+    norms = effects[0].norm(dim=1)
+    thresholds = torch.quantile(known.norms.float(), 0.98, dim=0)
+    codes = sparse_code(known.line.directions, known.dictionary, m or len(TEXTS))
+    scores = image_contribution_scores(codes, norms[None], thresholds, len(TEXTS))[0]
+    found = session.concepts_of(image, LAYER, 3, m)
+    assert [text for text, _ in found] == [TEXTS[j] for j in scores.topk(3).indices.tolist()]
+    assert [score for _, score in found] == pytest.approx(scores.topk(3).values.tolist(), rel=2e-3)

@@ -49,6 +49,46 @@ const pager = (turn) => {
   }];
 };
 
+/**
+ * How many texts a sparse code has; those that the embedding or the pool has not are disabled. Returns the element and set(view).
+ * @param {(m: number) => void} choose @returns {[any, (view: any) => void]}
+ */
+const sizeChooser = (choose) => {
+  const slot = h("span", { class: "sizes" });
+  let mark = (/** @type {any} */ _m) => {};
+  return [slot, ({ sizes, m }) => {
+    if (!slot.children.length) {
+      const [element, set] = segmented("Texts in a code", sizes.map(([size]) => [size, size, `Codes of ${size} texts`]), (value) => choose(Number(value)));
+      mark = set;
+      slot.append("codes of ", element, " texts");
+    }
+    sizes.forEach(([, fits], i) => (slot.querySelectorAll("button")[i].disabled = !fits));
+    mark(m);
+  }];
+};
+
+/**
+ * Several layers whose MLPs have later attention, each a button; without any the late ones are taken. Returns the
+ * element and set(layers, number of layers).
+ * @param {(layers: number[]) => void} choose @returns {[any, (layers: number[], nLayers: number) => void]}
+ */
+const layersChooser = (choose) => {
+  const slot = h("span", { class: "layers" });
+  /** @type {number[]} */
+  let chosen = [];
+  let n = 0, buttons = [];
+  const toggle = (layer) => choose(chosen.includes(layer) ? chosen.filter((one) => one !== layer) : [...chosen, layer].sort((a, b) => a - b));
+  return [slot, (layers, nLayers) => {
+    chosen = layers;
+    if (n !== nLayers) {
+      n = nLayers;
+      buttons = Array.from({ length: n - 1 }, (_, layer) => h("button", { type: "button", "data-value": layer, title: `Neurons of the MLP of layer ${layer}; without any layer, the late ones`, onclick: () => toggle(layer) }, `L${layer}`));
+      slot.replaceChildren(h("div", { class: "seg", role: "group", "aria-label": "Layers" }, ...buttons));
+    }
+    buttons.forEach((button, layer) => button.setAttribute("aria-pressed", String(layers.includes(layer))));
+  }];
+};
+
 const FEW_LAYERS = 8;
 /**
  * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the element and

@@ -1,0 +1,63 @@
+"""The source of a desk's cues, made between clicks: several layers' neurons read alike, then coded a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from clipviz.session import Session
+
+if TYPE_CHECKING:
+    from clipviz.analysis.cues import Source
+    from clipviz.session.neurons import Reading
+
+Key = tuple[tuple[tuple[int, int], ...], int | None]
+"""(layer, images read) of every layer, and the texts of a code."""
+
+
+class Coding:
+    """The newest source, and the one in the making. n_images: images read of each layer (None: all)."""
+
+    def __init__(self, session: Session) -> None:
+        self.key: Key | None = None
+        self.source: Source | None = None
+        self._session = session
+        self._made: tuple[Key, Iterator[Source | None]] | None = None
+
+    @property
+    def n_read(self) -> int:
+        """Images that the source rests on."""
+        return min(count for _, count in self.key[0]) if self.key else 0
+
+    def fits(self, layers: Sequence[int], m: int | None) -> bool:
+        """Whether there is a source of these layers and codes."""
+        return (
+            self.key is not None and [layer for layer, _ in self.key[0]] == list(layers) and self.key[1] == m
+        )
+
+    def complete(self, layers: Sequence[int], n_images: int | None) -> bool:
+        """Whether every layer has been read."""
+        return all(one.complete(n_images) for one in self._readings(layers))
+
+    def unread(self, layers: Sequence[int], n_images: int | None) -> Reading | None:
+        """The layer to read next: that of which least has been read."""
+        left = [one for one in self._readings(layers) if not one.complete(n_images)]
+        return min(left, key=lambda one: one.n_read) if left else None
+
+    def step(self, layers: Sequence[int], m: int | None, n_images: int | None) -> bool:
+        """Code some more neurons where all layers have been read alike; False when nothing is to be coded."""
+        known = [one.latest for one in self._readings(layers) if one.latest is not None]
+        alike = len({len(one.ids) for one in known}) == 1 or self.complete(layers, n_images)
+        key = tuple((one.stats.layer, one.stats.count) for one in known), m
+        if len(known) < len(layers) or not alike or self.key == key:
+            return False
+        if self._made is None or self._made[0] != key:
+            self._made = key, self._session.cue_steps(known, m)
+        source = next(self._made[1])
+        if source is not None:
+            self.key, self.source, self._made = key, source, None
+            self._session.refresh()
+        return True
+
+    def _readings(self, layers: Sequence[int]) -> list[Reading]:
+        return [self._session.neuron_reading(layer) for layer in layers]

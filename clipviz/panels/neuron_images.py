@@ -1,0 +1,79 @@
+"""One neuron's images for the Neurons desk: the gallery, and the neuron on the selected image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipviz.panels import pictures
+from clipviz.panels.base import Arrays, View
+from clipviz.session import Session
+from clipviz.values import Selection
+
+if TYPE_CHECKING:
+    from clipviz.analysis.neurons import LayerNeurons
+    from clipviz.session.neurons import Reading
+
+THUMBNAIL, PICTURE = 96, 240
+
+
+def gallery(
+    session: Session, reading: Reading, known: LayerNeurons, neuron: int, how: str, n_shown: int
+) -> tuple[View, Arrays]:
+    """The neuron's images as a sprite with maps, all on the scale of the top images."""
+    top = known.top(neuron)
+    samples = top if how == "groups" else reading.samples(known, neuron, how, n_shown)
+    groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
+    strips = [len(images) for images in known.histogram(neuron).images[::-1]] if how == "intervals" else []
+    sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
+    return {
+        "how": how,
+        "ids": samples.ids,
+        "names": [pictures.title(session, i) for i in samples.ids],
+        "norms": samples.norms.tolist(),
+        "along": samples.along.tolist(),
+        "columns": columns,
+        "limit": top.limit,
+        "groups": [group._asdict() for group in groups],
+        "separation": separation,
+        "strips": strips,
+    }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
+
+
+def current(
+    session: Session,
+    reading: Reading,
+    known: LayerNeurons,
+    neuron: int,
+    selection: Selection,
+    indirect: bool,
+) -> tuple[View | None, Arrays]:
+    """The neuron on the selected image, which need not be among those read; indirect: beside its indirect effect."""
+    image = selection.image
+    if image is None:
+        return None, {}
+    here = reading.on_image(known, image, neuron)
+    norm = float(here.norms[0])
+    return {
+        "image": image,
+        "name": pictures.title(session, image),
+        "norm": norm,
+        "along": float(here.along[0]),
+        "rank": known.rank(neuron, norm),
+        "effects": _effects(session, reading.layer, neuron, selection) if indirect else None,
+    }, {
+        "picture": pictures.picture(session, image, PICTURE),
+        "map": here.maps[0].astype(np.float32),
+    }
+
+
+def _effects(session: Session, layer: int, neuron: int, selection: Selection) -> View:
+    """Size, and part in the text's cosine, of the neuron's second-order and indirect effects on the image."""
+    found = session.neuron_effects(neuron, selection.image, layer)
+    text = session.contrast(selection.text, selection.text_b).cpu() if selection.text else None
+    rows = {
+        name: [float(effect.norm()), None if text is None else float(effect.cpu() @ text)]
+        for name, effect in (("second order", found.second_order), ("indirect", found.indirect))
+    }
+    return {"rows": rows, "cosine": found.cosine, "n_images": found.n_images}
