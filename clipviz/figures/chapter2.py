@@ -273,6 +273,24 @@ def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.C
 
 
 @style.as_written
+def token_maps(
+    rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray]]]], width: float = style.COLUMN
+) -> Figure:
+    """Figure A.2: a picture a row, beside it one signed map a text: orange writes towards the text, blue against it.
+
+    rows: (uint8 picture, [(text, map [rows, cols])]), as many maps in each.
+    """
+    n_columns = 1 + max(len(maps) for _, maps in rows)
+    size = width / n_columns
+    figure, axes = style.panels(len(rows), n_columns, width, len(rows) * (size + 0.26))
+    for row, (picture, maps) in enumerate(rows):
+        style.picture(axes[row, 0], picture)
+        for column, (text, heatmap) in enumerate(maps, start=1):
+            style.signed_overlay(axes[row, column], picture, heatmap, _wrapped(text, 24))
+    return figure
+
+
+@style.as_written
 def head_roles(
     labels: Mapping[tuple[int, int], str],
     confidence: Mapping[tuple[int, int], float],

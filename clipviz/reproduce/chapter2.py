@@ -23,10 +23,18 @@ from clipviz.lens.zeroshot import Accuracy
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published, spurious
-from clipviz.reproduce.chapter2_pictures import Roles, joint_section, name_of, retrieval_section, sizes_of
+from clipviz.reproduce.chapter2_pictures import (
+    Roles,
+    joint_section,
+    maps_section,
+    name_of,
+    retrieval_section,
+    sizes_of,
+)
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
 from clipviz.reproduce.pools import (
     CLASSES,
+    GENERAL,
     Added,
     DescribeClass,
     encoded_pools,
@@ -35,7 +43,7 @@ from clipviz.reproduce.pools import (
 )
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.segmenting import segmentation_section
-from clipviz.values import N_LATE, Ablation, late_layers
+from clipviz.values import N_LATE, Ablation, Head, late_layers
 
 
 def run(
@@ -78,10 +86,11 @@ def run(
     layers_section(report, model, accuracies)
     late = late_terms(model, terms)
     chosen = text_pools(model, evaluation, pool, describe_classes, steps, n_words=(0,))
-    found_roles = textspan_section(report, model, evaluation, accuracies, late, chosen)
-    retrieval_section(report, model, evaluation, late, kept, found_roles)
+    found_roles, texts_of = textspan_section(report, model, evaluation, accuracies, late, chosen)
+    retrieval_section(report, model, evaluation, late, kept, found_roles, texts_of)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
     segmentation_section(report, model, evaluation, quiet, summed)
+    maps_section(report, model, evaluation)
     joint_section(report, model, evaluation, late, kept, found_roles)
     return report.write("chapter2")
 
@@ -184,15 +193,17 @@ def textspan_section(
     measured: Measured,
     late: Terms,
     pools: Mapping[str, Texts],
-) -> Roles:
-    """Figures 2.3 and A.1, Table 2.2."""
+) -> tuple[Roles, dict[Head, list[str]]]:
+    """Figures 2.3 and A.1, Tables 2.2 and A.3-A.6; also returns every head's texts in the order of Alg. 1."""
     widest = min(60, late.codes.codes.shape[3], model.weights.d_embed, len(late.embedding) - 1)
     sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
     curves: dict[str, dict[str, dict[int, float]]] = {}
+    literal: list[list[int]] = []
     for pool, directions in encoded_pools(model, pools).items():
         directions = directions.cpu()
         chosen = textspan.describe_heads(late.codes, late.basis, directions, min(widest, len(directions)))
         possible = [size for size in sizes if size <= len(directions)]
+        literal = chosen.order.tolist() if pool == GENERAL else literal
         for size, embedding in projection.project_heads(late.codes, late.basis, chosen, possible).items():
             for task, found in measured.of(embedding).items():
                 curves.setdefault(task, {}).setdefault(pool, {})[size] = found.top1
@@ -221,13 +232,20 @@ def textspan_section(
     say_what_is_missing(report, model, CLASSES in pools, "Figures 2.3 and A.1")
     thesis = published.for_model(published.FIGURE_2_3, model.name, model.pretrained)
     if thesis:
-        said = published.heading(published.IMAGENET, published.IMAGENET in evaluation.published).capitalize()
-        report.text(f"{said}, general descriptions, m = {thesis[0]}: {thesis[1]:.3f}.")
-    return roles_section(report, model, evaluation.pools["descriptions"], late)
+        said = published.heading(published.IMAGENET, published.IMAGENET in evaluation.published)
+        report.text(f"{said[0].upper()}{said[1:]}, general descriptions, m = {thesis[0]}: {thesis[1]:.3f}.")
+    heads, general = headset.all_heads(late.codes), evaluation.pools[GENERAL]
+    texts_of = {head: [general[i] for i in order] for head, order in zip(heads, literal, strict=True)}
+    return roles_section(report, model, general, late, texts_of), texts_of
 
 
-def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) -> Roles:
-    """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null."""
+def roles_section(
+    report: Report, model: ClipModel, pool: Texts, late: Terms, texts_of: Mapping[Head, Sequence[str]]
+) -> Roles:
+    """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null; Tables A.3-A.6.
+
+    texts_of: every head's texts in the order of Alg. 1.
+    """
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     heads, directions = headset.all_heads(late.codes), model.encode_texts(list(pool)).cpu()
     found = labels.label_heads(heads, covariance, span, directions, pool)
@@ -235,11 +253,12 @@ def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) ->
     texts = {head: [pool[i] for i in label.order] for head, label in found.items()}
     n_clear = sum(role.clear for role in labelled.values())
     report.section(
-        "What the late heads are about (Table 2.2)",
-        "TextSpan with a centred pool and length-normalised scores; a role is the family of at least "
-        f"{labels.AT_LEAST} of the first {labels.N_FIRST} texts, where at most 5% of {labels.N_DRAWS} random rotations "
-        "inside the head's span do as well. "
-        f"{n_clear} of {len(heads)} heads have a clear role; the others have none.",
+        "What the late heads are about (Tables 2.2, A.3-A.6)",
+        "The first texts by TextSpan with a centred pool and length-normalised scores; a role is the family of at "
+        f"least {labels.AT_LEAST} of the first {labels.N_FIRST} texts, where at most 5% of {labels.N_DRAWS} random "
+        "rotations inside the head's span do as well. "
+        f"{n_clear} of {len(heads)} heads have a clear role; the others have none. By Alg. 1: the first texts of the "
+        "thesis's greedy, which neither centres the pool nor divides by lengths.",
     )
     report.figure(
         "roles",
@@ -251,7 +270,7 @@ def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) ->
         "Table 2.2: the property of each late head, stronger colour = rarer under the null; its first two texts",
     )
     report.table(
-        ["head", "role", "texts of it", "p", "first texts"],
+        ["head", "role", "texts of it", "p", "first texts", "by Alg. 1"],
         [
             [
                 name_of(head),
@@ -259,6 +278,7 @@ def roles_section(report: Report, model: ClipModel, pool: Texts, late: Terms) ->
                 f"{role.n_texts}/{role.n_first}",
                 role.p_value,
                 "; ".join(texts[head]),
+                "; ".join(texts_of[head][: labels.N_FIRST]),
             ]
             for head, role in labelled.items()
         ],

@@ -1,8 +1,9 @@
-"""Figures of chapter 2 that show images: retrieval by head (2.4, 2.5, A.5, A.6), joint decomposition (2.6, A.3)."""
+"""Figures of chapter 2 that show images: retrieval by head (2.4, 2.5, A.5, A.6), heatmaps (A.2), joint decomposition
+(2.6, A.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.data.segmentation import MaskedImages
 from clipviz.figures import chapter2 as figures
 from clipviz.lens import headset, joint, retrieve, textspan
 from clipviz.lens.ablate import Terms
@@ -20,6 +22,9 @@ from clipviz.reproduce.report import Report
 from clipviz.values import Head
 
 N_NEAR, N_QUERIES = 7, 120
+N_HEADS, N_TEXTS, N_IMAGES = 3, 10, 3
+"""Heads drawn at random, their first texts, and images of each, in Figure A.5."""
+N_SHOWN = 4  # pictures of Figures A.2a and A.2b
 
 Roles = dict[Head, tuple[Role, list[str]]]
 """(layer, head) -> its role and its first texts."""
@@ -32,35 +37,48 @@ def retrieval_section(
     late: Terms,
     kept: Sequence[int],
     found_roles: Roles,
+    texts_of: Mapping[Head, Sequence[str]],
 ) -> None:
-    """Figures 2.4, 2.5, A.5, A.6."""
+    """Figures 2.4, 2.5, A.5, A.6. texts_of: every head's texts in the order of Alg. 1."""
     shown, codes, basis = _varied(found_roles, 4), late.codes, late.basis
-    rows, neighbours, queries = [], [], []
-    unit = torch.nn.functional.normalize(codes.embedding, dim=-1)
-    query = int((unit @ unit.mean(0)).argmin())
+    rows = []
     for head in shown:
-        role, texts = found_roles[head]
-        directions = model.encode_texts(texts[:1]).cpu()
-        top = retrieve.top_images(codes, basis, directions, [head], k=4).images[0].tolist()
-        rows.append((f"{name_of(head)}: {texts[0]}", [_pixels(evaluation, kept[i]) for i in top]))
-        near = retrieve.nearest(codes, basis, [query], [head], k=4, cosine=True).images[0].tolist()
-        neighbours.append((f"{name_of(head)}: {role.label}", [_pixels(evaluation, kept[i]) for i in near]))
-        queries.append(_pixels(evaluation, kept[query]))
-    whole = retrieve.whole_similarity(codes, [query])
-    near = retrieve.best(whole, 5).images[0, 1:].tolist()
-    neighbours.insert(0, ("the whole model", [_pixels(evaluation, kept[i]) for i in near]))
-    queries.append(queries[0])
+        text = found_roles[head][1][0]
+        rows.append((f"{name_of(head)}: {text}", _top(model, evaluation, late, kept, head, text, 4)))
+    unit = torch.nn.functional.normalize(codes.embedding, dim=-1)
+    unusual = (unit @ unit.mean(0)).argsort().tolist()
     report.section("Retrieval by head (Figures 2.4, 2.5, A.5, A.6)")
     report.figure(
         "top-images",
         figures.gallery(rows),
         "Figure 2.4: images on which a head writes most along its first text",
     )
-    report.figure(
-        "neighbours",
-        figures.gallery(neighbours, queries),
-        "Figure 2.5: nearest neighbours of one image under the whole model and under single heads (by cosine)",
-    )
+    for name, number, query in (
+        ("neighbours", "2.5", unusual[0]),
+        ("neighbours-more", "A.6", unusual[len(unusual) // 2]),
+    ):
+        whole = retrieve.best(retrieve.whole_similarity(codes, [query]), 5).images[0, 1:].tolist()
+        found = [("the whole model", [_pixels(evaluation, kept[i]) for i in whole])]
+        for head in shown:
+            near = retrieve.nearest(codes, basis, [query], [head], k=4, cosine=True).images[0].tolist()
+            label = f"{name_of(head)}: {found_roles[head][0].label}"
+            found.append((label, [_pixels(evaluation, kept[i]) for i in near]))
+        report.figure(
+            name,
+            figures.gallery(found, [_pixels(evaluation, kept[query])] * len(found)),
+            f"Figure {number}: nearest neighbours of an image under the whole model and under single heads (by cosine)",
+        )
+    random = torch.randperm(len(found_roles), generator=torch.Generator().manual_seed(0))[:N_HEADS].tolist()
+    for head in sorted(list(found_roles)[i] for i in random):
+        texts = texts_of[head][:N_TEXTS]
+        report.figure(
+            f"top-images-L{head[0]}-H{head[1]}",
+            figures.gallery(
+                [(text, _top(model, evaluation, late, kept, head, text, N_IMAGES)) for text in texts]
+            ),
+            f"Figure A.5: images on which {name_of(head)}, one of {N_HEADS} heads drawn at random, writes most along "
+            f"its first {len(texts)} texts",
+        )
     report.text(
         f"How often the {N_NEAR} nearest images share the query's label: under the whole model, and under the head "
         "that does best. Images are compared by the cosine of a head's effects; by inner product, the thesis's, the "
@@ -73,6 +91,68 @@ def retrieval_section(
             for task, whole, head, cosine, inner in neighbour_agreement(evaluation, late, kept)
         ],
     )
+
+
+def _top(
+    model: ClipModel, evaluation: Evaluation, late: Terms, kept: Sequence[int], head: Head, text: str, k: int
+) -> list[np.ndarray]:
+    """The k images on which a head writes most along a text."""
+    direction = model.encode_texts([text]).cpu()
+    rows = retrieve.top_images(late.codes, late.basis, direction, [head], k=k).images[0].tolist()
+    return [_pixels(evaluation, kept[i]) for i in rows]
+
+
+def maps_section(report: Report, model: ClipModel, evaluation: Evaluation) -> None:
+    """Figures A.2a and A.2b: what writes towards an image's class, and rather towards it than towards another."""
+    task, names = evaluation.tasks[0], evaluation.tasks[0].classes
+    prompts = [own[0] for own in task.prompts]
+    directions = model.encode_texts(prompts)
+    labelled = [i for i, label in enumerate(task.labels) if label >= 0]
+    rows, against = [], []
+    for i in [labelled[place] for place in spaced(len(labelled), N_SHOWN)]:
+        trace, own = model.trace([evaluation.images[i]]), task.labels[i]
+        scores = (trace.embedding @ task.directions.to(trace.embedding).T)[0]
+        scores[own] = -torch.inf
+        other = int(scores.argmax())
+        picture = model.shown(model.prepare([evaluation.images[i]]))[0]
+        wanted = torch.stack([directions[own] - directions.mean(0), directions[own] - directions[other]])
+        towards, rather = trace.heatmap(wanted)[:, 0].cpu().numpy()
+        rows.append((picture, [(prompts[own], towards)]))
+        against.append((picture, [(f"{names[own]} − {names[other]}", rather)]))
+    pairs = evaluation.pairs
+    if pairs is not None:
+        against = _of_two(model, pairs, prompts, names, directions)
+    report.section(
+        "Heatmaps (Figures A.2a, A.2b)",
+        "Token effects of all heads along a text minus the mean of the task's classes (a), and along one text minus "
+        "another (b): "
+        + (
+            "pictures of both."
+            if pairs is not None
+            else "the image's class and the other class that is nearest to it."
+        )
+        + " Orange writes towards the (first) text, blue against it.",
+    )
+    report.figure(
+        "token-maps", figures.token_maps(rows), "Figure A.2a: where an image's class is written from"
+    )
+    report.figure("token-maps-two", figures.token_maps(against), "Figure A.2b: one text minus another")
+
+
+def _of_two(
+    model: ClipModel, pairs: MaskedImages, prompts: Sequence[str], names: Sequence[str], directions: Tensor
+) -> list[tuple[np.ndarray, list[tuple[str, np.ndarray]]]]:
+    """Pictures of two objects, and what writes rather one than the other, both ways."""
+    rows = []
+    for place in spaced(len(pairs) // 2, N_SHOWN):
+        picture, labels = pairs[2 * place][0], [str(pairs.labels[2 * place + side]) for side in (0, 1)]
+        first, second = (directions[names.index(label)] for label in labels)
+        maps = (
+            model.trace([picture]).heatmap(torch.stack([first - second, second - first]))[:, 0].cpu().numpy()
+        )
+        texts = (f"{labels[0]} − {labels[1]}", f"{labels[1]} − {labels[0]}")
+        rows.append((model.shown(model.prepare([picture]))[0], list(zip(texts, maps, strict=True))))
+    return rows
 
 
 def neighbour_agreement(
@@ -121,7 +201,7 @@ def joint_section(
     background = model.encode_texts(list(pool))
     examples: list[dict[str, Any]] = []
     shown: set[int] = set()
-    for head in _varied(found_roles, 3):
+    for head in _varied(found_roles, 6):
         texts = [pool[i] for i in chosen.order[heads.index(head)].tolist()]
         directions = model.encode_texts(texts)
         row = _telling(late, head, (directions - background.mean(0)).cpu(), kept, shown)
@@ -143,11 +223,10 @@ def joint_section(
         "For a head and an image: the TextSpan text it agrees with most and least, and the tokens that write it "
         "(orange: towards the text, blue: against it).",
     )
-    report.figure(
-        "joint",
-        figures.joint_examples(examples),
-        "Figure 2.6: where a head's most and least similar texts come from",
-    )
+    for name, number, some in (("joint", "2.6", examples[:3]), ("joint-more", "A.3", examples[3:])):
+        if some:
+            caption = f"Figure {number}: where a head's most and least similar texts come from"
+            report.figure(name, figures.joint_examples(some), caption)
 
 
 def _telling(
