@@ -3,8 +3,8 @@
 The data enter only through their covariance. A head's effects live in the span of its basis, so with Q an
 orthonormal basis of that span, X = R Q and S = Q^T Cov(c) Q the greedy search runs on [text, rank] and
 [rank, rank] arrays. With P = I - (chosen directions), the score of text j is X_j P S P X_j^T; after choosing
-the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two mat-vecs a round. Scores are
-refreshed from scratch every few rounds and the leaders are rescored in float64 before each choice, so the
+the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two mat-vecs a round. Both P S P and P
+are kept in float64 and change by one direction a round. Scores are refreshed from scratch every few rounds and the leaders are rescored in float64 before each choice, so the
 choices are those of the literal algorithm.
 """
 
@@ -221,34 +221,34 @@ def _greedy(
 ) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Bool[Tensor, "head text"]]:
     """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up."""
     n_heads, rank, n_pool = pool.shape
-    heads = torch.arange(n_heads, device=pool.device)
-    exact = covariance.double()
-    directions = torch.zeros(n_heads, 0, rank, dtype=torch.float64, device=pool.device)
-    order = torch.empty(n_heads, n_texts, dtype=torch.long, device=pool.device)
-    taken = torch.zeros(n_heads, n_pool, dtype=torch.bool, device=pool.device)
+    exact = left = covariance.double()  # of the effects, and without what lies along the chosen directions
+    projection = torch.eye(rank, dtype=torch.float64, device=pool.device).repeat(n_heads, 1, 1)
+    directions = torch.zeros(n_heads, n_texts, rank, dtype=torch.float64, device=pool.device)
+    order = torch.zeros(n_heads, n_texts, dtype=torch.long, device=pool.device)
     used_up = pool.square().sum(1) <= floors.square()
     scores = lengths = torch.empty(0)
     for step in range(n_texts):
         if step % REFRESH == 0:
-            scores = _all_scores(pool, exact, directions)
-            lengths = _all_lengths(pool, directions) if normalised else lengths
+            gone = used_up.scatter(1, order[:, :step], True)
+            scores = _all_scores(pool, left).masked_fill_(gone, -torch.inf)
+            lengths = _all_lengths(pool, directions[:, :step]) if normalised else lengths
         values = scores / lengths.clamp_min(1e-12) if normalised else scores
-        best, direction = _best(pool, floors, exact, directions, values, taken, used_up, normalised)
-        order[:, step] = best
-        taken[heads, best] = True
-        along, fall = _fall(pool, exact, directions, direction)
-        scores = scores - fall
+        best, known, direction = _best(pool, floors, exact, projection, values, used_up, normalised)
+        if normalised:
+            scores.masked_fill_(used_up, -torch.inf)
+        if not known:  # a head of whose texts nothing is left takes the first of the others
+            done = torch.zeros_like(used_up).scatter_(1, order[:, :step], True)
+            best = torch.where(direction.any(-1), best, done.to(torch.uint8).argmin(-1))
+        order[:, step], directions[:, step] = best, direction
+        along, across, left, projection = _fall(pool, left, projection, direction)
+        scores.addcmul_(along, across, value=-2).scatter_(1, best[:, None], -torch.inf)
         lengths = (lengths - along.square()).clamp_min(0) if normalised else lengths
-        directions = torch.cat([directions, direction[:, None]], 1)
     return order, directions, used_up
 
 
-def _all_scores(pool: Tensor, covariance: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
+def _all_scores(pool: Tensor, left: Tensor) -> Float[Tensor, "head text"]:
     """Variance that each residual text explains, from scratch; a few heads at a time, so that they fit caches."""
-    identity = torch.eye(pool.shape[1], dtype=torch.float64, device=pool.device)
-    residual = identity - directions.transpose(1, 2) @ directions
-    deflated = (residual @ covariance @ residual).to(pool)
-    parts = zip(deflated.split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
+    parts = zip(left.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
     return torch.cat([(matrix @ texts).mul_(texts).sum(1) for matrix, texts in parts])
 
 
@@ -267,51 +267,57 @@ def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]
 def _best(
     pool: Tensor,
     floors: Tensor,
-    covariance: Tensor,
-    directions: Tensor,
+    covariance: Float[Tensor, "head rank rank"],
+    projection: Float[Tensor, "head rank rank"],
     values: Float[Tensor, "head text"],
-    taken: Bool[Tensor, "head text"],
     used_up: Bool[Tensor, "head text"],
     normalised: bool,
-) -> tuple[Int[Tensor, " head"], Float[Tensor, "head rank"]]:
-    """The best text of which something is left and its unit residual direction; marks in `used_up` what it finds.
+) -> tuple[Int[Tensor, " head"], bool, Float[Tensor, "head rank"]]:
+    """The best text of which something is left, whether every head has one, and its unit residual direction.
 
     The leaders by the running scores are rescored in float64. Rounding can lead where nothing is left, so leaders are
-    drawn again, ever more of them, until no new one is used up. A head without any text left gets a direction of 0.
+    drawn again, ever more of them, until no new one is used up; these are marked in `used_up` and in `values`. A head
+    without any text left gets a direction of 0.
     """
     n_leaders = LEADERS
     while True:
-        best, leaders = values.masked_fill(taken | used_up, -torch.inf).topk(min(n_leaders, values.shape[1]))
+        best, leaders = values.topk(min(n_leaders, values.shape[1]))
+        known = best > -torch.inf
         rows = torch.gather(pool, 2, leaders[:, None].expand(-1, pool.shape[1], -1)).transpose(1, 2).double()
-        for _ in range(2):  # twice is enough: the second pass removes the first one's rounding
-            rows = rows - (rows @ directions.transpose(1, 2)) @ directions
-        lengths, known = rows.norm(dim=-1), best.isfinite()
-        empty = known & (lengths <= floors[leaders])
+        rows = rows.bmm(projection).bmm(
+            projection
+        )  # twice is enough: the second removes the first's rounding
+        lengths = torch.linalg.vector_norm(rows, dim=-1)
+        empty = (lengths <= floors.take(leaders)) & known
         if not bool(empty.any()):
             break
         used_up.scatter_(1, leaders, torch.gather(used_up, 1, leaders) | empty)
+        values.scatter_(1, leaders, best.masked_fill_(empty, -torch.inf))
         n_leaders *= 2
-    exact = ((rows @ covariance) * rows).sum(-1)
+    exact = rows.bmm(covariance).mul_(rows).sum(-1)
     exact = exact / lengths.square().clamp_min(1e-24) if normalised else exact
-    position = exact.masked_fill(~known, -torch.inf).argmax(-1, keepdim=True)
+    position = exact.masked_fill_(~known, -torch.inf).argmax(-1, keepdim=True)
     direction = torch.gather(rows, 1, position[..., None].expand(-1, -1, rows.shape[-1]))[:, 0]
     direction = direction / torch.gather(lengths, 1, position).clamp_min(1e-30)
-    chosen, some = torch.gather(leaders, 1, position)[:, 0], known.any(-1)
-    if not bool(some.all()):
-        chosen = torch.where(some, chosen, taken.to(torch.uint8).argmin(-1))
-        direction = direction * some[:, None]
-    return chosen, direction
+    chosen, every = torch.gather(leaders, 1, position)[:, 0], bool(known[:, 0].all())
+    return chosen, every, direction if every else direction * known[:, :1]
 
 
 def _fall(
-    pool: Tensor, covariance: Tensor, directions: Tensor, direction: Tensor
-) -> tuple[Float[Tensor, "head text"], Float[Tensor, "head text"]]:
-    """X.q and the fall of every score once `direction` q is projected out: one pass over the pool."""
-    seen = (covariance @ direction[..., None])[..., 0]
-    own = (seen * direction).sum(-1)
-    seen = seen - ((directions @ seen[..., None]).transpose(1, 2) @ directions)[:, 0]
-    along, across = (torch.stack([direction, seen], 1).to(pool) @ pool).unbind(1)
-    return along, (2 * across - along * own[:, None].to(pool)).mul_(along)
+    pool: Tensor, left: Tensor, projection: Tensor, direction: Tensor
+) -> tuple[Float[Tensor, "head text"], Float[Tensor, "head text"], Tensor, Tensor]:
+    """What is left once `direction` q is projected out, and X.q and X.t: every score falls by twice their product.
+
+    With s = S q of the covariance S that was left and t = s - (q.s) q / 2, the score of text j falls by
+    2 (X_j.q)(X_j.s) - (q.s)(X_j.q)^2 = 2 (X_j.q)(X_j.t), and S by q t^T + t q^T: one pass over the pool.
+    """
+    column = direction[..., None]
+    seen = left.bmm(column)
+    seen = torch.baddbmm(seen, column, column.transpose(1, 2).bmm(seen), alpha=-0.5)
+    pair, turned = torch.cat([column, seen], 2), torch.cat([seen, column], 2)
+    along, across = pair.transpose(1, 2).to(pool).bmm(pool).unbind(1)
+    left = torch.baddbmm(left, pair, turned.transpose(1, 2), alpha=-1)
+    return along, across, left, torch.baddbmm(projection, column, column.transpose(1, 2), alpha=-1)
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import naive
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import clipviz
 from clipviz.lens import textspan as lens
@@ -112,6 +113,30 @@ def test_the_count_of_texts_used_up_is_a_heads_own():
 def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():
     effects, pool = problem(1, d_embed=96, rank=64, n_pool=800)
     assert lens.textspan(effects, pool, 60).order.tolist() == naive.textspan(effects, pool, 60)[0]
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    n = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.n += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("normalised", "most"), [(False, 58), (True, 67)])
+def test_a_round_is_few_operations(normalised, most):
+    """A head's arrays are small: what a round costs is how often torch is called."""
+    generator = torch.Generator().manual_seed(0)
+    span = torch.linalg.qr(torch.randn(1, 64, 32, generator=generator))[0]
+    covariance, pool = torch.linspace(1, 0.1, 32).diag()[None], torch.randn(500, 64, generator=generator)
+    counts = []
+    for n_texts in (3, 13):
+        with Operations() as operations:
+            lens.textspan_from_covariance(covariance, span, pool, n_texts, normalised=normalised)
+        counts.append(operations.n)
+    assert (counts[1] - counts[0]) / 10 <= most
 
 
 def test_heads_in_one_batch_equal_heads_alone():
