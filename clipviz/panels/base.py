@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,8 @@ from clipviz.worker import Overtaken, Stale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from clipviz.session.state import Rest
+
 LOCAL = {"option": True, "sync": True}  # an option that the browser draws by itself
 ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python computes with
 LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
@@ -38,6 +41,7 @@ FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
 View = dict[str, Any]
 Arrays = dict[str, Any]
+Computed = tuple[View, Arrays] | tuple[View, Arrays, Callable[[], "Computed"]] | None
 
 
 def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:
@@ -61,7 +65,8 @@ class Panel(anywidget.AnyWidget):
     """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
 
     cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
-    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken.
+    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken; where a
+    part can wait, also what computes the whole, called once the panels of the next cost are shown.
     Options are traits tagged LOCAL, ASKED or FIXED.
     """
 
@@ -137,7 +142,7 @@ class Panel(anywidget.AnyWidget):
         """What the browser only marks in what it has: when nothing else changed, no array is sent again."""
         return None
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> Computed:
         raise NotImplementedError
 
     def act(self, request: Request) -> None:
@@ -194,17 +199,25 @@ class Panel(anywidget.AnyWidget):
 
     # -- to the browser --------------------------------------------------------------------------------------------
 
-    def refresh(self, selection: Selection, stale: Stale) -> None:
-        """Bring the panel to `selection`; called in the worker. What fails is shown here and stops no other panel."""
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
+        """Bring the panel to `selection`; called in the worker. Returns the rest of it, if some of it can wait.
+
+        What fails is shown here and stops no other panel.
+        """
+        return self._tried(partial(self._refresh, selection, stale))
+
+    def _tried(self, work: Callable[[], Rest | None]) -> Rest | None:
+        rest = None
         try:
-            self._refresh(selection, stale)
+            rest = work()
         except Overtaken:
-            return
+            return None
         except Exception as error:
             self._key = self._refused = None
             self._failed(error)
         if self.doing:
             self.doing = ""
+        return None if rest is None else partial(self._tried, rest)
 
     def show_error(self, error: BaseException) -> None:
         """Show an error in the panel: its message, and for a bug the traceback on demand."""
@@ -217,7 +230,7 @@ class Panel(anywidget.AnyWidget):
                 self._seq += 1
                 self.view = {**self.view, "ack": self._ack, "seq": self._seq}
 
-    def _refresh(self, selection: Selection, stale: Stale) -> None:
+    def _refresh(self, selection: Selection, stale: Stale) -> Rest | None:
         key = (self.looks_at(selection), self._asked_options())
         marks = self.marks(selection)
         if key == self._key and self.view:
@@ -226,13 +239,19 @@ class Panel(anywidget.AnyWidget):
                 self._publish({**self.view, "selection": selection.to_dict()}, None)
             elif self.view.get("ack") != self._ack:
                 self._publish(dict(self.view), None)
-            return
+            return None
         self._key = None  # what compute shows on the way stays on screen where it is overtaken
-        computed = self.compute(selection, stale)
+        return self._computed(selection, key, marks, self.compute(selection, stale))
+
+    def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
         if computed is None:
-            return
-        self._show(selection, *computed)
+            return None
+        view, arrays, *rest = computed
+        self._show(selection, view, arrays)
+        if rest:
+            return lambda: self._computed(selection, key, marks, rest[0]())
         self._key, self._marks = key, marks
+        return None
 
     def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
         """Send a view; compute calls it for what is there before the slower part."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import traitlets
 
 from clipviz.panels import parts, pictures
-from clipviz.panels.base import ASKED, LAZY, LOCAL, Arrays, Panel, View
+from clipviz.panels.base import ASKED, LAZY, LOCAL, Arrays, Computed, Panel, View
 from clipviz.panels.parts import Part
 from clipviz.panels.scripts import script, style
 from clipviz.session import (
@@ -86,7 +85,7 @@ class Heatmap(Panel):
         asked = s.text, s.text_b, s.ablation
         return s.image, s.layer, s.head, s.neuron, s.token, asked, self._needs(), self._progress()
 
-    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+    def compute(self, selection: Selection, stale: Stale) -> Computed:
         if selection.image is None:
             return {"message": "Select an image."}, {}
         view, arrays = self._base(selection)
@@ -98,8 +97,7 @@ class Heatmap(Panel):
         wanted = parts.wanted(
             self.session, selection, self.show, self._needs(), self._progress(), self.joint_texts
         )
-        show = partial(self._show, selection, view, arrays)
-        return self._parts.join(view, arrays, wanted, stale, show)
+        return self._parts.join(view, arrays, wanted, stale)
 
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.panels.base import Arrays, View
+from clipviz.panels.base import Arrays, Computed, View
 from clipviz.session import FEW_IMAGES, Session
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
@@ -28,24 +28,25 @@ class Parts:
         arrays: Arrays,
         wanted: Mapping[str, tuple[Any, Callable[[], Part]]],
         stale: Stale,
-        show: Callable[[], None],
-    ) -> Part | None:
-        """The view with every part that is wanted: name -> (what it rests on, how it is made). None when overtaken.
+    ) -> Computed:
+        """The view with every part that is wanted: name -> (what it rests on, how it is made).
 
-        show: called before parts are made anew, so that what is there need not wait for them.
+        Parts that have to be made anew can wait: the view is there without them.
         """
         fresh = [name for name, (key, _) in wanted.items() if self._known.get(name, (None,))[0] != key]
         for name in wanted.keys() - set(fresh):
             _add(view, arrays, self._known[name][1])
-        if fresh:
-            show()
-        for name in fresh:
-            if stale():
-                return None
-            key, make = wanted[name]
-            self._known[name] = key, make()
-            _add(view, arrays, self._known[name][1])
-        return view, arrays
+
+        def rest() -> Computed:
+            for name in fresh:
+                if stale():
+                    return None
+                key, make = wanted[name]
+                self._known[name] = key, make()
+                _add(view, arrays, self._known[name][1])
+            return view, arrays
+
+        return (view, arrays, rest) if fresh else (view, arrays)
 
 
 def scope_in_words(scope: str, shown: View) -> str:

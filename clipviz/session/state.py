@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -35,12 +38,16 @@ Made = TypeVar("Made")
 REMEMBERED = 256  # answers kept
 
 
+Rest = Callable[[], Any]
+"""What a panel has left to do once others are shown; returns what is left then, or None."""
+
+
 class Watcher(Protocol):
     """What a panel is to a session."""
 
     cost: int
 
-    def refresh(self, selection: Selection, stale: Stale) -> None: ...
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None: ...
 
     def wait_for(self, words: str) -> None: ...
 
@@ -230,12 +237,19 @@ class SessionState(traitlets.HasTraits):
         self.worker.request(self._refresh)
 
     def _refresh(self, stale: Stale) -> None:
-        selection, started = self.selection, time.perf_counter()
-        for panel in sorted(self._watchers, key=lambda panel: panel.cost):
+        selection, started, turn = self.selection, time.perf_counter(), itertools.count()
+        waiting = [
+            (panel.cost, next(turn), panel, partial(panel.refresh, selection, stale))
+            for panel in self._watchers
+        ]
+        heapq.heapify(waiting)
+        while waiting:
             if stale():
                 return
-            self._serving = panel
-            panel.refresh(selection, stale)
+            cost, _, self._serving, work = heapq.heappop(waiting)
+            rest = work() if self._serving in self._watchers else None
+            if rest is not None:  # it comes after the panels of the next cost
+                heapq.heappush(waiting, (cost + 1, next(turn), self._serving, rest))
         self._serving = None
         self._seconds = time.perf_counter() - started
 

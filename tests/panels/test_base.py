@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import clipviz
 from clipviz import panels
 from clipviz.demo import images as demo
-from clipviz.panels import Generate, Heads, Heatmap, ImageGallery, Query, Receipts
+from clipviz.panels import Generate, Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
 from clipviz.panels.base import DESKS, Panel
 from clipviz.panels.requests import Request
 
@@ -164,6 +164,51 @@ def test_a_panel_that_fails_says_so_and_the_others_go_on(session, monkeypatch, w
         panel.close()
 
 
+def whole(rest):
+    """Do what a panel left for later."""
+    while rest is not None:
+        rest = rest()
+
+
+def test_what_can_wait_comes_after_the_panels_of_the_next_cost(session, monkeypatch):
+    panels, shown = [TextSpan(session), Heatmap(session), Receipts(session)], []
+    session.select(image=3, layer=4, head=1, text="a dog")
+    session.wait(60, background=True)
+    for panel in panels:
+        show = panel._show
+        monkeypatch.setattr(
+            panel, "_show", lambda *a, p=panel, show=show: (shown.append((p.name, {**a[1]})), show(*a))
+        )
+    session.select(layer=5, head=2)
+    session.wait(60)
+    assert [name for name, _ in shown] == ["heatmap", "textspan", "heatmap", "receipts"]
+    assert [view["joint"] is None for name, view in shown if name == "heatmap"] == [True, False]
+    for panel in panels:
+        panel.close()
+
+
+def test_a_part_that_fails_is_said_and_one_of_a_closed_panel_is_not_made(session, monkeypatch):
+    heatmap, textspan = Heatmap(session), TextSpan(session)
+    session.wait(60, background=True)
+    asked = []
+
+    def fail(*_, **__):
+        asked.append(True)
+        raise ValueError("expected a part, got none; ask again")
+
+    monkeypatch.setattr(session, "joint_maps", fail)
+    session.select(image=3, layer=3, head=1, text="a dog")
+    session.wait(60)
+    assert heatmap.error["message"] == "expected a part, got none; ask again"
+    assert heatmap.view["selection"] == textspan.view["selection"] == session.selection.to_dict()
+    asked.clear()
+    monkeypatch.setattr(textspan, "compute", lambda *_: heatmap.close() or ({}, {}))
+    session.select(layer=3, head=2)
+    session.wait(60)
+    assert not asked
+    textspan.close()
+
+
 @pytest.mark.parametrize(
     "kind", [kind for kind in KINDS if kind is not Generate]
 )  # its picture is the session's
@@ -177,8 +222,8 @@ def test_a_selection_that_is_left_again_before_it_is_shown_leaves_nothing_behind
     before, pixels = panel.data(), getattr(panel, "picture", None)
     for stage in range(4):
         asked = itertools.count()
-        panel.refresh(there, lambda asked=asked, stage=stage: next(asked) >= stage)
-        panel.refresh(session.selection, lambda: False)
+        whole(panel.refresh(there, lambda asked=asked, stage=stage: next(asked) >= stage))
+        whole(panel.refresh(session.selection, lambda: False))
         assert not panel.error
         after = panel.data()
         assert before["selection"] == after["selection"], stage
