@@ -3,9 +3,9 @@
 The data enter only through their covariance. A head's effects live in the span of its basis, so with Q an
 orthonormal basis of that span, X = R Q and S = Q^T Cov(c) Q the greedy search runs on [text, rank] and
 [rank, rank] arrays. With P = I - (chosen directions), the score of text j is X_j P S P X_j^T; after choosing
-the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two mat-vecs a round. Both P S P and P
-are kept in float64 and change by one direction a round. Scores are refreshed from scratch every few rounds and the leaders are rescored in float64 before each choice, so the
-choices are those of the literal algorithm.
+the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two mat-vecs a round. P S P and P are
+kept in float64 and change by one direction a round. Scores are refreshed from scratch every few rounds and the
+leaders are rescored in float64 before each choice, so the choices are those of the literal algorithm.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _greedy(
     normalised: bool,
 ) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Bool[Tensor, "head text"]]:
     """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up."""
-    n_heads, rank, n_pool = pool.shape
+    n_heads, rank, _ = pool.shape
     exact = left = covariance.double()  # of the effects, and without what lies along the chosen directions
     projection = torch.eye(rank, dtype=torch.float64, device=pool.device).repeat(n_heads, 1, 1)
     directions = torch.zeros(n_heads, n_texts, rank, dtype=torch.float64, device=pool.device)

@@ -8,7 +8,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import parts, pictures
-from clipviz.panels.base import ASKED, LAZY, LOCAL, Arrays, Computed, Panel, View
+from clipviz.panels.base import ASKED, LAZY, LOCAL, Computed, Panel
 from clipviz.panels.parts import Part
 from clipviz.panels.scripts import script, style
 from clipviz.session import (
