@@ -395,13 +395,16 @@ class Readout:
 class TowerWeights:
     """A vision tower as the lenses read it: layers, the readout, and the grid of image tokens.
 
-    prefix: tokens in front of the image tokens that have no place (class token, registers).
+    prefix: tokens in front of the image tokens that have no place (class token, registers). thesis_shares: biases and
+    means of norms are shared out as the thesis does, over attention terms alone (App. A) and over the neurons before a
+    layer (App. B.8), instead of over all terms that write; sums are the same.
     """
 
     layers: tuple[LayerWeights, ...]
     readout: Readout
     grid: tuple[int, int]  # rows, cols of image tokens
     prefix: int = 1
+    thesis_shares: bool = False
 
     @property
     def n_layers(self) -> int:
@@ -434,8 +437,20 @@ class TowerWeights:
 
     @property
     def n_terms(self) -> int:
-        """Terms that write what is read out: the input, then an attention and an MLP per layer."""
-        return 2 * self.n_layers + 1
+        """Terms that share the readout's mean, bias and constant: the input, then an attention and an MLP per layer.
+
+        With thesis_shares the attentions alone.
+        """
+        return self.n_layers if self.thesis_shares else 2 * self.n_layers + 1
+
+    @property
+    def mlp_share(self) -> float:
+        """The share of the readout's mean, bias and constant that the input or one MLP takes."""
+        return 0.0 if self.thesis_shares else 1 / self.n_terms
+
+    def n_writers(self, later: int) -> int:
+        """Neurons, or terms as large as a layer of them, that share what a later layer's norm adds."""
+        return (later if self.thesis_shares else 1 + 2 * later) * self.n_neurons
 
     @property
     def n_mlp_terms(self) -> int:

@@ -31,12 +31,13 @@ def perturb(network: nn.Module, seed: int = 0) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
 
-def reference(network: CLIP, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def reference(network: CLIP, images: torch.Tensor, attention_only: bool = False) -> dict[str, torch.Tensor]:
     """Direct effects of every token through every head, and of the MLPs, from the literal equations.
 
     Eq. 2.3-2.6 with App. A.1-A.4: full attention, each head's output at each token as a sum over source tokens,
-    projected one by one, LayerNorm and biases shared out equally. Returns float64 tensors: tokens
-    [image, layer, head, token, d_embed], mlps [image, 1 + layer, d_embed], embedding [image, d_embed].
+    projected one by one, LayerNorm and biases shared out equally, over all terms or the c_{i,l,h} alone. Returns
+    float64 tensors: tokens [image, layer, head, token, d_embed], mlps [image, 1 + layer, d_embed], embedding
+    [image, d_embed].
     """
     visual = network.visual.double()
     with torch.no_grad():
@@ -52,11 +53,11 @@ def reference(network: CLIP, images: torch.Tensor) -> dict[str, torch.Tensor]:
         final = residual[:, 0]
         mean = final.mean(-1)
         std = (final.var(-1, unbiased=False) + visual.ln_post.eps).sqrt()
-        n_terms = 2 * len(writes) + 1
+        n_terms = len(writes) if attention_only else 2 * len(writes) + 1
         tokens = torch.stack(writes, 1).transpose(2, 3)  # image layer head token d_model
         shares = n_terms * tokens.shape[2] * tokens.shape[3]
         effects = project(visual, tokens, mean, std, shares)
-        mlps = project(visual, torch.stack(inputs, 1), mean, std, n_terms)
+        mlps = project(visual, torch.stack(inputs, 1), mean, std, float("inf") if attention_only else n_terms)
         embedding = visual(images.double())
     network.float()
     return {"tokens": effects, "mlps": mlps, "embedding": embedding}
@@ -77,7 +78,7 @@ def head_token_writes(block: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return written if scale is None else written * scale
 
 
-def project(visual: nn.Module, writes: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, shares: int):
+def project(visual: nn.Module, writes: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, shares: float):
     """(gamma (x - mean / shares) / std + beta / shares) P for each write."""
     spread = (...,) + (None,) * (writes.ndim - 1)
     mean, std = mean[spread], std[spread]

@@ -136,6 +136,29 @@ def gallery(neurons: Sequence[NeuronRow], width: float = style.PAGE) -> Figure:
 
 
 @style.as_written
+def contact_sheets(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]], across: int = 25, width: float = style.PAGE
+) -> Figure:
+    """Figures B.6 and B.7: many images of each neuron, strongest first, in lines of `across`.
+
+    rows: (neuron, uint8 pictures).
+    """
+    gap, head = 0.02, 0.2
+    side = (width - gap * (across - 1)) / across
+    lines = [-(-len(pictures) // across) for _, pictures in rows]
+    figure = style.new(width, sum(head + n * (side + gap) + 0.06 for n in lines), constrained=False)
+    top = 0.0
+    for (name, pictures), n in zip(rows, lines, strict=True):
+        style.words(figure, 0, top + 0.14, name, style.SMALL, style.INK)
+        for place, pixels in enumerate(pictures):
+            row, column = divmod(place, across)
+            x, y = column * (side + gap), top + head + row * (side + gap)
+            style.picture(style.place(figure, x, y, side), pixels)
+        top += head + n * (side + gap) + 0.06
+    return figure
+
+
+@style.as_written
 def attack_success(
     rows: Mapping[str, Mapping[str, tuple[float, float]]], width: float = style.COLUMN
 ) -> Figure:

@@ -88,7 +88,7 @@ def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> He
     """The image-independent basis of head effects: B = W_O^T M[p] a readout head, and the shares of biases.
 
     The output bias b_O is split equally over a layer's heads; the readout's mean, bias and constant equally over
-    the 2 L + 1 terms, then over heads (App. A.2).
+    the 2 L + 1 terms, then over heads (App. A.2; over the L attention terms with weights.thesis_shares).
     """
     layers = check_layers(weights, layers)
     readout, shares = weights.readout, weights.n_terms * weights.n_heads
@@ -142,12 +142,13 @@ def mlp_effects(
     """Direct effects of the input term (entry 0) and the MLPs (entry 1 + layer), Eq. 2.4 with App. A.2.
 
     writes: what each term adds to the residual stream, as each readout head reads it, side by side
-    [readout_head * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms.
+    [readout_head * d_model]; the readout's mean, bias and constant are shared over the 2 L + 1 terms, of which these
+    have none with weights.thesis_shares.
     """
-    n_terms, readout = weights.n_terms, weights.readout
-    centred = (writes - mean[:, None, None] / n_terms) / std[:, None, None]
+    share, readout = weights.mlp_share, weights.readout
+    centred = (writes - mean[:, None, None] * share) / std[:, None, None]
     shared = readout.bias / std[:, None, None] + readout.constant
-    return centred @ readout.flat + shared / n_terms
+    return centred @ readout.flat + shared * share
 
 
 def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[int, ...]:

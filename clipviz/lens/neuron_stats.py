@@ -135,9 +135,18 @@ class RankOne:
     mean: Tensor  # [neuron, later_head], mean coordinates
     readers: Tensor  # [neuron, later_head]
 
-    def coefficients(self, second: SecondOrder, normalize: bool = True) -> Float[Tensor, "image neuron"]:
-        """x_n(I) = <phi_n(I) - b_n, r_n>, signed, without the shared part's deviation from its mean."""
-        coordinates, _ = second.scaled(normalize)
+    def coefficients(
+        self, second: SecondOrder, normalize: bool = True, lengths: bool = False
+    ) -> Float[Tensor, "image neuron"]:
+        """x_n(I) = <phi_n(I) - b_n, r_n>, signed, without the shared part's deviation from its mean.
+
+        lengths: the thesis's words literally, x_n(I) = |<phi_n(I), r_n>|, the norm of the projection. With b_n added
+        it counts the mean twice and loses the sign, so that x r + b is no longer near phi.
+        """
+        coordinates, common = second.scaled(normalize)
+        if lengths:
+            along = torch.einsum("ink,nk->in", coordinates, self.readers) + common @ self.directions.T
+            return along.abs()
         return torch.einsum("ink,nk->in", coordinates - self.mean, self.readers)
 
 
@@ -224,18 +233,19 @@ def rebuilt(
     line: RankOne,
     directions: Float[Tensor, "neuron d_embed"] | None = None,
     stats: NeuronStats | None = None,
+    lengths: bool = False,
 ) -> Float[Tensor, "image d_embed"]:
     """Unit embeddings with every effect of the layer replaced by x r_n + b_n (Fig. 3.3, "reconstruction from PC #1").
 
     directions: what stands for r_n, for example its sparse text code (Fig. 3.4); default r_n itself.
-    stats: give them to replace the shared part by its mean too.
+    stats: give them to replace the shared part by its mean too. lengths: x as in `RankOne.coefficients`.
     """
     directions = line.directions if directions is None else directions
     everything = torch.ones_like(second.coordinates[..., 0])
     embedding = second.embedding / second.norm[:, None] - second.weighted_sum(everything, line.mean)
     if stats is not None:
         embedding = embedding - second.basis.n_neurons * (second.scaled()[1] - stats.shared_mean)
-    return embedding + line.coefficients(second) @ directions
+    return embedding + line.coefficients(second, lengths=lengths) @ directions
 
 
 def large_norms(norms: Float[Tensor, "image neuron"], n_images: int) -> Bool[Tensor, "image neuron"]:

@@ -118,7 +118,8 @@ def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
 
     layer: counted from 0; the last layer has no later head. Raises ValueError for a layer without later heads.
     Biases and LayerNorm means are split equally over all that can write them: cnt = (1 + 2 l') N terms write the
-    input of later layer l', and cnt (1 + 2 L) H of its head outputs the embedding.
+    input of later layer l', and cnt (1 + 2 L) H of its head outputs the embedding. With weights.thesis_shares these
+    are the l' N neurons before l' and cnt L H.
     """
     layer = check_layer(weights, layer)
     source, readout = weights.layers[layer], weights.readout
@@ -130,7 +131,7 @@ def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
     tallies = []
     bias, mean_share, constant = torch.zeros(3, weights.d_embed).to(readout.matrices)
     for later in range(layer + 1, weights.n_layers):
-        target, count = weights.layers[later], (1 + 2 * later) * n_neurons
+        target, count = weights.layers[later], weights.n_writers(later)
         values = target.value * target.ln_gamma  # the later LayerNorm's gamma, folded in
         writer = torch.einsum("hde,pdk->hpek", target.output, readout.matrices)
         parts["codes"].append(torch.einsum("hed,dn->hne", values, source.mlp_output))
@@ -179,7 +180,7 @@ def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
 def _direct_shares(weights: TowerWeights, layer: int) -> Float[Tensor, "share d_embed"]:
     """A neuron's equal share of the readout's mean, bias and constant."""
     readout = weights.readout
-    shares = torch.stack([readout.bias, readout.mean_matrix, readout.constant]) / weights.n_terms
+    shares = torch.stack([readout.bias, readout.mean_matrix, readout.constant]) * weights.mlp_share
     return shares / weights.layers[layer].mlp_output.shape[1]
 
 

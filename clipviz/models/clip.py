@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import difflib
 import hashlib
 import warnings
@@ -220,6 +222,16 @@ class ClipModel:
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
         """The image-independent basis of this model's head effects, see values.HeadBasis."""
         return head_basis(self.weights, layers)
+
+    def with_thesis_shares(self) -> ClipModel:
+        """The same model with biases and means of norms shared out literally as in the thesis (App. A and B.8): over
+        attention terms alone, and over the neurons before a layer. Sums are the same; docs/fidelity.md says how much
+        differs."""
+        other = copy.copy(self)
+        other.tower = dataclasses.replace(
+            self.tower, weights=dataclasses.replace(self.weights, thesis_shares=True)
+        )
+        return other
 
     def identity(self) -> dict[str, Any]:
         """What a cache must agree on to belong to this model."""

@@ -102,7 +102,7 @@ def run(
     chosen = text_pools(study.model, study.evaluation, pool, describe_classes, study.steps, words)
     sparse_section(report, study, peak, chosen)
     described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, the thesis's
-    neuron_uses.gallery_section(report, study, described)
+    neuron_uses.gallery_section(report, study, described, chosen)
     neuron_uses.concepts_section(report, study, described)
     neuron_uses.attack_section(report, study, 1 if quick else repeats, quick)
     neuron_uses.segmentation_section(report, study, summed)

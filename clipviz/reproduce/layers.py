@@ -297,13 +297,13 @@ def signed_components(effects: Float[Tensor, "neuron image d_embed"]) -> Float[T
     return directions * torch.where(along.sign().sum(1) < 0, -1.0, 1.0)[:, None]
 
 
-def component_share(effects: np.ndarray, top: float = 0.25) -> float:
+def component_share(effects: np.ndarray, top: float = 0.25, n_top: int | None = None) -> float:
     """Mean share of variance of the first component over each neuron's largest effects, centred by the mean of all.
 
-    effects: [image, neuron, d_embed]; top: share of the images, by norm.
+    effects: [image, neuron, d_embed]; top: share of the images, by norm; n_top: or how many (the thesis's 100).
     """
     found = torch.from_numpy(effects).transpose(0, 1)
-    n_top = max(2, round(top * found.shape[1]))
+    n_top = max(2, round(top * found.shape[1]) if n_top is None else min(n_top, found.shape[1]))
     order = found.norm(dim=2).topk(n_top, dim=1).indices
     centred = (found - found.mean(1, keepdim=True)).gather(1, order[..., None].expand(-1, -1, found.shape[2]))
     return float(first_component(centred)[1].mean())

@@ -5,7 +5,7 @@ Tables 3.2-3.4, Figures 3.5-3.7 and B.1; sections of the report of chapter3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
+from clipviz.reproduce.pools import COMMON, GENERAL
 from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import MASKS_NEEDED, TOKENS, all_methods, fitted_mask
 from clipviz.values import SparseCode
@@ -41,8 +42,9 @@ PAIRS = (
 )
 """Source class, target class: near neighbours of the demo world, chosen before any was tried."""
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
-N_GALLERY, N_TOP_IMAGES, N_WORDS = 5, 8, 4
+N_GALLERY, N_TOP_IMAGES, N_WORDS, N_SHEET = 5, 8, 4, 50
 N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
+N_EXAMPLES, N_MORE = 3, 8  # pictures kept of each attack, and shown in Figure B.8
 NEURONS, SIGNED = "neurons", "neurons, signed"
 
 
@@ -65,42 +67,96 @@ def wide_pool(study: Study) -> list[str]:
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
 
-def gallery_section(report: Report, study: Study, known: Layer) -> None:
-    """Table 3.2 and Figure 3.5, for the neurons that move the embedding most."""
-    dictionary = Dictionary(study, study.evaluation.pools["descriptions"])
-    strength = (known.line.share * known.line.variance).clamp_min(0).sqrt()
-    order = strength.argsort(descending=True)[:60].tolist()
-    codes = dictionary.codes(known.line.directions[order])
-    shown: list[tuple[int, list[tuple[str, float]]]] = []
-    for neuron, atoms, weights in zip(order, codes.atoms.tolist(), codes.weights.tolist(), strict=True):
-        pairs = [(dictionary.pool[j], weight) for j, weight in zip(atoms, weights, strict=True) if j >= 0]
-        pairs = sorted(pairs, key=lambda pair: -abs(pair[1]))[:N_WORDS]
-        if pairs and pairs[0][0] not in {words[0][0] for _, words in shown}:
-            shown.append((neuron, pairs))
-        if len(shown) == N_GALLERY:
-            break
-    stats, rows = known.stats, []
-    for neuron, pairs in shown:
-        images = [i for i in stats.top_images[neuron, :N_TOP_IMAGES].tolist() if i >= 0]
-        pictures = [np.asarray(study.reference.thumbnail(i, 112)) for i in images]
-        maps = list(stats.top_maps[neuron, : len(images)].float().cpu().numpy())
-        rows.append(figures.NeuronRow(f"neuron {neuron}", pairs, pictures, maps))
+def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[str, Sequence[str]]) -> None:
+    """Tables 3.2 and B.1, Figures 3.5, B.6 and B.7, for the neurons that move the embedding most.
+
+    pools: by name; the descriptions, and the largest pool of words, which the tables set beside them.
+    """
+    dictionary = Dictionary(study, pools[GENERAL])
+    shown = telling_neurons(known, dictionary, 2 * N_GALLERY)
+    words = next((name for name in reversed(list(pools)) if name.endswith(COMMON)), None)
+    in_words = {} if words is None else told(known, Dictionary(study, pools[words]), list(shown))
     report.section(
-        "What neurons say (Table 3.2, Figure 3.5)",
-        f"The neurons of layer {stats.layer} with the largest effects on their own top images, one for each first "
-        f"text: the {N_WORDS} largest of {dictionary.n_atoms} texts with their signs, and the images of largest "
+        "What neurons say (Tables 3.2, B.1, Figures 3.5, B.6, B.7)",
+        f"The neurons of layer {known.stats.layer} with the largest effects on their own top images, one for each "
+        f"first text: the {N_WORDS} largest of {dictionary.n_atoms} texts with their signs, and the images of largest "
         "second-order norm under the neuron's activation map.",
     )
-    report.table(
-        ["neuron", "texts", "variance of PC 1"],
-        [
-            [neuron, "; ".join(f"{'+' if w >= 0 else '−'} {text}" for text, w in pairs), share]
-            for (neuron, pairs), share in zip(
-                shown, known.line.share[[n for n, _ in shown]].tolist(), strict=True
-            )
-        ],
+    for number, figure, part in (
+        ("3.2", "3.5", list(shown)[:N_GALLERY]),
+        ("B.1", "B.7", list(shown)[N_GALLERY:]),
+    ):
+        if not part:
+            continue
+        report.text(f"Table {number}:")
+        report.table(
+            ["neuron", "texts", *([words] if words else []), "variance of PC 1"],
+            [
+                [
+                    neuron,
+                    *(
+                        "; ".join(_signed(pair) for pair in texts[neuron])
+                        for texts in (shown, in_words)
+                        if texts
+                    ),
+                    float(known.line.share[neuron]),
+                ]
+                for neuron in part
+            ],
+        )
+        rows = [_neuron_row(study, known, neuron, shown[neuron]) for neuron in part]
+        report.figure(
+            f"neurons-gallery{'' if number == '3.2' else '-more'}",
+            figures.gallery(rows),
+            f"Figure {figure}: texts and top images of neurons",
+        )
+    sheets = [
+        (f"neuron {n}: {shown[n][0][0]}", _top_pictures(study, known, n, N_SHEET))
+        for n in list(shown)[:N_GALLERY]
+    ]
+    report.figure(
+        "neurons-sheets",
+        figures.contact_sheets(sheets),
+        f"Figure B.6: the same neurons on up to {N_SHEET} images of largest second-order norm",
     )
-    report.figure("neurons-gallery", figures.gallery(rows), "Figure 3.5: texts and top images of neurons")
+
+
+def telling_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int, list[tuple[str, float]]]:
+    """The neurons with the largest effects on their own top images, one for each first text, and their texts."""
+    strength = (known.line.share * known.line.variance).clamp_min(0).sqrt()
+    found = told(known, dictionary, strength.argsort(descending=True)[: 20 * n].tolist())
+    chosen: dict[str, int] = {}
+    for neuron, pairs in found.items():
+        if pairs and len(chosen) < n:
+            chosen.setdefault(pairs[0][0], neuron)
+    return {neuron: found[neuron] for neuron in chosen.values()}
+
+
+def told(known: Layer, dictionary: Dictionary, neurons: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+    """neuron -> the N_WORDS largest texts of its code, with their weights."""
+    codes = dictionary.codes(known.line.directions[list(neurons)])
+    found = {}
+    for neuron, atoms, weights in zip(neurons, codes.atoms.tolist(), codes.weights.tolist(), strict=True):
+        pairs = [(dictionary.pool[j], weight) for j, weight in zip(atoms, weights, strict=True) if j >= 0]
+        found[neuron] = sorted(pairs, key=lambda pair: -abs(pair[1]))[:N_WORDS]
+    return found
+
+
+def _signed(pair: tuple[str, float]) -> str:
+    return f"{'+' if pair[1] >= 0 else '−'} {pair[0]}"
+
+
+def _neuron_row(
+    study: Study, known: Layer, neuron: int, pairs: Sequence[tuple[str, float]]
+) -> figures.NeuronRow:
+    pictures = _top_pictures(study, known, neuron, N_TOP_IMAGES)
+    maps = list(known.stats.top_maps[neuron, : len(pictures)].float().cpu().numpy())
+    return figures.NeuronRow(f"neuron {neuron}", pairs, pictures, maps)
+
+
+def _top_pictures(study: Study, known: Layer, neuron: int, n: int) -> list[np.ndarray]:
+    images = [i for i in known.stats.top_images[neuron, :n].tolist() if i >= 0]
+    return [np.asarray(study.reference.thumbnail(i, 112)) for i in images]
 
 
 def concepts_section(report: Report, study: Study, known: Layer) -> None:
@@ -184,8 +240,8 @@ def named(
 
 
 def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
-    """Table 3.3 and Figure 3.6."""
-    report.section("Adversarial scenes (Table 3.3, Figure 3.6)")
+    """Table 3.3 and Figures 3.6 and B.8."""
+    report.section("Adversarial scenes (Table 3.3, Figures 3.6, B.8)")
     if not in_demo_world(study.model):
         report.needs(
             "describe=, draw=",
@@ -221,13 +277,18 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
         "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
     )
     report.table(["task", "first texts"], [[name, "; ".join(found[:8])] for name, found in words.items()])
-    if examples:
-        report.figure(
-            "neurons-attack-examples",
-            figures.attack_examples(examples),
-            "Figure 3.6: pictures that fool the classifier most, a task each; orange: tokens that write towards the "
-            "wrong class, blue: towards the class drawn",
-        )
+    first, more = [own[0] for own in examples if own], [one for own in examples for one in own[1:]]
+    for name, number, some, what in (
+        ("", "3.6", first, "the picture of each task that fools the classifier most"),
+        ("-more", "B.8", more[:N_MORE], "further pictures that fool it"),
+    ):
+        if some:
+            report.figure(
+                f"neurons-attack-examples{name}",
+                figures.attack_examples(some),
+                f"Figure {number}: {what}; orange: tokens that write towards the wrong class, blue: towards the "
+                "class drawn",
+            )
     _thesis_attacks(report, study)
 
 
@@ -237,27 +298,27 @@ def _attacks(
     pairs: Sequence[tuple[str, str]],
     repeats: int,
     n_drawn: tuple[int, int],
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[str]], list[figures.AttackExample]]:
-    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, the best pictures.
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[str]], list[list[figures.AttackExample]]]:
+    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best pictures.
 
     n_drawn: sentences of each attack, and pictures of each sentence.
     """
     rates: dict[str, dict[str, list[float]]] = {}
-    examples: list[figures.AttackExample] = []
+    examples: list[list[figures.AttackExample]] = []
     words: dict[str, list[str]] = {}
     progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
     for pair in pairs:
         name = f"{pair[0]} → {pair[1]}"
         for repeat in range(repeats):
             make = partial(_attack, study, source, pair, repeat, *n_drawn)
-            found = study.steps.get(f"neurons-attack-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
+            found = study.steps.get(f"neurons-attacks-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
             for method in METHODS:
                 margins = found["margins"][method]
                 share = sum(margin > 0 for margin in margins) / max(1, len(margins))
                 rates.setdefault(name, {}).setdefault(method, []).append(share)
             if repeat == 0:
                 words[name] = found["words"]["second order"]
-                examples += _example(study, pair, found)
+                examples.append(_examples(study, pair, found))
             progress.update()
     progress.close()
     return rates, words, examples
@@ -324,22 +385,26 @@ def _attack(
 ) -> dict[str, Any]:
     found = cues.attack_pair(study.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images)
     ours = found["second order"][1]
-    best = int(np.argmax(ours.margins))
+    best = np.argsort(ours.margins)[::-1][:N_EXAMPLES].tolist()
     return {
         "margins": {name: list(attack.margins) for name, (_, attack) in found.items()},
         "words": {name: words for name, (words, _) in found.items()},
-        "sentence": ours.sentences[best],
-        "margin": ours.margins[best],
-        "picture": np.asarray(ours.images[best]),
+        "best sentences": [ours.sentences[i] for i in best],
+        "best margins": [ours.margins[i] for i in best],
+        "best pictures": np.stack([np.asarray(ours.images[i]) for i in best]),
     }
 
 
-def _example(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
-    """The picture that fools most, if one does, with the tokens that write towards either class."""
-    if found["margin"] <= 0:
-        return []
-    heatmap = cues.pair_map(study.model, Image.fromarray(found["picture"]), pair)
-    return [figures.AttackExample(pair, found["sentence"], found["margin"], found["picture"], heatmap)]
+def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
+    """The pictures that fool most, those that do, with the tokens that write towards either class."""
+    rows = zip(found["best sentences"], found["best margins"], found["best pictures"], strict=True)
+    return [
+        figures.AttackExample(
+            pair, sentence, margin, picture, cues.pair_map(study.model, Image.fromarray(picture), pair)
+        )
+        for sentence, margin, picture in rows
+        if margin > 0
+    ]
 
 
 def _spread(value: tuple[float, float]) -> str:

@@ -135,6 +135,21 @@ def test_a_single_head_by_hand():
     assert second.activation_maps().tolist() == [[[[1.0]]]]
 
 
+def test_scores_as_lengths_are_the_norms_of_projections():
+    """The thesis's x: |<phi, r>| with the mean and the shared part in phi, against explicit effects."""
+    second = example(n_images=15)
+    line = rank_one(neuron_stats(second, range(15), n_top=8), second.basis)
+    effects = second.effects()
+    expected = torch.einsum("ind,nd->in", effects, line.directions).abs()
+    assert torch.allclose(line.coefficients(second, lengths=True), expected)
+    signed = torch.einsum("ind,nd->in", effects - effects.mean(0), line.directions)
+    common = (second.scaled()[1] - second.scaled()[1].mean(0)) @ line.directions.T
+    assert torch.allclose(line.coefficients(second), signed - common)
+    whole = second.embedding / second.norm[:, None]
+    rest = whole - second.weighted_sum(torch.ones(15, N_NEURONS).double(), line.mean)
+    assert torch.allclose(rebuilt(second, line, lengths=True), rest + expected @ line.directions)
+
+
 def test_merged_statistics_equal_one_batch_in_any_order():
     second = example(n_images=20)
     whole = neuron_stats(second, range(20), n_top=6)

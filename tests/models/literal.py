@@ -105,8 +105,9 @@ def second_order(exact, layer):
     expected = torch.zeros(n_neurons, tower.d_embed, dtype=torch.float64)
     for later in range(layer + 1, tower.n_layers):
         target, kept, own = tower.layers[later], layers[later], exact.tower.blocks[later]
-        count = (1 + 2 * later) * n_neurons
-        total = count * tower.n_terms * tower.n_heads
+        count = (later if tower.thesis_shares else 1 + 2 * later) * n_neurons
+        n_terms = tower.n_layers if tower.thesis_shares else 1 + 2 * tower.n_layers
+        total = count * n_terms * tower.n_heads
         normed = writes
         if own.norm is not None:
             x = kept["residual"]

@@ -32,12 +32,13 @@ def demo():
     return clipviz.load("demo", device="cpu")
 
 
+@pytest.mark.parametrize("thesis", [False, True], ids=["all terms", "as in the thesis"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_effects_equal_the_literal_equations(variant):
+def test_effects_equal_the_literal_equations(variant, thesis):
     network = naive.small_clip(3, **VARIANTS[variant])
-    model = wrapped(network)
+    model = wrapped(network).with_thesis_shares() if thesis else wrapped(network)
     images = torch.randn(2, 3, *model.image_size)
-    expected = naive.reference(network, images)
+    expected = naive.reference(network, images, attention_only=thesis)
     trace = model.trace(images)
     scale = expected["embedding"].norm(dim=-1).max()
     heads = trace.head_effects().double()
@@ -47,6 +48,8 @@ def test_effects_equal_the_literal_equations(variant):
     scores = trace.token_scores(directions).double()
     literal = torch.einsum("ilhtd,xd->xilht", expected["tokens"], directions.double())
     assert (scores - literal).abs().max() / scale < 1e-5
+    assert trace.sum_check() < 1e-5
+    assert not wrapped(network).weights.thesis_shares
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

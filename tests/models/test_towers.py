@@ -126,9 +126,11 @@ def test_every_head_writes_its_own_part(exact):
             assert largest(found - expected, trace.embedding) <= DOUBLE
 
 
+@pytest.mark.parametrize("thesis", [False, True], ids=["all terms", "as in the thesis"])
 @pytest.mark.parametrize("layer", [0, 1])
-def test_second_order_effects_equal_the_literal_sums(exact, layer):
+def test_second_order_effects_equal_the_literal_sums(exact, layer, thesis):
     """Eq. 3.3 and B.5 through every later head and every readout head, token by token, biases and means shared out."""
+    exact = exact.with_thesis_shares() if thesis else exact
     expected, trace = literal.second_order(exact, layer)
     second = exact.second_order(images(exact, 1).double(), layer)
     found = second.effects(normalize=False)[0]
