@@ -50,6 +50,17 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+def imports_at_once(path: Path) -> set[str]:
+    """Modules that a file imports when it is imported itself, not when something in it is called."""
+    found: set[str] = set()
+    for node in run_time_tree(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
 def serves(module: str, name: str) -> str | None:
     """The module behind `from module import name`: a submodule, or the place of a lazily served name."""
     if f"{module}.{name}" in FILES:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from import_graph import FILES, PACKAGE, circles, graph, imports
+from import_graph import FILES, PACKAGE, circles, graph, imports, imports_at_once
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,6 +149,17 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, clipviz; print([m for m in ('torch', 'open_clip', 'ipywidgets', 'numpy') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+SLOW = {"matplotlib", "pandas", "plotly", "scipy", "sklearn", "timm", "transformers"}
+"""Packages that take a part of a second to import and that a first look does not need."""
+
+
+def test_what_a_first_look_does_not_need_is_imported_where_it_is_used():
+    for name, path in FILES.items():
+        if room_of(name) not in ("figures", "reproduce"):  # which panels import when they print
+            at_once = {module.partition(".")[0] for module in imports_at_once(path)}
+            assert not at_once & SLOW, name
 
 
 def test_one_version_everywhere():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -90,6 +89,8 @@ def _alike(correlation: Tensor, same: float) -> list[Tensor]:
     """Groups of units whose mean correlation with each other is above `same` (average linkage: chains do not grow)."""
     if len(correlation) < 2:
         return [torch.arange(len(correlation))]
+    from sklearn.cluster import AgglomerativeClustering  # half a second that nothing else at the start needs
+
     joined = AgglomerativeClustering(
         None, metric="precomputed", linkage="average", distance_threshold=1 - same
     ).fit_predict((1 - correlation).clamp_min(0).numpy())
