@@ -326,8 +326,11 @@ def invert(
     images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
     None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
     guides=None leaves the maps out. start: latents to begin at; their class is kept. how: alpha, beta, objective,
-    reconstruction and schedule of lens.invert.search.
+    reconstruction and schedule of lens.invert.search; by maps alone the objective is "cosine" unless another is given:
+    maps of another class or manner differ in height, and by their squared difference an object would fade.
     """
+    if target is None:
+        how.setdefault("objective", "cosine")
     if guides is not None:
         how |= {"target_maps": read(readers, images), "pairs": pairs_with(readers, guides)}
     how["target_images"] = target

@@ -8,7 +8,7 @@ from torch import nn
 
 from clipviz.analysis import generation
 from clipviz.analysis import guides as stored
-from clipviz.lens.invert import Schedule
+from clipviz.lens.invert import Asked, Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.models.hooks import activation_maps
 
@@ -174,3 +174,33 @@ def test_guides_come_back_from_disk_for_the_same_weights_alone(tmp_path, generat
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"expected guides at .* cannot be read .* delete it"):
         stored.open_guides(path, about)
+
+
+@pytest.mark.parametrize(
+    ("given", "objective"),
+    [({"pixels": False}, "cosine"), ({"pixels": True}, "distance"), ({"objective": "product"}, "product")],
+)
+def test_maps_alone_are_compared_by_their_cosine(generator, guides, given, objective):
+    wanted = torch.tensor([[0.8, -0.4, 1.0]])
+    reader, start = Reader(), torch.zeros(1, 3)
+    how = {name: value for name, value in given.items() if name != "pixels"}
+    target = generator.images(wanted) if given.get("pixels") else None
+    found = generation.invert(
+        generator,
+        start,
+        images=generator.images(wanted),
+        readers={"reader": reader},
+        guides=guides,
+        target=target,
+        schedule=Schedule(1),
+        **how,
+    )
+    asked = generation.read({"reader": reader}, generator.images(wanted))
+    pairs = generation.pairs_with({"reader": reader}, guides)
+    expected = Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), objective)
+    torch.testing.assert_close(found.asked, expected)
+    others = {"distance", "cosine", "product"} - {objective}
+    for other in others:
+        assert not torch.allclose(
+            expected, Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), other)
+        )
