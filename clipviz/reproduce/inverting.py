@@ -424,9 +424,9 @@ def _report_translated(report: Report, found: Result) -> None:
     report.section(
         "Out of distribution, and across classes (Figures 4.4, 4.5)",
         "Pictures in a manner that the generator never paints are inverted by pairs alone (Eq. 4.5, by the cosine of "
-        "maps, since heights differ), with the class that CLIP names. Right: CLIP names the true kind on what was found. Overlap: intersection over union of the "
-        "object found (locator) and the true one, beside the perceptual loss without pairs and beside the true object "
-        "of another picture.",
+        "maps, since heights differ), with the class that CLIP names. Right: CLIP names the true kind on what was "
+        "found. Overlap: intersection over union of the object found (locator) and the true one, beside the "
+        "perceptual loss without pairs and beside the true object of another picture.",
     )
     rows = [
         [
