@@ -25,11 +25,13 @@ import pretend
 import clipviz
 from clipviz import panels
 from clipviz.analysis import dictionaries, labels, matching, mining
+from clipviz.figures import style
 from clipviz.lens import sparse, textspan
 from clipviz.lens.invert import Schedule
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
-from clipviz.reproduce import chapter3
+from clipviz.reproduce import chapter2, chapter3, evaluation
+from clipviz.reproduce.report import Report
 
 CLOSE = 1e-6
 ONLY = sys.argv[2:]  # words of the questions to ask, with the seconds that each takes
@@ -202,6 +204,12 @@ def reported(bench: Bench) -> Any:
     return known.stats, known.norms, known.thresholds
 
 
+def second_chapter(bench: Bench) -> Any:
+    """The report of chapter 2 on a few images: every table and sentence of it, without the figures."""
+    path = chapter2.run(bench.model, bench.work / "chapter2", limit=24, quiet=True)
+    return path.read_text().split("\nMade in")[0]
+
+
 def full_device(bench: Bench) -> Any:
     """The collection read while tensors of more than 2 MB are refused: fewer images per pass, the same codes."""
     with pretend.memory(2 << 20) as refused:
@@ -233,6 +241,7 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     "dashboard": whole_board,
     "edit, visualise, invert": edited,
     "a report's layer": reported,
+    "the report of chapter 2": second_chapter,
     "match": lambda bench: matched(bench, None),
     "match with a partner on the CPU": lambda bench: matched(bench, "cpu"),
     "mine": mined,
@@ -302,6 +311,9 @@ def main(work: Path) -> dict[str, str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     labels.label_head = partial(labels.label_head, n_draws=10)  # devices do not depend on how many
+    evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 16
+    style.save = lambda *_, **__: []  # figures are drawn from numbers that are compared
+    Report.interactive = lambda *_: None
     pretend.install()
     with sdpa_kernel(SDPBackend.MATH):  # the attention that the pretend device has: the same sums on both
         print(json.dumps(main(Path(sys.argv[1]))))

@@ -73,7 +73,7 @@ def build(
         "neurons": sorted({check_layer(model.weights, layer) for layer in neurons}),
         "neuron_top": _positive("neuron_top", neuron_top),
     }
-    return _write(model, collection, path, chosen, settings, workers, progress, append=False)
+    return _write(model, collection, path, chosen, settings, workers, progress)
 
 
 def append(
@@ -86,12 +86,13 @@ def append(
     """
     index.check_model(model)
     collection = open_images(images)
+    index = Store.open(index.path)  # as it is by now
     if not (index.path / PLAN).exists():
         if collection.fingerprint in [source["fingerprint"] for source in index.manifest["sources"]]:
             return index.path
         check_disjoint([index.paths, [os.path.abspath(path) for path in collection.paths or ()]])
     settings = index.manifest["settings"]
-    return _write(model, collection, index.path, index.layers, settings, workers, progress, append=True)
+    return _write(model, collection, index.path, index.layers, settings, workers, progress, len(index))
 
 
 def _write(
@@ -102,8 +103,9 @@ def _write(
     settings: dict[str, Any],
     workers: int | None,
     progress: Progress,
-    append: bool,
+    after: int | None = None,
 ) -> Path:
+    """Build, or append to an index of `after` images."""
     weights = model.weights
     plan = {
         "model": model.identity(),
@@ -120,11 +122,11 @@ def _write(
         "library": __version__,
     }
     ranks = Ranks.current()
-    if ranks.share(lambda: not append and _finished(path, plan)):
+    if ranks.share(lambda: after is None and _finished(path, plan)):
         return path
     writer: list[Writer] = []
     try:
-        todo = ranks.share(lambda: _start(writer, path, plan, append))
+        todo = ranks.share(lambda: _start(writer, path, plan, after))
         _check_same_plan(ranks, path, plan)
         shards = _pass(model, images, layers, settings, todo[ranks.rank :: ranks.world], workers, progress)
         _deliver(shards, path, writer[0] if writer else None)
@@ -136,9 +138,9 @@ def _write(
     return path
 
 
-def _start(writer: list[Writer], path: Path, plan: dict[str, Any], append: bool) -> list[int]:
+def _start(writer: list[Writer], path: Path, plan: dict[str, Any], after: int | None) -> list[int]:
     """Make the writer of the first rank; the shards that are neither committed nor staged."""
-    writer.append(Writer(path, plan, fold, append))
+    writer.append(Writer(path, plan, fold, after is not None, after))
     _drain(writer[0])
     left = writer[0].n_images - writer[0].committed * plan["settings"]["shard"]
     row = sum(spec.row_bytes for spec in columns(plan["dims"]).values() if spec.header)

@@ -353,6 +353,13 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 def _check(effects: Tensor, text_directions: Tensor, n_texts: int) -> None:
+    for what, given in (("effects", effects), ("text directions", text_directions)):
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            kind = getattr(given, "dtype", type(given).__name__)
+            raise ValueError(
+                f"expected {what} as a tensor of floating-point numbers, got {kind}; convert them with "
+                "torch.as_tensor(...).float()"
+            )
     if effects.ndim < 2 or effects.shape[0] < 2 or 0 in effects.shape:
         raise ValueError(
             f"expected effects [image >= 2, ..., d_embed], none of them empty, got {list(effects.shape)}; pass "

@@ -42,6 +42,12 @@ def summary_section(
             *neuron_rows(neurons),
         ],
     )
+    clear = sorted({role.label for role in table.roles.values() if role.clear})
+    report.text(
+        f"Properties with a clear head: {', '.join(clear) or 'none'}. Late heads by the property that explains most of "
+        f"their variance: {_tally(table)}. Heads with a property over the seeds: {min(table.by_seed)} to "
+        f"{max(table.by_seed)}."
+    )
 
 
 def row(what: str, found: Estimate, unit: str) -> list[str]:
@@ -83,27 +89,12 @@ def map_rows(
 
 
 def head_rows(table: HeadTable) -> list[list[str]]:
-    """Late heads with a property, by TextSpan, by its null and by supervision."""
-    null, n_heads = spread(table.null_heads().tolist()), len(table.heads)
-    clear = sorted({role.label for role in table.roles.values() if role.clear})
-    what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts"
-    over_seeds = f"{min(table.by_seed)}–{max(table.by_seed)} over the seeds"
-    return [
-        [what, f"{table.n_heads()} of {n_heads}", over_seeds, f"{n_heads} heads"],
-        [
-            "the same under random rotations",
-            f"{null.value:.0f}",
-            f"{null.low:.0f}–{null.high:.0f}",
-            f"{null.n} draws",
-        ],
-        ["properties with a clear head", ", ".join(clear) or "none", "–", f"{n_heads} heads, {null.n} draws"],
-        [
-            "late heads by the property that explains most of their variance",
-            _tally(table),
-            "–",
-            f"{n_heads} heads",
-        ],
-    ]
+    """Late heads with a property in their first texts, and as many as that under random rotations of them."""
+    n_heads = len(table.heads)
+    found = share(table.n_heads(), n_heads)
+    what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts, share"
+    rotated = spread([count / n_heads for count in table.null_heads().tolist()])
+    return [row(what, found, "heads"), row("the same under random rotations", rotated, "draws")]
 
 
 def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:

@@ -25,6 +25,7 @@ from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.cues import N_SEGMENT_NEURONS
 from clipviz.lens.sparse import code_size
+from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, mining, opening
 from clipviz.session import neurons as readings
@@ -476,7 +477,8 @@ class Session(SessionState):
 
     def neurons(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
         """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
-        return readings.read(self, self.default_layer if layer is None else layer, n_images)
+        with unmixed(self.model.device):
+            return readings.read(self, self.default_layer if layer is None else layer, n_images)
 
     def neuron_reading(self, layer: int) -> Reading:
         """One layer's neurons as they are being read, step by step, for panels; `neurons` reads them at once."""

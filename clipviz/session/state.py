@@ -22,6 +22,7 @@ from clipviz.data.recent import Recent
 from clipviz.data.roles import Roles
 from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
+from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import cells, checks, opening, words
 from clipviz.session.history import History
 from clipviz.values import Ablation, Selection, View
@@ -371,8 +372,8 @@ class SessionState(traitlets.HasTraits):
         return words.provenance(self)
 
     def remember(self, key: Any, make: Callable[[], Made]) -> Made:
-        """A value made once and kept while it is among the REMEMBERED used last."""
-        with self.lock:
+        """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last."""
+        with self.lock, unmixed(self.model.device):
             return self._memory.get(key, make)
 
     def _image(self, image: int | None) -> int:

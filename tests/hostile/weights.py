@@ -26,6 +26,7 @@ from clipviz.data.texts import open_texts
 from clipviz.demo.generator import demo_generator
 from clipviz.demo.model import network
 from clipviz.demo.partners import ASSETS, NETS, load_net
+from clipviz.models.sealed_weights import read_weights
 
 from .files import concepts, mutated, picture, small_index
 from .tally import Tally
@@ -153,7 +154,7 @@ def shipped_bytes(attempts: int, seed: int) -> Tally:
     """Shipped weights of which any byte has changed are refused."""
     tally, rng = Tally("shipped bytes"), random.Random(seed)
     files: dict[Path, Callable[[Path], Any]] = {
-        network.WEIGHTS_FILE: partial(network.load_weights, None),
+        network.WEIGHTS_FILE: lambda path: read_weights(path, "weights", "do"),
         demo_generator.WEIGHTS: demo_generator.open_demo_generator,
         **{ASSETS / f"{name}.safetensors": partial(load_net, name) for name in NETS},
     }

@@ -323,6 +323,7 @@ def test_append_equals_the_statistics_of_all(model, folder, tmp_path):
     assert relative(both.statistics().covariance, whole.statistics().covariance) < 1e-5
     assert relative(both.codes().codes, whole.codes().codes) < 1e-3
     assert len(both.append(model, more, progress=False)) == 31  # the same images again change nothing
+    assert len(first.append(model, more, progress=False)) == 31  # also to one that was opened before
     with pytest.raises(
         ValueError, match=r"expected disjoint images, got 1 files twice, such as .*00030\.jpg"
     ):

@@ -224,6 +224,13 @@ def test_a_second_writer_is_refused(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_an_index_that_has_grown_since_it_was_compared_is_not_appended_to(index):
+    before = sorted(path.name for path in index.path.iterdir())
+    with pytest.raises(ValueError, match=r"another process has appended .*; run the same command again"):
+        Writer(index.path, plan(1, "b"), fold, append=True, after=len(index) - 1)
+    assert sorted(path.name for path in index.path.iterdir()) == before
+
+
 def test_a_million_images_open_in_milliseconds(tmp_path, index):
     rows = 1_000_000
     manifest = json.loads(json.dumps(index.manifest))

@@ -218,6 +218,18 @@ def test_the_null_keeps_the_spectrum_and_breaks_the_relation():
         (torch.randn(1, 8), torch.randn(5, 8), 2, "image >= 2"),
         (torch.randn(3, 0), torch.randn(5, 0), 2, r"image >= 2.*none of them empty, got \[3, 0\]"),
         (torch.randn(3, 0, 8), torch.randn(5, 8), 2, r"got \[3, 0, 8\]"),
+        (
+            torch.ones(9, 8).long(),
+            torch.randn(5, 8),
+            2,
+            "effects as a tensor of floating-point numbers, got torch.int64",
+        ),
+        (
+            torch.randn(9, 8),
+            torch.randn(5, 8).numpy(),
+            2,
+            "text directions as a tensor .*float32; convert them",
+        ),
         (torch.randn(9, 8), torch.randn(5, 7), 2, r"\[5, 7\].*d_embed=8.*encode_texts"),
         (torch.randn(9, 8), torch.zeros(0, 8), 2, "pool of texts"),
         (torch.randn(9, 8), torch.randn(5, 8), 0, "n_texts >= 1"),

@@ -26,6 +26,7 @@ from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import trace_terms
 from clipviz.reproduce.held_out import HeldOutSizes
 from clipviz.reproduce.report import Steps
+from clipviz.reproduce.world_measures import N_DRAWS
 from clipviz.values import N_LATE
 
 LIMIT = 80
@@ -412,9 +413,20 @@ def test_the_summary_names_what_it_measures(written):
     assert f"token maps of the last {N_LATE} layers" in summary
     rows = [line.strip("| ").split(" | ") for line in summary.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 20
-    for what, _, interval, n in rows:
-        assert re.search(r"\d", n), what
-        assert interval == "–" or re.search(r"\d", interval), what
+    for (
+        what,
+        measured,
+        interval,
+        n,
+    ) in rows:  # none without its number, its 95% interval and what it was counted on
+        low, high = map(float, interval.split("–"))
+        assert low <= float(measured) <= high, what
+        count, unit = re.fullmatch(r"([\d,]+) (scenes|heads|draws|birds in it|neurons|images)", n).groups()
+        assert int(count.replace(",", "")) > 0, what
+        assert unit != "draws" or int(count) == N_DRAWS == 200, what
+    random = [what for what, *_ in rows if "random late heads" in what]
+    assert random
+    assert all(n == f"{N_DRAWS} draws" for what, *_, n in rows if what in random)
 
 
 def test_the_late_layers_are_those_that_the_card_says(model, measured):

@@ -53,12 +53,18 @@ class Writer:
     """The one process that writes an index.
 
     plan: model (identity), layers, dims, settings, images ([{fingerprint, count}]), shards (how many), library.
+    after: rows of the index that what is appended was compared with; another number means that it has grown since.
     fold(total, part, rows): statistics of everything after `part`, whose rows start at `rows`, is added.
     Raises ValueError when the folder holds something else, OSError when it cannot be written.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], plan: dict[str, Any], fold: Fold, append: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        plan: dict[str, Any],
+        fold: Fold,
+        append: bool = False,
+        after: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.statistics: Statistics | None = None
@@ -69,7 +75,7 @@ class Writer:
             self._lock = _lock(self.folder)
             try:
                 self.base = _base(self.folder, append)
-                self.plan = self._agree(plan, append)
+                self.plan = self._agree(plan, append, after)
                 self._recover()
             except BaseException:
                 self._leave()
@@ -141,7 +147,7 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _agree(self, plan: dict[str, Any], append: bool) -> dict[str, Any]:
+    def _agree(self, plan: dict[str, Any], append: bool, after: int | None) -> dict[str, Any]:
         """The plan on disk when it is the same one, else this one, written down; ValueError for another."""
         path = self.folder / PLAN
         _clear_temporary(self.folder)
@@ -159,6 +165,11 @@ class Writer:
             if differ or not append:
                 raise ValueError(_another(self.folder, self.base, plan, differ or ["images"]))
         base = self.base or {"rows": 0, "segments": {"count": 0}}
+        if after is not None and base["rows"] != after:
+            raise ValueError(
+                f"another process has appended to the index {str(self.folder)!r}: expected {after:,} images, got "
+                f"{base['rows']:,}; run the same command again"
+            )
         plan = {**plan, "base": {"rows": base["rows"], "segments": base["segments"]["count"]}}
         write_whole(path, to_json(plan))
         return to_plain(plan)

@@ -1,0 +1,74 @@
+"""Half precision, of the model or by autocast: every lens answers, in float32, near what it answers otherwise."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+import clipviz
+from clipviz import Ablation, panels
+
+TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def opened(model):
+    made = clipviz.Session(model, clipviz.demo.images().subset(range(16)), TEXTS, background=False)
+    made.select(image=3, layer=5, head=1, text="a dog")
+    return made
+
+
+@pytest.fixture(scope="module")
+def plain(model):
+    session = opened(model)
+    yield asked(session)
+    session.close()
+
+
+def asked(session):
+    """Numbers of every lens."""
+    maps = session.compare_maps("a dog", 3)
+    line = session.neurons(3).line
+    return {
+        "cosine": session.head_scores("a dog", 3).cosine,
+        "head scores": session.head_scores("a dog", 3).heads,
+        "token scores": session.token_maps("a dog", 3).scores,
+        "variance": session.head_variance(),
+        "explained": session.textspan(5, 1, 4, n_draws=5).gains.cumsum(),
+        "without heads": session.head_scores("a dog", 3, ablation=Ablation(heads={(5, 1)})).cosine,
+        "neurons": line.directions,
+        "attention": session.attention(3),
+        **{name: map_ / max(np.abs(map_).max(), 1e-9) for name, map_ in maps.items()},
+    }
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("how", ["a model of it", "autocast"])
+def test_every_lens_answers_in_half_precision(model, plain, dtype, how):
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    half = how == "a model of it"
+    asks = clipviz.load("demo", device="cpu", precision=name) if half else model
+    with nullcontext() if half else torch.autocast("cpu", dtype):
+        session = opened(asks)
+        found = asked(session)
+    for what, values in found.items():
+        values, expected = np.asarray(values), np.asarray(plain[what])
+        assert values.dtype in (np.float32, np.float64), what
+        assert np.isfinite(values).all(), what
+        scale = np.abs(expected).max()
+        assert np.median(np.abs(values - expected)) <= 0.05 * scale, what
+    session.close()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_every_panel_shows_a_model_of_half_precision(precision):
+    session = opened(clipviz.load("demo", device="cpu", precision=precision))
+    shown = [getattr(panels, name)(session) for name in panels.__all__ if name != "Dashboard"]
+    session.wait(300, background=True)
+    session.wait(300)
+    assert {panel.name: panel.error for panel in shown if panel.error} == {}
+    assert all(panel.view for panel in shown)
+    session.close()
