@@ -267,14 +267,15 @@ def _add_dataset(found: Found, dataset: Any) -> None:
     lock = Lock()
     items = [ItemSource(dataset, lock, i, f"item {i}") for i in range(len(dataset))]
     for item in items:
-        label = None
-        if len(items) <= EAGER:
-            try:
-                label = _label(dataset, item.load_labelled()[1])
-            except BrokenImage as error:
-                found.skip(item.name, error)
-                continue
-        found.add(item, "", {"label": label} if label is not None else None)
+        if len(items) > EAGER:
+            found.add(item)
+        else:
+            found.attempt(item.name, lambda item=item: item, partial(_words, dataset, item))
+
+
+def _words(dataset: Any, item: ItemSource) -> dict[str, str | None]:
+    label = _label(dataset, item.load_labelled()[1])
+    return {} if label is None else {"label": label}
 
 
 def _label(dataset: Any, label: Any) -> str | None:

@@ -68,10 +68,12 @@ class Found:
     def skip(self, name: str, reason: object) -> None:
         self.skipped.append((name, str(reason)))
 
-    def attempt(self, name: str, make: Callable[[], Source]) -> None:
-        """Add a source, or note why it cannot be made."""
+    def attempt(
+        self, name: str, make: Callable[[], Source], words: Callable[[], dict[str, str | None]] = dict
+    ) -> None:
+        """Add a source and its words, or note why it cannot be made or read."""
         try:
-            self.add(make())
+            self.add(make(), "", words())
         except BrokenImage as error:
             self.skip(name, error)
 
