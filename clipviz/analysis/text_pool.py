@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class TextPool:
         self._parts: list[Tensor] = []
         self._seconds = 0.0
         self._looked = False
+        self._lock = threading.Lock()
 
     @property
     def n_ready(self) -> int:
@@ -53,19 +55,26 @@ class TextPool:
 
     def steps(self) -> Iterator[int]:
         """Encode what is missing, one batch per step; yields how many texts are encoded."""
-        if not self._looked:
-            self._looked = True
-            kept = self.cache.read(*self._key()) if self.cache.folder else None
-            if kept is not None:
-                self._parts = [torch.from_numpy(kept[0]["directions"]).to(self.model.device)]
-        texts = list(self.texts)
-        while self.n_ready < len(texts):
-            started, at = time.perf_counter(), self.n_ready
+        while self._step():
+            yield self.n_ready
+
+    def _step(self) -> bool:
+        """Encode one batch; False where nothing is missing. A notebook's thread and the worker may both ask."""
+        with self._lock:
+            if not self._looked:
+                self._looked = True
+                kept = self.cache.read(*self._key()) if self.cache.folder else None
+                if kept is not None:
+                    self._parts = [torch.from_numpy(kept[0]["directions"]).to(self.model.device)]
+            texts, at = list(self.texts), self.n_ready
+            if at == len(texts):
+                return False
+            started = time.perf_counter()
             self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
             self._seconds += time.perf_counter() - started
             if self.n_ready == len(texts) and self._seconds > WORTH_KEEPING:
                 self._keep()
-            yield self.n_ready
+            return True
 
     def _keep(self) -> None:
         about = f"{len(self.texts):,} texts of {self.texts.name!r} as {self.model.name} sees them"

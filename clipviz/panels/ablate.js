@@ -289,7 +289,7 @@ const taskChooser = (api) => {
 /** Sets of heads worth removing. */
 const presetButtons = (api, removed) => {
   const token = h("button", { type: "button", class: "preset", "data-kind": "token", title: "What the class token writes by attending to itself, in every layer (Table A.1)", onclick: () => { removed.token = !removed.token; removed.changed(); } }, "the class token on itself");
-  const presets = h("div", { class: "presets", "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
+  const presets = h("div", { class: "presets", "data-local": true, "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
   const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}`, role: (name) => `heads you called ${name}` };
   const paint = () => {
     clear.disabled = !removed.heads.size && !removed.rest && !removed.mlps.size && !removed.token;
@@ -330,6 +330,7 @@ function build(api) {
   const [hows, setHow] = segmented("Replace a head's effect by", [
     ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Set to zero"]], (how) => { removed.how = how; removed.changed(); });
   const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot(api, removed);
+  for (const part of [hows, grid.part]) part.dataset.local = "";
   const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
   api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, cue.part, empty, parts);
   followVisibility(api);

@@ -129,6 +129,7 @@ const hovering = (api, camera, small, tip) => {
 const handle = (api, canvas, camera, hover, moved, choose) => {
   /** @type {number[][]} */
   const loop = [];
+  const select = (i) => api.offers({ image: api.arrays.ids[i] }) && api.ask({ image: api.arrays.ids[i] });
   let from = /** @type {number[] | null} */ (null), far = 0, panning = false, still = false;
   const pointer = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
   canvas.addEventListener("wheel", (event) => {
@@ -144,7 +145,7 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
     canvas.setPointerCapture(event.pointerId);
     from = pointer(event);
     far = 0;
-    panning = (api.option("drag") === "pan") !== event.shiftKey;
+    panning = api.standalone || (api.option("drag") === "pan") !== event.shiftKey;
     if (!panning) loop.splice(0, Infinity, from);
     hover.leave();
   });
@@ -170,7 +171,7 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
   });
   canvas.addEventListener("click", (event) => {
     const [left, top] = pointer(event), [i, distance] = camera.nearest(left, top);
-    if (still && event.detail < 2 && i >= 0 && distance < 20) api.ask({ image: api.arrays.ids[i] });
+    if (still && event.detail < 2 && i >= 0 && distance < 20) select(i);
   });
   canvas.addEventListener("dblclick", () => { camera.home(); moved(); });
   return loop;
@@ -283,13 +284,14 @@ const planeTools = (api, stage) => {
   const column = h("select", { "aria-label": "Colour by", onchange: () => api.ask({}, { options: { column: column.value } }) });
   const box = (name) => h("input", { type: "checkbox", onchange: (event) => api.put({ [name]: event.target.checked }) });
   const pictures = box("pictures"), labels = box("labels");
-  const zooms = h("span", { class: "zooms" }, square("−", "Zoom out", () => stage.zoom(1 / 1.5)), square("+", "Zoom in", () => stage.zoom(1.5)), square("Reset", "Reset: show the whole plane (double click, or 0)", stage.home));
+  const zooms = h("span", { class: "zooms", "data-local": true }, square("−", "Zoom out", () => stage.zoom(1 / 1.5)), square("+", "Zoom in", () => stage.zoom(1.5)), square("Reset", "Reset: show the whole plane (double click, or 0)", stage.home));
   const colouring = h("label", {}, "colour", column);
-  const element = h("div", { class: "tools" }, ways, drags, colouring, h("label", {}, pictures, "pictures"), h("label", {}, labels, "labels"), zooms, legend);
+  const element = h("div", { class: "tools" }, ways, drags, colouring, h("label", { "data-local": true }, pictures, "pictures"), h("label", { "data-local": true }, labels, "labels"), zooms, legend);
   const entry = ([byte, word, n, colour]) => h("span", { role: "listitem", "data-group": word, "data-colour": colour }, h("b", { style: { background: colour || (byte > OTHER ? "var(--faint)" : "var(--ink3)") } }), word, h("small", { class: "num" }, count(n)), byte === OTHER ? h("span", { class: "sr" }, "all other values") : null);
   const set = (view) => {
     setWay(api.option("by"));
     setDrag(api.option("drag"));
+    drags.hidden = api.standalone;
     pictures.checked = api.option("pictures");
     labels.checked = api.option("labels");
     if (column.dataset.names !== view.columns.join()) {
@@ -316,7 +318,7 @@ function build(api) {
   const stage = planeStage(api, choose), tools = planeTools(api, stage);
   const see = link("see them in the gallery", () => api.ask({}, { action: "gallery" }), { hidden: true }), clear = link("back to the whole collection", () => api.ask({ images: [] }));
   const foot = h("p", { class: "foot" }, told, chosen, see, clear), [empty, says] = messageInstead(stage.stage, tools.element, foot);
-  api.body.append(h("h3", {}, "Atlas", h("small", {}, "wheel zooms, drag moves, Shift-drag draws around images to describe them")), tools.element, stage.stage, empty, foot);
+  api.body.append(h("h3", {}, "Atlas", h("small", {}, `wheel zooms, drag moves${api.standalone ? "" : ", Shift-drag draws around images to describe them"}`)), tools.element, stage.stage, empty, foot);
   followVisibility(api);
 
   return (view, arrays) => {

@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import anywidget
 import numpy as np
@@ -21,8 +21,9 @@ import traitlets
 
 from clipviz.panels import standalone
 from clipviz.panels.requests import Request
+from clipviz.panels.stored import Kept, Stored
 from clipviz.session import Session
-from clipviz.values import Selection
+from clipviz.values import Head, Selection
 from clipviz.worker import Overtaken, Stale
 
 if TYPE_CHECKING:
@@ -145,6 +146,10 @@ class Panel(anywidget.AnyWidget):
     def compute(self, selection: Selection, stale: Stale) -> Computed:
         raise NotImplementedError
 
+    def stored(self, kept: Kept) -> list[Stored] | None:
+        """The parts of the view for other selections, which a saved page holds; None where it holds this view alone."""
+        return None
+
     def act(self, request: Request) -> None:
         """Carry out an action of the panel's own; subclasses extend."""
         raise ValueError(f"panel {self.name!r} knows no action {request.action!r}")
@@ -177,12 +182,20 @@ class Panel(anywidget.AnyWidget):
                 raise ValueError(f"expected {name} within {low:g}..{high:g}, got {value!r}")
         return style.finish(self.draw(float(width)), float(font), self.session.provenance())
 
-    def save_html(self, path: str | Path) -> Path:
+    def save_html(
+        self,
+        path: str | Path,
+        images: int | Sequence[int] = 1,
+        texts: int | Sequence[str] = 1,
+        heads: Literal["selected", "all"] | Sequence[Head] = "selected",
+    ) -> Path:
         """The panel as one HTML file that works without a kernel or a network.
 
-        What is computed in the browser still works there; ValueError where the file cannot be written.
+        images, texts, heads: what can be chosen there, as in Dashboard.save_html. ValueError where the file cannot be
+        written, and for what is not there.
         """
-        return standalone.save(path, [self], f"clipviz · {self.name}")
+        kept = Kept.of(self.session, images, texts, heads)
+        return standalone.save(path, [self], f"clipviz · {self.name}", kept=kept)
 
     def close(self) -> None:
         """Leave the session and close the widget."""

@@ -151,7 +151,7 @@ const tools = (api) => {
 /** Where one works: the stage, and beside it before and after. @param {Api} api @param {any} stage @param {any} list */
 const benchOf = (api, stage, list) => {
   const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), way = h("i"), says = h("span", {});
-  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", oninput: () => api.put({ opacity: Number(opacity.value) }) });
+  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", "data-local": true, oninput: () => api.put({ opacity: Number(opacity.value) }) });
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
   const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
   const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),

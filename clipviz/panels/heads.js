@@ -49,7 +49,7 @@ const headSearch = (api, cells, select) => {
     const hits = filter();
     if (choose && told()) { choose = false; if (hits?.length) select(...headOf(hits[0])); }
   };
-  const tell = () => { clearTimeout(timer); if (!told()) api.ask({}, { options: { find: wanted() } }); };
+  const tell = () => { clearTimeout(timer); if (!told() && !api.standalone) api.ask({}, { options: { find: wanted() } }); };
   search.addEventListener("input", () => { filter(); clearTimeout(timer); timer = setTimeout(tell, SETTLED); });
   search.addEventListener("keydown", onEnter(() => {
     if (!wanted()) return;
@@ -97,7 +97,7 @@ const removalLine = (api) => {
     const said = without(ablation, H);
     line.hidden = !said;
     if (!said) return;
-    const clear = link("clear", () => api.ask({ ablation: { how: ablation.how } }), { class: "to", "aria-label": "Restore every removed head" });
+    const clear = link("clear", () => api.ask({ ablation: { how: ablation.how } }), { hidden: api.standalone, class: "to", "aria-label": "Restore every removed head" });
     const number = cosine === null ? [] : [`cosine${other ? " A − B" : ""} `, h("b", { class: "num" }, change(cosine, before)), " "];
     line.replaceChildren(...number, `${said} · `, clear, ...[deskLink(api, "ablate", "Ablation desk")].filter(Boolean).flatMap((to) => [" · ", to]));
   };
@@ -117,6 +117,7 @@ function build(api) {
   const mark = (layer, head) => markSelected([...cells.values()], (cell) => cell.dataset.layer === String(layer) && cell.dataset.head === String(head));
   const select = (layer, head) => { mark(layer, head); api.ask({ layer, head }); };
   const toggle = (layer, head) => {
+    if (api.standalone) return;
     const { ablation } = api.view.selection, off = ablation.heads.some(([l, hd]) => l === layer && hd === head);
     ablation.heads = off ? ablation.heads.filter(([l, hd]) => l !== layer || hd !== head) : [...ablation.heads, [layer, head]];
     cells.get(headKey(layer, head)).classList.toggle("ablated", !off); // shown at once; the kernel's answer confirms it
@@ -150,13 +151,14 @@ function build(api) {
   return (view) => {
     const { layer, head, text, text_b: other, ablation } = view.selection, quantity = api.option("quantity");
     make(view);
+    if (api.standalone) for (const [at, cell] of cells) cell.disabled = !api.offers({ layer: headOf(at)[0], head: headOf(at)[1] });
     choose(quantity);
     mark(layer, head);
     paint(cells);
     filter();
     drawRemoved(view);
-    const remove = "Ctrl/⌘-click removes a head";
-    hint.textContent = { effect: text ? `Effect on ${other ? "A − B" : "text A"} · ${remove}` : remove, variance: "over the collection", property: "from the first TextSpan texts" }[quantity];
+    const remove = api.standalone ? "" : "Ctrl/⌘-click removes a head";
+    hint.textContent = { effect: text ? `Effect on ${other ? "A − B" : "text A"}${remove && ` · ${remove}`}` : remove, variance: "over the collection", property: "from the first TextSpan texts" }[quantity];
     Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", text, quantity, ablated: ablation.heads.length, summaries: String(Boolean(view.summaries)), cosine: view.cosine?.toFixed(6) ?? "", cosineBefore: view.cosine_before?.toFixed(6) ?? "" });
     describe.textContent = layer === null || head === null ? "no head selected" : `selected ${said.words(layer, head)}`;
   };

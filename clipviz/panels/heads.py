@@ -9,6 +9,7 @@ import traitlets
 
 from clipviz.panels.base import ASKED, LOCAL, Arrays, Panel, View
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import Session
 from clipviz.values import Ablation, Selection
 from clipviz.worker import Stale
@@ -50,6 +51,9 @@ class Heads(Panel):
         return s.image, s.layer, s.head, asked, read, session.labelled, tuple(session.roles().items())
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        return self._scored(selection)
+
+    def _scored(self, selection: Selection) -> tuple[View, Arrays]:
         session = self.session
         shape = (session.model.n_layers, session.model.n_heads)
         arrays: dict[str, Any] = {
@@ -80,6 +84,12 @@ class Heads(Panel):
                 view["found"] = [one._asdict() for one in session.find_heads(self.find.strip())]
             arrays["variance"] = session.head_variance().astype(np.float32)
         return view, arrays
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        session = self.session
+        if session.collection.complete and session.collection.n_ready > 1:
+            session.head_summaries()  # a page waits for the labels
+        return [Stored(("image", "text"), lambda s: Answer(*self._scored(s)))]
 
     def draw(self, width: float) -> Figure:
         from clipviz.figures.panels import heads_figure

@@ -130,7 +130,7 @@ const tokenHeads = (api, { reader }) => {
     const all = [];
     for (let layer = 0; layer < L; layer++) for (let head = 0; head < H; head++) all.push([layer, head, at(layer, head, chosen)]);
     const total = all.reduce((sum, [, , v]) => sum + v, 0), first = all.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, TOKEN_HEADS), widest = Math.abs(first[0][2]) || 1;
-    const row = ([layer, head, v]) => h("button", { type: "button", class: "writer", "data-layer": layer, "data-head": head, "aria-pressed": String(layer === selection.layer && head === selection.head), title: `Select ${headName(layer, head)}`, onclick: () => api.ask({ layer, head }) },
+    const row = ([layer, head, v]) => h("button", { type: "button", class: "writer", "data-layer": layer, "data-head": head, "aria-pressed": String(layer === selection.layer && head === selection.head), title: `Select ${headName(layer, head)}`, disabled: !api.offers({ layer, head }), onclick: () => api.ask({ layer, head }) },
       h("span", { class: "name" }, headName(layer, head)), h("span", { class: "bar" }, fill(Math.abs(v) / widest, plain ? "plain" : signName(v))), h("span", { class: "num" }, plain ? v.toFixed(3) : signed(v, 4)));
     part.dataset.heads = first.map(([layer, head]) => `${layer},${head}`).join(" ");
     part.dataset.spoken = `Most active: ${first.slice(0, 3).map(([layer, head]) => headName(layer, head)).join(", ")}`;
@@ -148,14 +148,14 @@ const headTexts = (api, stage) => {
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
     const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
-    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", counts, ` texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
+    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", api.standalone ? String(about.n_texts) : counts, ` texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
     setCount(about.n_texts);
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
     const tile = (text, i) => {
       const small = h("canvas", { "aria-hidden": "true" }), value = about.values[i];
       drawMap(small, stage.picture, mapLayer(all.subarray(i * size, (i + 1) * size), rows, cols, limit, "signed"), 0.8, 132);
-      return h("button", { type: "button", class: "says", title: `Show “${text}” everywhere`, "aria-pressed": String(text === selection.text), "aria-label": `${text}, ${signed(value, 4)}`, onclick: () => api.ask({ text }) },
+      return h("button", { type: "button", class: "says", title: `Show “${text}” everywhere`, "aria-pressed": String(text === selection.text), "aria-label": `${text}, ${signed(value, 4)}`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) },
         small, h("b", { class: `num ${signName(value)}` }, signed(value)), h("span", { class: "words" }, text));
     };
     part.dataset.texts = about.texts.join("\n");
@@ -249,7 +249,7 @@ const comparison = (api) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
     const { nearest, standing, far } = about, removed = without(selection.ablation, H);
-    const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
+    const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
     part.replaceChildren(h("h4", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), h("div", { class: "nears" }, ...nearest.map(one)), ...(standing ? [stands(standing, selection)] : []));
     banner.hidden = !far;
     banner.textContent = far ? `${far.why} Best text: cosine ${signed(far.cosine)}, higher than on ${percent(far.share)} of ${counted(far.n_images, "image")}.` : "";

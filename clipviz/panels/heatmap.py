@@ -11,6 +11,7 @@ from clipviz.panels import parts, pictures
 from clipviz.panels.base import ASKED, LAZY, LOCAL, Computed, Panel
 from clipviz.panels.parts import Part
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import (
     BASELINES,
     IGNORING,
@@ -98,6 +99,30 @@ class Heatmap(Panel):
             self.session, selection, self.show, self._needs(), self._progress(), self.joint_texts
         )
         return self._parts.join(view, arrays, wanted, stale)
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        session, start = self.session, self.session.selection
+        if start.image is None:
+            return [Stored((), lambda _: Answer({"message": "Select an image."}))]
+
+        def base(s: Selection) -> Answer:
+            assert s.image is not None
+            return Answer(*self._base(s), {"picture": pictures.picture(session, s.image)})
+
+        found = [
+            Stored(("image", "text"), base),
+            Stored(("image", "text"), lambda s: Answer(*parts.context(session, s))),
+            Stored(("image",), lambda s: Answer(*parts.shared(session, s))),
+            Stored(("image", "layer", "head"), lambda s: Answer(*parts.joint(session, s, self.joint_texts))),
+        ]
+        if start.neuron is not None:
+            one = start.layer, start.neuron
+            found.append(Stored(("image",), lambda s: Answer(*parts.neuron(session, _at(s, one)))))
+        if start.text:
+            first = session.baselines[0]
+            found.append(Stored(("image", "text"), lambda s: Answer(*parts.baselines(session, s, first))))
+            found.append(Stored(("image", "text"), lambda s: Answer(*parts.neurons(session, s))))
+        return found
 
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
@@ -215,3 +240,7 @@ class Heatmap(Panel):
             mean = self.show == "centred" and not shown["selection"]["text_b"] and "shared" in shown
             scores = shown["scores"] - shown["shared"] if mean else shown["scores"]
         return TokenMaps(scores, shown["cosine"] or 0.0, (shown["rows"], shown["cols"]))
+
+
+def _at(selection: Selection, neuron: tuple[int | None, int]) -> Selection:
+    return selection.replace(layer=neuron[0], neuron=neuron[1])

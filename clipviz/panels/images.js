@@ -35,7 +35,7 @@ const thumbnails = (api) => {
     const tile = closest(event, ".tile");
     if (!tile) return;
     const id = Number(tile.dataset.image);
-    if (event.ctrlKey || event.metaKey) {
+    if ((event.ctrlKey || event.metaKey) && !api.standalone) {
       if (!set.delete(id)) set.add(id);
       galleries.querySelectorAll(`.tile[data-image="${id}"]`).forEach((t) => t.classList.toggle("chosen", set.has(id)));
       return api.ask({ images: [...set] });
@@ -51,7 +51,7 @@ const thumbnails = (api) => {
   } });
   const tile = (view, url, i) => {
     const id = view.ids[i], score = view.scores[i], about = `${view.names[i]}${score === null ? "" : ` · ${score.toFixed(3)}`}`;
-    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "option", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, i, view.columns, view.ids.length) });
+    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "option", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.ids.length) });
   };
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), focused = galleries.contains(document.activeElement) ? [/** @type {any} */ (document.activeElement.closest("[data-list]"))?.dataset.list, /** @type {any} */ (document.activeElement).dataset.image] : null;
@@ -85,6 +85,7 @@ const uploader = (api) => {
     api.ask({}, { action: "upload", name: given.name, content: btoa(text) });
   };
   file.addEventListener("change", () => { upload(file.files[0]); file.value = ""; });
+  if (api.standalone) return [file, link("upload", () => {}, { hidden: true })];
   api.root.addEventListener("dragover", (event) => { event.preventDefault(); api.root.classList.add("drop"); });
   api.root.addEventListener("dragleave", () => api.root.classList.remove("drop"));
   api.root.addEventListener("drop", (event) => {
@@ -129,11 +130,12 @@ function build(api) {
     setSubset(view);
     drawGalleries(view, arrays);
     setPage(view.page, view.pages);
+    for (const part of [orders, subset, pages, upload, describe]) part.hidden ||= api.standalone;
     describe.textContent = describing(view);
     describe.disabled = !view.ids.length;
     chosen.hidden = !set.length;
-    chosen.replaceChildren(`TextSpan reads ${counted(set.length, "chosen image")} `, ...(view.order === "chosen" ? [] : [link("show", () => api.ask({}, { options: { order: "chosen", page: 0 } })), " "]), link("clear", () => api.ask({ images: [] })));
-    hint.textContent = !view.complete ? `reading image ${count(view.n_read)} of ${count(view.n_images)}…` : view.n_subset === null ? "click, drop or upload" : `${count(view.n_subset)} of ${count(view.n_images)}`;
+    chosen.replaceChildren(`TextSpan reads ${counted(set.length, "chosen image")} `, ...(view.order === "chosen" || api.standalone ? [] : [link("show", () => api.ask({}, { options: { order: "chosen", page: 0 } })), " "]), api.standalone ? "" : link("clear", () => api.ask({ images: [] })));
+    hint.textContent = api.standalone ? `${counted(view.ids.length, "image")} of ${count(view.n_images)} in this page` : !view.complete ? `reading image ${count(view.n_read)} of ${count(view.n_images)}…` : view.n_subset === null ? "click, drop or upload" : `${count(view.n_subset)} of ${count(view.n_images)}`;
     note.hidden = !view.n_skipped;
     note.textContent = view.n_skipped ? `${counted(view.n_skipped, "file")} skipped` : "";
     note.title = view.skipped.map(([name, reason]) => `${name}: ${reason}`).join("\n");

@@ -13,6 +13,7 @@ from clipviz.panels.base import ASKED, FIXED, Arrays, Panel, View
 from clipviz.panels.pictures import title
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import BY, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
@@ -104,6 +105,32 @@ class ImageGallery(Panel):
             "complete": session.collection.complete,
         }
         return view, {"sprite": sprite}
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        """The images that the page holds, the nearest to the text first."""
+        session = self.session
+
+        def ranked(s: Selection) -> Answer:
+            scores = session.cosines(s.text, s.text_b, s.ablation) if s.text else None
+            found = [(i, None if scores is None else float(scores[i])) for i in kept.images]
+            found.sort(key=lambda one: -(one[1] or 0.0))
+            ids = [i for i, _ in found]
+            sprite, columns = session.images.sprite(kept.images, THUMBNAIL, columns=8)
+            view = {
+                "order": "text" if s.text else "all",
+                "by": self.by,
+                "lists": [{"title": "", "count": len(ids)}],
+                "ids": ids,
+                "places": [kept.images.index(i) for i in ids],
+                "scores": [score for _, score in found],
+                "names": [title(session, i) for i in ids],
+                "columns": columns,
+                "page": 0,
+                "pages": 1,
+            }
+            return Answer(view, {"sprite": sprite})
+
+        return [Stored(("text",), ranked)]
 
     def draw(self, width: float) -> Figure:
         """The thumbnails on screen with their scores."""

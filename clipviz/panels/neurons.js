@@ -154,6 +154,7 @@ const neuronImages = (api, paint) => {
     if (tile) api.ask({ image: Number(tile.dataset.image) });
   });
   walk(gallery, () => [...gallery.querySelectorAll(".tile")], { columns: perRow });
+  slider.dataset.local = "";
   slider.addEventListener("input", () => { api.put({ opacity: slider.value / 100 }, false); gallery.style.setProperty("--map", String(slider.value / 100)); paint(); });
   slider.addEventListener("change", () => api.put({ opacity: slider.value / 100 }));
   const tile = (place, url, widest) => {

@@ -7,13 +7,15 @@ const textField = (api, field, letter, label, placeholder, cut) => {
     if (length > MOST) node.value = node.value.slice(0, MOST);
     cut(length > MOST ? `${label} is cut to its first ${MOST} of ${count(length)} characters.` : "");
   };
-  const node = h("input", { type: "text", placeholder, "aria-label": label, autocomplete: "off", spellcheck: "false", oninput: shorten, onkeydown: onEnter((text) => api.ask({ [field]: text })) });
+  const node = h("input", { type: "text", placeholder: api.standalone ? "" : placeholder, readonly: api.standalone, title: api.standalone ? "This page answers the texts below" : null, "aria-label": label, autocomplete: "off", spellcheck: "false", oninput: shorten, onkeydown: onEnter((text) => api.ask({ [field]: text })) });
   const clear = h("button", { type: "button", class: "clear", "aria-label": `Clear text ${letter}`, onclick: () => { node.value = ""; api.ask({ [field]: "" }); node.focus(); } }, "✕");
   const show = (text) => {
     if (document.activeElement !== node || !node.value.trim()) node.value = text;
-    clear.hidden = !text;
+    clear.hidden = !text || !api.offers({ [field]: "" });
+    form.hidden = api.standalone && field === "text_b" && !text;
   };
-  return { node, show, form: h("span", { class: "field" }, h("b", {}, letter), node, clear) };
+  const form = h("span", { class: "field" }, h("b", {}, letter), node, clear);
+  return { node, show, form };
 };
 
 function build(api) {
@@ -37,7 +39,7 @@ function build(api) {
       h("span", { class: "tools" }, undo, redo, code, share, full, tour)),
     cut, examples, said);
   api.root.addEventListener("keydown", (event) => {
-    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
+    if (api.standalone || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
     event.preventDefault();
     api.ask({}, { action: event.shiftKey ? "redo" : "undo" });
   });
@@ -59,8 +61,10 @@ function build(api) {
     b.show(text_b);
     undo.disabled = !view.can_undo;
     redo.disabled = !view.can_redo;
+    for (const button of [undo, redo]) button.hidden = api.standalone;
+    for (const button of [code, share]) button.hidden = view.asSaved === false; // they reopen the view that was saved
     chips.replaceChildren(...[`${view.model} · ${view.size}`, view.device, counted(view.n_images, "image")].map((label) => h("span", { class: "chip" }, label)));
-    examples.replaceChildren("Try ", ...view.examples.map((example) =>
+    examples.replaceChildren(api.standalone ? "Texts " : "Try ", ...view.examples.map((example) =>
       h("button", { type: "button", class: "example", "aria-pressed": String(example === text), onclick: () => { a.node.value = example; api.ask({ text: example }); } }, example)));
     examples.hidden = !view.examples.length;
     Object.assign(api.root.dataset, { text, textB: text_b });

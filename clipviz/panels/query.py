@@ -11,6 +11,7 @@ from clipviz import values
 from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
@@ -59,6 +60,9 @@ class Query(Panel):
             "token": session.view.token_string(),
             "examples": list(session.example_texts()),
         }, {}
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        return [Stored((), lambda _: Answer({"examples": list(kept.texts)}))]
 
     def draw(self, width: float) -> Figure:
         """The selection: its image and texts and the cosines between them."""

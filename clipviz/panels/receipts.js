@@ -1,3 +1,7 @@
+/** The selected head's share of the cosine, and what it was before a removal. @param {Api} api @returns {(number | null)[]} */
+const ownHead = ({ view: { selection: { layer, head }, n_heads: H }, arrays: { heads, heads_before: before } }) =>
+  [heads, before].map((all) => (all && layer !== null && head !== null ? all[layer * H + head] : null));
+
 /** [text, explanation, kind] of everything that the numbers on screen rest on. @returns {[any, string, string?][]} */
 const receipts = (api, view) => {
   const { share, before, selection, sum_check: check, stand_ins: [gone, looked] } = view, ok = check < 1e-4;
@@ -8,7 +12,8 @@ const receipts = (api, view) => {
     const after = before ? "; before → after removing heads" : "";
     parts.push([`cosine${other ? " A − B" : ""} ${change(share.cosine, before?.cosine)}`, `Cosine of the image and ${of}: the sum of all effects${after}`]);
     parts.push([`late heads ${change(share.late, before?.late)}`, `Summed direct effect of the last four attention layers on it${after}`]);
-    if (share.head !== null) parts.push([[headLink(api, selection.layer, selection.head), ` ${change(share.head, before?.head, 4)}`], `Direct effect of the selected head on it${after}`]);
+    const [now, then] = ownHead(api);
+    if (now !== null) parts.push([[headLink(api, selection.layer, selection.head), ` ${change(now, then, 4)}`], `Direct effect of the selected head on it${after}`]);
   }
   parts.push([`readout: ${view.readout}`, "What makes the embedding of the tokens; the MLP after an attention pool is no sum of heads, so its share of this image’s embedding is stated"]);
   parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
@@ -23,8 +28,9 @@ function build(api) {
   api.body.append(items, said, copy);
   return (view) => {
     items.replaceChildren(...receipts(api, view).map(([text, title, kind]) => h("span", { title, class: kind }, ...[text].flat())));
+    copy.hidden = view.asSaved === false;
     const { share, before } = view, fixed = (values, name) => values?.[name]?.toFixed(6) ?? "";
-    Object.assign(api.root.dataset, { sumCheck: view.sum_check, cosine: fixed(share, "cosine"), late: fixed(share, "late"), head: fixed(share, "head"), cosineBefore: fixed(before, "cosine") });
+    Object.assign(api.root.dataset, { sumCheck: view.sum_check, cosine: fixed(share, "cosine"), late: fixed(share, "late"), head: ownHead(api)[0]?.toFixed(6) ?? "", cosineBefore: fixed(before, "cosine") });
   };
 }
 

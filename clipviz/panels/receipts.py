@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import Session
+from clipviz.session.words import readout
 from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
@@ -31,10 +35,26 @@ class Receipts(Panel):
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
         view = {**session.receipts(), "code": session.to_code(), "share": None, "before": None}
+        view["n_heads"] = session.model.n_heads
+        shares, arrays = self._shares(selection)
+        return view | shares, arrays
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        session = self.session
+        return [
+            Stored(("image", "text"), lambda s: Answer(*self._shares(s))),
+            Stored(("image",), lambda s: Answer({"readout": readout(session, s.image)})),
+        ]
+
+    def _shares(self, selection: Selection) -> tuple[View, Arrays]:
+        """What adds up to the cosine, with every head's share, and the same before an ablation."""
+        view: View = {}
+        arrays: Arrays = {}
         if selection.text and selection.image is not None:
-            view["share"] = self._share(selection, selection.ablation)
-            view["before"] = self._share(selection, Ablation()) if selection.ablation else None
-        return view, {}
+            view["share"], arrays["heads"] = self._share(selection, selection.ablation)
+            if selection.ablation:
+                view["before"], arrays["heads_before"] = self._share(selection, Ablation())
+        return view, arrays
 
     def draw(self, width: float) -> Figure:
         """What the strip says, as a small table."""
@@ -45,17 +65,20 @@ class Receipts(Panel):
             (name, str(shown[name])) for name in ("model", "images", "texts", "index", "readout", "device")
         ]
         rows.append(("sum check", f"{shown['sum_check']:.0e}"))
-        for name, share in (("cosine", shown["share"]), ("before the removal", shown["before"])):
+        layer, at = shown["selection"]["layer"], shown["selection"]["head"]
+        for name, share, heads in (
+            ("cosine", shown["share"], shown.get("heads")),
+            ("before the removal", shown["before"], shown.get("heads_before")),
+        ):
             if share is not None:
-                head = "" if share["head"] is None else f", selected head {share['head']:+.3f}"
+                head = "" if at is None or heads is None else f", selected head {heads[layer, at]:+.3f}"
                 rows.append((name, f"{share['cosine']:+.3f}, late heads {share['late']:+.3f}{head}"))
         rows += [("note", note) for note in shown["notes"]]
         return facts_figure([row for row in rows if row[1]], "What the numbers rest on", width)
 
-    def _share(self, selection: Selection, ablation: Ablation) -> dict[str, float | None]:
-        """What adds up to the cosine with A, or to A minus B, after an ablation."""
+    def _share(self, selection: Selection, ablation: Ablation) -> tuple[dict[str, float], np.ndarray]:
+        """What adds up to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
         s = selection
         scores = self.session.head_scores(s.text, s.image, s.text_b, ablation)
-        chosen = None if s.layer is None or s.head is None else float(scores.heads[s.layer, s.head])
         late = float(scores.heads[-N_LATE:].sum())
-        return {"cosine": scores.cosine, "late": late, "head": chosen}
+        return {"cosine": scores.cosine, "late": late}, scores.heads.astype(np.float32)

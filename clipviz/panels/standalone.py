@@ -1,15 +1,14 @@
 """Saveables as one HTML file that works without a kernel or a network: the same scripts on a stand-in model.
 
-The file holds the traits of each panel as they are and its script. Whatever a panel does in the browser still works
-there (hovering, blending, colour scales, sums over heads, taking heads out of one image); what needs the model does
-not, and the page says so when it is asked for.
+The file holds the traits of each panel as they are, its script, and its answers to other images, texts and heads
+(`stored`). Whatever a panel does in the browser still works there (hovering, blending, colour scales, sums over heads,
+taking heads out of one image), and what is stored answers; what is not stored is not offered.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ import anywidget
 
 from clipviz.files import write_whole
 from clipviz.panels.scripts import kit, text
+from clipviz.panels.stored import Kept, Store, Stored
 from clipviz.session import Session
 
 
@@ -32,6 +32,8 @@ class Saveable(Protocol):
     _css: Any
 
     def trait_names(self, **metadata: Any) -> Any: ...
+
+    def stored(self, kept: Kept) -> list[Stored] | None: ...
 
 
 POLICY = (
@@ -54,35 +56,50 @@ def packed(value: Any) -> Any:
     return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes | memoryview) else value
 
 
-def embedded(value: Any) -> str:
-    """JSON that cannot end the script element it stands in, whatever texts it holds."""
-    return (
-        json.dumps(value, allow_nan=False)
-        .replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-    )
+def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept: Kept | None = None) -> str:
+    """The HTML of the panels in the dashboard's arrangement, with the answers to what is kept (default: the selection).
 
-
-def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> str:
-    """The HTML of the panels in the dashboard's arrangement. extra: names of panels that stand below the board."""
-    sheet = "\n".join(
-        [*dict.fromkeys(panel._css for panel in panels)]
-        + [text(f"{name}.css") for name in ("dashboard", "standalone")]
-    )
-    below = set(extra)
-    parts = [
-        {"name": panel.name, "script": panel._esm, "traits": traits(panel), "below": panel.name in below}
-        for panel in panels
-    ]
+    extra: names of panels that stand below the board. A panel without answers of its own shows this view alone.
+    """
+    session = panels[0].session
+    kept = Kept.of(session) if kept is None else kept
+    shared, common, store = text("base.css"), kit(), Store()
+    own = dict.fromkeys(panel._css.removeprefix(shared) for panel in panels)
+    sheet = "\n".join([shared, *own, *(text(f"{name}.css") for name in ("dashboard", "standalone"))])
+    below, parts = set(extra), []
+    for panel in panels:
+        answers = store.add(panel, kept, session.selection)
+        drawn = traits(panel)
+        if answers is not None:
+            drawn |= (
+                {"blob": packed(b""), "picture": packed(b"")} if "picture" in drawn else {"blob": packed(b"")}
+            )
+        parts.append(
+            {
+                "name": panel.name,
+                "script": panel._esm.removeprefix(common),
+                "traits": drawn,
+                "below": panel.name in below,
+                "parts": answers,
+            }
+        )
+    about = {
+        "selection": session.selection.to_dict(),
+        "images": kept.images,
+        "texts": kept.texts,
+        "heads": kept.heads,
+        "told": kept.told(session),
+    }
+    said, content = store.packed(parts, about)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{sheet}\n</style>\n</head>\n<body>\n"
         f"<main></main>\n"
-        f'<script type="application/json" id="panels">{embedded(parts)}</script>\n'
-        f"<script>\n{kit()}{text('standalone.js')}</script>\n</body>\n</html>\n"
+        f'<script type="application/octet-stream" id="panels">{said}</script>\n'
+        f'<script type="application/octet-stream" id="arrays">{content}</script>\n'
+        f'<script id="kit">\n{common}</script>\n<script>\n{text("standalone.js")}</script>\n</body>\n</html>\n'
     )
 
 
@@ -96,18 +113,25 @@ def page_path(path: str | Path) -> Path:
     return path
 
 
-def save(path: str | Path, panels: Sequence[Saveable], title: str, extra: Iterable[str] = ()) -> Path:
+def save(
+    path: str | Path,
+    panels: Sequence[Saveable],
+    title: str,
+    extra: Iterable[str] = (),
+    kept: Kept | None = None,
+) -> Path:
     """Write the page once the panels show the newest selection; returns the path.
 
     Raises ValueError for a name that does not end in .html, a missing folder, or a panel that shows nothing yet.
     """
     place = page_path(path)
-    panels[0].session.wait()
+    session = panels[0].session
+    session.wait()
     empty = [panel.name for panel in panels if not panel.view]
     if empty:
         raise ValueError(
             f"panel {empty[0]!r} shows nothing to save: "
             f"{panels[0].error.get('message') or 'it has not been drawn yet'}; choose what it needs and save again"
         )
-    write_whole(place, page(panels, title, extra).encode())
+    write_whole(place, page(panels, title, extra, kept).encode())
     return place

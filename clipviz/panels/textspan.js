@@ -3,9 +3,9 @@ const textRow = (api, url, view, i, widest) => {
   const { text, gain, null: mean, null_high: high } = view.rows[i], pass = gain > high, ids = view.thumbnails?.ids[i] ?? [];
   const title = `explains ${percent(gain)} of the head's variance; random rotations: ${percent(mean)} on average, ${percent(high)} at the 95th percentile (the tick)`;
   const bar = h("span", { class: "bar", title }, fill(gain / widest), h("b", { style: { left: `${Math.min(99, (100 * high) / widest)}%` } }));
-  const images = ids.map((id, k) => h("button", { type: "button", class: "tile thumb", "aria-label": `Image ${id}, number ${k + 1} for this text`, "data-image": id, style: tileStyle(url, i * view.thumbnails.columns + k, view.thumbnails.columns, view.rows.length * view.thumbnails.columns), onclick: () => api.ask({ image: id }) }));
+  const images = ids.map((id, k) => h("button", { type: "button", class: "tile thumb", "aria-label": `Image ${id}, number ${k + 1} for this text`, "data-image": id, disabled: !api.offers({ image: id }), style: tileStyle(url, view.thumbnails.places[i][k], view.thumbnails.columns, view.thumbnails.n), onclick: () => api.ask({ image: id }) }));
   return h("div", { class: `row${pass ? "" : " weak"}`, role: "listitem" },
-    h("button", { type: "button", class: "text", "aria-pressed": String(text === view.selection.text), title: text, onclick: () => api.ask({ text }) }, text),
+    h("button", { type: "button", class: "text", "aria-pressed": String(text === view.selection.text), title: text, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text),
     bar, h("span", { class: "num share" }, percent(gain)), h("span", { class: "thumbs" }, ...images));
 };
 
@@ -86,7 +86,7 @@ function build(api) {
     const to = view.rows.length && text ? deskLink(api, "neurons", `neurons towards “${text}”`) : null;
     foot.replaceChildren(explained(view), ...(to ? [" · ", to] : []));
     key.hidden = !view.rows.length;
-    whole.hidden = !images.length;
+    whole.hidden = !images.length || api.standalone;
     Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", role: view.role ?? "", images: images.length, complete: String(Boolean(view.complete)) });
   };
 }

@@ -10,6 +10,7 @@ import traitlets
 from clipviz.panels.base import FIXED, Arrays, Panel, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
+from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import Description, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
@@ -52,24 +53,49 @@ class TextSpan(Panel):
         return s.layer, s.head, s.images, s.text, session.collection.version, own
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        view, ids = self._described(selection)
+        if stale():
+            return None
+        flat = [i for row in ids for i in row]
+        sprite, columns = self.session.images.sprite(flat, THUMBNAIL, self.n_images or None)
+        places = [[columns * i + k for k in range(columns)] for i in range(len(ids))]
+        view["thumbnails"] = {"ids": ids, "places": places, "columns": columns, "n": len(flat)}
+        return view, {"sprite": sprite}
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        """The texts of every head; images that several of them share are kept once, in one sheet."""
+        fields = ("layer", "head")
+        found = {
+            (s.layer, s.head): self._described(s) for s in kept.selections(fields, self.session.selection)
+        }
+        every = sorted({i for _, ids in found.values() for row in ids for i in row})
+        place = {image: i for i, image in enumerate(every)}
+        sheet, columns = self.session.images.sprite(every, THUMBNAIL, 24)
+
+        def texts(s: Selection) -> Answer:
+            view, ids = found[s.layer, s.head]
+            places = [[place[i] for i in row] for row in ids]
+            about = {"ids": ids, "places": places, "columns": columns, "n": len(every)}
+            return Answer({**view, "thumbnails": about}, {"sprite": sheet})
+
+        return [Stored(fields, texts)]
+
+    def _described(self, selection: Selection) -> tuple[View, list[list[int]]]:
+        """The view without pictures, and the images of every row."""
         session, layer, head = self.session, selection.layer, selection.head
         view: View = {"rows": [], "message": "", "role": None, "roles": []}
         if layer is None or head is None:
-            return {**view, "message": "Select a head to read what it writes."}, {}
+            return {**view, "message": "Select a head to read what it writes."}, []
         roles = session.roles()
         view |= {"role": roles.get((layer, head), ""), "roles": sorted({*roles.values(), *SUGGESTED})}
         if layer not in session.collection.layers:
             kept = ", ".join(map(str, session.collection.layers))
-            return {
-                **view,
-                "message": f"Layer {layer} was not read for this collection; layers {kept} were.",
-            }, {}
+            message = f"Layer {layer} was not read for this collection; layers {kept} were."
+            return {**view, "message": message}, []
         few = self._too_few(selection)
         if few:
-            return {**view, "message": few}, {}
+            return {**view, "message": few}, []
         described = session.textspan(layer, head, self.n_texts, selection.images)
-        if stale():
-            return None
         view |= self._rows(described)
         view |= {
             "n_read": session.collection.n_ready if not selection.images else len(selection.images),
@@ -78,9 +104,7 @@ class TextSpan(Panel):
             "label": session.label(layer, head, selection.images)._asdict(),
             "pool": session.texts.name,
         }
-        sprite = self._thumbnails(described, layer, head)
-        view["thumbnails"] = {"columns": self.n_images, "per_row": self.n_images, "ids": sprite[0]}
-        return view, {"sprite": sprite[1]} if sprite[1] else {}
+        return view, self._best(described, layer, head)
 
     def act(self, request: Request) -> None:
         """role: what a person calls a head."""
@@ -130,16 +154,11 @@ class TextSpan(Panel):
         total = {"explained": float(described.gains.sum()), "null_explained": float(null.sum())}
         return {"rows": rows, **total, "n_draws": len(described.null_gains), "n_used_up": described.n_used_up}
 
-    def _thumbnails(self, described: Description, layer: int, head: int) -> tuple[list[list[int]], bytes]:
-        session = self.session
-        if not self.n_images:
-            return [], b""
+    def _best(self, described: Description, layer: int, head: int) -> list[list[int]]:
+        """The images on which the head writes most along each text, as many for every text."""
+        session, n = self.session, self.n_images
+        if not n:
+            return []
         pool = session.pool()
-        best = [
-            [i for i, _ in session.top_images(pool[j], layer, head, self.n_images)] for j in described.order
-        ]
-        if any(len(row) < self.n_images for row in best):
-            best = [(row * self.n_images)[: self.n_images] for row in best]
-        flat = [i for row in best for i in row]
-        sprite, _ = session.images.sprite(flat, THUMBNAIL, columns=self.n_images)
-        return best, sprite
+        best = [[i for i, _ in session.top_images(pool[j], layer, head, n)] for j in described.order]
+        return [(row * n)[:n] for row in best]

@@ -74,9 +74,13 @@ def provenance(session: SessionState) -> str:
     return f"{facts['model']} · {facts['images']} images · {facts['texts']} · clipviz {__version__}"
 
 
-def readout(session: SessionState) -> str:
-    """What makes the embedding of the tokens, and the share of its tail, if any, in the selected image's embedding."""
-    kind, image = session.model.weights.readout.kind, session.selection.image
+def readout(session: SessionState, image: int | None = None) -> str:
+    """What makes the embedding of the tokens, and the share of its tail, if any, in an image's embedding.
+
+    image: the selected one when None.
+    """
+    kind = session.model.weights.readout.kind
+    image = session.selection.image if image is None else image
     if image is None or not session.model.weights.readout.has_tail:
         return kind
     trace = session.trace(image)

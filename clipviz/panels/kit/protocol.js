@@ -10,6 +10,7 @@
  * @property {Record<string, any>} arrays the view's arrays
  * @property {(() => void)[]} cleanups called when the panel goes
  * @property {boolean} standalone a saved page: nobody answers
+ * @property {(changes?: object, extra?: Record<string, any>) => boolean} offers whether that would be answered: always, but in a saved page
  * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or act
  * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here; tell Python
  * @property {(name: string) => any} option an option as it is drawn
@@ -124,7 +125,7 @@ const speak = (api, life) => {
     api.redraw();
   };
   api.ask = (changes = {}, { options: wanted, ...extra } = {}) => {
-    const told = options(wanted);
+    const told = api.standalone ? (wanted ?? {}) : options(wanted); // what a saved page draws alone needs no answer
     pending = answered() ? { ...changes } : { ...pending, ...changes };
     model.set("request", { seq: newest() + 1, changes: pending, ...(Object.keys(told).length ? { options: told } : {}), ...extra });
     model.save_changes();
@@ -151,6 +152,15 @@ const offerFigures = (api, print) => {
   api.cleanups.push(() => api.model.off("msg:custom", save));
 };
 
+/** In a saved page a panel without answers keeps the controls that the browser serves alone (within data-local). @param {Api} api */
+const withhold = ({ body, cleanups }) => {
+  const deny = () => body.querySelectorAll(":is(button, input, select):enabled").forEach((/** @type {any} */ control) => { if (!control.closest("[data-local]")) control.disabled = true; });
+  const watcher = new MutationObserver(deny);
+  watcher.observe(body, { childList: true, subtree: true, attributeFilter: ["disabled"] });
+  cleanups.push(() => watcher.disconnect());
+  deny();
+};
+
 /** @param {any} context @param {string} name @param {(api: Api) => ((view: any, arrays: any) => void)} build */
 const mount = ({ model, el }, name, build) => {
   const { root, body, lost, print, say, showError } = frame(name);
@@ -158,7 +168,7 @@ const mount = ({ model, el }, name, build) => {
   const life = vitals(root, lost);
   const nothing = () => {};
   /** @type {Api} */
-  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), ask: nothing, put: nothing, option: nothing, showError, redraw: nothing };
+  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
   const newest = speak(api, life);
   let draw = (/** @type {any} */ _view, /** @type {any} */ _arrays) => {};
   api.redraw = () => {
@@ -183,6 +193,7 @@ const mount = ({ model, el }, name, build) => {
   const heard = { "change:view": onView, "change:error": onError, "change:doing": onDoing, "change:heard": life.alive, comm_live_update: life.suspected };
   const unfollow = followTheme(root, (theme) => { api.theme = theme; api.redraw(); });
   draw = build(api) ?? draw;
+  if (model.fixed) withhold(api);
   for (const [event, listener] of Object.entries(heard)) model.on(event, listener);
   onView();
   onError();

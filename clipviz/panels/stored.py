@@ -1,0 +1,219 @@
+"""What a saved page holds besides the view: the answers of panels to other images, texts and heads.
+
+A panel names the parts of its view and what each rests on (`Panel.stored`); every part is computed for every
+combination that is kept, and equal values and arrays are kept once. The page's script puts them together again.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from clipviz.session import Session, checks
+from clipviz.values import Head, Selection
+
+MOST_TEXTS = 60
+FEW = 64  # numbers up to which an array is kept as it is
+STEPS = 32767  # of int16, to which the largest size in each row of a map is scaled
+
+
+class Answer(NamedTuple):
+    """A part of a view with its arrays, and what else the browser reads (the bytes of a picture, by trait)."""
+
+    view: dict[str, Any]
+    arrays: dict[str, Any] = {}  # noqa: RUF012
+    traits: dict[str, bytes] = {}  # noqa: RUF012
+
+
+class Stored(NamedTuple):
+    """of: the fields of the selection that a part rests on; make: the part for a selection."""
+
+    of: tuple[str, ...]
+    make: Callable[[Selection], Answer]
+
+
+class Answering(Protocol):
+    """What may have answers: a panel."""
+
+    def stored(self, kept: Kept) -> list[Stored] | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What a page can be asked: every text with every image through every head."""
+
+    images: tuple[int, ...]
+    texts: tuple[str, ...]
+    heads: tuple[tuple[int | None, int | None], ...]
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        images: int | Sequence[int] = 1,
+        texts: int | Sequence[str] = 1,
+        heads: Literal["selected", "all"] | Sequence[Head] = "selected",
+    ) -> Kept:
+        """What is selected, and beside it what is asked for.
+
+        images, texts: those given, or how many, the session's own: its example texts, and the images nearest to each
+        of the texts in turn. ValueError for what is not there.
+        """
+        s = session.selection
+        said = _texts(session, texts)
+        chosen = _images(session, images, said)
+        if isinstance(heads, str):
+            if heads not in ("selected", "all"):
+                raise ValueError(f'expected heads "selected", "all" or (layer, head) pairs, got {heads!r}')
+            named = itertools.product(range(session.model.n_layers), range(session.model.n_heads))
+            pairs = [] if heads == "selected" else list(named)
+        else:
+            pairs = [
+                (
+                    checks.within("layer", layer, session.model.n_layers),
+                    checks.within("head", head, session.model.n_heads),
+                )
+                for layer, head in heads
+            ]
+        return cls(chosen, said, tuple(dict.fromkeys([(s.layer, s.head), *pairs])))
+
+    def selections(self, of: Sequence[str], start: Selection) -> Iterable[Selection]:
+        """`start` with every combination of the fields that are kept."""
+        head = {"layer", "head"} & set(of)
+        for image, text, (layer, at) in itertools.product(
+            self.images if "image" in of else (start.image,),
+            self.texts if "text" in of else (start.text,),
+            self.heads if head else ((start.layer, start.head),),
+        ):
+            yield start.replace(image=image, text=text, layer=layer, head=at)
+
+    def told(self, session: Session) -> str:
+        """What the page answers, in a sentence."""
+        every = len(self.heads) >= session.model.n_layers * session.model.n_heads
+        heads = f"all {len(self.heads)} heads" if every else _counted(len(self.heads), "head")
+        return f"{_counted(len(self.images), 'image')}, {_counted(len(self.texts), 'text')} and {heads}"
+
+
+class Store:
+    """Answers, with equal values and equal arrays kept once."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.arrays: list[dict[str, Any]] = []
+        self._content = bytearray()
+        self._known: dict[Any, int] = {}
+
+    def add(self, panel: Answering, kept: Kept, start: Selection) -> list[dict[str, Any]] | None:
+        """The parts of a panel, each with its answers by key; None for a panel that shows one view alone."""
+        parts = panel.stored(kept)
+        if parts is None:
+            return None
+        return [
+            {
+                "of": part.of,
+                "answers": {
+                    key(part.of, s): self._kept(part.make(s)) for s in kept.selections(part.of, start)
+                },
+            }
+            for part in parts
+        ]
+
+    def _kept(self, answer: Answer) -> list[dict[str, int]]:
+        return [
+            {name: self._value(value) for name, value in answer.view.items()},
+            {name: self._array(array) for name, array in answer.arrays.items()},
+            {name: self._array(content) for name, content in answer.traits.items()},
+        ]
+
+    def _value(self, value: Any) -> int:
+        said = json.dumps(value, allow_nan=False)
+        return self._once(("value", said), self.values, lambda: value)
+
+    def _array(self, array: np.ndarray | bytes) -> int:
+        content = array if isinstance(array, bytes) else np.ascontiguousarray(array)
+        digest = hashlib.blake2b(content if isinstance(content, bytes) else content.tobytes()).digest()
+        shape = None if isinstance(content, bytes) else (content.dtype.name, content.shape)
+        return self._once((digest, shape), self.arrays, lambda: self._packed(content))
+
+    def _once(self, known: Any, among: list[Any], make: Callable[[], Any]) -> int:
+        if known not in self._known:
+            self._known[known] = len(among)
+            among.append(make())
+        return self._known[known]
+
+    def _packed(self, content: np.ndarray | bytes) -> dict[str, Any]:
+        """Where an array begins; large ones of numbers as int16 with one scale a row (at most 2e-5 of the largest)."""
+        if isinstance(content, bytes):
+            return {"dtype": "uint8", **self._placed(content)}
+        if content.dtype != np.float32 or content.size <= FEW:
+            return {"dtype": content.dtype.name, **self._placed(content.tobytes())}
+        rows = content.reshape(-1, content.shape[-1])
+        scale = np.maximum(np.abs(rows).max(1), 1e-30).astype(np.float32) / STEPS
+        steps = np.rint(rows / scale[:, None]).astype(np.int16)
+        return {
+            "dtype": "int16",
+            **self._placed(steps.tobytes()),
+            "scale": self._placed(scale.tobytes())["offset"],
+            "row": rows.shape[1],
+        }
+
+    def _placed(self, content: bytes) -> dict[str, int]:
+        self._content += bytes(-len(self._content) % 8)
+        place = {"offset": len(self._content), "size": len(content)}
+        self._content += content
+        return place
+
+    def packed(self, panels: Sequence[dict[str, Any]], about: dict[str, Any]) -> tuple[str, str]:
+        """Everything but the arrays as JSON, and the arrays; both compressed, in base64."""
+        said = {**about, "panels": panels, "values": self.values, "arrays": self.arrays}
+        return tuple(  # type: ignore[return-value]
+            base64.b64encode(gzip.compress(content, mtime=0)).decode()
+            for content in (json.dumps(said, allow_nan=False).encode(), bytes(self._content))
+        )
+
+
+def key(of: Sequence[str], selection: Selection) -> str:
+    """What an answer is found by; the page's script makes the same."""
+    values = (getattr(selection, field) for field in of)
+    return "\x01".join("" if value is None else str(value) for value in values)
+
+
+def _texts(session: Session, texts: int | Sequence[str]) -> tuple[str, ...]:
+    own = session.selection.text
+    if isinstance(texts, str):
+        raise ValueError(
+            f"expected a number of texts or a list of them, got the text {texts!r}; put it in a list"
+        )
+    if isinstance(texts, int):
+        n = checks.count("texts", texts)
+        return tuple(itertools.islice(dict.fromkeys([own, *session.example_texts(), *session.texts]), n))
+    given = tuple(dict.fromkeys([own, *texts]))
+    for text in texts:
+        session.direction(text)
+    if len(given) > MOST_TEXTS:
+        raise ValueError(f"expected at most {MOST_TEXTS} texts, got {len(given)}; save several pages")
+    return given
+
+
+def _images(session: Session, images: int | Sequence[int], texts: Sequence[str]) -> tuple[int, ...]:
+    own = () if session.selection.image is None else (session.selection.image,)
+    n_images = len(session.images)
+    if not isinstance(images, int):
+        given = [checks.within("an image", i, n_images) for i in images]
+        return tuple(dict.fromkeys([*own, *given]))
+    n = checks.count("images", images)
+    nearest = [[i for i, _ in session.search(text, n)] for text in texts if text]
+    in_turn = (i for rank in itertools.zip_longest(*nearest) for i in rank if i is not None)
+    return tuple(itertools.islice(dict.fromkeys([*own, *in_turn, *range(n_images)]), n))
+
+
+def _counted(n: int, one: str) -> str:
+    return f"{n} {one}" if n == 1 else f"{n} {one}s"
