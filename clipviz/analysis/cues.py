@@ -1,7 +1,7 @@
 """Spurious cues of a pair of classes: the words, the neurons behind them, and pictures that put them to the test.
 
 `source(known, ...)` holds what words are chosen from; `cues` answers a panel; `attack_pair` is one run of the
-experiment of thesis 3.5 with its baselines. Unless others are given, the studio of the model's bundle writes and draws.
+experiment of thesis 3.5 with its baselines. Unless another is given, the studio of the model's bundle writes and draws.
 """
 
 from __future__ import annotations
@@ -93,12 +93,6 @@ def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None)
     codes = SparseCode(torch.cat([part.atoms for part in parts]), torch.cat([part.weights for part in parts]))
     layers = tuple((one.stats.layer, one.n_neurons) for one in known)
     yield Source(first.texts, encoded, codes, directions, layers)
-
-
-def class_names(model: ClipModel) -> tuple[str, ...]:
-    """Classes that the model's bundle can draw."""
-    studio = studio_of(model)
-    return studio.classes if studio else ()
 
 
 def studio_of(model: ClipModel) -> Studio | None:
@@ -221,40 +215,38 @@ def attempt(
     n_sentences: int = 10,
     n_images: int = 3,
     recolour: bool = False,
-    describe: lens.Describe | None = None,
-    draw: lens.Draw | None = None,
+    studio: Studio | None = None,
 ) -> lens.Attack:
     """Pictures of `drawn` made from spurious words, and how the model takes them.
 
-    describe, draw: who writes and draws (see lens.cues.attack); by default the studio of the model's bundle, which
-    draws its own classes only. recolour: it may also colour the class and treat the whole picture, which takes
-    evidence for the class away rather than adding a cue against it. No words: the class alone, in as many pictures.
+    studio: who writes and draws (models.captioners.studio makes one of two callables); by default that of the model's
+    bundle, which draws its own classes only. recolour: it may also colour the class and treat the whole picture, which
+    takes evidence for the class away rather than adding a cue against it. No words: the class alone, in as many
+    pictures.
     """
-    studio, own = studio_of(model), describe is None
-    if describe is None or draw is None:
-        if studio is None:
-            raise ValueError(
-                f"model {model.name!r} has no bundle that writes and draws; give describe and draw of your own"
-            )
-        if draw is None and drawn not in studio.classes:
-            raise ValueError(
-                f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got {drawn!r}; "
-                "choose one, or give describe and draw of your own"
-            )
-        rng = np.random.default_rng([seed, len(spurious)])
-        describe = describe or studio.writer(mistaken, rng, recolour)
-        draw = draw or studio.drawer(1000 * seed)
+    studio = studio or studio_of(model)
+    if studio is None:
+        raise ValueError(
+            f"model {model.name!r} has no bundle that writes and draws; give describe and draw of your own"
+        )
+    if not studio.draws(drawn):
+        raise ValueError(
+            f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got {drawn!r}; "
+            "choose one, or give describe and draw of your own"
+        )
+    describe = studio.writer(mistaken, np.random.default_rng([seed, len(spurious)]), recolour)
+    draw, alone = studio.drawer(1000 * seed), studio.prompt(drawn)
     encoded, _ = target_direction(model, drawn, mistaken)
     return lens.attack(
         spurious,
         drawn,
-        describe,
+        describe if spurious else lambda _words, _name: [alone],
         draw,
         binary_margin(model, encoded),
         torch.Generator().manual_seed(seed),
         forbidden=[mistaken],
         n_sentences=n_sentences,
-        n_images=n_images if spurious or not own else n_images * n_sentences,
+        n_images=n_images if spurious else n_images * n_sentences,
     )
 
 
@@ -265,11 +257,13 @@ def attempts(
     seed: int = 0,
     n_sentences: int = 6,
     n_images: int = 2,
+    studio: Studio | None = None,
 ) -> Iterator[tuple[str, list[str], lens.Attack]]:
     """(method, its words, its pictures) of SHOWN, one after the other: the class alone, words without neurons, ours."""
     words = method_words(model, found, pair, seed)
     for place, name in enumerate(SHOWN):
-        yield name, words[name], attempt(model, words[name], *pair, seed + 100 * place, n_sentences, n_images)
+        at = seed + 100 * place
+        yield name, words[name], attempt(model, words[name], *pair, at, n_sentences, n_images, studio=studio)
 
 
 def method_words(
@@ -282,9 +276,8 @@ def method_words(
     return {"no words": [], **{name: [found.pool[i] for i in best.tolist()] for name, best in picks.items()}}
 
 
-def drawable(model: ClipModel, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
-    """Whether the model's bundle can put each word into a picture of the pair's first class, colours left out."""
-    studio = studio_of(model)
+def drawable(studio: Studio | None, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+    """Whether a studio can put each word into a picture of the pair's first class, colours left out."""
     wrong = [word for word in words if not isinstance(word, str)]
     if wrong:
         raise ValueError(f"expected words as texts, got {wrong[:3]}; put each in quotes")
@@ -300,10 +293,17 @@ def attack_pair(
     n_sentences: int = 10,
     n_images: int = 10,
     n_neurons: int = N_NEURONS,
+    studio: Studio | None = None,
 ) -> dict[str, tuple[list[str], lens.Attack]]:
-    """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone."""
+    """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone.
+
+    studio: as in `attempt`.
+    """
     chosen = method_words(model, found, pair, seed, n_neurons)
     return {
-        name: (spurious, attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour))
+        name: (
+            spurious,
+            attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour, studio),
+        )
         for place, (name, spurious) in enumerate(chosen.items())
     }

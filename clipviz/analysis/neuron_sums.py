@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 SUMS = ("mean", "scatter", "shared_mean", "total")
 
 
-def batch_stats(second: SecondOrder, ids: Sequence[int], n_top: int, shared: bool = True) -> NeuronStats:
+def batch_stats(
+    second: SecondOrder, ids: Sequence[int], n_top: int, shared: bool = True, scatter: bool = True
+) -> NeuronStats:
     """The statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without autocast."""
-    stats = neuron_stats(second, ids, n_top, shared=shared)
-    sums: dict[str, Any] = {name: _double(getattr(stats, name)) for name in SUMS}
+    stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter)
+    values = {name: getattr(stats, name) for name in SUMS}
+    sums: dict[str, Any] = {name: _double(value) for name, value in values.items() if value is not None}
     return replace(stats, **sums)
 
 
@@ -41,16 +44,19 @@ def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> N
 
 
 class NeuronSums:
-    """One layer's statistics, added batch by batch; and every |phi_n|, in half precision, where `norms` says so."""
+    """One layer's statistics, added batch by batch; and every |phi_n|, in half precision, where `norms` says so.
 
-    def __init__(self, n_top: int, shared: bool = True, norms: bool = True) -> None:
-        self.n_top, self.shared = n_top, shared
+    scatter: with the covariances, which an index keeps; without them a layer of any size fits.
+    """
+
+    def __init__(self, n_top: int, shared: bool = True, norms: bool = True, scatter: bool = True) -> None:
+        self.n_top, self.shared, self.scatter = n_top, shared, scatter
         self._stats: NeuronStats | None = None
         self._norms: list[Tensor] | None = [] if norms else None
 
     def add(self, ids: Sequence[int], second: SecondOrder) -> None:
         """Add the images `ids`, whose effects `second` are."""
-        stats = batch_stats(second, ids, self.n_top, self.shared)
+        stats = batch_stats(second, ids, self.n_top, self.shared, self.scatter)
         self._stats = stats if self._stats is None else self._stats.merge(stats)
         if self._norms is not None:
             self._norms.append(second.norms().half())
@@ -83,9 +89,10 @@ def read_layer(
     shared: bool = True,
     norms: bool = True,
     told: str = "",
+    scatter: bool = True,
 ) -> NeuronSums:
     """The statistics of a layer over all images that can be read; told: shown beside a progress bar."""
-    sums = NeuronSums(n_top, shared, norms)
+    sums = NeuronSums(n_top, shared, norms, scatter)
     for rows, pictures in batches(images, told=told):
         sums.add(rows, model.second_order(pictures, layer))
     return sums

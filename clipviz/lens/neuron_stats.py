@@ -28,7 +28,9 @@ class NeuronStats:
     layer: int
     count: int
     mean: Tensor  # [neuron, later_head], mean coordinates
-    scatter: Tensor  # [neuron, later_head, later_head], sum of (s - mean)(s - mean)^T
+    scatter: (
+        Tensor | None
+    )  # [neuron, later_head, later_head], sum of (s - mean)(s - mean)^T; large, so not always kept
     shared_mean: Tensor  # [d_embed]
     total: Tensor  # [neuron], sum over images of |phi_n|^2
     top_norms: Tensor  # [neuron, top]
@@ -45,14 +47,17 @@ class NeuronStats:
             )
         count = self.count + other.count
         gap = other.mean - self.mean
-        spread = torch.einsum("nk,nl->nkl", gap, gap) * (self.count * other.count / count)
+        scatter = None
+        if self.scatter is not None and other.scatter is not None:
+            spread = torch.einsum("nk,nl->nkl", gap, gap) * (self.count * other.count / count)
+            scatter = self.scatter + other.scatter + spread
         fields = {name: _stacked(self, other, name) for name in _TOP}
         order = fields["top_norms"].topk(self.top_norms.shape[1], dim=1).indices
         return NeuronStats(
             layer=self.layer,
             count=count,
             mean=self.mean + gap * (other.count / count),
-            scatter=self.scatter + other.scatter + spread,
+            scatter=scatter,
             shared_mean=self.shared_mean + (other.shared_mean - self.shared_mean) * (other.count / count),
             total=self.total + other.total,
             **{name: _take(value, order) for name, value in fields.items()},
@@ -60,8 +65,16 @@ class NeuronStats:
 
     @property
     def covariance(self) -> Float[Tensor, "neuron later_head later_head"]:
-        """Covariance of the coordinates over the collection."""
-        return self.scatter / self.count
+        """Covariance of the coordinates over the collection; ValueError where it was not kept."""
+        return self._kept_scatter() / self.count
+
+    def _kept_scatter(self) -> Tensor:
+        if self.scatter is None:
+            raise ValueError(
+                f"expected covariances of layer {self.layer}, but these statistics were taken without them; take them "
+                "with scatter=True"
+            )
+        return self.scatter
 
     def top_share(self) -> Float[Tensor, " neuron"]:
         """Share of the summed squared norm that falls on the kept top images: 1 for a perfectly selective neuron."""
@@ -80,6 +93,7 @@ def neuron_stats(
     normalize: bool = True,
     shared: bool = True,
     about: NeuronStats | None = None,
+    scatter: bool = True,
 ) -> NeuronStats:
     """Statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
 
@@ -87,7 +101,9 @@ def neuron_stats(
     S_n, its "100 images with the largest norms"). normalize: cosine units (effects of unit-length embeddings).
     shared: rank images by |phi_n| with the shared part, as Eq. B.5 has it. about: statistics of a first pass over the
     collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does, and
-    top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|.
+    top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|. scatter: keep the
+    covariances, which grow with the square of the later heads (2 GB for the first layer of ViT-L/14) and which only
+    rank_one(over="all") reads.
     """
     if len(images) != len(second.coordinates) or n_top < 1:
         raise ValueError(
@@ -108,7 +124,7 @@ def neuron_stats(
         layer=second.basis.layer,
         count=len(images),
         mean=mean,
-        scatter=gaps.transpose(1, 2) @ gaps,
+        scatter=gaps.transpose(1, 2) @ gaps if scatter else None,
         shared_mean=common.mean(0),
         total=norms.square().sum(1),
         top_norms=_padded(top.values, n_top, -1),
@@ -267,7 +283,7 @@ def _rows(stats: NeuronStats, over: str, reference: str) -> Float[Tensor, "neuro
         return (
             torch.linalg.qr(top, mode="r").R if top.shape[1] > top.shape[2] else top
         )  # same X^T X, fewer rows
-    scatter = stats.scatter.double()
+    scatter = stats._kept_scatter().double()
     if reference == "origin":
         scatter = scatter + stats.count * torch.einsum("nk,nl->nkl", stats.mean, stats.mean).double()
     values, vectors = torch.linalg.eigh(scatter)

@@ -80,10 +80,11 @@ class BundledPartner:
 class Studio:
     """Who writes sentences from loose words and draws pictures of them, to put spurious cues to the test.
 
-    classes: names of what can be drawn; writer: (class to avoid, random generator, whether colours may change) ->
-    describe(words, class name) -> sentences; drawer: seed -> draw(sentence) -> picture; can_draw: (word, names to
-    avoid) -> whether a picture of a class can hold the word; prompt: class name -> the text that stands for it; pair:
-    the class drawn and the class it should be taken for, at first.
+    classes: names of what can be drawn, none where anything can; writer: (class to avoid, random generator, whether
+    colours may change) -> describe(words, class name) -> sentences; drawer: seed -> draw(sentence) -> picture;
+    can_draw: (word, names to avoid) -> whether a picture of a class can hold the word; prompt: class name -> the text
+    that stands for it; pair: the class drawn and the class it should be taken for, at first. name: of those who write
+    and draw, by which finished work is known again.
     """
 
     classes: tuple[str, ...]
@@ -92,6 +93,11 @@ class Studio:
     can_draw: Callable[[str, set[str]], bool]
     prompt: Callable[[str], str]
     pair: tuple[str, str]
+    name: str = ""
+
+    def draws(self, name: str) -> bool:
+        """Whether pictures of a class can be drawn."""
+        return not self.classes or name in self.classes
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
 
-Both wrap objects that the user has loaded (transformers, diffusers); nothing is downloaded here.
+`studio(describe, draw)` makes of two callables what sessions and reports draw spurious cues with. The adapters wrap
+objects that the user has loaded (transformers, diffusers); `load_writer` and `load_painter` open them by name.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from PIL import Image
+
+from clipviz.data.texts import with_article
+from clipviz.models.bundle import Studio
 
 PROMPT = (
     "Write {n} short descriptions of images, numbered and one per line, for a text-to-image model. Every description "
@@ -28,25 +35,156 @@ CLASS_PROMPT = (
 )
 
 
-@dataclass(frozen=True)
-class LanguageModelWriter:
-    """describe(words, class_name) by a causal language model and its tokenizer (transformers), thesis Table B.2.
+THESIS_PROMPT = (
+    "You are a capable instruction-following AI agent. I want to generate an image by providing image descriptions as "
+    "input to a text-to-image model. The image descriptions should be short. Each of them must include the word "
+    '"{class_name}". They must not include the word "{avoid}", any synonym of it, or a plural version! The image '
+    "descriptions should include as many words as possible from the next list and almost no other words: {words} Do "
+    "not use names of people or places from the list unless they are famous and there is something visually "
+    "distinctive about them. In each of the image descriptions mention as many objects and animals as possible from "
+    "the list above. If you want to mention the place in which the image is taken or a name of a person, describe it "
+    'with visually distinctive words. For example, if "Paris" is in the list, instead of saying "... in Paris", say '
+    '"... with the Eiffel Tower in the background" or "... next to a sign saying \'Paris\'". Don\'t mention words that '
+    'are too similar to "{avoid}", even if they are in the list above. For example, if the word was "tree" you should '
+    'not mention "trees", "bush" or "eucalyptus". Only use words that you know what they mean. Generate a list of {n} '
+    "image descriptions."
+)
+"""Table B.2, word for word."""
 
-    avoid: the wrong class, which the sentences must not name. The chat template is used where there is one.
+
+class Describe(Protocol):
+    """Who writes: descriptions of pictures of class_name out of loose words, none of which names the class to avoid."""
+
+    def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> Sequence[str]: ...
+
+
+class Draw(Protocol):
+    """Who draws: a picture of a sentence; another seed gives another picture."""
+
+    def __call__(self, sentence: str, seed: int) -> Image.Image: ...
+
+
+def studio(describe: Describe, draw: Draw, pair: tuple[str, str] = ("", "")) -> Studio:
+    """Those who write and draw as what a session and the reports put spurious cues to the test with.
+
+    describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture; pair: classes shown at first.
+    """
+    if not callable(describe) or not callable(draw):
+        raise ValueError(
+            f"expected describe and draw to be called, got {type(describe).__name__} and {type(draw).__name__}; "
+            "clipviz.models.captioners has adapters for language models and text-to-image pipelines"
+        )
+
+    def writer(avoid: str, _rng: Any, _recolour: bool) -> Callable[[Sequence[str], str], Sequence[str]]:
+        return lambda words, class_name: describe(words, class_name, avoid)
+
+    def drawer(seed: int) -> Callable[[str], Image.Image]:
+        seeds = itertools.count(seed)
+        return lambda sentence: draw(sentence, next(seeds))
+
+    name = f"{_called(describe)}; {_called(draw)}"
+    return Studio((), writer, drawer, lambda _word, _names: True, with_article, pair, name)
+
+
+def _called(one: Any) -> str:
+    return str(getattr(one, "name", "") or getattr(one, "__qualname__", "") or type(one).__qualname__)
+
+
+def load_writer(name: str) -> PipelineWriter:
+    """A language model of Hugging Face, by its name or folder, as a writer."""
+    return PipelineWriter(_library("transformers", "a language model").pipeline("text-generation", name))
+
+
+def load_painter(name: str) -> PipelineDrawer:
+    """A text-to-image model of Hugging Face, by its name or folder, as a painter."""
+    diffusers = _library("diffusers", "a text-to-image model")
+    return PipelineDrawer(diffusers.AutoPipelineForText2Image.from_pretrained(name), name=name)
+
+
+def _library(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{what} by its name is opened with {name}, which is not installed: pip install {name}, or pass a "
+            "callable of your own"
+        ) from error
+
+
+@dataclass(frozen=True)
+class PipelineWriter:
+    """describe(words, class_name, avoid) by a text-generation pipeline of transformers.
+
+    prompt: PROMPT, THESIS_PROMPT (Table B.2) or one's own, with the places n, class_name, avoid and words. Where the
+    pipeline's tokenizer has a chat template, the prompt is a user's message.
     """
 
-    model: Any
-    tokenizer: Any
-    avoid: str
+    pipeline: Any
+    prompt: str = PROMPT
     n_sentences: int = 50
     max_new_tokens: int = 1500
     temperature: float = 0.7
 
-    def __call__(self, words: Sequence[str], class_name: str) -> list[str]:
-        prompt = PROMPT.format(
-            n=self.n_sentences, class_name=class_name, avoid=self.avoid, words=", ".join(words)
+    @property
+    def name(self) -> str:
+        """Who writes, and what is asked."""
+        return _writer_name(getattr(self.pipeline, "model", self.pipeline), self.n_sentences, self.prompt)
+
+    def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> list[str]:
+        asked = _asked(self.prompt, self.n_sentences, words, class_name, avoid)
+        chats = getattr(getattr(self.pipeline, "tokenizer", None), "chat_template", None)
+        how = (
+            {"do_sample": True, "temperature": self.temperature}
+            if self.temperature > 0
+            else {"do_sample": False}
         )
-        return parse_list(answered(self.model, self.tokenizer, prompt, self.max_new_tokens, self.temperature))
+        answers = self.pipeline(
+            [{"role": "user", "content": asked}] if chats else asked,
+            max_new_tokens=self.max_new_tokens,
+            return_full_text=False,
+            **how,
+        )
+        answer = answers[0]["generated_text"]
+        return parse_list(answer if isinstance(answer, str) else answer[-1]["content"])
+
+
+@dataclass(frozen=True)
+class LanguageModelWriter:
+    """describe(words, class_name, avoid) by a causal language model and its tokenizer (transformers).
+
+    prompt: as in PipelineWriter. The chat template is used where there is one.
+    """
+
+    model: Any
+    tokenizer: Any
+    prompt: str = PROMPT
+    n_sentences: int = 50
+    max_new_tokens: int = 1500
+    temperature: float = 0.7
+
+    @property
+    def name(self) -> str:
+        """Who writes, and what is asked."""
+        return _writer_name(self.model, self.n_sentences, self.prompt)
+
+    def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> list[str]:
+        asked = _asked(self.prompt, self.n_sentences, words, class_name, avoid)
+        return parse_list(answered(self.model, self.tokenizer, asked, self.max_new_tokens, self.temperature))
+
+
+def _asked(prompt: str, n: int, words: Sequence[str], class_name: str, avoid: str) -> str:
+    try:
+        return prompt.format(n=n, class_name=class_name, avoid=avoid, words=", ".join(words))
+    except (KeyError, IndexError) as error:
+        raise ValueError(
+            f"expected a prompt with the places n, class_name, avoid and words in braces, got {{{error.args[0]}}}; "
+            "double a brace that is meant as one"
+        ) from error
+
+
+def _writer_name(model: Any, n: int, prompt: str) -> str:
+    config = getattr(model, "config", None)
+    return f"{getattr(config, '_name_or_path', '') or type(model).__name__}, {n}: {prompt}"
 
 
 @dataclass(frozen=True)
@@ -62,27 +200,24 @@ class ClassDescriber:
     @property
     def name(self) -> str:
         """Who writes, and what is asked: answers are kept by it."""
-        config = getattr(self.model, "config", None)
-        return f"{getattr(config, '_name_or_path', '') or type(self.model).__name__}, {self.n_texts}: {CLASS_PROMPT}"
+        return _writer_name(self.model, self.n_texts, CLASS_PROMPT)
 
     def __call__(self, class_name: str) -> list[str]:
         prompt = CLASS_PROMPT.format(n=self.n_texts, class_name=class_name)
         return parse_list(answered(self.model, self.tokenizer, prompt, self.max_new_tokens, self.temperature))
 
 
-@dataclass
+@dataclass(frozen=True)
 class PipelineDrawer:
-    """draw(sentence) by a text-to-image pipeline (diffusers); every call uses the next seed."""
+    """draw(sentence, seed) by a text-to-image pipeline (diffusers)."""
 
     pipeline: Any
-    seed: int = 0
     steps: int = 30
+    name: str = ""
 
-    def __call__(self, sentence: str) -> Any:
-        generator = torch.Generator().manual_seed(self.seed)
-        self.seed += 1
-        made = self.pipeline(sentence, num_inference_steps=self.steps, generator=generator)
-        return made.images[0]
+    def __call__(self, sentence: str, seed: int) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        return self.pipeline(sentence, num_inference_steps=self.steps, generator=generator).images[0]
 
 
 def answered(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, temperature: float) -> str:

@@ -127,10 +127,10 @@ function build(api) {
   const [empty, says] = messageInstead(columns);
   api.body.append(h("h3", {}, "Spurious cues", hint), meter, h("div", { class: "controls" }, pair, layers, sizes), empty, columns);
   followVisibility(api);
-  const drawState = ({ attempts, drawing, note, classes, drawn, verdict: said }) => {
+  const drawState = ({ attempts, drawing, note, draws, verdict: said }) => {
     why.textContent = note;
     why.hidden = !note;
-    again.hidden = !classes.includes(drawn);
+    again.hidden = !draws;
     again.disabled = Boolean(drawing);
     again.textContent = attempts.length ? "Draw again" : "Draw now";
     verdict.textContent = said || (drawing ? "Drawing…" : "");

@@ -68,7 +68,7 @@ class Cues(CodedDesk):
     def looks_at(self, selection: Selection) -> Any:
         s, now = selection, self._drawing
         drawn = now and (now.subject, len(now.attempts), now.finished, now.look)
-        return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed
+        return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed, id(self.session.studio)
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, pair, layers = self.session, self.pair(), self.layers_shown()
@@ -78,6 +78,7 @@ class Cues(CodedDesk):
             "n_layers": session.model.n_layers,
             "message": "" if layers else "This model has one layer: no later attention reads its neurons.",
             "classes": list(session.cue_classes()),
+            "draws": bool(pair[0]) and session.can_draw(pair[0]),
             "drawn": pair[0],
             "mistaken": pair[1],
             "words": [],
@@ -110,7 +111,7 @@ class Cues(CodedDesk):
         view |= {"n_read": self._coding.n_read, "n_texts": len(source.pool), "complete": complete}
         drawn = self._drawing is not None and self._drawing.finished
         ready = drawn or self._asked or complete
-        view["note"] = why_none(pair[0], session.cue_classes(), ready)
+        view["note"] = why_none(pair[0], session, ready)
         shown, arrays = self._shown()
         return view | shown, arrays
 
@@ -188,8 +189,8 @@ class Cues(CodedDesk):
             self.read_on(reading, self.n_images)
         return reading is not None
 
-    def _subject(self) -> tuple[tuple[str, str], tuple[int, ...], int | None, int]:
-        return self.pair(), self.layers_shown(), self.m, self._seed
+    def _subject(self) -> tuple[tuple[str, str], tuple[int, ...], int | None, int, int]:
+        return self.pair(), self.layers_shown(), self.m, self._seed, id(self.session.studio)
 
     def _draws(self) -> bool:
         """Draw the next method's pictures, if any are wanted; False when none are."""
@@ -198,7 +199,7 @@ class Cues(CodedDesk):
             layers, source = subject[1], self._coding.source
             read = self._asked or self._coding.complete(layers, self.n_images)
             wanted = read and self._coding.fits(layers, self.m)
-            if source is None or not wanted or pair[0] not in self.session.cue_classes():
+            if source is None or not wanted or not self.session.can_draw(pair[0]):
                 return False
             steps = self.session.attack_steps(source, pair, self._seed, self.n_sentences, self.n_pictures)
             self._drawing = Drawing(self.session, pair, subject, steps)

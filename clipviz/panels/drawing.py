@@ -15,8 +15,8 @@ from clipviz.session import Session
 
 TILE, COLUMNS = 96, 12
 NO_STUDIO = (
-    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, pass a language "
-    "model and a text-to-image pipeline (clipviz.models.captioners) to clipviz.analysis.cues.attempt."
+    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, set session.studio to "
+    "clipviz.models.captioners.studio(describe, draw), with a language model and a text-to-image pipeline."
 )
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 
@@ -101,11 +101,11 @@ class Drawing:
         return {**look, "grid": list(heatmap.shape)}, arrays
 
 
-def why_none(drawn: str, classes: Sequence[str], ready: bool) -> str:
-    """Why there are no pictures of a class, or "" where there are or will be; classes: those that can be drawn."""
-    if not classes:
+def why_none(drawn: str, session: Session, ready: bool) -> str:
+    """Why there are no pictures of a class, or "" where there are or will be."""
+    if session.studio is None:
         return NO_STUDIO
-    if drawn not in classes:
+    if not session.can_draw(drawn):
         return f"“{drawn}” cannot be drawn. Choose a class from the list to see pictures."
     return "" if ready else "Pictures are drawn once all images have been read."
 

@@ -90,4 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("late", "all"),
         help="layers that maps of tokens sum for segmentation (default: late)",
     )
+    parser.add_argument(
+        "--describe", help="chapter3: the language model that writes adversarial scenes, by name"
+    )
+    parser.add_argument("--draw", help="chapter3: the text-to-image model that draws them, by name")
+    parser.add_argument(
+        "--pairs", help="chapter3: cifar10, traffic, or 'class drawn/class taken for, ...' for these scenes"
+    )
+    parser.add_argument("--shifted", help="chapter3: the same classes in another style, as ImageNet-R")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

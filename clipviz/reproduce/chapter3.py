@@ -7,6 +7,7 @@ Figures 3.5-3.7, B.1) is in neuron_uses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,12 @@ from clipviz.indexing import Index
 from clipviz.lens import ablate
 from clipviz.lens.sparse import CODE_SIZES, prepare_dictionary, reconstruct, sparse_code
 from clipviz.loading import load
+from clipviz.models import captioners
+from clipviz.models.bundle import Studio
+from clipviz.models.captioners import Describe, Draw
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import neuron_uses, published
+from clipviz.reproduce.attack_tasks import pairs_of
 from clipviz.reproduce.evaluation import (
     DEMO_IMAGES,
     demo_evaluation,
@@ -75,6 +80,10 @@ def run(
     quick: bool = False,
     quiet: bool = False,
     summed: str = "late",
+    describe: Describe | str | None = None,
+    draw: Draw | str | None = None,
+    pairs: str | Sequence[tuple[str, str]] | None = None,
+    shifted: str | None = None,
 ) -> Path:
     """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
 
@@ -82,13 +91,17 @@ def run(
     others as reference. index: of other images, whose statistics of neurons (clipviz index --neurons) take the place of
     those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. pool,
     describe_classes: further pools of texts (reproduce.pools). quick: a small version of everything, to look at.
-    summed: layers of the token decomposition's maps, "late" or "all" (the thesis's).
+    summed: layers of the token decomposition's maps, "late" or "all" (the thesis's). describe, draw: who writes and
+    draws adversarial scenes, as callables or by the names of their models (models.captioners); pairs: "cifar10",
+    "traffic", "cat/dog, ship/truck" or pairs, by default those of the task whose classes the data have. shifted: a
+    folder of the same classes in another style, as ImageNet-R.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
-    study = open_study(
-        model, Path(out), data, segmentation, limit or QUICK_LIMIT if quick else limit, quiet, quick, index
-    )
+    few = limit or QUICK_LIMIT if quick else limit
+    opened = open_study(model, Path(out), data, segmentation, few, quiet, quick, index)
+    study = replace(opened, studio=studio_of(describe, draw), pairs=pairs, shifted=shifted)
+    pairs_of(pairs, ())  # what cannot be read is said before anything is measured
     report = Report(
         Path(out),
         "Chapter 3: what the neurons of a CLIP image encoder write",
@@ -107,6 +120,16 @@ def run(
     neuron_uses.attack_section(report, study, 1 if quick else repeats, quick)
     neuron_uses.segmentation_section(report, study, summed)
     return report.write("chapter3")
+
+
+def studio_of(describe: Describe | str | None, draw: Draw | str | None) -> Studio | None:
+    """Those who write and draw, opened by name where they are names; both or neither."""
+    if (describe is None) != (draw is None):
+        raise ValueError("expected describe and draw together, got one of them; give both or neither")
+    if describe is None or draw is None:
+        return None
+    writer = captioners.load_writer(describe) if isinstance(describe, str) else describe
+    return captioners.studio(writer, captioners.load_painter(draw) if isinstance(draw, str) else draw)
 
 
 def open_study(
@@ -201,7 +224,7 @@ def layers_section(report: Report, study: Study) -> int:
     )
     left_out = [n for n in range(study.model.n_layers - 1) if n not in study.layers]
     if left_out:
-        report.text(f"Left out for their size in memory: layers {', '.join(map(str, left_out))}.")
+        report.text(f"Not in the index: layers {', '.join(map(str, left_out))}.")
     _unseen(report, study)
     return peak
 
@@ -217,14 +240,29 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
 
 def _unseen(report: Report, study: Study) -> None:
     """Figure B.3 (ImageNet-R in the thesis): the same on images of another kind."""
-    if not in_demo_world(study.model):
+    n_images = 60 if study.quick else N_UNSEEN
+    if study.shifted is not None:
+        images, tasks = shifted_views(study, n_images if study.quick else 2_000)
+        about, title = f"of {Path(study.shifted).name}", Path(study.shifted).name
+    elif in_demo_world(study.model):
+        images, tasks = unseen_views(study.model, n_images)
+        about = "drawn with a style, tilts and background tiles that training never showed (in place of ImageNet-R)"
+        title = "unseen views"
+    else:
+        report.needs(
+            "--shifted", "a folder of the same classes in another style, as ImageNet-R", "Figure B.3"
+        )
         return
-    images, tasks = unseen_views(study.model, 60 if study.quick else N_UNSEEN)
     curves: dict[str, dict[int, float]] = {}
     baseline = 0.0
     for layer in study.late:
         found = layer_embeddings(
-            study.model, images, study.layer(layer), study.steps, study.quiet, name="unseen"
+            study.model,
+            images,
+            study.layer(layer),
+            study.steps,
+            study.quiet,
+            name=f"unseen-{images.fingerprint[:6]}",
         )
         accuracies = {
             name: study.accuracy(found[name], found["rows"], tasks) for name in ("baseline", *CONDITIONS)
@@ -232,15 +270,27 @@ def _unseen(report: Report, study: Study) -> None:
         baseline = accuracies["baseline"][tasks[0].name]
         for name in CONDITIONS:
             curves.setdefault(name, {})[layer] = accuracies[name][tasks[0].name]
-    report.text(
-        f"On {len(images)} pictures drawn with a style, tilts and background tiles that training never showed "
-        "(in place of ImageNet-R), statistics from the same reference images:"
-    )
+    report.text(f"On {len(images)} pictures {about}, statistics from the same reference images:")
     report.figure(
         "neurons-layers-unseen",
-        figures.layer_ablation(curves, baseline, "unseen views"),
-        f"Figure B.3: {tasks[0].name} in unseen views, late layers",
+        figures.layer_ablation(curves, baseline, title),
+        f"Figure B.3: {tasks[0].name}, {title}, late layers",
     )
+
+
+def shifted_views(study: Study, limit: int) -> tuple[Images, list[Task]]:
+    """Images of the evaluation's classes in another style, and their task over the classes that are there.
+
+    A class folder has the texts of the evaluation's folder of that name (ImageNet-R's have ids of ImageNet's).
+    """
+    assert study.shifted is not None
+    found = folder_evaluation(study.model, study.shifted, limit)
+    known, task = study.evaluation.class_prompts, found.tasks[0]
+    if not set(task.classes) <= set(known):
+        return found.images, found.tasks
+    prompts = tuple(tuple(known[name]) for name in task.classes)
+    named = Task(task.name, task.classes, prompts, task.labels)
+    return found.images, [classifiers.by_name(study.model, named)]
 
 
 def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:

@@ -119,7 +119,8 @@ def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
         for part, one in files.items():
             path = Path(one) if isinstance(one, str | Path) else None
             written = path.stat().st_mtime_ns if path is not None and path.exists() else None
-            found[f"{name} {part}".strip()] = [str(one), written]
+            said = getattr(one, "name", "") if callable(one) else ""
+            found[f"{name} {part}".strip()] = [str(said or one), written]
     return found
 
 

@@ -28,13 +28,13 @@ from clipviz.lens.neuron_stats import (
     rank_one,
     rebuilt,
 )
+from clipviz.models.bundle import Studio
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
 from clipviz.reproduce.evaluation import Evaluation, batches, spaced
 from clipviz.reproduce.report import Steps
 
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
-LARGEST = 1 << 30  # bytes of one layer's covariances
 CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
 N_SAMPLE = 2_000  # images of an index that are read again, for the distribution of the norms
@@ -42,14 +42,8 @@ N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
 def usable_layers(model: ClipModel) -> list[int]:
-    """Layers with later attention whose covariances [neuron, later head, later head] fit in memory."""
-    weights = model.weights
-    n_neurons = weights.n_neurons
-    size = [
-        4 * n_neurons * (weights.n_heads * (weights.n_layers - 1 - layer)) ** 2
-        for layer in range(weights.n_layers)
-    ]
-    return [layer for layer in range(weights.n_layers - 1) if size[layer] <= LARGEST]
+    """Layers with later attention. Their statistics are streamed without covariances, so that all fit in memory."""
+    return list(range(model.n_layers - 1))
 
 
 class Layer:
@@ -84,10 +78,17 @@ class Study:
     quick: bool = False
     kept: dict[int, Layer] = field(default_factory=dict)  # late layers, which several sections use
     index: Index | None = None
+    studio: Studio | None = (
+        None  # who writes and draws adversarial scenes; None: the model's bundle, if any does
+    )
+    pairs: str | Sequence[tuple[str, str]] | None = (
+        None  # of classes, for these scenes (attack_tasks.pairs_of)
+    )
+    shifted: str | None = None  # a folder of the same classes in another style (ImageNet-R), for Figure B.3
 
     @property
     def layers(self) -> list[int]:
-        """Layers whose statistics fit in memory, and are in the index where there is one."""
+        """Layers with later attention, those that are in the index where there is one."""
         usable = usable_layers(self.model)
         return usable if self.index is None else [one for one in usable if one in self.index.neuron_layers]
 
@@ -133,7 +134,9 @@ def layer_statistics(
     n_top = max(MIN_TOP, min(100, round(0.02 * len(images))))
 
     def make() -> dict[str, Any]:
-        sums = read_layer(model, images, layer, n_top, told="" if quiet else f"reading layer {layer}")
+        sums = read_layer(
+            model, images, layer, n_top, told="" if quiet else f"reading layer {layer}", scatter=False
+        )
         stats = sums.stats
         tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
         arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
@@ -146,7 +149,9 @@ def layer_statistics(
         if isinstance(value, np.ndarray)
     }
     norms = tensors.pop("norms")
-    return Layer(model, NeuronStats(layer=layer, count=int(found["count"]), **tensors), norms)
+    tensors.pop("scatter", None)  # of steps that kept it
+    stats = NeuronStats(layer=layer, count=int(found["count"]), scatter=None, **tensors)
+    return Layer(model, stats, norms)
 
 
 def indexed_layer(

@@ -5,6 +5,8 @@ Tables 3.2-3.4, Figures 3.5-3.7 and B.1; sections of the report of chapter3.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from clipviz.analysis import cues
 from clipviz.analysis.classifiers import from_prompts
+from clipviz.data.texts import common_words
 from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
@@ -25,6 +28,7 @@ from clipviz.lens import cues as lens
 from clipviz.lens import segment
 from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce import published
+from clipviz.reproduce.attack_tasks import DEMO, pairs_of
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import N_INDIRECT, Layer, Study, indirect_directions
 from clipviz.reproduce.pools import COMMON, GENERAL
@@ -32,15 +36,7 @@ from clipviz.reproduce.report import Report
 from clipviz.reproduce.segmenting import MASKS_NEEDED, TOKENS, all_methods, fitted_mask
 from clipviz.values import SparseCode
 
-PAIRS = (
-    ("duck", "penguin"),
-    ("horse", "zebra"),
-    ("cat", "dog"),
-    ("car", "bus"),
-    ("apple", "strawberry"),
-    ("frog", "turtle"),
-)
-"""Source class, target class: near neighbours of the demo world, chosen before any was tried."""
+PAIRS = DEMO.pairs
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
 N_GALLERY, N_TOP_IMAGES, N_WORDS, N_SHEET = 5, 8, 4, 50
 N_CONCEPTS, N_SHOWN_CONCEPTS = 10, 6
@@ -242,27 +238,34 @@ def named(
 def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
     """Table 3.3 and Figures 3.6 and B.8."""
     report.section("Adversarial scenes (Table 3.3, Figures 3.6, B.8)")
-    if not in_demo_world(study.model):
+    own = study.studio
+    if own is None and not in_demo_world(study.model):
         report.needs(
-            "describe=, draw=",
-            "a language model and a text-to-image pipeline: give clipviz.models.captioners' adapters to "
-            "clipviz.analysis.cues.attempt",
+            "--describe, --draw",
+            "a language model and a text-to-image model by their names, or callables as describe= and draw= "
+            "(clipviz.models.captioners)",
+        )
+        _thesis_attacks(report, study)
+        return
+    pairs = PAIRS if own is None else pairs_of(study.pairs, list(study.evaluation.class_prompts))
+    if not pairs:
+        report.needs(
+            "--pairs",
+            "pairs of classes to draw and to be taken for: cifar10, traffic, or 'cat/dog, ship/truck'",
         )
         _thesis_attacks(report, study)
         return
     layers = study.late
-    source = attack_source(study, 2 if quick else N_INDIRECT)
-    pairs = PAIRS[:2] if quick else PAIRS
+    source = attack_source(study, 2 if quick else N_INDIRECT, cue_pool(study, quick))
+    pairs = pairs[:2] if quick else pairs
     n_sentences, n_images = (3, 2) if quick else (10, 10)
     rates, words, examples = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
     report.text(
         f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
         f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
         f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} a neuron); texts that name the other class or mean "
-        f"nearly the same are left out. The demo world writes {n_sentences} sentences from them (a second thing and a "
-        f"background beside the class; no recolouring) and draws {n_images} pictures of each. Baselines: the class "
-        "alone, random neurons, codes of indirect effects, the texts most along v. Every picture shows the class by "
-        "construction, so none is removed by hand."
+        f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
+        "alone, random neurons, codes of indirect effects, the texts most along v."
     )
     summary = {
         name: {method: (float(np.mean(values)), float(np.std(values))) for method, values in row.items()}
@@ -311,7 +314,8 @@ def _attacks(
         name = f"{pair[0]} → {pair[1]}"
         for repeat in range(repeats):
             make = partial(_attack, study, source, pair, repeat, *n_drawn)
-            found = study.steps.get(f"neurons-attacks-{'-'.join(pair)}-{repeat}".replace(" ", "-"), make)
+            step = f"neurons-attacks-{'-'.join(pair)}-{repeat}{_by(study, source, n_drawn)}".replace(" ", "-")
+            found = study.steps.get(step, make)
             for method in METHODS:
                 margins = found["margins"][method]
                 share = sum(margin > 0 for margin in margins) / max(1, len(margins))
@@ -324,9 +328,41 @@ def _attacks(
     return rates, words, examples
 
 
-def attack_source(study: Study, n_indirect: int) -> cues.Source:
+def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
+    if study.studio is None:
+        return (
+            f"The demo world writes {n_sentences} sentences from them (a second thing and a background beside the "
+            f"class; no recolouring) and draws {n_images} pictures of each. Every picture shows the class by "
+            "construction, so none is removed by hand."
+        )
+    return (
+        f"From what is written with them ({study.studio.name[:120]}) {n_sentences} sentences are chosen that name the "
+        f"class and not the other one, and {n_images} pictures are drawn of each. No picture is removed by hand; the "
+        "thesis removes those that show the other class, or not the one asked for."
+    )
+
+
+def _by(study: Study, source: cues.Source, n_drawn: tuple[int, int]) -> str:
+    """What else the pictures rest on, for the name of a step; "" for the demo world's own."""
+    if study.studio is None:
+        return ""
+    text = repr((study.studio.name, len(source.pool), source.pool[-1], n_drawn))
+    return f"-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def cue_pool(study: Study, quick: bool = False) -> list[str]:
+    """The texts that cues are chosen from: the 30,000 most common words, as in the thesis, where they can be had.
+
+    The demo world's is what it can draw; without the words (clipviz[words]), and in a quick version, it is alike.
+    """
+    if quick or in_demo_world(study.model) or importlib.util.find_spec("wordfreq") is None:
+        return wide_pool(study)
+    return list(common_words(30_000))
+
+
+def attack_source(study: Study, n_indirect: int, pool: Sequence[str] | None = None) -> cues.Source:
     """What the methods choose words from: the late layers' neurons together, both kinds of directions."""
-    dictionary = Dictionary(study, wide_pool(study))
+    dictionary = Dictionary(study, wide_pool(study) if pool is None else pool)
     second = torch.cat([study.layer(layer).line.directions for layer in study.late])
     indirect = torch.cat(
         [
@@ -383,7 +419,9 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) ->
 def _attack(
     study: Study, source: cues.Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
 ) -> dict[str, Any]:
-    found = cues.attack_pair(study.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images)
+    found = cues.attack_pair(
+        study.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images, studio=study.studio
+    )
     ours = found["second order"][1]
     best = np.argsort(ours.margins)[::-1][:N_EXAMPLES].tolist()
     return {

@@ -25,6 +25,7 @@ from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.cues import N_SEGMENT_NEURONS
 from clipviz.lens.sparse import code_size
+from clipviz.models import captioners
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, mining, opening
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
     from clipviz.lens.cues import Attack
     from clipviz.lens.invert import Schedule
     from clipviz.lens.segment import SegmentationScore
-    from clipviz.models.bundle import TourStep
+    from clipviz.models.bundle import Studio, TourStep
+    from clipviz.models.captioners import Describe, Draw
     from clipviz.session.ablation import Preset
     from clipviz.session.maps import Joint
     from clipviz.session.mining import MiningOptions
@@ -556,14 +558,36 @@ class Session(SessionState):
     # -- spurious cues -----------------------------------------------------------------------------------------
 
     def cue_classes(self) -> tuple[str, ...]:
-        """Classes that pictures can be drawn of here."""
-        return cue_words.class_names(self.model)
+        """Classes that pictures can be drawn of here; none where nothing or anything can (see can_draw)."""
+        return self.studio.classes if self.studio else ()
+
+    @property
+    def studio(self) -> Studio | None:
+        """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
+
+        Set it to clipviz.models.captioners.studio(describe, draw): describe(words, class_name, avoid) writes sentences,
+        draw(sentence, seed) paints them. The Cues desk then draws any class.
+        """
+        return self._studio or cue_words.studio_of(self.model)
+
+    @studio.setter
+    def studio(self, studio: Studio | None) -> None:
+        if studio is not None and not hasattr(studio, "writer"):
+            raise ValueError(
+                f"expected a studio, got {type(studio).__name__}; clipviz.models.captioners.studio(describe, draw) "
+                "makes one"
+            )
+        self._studio = studio
+        self.refresh()
+
+    def can_draw(self, name: str) -> bool:
+        """Whether pictures of a class can be drawn here."""
+        return self.studio is not None and self.studio.draws(name)
 
     @property
     def first_pair(self) -> tuple[str, str]:
         """The class drawn and the class it should be taken for, at first; empty names where nothing can be drawn."""
-        studio = cue_words.studio_of(self.model)
-        return studio.pair if studio else ("", "")
+        return self.studio.pair if self.studio else ("", "")
 
     @staticmethod
     def check_pair(pair: tuple[str, str]) -> None:
@@ -612,26 +636,37 @@ class Session(SessionState):
         n_sentences: int = 10,
         n_images: int = 10,
         m: int | None = None,
+        describe: Describe | None = None,
+        draw: Draw | None = None,
     ) -> dict[str, tuple[list[str], Attack]]:
         """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
 
-        layers and m as in cue_source.
+        layers and m as in cue_source. describe, draw: who writes and who paints (see `studio`), both or neither.
         """
+        if (describe is None) != (draw is None):
+            raise ValueError("expected describe and draw together, got one of them; give both or neither")
+        own = None if describe is None or draw is None else captioners.studio(describe, draw)
         self.check_pair(pair)
         source = self.cue_source(layers, m)
         return cue_words.attack_pair(
-            self.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images
+            self.model,
+            source,
+            pair,
+            seed,
+            n_sentences=n_sentences,
+            n_images=n_images,
+            studio=own or self.studio,
         )
 
     def attack_steps(
         self, source: Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
     ) -> Iterator[tuple[str, list[str], Attack]]:
         """(method, its words, its pictures), one after the other, for work between clicks."""
-        return cue_words.attempts(self.model, source, pair, seed, n_sentences, n_images)
+        return cue_words.attempts(self.model, source, pair, seed, n_sentences, n_images, self.studio)
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
         """Whether each word can be drawn into a picture of pair[0] here."""
-        return cue_words.drawable(self.model, texts, pair)
+        return cue_words.drawable(self.studio, texts, pair)
 
     def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
         """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""

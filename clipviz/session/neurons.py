@@ -58,7 +58,7 @@ class Reading:
         self.latest: LayerNeurons | None = None
         self.version = 0
         self._session = weakref.ref(session)
-        self._sums = NeuronSums(N_TOP)
+        self._sums = NeuronSums(N_TOP, scatter=False)
         self._indexed = _from_index(session, self.layer)
         self._ids: list[int] = []
         self._embedding: list[Tensor] = []

@@ -97,6 +97,7 @@ class SessionState(traitlets.HasTraits):
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
         self._generator: Any = None
+        self._studio: Any = None
         self._workbench: Any = None
         self._mined: list[
             tuple[Path, dict[str, Any]]

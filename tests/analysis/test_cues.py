@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 import clipviz
 from clipviz.analysis import cues
 from clipviz.lens.sparse import sparse_code
+from clipviz.models import captioners
 from clipviz.values import SparseCode
 
 TEXTS = ["a panda", "a zebra", "in the sea", "two zebras", "a letter", "in the forest", "a car", "striped"]
@@ -120,9 +121,16 @@ def test_the_experiment_has_every_method(model, found):
     assert one["no words"][0] == []
 
 
-def test_anyone_can_write_and_draw(model, found):
-    def draw(sentence):
+def test_anyone_can_write_and_draw(model, session, found):
+    seeds, asked = [], []
+
+    def draw(sentence, seed):
+        seeds.append(seed)
         return Image.fromarray(np.full((96, 96, 3), len(sentence), np.uint8))
+
+    def describe(words, name, avoid):
+        asked.append((list(words), name, avoid))
+        return [f"a {name} in {words[0]}", f"a zebra and a {name}"]
 
     attack = cues.attempt(
         model,
@@ -131,10 +139,18 @@ def test_anyone_can_write_and_draw(model, found):
         "zebra",
         n_sentences=2,
         n_images=1,
-        describe=lambda words, name: [f"a {name} in {words[0]}", f"a zebra and a {name}"],
-        draw=draw,
+        studio=captioners.studio(describe, draw),
     )
     assert attack.sentences == ("a unicorn in fog",)
+    every = session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=describe, draw=draw)
+    assert list(every) == ["no words", "random neurons", "similar words", "second order"]
+    assert every["no words"][1].sentences == ("a unicorn",) * 4  # the class alone, in as many pictures
+    words, ours = every["second order"]
+    assert set(ours.sentences) == {f"a unicorn in {words[0]}"}
+    assert (words, "unicorn", "zebra") in asked
+    assert seeds[-2:] == [302_000, 302_001]
+    with pytest.raises(ValueError, match="describe and draw together"):
+        session.attack(("unicorn", "zebra"), draw=draw)
     with pytest.raises(ValueError, match="give describe and draw of your own"):
         cues.attempt(model, ["fog"], "unicorn", "zebra")
 
@@ -147,7 +163,9 @@ def test_maps_of_the_pair_are_the_token_effects_on_the_difference(model):
 
 
 def test_what_the_world_can_draw(model):
-    assert cues.drawable(model, ["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR) == [
+    assert cues.drawable(
+        model.bundle.studio, ["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR
+    ) == [
         True,
         False,
         True,

@@ -79,7 +79,7 @@ def test_a_session_opens_what_the_bundle_brings(session, toy):
 def test_a_bundle_of_ones_own_writes_and_draws(session):
     assert session.cue_classes() == ("cat", "dog")
     assert cues.prompt(session.model, "cat") == "one cat"
-    assert cues.drawable(session.model, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
+    assert cues.drawable(session.studio, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
     attack = cues.attempt(session.model, ["fog", "sea"], "cat", "dog", n_sentences=2, n_images=1)
     assert set(attack.sentences) == {"a cat and fog", "a cat and sea"}
     assert attack.images[0].size == (32, 32)

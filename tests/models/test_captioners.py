@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from clipviz.models.captioners import ClassDescriber, LanguageModelWriter, PipelineDrawer, parse_list
+from clipviz.models import captioners
+from clipviz.models.captioners import (
+    THESIS_PROMPT,
+    ClassDescriber,
+    LanguageModelWriter,
+    PipelineDrawer,
+    PipelineWriter,
+    parse_list,
+)
 
 
 class Batch(dict):
@@ -42,7 +52,7 @@ class Model:
 
 def test_the_writer_prompts_with_words_and_reads_the_list():
     tokenizer = Tokenizer()
-    sentences = LanguageModelWriter(Model(), tokenizer, avoid="cat")(["moon", "ball"], "dog")
+    sentences = LanguageModelWriter(Model(), tokenizer)(["moon", "ball"], "dog", "cat")
     assert sentences == ["A dog under the moon", "A dog with a ball", "a dog at night"]
     assert tokenizer.prompt.startswith("<user>")
     for part in ('"dog"', '"cat"', "moon, ball"):
@@ -59,16 +69,63 @@ def test_the_describer_asks_for_a_class_and_is_known_by_what_it_asks():
     assert describe.name != ClassDescriber(Model(), tokenizer).name
 
 
-def test_the_drawer_uses_a_new_seed_every_time():
+@pytest.mark.parametrize("template", ["yes", None])
+def test_a_text_generation_pipeline_writes(template):
+    asked = []
+
+    def pipeline(prompt, max_new_tokens, return_full_text, do_sample, temperature=None):
+        asked.append(prompt if isinstance(prompt, str) else prompt[0]["content"])
+        assert (max_new_tokens, return_full_text, do_sample, temperature) == (1500, False, False, None)
+        answer = "1. A dog under the moon\n2. a cat"
+        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        return [{"generated_text": answer if template else chat}]
+
+    pipeline.tokenizer = SimpleNamespace(chat_template=template)
+    write = PipelineWriter(pipeline, THESIS_PROMPT, temperature=0)
+    assert write(["moon", "ball"], "dog", "cat") == ["A dog under the moon", "a cat"]
+    assert 'must include the word "dog"' in asked[0]  # Table B.2, with its places filled
+    assert asked[0].count('"cat"') == 2
+    assert "almost no other words: moon, ball Do not use" in asked[0]
+    assert asked[0].endswith("Generate a list of 50 image descriptions.")
+    assert THESIS_PROMPT in write.name
+    with pytest.raises(ValueError, match=r"places n, class_name, avoid and words in braces, got \{what\}"):
+        PipelineWriter(pipeline, "{what}")(["moon"], "dog", "cat")
+
+
+def test_the_drawer_uses_the_seed():
     seeds = []
 
     def pipeline(sentence, num_inference_steps, generator):
         seeds.append(generator.initial_seed())
         return SimpleNamespace(images=[sentence.upper()])
 
-    draw = PipelineDrawer(pipeline, seed=5)
-    assert [draw("a dog"), draw("a dog")] == ["A DOG", "A DOG"]
+    draw = PipelineDrawer(pipeline)
+    assert [draw("a dog", 5), draw("a dog", 6)] == ["A DOG", "A DOG"]
     assert seeds == [5, 6]
+
+
+def test_two_callables_make_a_studio():
+    made = captioners.studio(
+        lambda words, name, avoid: [f"{name} {words[0]} not {avoid}"],
+        lambda sentence, seed: (sentence, seed),
+        ("cat", "dog"),
+    )
+    assert made.writer("dog", None, False)(["fog"], "cat") == ["cat fog not dog"]
+    draw = made.drawer(3000)
+    assert [draw("x"), draw("x")] == [("x", 3000), ("x", 3001)]
+    assert made.draws("anything")
+    assert made.can_draw("fog", {"cat"})
+    assert (made.prompt("owl"), made.pair) == ("an owl", ("cat", "dog"))
+    with pytest.raises(ValueError, match="expected describe and draw to be called, got str"):
+        captioners.studio("llama", print)
+
+
+def test_models_by_name_say_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(
+        ImportError, match="opened with diffusers, which is not installed: pip install diffusers"
+    ):
+        captioners.load_painter("some/model")
 
 
 def test_lists_without_marks_are_not_sentences():

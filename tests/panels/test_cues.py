@@ -8,9 +8,11 @@ import weakref
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import clipviz
 from clipviz.analysis import cues as asked
+from clipviz.models import captioners
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
 from panels import asking
@@ -172,6 +174,32 @@ def test_other_models_have_words_but_no_pictures(model):
     assert not shown["attempts"]
     assert "clipviz.models.captioners" in shown["note"]
     session.close()
+
+
+def test_a_studio_of_ones_own_draws_any_class(panel, session):
+    ask(panel, options={"drawn": "unicorn"})
+    shown = panel.data()
+    assert "“unicorn” cannot be drawn" in shown["note"]
+    assert not shown["draws"]
+    colours = {"a unicorn": 40}
+    session.studio = captioners.studio(
+        lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
+        lambda sentence, seed: Image.new("RGB", (96, 96), (colours.get(sentence, 200), seed % 256, 0)),
+    )
+    session.wait(60, background=True)
+    session.wait(60)
+    after = panel.data()
+    assert after["draws"]
+    assert not after["note"]
+    assert [row["method"] for row in after["attempts"]] == list(asked.SHOWN)
+    words, ours = panel.results()["second order"]
+    assert set(ours.sentences) == {f"a unicorn with {word}" for word in words[:2]}
+    assert all(word["drawable"] for word in after["words"])
+    with pytest.raises(ValueError, match="expected a studio, got str"):
+        session.studio = "llama"
+    session.studio = None
+    session.wait(60)
+    assert not session.can_draw("unicorn")
 
 
 def test_a_hidden_panel_does_nothing(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import cues
 from clipviz.figures import style
 from clipviz.lens.neuron_stats import rank_one
-from clipviz.reproduce import chapter3, contents, layers, neuron_uses, run
+from clipviz.reproduce import chapter3, contents, layers, neuron_uses, published, run
+from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
 
 
@@ -145,4 +148,100 @@ def test_other_models_need_images_and_leave_the_attack_out(model, study, tmp_pat
     report = Report(tmp_path, "none")
     elsewhere = layers.Study(other, study.evaluation, study.reference, Steps(tmp_path, {}), True)
     neuron_uses.attack_section(report, elsewhere, 1)
-    assert "clipviz.analysis.cues.attempt" in report.write("none").read_text()
+    text = report.write("none").read_text()
+    assert "Needs `--describe, --draw`" in text
+    chapter3._unseen(report, elsewhere)
+    assert "Figure B.3: needs `--shifted`" in report.write("none").read_text()
+
+
+def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, tmp_path, monkeypatch):
+    other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
+    monkeypatch.setattr(neuron_uses, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
+    drawn = []
+
+    def draw(sentence, seed):
+        drawn.append((sentence, seed))
+        return study.evaluation.images[seed % 5]
+
+    def describe(words, name, avoid):
+        return [f"a {name} and {word}" for word in words]
+
+    own = chapter3.studio_of(describe, draw)
+    elsewhere = layers.Study(
+        other,
+        study.evaluation,
+        study.reference,
+        study.steps,
+        True,
+        kept=study.kept,
+        studio=own,
+        pairs="ship/truck",
+    )
+    report = Report(tmp_path, "own")
+    neuron_uses.attack_section(report, elsewhere, 1, quick=True)
+    text = report.write("own").read_text()
+    assert "ship → truck" in text
+    assert "describe" in text
+    assert "No picture is removed by hand" in text
+    assert "Needs" not in text
+    assert ("a ship", 0) in drawn
+    source = neuron_uses.attack_source(elsewhere, 2)
+    found = cues.attack_pair(other, source, ("ship", "truck"), 0, n_sentences=3, n_images=2, studio=own)
+    for method, (words, attack) in found.items():
+        expected = {"a ship"} if method == "no words" else {f"a ship and {word}" for word in words}
+        assert set(attack.sentences) <= expected
+        share = f"{100 * attack.success:.1f}% (±0.0)"
+        assert share in next(line for line in text.splitlines() if line.startswith("| ship → truck | "))
+    n_drawn = len(drawn)
+    neuron_uses.attack_section(Report(tmp_path, "again"), elsewhere, 1, quick=True)
+    assert len(drawn) == n_drawn  # the step is found again
+    unnamed = dataclasses.replace(elsewhere, pairs=None)
+    report = Report(tmp_path, "unnamed")
+    neuron_uses.attack_section(report, unnamed, 1, quick=True)
+    assert "Needs `--pairs`" in report.write("unnamed").read_text()
+    with pytest.raises(ValueError, match="describe and draw together"):
+        chapter3.studio_of(describe, None)
+
+
+def test_pairs_are_a_tasks_or_ones_own():
+    assert pairs_of("cifar10", ())[1] == ("dog", "deer")
+    assert pairs_of("traffic", ()) == (("stop sign", "yield sign"), ("stop sign", "crossroad"))
+    assert pairs_of(None, [*CIFAR10.classes, "whale"]) == CIFAR10.pairs
+    assert pairs_of(None, ["Stop_Sign", "yield sign", "crossroad", "ahead"])[0] == ("stop sign", "yield sign")
+    assert pairs_of(None, ["cat", "dog"]) == ()
+    assert pairs_of("cat / dog, ship/truck", ()) == (("cat", "dog"), ("ship", "truck"))
+    assert pairs_of([("a", "b")], ()) == (("a", "b"),)
+    for task in (CIFAR10, TRAFFIC_SIGNS, DEMO):
+        assert {name for pair in task.pairs for name in pair} <= set(task.classes)
+    assert set(published.TABLE_3_3) == {f"{one} → {other}" for one, other in CIFAR10.pairs}
+    for wrong in ("cat", "cat/cat", "a/b/c", ""):
+        with pytest.raises(ValueError, match="expected pairs as cifar10, traffic or"):
+            pairs_of(wrong, ())
+
+
+def test_images_in_another_style_are_judged_by_the_evaluations_texts(model, study, tmp_path):
+    images = study.evaluation.images
+    known = study.evaluation.class_prompts
+    chosen = [i for i, name in enumerate(images.attributes["class"]) if name in known][:8]
+    names = [images.attributes["class"][i] for i in chosen]
+    for i, name in zip(chosen, names, strict=True):
+        (tmp_path / "style" / name).mkdir(parents=True, exist_ok=True)
+        images[i].save(tmp_path / "style" / name / f"{i}.png")
+    shifted = dataclasses.replace(study, shifted=str(tmp_path / "style"))
+    found, (task,) = chapter3.shifted_views(shifted, 100)
+    assert list(task.classes) == sorted(set(names))
+    assert task.prompts == tuple(tuple(known[name]) for name in task.classes)
+    assert [task.classes[label] for label in task.labels] == [name.split("/")[0] for name in found.names]
+    report = Report(tmp_path, "shifted")
+    chapter3._unseen(report, shifted)
+    text = report.write("shifted").read_text()
+    assert f"On {len(chosen)} pictures of style" in text
+    assert "Figure B.3: classes, style, late layers" in text
+
+
+def test_every_layer_is_read_however_large_its_covariances(study):
+    giant = SimpleNamespace(n_layers=24, weights=SimpleNamespace(n_layers=24, n_heads=16, n_neurons=4096))
+    assert layers.usable_layers(giant) == list(range(23))  # ViT-L/14: 2 GB of covariances in layer 0
+    assert study.layer(0).stats.scatter is None
+    with pytest.raises(ValueError, match="taken without them; take them with scatter=True"):
+        rank_one(study.layer(0).stats, study.model.neuron_basis(0), over="all")
