@@ -275,7 +275,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
         ["task", *METHODS],
         [[name, *(_spread(row[method]) for method in METHODS)] for name, row in summary.items()],
     )
-    report.text(verdict(summary, repeats))
+    report.text(verdict(summary, repeats, own is None))
     report.figure(
         "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
     )
@@ -389,8 +389,11 @@ def attack_source(study: Study, n_indirect: int, pool: Sequence[str] | None = No
     )
 
 
-def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) -> str:
-    """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average."""
+def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in_world: bool = True) -> str:
+    """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average.
+
+    in_world: the demo world wrote and drew.
+    """
     baselines = [method for method in METHODS if method != "second order"]
     best = {name: max(row[baseline][0] for baseline in baselines) for name, row in summary.items()}
     won = [name for name, row in summary.items() if row["second order"][0] > best[name]]
@@ -409,9 +412,12 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int) ->
     if close:
         text += f" The lead is within the deviations on {', '.join(close)}."
     if means["similar words"] >= means["second order"]:
+        text += " Here the words most along v do better on average"
         text += (
-            " Here the words most along v do better on average: the world's texts say exactly what can be drawn, and "
-            "its classifier is small, so the direct way is short. A large model's common words do not have that."
+            ": the world's texts say exactly what can be drawn, and its classifier is small, so the direct way is "
+            "short. A large model's common words do not have that."
+            if in_world
+            else "."
         )
     return text
 
