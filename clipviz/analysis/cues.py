@@ -6,9 +6,10 @@ experiment of thesis 3.5 with its baselines. Unless another is given, the studio
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from clipviz.data.texts import with_article
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.models.bundle import Studio
+from clipviz.models.captioners import Describe, Draw
 from clipviz.models.clip import ClipModel
 from clipviz.values import SparseCode
 
@@ -98,6 +100,32 @@ def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None)
 def studio_of(model: ClipModel) -> Studio | None:
     """Who writes and draws in the model's world, if anyone does."""
     return model.bundle.studio if model.bundle else None
+
+
+def studio(describe: Describe, draw: Draw, pair: tuple[str, str] = ("", "")) -> Studio:
+    """Those who write and draw as what a session and the reports put spurious cues to the test with.
+
+    describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture; pair: classes shown at first.
+    """
+    if not callable(describe) or not callable(draw):
+        raise ValueError(
+            f"expected describe and draw to be called, got {type(describe).__name__} and {type(draw).__name__}; "
+            "clipviz.models.captioners has adapters for language models and text-to-image pipelines"
+        )
+
+    def writer(avoid: str, _rng: Any, _recolour: bool) -> Callable[[Sequence[str], str], Sequence[str]]:
+        return lambda words, class_name: describe(words, class_name, avoid)
+
+    def drawer(seed: int) -> Callable[[str], Image.Image]:
+        seeds = itertools.count(seed)
+        return lambda sentence: draw(sentence, next(seeds))
+
+    name = f"{_called(describe)}; {_called(draw)}"
+    return Studio((), writer, drawer, lambda _word, _names: True, with_article, pair, name)
+
+
+def _called(one: Any) -> str:
+    return str(getattr(one, "name", "") or getattr(one, "__qualname__", "") or type(one).__qualname__)
 
 
 def check_pair(drawn: str, mistaken: str) -> None:
@@ -219,7 +247,7 @@ def attempt(
 ) -> lens.Attack:
     """Pictures of `drawn` made from spurious words, and how the model takes them.
 
-    studio: who writes and draws (models.captioners.studio makes one of two callables); by default that of the model's
+    studio: who writes and draws (`studio` makes one of two callables); by default that of the model's
     bundle, which draws its own classes only. recolour: it may also colour the class and treat the whole picture, which
     takes evidence for the class away rather than adding a cue against it. No words: the class alone, in as many
     pictures.

@@ -1,23 +1,21 @@
 """Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
 
-`studio(describe, draw)` makes of two callables what sessions and reports draw spurious cues with. The adapters wrap
-objects that the user has loaded (transformers, diffusers); `load_writer` and `load_painter` open them by name.
+`analysis.cues.studio(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
+adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer` and `load_painter` open them by
+name.
 """
 
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
-
-from clipviz.data.texts import with_article
-from clipviz.models.bundle import Studio
 
 PROMPT = (
     "Write {n} short descriptions of images, numbered and one per line, for a text-to-image model. Every description "
@@ -64,46 +62,25 @@ class Draw(Protocol):
     def __call__(self, sentence: str, seed: int) -> Image.Image: ...
 
 
-def studio(describe: Describe, draw: Draw, pair: tuple[str, str] = ("", "")) -> Studio:
-    """Those who write and draw as what a session and the reports put spurious cues to the test with.
-
-    describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture; pair: classes shown at first.
-    """
-    if not callable(describe) or not callable(draw):
-        raise ValueError(
-            f"expected describe and draw to be called, got {type(describe).__name__} and {type(draw).__name__}; "
-            "clipviz.models.captioners has adapters for language models and text-to-image pipelines"
-        )
-
-    def writer(avoid: str, _rng: Any, _recolour: bool) -> Callable[[Sequence[str], str], Sequence[str]]:
-        return lambda words, class_name: describe(words, class_name, avoid)
-
-    def drawer(seed: int) -> Callable[[str], Image.Image]:
-        seeds = itertools.count(seed)
-        return lambda sentence: draw(sentence, next(seeds))
-
-    name = f"{_called(describe)}; {_called(draw)}"
-    return Studio((), writer, drawer, lambda _word, _names: True, with_article, pair, name)
-
-
-def _called(one: Any) -> str:
-    return str(getattr(one, "name", "") or getattr(one, "__qualname__", "") or type(one).__qualname__)
-
-
 def load_writer(name: str) -> PipelineWriter:
     """A language model of Hugging Face, by its name or folder, as a writer."""
-    return PipelineWriter(_library("transformers", "a language model").pipeline("text-generation", name))
+    with _needing("transformers", "a language model"):
+        transformers = importlib.import_module("transformers")
+    return PipelineWriter(transformers.pipeline("text-generation", name))
 
 
 def load_painter(name: str) -> PipelineDrawer:
     """A text-to-image model of Hugging Face, by its name or folder, as a painter."""
-    diffusers = _library("diffusers", "a text-to-image model")
+    with _needing("diffusers", "a text-to-image model"):
+        diffusers = importlib.import_module("diffusers")
     return PipelineDrawer(diffusers.AutoPipelineForText2Image.from_pretrained(name), name=name)
 
 
-def _library(name: str, what: str) -> Any:
+@contextmanager
+def _needing(name: str, what: str) -> Iterator[None]:
+    """Says what to install where an import fails."""
     try:
-        return importlib.import_module(name)
+        yield
     except ImportError as error:
         raise ImportError(
             f"{what} by its name is opened with {name}, which is not installed: pip install {name}, or pass a "

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from clipviz import demo
-from clipviz.analysis import classifiers
+from clipviz.analysis import classifiers, cues
 from clipviz.analysis.tasks import Task
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
@@ -129,7 +129,7 @@ def studio_of(describe: Describe | str | None, draw: Draw | str | None) -> Studi
     if describe is None or draw is None:
         return None
     writer = captioners.load_writer(describe) if isinstance(describe, str) else describe
-    return captioners.studio(writer, captioners.load_painter(draw) if isinstance(draw, str) else draw)
+    return cues.studio(writer, captioners.load_painter(draw) if isinstance(draw, str) else draw)
 
 
 def open_study(

@@ -25,7 +25,6 @@ from clipviz.analysis.tasks import Task
 from clipviz.lens import textspan as textspan_lens
 from clipviz.lens.cues import N_SEGMENT_NEURONS
 from clipviz.lens.sparse import code_size
-from clipviz.models import captioners
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context, generation, heads, maps, mining, opening
@@ -565,7 +564,7 @@ class Session(SessionState):
     def studio(self) -> Studio | None:
         """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
 
-        Set it to clipviz.models.captioners.studio(describe, draw): describe(words, class_name, avoid) writes sentences,
+        Set it to clipviz.analysis.cues.studio(describe, draw): describe(words, class_name, avoid) writes sentences,
         draw(sentence, seed) paints them. The Cues desk then draws any class.
         """
         return self._studio or cue_words.studio_of(self.model)
@@ -574,7 +573,7 @@ class Session(SessionState):
     def studio(self, studio: Studio | None) -> None:
         if studio is not None and not hasattr(studio, "writer"):
             raise ValueError(
-                f"expected a studio, got {type(studio).__name__}; clipviz.models.captioners.studio(describe, draw) "
+                f"expected a studio, got {type(studio).__name__}; clipviz.analysis.cues.studio(describe, draw) "
                 "makes one"
             )
         self._studio = studio
@@ -645,7 +644,7 @@ class Session(SessionState):
         """
         if (describe is None) != (draw is None):
             raise ValueError("expected describe and draw together, got one of them; give both or neither")
-        own = None if describe is None or draw is None else captioners.studio(describe, draw)
+        own = None if describe is None or draw is None else cue_words.studio(describe, draw)
         self.check_pair(pair)
         source = self.cue_source(layers, m)
         return cue_words.attack_pair(

@@ -11,7 +11,6 @@ from torch.nn.functional import normalize
 import clipviz
 from clipviz.analysis import cues
 from clipviz.lens.sparse import sparse_code
-from clipviz.models import captioners
 from clipviz.values import SparseCode
 
 TEXTS = ["a panda", "a zebra", "in the sea", "two zebras", "a letter", "in the forest", "a car", "striped"]
@@ -121,6 +120,22 @@ def test_the_experiment_has_every_method(model, found):
     assert one["no words"][0] == []
 
 
+def test_two_callables_make_a_studio():
+    made = cues.studio(
+        lambda words, name, avoid: [f"{name} {words[0]} not {avoid}"],
+        lambda sentence, seed: (sentence, seed),
+        ("cat", "dog"),
+    )
+    assert made.writer("dog", None, False)(["fog"], "cat") == ["cat fog not dog"]
+    draw = made.drawer(3000)
+    assert [draw("x"), draw("x")] == [("x", 3000), ("x", 3001)]
+    assert made.draws("anything")
+    assert made.can_draw("fog", {"cat"})
+    assert (made.prompt("owl"), made.pair) == ("an owl", ("cat", "dog"))
+    with pytest.raises(ValueError, match="expected describe and draw to be called, got str"):
+        cues.studio("llama", print)
+
+
 def test_anyone_can_write_and_draw(model, session, found):
     seeds, asked = [], []
 
@@ -139,7 +154,7 @@ def test_anyone_can_write_and_draw(model, session, found):
         "zebra",
         n_sentences=2,
         n_images=1,
-        studio=captioners.studio(describe, draw),
+        studio=cues.studio(describe, draw),
     )
     assert attack.sentences == ("a unicorn in fog",)
     every = session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=describe, draw=draw)

@@ -104,22 +104,6 @@ def test_the_drawer_uses_the_seed():
     assert seeds == [5, 6]
 
 
-def test_two_callables_make_a_studio():
-    made = captioners.studio(
-        lambda words, name, avoid: [f"{name} {words[0]} not {avoid}"],
-        lambda sentence, seed: (sentence, seed),
-        ("cat", "dog"),
-    )
-    assert made.writer("dog", None, False)(["fog"], "cat") == ["cat fog not dog"]
-    draw = made.drawer(3000)
-    assert [draw("x"), draw("x")] == [("x", 3000), ("x", 3001)]
-    assert made.draws("anything")
-    assert made.can_draw("fog", {"cat"})
-    assert (made.prompt("owl"), made.pair) == ("an owl", ("cat", "dog"))
-    with pytest.raises(ValueError, match="expected describe and draw to be called, got str"):
-        captioners.studio("llama", print)
-
-
 def test_models_by_name_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(

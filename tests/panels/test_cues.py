@@ -12,7 +12,6 @@ from PIL import Image
 
 import clipviz
 from clipviz.analysis import cues as asked
-from clipviz.models import captioners
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
 from panels import asking
@@ -182,7 +181,7 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     assert "“unicorn” cannot be drawn" in shown["note"]
     assert not shown["draws"]
     colours = {"a unicorn": 40}
-    session.studio = captioners.studio(
+    session.studio = asked.studio(
         lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
         lambda sentence, seed: Image.new("RGB", (96, 96), (colours.get(sentence, 200), seed % 256, 0)),
     )
