@@ -98,7 +98,7 @@ def test_options_come_with_the_request(session):
     assert (panel.order, panel.view["order"], panel.view["ack"]) == ("all", "all", 1)
     for options, said in [
         ({"order": "sideways"}, "order"),
-        ({"n_shown": 9}, "expected options among column, order, page, value, got 'n_shown'"),
+        ({"n_shown": 9}, "expected options among by, column, order, page, value, got 'n_shown'"),
     ]:
         panel.request = {"seq": panel.request["seq"] + 1, "options": options}
         session.wait(60)
