@@ -211,6 +211,38 @@ def image_rows(
     return figure
 
 
+@dataclass(frozen=True)
+class UnitEdit:
+    """A picture, the uint8 map of one unit on it, the pictures with less and with more of the unit, and its name."""
+
+    picture: np.ndarray
+    map: np.ndarray
+    less: np.ndarray
+    more: np.ndarray
+    unit: str
+
+
+@style.as_written
+def unit_edits(rows: Sequence[UnitEdit], width: float = 4.2) -> Figure:
+    """Figures 4.8 and C.12: a picture a row, one unit's map on it, and the picture with less and more of the unit."""
+    heads = ("generated", "the unit", "less of it", "more of it")
+    gap, head, under = 0.06, 0.2, 0.17
+    side = (width - gap * (len(heads) - 1)) / len(heads)
+    figure = style.new(width, head + len(rows) * (side + under), constrained=False)
+    for column, name in enumerate(heads):
+        style.words(figure, column * (side + gap), 0.14, name, style.SMALL, style.INK)
+    for row, one in enumerate(rows):
+        y = head + row * (side + under)
+        for column, pixels in enumerate((one.picture, one.picture, one.less, one.more)):
+            axes = style.place(figure, column * (side + gap), y, side)
+            if column == 1:
+                lit(axes, pixels, one.map)
+            else:
+                style.picture(axes, pixels)
+        style.words(figure, side + gap, y + side + 0.11, one.unit, style.SMALL - 1, style.FAINT)
+    return figure
+
+
 def lit(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray) -> Axes:
     """A picture under a uint8 map on its own fixed scale."""
     return style.laid(axes, pixels, heatmap, "glow", limit=255)

@@ -21,18 +21,20 @@ from clipviz.analysis.generation import Guides, asked_maps
 from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.leaping import numbers_of, with_numbers
 from clipviz.data import dictionary
-from clipviz.figures import chapter4 as figures
 from clipviz.lens import intervals
 from clipviz.lens.invert import Schedule, map_distance
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
-from clipviz.reproduce.editing import CHUNK, QUARTER, SEARCH, SEED, ZOOM
+from clipviz.reproduce.chapter4_more import single_units_section
+from clipviz.reproduce.editing import CHUNK, QUARTER, SEED, ZOOM, search_for
 from clipviz.reproduce.inverting import (
+    N_MORE,
     PAIRS,
     Perceptual,
     TargetSizes,
     as_bytes,
+    in_two,
     inversions,
     psnr,
     report_table,
@@ -81,12 +83,12 @@ def generator_sections(
     else:
         edits_section(report, steps, generator, guides, min(N_EDITED, sizes.edited))
     report.section(
-        "What is not measured here",
-        "Where an object truly is, whether it was copied or is gone, pictures out of distribution and other classes "
-        "(Figures 4.4, 4.5) are judged by the true scene of a latent and by true masks. These are known for the "
-        "embedded generator: `clipviz reproduce chapter4 --generator demo`. The thesis's Table 4.1 takes photographs "
+        "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)",
+        "These are judged by the true scene of a latent and by true masks, as are where an object truly is and whether "
+        "it was copied or is gone; the embedded generator's are known. The thesis's Table 4.1 takes photographs "
         "instead of the generator's own pictures, and LPIPS.",
     )
+    report.needs("--generator demo", "the embedded generator, whose true scenes are known")
 
 
 def _mined(
@@ -182,11 +184,11 @@ def reached(
 
 
 def edits_section(report: Report, steps: Steps, generator: Any, guides: Guides, n: int) -> None:
-    """Figures 4.7 and 4.8 in numbers and pictures, judged by the maps."""
+    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures, judged by the maps."""
     latents = generator.sample(n, seed=SEED)
     found = steps.get("edits", lambda: _edited(generator, latents, guides))
     report.section(
-        "Editing (Figures 4.7, 4.8)",
+        "Editing (Figures 4.7, C.3)",
         f"The maps of {guides.n_units} shared units of {n} samples are moved by a quarter of a side, enlarged by "
         f"{ZOOM:g}, copied, removed or doubled in height, and the latents searched again. Reached: one minus the maps' "
         "distance to those asked as a share of the unedited picture's, 1 where they are as asked; beside a step of the "
@@ -202,21 +204,23 @@ def edits_section(report: Report, steps: Steps, generator: Any, guides: Guides, 
     ]
     report.table(["edit", "reached", "random step", "PSNR to the source, dB"], rows)
     columns = ["generated", *EDITS]
-    shown = [[(found[f"{name} images"][i], "") for name in columns] for i in range(min(4, n))]
-    report.figure("edits", figures.image_rows(shown, columns, width=6.2), "Figures 4.7, 4.8: edits")
+    kept = range(len(found["generated images"]))
+    shown = [[(found[f"{name} images"][i], "") for name in columns] for i in kept]
+    in_two(report, "edits", shown, 4, columns, ("4.7", "C.3"), "edits by shared units", 6.2)
+    single_units_section(report, steps, generator, guides, search_for(n, N_EDITED))
 
 
 def _edited(generator: Any, latents: Any, guides: Guides) -> Result:
     n = len(numbers_of(latents))
-    schedule = SEARCH if n >= N_EDITED else Schedule(5, 0.1)
+    schedule = search_for(n, N_EDITED)
     source = torch.cat(_chunks(latents, lambda part: generator.images(part).detach()))
-    result: Result = {"generated images": as_bytes(source[:4])}
+    result: Result = {"generated images": as_bytes(source[: 4 + N_MORE])}
     for change in EDITS:
         parts = _chunks(latents, partial(reached, generator, guides, change, schedule))
         whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         result |= {f"{change} {way}": whole[way].cpu().numpy() for way in ("edited", "random")}
         result[f"{change} psnr"] = psnr(whole["images"], source).cpu().numpy()
-        result[f"{change} images"] = as_bytes(whole["images"][:4])
+        result[f"{change} images"] = as_bytes(whole["images"][: 4 + N_MORE])
     return result
 
 

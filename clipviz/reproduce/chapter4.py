@@ -30,6 +30,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
+from clipviz.reproduce.chapter4_more import class_pages, painted_section
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import TargetSizes, inversion_section
@@ -66,7 +67,7 @@ def run(
     generator_class: int | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Figures 4.1-4.3, 4.7 and C.4-C.6, Tables 4.1 and 4.2; returns the report's path.
+    """Tables 4.1 and 4.2, Figures 4.1-4.8 and C.1-C.13; returns the report's path.
 
     data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
     load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
@@ -86,23 +87,25 @@ def run(
     models_section(report, mining)
     pairs_section(report, mining, concepts, steps)
     book = SharedUnits(mining, dictionary.open_folder(folder / "rosetta"), _named(mining.partners))
-    dictionary_section(report, book)
+    dictionary_section(report, book, mining.images)
     image_section(report, mining, book)
     sizes = TargetSizes.within(len(mining.images))
     if painter is not None:
         own = Steps(folder / "steps", {**key, "generator": identity_of(painter), "class": generator_class})
         readers = {partner.name: partner for partner in mining.partners if "generative" not in partner.loss}
         texts = list(text_pool(mining.model, None))
+        painted_section(report, mining, book, painter)
         generator_sections(report, own, model, painter, readers, sizes, texts)
     elif data is None:
         bundle = demo.bundle()
         embedded = load_generator("demo", device=model.device)
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
+        painted_section(report, mining, book, embedded)
         inversion_section(report, model, steps, embedded, readers, sizes)
         guides = guides_between(embedded, readers, bundle.guides, model.device)
         editing_section(report, model, steps, embedded, guides, sizes.edited)
     else:
-        report.section("Inversion and editing (Table 4.1, Figures 4.3-4.8, C.1-C.3, C.12, C.13)")
+        report.section("Inversion and editing (Table 4.1, Figures 4.4-4.8, C.1-C.3, C.7-C.13)")
         report.needs("--generator FILE", "a generator of such images, to invert and to edit through")
     return report.write("chapter4")
 
@@ -216,7 +219,7 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
         )
 
 
-def dictionary_section(report: Report, book: SharedUnits) -> None:
+def dictionary_section(report: Report, book: SharedUnits, images: Images) -> None:
     """Figures 4.2 and C.4-C.6, and the strongest concepts in words and numbers."""
     concepts, partners = book.concepts, book.concepts.models[1:]
     everywhere = book.listed(models=partners)
@@ -243,6 +246,7 @@ def dictionary_section(report: Report, book: SharedUnits) -> None:
             blocks = [figures.ConceptBlock(*entry) for entry in book.entries(shown)]
             figure = figures.dictionary_page(blocks, concepts.models)
             report.figure(f"dictionary-{page + 1}", figure, f"Figure 4.2: the dictionary, page {page + 1}")
+    class_pages(report, book, images)
 
 
 def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:

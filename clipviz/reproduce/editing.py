@@ -19,13 +19,13 @@ from clipviz.analysis.generation import Guides
 from clipviz.demo.generator.locator import Located, locate
 from clipviz.demo.generator.measure import Names
 from clipviz.demo.generator.scenes import TrueScenes
-from clipviz.figures import chapter4 as figures
 from clipviz.lens.intervals import Estimate, share_of
 from clipviz.lens.invert import Schedule
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Latents
+from clipviz.reproduce.chapter4_more import single_units_section
 from clipviz.reproduce.held_out import encoder_of
-from clipviz.reproduce.inverting import as_bytes, psnr
+from clipviz.reproduce.inverting import N_MORE, as_bytes, in_two, psnr
 from clipviz.reproduce.report import Report, Result, Steps
 
 SEED = 2_000_003
@@ -226,17 +226,16 @@ def _kept_rows(edit: str, latents: Latents, source: Case, cases: tuple[Case, Cas
 def editing_section(
     report: Report, model: ClipModel, steps: Steps, generator: Any, guides: Guides, n: int
 ) -> None:
-    """Figures 4.7 and 4.8 in numbers and pictures: n samples of the prior, edited and judged."""
+    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures: n samples of the prior, edited and judged."""
     names = Names(encoder_of(model))
 
     def made() -> Result:
-        schedule = SEARCH if n >= 100 else Schedule(5, 0.1)
-        identity, rows = measure_edits(generator, guides, names, model.logit_scale, n, schedule)
+        identity, rows = measure_edits(generator, guides, names, model.logit_scale, n, search_for(n))
         return {"identity": identity, "rows": [_plain(row) for row in rows]}
 
     found = steps.get("edits", made)
     report.section(
-        "Editing (Figures 4.7, 4.8)",
+        "Editing (Figures 4.7, C.3)",
         f"The maps of {guides.n_units} shared units of {n} samples with one object are moved by a quarter of a side, "
         f"enlarged by {ZOOM:g}, copied or removed, and the latents searched again. Judges: the true scene of the "
         "latent that was found, a locator trained on true outlines, and CLIP. Shares with 95% intervals. Nothing "
@@ -247,17 +246,21 @@ def editing_section(
         for row in found["rows"]
     ]
     report.table(["edit", "counted", "judge", "aim", *WAYS], shown)
-    latents = one_object(generator, min(n, 4))
-    found = steps.get("edited pictures", lambda: _pictures(generator, guides, latents, n))
+    latents = one_object(generator, min(n, 4 + N_MORE))
+    found = steps.get("edited pictures, more", lambda: _pictures(generator, guides, latents, n))
     columns = ["generated", *EDITS]
     pictures = [[(found[name][i], "") for name in columns] for i in range(len(latents))]
-    report.figure(
-        "edits", figures.image_rows(pictures, columns, width=5.2), "Figures 4.7, 4.8: edits by shared units"
-    )
+    in_two(report, "edits", pictures, 4, columns, ("4.7", "C.3"), "edits by shared units", 5.2)
+    single_units_section(report, steps, generator, guides, search_for(n))
+
+
+def search_for(n: int, whole: int = 100) -> Schedule:
+    """The search of n samples, a short one where fewer than `whole` are wanted."""
+    return SEARCH if n >= whole else Schedule(5, 0.1)
 
 
 def _pictures(generator: Any, guides: Guides, latents: Latents, n: int) -> Result:
-    schedule = SEARCH if n >= 100 else Schedule(5, 0.1)
+    schedule = search_for(n)
     how: dict[str, generation.EditOptions] = {"shift": {"right": QUARTER}, "zoom": {"factor": ZOOM}}
     made = {"generated": as_bytes(generator.images(latents))}
     for edit in EDITS:

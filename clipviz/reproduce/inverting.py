@@ -24,6 +24,7 @@ from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.measure import Names
 from clipviz.figures import chapter4 as figures
+from clipviz.figures import style
 from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.invert import Schedule, UnitPairs
@@ -42,6 +43,8 @@ PAIRS = 60
 CHUNK = 10
 N_MEAN = 256
 """Latents whose mean stands for the prior's."""
+N_MORE = 6
+"""Further pictures, as the appendix has them."""
 FOREIGN = ("unseen style", "black and white", "outlines")
 
 
@@ -60,7 +63,7 @@ class TargetSizes:
     @classmethod
     def within(cls, n_mined: int) -> TargetSizes:
         """The usual sizes, or a quick run's where fewer than 256 images are mined."""
-        return cls() if n_mined >= 256 else cls(3, 1, 2, 2, 24, 3)
+        return cls() if n_mined >= 256 else cls(5, 3, 3, 5, 24, 3)
 
 
 # -- measures ------------------------------------------------------------------------------------------------------
@@ -394,7 +397,7 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
     """Table 4.1 and Figure 4.6. targets: what was inverted, in words."""
     n = len(found["targets"])
     report.section(
-        "Inversion guided by Rosetta neurons (Table 4.1, Figure 4.6)",
+        "Inversion guided by Rosetta neurons (Table 4.1, Figures 4.6, C.13)",
         f"{n} {targets} are inverted through the generator from the prior's mean and "
         f"their class: a perceptual loss in the maps of {judge}, which guides nothing, plus alpha = {ALPHA} times the "
         f"mean square of the latent, plus beta = {BETA} times the distance of normalised maps over at most {PAIRS} "
@@ -414,15 +417,17 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
     last = len(found["ways"]) - 1
     pictures = [
         [(found["targets"][i], ""), *((found[f"images{c}"][i], "") for c in (0, last))]
-        for i in range(min(4, n))
+        for i in range(min(4 + N_MORE, n))
     ]
-    figure = figures.image_rows(pictures, ["target", found["ways"][0], found["ways"][last]], width=3.6)
-    report.figure("inversion", figure, "Figure 4.6: inversions with and without Rosetta guidance")
+    heads = ["target", found["ways"][0], found["ways"][last]]
+    in_two(
+        report, "inversion", pictures, 4, heads, ("4.6", "C.13"), "inversions with and without guidance", 3.6
+    )
 
 
 def _report_translated(report: Report, found: Result) -> None:
     report.section(
-        "Out of distribution, and across classes (Figures 4.4, 4.5)",
+        "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)",
         "Pictures in a manner that the generator never paints are inverted by pairs alone (Eq. 4.5, by the cosine of "
         "maps, since heights differ), with the class that CLIP names. Right: CLIP names the true kind on what was "
         "found. Overlap: intersection over union of the object found (locator) and the true one, beside the "
@@ -445,13 +450,29 @@ def _report_translated(report: Report, found: Result) -> None:
         [[asked, *(e.in_full for e in near)]],
     )
     columns = [*((f"foreign{p}", f"images{p}") for p in range(len(FOREIGN))), ("crossed", "crossed images")]
-    n = min(2, len(found["foreign0"]), len(found["crossed"]))
+    n = min(2 + N_MORE, len(found["foreign0"]), len(found["crossed"]))
     pictures = [[(found[name][i], "") for pair in columns for name in pair] for i in range(n)]
     heads = [word for kind in (*FOREIGN, "another class") for word in (kind, "found")]
-    report.figure(
-        "translated", figures.image_rows(pictures, heads), "Figures 4.4, 4.5: found by Rosetta neurons alone"
-    )
+    numbers = ("4.4, 4.5", "C.1, C.2")
+    in_two(report, "translated", pictures, 2, heads, numbers, "found by Rosetta neurons alone", style.PAGE)
+
+
+def in_two(
+    report: Report,
+    name: str,
+    rows: Sequence[Sequence[tuple[np.ndarray, str]]],
+    n_first: int,
+    heads: Sequence[str],
+    numbers: tuple[str, str],
+    caption: str,
+    width: float,
+) -> None:
+    """The first rows of pictures as the chapter's figure, the others as the appendix's."""
+    for end, number, some in (("", numbers[0], rows[:n_first]), ("-more", numbers[1], rows[n_first:])):
+        if some:
+            said = f"Figure{'s' if ',' in number else ''} {number}: {caption}"
+            report.figure(f"{name}{end}", figures.image_rows(some, heads, width=width), said)
 
 
 def as_bytes(images: Tensor) -> np.ndarray:
-    return (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -19,7 +19,7 @@ from clipviz.figures import style
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
-from clipviz.reproduce import any_generator, chapter4, chapters, inverting
+from clipviz.reproduce import any_generator, chapter4, chapters, contents, inverting
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,11 @@ def test_the_chapter_is_registered():
 def test_the_report_has_its_tables_and_figures(made):
     out, report, _ = made
     text = report.read_text()
+    blocks = json.loads((out / "blocks" / "chapter4.json").read_bytes())["blocks"]
+    assert contents.missing(contents.where_shown(blocks), "chapter4") == []
+    drawn = {item for block in blocks for item in contents.named_in(block.get("caption", ""))}
+    assert {item for item in contents.ITEMS["chapter4"] if item.startswith("Figure")} <= drawn
+    assert not [block for block in blocks if block["kind"] == "needs"]
     for title in ("Models (Table 4.2)", "by chance", "Figure 4.1", "Figures 4.2", "Table 4.1", "Figures 4.7"):
         assert title in text
     for name in (
@@ -45,9 +50,12 @@ def test_the_report_has_its_tables_and_figures(made):
         "layers",
         "dictionary-1",
         "one-image",
+        "dictionary-class-1",
+        "painted-5",
         "inversion",
         "translated",
         "edits",
+        "single-units",
     ):
         svg = (out / "figures" / f"{name}.svg").read_text()
         assert "<text" in svg or name in ("translated", "edits")  # text stays text

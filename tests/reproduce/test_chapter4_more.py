@@ -1,0 +1,61 @@
+"""Pages of one class, units that stand out, and where the pictures of a report go."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from clipviz.analysis.generation import Guides
+from clipviz.lens.invert import UnitPairs
+from clipviz.reproduce import chapter4_more, inverting
+
+
+def group(layer, units, mean, std):
+    values = torch.tensor(units), torch.tensor(mean), torch.tensor(std)
+    return UnitPairs(layer, layer, values[0], values[0], values[1], values[2], values[1], values[2])
+
+
+def test_concepts_of_a_class_are_those_with_most_examples_of_it():
+    classes = ["owl", "owl", "car", "car", ""]
+    book = SimpleNamespace(
+        concepts=SimpleNamespace(examples=np.array([[0, 2, 3], [0, 1, 2], [2, 3, 4], [1, 0, 2]])),
+        listed=lambda: [3, 0, 2, 1],
+    )
+    assert chapter4_more.concepts_of_class(book, classes, "owl") == [3, 1, 0]
+    assert chapter4_more.concepts_of_class(book, classes, "car") == [0, 2, 3, 1]
+    assert chapter4_more.concepts_of_class(book, classes, "bus") == []
+
+
+def test_classes_come_from_attributes_or_folders():
+    named = SimpleNamespace(attributes={"class": ["owl", None]}, names=["a.png", "b.png"])
+    assert chapter4_more.class_of(named) == ["owl", ""]
+    assert chapter4_more.class_of(SimpleNamespace(attributes=None, names=["owl/a.png", "b.png"])) == [
+        "owl",
+        "",
+    ]
+
+
+def test_the_unit_that_stands_out_is_counted_in_deviations_and_taken_once():
+    maps = {"early": torch.zeros(2, 3, 2, 2), "late": torch.zeros(2, 2, 1, 1)}
+    maps["early"][0, 1, 0, 1] = 5.0  # (5 - 1) / 2 = 2 deviations
+    maps["late"][0, 0] = 3.0  # (3 - 0) / 1 = 3
+    maps["early"][1, 1] = 9.0  # 4
+    maps["late"][1, 0] = 8.0  # 8, but taken
+    generator = SimpleNamespace(maps=lambda latents: maps)
+    own = (group("early", [1, 2], [1.0, 0.0], [2.0, 1.0]), group("late", [0], [0.0], [1.0]))
+    assert chapter4_more.standing_out(generator, None, Guides({}, own)) == [("late", 0), ("early", 1)]
+
+
+def test_the_first_rows_are_the_chapters_and_the_others_the_appendixs(monkeypatch):
+    shown = []
+    report = SimpleNamespace(figure=lambda name, figure, caption: shown.append((name, figure, caption)))
+    monkeypatch.setattr(inverting.figures, "image_rows", lambda rows, heads, width: list(rows))
+    inverting.in_two(report, "edits", [[1], [2], [3]], 2, ["a"], ("4.7", "C.3"), "edits", 5.2)
+    inverting.in_two(report, "few", [[1]], 2, ["a"], ("4.4, 4.5", "C.1, C.2"), "found", 5.2)
+    assert shown == [
+        ("edits", [[1], [2]], "Figure 4.7: edits"),
+        ("edits-more", [[3]], "Figure C.3: edits"),
+        ("few", [[1]], "Figures 4.4, 4.5: found"),
+    ]
