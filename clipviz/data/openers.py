@@ -266,11 +266,11 @@ def _add_pictures(found: Found, pictures: Iterable[Any]) -> None:
 def _add_dataset(found: Found, dataset: Any) -> None:
     lock = Lock()
     items = [ItemSource(dataset, lock, i, f"item {i}") for i in range(len(dataset))]
-    for item in items:
+    for i, item in enumerate(items):
         if len(items) > EAGER:
             found.add(item)
         else:
-            found.attempt(item.name, lambda item=item: item, partial(_words, dataset, item))
+            found.attempt(item.name, partial(items.__getitem__, i), partial(_words, dataset, item))
 
 
 def _words(dataset: Any, item: ItemSource) -> dict[str, str | None]:
