@@ -1,8 +1,8 @@
 """Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
 
 `analysis.cues.studio(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
-adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer` and `load_painter` open them by
-name.
+adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer`, `load_describer` and
+`load_painter` open them by name.
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ def load_writer(name: str) -> PipelineWriter:
     with _needing("transformers", "a language model"):
         transformers = importlib.import_module("transformers")
     return PipelineWriter(transformers.pipeline("text-generation", name))
+
+
+def load_describer(name: str) -> ClassDescriber:
+    """A language model of Hugging Face, by its name or folder, as a describer of classes."""
+    pipeline = load_writer(name).pipeline
+    return ClassDescriber(pipeline.model, pipeline.tokenizer)
 
 
 def load_painter(name: str) -> PipelineDrawer:

@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=FILE",
         help="chapters 2, 3: a further pool of texts, a text a line, or words:10000; may be given several times",
     )
+    parser.add_argument(
+        "--describe-classes", help="chapters 2, 3: the language model that describes every class, by name"
+    )
     parser.add_argument("--partners", nargs="+", help="chapter4: models to match with, by name")
     parser.add_argument("--index", help="chapter3: an index with --neurons, read instead of reference images")
     parser.add_argument(

@@ -55,7 +55,7 @@ def run(
     waterbirds: str | None = None,
     limit: int | None = None,
     pool: Added = None,
-    describe_classes: DescribeClass | None = None,
+    describe_classes: DescribeClass | str | None = None,
     quiet: bool = False,
     summed: str = "late",
 ) -> Path:

@@ -76,7 +76,7 @@ def run(
     index: str | None = None,
     repeats: int = 3,
     pool: Added = None,
-    describe_classes: DescribeClass | None = None,
+    describe_classes: DescribeClass | str | None = None,
     quick: bool = False,
     quiet: bool = False,
     summed: str = "late",

@@ -281,7 +281,7 @@ def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tup
         examples = [[i for i in rows if task.labels[i] == label] for label in range(len(task.classes))]
         directions = classifiers.from_pictures(model, seen, examples)
     except ValueError as error:
-        return {}, f"not measured: {error}"
+        return {}, f"which need the data set's training part: {error}"
     return {
         "examples": directions
     }, f"learnt from {len(rows)} pictures of the data set's biased training part"

@@ -112,7 +112,8 @@ def options_of(chapter: str) -> set[str]:
 
 
 def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a key: of files, or of a folder's list of files, also when they were written last."""
+    """Options as a key: of files and folders also when they were written last, of others their name where they have
+    one."""
     found = {}
     for name, value in options.items():
         files = value if isinstance(value, Mapping) else {"": value}

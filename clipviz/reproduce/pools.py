@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clipviz.data.texts import WORDS, Texts, common_words, open_texts
+from clipviz.models.captioners import load_describer
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import Evaluation, in_demo_world
 from clipviz.reproduce.report import Report, Steps
@@ -57,11 +58,12 @@ def text_pools(
     model: ClipModel,
     evaluation: Evaluation,
     added: Added = None,
-    describe_classes: DescribeClass | None = None,
+    describe_classes: DescribeClass | str | None = None,
     steps: Steps | None = None,
     n_words: Sequence[int] = (),
 ) -> dict[str, Texts]:
-    """The evaluation's pools, those that are added, and class descriptions where somebody writes them.
+    """The evaluation's pools, those that are added, and class descriptions where somebody, or a model of some name,
+    writes them.
 
     n_words: for models of the open world, also so many of the most common words, where the package for them is there;
     0 stands for as many as there are descriptions, which then take the place of the words of the descriptions.
@@ -71,7 +73,8 @@ def text_pools(
         for n in n_words:
             pools[COMMON if n == 0 else f"{n:,} common words"] = common_words(n or len(pools[GENERAL]))
     if describe_classes is not None:
-        pools[CLASSES] = class_descriptions(list(evaluation.class_prompts), describe_classes, steps)
+        writer = load_describer(describe_classes) if isinstance(describe_classes, str) else describe_classes
+        pools[CLASSES] = class_descriptions(list(evaluation.class_prompts), writer, steps)
     return pools | {name: open_texts(source) for name, source in named_pools(added).items()}
 
 
@@ -94,9 +97,9 @@ def say_what_is_missing(report: Report, model: ClipModel, described: bool, figur
         )
     if not described:
         report.needs(
-            "describe_classes=",
-            "a language model that describes each class (clipviz.models.captioners.ClassDescriber), or its texts as "
-            "--pool NAME=FILE",
+            "--describe-classes",
+            "a language model that describes each class, by its name (or describe_classes= with a callable), or its "
+            "texts as --pool NAME=FILE",
             f"{figure}, class descriptions",
         )
 

@@ -243,7 +243,9 @@ def test_waterbirds_are_also_learnt_from_their_training_part(model, tmp_path):
     (tmp_path / "metadata.csv").write_text("\n".join([lines[0], *lines[7:]]))
     _, alone = evaluation._waterbirds(model, str(tmp_path), None)
     assert list(alone.classifiers) == ["names"]
-    assert alone.note.startswith("not measured: expected images of the train split")
+    assert alone.note.startswith(
+        "which need the data set's training part: expected images of the train split"
+    )
 
 
 def test_what_cannot_be_measured_is_said(model, tmp_path):

@@ -83,13 +83,21 @@ def test_without_the_package_the_words_of_the_descriptions_stay_and_the_report_s
     pools.say_what_is_missing(report, other, False, "Figure 3.4")
     assert [block["option"] for block in report.blocks] == [
         "pip install 'clipviz[words]'",
-        "describe_classes=",
+        "--describe-classes",
     ]
     assert report.blocks[0]["text"].startswith("Figure 3.4, common words: needs `pip install")
     pools.say_what_is_missing(report, other, True, "Figure 3.4")
     assert len(report.blocks) == 3
     pools.say_what_is_missing(report, model, False, "Figure 3.4")  # the demo world has neither
     assert len(report.blocks) == 3
+
+
+def test_a_describer_may_be_named(evaluation, monkeypatch):
+    monkeypatch.setattr(
+        pools, "load_describer", lambda name: lambda class_name: [f"{name} {len(class_name)}", "x"]
+    )
+    found = pools.text_pools(SimpleNamespace(bundle=None), evaluation, None, "a-language-model")
+    assert list(found["class descriptions"]) == ["a-language-model 3", "x"]
 
 
 def test_classes_are_described_once_by_every_writer(evaluation, tmp_path):
