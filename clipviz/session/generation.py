@@ -18,6 +18,7 @@ from clipviz.analysis import guides as stored
 from clipviz.analysis.generator_concepts import GeneratorConcept
 from clipviz.data.texts import class_texts
 from clipviz.lens import zeroshot
+from clipviz.models.threads import spare_core, sparing
 from clipviz.session import checks
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def edit(
 ) -> Edited:
     """See Session.edit."""
     units = None if chosen is None else units_of(session, chosen)
-    return generation.edit(generator_of(session), latents, guides(session), change, units=units, **how)
+    with spare_core():  # as the desk's search, so that both find the same
+        return generation.edit(generator_of(session), latents, guides(session), change, units=units, **how)
 
 
 def edit_steps(
@@ -135,7 +137,8 @@ def edit_steps(
 ) -> Iterator[Step]:
     """The search of `edit`, one step at a time."""
     units = None if chosen is None else units_of(session, chosen)
-    return generation.edit_steps(generator_of(session), latents, guides(session), change, units=units, **how)
+    steps = generation.edit_steps(generator_of(session), latents, guides(session), change, units=units, **how)
+    return sparing(steps)
 
 
 def invert(

@@ -15,6 +15,7 @@ from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.roles import NO_ROLE
+from clipviz.models.threads import spare_core
 from clipviz.session import ablation as ablations
 from clipviz.values import N_LATE
 
@@ -171,6 +172,7 @@ def variance_shares(session: Session, images: Sequence[int]) -> np.ndarray:
     return to_numpy((variance / variance.sum()).reshape(len(session.collection.layers), -1))
 
 
+@spare_core()
 def describe(
     session: Session, layer: int, head: int, n_texts: int, images: Sequence[int], n_draws: int
 ) -> Description:
@@ -198,6 +200,7 @@ def describe(
     )
 
 
+@spare_core()
 def label(session: Session, layer: int, head: int, images: Sequence[int]) -> Label:
     covariance, span = session.span(images)
     at = session.collection.layer_index(layer) * session.model.n_heads + head

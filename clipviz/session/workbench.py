@@ -17,6 +17,7 @@ from clipviz.analysis import generation
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
+from clipviz.models.threads import spare_core, sparing
 from clipviz.session import ablation, checks
 from clipviz.session import generation as shared
 
@@ -195,7 +196,7 @@ class Workbench:
             alpha=generation.PRIOR,
             schedule=schedule,
         )
-        for step in steps:
+        for step in sparing(steps):
             since = step.number - schedule.moved[-1]
             self.latents = generation.with_numbers(now.base, step.latents)
             self.distance = float(step.objectives.mean())
@@ -217,6 +218,7 @@ class Workbench:
         return chosen, guides.without(chosen)
 
     @torch.no_grad()
+    @spare_core()
     def _aim(self, goal: Goal, targets: dict[str, Tensor], chosen: Any, others: Any) -> None:
         """Write the maps that a goal asks for into `targets`, which a running search reads.
 

@@ -193,6 +193,25 @@ def test_the_desk_and_an_edit_by_name_paint_the_same_picture(session, change, co
     assert frames[-1].step == frames[-1].of
 
 
+def test_a_search_that_somebody_watches_leaves_a_core_to_the_browser(session):
+    bench, before, seen = Workbench(session), torch.get_num_threads(), []
+    bench.begin(session.generator.sample(1, seed=3))
+    runs = session.generator.module.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(3)
+    try:
+        frames = bench.follow(Goal(bench.latents, EVERY, right=0.1))
+        next(frames)
+        assert torch.get_num_threads() == 3
+        next(frames)
+        next(bench.change("amplify", EVERY, 1.6))
+        session.edit(bench.first, "amplify", schedule=replace(LIVE, n_steps=1), factor=1.6)
+        assert set(seen) == {2}
+        assert torch.get_num_threads() == 3
+    finally:
+        runs.remove()
+        torch.set_num_threads(before)
+
+
 def test_a_goal_that_moves_is_followed_to_where_it_rests(session):
     bench = Workbench(session)
     bench.random("car")

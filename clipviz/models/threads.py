@@ -1,0 +1,37 @@
+"""Threads of torch for small passes that a browser paints meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Step = TypeVar("Step")
+
+
+@contextmanager
+def spare_core() -> Iterator[None]:
+    """torch on one thread fewer inside, at least on one.
+
+    Threads wait for each other at the end of every operation. Where a browser takes one of their cores to paint, all of
+    them stand still as often, and small passes take many times as long as on the cores that are free.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def sparing(steps: Iterator[Step]) -> Iterator[Step]:
+    """The same steps, each made inside `spare_core`; between them torch has all its threads."""
+    while True:
+        with spare_core():
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield step
