@@ -1,5 +1,5 @@
 // Points and pictures in a plane. The wheel zooms, a drag pans or draws a loop that chooses images, a click selects one.
-const MOST_CHOSEN = 5000, SETTLED = 160, SIDE = 34, GRID = 66, ASKED = 64;
+const MOST_CHOSEN = 5000, SETTLED = 160, LARGE = 34, GRID = 66, ASKED = 64;
 
 /** Small pictures by image: those sent with the plane, others asked for a few at a time, one message under way. */
 const thumbnails = (api, changed) => {
@@ -46,14 +46,15 @@ const overlay = (api, canvas, camera, small, shade) => {
   const dot = (i, radius) => { const [left, top] = camera.point(i); g.beginPath(); g.arc(left, top, radius, 0, 7); };
   const pictures = (tiles, set) => {
     const { ids, colours } = api.arrays;
+    const side = Math.max(20, Math.min(LARGE, camera.width / 26));
     for (const i of tiles) {
       const picture = small.get(ids[i]), [left, top] = camera.point(i);
-      if (!picture || left < -SIDE || top < -SIDE || left > camera.width + SIDE || top > camera.height + SIDE) continue;
+      if (!picture || left < -side || top < -side || left > camera.width + side || top > camera.height + side) continue;
       g.globalAlpha = set.size && !set.has(ids[i]) ? 0.25 : 1;
-      g.drawImage(picture.sheet, picture.left, picture.top, picture.side, picture.side, left - SIDE / 2, top - SIDE / 2, SIDE, SIDE);
+      g.drawImage(picture.sheet, picture.left, picture.top, picture.side, picture.side, left - side / 2, top - side / 2, side, side);
       g.lineWidth = 2;
       g.strokeStyle = colours[i] < OTHER ? shade(colours[i]) : ink("--bg");
-      g.strokeRect(left - SIDE / 2, top - SIDE / 2, SIDE, SIDE);
+      g.strokeRect(left - side / 2, top - side / 2, side, side);
     }
     g.globalAlpha = 1;
   };

@@ -68,5 +68,5 @@ def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
     with pytest.raises(ValueError, match="none has been read yet"):
         session.head_scores("a dog", 3, ablation=CASES["mean"])
     session.collection.ready[:] = True
-    with pytest.raises(ValueError, match="removes heads"):
+    with pytest.raises(ValueError, match="or all MLPs together"):
         session.head_scores("a dog", 3, ablation=Ablation(tokens={0}))
