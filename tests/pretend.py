@@ -86,7 +86,9 @@ def _as_tensors(place: Any) -> Any:
     """An index whose lists and arrays are tensors: torch would read them on the index's own device."""
     if isinstance(place, tuple):
         return tuple(map(_as_tensors, place))
-    return torch.as_tensor(place) if isinstance(place, list | np.ndarray) else place
+    if not isinstance(place, list | np.ndarray):
+        return place
+    return torch.as_tensor(place) if len(place) else torch.zeros(0, dtype=torch.long)
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
