@@ -154,6 +154,8 @@ SESSION: dict[str, tuple[Any, ...]] = {
     "neuron_direction": ("a dog", "a car"),
     "describe_neurons": (3, [0, 5, 9], 4),
     "concepts_of": (3,),
+    "neuron_map": ("a dog", 3),
+    "neuron_effects": (5, 3, 3),
     "cues": (PAIR,),
     "receipts": (),
 }
@@ -222,6 +224,7 @@ def full_device(bench: Bench) -> Any:
 QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     **{f"session.{name}": of_session(name, *args) for name, args in SESSION.items()},
     "session.neurons": lambda bench: bench.session.neurons(3).line.directions,
+    "the desk, MLPs apart": of_session("ablation_desk", apart=True, class_token=True),
     "session.attack": of_session("attack", PAIR, n_sentences=1, n_images=1),
     **{f"panel {name}": partial(shown, name=name) for name in PANELS},
     "second order": lambda bench: [
