@@ -93,9 +93,11 @@
   };
 
   /** What works, at the top; what was asked for in vain, where it is seen. */
-  const notes = (told, fixed) => {
-    const about = h("p", { class: "cv-note", role: "note" }, h("b", {}, `Saved page: ${told} answer here, offline. `),
-      `Choose them in any panel; hovering, scopes, methods and scales work.${fixed ? " The desk below the board shows what it showed when it was saved." : ""} Everything else needs the notebook.`);
+  const notes = (told, answers, fixed) => {
+    const works = answers
+      ? [`Saved page: ${told} answer here, offline. `, `Choose them in any panel; hovering, scopes, methods and scales work.${fixed ? " The desk below the board shows what it showed when it was saved." : ""} Everything else needs the notebook.`]
+      : ["Saved page: one view, offline. ", "What the browser draws alone still works; everything else needs the notebook."];
+    const about = h("p", { class: "cv-note", role: "note" }, h("b", {}, works[0]), works[1]);
     const asked = h("p", { class: "cv-asked", role: "status", hidden: true }, "This is not stored in the page: it needs the notebook.");
     let quiet = 0;
     const tell = () => {
@@ -112,7 +114,7 @@
     const store = JSON.parse(new TextDecoder().decode(await inflated("panels"))), content = await inflated("arrays");
     const single = store.panels.length === 1, common = document.getElementById("kit").textContent;
     const board = h("div", { class: "cv-board jupyter-widgets" }), desks = h("div", { class: "cv-desks jupyter-widgets" });
-    const note = notes(store.told, store.panels.some(({ parts }) => !parts)), page = answering(store, content, note.tell);
+    const note = notes(store.told, store.panels.some(({ parts }) => parts), store.panels.some(({ parts }) => !parts)), page = answering(store, content, note.tell);
     document.querySelector("main").append(note.about, h("div", { class: "cv-dashboard jupyter-widgets" }, board), note.asked);
     for (const panel of store.panels) {
       const { name, script, below } = panel, el = h("div", { class: `cv-at-${single || below ? "desk" : name}` }), stale = h("p", { class: "cv-stale", hidden: true }, "As saved: this does not follow what is chosen above.");

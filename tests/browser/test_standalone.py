@@ -288,6 +288,7 @@ def test_heads_are_ablated_in_the_saved_page_as_in_the_session(session, saved):
     page.wait_for_selector('[data-panel="ablate"][data-heads="1"]')
     assert bars(page) != before
     assert root.get_by_text("when this page was saved").is_visible()
+    assert "Saved page: one view, offline." in page.locator(".cv-note").inner_text()
     assert page.evaluate("document.body.dataset.asked") is None
     session.select(ablation=Ablation(heads=((5, 1),)))
     other, *_ = saved(panel)
