@@ -83,7 +83,7 @@ const profilePlot = (api) => {
       return h("button", { type: "button", class: i === here ? "bin here" : "bin", title: said, "aria-label": said, "data-count": found, onclick: () => api.ask({}, { options: { show: "intervals" } }) },
         h("span", { class: "num" }, count(found)), h("i", { style: { height: `${(100 * found) / most}%` } }));
     }));
-    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "size of the effect; on the bars, how many images"), h("span", {}, size(edges[n])));
+    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "images by size of effect"), h("span", {}, size(edges[n])));
   };
   return { canvas: h("div", { class: "profile" }, bars, axis), draw };
 };
