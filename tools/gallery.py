@@ -1,0 +1,111 @@
+"""Take the pictures of docs/gallery.md: `python tools/gallery.py`. Needs Chromium; about two minutes on two cores.
+
+--looks FOLDER takes the board at four widths in both themes instead, to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+from lab import Notebook, chromium_browser, find_chromium, jupyterlab, open_notebook  # noqa: E402
+
+GALLERY = ROOT / "docs" / "gallery"
+SESSION = """import clipviz
+session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(240)), "demo")"""
+BOARD = """session.select(text="a flamingo", layer=3, head=7)
+dashboard = clipviz.Dashboard(session)
+dashboard"""
+DESKS = {
+    "ablate": 'session.select(ablation=clipviz.Ablation(heads=session.cue_heads("the sea", "a forest").heads))',
+    "atlas": "session.select(ablation=clipviz.Ablation())",
+    "neurons": "session.select(layer=3, neuron=382)",
+    "words": "",
+    "cues": "",
+    "rosetta": "",
+    "generate": "",
+}
+"""What the pictures of the desks show, and the code run before each."""
+WAIT = "session.wait(400, background=True); session.wait(60)"
+WIDTHS = ((1500, 1000), (1280, 720), (1020, 900), (640, 900))
+THEME = "async name => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}); }"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+ALONE = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
+
+
+def keep(png: bytes, path: Path) -> None:
+    """A picture as it is, or as WebP where the name says so: a fifth of the size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.save(path, **({"quality": 88, "method": 6} if path.suffix == ".webp" else {"optimize": True}))
+    print(f"{path.name}: {picture.size[0]} x {picture.size[1]}, {path.stat().st_size >> 10} KB")
+
+
+@contextmanager
+def board(cell: str, scale: float = 1.0) -> Iterator[tuple[Notebook, Any]]:
+    """The board in JupyterLab without its side bar, everything painted, and its place on the page."""
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit(
+            "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
+        )
+    with chromium_browser(chromium) as browser, jupyterlab() as (url, folder):
+        context = browser.new_context(viewport={"width": 1500, "height": 2000}, device_scale_factor=scale)
+        opened = open_notebook(context, url, folder, SESSION, cell)
+        opened.page.evaluate(ALONE)
+        opened.panel("textspan", complete="true").wait_for()
+        opened.kernel("session.wait(120)")
+        yield opened, opened.page.locator(".cv-dashboard").first
+        context.close()
+
+
+def gallery() -> None:
+    """Board and desks, for the documentation."""
+    with board(BOARD, scale=1.25) as (opened, place):
+        page = opened.page
+        page.wait_for_timeout(1500)
+        keep(place.screenshot(), ROOT / "docs" / "dashboard.png")
+        page.evaluate(THEME, THEMES["dark"])
+        page.wait_for_timeout(1500)
+        keep(place.screenshot(), GALLERY / "board-dark.webp")
+        page.evaluate(THEME, THEMES["light"])
+        for name, code in DESKS.items():
+            opened.kernel(f"{code}\ndashboard.desks.show({name!r})\n{WAIT}")
+            panel = opened.panel(name)
+            panel.wait_for()
+            page.wait_for_timeout(2500)
+            keep(panel.screenshot(), GALLERY / f"{name}.webp")
+
+
+def looks(folder: Path) -> None:
+    """The board at every width in both themes."""
+    with board(BOARD) as (opened, _):
+        for theme, name in THEMES.items():
+            opened.page.evaluate(THEME, name)
+            for width, height in WIDTHS:
+                opened.page.set_viewport_size({"width": width, "height": height})
+                opened.page.wait_for_timeout(1500)
+                opened.page.screenshot(path=str(folder / f"board-{width}-{theme}.png"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--looks", type=Path, help="folder for the board at four widths in both themes")
+    options = parser.parse_args()
+    if options.looks:
+        options.looks.mkdir(parents=True, exist_ok=True)
+        return looks(options.looks)
+    return gallery()
+
+
+if __name__ == "__main__":
+    main()
