@@ -56,7 +56,8 @@ def _overview(reports: Mapping[str, Written]) -> Iterator[str]:
     if not rows:
         return
     lacking = [row for row in rows if row[3]]
-    yield f"<p>{len(rows) - len(lacking)} of {len(rows)} tables and figures of the thesis are here.</p>"
+    n_here = len(rows) - len(lacking)
+    yield f"<p>{n_here} of {len(rows)} tables and figures of these chapters of the thesis are here.</p>"
     cells = []
     for item, chapter, section, option in rows:
         where = f'<a href="#{_anchor(chapter, section)}">{_text(_plain(section))}</a>' if section else ""
