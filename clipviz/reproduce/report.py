@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import sys
 import time
@@ -158,14 +160,15 @@ def described(device: Any) -> str:
 
 
 def peak_memory(device: Any) -> str:
-    """The most memory that this process has held, and that of a card beside it."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    words = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory"
+    """The most memory that this process has held, where the system says so, and that of a card beside it."""
+    held = []
+    if importlib.util.find_spec("resource") is not None:  # not on Windows
+        unit = 1 if sys.platform == "darwin" else 1024
+        usage = importlib.import_module("resource")
+        held.append(f"{usage.getrusage(usage.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of memory")
     if torch.device(device).type == "cuda":
-        words += f" and {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the card's"
-    return words
+        held.append(f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the card's")
+    return " and ".join(held) or "memory not known"
 
 
 def _markdown(block: Block) -> str:
