@@ -83,9 +83,9 @@ const profilePlot = (api) => {
       return h("button", { type: "button", class: i === here ? "bin here" : "bin", title: said, "aria-label": said, "data-count": found, onclick: () => api.ask({}, { options: { show: "intervals" } }) },
         h("span", { class: "num" }, count(found)), h("i", { style: { height: `${(100 * found) / most}%` } }));
     }));
-    axis.replaceChildren(h("span", {}, "0"), h("span", {}, "images by size of effect"), h("span", {}, size(edges[n])));
+    axis.replaceChildren(h("span", {}, "0"), h("span", {}, size(edges[n])));
   };
-  return { canvas: h("div", { class: "profile" }, bars, axis), draw };
+  return { canvas: h("div", { class: "profile" }, bars, axis, h("p", { class: "note" }, "Images by the size of the effect")), draw };
 };
 
 /** The neuron's second-order effect on the image beside its indirect effect. */
