@@ -38,6 +38,7 @@ from clipviz.reproduce.pools import (
     Added,
     DescribeClass,
     encoded_pools,
+    open_pools,
     say_what_is_missing,
     text_pools,
 )
@@ -66,6 +67,7 @@ def run(
     the "late" ones or "all", as in the thesis. Traced images are kept in out/steps: an interrupted run continues from
     there.
     """
+    pool = open_pools(pool)
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
     folder = Path(out)

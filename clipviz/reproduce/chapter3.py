@@ -56,6 +56,7 @@ from clipviz.reproduce.pools import (
     Added,
     DescribeClass,
     encoded_pools,
+    open_pools,
     say_what_is_missing,
     text_pools,
 )
@@ -97,6 +98,7 @@ def run(
     folder of the same classes in another style, as ImageNet-R.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
+    pool = open_pools(pool)
     model = load(model, pretrained) if isinstance(model, str) else model
     few = limit or QUICK_LIMIT if quick else limit
     opened = open_study(model, Path(out), data, segmentation, few, quiet, quick, index)

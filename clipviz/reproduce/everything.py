@@ -59,13 +59,14 @@ def run(
         raise ValueError(
             f"expected options among {', '.join(known)}, got {', '.join(sorted(unknown))}; leave them out"
         )
+    if options.get("pool"):
+        options["pool"] = named_pools(options["pool"])
     images = "" if data is None else open_images(data).fingerprint
     reports = {}
     for chapter in chapters:
         has = options_of(chapter)
         chosen = {**options, "data": data, "limit": limit or (QUICK.get(chapter) if quick else None)}
         chosen |= {"quick": quick} if "quick" in has else {}
-        chosen |= {"pool": named_pools(options["pool"])} if options.get("pool") else {}
         chosen = {name: value for name, value in chosen.items() if name in has and value is not None}
         reports[chapter] = chapter_report(model, folder, chapter, chosen, images, quiet)
     seconds = sum(report["seconds"] for report in reports.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +24,16 @@ RANDOM = "random vectors"
 MOST_COMMON = (10_000, 30_000)
 AT_ONCE = 50  # classes whose descriptions are kept together
 
-Added = Mapping[str, str] | Sequence[str] | None
+Added = Mapping[str, str] | Mapping[str, Texts] | Sequence[str] | None
 DescribeClass = Callable[[str], Sequence[str]]
 
 
-def named_pools(added: Added) -> dict[str, str]:
+def open_pools(added: Added) -> dict[str, Texts]:
+    """The added pools, opened: what cannot be read is said before anything is measured."""
+    return {name: open_texts(source) for name, source in named_pools(added).items()}
+
+
+def named_pools(added: Added) -> dict[str, Any]:
     """name -> file or words:N, from a mapping or from words as on the command line: NAME=FILE, or words:N alone.
 
     ValueError for one without a name, or a name that stands for a pool already.
@@ -75,7 +81,7 @@ def text_pools(
     if describe_classes is not None:
         writer = load_describer(describe_classes) if isinstance(describe_classes, str) else describe_classes
         pools[CLASSES] = class_descriptions(list(evaluation.class_prompts), writer, steps)
-    return pools | {name: open_texts(source) for name, source in named_pools(added).items()}
+    return pools | open_pools(added)
 
 
 def words_at_hand() -> bool:

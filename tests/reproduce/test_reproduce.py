@@ -26,3 +26,13 @@ def test_an_option_of_another_chapter_is_refused_before_any_work(chapter, option
     assert cli.main(["reproduce", chapter, f"--{option}", "somewhere", "--out", str(tmp_path)]) == 2
     assert f"got {option}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("chapter", ["chapter2", "chapter3"])
+def test_a_pool_that_is_not_there_is_refused_before_any_work(chapter, tmp_path, capsys):
+    missing, out = f"birds={tmp_path / 'birds.txt'}", str(tmp_path / "out")
+    assert cli.main(["reproduce", chapter, "--pool", missing, "--out", out]) == 2
+    assert "which does not exist" in capsys.readouterr().err
+    assert cli.main(["reproduce", chapter, "--pool", "birds", "--out", out]) == 2
+    assert "expected NAME=FILE or words:N" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
