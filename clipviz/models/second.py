@@ -23,16 +23,32 @@ from clipviz.values import TowerWeights
 
 # A layer's basis is image independent and costs more than a forward pass: one per tower and layer, gone with the tower.
 _BASES: WeakKeyDictionary[TowerWeights, dict[int, NeuronBasis]] = WeakKeyDictionary()
+BASES_BYTES = 2 << 30
+"""Bytes of bases that are kept of a tower: all of a small one, those used last of a large one, 11 GB in ViT-L/14."""
 
 
 def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
-    """The layer's basis, made on first use and kept as long as the tower's weights are."""
+    """The layer's basis, made on first use and kept while there is room for it and the tower's weights are there."""
     bases = _BASES.setdefault(weights, {})
     layer = check_layer(weights, layer)
-    if layer not in bases:
+    basis = bases.pop(layer, None)
+    if basis is None:
         with unmixed(weights.readout.matrices.device):
-            bases[layer] = neuron_basis(weights, layer)
-    return bases[layer]
+            basis = neuron_basis(weights, layer)
+    bases[layer] = basis  # the last in order: used last
+    room = BASES_BYTES
+    for place, (other, kept) in enumerate(reversed(list(bases.items()))):
+        room -= _bytes(kept)
+        if place and room < 0:
+            bases.pop(other, None)
+    return basis
+
+
+def _bytes(basis: NeuronBasis) -> int:
+    """What a basis holds, the Gram matrices that it will keep included."""
+    size = basis.value_codes.element_size()
+    gram = basis.n_neurons * len(basis.later) ** 2 if basis.keeps_gram else 0
+    return size * (basis.value_codes.numel() + basis.writers.numel() + gram)
 
 
 @torch.no_grad()

@@ -143,6 +143,17 @@ def test_model_is_untouched_and_the_basis_is_kept_a_layer():
     assert model.second_order(pixels(), 1).basis is second.basis is basis_of(model.weights, 1)
 
 
+def test_bases_used_last_are_kept_within_their_room(monkeypatch):
+    weights = random_model(3).weights
+    first, second = basis_of(weights, 0), basis_of(weights, 1)
+    assert basis_of(weights, 0) is first
+    monkeypatch.setattr("clipviz.models.second.BASES_BYTES", 1)
+    assert basis_of(weights, 0) is first  # the one in use stays, however large
+    monkeypatch.undo()
+    assert basis_of(weights, 1) is not second
+    assert basis_of(weights, 0) is first
+
+
 def test_hooks_are_gone_after_an_error():
     model = random_model(3)
     with pytest.raises(ValueError, match="expected images"):
