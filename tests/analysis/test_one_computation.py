@@ -12,6 +12,7 @@ from clipviz.analysis.tasks import Task
 from clipviz.lens import ablate, headset
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
+from clipviz.lens.neuron_stats import rank_one
 from clipviz.panels import Heads, TextSpan
 from clipviz.reproduce import chapter2, chapter3, layers, world_measures
 from clipviz.reproduce.evaluation import Evaluation
@@ -43,7 +44,8 @@ def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, mon
     at = [session.collection.layer_index(layer) * session.model.n_heads + head for layer, head in some]
     monkeypatch.setattr(labels, "label_heads", lambda heads, c, s, *pool: real(heads, c[at], s[at], *pool))
     report = Report(tmp_path, "labels", "")
-    found = chapter2.roles_section(report, session.model, session.texts, late)
+    texts_of = {head: [session.texts[0]] for head in some}
+    found = chapter2.roles_section(report, session.model, session.texts, late, texts_of)
     panel = TextSpan(session)
     for head in some:
         role, texts = found[head]
@@ -87,11 +89,16 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
     stored = index.neurons(LAYER)
     assert known.count == report.count == stored.count == len(images)
     for name in neuron_sums.SUMS:
+        if name == "scatter":  # which an index alone keeps
+            continue
         ours = getattr(known, name)
         for other in (report, stored):
             torch.testing.assert_close(
                 getattr(other, name), ours, rtol=1e-4, atol=1e-6 * float(ours.abs().max())
             )
+    assert known.scatter is report.scatter is None
+    share = rank_one(stored, model.neuron_basis(LAYER)).share
+    torch.testing.assert_close(session.neurons(LAYER).line.share, share, rtol=1e-3, atol=1e-4)
 
 
 def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path):
