@@ -455,3 +455,16 @@ def test_names_that_are_not_utf8_are_indexed_and_found_again_in_any_locale(model
     assert names == opened == index.names
     assert there == [True] * 4 + [0]
     assert fingerprint == index.fingerprint
+
+
+def test_an_index_opened_while_an_append_ends_is_the_appended_one(model, tmp_path, monkeypatch):
+    from clipviz.data.store import store
+
+    images = clipviz.demo.images()
+    index = clipviz.Index.build(model, images.subset(range(3)), tmp_path / "index", progress=False, workers=0)
+    former, read = index.manifest, store.read_manifest
+    index.append(model, images.subset(range(3, 5)), progress=False, workers=0)
+    answers = [former]
+    monkeypatch.setattr(store, "read_manifest", lambda path: answers.pop() if answers else read(path))
+    assert len(clipviz.Index.open(tmp_path / "index")) == 5
+    assert not answers

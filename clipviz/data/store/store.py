@@ -49,13 +49,17 @@ class Store:
         path = folder_of(path)
         if not (path / MANIFEST).exists():
             raise ValueError(no_index(path))
-        store = cls(path, read_manifest(path))
-        for problem in wrong_sizes(path, store.manifest):
+        manifest = read_manifest(path)
+        while problems := list(wrong_sizes(path, manifest)):
+            newest = read_manifest(path)
+            if newest != manifest:  # an append that ended meanwhile has put other files in the place of these
+                manifest = newest
+                continue
             raise ValueError(
-                f"the index {str(path)!r} is damaged: {problem}. Index.verify(path) or `clipviz index --verify` "
+                f"the index {str(path)!r} is damaged: {problems[0]}. Index.verify(path) or `clipviz index --verify` "
                 "lists all damage; restore the file from a copy, or delete the folder and build the index again"
             )
-        return store
+        return cls(path, manifest)
 
     def __len__(self) -> int:
         return int(self.manifest["rows"])
