@@ -26,7 +26,7 @@ from clipviz.lens.invert import Schedule, map_distance
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
-from clipviz.reproduce.chapter4_more import single_units_section
+from clipviz.reproduce.concept_pages import single_units_section
 from clipviz.reproduce.editing import CHUNK, QUARTER, SEED, ZOOM, search_for
 from clipviz.reproduce.inverting import (
     N_MORE,

@@ -30,7 +30,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
-from clipviz.reproduce.chapter4_more import class_pages, painted_section
+from clipviz.reproduce.concept_pages import class_pages, painted_section
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import TargetSizes, inversion_section

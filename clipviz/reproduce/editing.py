@@ -23,7 +23,7 @@ from clipviz.lens.intervals import Estimate, share_of
 from clipviz.lens.invert import Schedule
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Latents
-from clipviz.reproduce.chapter4_more import single_units_section
+from clipviz.reproduce.concept_pages import single_units_section
 from clipviz.reproduce.held_out import encoder_of
 from clipviz.reproduce.inverting import N_MORE, as_bytes, in_two, psnr
 from clipviz.reproduce.report import Report, Result, Steps

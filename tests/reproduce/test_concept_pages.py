@@ -9,7 +9,7 @@ import torch
 
 from clipviz.analysis.generation import Guides
 from clipviz.lens.invert import UnitPairs
-from clipviz.reproduce import chapter4_more, inverting
+from clipviz.reproduce import concept_pages, inverting
 
 
 def group(layer, units, mean, std):
@@ -23,15 +23,15 @@ def test_concepts_of_a_class_are_those_with_most_examples_of_it():
         concepts=SimpleNamespace(examples=np.array([[0, 2, 3], [0, 1, 2], [2, 3, 4], [1, 0, 2]])),
         listed=lambda: [3, 0, 2, 1],
     )
-    assert chapter4_more.concepts_of_class(book, classes, "owl") == [3, 1, 0]
-    assert chapter4_more.concepts_of_class(book, classes, "car") == [0, 2, 3, 1]
-    assert chapter4_more.concepts_of_class(book, classes, "bus") == []
+    assert concept_pages.concepts_of_class(book, classes, "owl") == [3, 1, 0]
+    assert concept_pages.concepts_of_class(book, classes, "car") == [0, 2, 3, 1]
+    assert concept_pages.concepts_of_class(book, classes, "bus") == []
 
 
 def test_classes_come_from_attributes_or_folders():
     named = SimpleNamespace(attributes={"class": ["owl", None]}, names=["a.png", "b.png"])
-    assert chapter4_more.class_of(named) == ["owl", ""]
-    assert chapter4_more.class_of(SimpleNamespace(attributes=None, names=["owl/a.png", "b.png"])) == [
+    assert concept_pages.class_of(named) == ["owl", ""]
+    assert concept_pages.class_of(SimpleNamespace(attributes=None, names=["owl/a.png", "b.png"])) == [
         "owl",
         "",
     ]
@@ -45,7 +45,7 @@ def test_the_unit_that_stands_out_is_counted_in_deviations_and_taken_once():
     maps["late"][1, 0] = 8.0  # 8, but taken
     generator = SimpleNamespace(maps=lambda latents: maps)
     own = (group("early", [1, 2], [1.0, 0.0], [2.0, 1.0]), group("late", [0], [0.0], [1.0]))
-    assert chapter4_more.standing_out(generator, None, Guides({}, own)) == [("late", 0), ("early", 1)]
+    assert concept_pages.standing_out(generator, None, Guides({}, own)) == [("late", 0), ("early", 1)]
 
 
 def test_the_first_rows_are_the_chapters_and_the_others_the_appendixs(monkeypatch):
