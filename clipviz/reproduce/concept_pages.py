@@ -1,5 +1,5 @@
-"""Pages about single concepts in chapter 4: those of one class (Figures C.4-C.6), all concepts on generated pictures (C.7-C.11),
-and single units turned down and up (4.8, C.12)."""
+"""Pages about single concepts in chapter 4: those of one class (Figures C.4-C.6), all concepts on generated pictures
+(C.7-C.11), and single units turned down and up (4.8, C.12)."""
 
 from __future__ import annotations
 
