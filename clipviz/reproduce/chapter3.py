@@ -1,7 +1,7 @@
 """Chapter 3, reproduced: neurons through the second-order lens, on the demo world or on the user's model and images.
 
-Here: which layers matter and how (Figures 3.3, 3.4, B.2-B.5, Table 3.1). What neurons are used for (Tables 3.2-3.4,
-Figures 3.5-3.7, B.1) is in neuron_uses.
+Here: which layers matter and how (Figures 3.3, 3.4, B.2-B.5, Table 3.1). What neurons are used for is in
+neuron_texts (Tables 3.2, B.1), attacks (Table 3.3) and neuron_segmenting (Table 3.4).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clipviz.models import captioners
 from clipviz.models.bundle import Studio
 from clipviz.models.captioners import Describe, Draw
 from clipviz.models.clip import ClipModel
-from clipviz.reproduce import neuron_uses, published
+from clipviz.reproduce import attacks, neuron_segmenting, neuron_texts, published
 from clipviz.reproduce.attack_tasks import pairs_of
 from clipviz.reproduce.evaluation import (
     DEMO_IMAGES,
@@ -117,10 +117,10 @@ def run(
     chosen = text_pools(study.model, study.evaluation, pool, describe_classes, study.steps, words)
     sparse_section(report, study, peak, chosen)
     described = study.layer(study.late[len(study.late) // 2])  # layer 9 of 12, the thesis's
-    neuron_uses.gallery_section(report, study, described, chosen)
-    neuron_uses.concepts_section(report, study, described)
-    neuron_uses.attack_section(report, study, 1 if quick else repeats, quick)
-    neuron_uses.segmentation_section(report, study, summed)
+    neuron_texts.gallery_section(report, study, described, chosen)
+    neuron_texts.concepts_section(report, study, described)
+    attacks.attack_section(report, study, 1 if quick else repeats, quick)
+    neuron_segmenting.segmentation_section(report, study, summed)
     return report.write("chapter3")
 
 

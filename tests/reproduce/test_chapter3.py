@@ -15,7 +15,7 @@ import clipviz
 from clipviz.analysis import cues
 from clipviz.figures import style
 from clipviz.lens.neuron_stats import rank_one
-from clipviz.reproduce import chapter3, contents, layers, neuron_uses, published, run
+from clipviz.reproduce import attacks, chapter3, contents, layers, neuron_texts, published, run
 from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
 
@@ -29,9 +29,9 @@ def study(model, tmp_path_factory):
 def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
     monkeypatch.setattr(chapter3, "CODE_SIZES", (4, 8))
     monkeypatch.setattr(chapter3, "QUICK_COMPARED", (8, 3))
-    monkeypatch.setattr(neuron_uses, "PAIRS", (("duck", "penguin"),))
+    monkeypatch.setattr(attacks, "PAIRS", (("duck", "penguin"),))
     monkeypatch.setattr(layers, "usable_layers", lambda model: [2, 3, 4])
-    monkeypatch.setattr(neuron_uses, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
+    monkeypatch.setattr(attacks, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
     monkeypatch.setattr("clipviz.reproduce.evaluation.DEMO_MASKS", 3)
     path = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
     text = path.read_text()
@@ -126,17 +126,17 @@ def test_texts_that_name_what_is_shown_are_counted(study):
     task = SimpleNamespace(name="pets", labels=labels)
     toy = SimpleNamespace(evaluation=SimpleNamespace(tasks=[task]))
     found = [["a cat"], ["two dogs"], ["a cat"], ["a tree"]]
-    assert neuron_uses.named(toy, "pets", forms, range(4), found) == (2 / 3, 1 / 3, 3)
+    assert neuron_texts.named(toy, "pets", forms, range(4), found) == (2 / 3, 1 / 3, 3)
 
 
 def test_the_verdict_says_who_wins():
-    row = dict.fromkeys(neuron_uses.METHODS, (0.1, 0.0))
-    won = neuron_uses.verdict({"a → b": {**row, "second order": (0.3, 0.1)}}, 3)
+    row = dict.fromkeys(attacks.METHODS, (0.1, 0.0))
+    won = attacks.verdict({"a → b": {**row, "second order": (0.3, 0.1)}}, 3)
     assert "on 1 of 1 tasks (a → b)" in won
     assert "within the deviations" not in won
-    narrow = neuron_uses.verdict({"a → b": {**row, "second order": (0.12, 0.1)}}, 3)
+    narrow = attacks.verdict({"a → b": {**row, "second order": (0.12, 0.1)}}, 3)
     assert "within the deviations on a → b." in narrow
-    lost = neuron_uses.verdict({"a → b": {**row, "similar words": (0.6, 0.1)}}, 3)
+    lost = attacks.verdict({"a → b": {**row, "similar words": (0.6, 0.1)}}, 3)
     assert "on 0 of 1 tasks." in lost
     assert "do better on average" in lost
 
@@ -147,7 +147,7 @@ def test_other_models_need_images_and_leave_the_attack_out(model, study, tmp_pat
         chapter3.run(other, tmp_path)
     report = Report(tmp_path, "none")
     elsewhere = layers.Study(other, study.evaluation, study.reference, Steps(tmp_path, {}), True)
-    neuron_uses.attack_section(report, elsewhere, 1)
+    attacks.attack_section(report, elsewhere, 1)
     text = report.write("none").read_text()
     assert "Needs `--describe, --draw`" in text
     chapter3._unseen(report, elsewhere)
@@ -156,7 +156,7 @@ def test_other_models_need_images_and_leave_the_attack_out(model, study, tmp_pat
 
 def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, tmp_path, monkeypatch):
     other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
-    monkeypatch.setattr(neuron_uses, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
+    monkeypatch.setattr(attacks, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
     drawn = []
 
     def draw(sentence, seed):
@@ -178,14 +178,14 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
         pairs="ship/truck",
     )
     report = Report(tmp_path, "own")
-    neuron_uses.attack_section(report, elsewhere, 1, quick=True)
+    attacks.attack_section(report, elsewhere, 1, quick=True)
     text = report.write("own").read_text()
     assert "ship → truck" in text
     assert "describe" in text
     assert "No picture is removed by hand" in text
     assert "Needs" not in text
     assert ("a ship", 0) in drawn
-    source = neuron_uses.attack_source(elsewhere, 2)
+    source = attacks.attack_source(elsewhere, 2)
     found = cues.attack_pair(other, source, ("ship", "truck"), 0, n_sentences=3, n_images=2, studio=own)
     for method, (words, attack) in found.items():
         expected = {"a ship"} if method == "no words" else {f"a ship and {word}" for word in words}
@@ -193,11 +193,11 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
         share = f"{100 * attack.success:.1f}% (±0.0)"
         assert share in next(line for line in text.splitlines() if line.startswith("| ship → truck | "))
     n_drawn = len(drawn)
-    neuron_uses.attack_section(Report(tmp_path, "again"), elsewhere, 1, quick=True)
+    attacks.attack_section(Report(tmp_path, "again"), elsewhere, 1, quick=True)
     assert len(drawn) == n_drawn  # the step is found again
     unnamed = dataclasses.replace(elsewhere, pairs=None)
     report = Report(tmp_path, "unnamed")
-    neuron_uses.attack_section(report, unnamed, 1, quick=True)
+    attacks.attack_section(report, unnamed, 1, quick=True)
     assert "Needs `--pairs`" in report.write("unnamed").read_text()
     with pytest.raises(ValueError, match="describe and draw together"):
         chapter3.studio_of(describe, None)
