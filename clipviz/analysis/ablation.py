@@ -17,8 +17,9 @@ from torch import Tensor
 
 from clipviz.analysis.reading import batches
 from clipviz.analysis.tasks import Task
-from clipviz.lens import ablate, spurious, subsets, zeroshot
+from clipviz.lens import ablate, intervals, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.intervals import Estimate
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import Ablation, Codes, Head, HeadBasis
@@ -60,21 +61,28 @@ class Desk:
 
 
 class Row(NamedTuple):
-    """Accuracy of one group of images (or of all): before, after, and in each random draw."""
+    """Accuracy of one group of images (or of all): before, after, in each random draw, and after - before with its 95%
+    interval."""
 
     name: str
     n_images: int
     before: float
     after: float
     random: tuple[float, ...]
+    change: Estimate
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers."""
+    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers.
+
+    change: of the accuracy over all images, paired; changes: the same by group.
+    """
 
     before: Accuracy
     after: Accuracy
+    change: Estimate
+    changes: dict[str, Estimate]
     random: tuple[Accuracy, ...]
     n_heads: int
     drawn_from: tuple[int, ...]
@@ -82,7 +90,7 @@ class Outcome:
     @property
     def everything(self) -> Row:
         draws = tuple(draw.top1 for draw in self.random)
-        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws)
+        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws, self.change)
 
     @property
     def groups(self) -> list[Row]:
@@ -96,6 +104,7 @@ class Outcome:
                 self.before.groups[name][0],
                 self.after.groups[name][0],
                 tuple(draw.groups[name][0] for draw in self.random),
+                self.changes[name],
             )
             for name in names
         ]
@@ -103,13 +112,24 @@ class Outcome:
 
     @property
     def worst(self) -> Row | None:
-        """The worst group of each column, which need not be one group."""
+        """The worst group of each column, which need not be one group.
+
+        Its change is paired where it is one, and otherwise that between the images of two groups; that the groups are
+        chosen for being worst is not counted in its interval.
+        """
         rows = self.groups
         if not rows:
             return None
         draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
         before, after = (min(rows, key=lambda row: row[column]) for column in (2, 3))
-        return Row(before.name, before.n_images, before.before, after.after, draws)
+        change = before.change
+        if before.name != after.name:
+            shares = [
+                intervals.share(round(value * row.n_images), row.n_images)
+                for row, value in ((before, before.before), (after, after.after))
+            ]
+            change = intervals.difference(*shares)
+        return Row(before.name, before.n_images, before.before, after.after, draws, change)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +152,15 @@ class Left:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small."""
+    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small; the
+    classes predicted before any ablation, and their accuracy."""
 
     terms: Terms
     labels: Tensor
     groups: list[str]
     directions: Tensor
     logits: Tensor | None
+    predicted: Tensor
     before: Accuracy
 
 
@@ -162,7 +184,7 @@ def part_of(
     logits = own.embedding @ classes.T if small else None
     predicted = ablate.predict_after(own, Ablation(), classes, means, logits)
     before = zeroshot.accuracy_of(predicted, labels, len(classes), groups)
-    return Part(own, labels, groups, classes, logits, before)
+    return Part(own, labels, groups, classes, logits, predicted, before)
 
 
 def worth_tracing(task: Task, n_images: int) -> list[int]:
@@ -268,15 +290,17 @@ def outcome(
     draws = (
         spurious.random_draws(part.terms, ablation, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
     )
-    found = []
+    predictions = []
     for step in (ablation, *draws):
         between()
         if step.tokens:
             predicted = zeroshot.predict(ablate.embedding_after(part.terms, step, means), part.directions)
         else:
             predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
-        found.append(zeroshot.accuracy_of(predicted, part.labels, len(part.directions), part.groups))
-    return Outcome(part.before, found[0], tuple(found[1:]), len(heads), layers)
+        predictions.append(predicted)
+    found = [zeroshot.accuracy_of(one, part.labels, len(part.directions), part.groups) for one in predictions]
+    changes = zeroshot.changes_of(part.predicted, predictions[0], part.labels, part.groups)
+    return Outcome(part.before, found[0], *changes, tuple(found[1:]), len(heads), layers)
 
 
 def cue_heads(

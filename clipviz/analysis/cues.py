@@ -29,6 +29,7 @@ from clipviz.values import SparseCode
 
 N_NEURONS, N_WORDS = 100, 25
 SYNONYM = 0.7  # cosine with the class, both without what all texts share
+N_SHUFFLES = 200
 BATCH = 64
 CODED = 256  # neurons coded in one step
 SHOWN = ("no words", "similar words", "second order")
@@ -66,11 +67,20 @@ class Behind(NamedTuple):
 
 
 class Cue(NamedTuple):
-    """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that make it up, largest part first."""
+    """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that make it up, largest part first.
+
+    null: the score that the word of this rank stays below in 95% of shuffles (lens.cues.shuffled_scores).
+    """
 
     text: str
     score: float
     neurons: tuple[Behind, ...]
+    null: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the score is larger than chance."""
+        return self.score > self.null
 
 
 def source(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Source:
@@ -181,20 +191,32 @@ def cues(
     encoded, target = target_direction(model, drawn, mistaken)
     neurons = lens.class_neurons(found.directions, target, n_neurons)
     scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
-    best = lens.top_words(scores, banned_words(found, drawn, mistaken, encoded[1]), n_words)
+    banned = banned_words(found, drawn, mistaken, encoded[1])
+    best = lens.top_words(scores, banned, n_words)
+    shuffled = lens.shuffled_scores(
+        found.codes,
+        found.directions,
+        target,
+        neurons,
+        len(found.pool),
+        torch.Generator().manual_seed(0),
+        N_SHUFFLES,
+    )
+    ranked = shuffled.masked_fill(banned, -torch.inf).topk(len(best)).values.clamp_min(0)
+    nulls = ranked.quantile(0.95, dim=0).tolist()
     weights = dense_weights(
         SparseCode(found.codes.atoms[neurons], found.codes.weights[neurons]), len(found.pool)
     )
     along = found.directions[neurons] @ target
     answers = []
-    for j in best.tolist():
+    for j, null in zip(best.tolist(), nulls, strict=True):
         parts = weights[:, j] * along
         order = [i for i in parts.argsort(descending=True)[:n_behind].tolist() if parts[i] > 0]
         behind = [
             Behind(*found.place(int(neurons[i])), float(weights[i, j]), float(along[i]), float(parts[i]))
             for i in order
         ]
-        answers.append(Cue(found.pool[j], float(scores[j]), tuple(behind)))
+        answers.append(Cue(found.pool[j], float(scores[j]), tuple(behind), null))
     return answers
 
 

@@ -118,11 +118,13 @@ def spurious_groups(
     width: float = style.COLUMN,
     random: str = "best random draw",
     ablated: str = "background heads ablated",
+    changes: Sequence[Sequence[float]] = (),
 ) -> Figure:
     """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without some heads.
 
     groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1. random:
-    which draw of random heads is shown; ablated: what was taken out, in the legend.
+    which draw of random heads is shown; ablated: what was taken out, in the legend. changes: for every row the ends of
+    the 95% interval of ablated - model, drawn as a line; a hollow marker where it holds 0, which is no difference.
     """
     names = [*groups, "worst group"]
     values = np.array([*groups.values(), worst], float)
@@ -146,12 +148,26 @@ def spurious_groups(
             linestyle="none",
             clip_on=False,
         )
+    if len(changes):
+        _changes(axis, values, np.array(changes, float))
     axis.set_yticks(rows, names)
     axis.get_yticklabels()[-1].set_fontweight("bold")
     axis.set_ylim(len(names) - 0.5, -0.6)
     _share_axis(axis)
     _legend_below(figure, 3)
     return figure
+
+
+def _changes(axis: Any, values: np.ndarray, changes: np.ndarray) -> None:
+    """The interval of the change of every row as a line about its last value, which is hollow where there is none."""
+    rows, ends = np.arange(len(values)), (values[:, :1] + changes).clip(0, 1)
+    axis.hlines(
+        rows, *ends.T, color=style.ACCENT, linewidth=1, label="95% interval of the change", zorder=1.5
+    )
+    none = (changes[:, 0] <= 0) & (changes[:, 1] >= 0)
+    if none.any():
+        look = {"markersize": 5, "markerfacecolor": "white", "color": style.ACCENT, "clip_on": False}
+        axis.plot(values[none, 2], rows[none], "D", label="no difference", **look)
 
 
 @style.as_written

@@ -198,12 +198,21 @@ def attack_success(
 
 
 @style.as_written
-def cue_words(rows: Sequence[tuple[str, float]], title: str = "", width: float = style.COLUMN) -> Figure:
-    """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first."""
+def cue_words(
+    rows: Sequence[tuple[str, float, float]], title: str = "", width: float = style.COLUMN
+) -> Figure:
+    """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first.
+
+    rows: text, score, and the score that 95% of shuffles stay below, drawn as a tick; pale where it is not reached.
+    """
     figure, axes = style.panels(1, 1, width, 0.7 + 0.17 * len(rows))
     axis = style.plain(axes[0, 0], title, "contribution score w")
-    axis.barh(range(len(rows)), [score for _, score in rows], 0.6, color=style.ACCENT)
-    axis.set_yticks(range(len(rows)), [text for text, _ in rows])
+    scores, nulls = (np.array([row[column] for row in rows], float) for column in (1, 2))
+    axis.barh(
+        range(len(rows)), scores, 0.6, color=[style.ACCENT if ok else style.FAINT for ok in scores > nulls]
+    )
+    axis.plot(nulls, range(len(rows)), "|", color=style.INK, markersize=8, label="95% of shuffled codes")
+    axis.set_yticks(range(len(rows)), [text for text, *_ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
     return figure

@@ -66,6 +66,26 @@ def contribution_scores(
     return (directions[neurons] @ target) @ dense_weights(chosen, n_texts).to(directions)
 
 
+def shuffled_scores(
+    codes: SparseCode,
+    directions: Float[Tensor, "neuron d_embed"],
+    target: Float[Tensor, " d_embed"],
+    neurons: Int[Tensor, " chosen"],
+    n_texts: int,
+    generator: torch.Generator,
+    n_draws: int,
+) -> Float[Tensor, "draw text"]:
+    """A null for `contribution_scores`: the codes of the chosen neurons dealt out anew among them.
+
+    w_j = sum_n gamma_j^n <v, r_pi(n)> for random permutations pi: as many texts of the same weights, which no longer
+    go with the direction that each neuron writes along.
+    """
+    along = directions[neurons] @ target
+    orders = torch.stack([torch.randperm(len(neurons), generator=generator) for _ in range(n_draws)])
+    chosen = SparseCode(codes.atoms[neurons], codes.weights[neurons])
+    return along[orders.to(along.device)] @ dense_weights(chosen, n_texts).to(directions)
+
+
 def image_contribution_scores(
     codes: SparseCode,
     norms: Float[Tensor, "image neuron"],

@@ -27,6 +27,11 @@ class Estimate:
         return f"{self.low:.2f}–{self.high:.2f}" if self.n else "–"
 
     @property
+    def differs(self) -> bool:
+        """For a difference: whether its interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
     def in_full(self) -> str:
         """Value, interval and n in one line."""
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}" if self.n else "–"
@@ -55,6 +60,33 @@ def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
     if len(right) == 0:
         raise ValueError("expected at least one case, got none; measure more samples")
     return share(int(np.sum(right)), len(right))
+
+
+def paired(n_lost: int, n_gained: int, n: int) -> Estimate:
+    """Change of a share where the same n things are judged before and after: (n_gained - n_lost) / n.
+
+    n_lost: right before alone; n_gained: right after alone. The interval is Bonett and Price's (2012), a normal one
+    with one thing added to each of the two counts, which holds in small samples and where nothing changed at all.
+    """
+    if n_lost < 0 or n_gained < 0 or n_lost + n_gained > n:
+        raise ValueError(f"expected counts of at most {n} things, got {n_lost} lost and {n_gained} gained")
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    lost, gained = (n_lost + 1) / (n + 2), (n_gained + 1) / (n + 2)
+    half = Z * math.sqrt((lost + gained - (gained - lost) ** 2) / (n + 2))
+    low, high = gained - lost - half, gained - lost + half
+    return Estimate((n_gained - n_lost) / n, max(-1.0, low), min(1.0, high), n)
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """second - first for shares of different things; Newcombe's (1998) interval from the two Wilson intervals.
+
+    low = d - sqrt((p2 - l2)^2 + (u1 - p1)^2), high = d + sqrt((u2 - p2)^2 + (p1 - l1)^2). n: the smaller of the two.
+    """
+    value = second.value - first.value
+    low = value - math.hypot(second.value - second.low, first.high - first.value)
+    high = value + math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value, low, high, min(first.n, second.n))
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Estimate:

@@ -15,6 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clipviz.lens import intervals
+from clipviz.lens.intervals import Estimate
+
 IMAGES_AT_ONCE = 8192
 AT_CHANCE = 3.0
 """Standard errors above chance below which an accuracy counts as chance."""
@@ -136,6 +139,29 @@ def accuracy_of(
         [] if groups is None else [group for group, keep in zip(groups, known.tolist(), strict=True) if keep]
     )
     return Accuracy(float(hits.float().mean()), int(known.sum()), n_classes, _by_group(hits, named))
+
+
+def changes_of(
+    before: Int[Tensor, " image"],
+    after: Int[Tensor, " image"],
+    labels: Int[Tensor, " image"],
+    groups: Sequence[str],
+) -> tuple[Estimate, dict[str, Estimate]]:
+    """Change of the accuracy from one prediction to another of the same images: of all, and by group.
+
+    Paired: what matters is how many images are right before alone and after alone. Images labelled -1 are left out.
+    """
+    known = labels >= 0
+    hits = torch.stack([before == labels, after == labels])[:, known].cpu()
+    lost, gained = hits[0] & ~hits[1], hits[1] & ~hits[0]
+    members: dict[str, list[int]] = {}
+    for place, row in enumerate(known.nonzero().flatten().tolist()):
+        members.setdefault(str(groups[row]), []).append(place)
+
+    def change(chosen: list[int] | slice) -> Estimate:
+        return intervals.paired(int(lost[chosen].sum()), int(gained[chosen].sum()), len(lost[chosen]))
+
+    return change(slice(None)), {name: change(members[name]) for name in sorted(members)}
 
 
 def likely_causes(

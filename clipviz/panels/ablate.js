@@ -219,25 +219,31 @@ const classBars = (api, desk) => {
   return { part: h("div", { class: "part image" }, h("div", { class: "top" }, picture, verdict), bars, note), reset, paint };
 };
 
+/** How much an accuracy changed, with its interval: in points, as the kernel found it. */
+const changeWords = ({ before, after, change: [low, high], differs }) =>
+  `${differs ? `a change of ${signed(100 * (after - before), 1)} points` : "no difference"} (95% interval ${signed(100 * low, 1)} to ${signed(100 * high, 1)})`;
+
 /** One line of the plot: a group's accuracy before, after, and with the same number of random heads removed. */
-const accuracyLine = (row, name, strong) => {
+const accuracyLine = (row, name, strong, removed) => {
   const at = (share) => ({ left: `${100 * share}%` }), delta = row.after - row.before, low = Math.min(...row.random), high = Math.max(...row.random);
+  const [from, to] = row.change.map((end) => Math.min(1, Math.max(0, row.before + end)));
   const spread = row.random.length ? `; ${row.random.length} random draws ${percent(low)} to ${percent(high)}` : "";
-  const track = h("span", { class: "dots", role: "cell", title: `before ${percent(row.before)}, after ${percent(row.after)}${spread}` },
+  const track = h("span", { class: "dots", role: "cell", title: `before ${percent(row.before)}, after ${percent(row.after)}${removed ? `, ${changeWords(row)}` : ""}${spread}` },
     h("u", { style: { left: `${100 * Math.min(row.before, row.after)}%`, width: `${100 * Math.abs(delta)}%` } }),
+    removed ? h("em", { style: { left: `${100 * from}%`, width: `${100 * (to - from)}%` } }) : null,
     ...row.random.map((share) => h("s", { style: at(share) })), h("b", { style: at(row.before) }), h("i", { style: at(row.after) }));
   return h("div", { class: `line${strong ? " strong" : ""}`, role: "row" },
     h("span", { class: "group", role: "rowheader", title: `${row.name}, ${counted(row.n_images, "image")}` }, name), track, h("span", { class: "num", role: "cell" }, percent(row.after)),
-    h("span", { class: "num change", role: "cell", "data-sign": signName(delta) }, Math.abs(delta) < 5e-4 ? "" : signed(100 * delta, 1)));
+    h("span", { class: "num change", role: "cell", "data-sign": removed && row.differs ? signName(delta) : "", "data-differs": removed ? String(row.differs) : null }, !removed ? "" : row.differs ? signed(100 * delta, 1) : "no difference"));
 };
 
 /** The collection's accuracy. */
-const collectionPlot = (api, removed) => {
+const collectionPlot = () => {
   const about = h("span", { class: "about" }), plot = h("div", { class: "plot", role: "table", "aria-label": "Accuracy over the collection" }), sentence = h("p", { class: "note", role: "status" });
   const kept = h("p", { class: "kept", hidden: true }, "The numbers of the collection are those for the heads that were removed when this page was saved.");
-  const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from }, shown) => {
+  const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from, removed: out }, shown) => {
     const row = worst ?? everything, draws = row.random, layers = from.length === 1 ? `layer ${from[0]}` : `layers ${from[0]}–${from[from.length - 1]}`;
-    const change = k || removed.rest || removed.mlps.size || removed.token ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after.` : "No heads are removed. Click heads to remove them.";
+    const change = out ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after: ${changeWords(row)}.` : "No heads are removed. Click heads to remove them.";
     const chance = draws.length ? ` Removing ${counted(k, "random head")} from ${layers} instead (${draws.length} draws): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
     return change + chance + (groups.length > shown ? ` Groups: ${by}; the ${shown} worst of ${groups.length}.` : by ? ` Groups: ${by}.` : "");
   };
@@ -250,8 +256,8 @@ const collectionPlot = (api, removed) => {
       return;
     }
     const groups = found.groups.slice(0, SHOWN_GROUPS);
-    const keys = h("div", { class: "keys" }, h("span", {}, h("b"), "before"), h("span", {}, h("i"), "after"), h("span", {}, h("s"), "random heads"));
-    plot.replaceChildren(keys, accuracyLine(found.everything, "all images", true), ...(found.worst ? [accuracyLine(found.worst, "worst group", true)] : []), ...groups.map((row) => accuracyLine(row, row.name, false)));
+    const keys = h("div", { class: "keys" }, h("span", {}, h("b"), "before"), h("span", {}, h("i"), "after"), h("span", {}, h("s"), "random heads"), found.removed ? h("span", {}, h("em"), "95% interval of the change") : null);
+    plot.replaceChildren(keys, accuracyLine(found.everything, "all images", true, found.removed), ...(found.worst ? [accuracyLine(found.worst, "worst group", true, found.removed)] : []), ...groups.map((row) => accuracyLine(row, row.name, false, found.removed)));
     sentence.textContent = say(found, groups.length);
   };
   return { part: h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence, kept), kept, paint };
@@ -329,7 +335,7 @@ function build(api) {
   const hint = h("small", {}), task = taskChooser(api), removed = removedSet(api, () => paint()), desk = bench(api, removed);
   const [hows, setHow] = segmented("Replace a head's effect by", [
     ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Set to zero"]], (how) => { removed.how = how; removed.changed(); });
-  const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot(api, removed);
+  const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot();
   for (const part of [hows, grid.part]) part.dataset.local = "";
   const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
   api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, cue.part, empty, parts);

@@ -123,7 +123,7 @@ class Ablate(Desk):
         if stale():
             return None
         if session.n_labelled(task):
-            view["outcome"] = outcome_shown(session.ablate(removed, task), task)
+            view["outcome"] = outcome_shown(session.ablate(removed, task), task, bool(removed))
         return view, {}
 
     def removed(self, shared: Ablation | None = None) -> Ablation:
@@ -162,11 +162,17 @@ class Ablate(Desk):
             raise ValueError(
                 "expected an outcome over the collection, got none; the images need known classes"
             )
-        rows = {row["name"]: three(row) for row in [shown["everything"], *shown["groups"]]}
-        worst = three(shown["worst"] or shown["everything"])
+        rows, worst = [shown["everything"], *shown["groups"]], shown["worst"] or shown["everything"]
         model = self.session.model
         removed = self.removed().without(model.n_heads, model.weights.n_mlp_terms)
-        return spurious_groups(rows, worst, "Before and after", width, ablated=removed or "nothing removed")
+        return spurious_groups(
+            {row["name"]: three(row) for row in rows},
+            three(worst),
+            "Before and after",
+            width,
+            ablated=removed or "nothing removed",
+            changes=[row["change"] for row in (*rows, worst)] if removed else (),
+        )
 
     def _task(self, known: dict[str, Task]) -> Task | None:
         if self.task == "typed" or (not self.task and self.classes):

@@ -11,7 +11,7 @@ from clipviz.session import Session
 
 if TYPE_CHECKING:
     from clipviz.analysis.ablation import Desk as Bench
-    from clipviz.analysis.ablation import Outcome
+    from clipviz.analysis.ablation import Outcome, Row
     from clipviz.analysis.tasks import Task
 
 THUMBNAIL = 112
@@ -44,18 +44,24 @@ def _floats(tensor: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
 
 
-def outcome_shown(found: Outcome, task: Task) -> dict[str, Any]:
-    """Accuracy over the collection as the browser reads it."""
+def outcome_shown(found: Outcome, task: Task, removed: bool) -> dict[str, Any]:
+    """Accuracy over the collection as the browser reads it; removed: whether anything is out."""
     worst = found.worst
     return {
-        "everything": found.everything._asdict(),
-        "worst": None if worst is None else worst._asdict(),
-        "groups": [row._asdict() for row in found.groups],
+        "everything": _row(found.everything),
+        "worst": None if worst is None else _row(worst),
+        "groups": [_row(row) for row in found.groups],
+        "removed": removed,
         "by": task.by,
         "n_heads": found.n_heads,
         "drawn_from": list(found.drawn_from),
         "chance": found.before.chance,
     }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    change = row.change
+    return {**row._asdict(), "change": [change.low, change.high], "differs": change.differs}
 
 
 def three(row: dict[str, Any]) -> tuple[float, float, float]:

@@ -45,18 +45,18 @@ const wordList = (api) => {
     const [row, place] = placeOf(event.target);
     focusAt([row + step, place]);
   });
-  const row = ({ text, score, drawable, neurons }, most, { selection, layers }) => h("div", { class: "word", role: "listitem" },
+  const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) => h("div", { class: differs ? "word" : "word weak", role: "listitem", "data-differs": differs },
     h("button", { type: "button", class: drawable ? "text" : "text undrawn", "data-word": text, "aria-pressed": String(selection.text === text), title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}` }, text),
-    h("span", { class: "bar" }, fill(score / most)), h("span", { class: "num score" }, score.toFixed(2)),
+    h("span", { class: "bar", title: `score ${score.toFixed(3)}; in 95% of shuffles the word of this rank has less than ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}` }, fill(score / most), h("b", { style: { left: `${(100 * chance) / most}%` } })), h("span", { class: "num score" }, score.toFixed(2)),
     h("span", { class: "behind" }, ...neurons.map(({ layer, neuron, part, weight, along }) => h("button", {
       type: "button", class: "neuron num", "data-layer": layer, "data-neuron": neuron, "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
       "aria-label": `Neuron ${neuron} of layer ${layer}`, title: `Open neuron ${neuron} of layer ${layer}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, layers.length > 1 ? `L${layer}#${neuron}` : `#${neuron}`))));
   const draw = (view) => {
-    const most = Math.max(1e-12, ...view.words.map(({ score }) => score)), at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
+    const most = Math.max(1e-12, ...view.words.flatMap((word) => [word.score, word.null])), chance = view.words.filter((word) => !word.differs).length, at = list.contains(document.activeElement) ? placeOf(document.activeElement) : null;
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
-      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Pale: cannot be drawn beside the class.`
+      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: what the word of that rank stays below in 95% of shuffles, the neurons' codes dealt out anew; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
       : "No text has a positive score for this pair.";
   };
   return { element: h("div", { class: "finding" }, h("h4", {}, "Words", h("small", {}, "contribution score, and the neurons behind it")), list, note), draw };
@@ -75,11 +75,12 @@ const pictureStrips = (api, look) => {
     return h("button", { type: "button", class: fooled ? "tile fooled" : "tile", "data-method": method, "data-place": place, title: label, "aria-label": label, style: tileStyle(url, first + place, view.columns, view.n_tiles) });
   };
   const strip = (view, url, one) => {
-    const { method, fooled, mean, margins, words } = one, [title, what] = TITLES[method];
+    const { method, fooled, interval, mean, margins, words } = one, [title, what] = TITLES[method], [low, high] = interval.map((end) => `${(100 * end).toFixed(0)}%`);
     const order = margins.map((_, place) => place).sort((a, b) => margins[b] - margins[a]);
     return h("section", { class: method === "second order" ? "strip ours" : "strip", "data-method": method, "data-fooled": fooled },
       h("p", { class: "caption" }, h("b", { title: words.length ? `${what}: ${words.join(", ")}…` : what }, title),
-        h("span", { class: "share", title: `mean margin ${signed(mean)}` }, fill(fooled / Math.max(1, margins.length))), h("span", { class: "num" }, `${fooled} of ${margins.length}`)),
+        h("span", { class: "share", title: `mean margin ${signed(mean)}` }, fill(fooled / Math.max(1, margins.length)), h("b", { style: { left: low, right: `calc(100% - ${high})` } })),
+        h("span", { class: "num", title: "95% interval (Wilson)" }, `${fooled} of ${margins.length}`, h("small", {}, ` ${low}–${high}`))),
       h("div", { class: "tiles", role: "group", "aria-label": title }, ...order.map((place) => tile(view, url, one, place))));
   };
   const draw = (view, arrays) => {

@@ -104,7 +104,8 @@ class Cues(CodedDesk):
             return None
         can = session.drawable([cue.text for cue in found], pair)
         view["words"] = [
-            {**cue._asdict(), "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
+            cue._asdict()
+            | {"differs": cue.differs, "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
             for cue, ok in zip(found, can, strict=True)
         ]
         complete = self._coding.complete(layers, self.n_images)
@@ -148,13 +149,13 @@ class Cues(CodedDesk):
             super().act(request)
 
     def draw(self, width: float) -> Figure:
-        """The words' contribution scores as bars."""
+        """The words' contribution scores as bars, with the score that shuffled codes stay below."""
         from clipviz.figures.chapter3 import cue_words
 
         shown = self.data()
         if not shown["words"]:
             raise ValueError("expected words, got none yet; wait for the neurons with session.wait()")
-        rows = [(word["text"], word["score"]) for word in shown["words"]]
+        rows = [(word["text"], word["score"], word["null"]) for word in shown["words"]]
         layers = f"layer{'s'[: len(shown['layers']) - 1]} {', '.join(map(str, shown['layers']))}"
         return cue_words(rows, f"{shown['drawn']} → {shown['mistaken']}, {layers}", width)
 

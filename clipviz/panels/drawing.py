@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipviz.lens import intervals
+from clipviz.lens.intervals import Estimate
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
 from clipviz.session import Session
@@ -66,11 +68,13 @@ class Drawing:
         rows: list[dict[str, Any]] = []
         drawn: list[Image.Image] = []
         for method, (words, attack) in self.attempts.items():
+            share = intervals.share(attack.n_fooled, len(attack.margins))
             rows.append(
                 {
                     "method": method,
                     "words": words[:8],
                     "fooled": attack.n_fooled,
+                    "interval": [share.low, share.high],
                     "mean": float(np.mean(attack.margins)),
                     "sentences": list(attack.sentences),
                     "margins": list(attack.margins),
@@ -113,14 +117,22 @@ def why_none(drawn: str, session: Session, ready: bool) -> str:
 
 def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:
     """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
-    share = {row["method"]: row["fooled"] / max(1, len(row["margins"])) for row in rows}
-    ours, alone, similar = (share.get(name, 0.0) for name in ("second order", "no words", "similar words"))
+    share = {row["method"]: intervals.share(row["fooled"], len(row["margins"])) for row in rows}
+    ours, alone, similar = (share[name] for name in ("second order", "no words", "similar words"))
     said = (
-        f"Taken for {target}: {ours:.0%} with these words, {similar:.0%} with words chosen without "
-        f"neurons, {alone:.0%} with the class alone."
+        f"Taken for {target}: {ours.value:.0%} with these words, {similar.value:.0%} with words chosen without "
+        f"neurons, {alone.value:.0%} with the class alone."
     )
-    if ours <= alone:
-        return f"{said} The words do not fool the model."
-    if ours <= similar:
-        return f"{said} Words chosen without neurons do as well or better."
-    return said
+    against = [
+        f"{_change(intervals.difference(other, ours))} {name}"
+        for other, name in ((alone, "the class alone"), (similar, "words chosen without neurons"))
+    ]
+    return f"{said} {'; '.join(against)}.".replace(". no", ". No")
+
+
+def _change(found: Estimate) -> str:
+    """A difference of shares with its interval, and from what it is one."""
+    ends = f"({100 * found.low:+.0f} to {100 * found.high:+.0f} points)".replace("-", "−")
+    if not found.differs:
+        return f"no difference {ends} from"
+    return f"{abs(100 * found.value):.0f} points {'more' if found.value > 0 else 'fewer'} {ends} than with"

@@ -57,6 +57,26 @@ def test_scores_and_the_neurons_behind_them_by_hand():
     assert answers[1].neurons == (cues.Behind(4, 0, 0.5, 1.0, 0.5),)
 
 
+def test_chance_is_what_shuffled_codes_reach(model, found):
+    """Slowly: one permutation after the other, in float64, the word of each rank over all of them."""
+    encoded, target = cues.target_direction(model, *PAIR)
+    neurons = (found.directions @ target).abs().topk(cues.N_NEURONS).indices
+    along = (found.directions[neurons] @ target).double()
+    weights = torch.zeros(len(neurons), len(TEXTS), dtype=torch.float64)
+    for row, n in enumerate(neurons.tolist()):
+        for text, weight in zip(found.codes.atoms[n].tolist(), found.codes.weights[n].tolist(), strict=True):
+            weights[row, text] += weight if text >= 0 else 0
+    banned = cues.banned_words(found, *PAIR, encoded[1])
+    generator, tops = torch.Generator().manual_seed(0), []
+    for _ in range(cues.N_SHUFFLES):
+        scores = along[torch.randperm(len(neurons), generator=generator)] @ weights
+        tops.append(sorted(scores[~banned].clamp_min(0).tolist(), reverse=True))
+    answers = cues.cues(model, found, *PAIR)
+    for rank, cue in enumerate(answers):
+        assert cue.null == pytest.approx(np.quantile([top[rank] for top in tops], 0.95), abs=1e-4)
+        assert cue.differs == (cue.score > cue.null)
+
+
 def test_parts_sum_to_the_score(model, found):
     for cue in cues.cues(model, found, *PAIR, n_behind=1000):
         positive = sum(one.part for one in cue.neurons)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from clipviz.lens import cues
+from clipviz.lens.sparse import dense_weights
 from clipviz.values import SparseCode
 from lens.test_neurons import example
 
@@ -38,6 +41,20 @@ def test_words_leave_out_synonyms_and_negative_scores():
     assert banned.tolist() == [True, False, False, False]
     assert cues.top_words(scores, banned, 4).tolist() == [1, 3]
     assert cues.similar_words(pool, torch.tensor([0.0, 1.0]), banned, 2).tolist() == [1, 2]
+
+
+def test_shuffles_deal_the_same_codes_out_anew():
+    directions, target = torch.tensor([[1.0], [-2.0], [3.0]]), torch.ones(1)
+    neurons = torch.tensor([0, 1, 2])
+    found = cues.shuffled_scores(CODES, directions, target, neurons, 3, torch.Generator().manual_seed(0), 400)
+    dense = dense_weights(CODES, 3)
+    along = directions[:, 0]
+    possible = torch.stack([along[list(order)] @ dense for order in itertools.permutations(range(3))])
+    near = torch.cdist(found, possible)
+    assert near.min(1).values.max() < 1e-5  # every draw is one of the six
+    counts = torch.bincount(near.argmin(1), minlength=6)
+    assert counts.min() > 40
+    assert torch.allclose(cues.contribution_scores(CODES, directions, target, neurons, 3), possible[0])
 
 
 def test_random_neurons_are_distinct_and_reproducible():

@@ -52,3 +52,44 @@ def test_intervals_cover_the_truth_19_times_of_20(p):
     samples = rng.exponential(1, (2000, 300))
     means = [intervals.mean(row) for row in samples]
     assert np.mean([found.low <= 1 <= found.high for found in means]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_paired_change_by_hand():
+    # Bonett and Price, 2 lost and 9 gained of 48: shares 3/50 and 10/50, 0.14 +- 1.96 sqrt((0.26 - 0.14^2) / 50)
+    found = intervals.paired(2, 9, 48)
+    assert found.value == pytest.approx(7 / 48)
+    half = 1.96 * math.sqrt((0.26 - 0.0196) / 50)
+    assert (found.low, found.high, found.n) == (
+        pytest.approx(0.14 - half, abs=1e-5),
+        pytest.approx(0.14 + half, abs=1e-5),
+        48,
+    )
+    assert found.differs
+    assert not intervals.paired(3, 4, 48).differs
+    unchanged = intervals.paired(0, 0, 48)
+    assert unchanged.low == -unchanged.high < 0 == unchanged.value
+    assert intervals.paired(0, 0, 0).interval == "–"
+    with pytest.raises(ValueError, match="at most 3 things, got 2 lost and 2 gained"):
+        intervals.paired(2, 2, 3)
+
+
+def test_a_difference_of_two_shares_by_hand():
+    # Newcombe 1998, example (a): 56/70 and 48/80, 0.2 with 0.0524 to 0.3339
+    found = intervals.difference(intervals.share(48, 80), intervals.share(56, 70))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    assert found.differs
+    assert found.n == 70
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.02, 0.02), (0.02, 0.2), (0.3, 0.1), (0, 0.05)])
+@pytest.mark.parametrize("n", [20, 60])
+def test_paired_changes_cover_the_truth(lost, gained, n):
+    """Exactly: over all counts, weighted by their probability under the multinomial."""
+    covered = 0.0
+    for k in range(n + 1):
+        for j in range(n + 1 - k):
+            ways = math.comb(n, k) * math.comb(n - k, j)
+            weight = ways * lost**k * gained**j * (1 - lost - gained) ** (n - k - j)
+            found = intervals.paired(k, j, n) if weight else None
+            covered += weight if found and found.low <= gained - lost <= found.high else 0
+    assert covered >= 0.94

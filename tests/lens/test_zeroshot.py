@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clipviz.lens import zeroshot
+from clipviz.lens import intervals, zeroshot
 
 
 def test_classifier_by_hand():
@@ -30,6 +30,16 @@ def test_classes_with_different_numbers_of_prompts():
     encoded = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     half = 0.5**0.5
     torch.testing.assert_close(zeroshot.of_prompts(encoded, [2, 1]), torch.tensor([[half, half], [0.0, 1.0]]))
+
+
+def test_changes_are_paired_over_the_same_images_by_hand():
+    before, after = torch.tensor([0, 0, 1, 1, 0, 1]), torch.tensor([1, 0, 1, 0, 1, 0])
+    labels = torch.tensor([0, 0, 0, 0, 1, -1])
+    change, groups = zeroshot.changes_of(before, after, labels, ["a", "a", "a", "b", "b", "b"])
+    assert change == intervals.paired(1, 2, 5)  # image 0 lost; 3 and 4 gained
+    assert groups == {"a": intervals.paired(1, 0, 3), "b": intervals.paired(0, 2, 2)}
+    same, _ = zeroshot.changes_of(before, before, labels, [""] * 6)
+    assert same == intervals.paired(0, 0, 5)
 
 
 def test_accuracy_groups_and_worst_by_hand():

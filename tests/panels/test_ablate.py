@@ -11,6 +11,7 @@ import torch
 
 import clipviz
 from clipviz.analysis import ablation as analysis
+from clipviz.lens import intervals, zeroshot
 from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked
 from clipviz.values import Ablation
@@ -151,10 +152,33 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
     hits = (predicted == labels)[labels >= 0].float()
     assert shown["everything"]["after"] == pytest.approx(float(hits.mean()))
     assert shown["everything"]["n_images"] == int((labels >= 0).sum())
+    first = (session.collection.embedding @ asked.directions(session, task).T).argmax(1)
+    before = (first == labels)[labels >= 0]
+    lost, gained = int((before & (hits == 0)).sum()), int((~before & (hits == 1)).sum())
+    paired = intervals.paired(lost, gained, len(hits))
+    assert shown["everything"]["change"] == [paired.low, paired.high]
+    assert shown["everything"]["differs"] == paired.differs
+    assert session.ablate(ablation, task).everything.change == paired
     worst = min(row["after"] for row in shown["groups"])
     assert shown["worst"]["after"] == worst
     assert len(shown["everything"]["random"]) == analysis.N_DRAWS
     assert (shown["n_heads"], shown["drawn_from"]) == (3, [3, 4, 5])
+
+
+def test_the_worst_groups_change_is_paired_where_it_is_one_group():
+    def outcome(before, after):
+        made = [
+            zeroshot.Accuracy(0.5, 20, 2, {name: (share, 10) for name, share in found.items()})
+            for found in (before, after)
+        ]
+        changes = {name: intervals.paired(1, 3, 10) for name in before}
+        return analysis.Outcome(*made, intervals.paired(2, 6, 20), changes, (), 1, (5,))
+
+    same = outcome({"a": 0.3, "b": 0.7}, {"a": 0.5, "b": 0.9})
+    assert same.worst.change == intervals.paired(1, 3, 10)
+    other = outcome({"a": 0.3, "b": 0.7}, {"a": 0.9, "b": 0.4})
+    assert other.worst.change == intervals.difference(intervals.share(3, 10), intervals.share(4, 10))
+    assert not other.worst.change.differs
 
 
 def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import clipviz
 from clipviz.analysis import cues as asked
+from clipviz.lens import intervals
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
 from panels import asking
@@ -71,6 +72,8 @@ def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
         attack = results[row["method"]][1]
         assert row["margins"] == pytest.approx(list(attack.margins))
         assert row["fooled"] == sum(margin > 0 for margin in attack.margins)
+        share = intervals.share(row["fooled"], len(attack.margins))
+        assert row["interval"] == [share.low, share.high]
     unit = session.model.encode_images(list(results["second order"][1].images))
     unit = unit / unit.norm(dim=1, keepdim=True)
     texts = session.model.encode_texts(["a horse", "a zebra"])
@@ -218,16 +221,21 @@ def test_the_verdict_does_not_oversell():
         shares = {"second order": ours, "similar words": similar, "no words": alone}
         return [{"method": name, "fooled": n, "margins": [0.0] * 10} for name, n in shares.items()]
 
-    assert "do not fool the model" in verdict(rows(2, 5, 2), "a zebra")
-    assert "50% with words chosen without neurons" in verdict(rows(5, 5, 2), "a zebra")
-    assert "as well or better" in verdict(rows(5, 5, 2), "a zebra")
-    assert verdict(rows(6, 3, 1), "a zebra") == (
+    said = verdict(rows(6, 3, 1), "a zebra")
+    assert said.startswith(
         "Taken for a zebra: 60% with these words, 30% with words chosen without neurons, 10% with the class alone."
     )
+    assert "50 points more (+8 to +75 points) than with the class alone" in said
+    assert "no difference (−12 to +60 points) from words chosen without neurons" in said
+    equal = verdict(rows(2, 9, 2), "a zebra")
+    assert "No difference (−34 to +34 points) from the class alone" in equal
+    assert "70 points fewer" in equal
 
 
 def test_a_figure_for_print(panel):
-    assert len(panel.figure().axes[0].patches) == len(panel.data()["words"])
+    axis, words = panel.figure().axes[0], panel.data()["words"]
+    assert len(axis.patches) == len(words)
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([word["null"] for word in words])
 
 
 def test_unknown_options_are_refused(session):
