@@ -1,6 +1,6 @@
 """Take the pictures of docs/gallery.md: `python tools/gallery.py`. Needs Chromium; about two minutes on two cores.
 
---looks FOLDER takes the board at four widths in both themes instead, to look at.
+--looks FOLDER takes the board and every desk at four widths in both themes instead, to look at.
 """
 
 from __future__ import annotations
@@ -87,19 +87,24 @@ def gallery() -> None:
 
 
 def looks(folder: Path) -> None:
-    """The board at every width in both themes."""
-    with board(BOARD) as (opened, _):
-        for theme, name in THEMES.items():
-            opened.page.evaluate(THEME, name)
-            for width, height in WIDTHS:
-                opened.page.set_viewport_size({"width": width, "height": height})
-                opened.page.wait_for_timeout(1500)
-                opened.page.screenshot(path=str(folder / f"board-{width}-{theme}.png"))
+    """The board and every desk at every width in both themes."""
+    with board(BOARD) as (opened, place):
+        page = opened.page
+        for name, code in {"": "", **DESKS}.items():
+            if name:
+                opened.kernel(f"{code}\ndashboard.desks.show({name!r})\n{WAIT}")
+            seen = opened.panel(name) if name else place
+            for theme, called in THEMES.items():
+                page.evaluate(THEME, called)
+                for width, height in WIDTHS:
+                    page.set_viewport_size({"width": width, "height": height})
+                    page.wait_for_timeout(800)
+                    seen.screenshot(path=str(folder / f"{name or 'board'}-{width}-{theme}.png"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--looks", type=Path, help="folder for the board at four widths in both themes")
+    parser.add_argument("--looks", type=Path, help="folder for everything at four widths in both themes")
     options = parser.parse_args()
     if options.looks:
         options.looks.mkdir(parents=True, exist_ok=True)

@@ -121,7 +121,7 @@ class Outcome:
         if not rows:
             return None
         draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
-        before, after = (min(rows, key=lambda row: row[column]) for column in (2, 3))
+        before, after = min(rows, key=lambda row: row.before), min(rows, key=lambda row: row.after)
         change = before.change
         if before.name != after.name:
             shares = [
