@@ -36,7 +36,8 @@ DESKS = {
 }
 """What the pictures of the desks show, and the code run before each."""
 WAIT = "session.wait(400, background=True); session.wait(60)"
-WIDTHS = ((1500, 1000), (1280, 720), (1020, 900), (640, 900))
+WIDTHS = (1500, 1280, 1020, 640)
+TALL = 3600  # pixels, so that a panel is whole in the picture
 THEME = "async name => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}); }"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 ALONE = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
@@ -96,8 +97,8 @@ def looks(folder: Path) -> None:
             seen = opened.panel(name) if name else place
             for theme, called in THEMES.items():
                 page.evaluate(THEME, called)
-                for width, height in WIDTHS:
-                    page.set_viewport_size({"width": width, "height": height})
+                for width in WIDTHS:
+                    page.set_viewport_size({"width": width, "height": TALL})
                     page.wait_for_timeout(800)
                     seen.screenshot(path=str(folder / f"{name or 'board'}-{width}-{theme}.png"))
 

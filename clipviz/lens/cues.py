@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from clipviz.lens import intervals
+from clipviz.lens.intervals import Estimate
 from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.sparse import dense_weights
 from clipviz.values import SparseCode
@@ -163,6 +165,15 @@ class Attack:
     def success(self) -> float:
         """Share of images that fooled the classifier (Table 3.3 counts them of 100)."""
         return self.n_fooled / len(self.margins) if self.margins else 0.0
+
+    @property
+    def share(self) -> Estimate:
+        """The same share with its 95% interval; pictures of one sentence count as independent."""
+        return intervals.share(self.n_fooled, len(self.margins))
+
+    def more_than(self, other: Attack) -> Estimate:
+        """How much larger the share is than another's, of other pictures."""
+        return intervals.difference(other.share, self.share)
 
 
 def attack(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from clipviz.lens import intervals
-from clipviz.lens.intervals import Estimate
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
 from clipviz.session import Session
+
+if TYPE_CHECKING:
+    from clipviz.lens.cues import Attack
+    from clipviz.lens.intervals import Estimate
 
 TILE, COLUMNS = 96, 12
 NO_STUDIO = (
@@ -68,13 +70,12 @@ class Drawing:
         rows: list[dict[str, Any]] = []
         drawn: list[Image.Image] = []
         for method, (words, attack) in self.attempts.items():
-            share = intervals.share(attack.n_fooled, len(attack.margins))
             rows.append(
                 {
                     "method": method,
                     "words": words[:8],
                     "fooled": attack.n_fooled,
-                    "interval": [share.low, share.high],
+                    "interval": [attack.share.low, attack.share.high],
                     "mean": float(np.mean(attack.margins)),
                     "sentences": list(attack.sentences),
                     "margins": list(attack.margins),
@@ -84,13 +85,16 @@ class Drawing:
             drawn += attack.images
         view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
         target = self.session.class_text(self.pair[1])
-        view |= {"n_tiles": len(drawn), "verdict": verdict(rows, target) if self.finished else ""}
+        view |= {"n_tiles": len(drawn), "verdict": self._verdict(target) if self.finished else ""}
         if not rows:
             return view, {}
         key = ("cue pictures", self._number, len(rows))
         sheet = self.session.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
         look, more = self._closely() if self.finished else (None, {})
         return view | {"look": look}, {"sprite": sheet, **more}
+
+    def _verdict(self, target: str) -> str:
+        return verdict({name: attack for name, (_, attack) in self.attempts.items()}, target)
 
     def _closely(self) -> tuple[View, Arrays]:
         """One picture and the tokens that write towards either class."""
@@ -115,16 +119,15 @@ def why_none(drawn: str, session: Session, ready: bool) -> str:
     return "" if ready else "Pictures are drawn once all images have been read."
 
 
-def verdict(rows: Sequence[dict[str, Any]], target: str) -> str:
+def verdict(attacks: Mapping[str, Attack], target: str) -> str:
     """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
-    share = {row["method"]: intervals.share(row["fooled"], len(row["margins"])) for row in rows}
-    ours, alone, similar = (share[name] for name in ("second order", "no words", "similar words"))
+    ours, alone, similar = (attacks[name] for name in ("second order", "no words", "similar words"))
     said = (
-        f"Taken for {target}: {ours.value:.0%} with these words, {similar.value:.0%} with words chosen without "
-        f"neurons, {alone.value:.0%} with the class alone."
+        f"Taken for {target}: {ours.share.value:.0%} with these words, {similar.share.value:.0%} with words chosen "
+        f"without neurons, {alone.share.value:.0%} with the class alone."
     )
     against = [
-        f"{_change(intervals.difference(other, ours))} {name}"
+        f"{_change(ours.more_than(other))} {name}"
         for other, name in ((alone, "the class alone"), (similar, "words chosen without neurons"))
     ]
     return f"{said} {'; '.join(against)}.".replace(". no", ". No")

@@ -13,6 +13,7 @@ from PIL import Image
 import clipviz
 from clipviz.analysis import cues as asked
 from clipviz.lens import intervals
+from clipviz.lens.cues import Attack
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
 from panels import asking
@@ -217,17 +218,18 @@ def test_a_hidden_panel_does_nothing(model):
 
 
 def test_the_verdict_does_not_oversell():
-    def rows(ours, similar, alone):
+    def attacks(ours, similar, alone):
         shares = {"second order": ours, "similar words": similar, "no words": alone}
-        return [{"method": name, "fooled": n, "margins": [0.0] * 10} for name, n in shares.items()]
+        margins = {name: (1.0,) * n + (-1.0,) * (10 - n) for name, n in shares.items()}
+        return {name: Attack(("",) * 10, (None,) * 10, found) for name, found in margins.items()}
 
-    said = verdict(rows(6, 3, 1), "a zebra")
+    said = verdict(attacks(6, 3, 1), "a zebra")
     assert said.startswith(
         "Taken for a zebra: 60% with these words, 30% with words chosen without neurons, 10% with the class alone."
     )
     assert "50 points more (+8 to +75 points) than with the class alone" in said
     assert "no difference (−12 to +60 points) from words chosen without neurons" in said
-    equal = verdict(rows(2, 9, 2), "a zebra")
+    equal = verdict(attacks(2, 9, 2), "a zebra")
     assert "No difference (−34 to +34 points) from the class alone" in equal
     assert "70 points fewer" in equal
 
