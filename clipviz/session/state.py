@@ -103,7 +103,7 @@ class SessionState(traitlets.HasTraits):
             tuple[Path, dict[str, Any]]
         ] = []  # its own dictionaries of shared units, and partners
         super().__init__(
-            selection=opening.first_selection(cast("Session", self)),
+            selection=opening.first_selection(self._session),
             progress=(self.collection.n_ready, len(self.images)),
         )
         self.worker = Worker()
@@ -376,6 +376,11 @@ class SessionState(traitlets.HasTraits):
         """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last."""
         with self.lock, unmixed(self.model.device):
             return self._memory.get(key, make)
+
+    @property
+    def _session(self) -> Session:
+        """This session with the questions of every topic, for a class that holds those of one."""
+        return cast("Session", self)
 
     def _image(self, image: int | None) -> int:
         i = self.selection.image if image is None else image

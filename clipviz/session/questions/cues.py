@@ -1,0 +1,142 @@
+"""What is asked of spurious cues: words, pictures drawn with them, and whether they fool the model (thesis 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipviz.analysis import cues as cue_words
+from clipviz.analysis.neurons import LayerNeurons
+from clipviz.session import checks
+from clipviz.session.state import SessionState
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipviz.analysis.cues import Cue, Source
+    from clipviz.lens.cues import Attack
+    from clipviz.models.bundle import Studio
+    from clipviz.models.captioners import Describe, Draw
+
+
+class CueQuestions(SessionState):
+    """The methods of a session about spurious cues."""
+
+    def cue_classes(self) -> tuple[str, ...]:
+        """Classes that pictures can be drawn of here; none where nothing or anything can (see can_draw)."""
+        return self.studio.classes if self.studio else ()
+
+    @property
+    def studio(self) -> Studio | None:
+        """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
+
+        Set it to clipviz.analysis.cues.studio(describe, draw): describe(words, class_name, avoid) writes sentences,
+        draw(sentence, seed) paints them. The Cues desk then draws any class.
+        """
+        return self._studio or cue_words.studio_of(self.model)
+
+    @studio.setter
+    def studio(self, studio: Studio | None) -> None:
+        if studio is not None and not hasattr(studio, "writer"):
+            raise ValueError(
+                f"expected a studio, got {type(studio).__name__}; clipviz.analysis.cues.studio(describe, draw) "
+                "makes one"
+            )
+        self._studio = studio
+        self.refresh()
+
+    def can_draw(self, name: str) -> bool:
+        """Whether pictures of a class can be drawn here."""
+        return self.studio is not None and self.studio.draws(name)
+
+    @property
+    def first_pair(self) -> tuple[str, str]:
+        """The class drawn and the class it should be taken for, at first; empty names where nothing can be drawn."""
+        return self.studio.pair if self.studio else ("", "")
+
+    @staticmethod
+    def check_pair(pair: tuple[str, str]) -> None:
+        """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
+        cue_words.check_pair(*pair)
+
+    def class_text(self, name: str) -> str:
+        """The text that stands for a class: "a horse", "grapes"."""
+        return cue_words.prompt(self.model, name)
+
+    def cue_source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
+        """The words and sparse codes of some layers' neurons, from which cues are chosen.
+
+        layers: default the late ones (`neuron_layers`); m: texts of a code, as in describe_neurons.
+        """
+        chosen = (
+            self._session.neuron_layers if layers is None else [layers] if isinstance(layers, int) else layers
+        )
+        known = [self._session.neurons(layer) for layer in chosen]
+        key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
+        return self.remember(key, lambda: cue_words.source(known, self.pool(), m))
+
+    def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
+        """The same in short steps for work between clicks: None until the last, which is the source."""
+        return cue_words.coding(known, self.pool(), checks.code_size(m))
+
+    def cues(
+        self,
+        pair: tuple[str, str],
+        layers: int | Sequence[int] | None = None,
+        n_words: int = cue_words.N_WORDS,
+        source: Source | None = None,
+        m: int | None = None,
+    ) -> list[Cue]:
+        """The words that pull pictures of pair[0] towards pair[1] by way of some layers' neurons (Eq. 3.4).
+
+        layers and m as in cue_source; source: one that is there already.
+        """
+        self.check_pair(pair)
+        source = self.cue_source(layers, m) if source is None else source
+        return cue_words.cues(self.model, source, *pair, n_words=checks.count("n_words", n_words))
+
+    def attack(
+        self,
+        pair: tuple[str, str],
+        seed: int = 0,
+        layers: int | Sequence[int] | None = None,
+        n_sentences: int = 10,
+        n_images: int = 10,
+        m: int | None = None,
+        describe: Describe | None = None,
+        draw: Draw | None = None,
+    ) -> dict[str, tuple[list[str], Attack]]:
+        """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
+
+        layers and m as in cue_source. describe, draw: who writes and who paints (see `studio`), both or neither.
+        """
+        if (describe is None) != (draw is None):
+            raise ValueError("expected describe and draw together, got one of them; give both or neither")
+        own = None if describe is None or draw is None else cue_words.studio(describe, draw)
+        self.check_pair(pair)
+        source = self.cue_source(layers, m)
+        return cue_words.attack_pair(
+            self.model,
+            source,
+            pair,
+            seed,
+            n_sentences=n_sentences,
+            n_images=n_images,
+            studio=own or self.studio,
+        )
+
+    def attack_steps(
+        self, source: Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+    ) -> Iterator[tuple[str, list[str], Attack]]:
+        """(method, its words, its pictures), one after the other, for work between clicks."""
+        return cue_words.attempts(self.model, source, pair, seed, n_sentences, n_images, self.studio)
+
+    def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+        """Whether each word can be drawn into a picture of pair[0] here."""
+        return cue_words.drawable(self.studio, texts, pair)
+
+    def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
+        """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
+        return cue_words.pair_map(self.model, picture, pair)

@@ -1,0 +1,143 @@
+"""What is asked of units shared with other models, and pictures that follow them (thesis, chapter 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipviz.analysis import shared_units
+from clipviz.session import generation, mining
+from clipviz.session.state import SessionState
+from clipviz.session.workbench import Workbench
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from clipviz.analysis.generation import Edited, Progress
+    from clipviz.analysis.generator_concepts import GeneratorConcept
+    from clipviz.analysis.shared_units import SharedUnits
+    from clipviz.lens.invert import Schedule
+    from clipviz.session.mining import MiningOptions
+
+
+class SharedUnitQuestions(SessionState):
+    """The methods of a session about shared units."""
+
+    def rosetta(
+        self,
+        folder: str | Path | None = None,
+        partners: Mapping[str, Any] | None = None,
+        pivot: str = "clip",
+    ) -> SharedUnits:
+        """The dictionary of units that the model shares with others: mined here, a shipped one, or that of a folder.
+
+        partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
+        one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
+        """
+        own = len(self._mined) if not folder and pivot == shared_units.CLIP else 0
+        if own:
+            folder, partners = self._mined[-1][0], {**self._mined[-1][1], **(partners or {})}
+        names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
+        key = ("rosetta", str(folder or ""), names, pivot, own)
+        painted = self.workbench.painted
+        return self.remember(
+            key, lambda: shared_units.open_shared(self._session, folder, partners, pivot, painted.get)
+        )
+
+    def mine(
+        self,
+        folder: str | Path,
+        partners: Sequence[Any] = ("cnn",),
+        n_images: int = 256,
+        **options: Unpack[MiningOptions],
+    ) -> SharedUnits:
+        """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
+
+        folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
+        how many images are drawn; a quarter of them is held out for the correlations that are shown. options: at_least
+        (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
+        k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found.
+        Raises ValueError for too few images, or where no unit is shared beyond chance.
+        """
+        self._mined.append(mining.mine(self._session, folder, partners, n_images, options))
+        self.refresh()
+        return self.rosetta()
+
+    @property
+    def generator(self) -> Any:
+        """The generator that edits and inversions use: the one set here, else that of the model's bundle."""
+        return generation.generator_of(self._session)
+
+    @generator.setter
+    def generator(self, generator: Any) -> None:
+        self._generator = generator
+
+    def generator_concepts(self) -> list[GeneratorConcept]:
+        """The generator's units that other models share (Eq. 4.3), those that light up together as one named concept.
+
+        Each has .name, the text whose heatmap is most like its maps, .similarity, .units and .readers.
+        """
+        return generation.concepts(self._session)
+
+    @property
+    def workbench(self) -> Workbench:
+        """The picture that the generator is painting, as the Generate desk shows it: begin, follow, said, keep."""
+        if self._workbench is None:
+            self._workbench = Workbench(self._session)
+        return self._workbench
+
+    def edit(
+        self,
+        latents: Any,
+        change: str = "none",
+        concepts: Sequence[int] | None = None,
+        right: float = 0.0,
+        down: float = 0.0,
+        factor: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Change the maps of shared units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+
+        latents: from `generator.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
+        sides), "copy", "remove" or "amplify" (factor). concepts: indices into `generator_concepts()`, default all; the
+        others are asked to stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps,
+        where the Generate desk takes 40 to follow a hand (clipviz.session.workbench.LIVE).
+        Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
+        """
+        how = {"right": right, "down": down, "factor": factor, "schedule": schedule, "progress": progress}
+        return generation.edit(self._session, latents, change, concepts, **how)
+
+    def invert(
+        self,
+        image: int | None = None,
+        label: str | int | None = None,
+        pixels: bool = True,
+        seed: int = 0,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
+
+        image: default the selected one. label: class of a class-conditional generator, default the one that the model
+        names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, by their
+        cosine, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the best
+        is taken. schedule: default the thesis's 500 steps; the Generate desk takes 120
+        (clipviz.session.workbench.INVERSION).
+        """
+        i = self._image(image)
+        return generation.invert(self._session, i, label, pixels, seed, alpha, beta, schedule, progress)
+
+    def visualise(
+        self,
+        concept: int,
+        n_starts: int = 6,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        progress: Progress | None = None,
+    ) -> Edited:
+        """Several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig. 4.1)."""
+        return generation.visualise(self._session, concept, n_starts, seed, schedule, progress)
