@@ -24,6 +24,12 @@ class Recent(Generic[Key, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def forget(self, unwanted: Callable[[Key], bool]) -> None:
+        """Drop the values under the keys that `unwanted` names."""
+        with self._lock:
+            for key in [key for key in self._values if unwanted(key)]:
+                self._total -= self._cost(self._values.pop(key))
+
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value kept under a key, else the one that `make` returns, which is kept; the last one always is."""
         with self._lock:

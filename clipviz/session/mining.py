@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import torch
 
@@ -31,10 +31,18 @@ FEWEST = 16
 """Images from which on units of two models are compared."""
 
 
+class Mined(NamedTuple):
+    """The dictionary that a session mined last: how many it has mined, its folder, the partners by name."""
+
+    number: int
+    folder: Path
+    partners: dict[str, Any]
+
+
 def mine(
     session: Session, folder: str | Path, partners: Sequence[Any], n_images: int, options: MiningOptions
-) -> tuple[Path, dict[str, Any]]:
-    """See Session.mine: where the dictionary lies, and the partners by name."""
+) -> Mined:
+    """See Session.mine."""
     loaded = [
         load_partner(one, device=session.model.device) if isinstance(one, str) else one for one in partners
     ]
@@ -66,4 +74,5 @@ def mine(
     about = dictionaries.about(session.model, loaded, session.images)
     about |= {"n_images": len(mined), "n_heldout": len(heldout)}
     path = saved.save(concepts, folder, about, {i: session.images[i] for i in shown})
-    return path, {one.name: one for one in loaded}
+    earlier = session._mined
+    return Mined(earlier.number + 1 if earlier else 1, path, {one.name: one for one in loaded})

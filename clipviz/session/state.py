@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from clipviz.models.clip import ClipModel
     from clipviz.session.core import Session
+    from clipviz.session.mining import Mined
     from clipviz.values import Head, SelectionFields
 
 Made = TypeVar("Made")
@@ -99,9 +99,7 @@ class SessionState(traitlets.HasTraits):
         self._generator: Any = None
         self._studio: Any = None
         self._workbench: Any = None
-        self._mined: list[
-            tuple[Path, dict[str, Any]]
-        ] = []  # its own dictionaries of shared units, and partners
+        self._mined: Mined | None = None
         super().__init__(
             selection=opening.first_selection(self._session),
             progress=(self.collection.n_ready, len(self.images)),

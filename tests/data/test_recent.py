@@ -21,6 +21,10 @@ def test_the_last_used_are_kept_within_the_cost():
     assert len(recent) == 2
     assert recent.get(50, lambda: make(50)) == 50
     assert len(recent) == 1  # one too large for the limit is kept alone
+    recent.forget(lambda key: key == 50)
+    assert len(recent) == 0
+    assert recent.get(6, lambda: make(6)) + recent.get(4, lambda: make(4)) == 10
+    assert len(recent) == 2  # what was forgotten costs nothing any more
 
 
 def test_threads_agree_on_one_value():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
-from tiny_dictionary import TEXTS, tiny_pair
+from tiny_dictionary import TEXTS, tiny, tiny_pair
 
 import clipviz
 from clipviz.panels.rosetta import MINE, Rosetta
@@ -24,7 +27,8 @@ def test_the_panel_shows_what_was_mined(session, tmp_path):
     panel = Rosetta(session)
     session.wait(60)
     assert panel.data()["advice"] == MINE
-    book = session.mine(tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.3)
+    first = {"one": tiny("one", 0), "two": tiny("two", 1)}
+    book = session.mine(tmp_path / "own", partners=[*first.values()], at_least=1, above=0.3)
     session.wait(60)
     assert panel.data()["message"] == ""
     assert panel.data()["n_units"] == len(book.concepts) > 0
@@ -39,6 +43,11 @@ def test_the_panel_shows_what_was_mined(session, tmp_path):
     again = session.mine(tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.5)
     assert 0 < len(again.concepts) < len(book.concepts)
     assert session.rosetta() is again
+    session.wait(60)
+    earlier = [weakref.ref(partner) for partner in first.values()]
+    del book, first
+    gc.collect()
+    assert not any(partner() for partner in earlier)  # those of the newest dictionary alone are kept
     other = clipviz.Session(session.model, clipviz.demo.images().subset([30, 31]), TEXTS, background=False)
     assert len(other.rosetta(tmp_path / "own").concepts) == len(again.concepts)
     other.close()

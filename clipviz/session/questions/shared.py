@@ -35,11 +35,11 @@ class SharedUnitQuestions(SessionState):
         partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
         one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
         """
-        own = len(self._mined) if not folder and pivot == shared_units.CLIP else 0
-        if own:
-            folder, partners = self._mined[-1][0], {**self._mined[-1][1], **(partners or {})}
+        number, own = 0, self._mined
+        if own is not None and not folder and pivot == shared_units.CLIP:
+            number, folder, partners = own.number, own.folder, {**own.partners, **(partners or {})}
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
-        key = ("rosetta", str(folder or ""), names, pivot, own)
+        key = ("rosetta", str(folder or ""), names, pivot, number)
         painted = self.workbench.painted
         return self.remember(
             key, lambda: shared_units.open_shared(self._session, folder, partners, pivot, painted.get)
@@ -60,7 +60,8 @@ class SharedUnitQuestions(SessionState):
         k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found.
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
-        self._mined.append(mining.mine(self._session, folder, partners, n_images, options))
+        self._mined = mining.mine(self._session, folder, partners, n_images, options)
+        self._memory.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
         self.refresh()
         return self.rosetta()
 
