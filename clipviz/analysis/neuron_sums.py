@@ -13,21 +13,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clipviz.analysis.reading import batches
+from clipviz.analysis.reading import BATCH, batches
 from clipviz.lens.neuron_stats import NeuronStats, neuron_stats
 from clipviz.lens.neurons import SecondOrder
+from clipviz.models.second import basis_bytes
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 SUMS = ("mean", "scatter", "shared_mean", "total")
+TOGETHER_BYTES = 3 << 30
+"""What layers that are read in one pass may hold."""
 
 
 def batch_stats(
-    second: SecondOrder, ids: Sequence[int], n_top: int, shared: bool = True, scatter: bool = True
+    second: SecondOrder,
+    ids: Sequence[int],
+    n_top: int,
+    shared: bool = True,
+    scatter: bool = True,
+    norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
     """The statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without autocast."""
-    stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter)
+    stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter, norms=norms)
     values = {name: getattr(stats, name) for name in SUMS}
     sums: dict[str, Any] = {name: _double(value) for name, value in values.items() if value is not None}
     return replace(stats, **sums)
@@ -56,10 +64,13 @@ class NeuronSums:
 
     def add(self, ids: Sequence[int], second: SecondOrder) -> None:
         """Add the images `ids`, whose effects `second` are."""
-        stats = batch_stats(second, ids, self.n_top, self.shared, self.scatter)
+        norms = None if self._norms is None else second.norms()
+        stats = batch_stats(
+            second, ids, self.n_top, self.shared, self.scatter, norms if self.shared else None
+        )
         self._stats = stats if self._stats is None else self._stats.merge(stats)
-        if self._norms is not None:
-            self._norms.append(second.norms().half())
+        if self._norms is not None and norms is not None:
+            self._norms.append(norms.half())
 
     @property
     def count(self) -> int:
@@ -92,10 +103,48 @@ def read_layer(
     scatter: bool = True,
 ) -> NeuronSums:
     """The statistics of a layer over all images that can be read; told: shown beside a progress bar."""
-    sums = NeuronSums(n_top, shared, norms, scatter)
+    return read_layers(model, images, [layer], n_top, shared, norms, told, scatter)[0]
+
+
+def read_layers(
+    model: ClipModel,
+    images: Any,
+    layers: Sequence[int],
+    n_top: int,
+    shared: bool = True,
+    norms: bool = True,
+    told: str = "",
+    scatter: bool = True,
+) -> list[NeuronSums]:
+    """The same for several layers, from one pass over the images."""
+    sums = [NeuronSums(n_top, shared, norms, scatter) for _ in layers]
     for rows, pictures in batches(images, told=told):
-        sums.add(rows, model.second_order(pictures, layer))
+        for own, second in zip(sums, model.each_second_order(pictures, layers), strict=True):
+            own.add(rows, second)
     return sums
+
+
+def read_together(model: ClipModel, layers: Sequence[int], n_images: int, n_top: int) -> list[list[int]]:
+    """Layers in groups that are read at once: a pass serves a whole group, if what it leaves fits in TOGETHER_BYTES.
+
+    That is every layer's activations of a batch and its sums; over several batches also its basis, which would be made
+    again for each batch otherwise and costs more than a pass.
+    """
+    weights, n_batch = model.weights, min(n_images, BATCH)
+    groups: list[list[int]] = []
+    room = 0
+    for layer in layers:
+        later = weights.n_heads * (weights.n_layers - 1 - layer) * len(weights.readout.matrices)
+        a_neuron = 4 * weights.n_tokens * n_batch + n_top * (
+            4 * later + 2 * (weights.n_tokens - weights.prefix)
+        )
+        size = weights.n_neurons * a_neuron + (basis_bytes(weights, layer) if n_images > n_batch else 0)
+        if not groups or size > room:
+            groups.append([])
+            room = TOGETHER_BYTES
+        groups[-1].append(layer)
+        room -= size
+    return groups
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ def neuron_stats(
     shared: bool = True,
     about: NeuronStats | None = None,
     scatter: bool = True,
+    norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
     """Statistics of one batch; merge the batches of a collection with `NeuronStats.merge`.
 
@@ -103,7 +104,7 @@ def neuron_stats(
     collection, in the same units: images are then ranked by |phi_n - mean phi_n|, as the authors' code does, and
     top_norms and total are of those deviations; the thesis's S_n, the default, is of |phi_n|. scatter: keep the
     covariances, which grow with the square of the later heads (2 GB for the first layer of ViT-L/14) and which only
-    rank_one(over="all") reads.
+    rank_one(over="all") reads. norms: |phi_n| in these units, where they are known already.
     """
     if len(images) != len(second.coordinates) or n_top < 1:
         raise ValueError(
@@ -115,18 +116,18 @@ def neuron_stats(
     mean = coordinates.mean(1)
     gaps = coordinates - mean[:, None]
     means = (None, None) if about is None else (about.mean, about.shared_mean)
-    norms = second.norms(shared, normalize, *means).T
-    kept = min(n_top, norms.shape[1])
-    top = norms.topk(kept, dim=1)
+    lengths = (second.norms(shared, normalize, *means) if norms is None else norms).T
+    kept = min(n_top, lengths.shape[1])
+    top = lengths.topk(kept, dim=1)
     maps = second.activations[:, second.basis.prefix :].permute(2, 0, 1)
-    ids = torch.as_tensor(list(images), dtype=torch.long, device=norms.device).expand(len(norms), -1)
+    ids = torch.as_tensor(list(images), dtype=torch.long, device=lengths.device).expand(len(lengths), -1)
     return NeuronStats(
         layer=second.basis.layer,
         count=len(images),
         mean=mean,
         scatter=gaps.transpose(1, 2) @ gaps if scatter else None,
         shared_mean=common.mean(0),
-        total=norms.square().sum(1),
+        total=lengths.square().sum(1),
         top_norms=_padded(top.values, n_top, -1),
         top_images=_padded(_take(ids, top.indices), n_top, -1),
         top_coordinates=_padded(_take(coordinates, top.indices), n_top, 0),
@@ -179,7 +180,7 @@ def rank_one(
     Equals the SVD of the explicit effects up to sign. Shares of constant neurons are 0.
     """
     rows = _rows(stats, over, reference)
-    directions, share, variance, readers = [], [], [], []
+    directions, share, variance, readers, bias = [], [], [], [], []
     for part, formed in basis.chunks():
         found = first_component(rows[part] @ formed)
         flip = _signs((stats.top_coordinates[part] - stats.mean[part, None]) @ formed, found[0], stats, part)
@@ -187,14 +188,12 @@ def rank_one(
         share.append(found[1])
         variance.append(found[2])
         readers.append(torch.einsum("nkd,nd->nk", formed, directions[-1]))
-    bias = torch.cat(
-        [torch.einsum("nk,nkd->nd", stats.mean[part], formed) for part, formed in basis.chunks()]
-    )
+        bias.append(torch.einsum("nk,nkd->nd", stats.mean[part], formed))
     divisor = stats.count if over == "all" else (stats.top_images >= 0).sum(1)
     return RankOne(
         layer=stats.layer,
         directions=torch.cat(directions),
-        bias=bias + stats.shared_mean,
+        bias=torch.cat(bias) + stats.shared_mean,
         share=torch.cat(share),
         variance=torch.cat(variance) / divisor,
         mean=stats.mean,

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from clipviz.models import hf
 from clipviz.models.forward_lock import turn
 from clipviz.models.preprocess import normalization
 from clipviz.models.sealed_weights import digest_of
-from clipviz.models.second import basis_of, second_orders
+from clipviz.models.second import basis_of, each_second_order, second_orders
 from clipviz.models.text_towers import check_clip_tokens, encode_tokens
 from clipviz.models.towers import UnsupportedTower, read_tower, unsupported
 from clipviz.models.towers.anatomy import full
@@ -214,6 +214,12 @@ class ClipModel:
     ) -> list[SecondOrder]:
         """The same for several layers from one pass, in the order of `layers`."""
         return second_orders(self.tower, self.encode_images, self.prepare(images), layers)
+
+    def each_second_order(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
+    ) -> Iterator[SecondOrder]:
+        """The same one after the other, for layers whose bases and coordinates do not fit in memory together."""
+        return each_second_order(self.tower, self.encode_images, self.prepare(images), layers)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
         """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""

@@ -15,7 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipviz.lens.neurons import NeuronBasis, Passage, SecondOrder, check_layer, neuron_basis, second_order
+from clipviz.lens.neurons import (
+    KEPT_BYTES,
+    NeuronBasis,
+    Passage,
+    SecondOrder,
+    check_layer,
+    neuron_basis,
+    second_order,
+)
 from clipviz.models.forward_lock import turn
 from clipviz.models.towers.anatomy import Reading, Tower, deviation, full, unmixed
 from clipviz.models.towers.recording import Attending, AttentionCalls
@@ -37,21 +45,23 @@ def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
             basis = neuron_basis(weights, layer)
     bases[layer] = basis  # the last in order: used last
     room = BASES_BYTES
-    for place, (other, kept) in enumerate(reversed(list(bases.items()))):
-        room -= _bytes(kept)
+    for place, other in enumerate(reversed(list(bases))):
+        room -= basis_bytes(weights, other)
         if place and room < 0:
             bases.pop(other, None)
     return basis
 
 
-def _bytes(basis: NeuronBasis) -> int:
-    """What a basis holds, the Gram matrices that it will keep included."""
-    size = basis.value_codes.element_size()
-    gram = basis.n_neurons * len(basis.later) ** 2 if basis.keeps_gram else 0
-    return size * (basis.value_codes.numel() + basis.writers.numel() + gram)
+def basis_bytes(weights: TowerWeights, layer: int) -> int:
+    """What a layer's basis holds, the Gram matrices that it will keep included."""
+    matrices = weights.readout.matrices
+    n_writers = weights.n_heads * (weights.n_layers - 1 - layer)
+    gram = matrices.element_size() * weights.n_neurons * (n_writers * len(matrices)) ** 2
+    width = weights.n_neurons + len(matrices) * weights.d_embed
+    kept = matrices.element_size() * n_writers * weights.d_head * width
+    return kept + (gram if gram <= KEPT_BYTES else 0)
 
 
-@torch.no_grad()
 def second_orders(
     tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
 ) -> list[SecondOrder]:
@@ -59,12 +69,25 @@ def second_orders(
 
     forward: pixels [image, 3, rows, cols] to embeddings; layers: counted from 0, below the last.
     """
-    bases = [basis_of(tower.weights, layer) for layer in layers]
-    with recording_second(tower, layers) as recorder:
-        embedding = forward(pixels)
-    recorder.finish_pass()
-    with unmixed(pixels.device):
-        return [second_order(recorder.passage(basis.layer, embedding), basis) for basis in bases]
+    return list(each_second_order(tower, forward, pixels, layers))
+
+
+def each_second_order(
+    tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
+) -> Iterator[SecondOrder]:
+    """The same, one after the other as they are asked for: one layer's basis and coordinates are held at a time."""
+    layers = [check_layer(tower.weights, layer) for layer in layers]
+    with torch.no_grad():
+        with recording_second(tower, layers) as recorder:
+            embedding = forward(pixels)
+        recorder.finish_pass()
+    for place, layer in enumerate(layers):
+        with torch.no_grad(), unmixed(pixels.device):
+            basis = basis_of(tower.weights, layer)
+            found = second_order(recorder.passage(layer, embedding), basis)
+        if layer not in layers[place + 1 :]:
+            del recorder.activations[layer]
+        yield found
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from clipviz.reproduce.pools import (
     GENERAL,
     Added,
     DescribeClass,
+    encoded_pool,
     encoded_pools,
     open_pools,
     say_what_is_missing,
@@ -249,7 +250,7 @@ def roles_section(
     texts_of: every head's texts in the order of Alg. 1.
     """
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
-    heads, directions = headset.all_heads(late.codes), model.encode_texts(list(pool)).cpu()
+    heads, directions = headset.all_heads(late.codes), encoded_pool(model, pool).cpu()
     found = labels.label_heads(heads, covariance, span, directions, pool)
     labelled = labels.roles_of(found)
     texts = {head: [pool[i] for i in label.order] for head, label in found.items()}

@@ -18,6 +18,7 @@ from clipviz.lens.ablate import Terms
 from clipviz.lens.roles import Role
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import Evaluation, spaced
+from clipviz.reproduce.pools import encoded_pool
 from clipviz.reproduce.report import Report
 from clipviz.values import Head
 
@@ -196,9 +197,9 @@ def joint_section(
     """Figures 2.6 and A.3: for each head an image that it tells most about."""
     pool = evaluation.pools["descriptions"]
     n_texts = min(late.codes.codes.shape[3], len(late.embedding) - 1)
-    chosen = textspan.describe_heads(late.codes, late.basis, model.encode_texts(list(pool)).cpu(), n_texts)
+    chosen = textspan.describe_heads(late.codes, late.basis, encoded_pool(model, pool).cpu(), n_texts)
     heads = headset.all_heads(late.codes)
-    background = model.encode_texts(list(pool))
+    background = encoded_pool(model, pool)
     examples: list[dict[str, Any]] = []
     shown: set[int] = set()
     for head in _varied(found_roles, 6):

@@ -6,9 +6,10 @@ neuron_texts (Tables 3.2, B.1), attacks (Table 3.3) and neuron_segmenting (Table
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -183,9 +184,8 @@ def layers_section(report: Report, study: Study) -> int:
     curves: dict[str, dict[str, dict[int, float]]] = {}
     baseline: dict[str, float] = {}
     rows = []
-    for layer in study.layers:
-        known = study.layer(layer)
-        found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
+    for known, found in _replaced(study):
+        layer = known.stats.layer
         baseline = study.accuracy(found["baseline"], found["rows"])
         for condition in CONDITIONS:
             for task, top1 in study.accuracy(found[condition], found["rows"]).items():
@@ -231,6 +231,14 @@ def layers_section(report: Report, study: Study) -> int:
     return peak
 
 
+def _replaced(study: Study) -> Iterator[tuple[Layer, dict[str, Any]]]:
+    """Every layer, and the embeddings of the evaluated images after its replacements."""
+    for group in study.groups:
+        known = study.of_layers(group)
+        found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
+        yield from zip(known, found, strict=True)
+
+
 def _shares(known: Layer) -> tuple[float, float]:
     return known.concentration(), float(known.line.share.mean())
 
@@ -242,7 +250,7 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
 
 def _unseen(report: Report, study: Study) -> None:
     """Figure B.3 (ImageNet-R in the thesis): the same on images of another kind."""
-    n_images = 60 if study.quick else N_UNSEEN
+    n_images = min(60, len(study.evaluation.images)) if study.quick else N_UNSEEN
     if study.shifted is not None:
         images, tasks = shifted_views(study, n_images if study.quick else 2_000)
         about, title = f"of {Path(study.shifted).name}", Path(study.shifted).name
@@ -257,15 +265,15 @@ def _unseen(report: Report, study: Study) -> None:
         return
     curves: dict[str, dict[int, float]] = {}
     baseline = 0.0
-    for layer in study.late:
-        found = layer_embeddings(
-            study.model,
-            images,
-            study.layer(layer),
-            study.steps,
-            study.quiet,
-            name=f"unseen-{images.fingerprint[:6]}",
-        )
+    unseen = layer_embeddings(
+        study.model,
+        images,
+        study.of_layers(study.late),
+        study.steps,
+        study.quiet,
+        name=f"unseen-{images.fingerprint[:6]}",
+    )
+    for layer, found in zip(study.late, unseen, strict=True):
         accuracies = {
             name: study.accuracy(found[name], found["rows"], tasks) for name in ("baseline", *CONDITIONS)
         }
@@ -333,7 +341,7 @@ def indirect_section(report: Report, study: Study, peak: int, compared: Sequence
     model, images = study.model, study.evaluation.images
     n_compared = (compared[0], compared[1])
     found = intervened(model, images, study.sample, peak, study.steps, n_compared, study.quiet)
-    second = layer_embeddings(model, images, study.layer(peak), study.steps, study.quiet)
+    (second,) = layer_embeddings(model, images, [study.layer(peak)], study.steps, study.quiet)
     base = study.accuracy(second["baseline"], second["rows"])
     after = {
         "indirect": study.accuracy(found["embeddings"], found["rows"]),
@@ -379,7 +387,7 @@ def _compare(left: float, right: float) -> str:
 def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str, Texts]) -> None:
     """Figure 3.4."""
     model, known = study.model, study.layer(layer)
-    found = layer_embeddings(model, study.evaluation.images, known, study.steps, study.quiet, codes=True)
+    (found,) = layer_embeddings(model, study.evaluation.images, [known], study.steps, study.quiet, codes=True)
     left, coefficients = (torch.from_numpy(found[name]) for name in ("left", "coefficients"))
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, encoded in encoded_pools(model, pools).items():

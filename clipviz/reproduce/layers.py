@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from clipviz.analysis.neuron_sums import read_layer
+from clipviz.analysis.neuron_sums import read_layers, read_together
 from clipviz.analysis.tasks import Task
 from clipviz.data.images import Images
 from clipviz.indexing import Index
@@ -28,6 +28,7 @@ from clipviz.lens.neuron_stats import (
     rank_one,
     rebuilt,
 )
+from clipviz.lens.neurons import SecondOrder
 from clipviz.models.bundle import Studio
 from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
@@ -106,15 +107,27 @@ class Study:
 
     def layer(self, layer: int) -> Layer:
         """A layer's statistics over the reference images."""
-        found = self.kept.get(layer)
-        if found is None:
-            if self.index is None:
-                found = layer_statistics(self.model, self.reference, layer, self.steps, self.quiet)
-            else:
-                found = indexed_layer(self.model, self.index, self.sample, layer, self.steps, self.quiet)
-            if layer in self.late:
-                self.kept[layer] = found
-        return found
+        return self.of_layers([layer])[0]
+
+    def of_layers(self, layers: Sequence[int]) -> list[Layer]:
+        """The statistics of several layers, from one pass over the reference images."""
+        lacking = [layer for layer in layers if layer not in self.kept]
+        if self.index is None:
+            made = layer_statistics(self.model, self.reference, lacking, self.steps, self.quiet)
+        else:
+            made = [
+                indexed_layer(self.model, self.index, self.sample, layer, self.steps, self.quiet)
+                for layer in lacking
+            ]
+        found = {**self.kept, **dict(zip(lacking, made, strict=True))}
+        self.kept.update({layer: found[layer] for layer in lacking if layer in self.late})
+        return [found[layer] for layer in layers]
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The layers in groups that a pass can serve at once."""
+        n_images = max(len(self.reference), len(self.evaluation.images))
+        return read_together(self.model, self.layers, n_images, n_top_of(len(self.reference)))
 
     def accuracy(
         self, embeddings: np.ndarray | Tensor, rows: Sequence[int], tasks: Sequence[Task] | None = None
@@ -127,22 +140,34 @@ class Study:
         }
 
 
+def n_top_of(n_images: int) -> int:
+    """How many of the reference images are a neuron's top ones: 2%, at least 16, at most the thesis's 100."""
+    return max(MIN_TOP, min(100, round(0.02 * n_images)))
+
+
 def layer_statistics(
-    model: ClipModel, images: Sequence[Image.Image], layer: int, steps: Steps, quiet: bool = False
-) -> Layer:
-    """Statistics of one layer over the reference images; the top 2% of them, at least 16, are the thesis's S_n."""
-    n_top = max(MIN_TOP, min(100, round(0.02 * len(images))))
+    model: ClipModel,
+    images: Sequence[Image.Image],
+    layers: Sequence[int],
+    steps: Steps,
+    quiet: bool = False,
+) -> list[Layer]:
+    """Statistics of some layers over the reference images, from one pass; their top ones are the thesis's S_n."""
 
-    def make() -> dict[str, Any]:
-        sums = read_layer(
-            model, images, layer, n_top, told="" if quiet else f"reading layer {layer}", scatter=False
-        )
-        stats = sums.stats
-        tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
-        arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
-        return {**arrays, "norms": sums.norms.cpu().numpy(), "count": stats.count}
+    def make(places: list[int]) -> Iterator[dict[str, Any]]:
+        wanted = [layers[place] for place in places]
+        told = "" if quiet else f"reading layers {', '.join(map(str, wanted))}"
+        for sums in read_layers(model, images, wanted, n_top_of(len(images)), told=told, scatter=False):
+            tensors = {name: value for name, value in vars(sums.stats).items() if isinstance(value, Tensor)}
+            arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
+            yield {**arrays, "norms": sums.norms.cpu().numpy(), "count": sums.count}
 
-    found = steps.get(f"neurons-statistics-{layer}", make)
+    found = steps.get_all([f"neurons-statistics-{layer}" for layer in layers], make)
+    return [_as_layer(model, layer, step) for layer, step in zip(layers, found, strict=True)]
+
+
+def _as_layer(model: ClipModel, layer: int, found: dict[str, Any]) -> Layer:
+    """A layer from its step."""
     tensors = {
         name: torch.from_numpy(value).to(model.device)
         for name, value in found.items()
@@ -178,42 +203,54 @@ def indexed_layer(
 def layer_embeddings(
     model: ClipModel,
     images: Sequence[Image.Image],
-    known: Layer,
+    known: Sequence[Layer],
     steps: Steps,
     quiet: bool = False,
     codes: bool = False,
     name: str = "images",
-) -> dict[str, Any]:
-    """Unit embeddings before and after every condition, [image, d_embed]; rows: which images they are.
+) -> list[dict[str, Any]]:
+    """Of every layer the unit embeddings before and after each condition, [image, d_embed]; rows: which images they
+    are. One pass serves all layers.
 
     codes=True also leaves what Figure 3.4 needs: "left", the embedding without the layer's effects (their mean
-    added back), and "coefficients" x_n [image, neuron]. name: of the images, for the step.
+    added back), and "coefficients" x_n [image, neuron]. name: of the images, for the steps.
     """
-    layer = known.stats.layer
+    layers = [one.stats.layer for one in known]
 
-    def make() -> dict[str, Any]:
-        parts: dict[str, list[Tensor]] = {}
+    def make(places: list[int]) -> list[dict[str, Any]]:
+        wanted = [known[place] for place in places]
+        numbers = [one.stats.layer for one in wanted]
+        parts: list[dict[str, list[Tensor]]] = [{} for _ in wanted]
         kept: list[int] = []
-        for rows, pictures in batches(images, f"ablating layer {layer}", quiet):
-            second = model.second_order(pictures, layer)
-            large = second.norms() > known.thresholds
-            made = {
-                "baseline": normalize(second.embedding, dim=1),
-                CONDITIONS[0]: ablated(second, known.stats),
-                CONDITIONS[1]: ablated(second, known.stats, ~large),
-                CONDITIONS[2]: ablated(second, known.stats, large),
-                CONDITIONS[3]: rebuilt(second, known.line, stats=known.stats),
-                "share of large": large.float().mean(1),
-            }
-            if codes:
-                made["coefficients"] = known.line.coefficients(second)
-                made["left"] = made[CONDITIONS[3]] - made["coefficients"] @ known.line.directions
-            for what, value in made.items():
-                parts.setdefault(what, []).append(value.cpu())
+        for rows, pictures in batches(images, f"ablating layers {', '.join(map(str, numbers))}", quiet):
+            seconds = model.each_second_order(pictures, numbers)
+            for part, one, second in zip(parts, wanted, seconds, strict=True):
+                for what, value in _conditions(one, second, codes).items():
+                    part.setdefault(what, []).append(value.cpu())
             kept += rows
-        return {"rows": kept, **{what: torch.cat(values).numpy() for what, values in parts.items()}}
+        return [
+            {"rows": kept, **{what: torch.cat(values).numpy() for what, values in part.items()}}
+            for part in parts
+        ]
 
-    return steps.get(f"neurons-{name}-{layer}{'-codes' if codes else ''}", make)
+    return steps.get_all([f"neurons-{name}-{layer}{'-codes' if codes else ''}" for layer in layers], make)
+
+
+def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Tensor]:
+    """Unit embeddings of some images before and after every condition, and what `layer_embeddings` adds to them."""
+    large = second.norms() > known.thresholds
+    made = {
+        "baseline": normalize(second.embedding, dim=1),
+        CONDITIONS[0]: ablated(second, known.stats),
+        CONDITIONS[1]: ablated(second, known.stats, ~large),
+        CONDITIONS[2]: ablated(second, known.stats, large),
+        CONDITIONS[3]: rebuilt(second, known.line, stats=known.stats),
+        "share of large": large.float().mean(1),
+    }
+    if codes:
+        made["coefficients"] = known.line.coefficients(second)
+        made["left"] = made[CONDITIONS[3]] - made["coefficients"] @ known.line.directions
+    return made
 
 
 def mean_of(

@@ -14,7 +14,7 @@ from clipviz.lens import cues as lens
 from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
 from clipviz.reproduce.layers import Layer, Study
-from clipviz.reproduce.pools import COMMON, GENERAL
+from clipviz.reproduce.pools import COMMON, GENERAL, encoded_pool
 from clipviz.reproduce.report import Report
 from clipviz.values import SparseCode
 
@@ -27,7 +27,7 @@ class Dictionary:
 
     def __init__(self, study: Study, pool: Sequence[str]) -> None:
         self.pool = list(pool)
-        self.encoded = study.model.encode_texts(self.pool)
+        self.encoded = encoded_pool(study.model, self.pool)
         self.rows = prepare_dictionary(self.encoded)
         self.n_atoms = min(code_size(study.model.weights.d_embed), *self.rows.shape)
 

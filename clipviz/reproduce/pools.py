@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ GENERAL, COMMON, CLASSES = "descriptions", "common words", "class descriptions"
 RANDOM = "random vectors"
 MOST_COMMON = (10_000, 30_000)
 AT_ONCE = 50  # classes whose descriptions are kept together
+
+_ENCODED: WeakKeyDictionary[ClipModel, dict[tuple[str, ...], Tensor]] = WeakKeyDictionary()
 
 Added = Mapping[str, str] | Mapping[str, Texts] | Sequence[str] | None
 DescribeClass = Callable[[str], Sequence[str]]
@@ -137,8 +140,16 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
     return pool
 
 
+def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
+    """A pool's unit vectors, encoded once for all sections: a large text tower takes minutes for thousands of texts."""
+    known, texts = _ENCODED.setdefault(model, {}), tuple(pool)
+    if texts not in known:
+        known[texts] = model.encode_texts(list(texts))
+    return known[texts]
+
+
 def encoded_pools(model: ClipModel, pools: Mapping[str, Texts]) -> dict[str, Tensor]:
     """The pools, encoded, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
-    encoded = {name: model.encode_texts(list(pool)) for name, pool in pools.items()}
+    encoded = {name: encoded_pool(model, pool) for name, pool in pools.items()}
     random = torch.randn(encoded[GENERAL].shape, generator=torch.Generator().manual_seed(0))
     return {**encoded, RANDOM: random.to(model.device)}

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,18 @@ class Steps:
 
     def get(self, name: str, make: Callable[[], Result]) -> Result:
         """The result of a step, made now unless it is there."""
-        path = self.folder / f"{name}.npz"
-        kept = self._read(path)
-        if kept is not None:
-            self.resumed.append(name)
-            return kept
-        result = make()
-        self._write(path, result)
-        self.done.append(name)
-        return result
+        return self.get_all([name], lambda _: [make()])[0]
+
+    def get_all(self, names: Sequence[str], make: Callable[[list[int]], Iterable[Result]]) -> list[Result]:
+        """The results of several steps; make(places): of those among them that are not there, one after the other."""
+        kept = [self._read(self.folder / f"{name}.npz") for name in names]
+        lacking = [place for place, result in enumerate(kept) if result is None]
+        self.resumed += [name for name, result in zip(names, kept, strict=True) if result is not None]
+        for place, made in zip(lacking, make(lacking) if lacking else (), strict=True):
+            self._write(self.folder / f"{names[place]}.npz", made)
+            self.done.append(names[place])
+            kept[place] = made
+        return [result for result in kept if result is not None]
 
     def _read(self, path: Path) -> Result | None:
         if not path.exists():

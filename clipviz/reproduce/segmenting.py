@@ -20,6 +20,7 @@ from clipviz.models.attribution import record
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import Evaluation
+from clipviz.reproduce.pools import encoded_pool
 from clipviz.reproduce.report import Report
 from clipviz.values import N_LATE, late_layers
 
@@ -38,7 +39,7 @@ def segmentation_section(
     if evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
         return
-    pool = model.encode_texts(list(evaluation.pools["descriptions"]))
+    pool = encoded_pool(model, evaluation.pools["descriptions"])
     maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed)
     report.text(
         f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of "

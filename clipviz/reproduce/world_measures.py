@@ -39,6 +39,7 @@ from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
 from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, two_objects
 from clipviz.reproduce.layers import usable_layers
+from clipviz.reproduce.pools import encoded_pool
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, Head
@@ -234,7 +235,7 @@ def token_map_scores(
 
 def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
     """The texts whose mean token maps are subtracted: all descriptions, or the class names, as in the thesis."""
-    pool = model.encode_texts(list(evaluation.pools["descriptions"]))
+    pool = encoded_pool(model, evaluation.pools["descriptions"])
     return {TOKENS: pool, TOKENS_CLASSES: evaluation.tasks[0].directions}
 
 

@@ -84,7 +84,7 @@ def test_the_grid_of_heads_shows_the_same_labels(model):
 def test_neuron_statistics_are_the_same_in_session_report_and_index(session, model, tmp_path):
     known = session.neurons(LAYER).stats
     images = session.images
-    report = layers.layer_statistics(model, images, LAYER, Steps(tmp_path, {}), quiet=True).stats
+    report = layers.layer_statistics(model, images, [LAYER], Steps(tmp_path, {}), quiet=True)[0].stats
     index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER])
     stored = index.neurons(LAYER)
     assert known.count == report.count == stored.count == len(images)

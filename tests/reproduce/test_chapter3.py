@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis import cues
+from clipviz.analysis import cues, neuron_sums
 from clipviz.figures import style
 from clipviz.lens.neuron_stats import rank_one
+from clipviz.models.second import basis_bytes
 from clipviz.reproduce import attacks, chapter3, contents, layers, neuron_texts, published, run
 from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
@@ -75,10 +76,53 @@ def test_layer_statistics_are_those_of_the_images_at_once(model, study):
     assert torch.equal(again.directions, known.line.directions)
 
 
+def test_layers_read_together_are_those_read_alone(model, study, tmp_path):
+    """One pass serves a group; what is there already is not read again."""
+    alone = [study.layer(layer) for layer in (2, 3)]
+    steps = Steps(tmp_path, {})
+    layers.layer_statistics(model, study.reference, [3], steps, True)
+    together = layers.layer_statistics(model, study.reference, [2, 3], steps, True)
+    assert steps.done == ["neurons-statistics-3", "neurons-statistics-2"]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.thresholds, other.thresholds)
+        assert torch.equal(one.line.directions, other.line.directions)
+        assert torch.equal(one.stats.top_images, other.stats.top_images)
+    found = layers.layer_embeddings(model, study.evaluation.images, together, steps, True)
+    for one, left in zip(alone, found, strict=True):
+        (single,) = layers.layer_embeddings(model, study.evaluation.images, [one], study.steps, True)
+        for name, values in single.items():
+            assert np.array_equal(left[name], values), name
+
+
+def test_groups_hold_what_fits(study, monkeypatch):
+    assert study.groups == [study.layers]
+    model = study.model
+    size = basis_bytes(model.weights, 0)
+    assert (
+        size
+        == sum(
+            part.numel()
+            for part in (
+                model.neuron_basis(0).value_codes,
+                model.neuron_basis(0).writers,
+                model.neuron_basis(0).gram,
+            )
+        )
+        * 4
+    )
+    monkeypatch.setattr(neuron_sums, "TOGETHER_BYTES", 0)
+    assert neuron_sums.read_together(model, [0, 1, 2], 40, 16) == [[0], [1], [2]]
+    one_batch = 4 * model.weights.n_neurons * model.weights.n_tokens * 32
+    monkeypatch.setattr(neuron_sums, "TOGETHER_BYTES", 3 * one_batch)
+    assert len(neuron_sums.read_together(model, range(4), 32, 1)) < len(
+        neuron_sums.read_together(model, range(4), 33, 1)
+    )
+
+
 def test_conditions_are_the_explicit_replacements(model, study):
     """w/o all: every phi becomes its mean over the reference; w/o large and small part them at the threshold."""
     known = study.layer(4)
-    found = layers.layer_embeddings(model, study.evaluation.images, known, study.steps, True)
+    found = layers.layer_embeddings(model, study.evaluation.images, [known], study.steps, True)[0]
     reference = model.second_order(list(study.reference), 4).effects().double()
     second = model.second_order(list(study.evaluation.images), 4)
     effects, mean = second.effects().double(), reference.mean(0)
@@ -89,7 +133,9 @@ def test_conditions_are_the_explicit_replacements(model, study):
     for name, chosen in (("w/o small norm", ~large), ("w/o large norm", large)):
         expected = unit - (gaps * chosen[..., None]).sum(1)
         assert torch.allclose(torch.from_numpy(found[name]).double(), expected, atol=2e-5)
-    with_codes = layers.layer_embeddings(model, study.evaluation.images, known, study.steps, True, codes=True)
+    with_codes = layers.layer_embeddings(
+        model, study.evaluation.images, [known], study.steps, True, codes=True
+    )[0]
     rebuilt = with_codes["left"] + with_codes["coefficients"] @ known.line.directions.numpy()
     assert rebuilt == pytest.approx(with_codes["reconstruction from PC 1"], abs=1e-5)
 
