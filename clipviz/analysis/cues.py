@@ -344,16 +344,23 @@ def attack_pair(
     n_images: int = 10,
     n_neurons: int = N_NEURONS,
     studio: Studio | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, tuple[list[str], lens.Attack]]:
     """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone.
 
-    studio: as in `attempt`.
+    studio: as in `attempt`. left_out: takes the methods for whose words no fair sentence was written, with the reason;
+    without it the first such method raises NoFairSentenceError.
     """
     chosen = method_words(model, found, pair, seed, n_neurons)
-    return {
-        name: (
-            spurious,
-            attempt(model, spurious, *pair, seed + 100 * place, n_sentences, n_images, recolour, studio),
-        )
-        for place, (name, spurious) in enumerate(chosen.items())
-    }
+    made: dict[str, tuple[list[str], lens.Attack]] = {}
+    for place, (name, spurious) in enumerate(chosen.items()):
+        at = seed + 100 * place
+        try:
+            one = attempt(model, spurious, *pair, at, n_sentences, n_images, recolour, studio)
+        except lens.NoFairSentenceError as error:
+            if left_out is None:
+                raise
+            left_out[name] = str(error)
+        else:
+            made[name] = spurious, one
+    return made

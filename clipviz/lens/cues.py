@@ -176,6 +176,10 @@ class Attack:
         return intervals.difference(other.share, self.share)
 
 
+class NoFairSentenceError(ValueError):
+    """A writer wrote no sentence that names the class to draw and not the other one."""
+
+
 def attack(
     words: Sequence[str],
     class_name: str,
@@ -193,13 +197,14 @@ def attack(
     describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times a sentence;
     margin(images) -> [image], above 0 where the wrong class wins; forbidden: names of the wrong class: a sentence
     with one of them, or without class_name, is left out. At most n_sentences are kept, chosen by the generator.
-    Raises ValueError when no fair sentence was written.
+    Raises NoFairSentenceError, a ValueError, when no fair sentence was written.
     """
     written = list(dict.fromkeys(describe(list(words), class_name)))
     fair = [sentence for sentence in written if is_fair(sentence, class_name, forbidden)]
     if not fair:
-        raise ValueError(
-            f"expected sentences that name {class_name!r} and none of {list(forbidden)}, got "
+        other = ", ".join(map(repr, forbidden)) or "another class"
+        raise NoFairSentenceError(
+            f"expected sentences that name {class_name!r} and not {other}, got "
             f"{written[:3] or 'none'}; give describe() more words or another prompt"
         )
     order = torch.randperm(len(fair), generator=generator)[:n_sentences].tolist()

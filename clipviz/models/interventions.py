@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
-COPIES = 512  # image-neuron pairs that run through the later layers at a time
+COPIES = 512  # image-neuron pairs that run through the later layers at a time,
+COPIES_BYTES = 1 << 29  # fewer where their activations in one MLP would be larger
 
 
 @torch.no_grad()
@@ -90,7 +91,8 @@ def indirect_effects(
     """
     pixels, chosen = model.prepare(images), [int(neuron) for neuron in neurons]
     plain = model.encode_images(pixels)
-    size = max(1, COPIES // len(pixels))
+    a_copy = 4 * model.weights.n_tokens * model.weights.n_neurons
+    size = max(1, min(COPIES, COPIES_BYTES // a_copy) // len(pixels))
     parts = [
         _without(model, pixels, layer, mean, chosen[start : start + size])
         for start in range(0, len(chosen), size)

@@ -25,6 +25,7 @@ from clipviz.reproduce.report import Report
 
 PAIRS = DEMO.pairs
 METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
+QUICK_NEURONS = 256  # of a layer, whose indirect effects are taken in the quick version
 N_EXAMPLES, N_MORE = 3, 8  # pictures kept of each attack, and shown in Figure B.8
 
 
@@ -49,16 +50,20 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
         _thesis_attacks(report, study)
         return
     layers = study.late
-    source = attack_source(study, 2 if quick else N_INDIRECT, cue_pool(study, quick))
+    source = attack_source(
+        study, 2 if quick else N_INDIRECT, cue_pool(study, quick), QUICK_NEURONS if quick else None
+    )
+    n_indirect = len(source.indirect_directions) if source.indirect_directions is not None else 0
+    only = f" (of {n_indirect:,} neurons)" if n_indirect < len(source.directions) else ""
     pairs = pairs[:2] if quick else pairs
     n_sentences, n_images = (3, 2) if quick else (10, 10)
-    rates, words, examples = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
+    rates, words, examples, left_out = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
     report.text(
         f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
         f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
         f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} a neuron); texts that name the other class or mean "
         f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
-        "alone, random neurons, codes of indirect effects, the texts most along v."
+        f"alone, random neurons, codes of indirect effects{only}, the texts most along v."
     )
     summary = {
         name: {method: (float(np.mean(values)), float(np.std(values))) for method, values in row.items()}
@@ -66,12 +71,17 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     }
     report.table(
         ["task", *METHODS],
-        [[name, *(_spread(row[method]) for method in METHODS)] for name, row in summary.items()],
+        [[name, *(_spread(row.get(method)) for method in METHODS)] for name, row in summary.items()],
     )
-    report.text(verdict(summary, repeats, own is None))
-    report.figure(
-        "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
-    )
+    for (name, method), reason in left_out.items():
+        report.text(f"**{name}, {method}**: no sentence to draw ({reason}).")
+    whole = {name: row for name, row in summary.items() if len(row) == len(METHODS)}
+    if whole:
+        report.text(verdict(whole, repeats, own is None))
+    if any(summary.values()):
+        report.figure(
+            "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
+        )
     report.table(["task", "first texts"], [[name, "; ".join(found[:8])] for name, found in words.items()])
     first, more = [own[0] for own in examples if own], [one for own in examples for one in own[1:]]
     for name, number, some, what in (
@@ -85,6 +95,10 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
                 f"Figure {number}: {what}; orange: tokens that write towards the wrong class, blue: towards the "
                 "class drawn",
             )
+        else:
+            report.text(
+                f"Figure {number}: no picture for it, since none {'more ' if first else ''}fools the classifier."
+            )
     _thesis_attacks(report, study)
 
 
@@ -94,31 +108,39 @@ def _attacks(
     pairs: Sequence[tuple[str, str]],
     repeats: int,
     n_drawn: tuple[int, int],
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, list[str]], list[list[figures.AttackExample]]]:
-    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best pictures.
+) -> tuple[
+    dict[str, dict[str, list[float]]],
+    dict[str, list[str]],
+    list[list[figures.AttackExample]],
+    dict[tuple[str, str], str],
+]:
+    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best pictures,
+    and why a pair and method has none.
 
     n_drawn: sentences of each attack, and pictures of each sentence.
     """
     rates: dict[str, dict[str, list[float]]] = {}
     examples: list[list[figures.AttackExample]] = []
     words: dict[str, list[str]] = {}
+    left_out: dict[tuple[str, str], str] = {}
     progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
     for pair in pairs:
         name = f"{pair[0]} → {pair[1]}"
+        rates[name] = {}
         for repeat in range(repeats):
             make = partial(_attack, study, source, pair, repeat, *n_drawn)
             step = f"neurons-attacks-{'-'.join(pair)}-{repeat}{_by(study, source, n_drawn)}".replace(" ", "-")
             found = study.steps.get(step, make)
-            for method in METHODS:
-                margins = found["margins"][method]
+            left_out |= {(name, method): reason for method, reason in found.get("left out", {}).items()}
+            for method, margins in found["margins"].items():
                 share = sum(margin > 0 for margin in margins) / max(1, len(margins))
-                rates.setdefault(name, {}).setdefault(method, []).append(share)
+                rates[name].setdefault(method, []).append(share)
             if repeat == 0:
-                words[name] = found["words"]["second order"]
+                words[name] = found["words"].get("second order", [])
                 examples.append(_examples(study, pair, found))
             progress.update()
     progress.close()
-    return rates, words, examples
+    return rates, words, examples, left_out
 
 
 def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
@@ -153,8 +175,14 @@ def cue_pool(study: Study, quick: bool = False) -> list[str]:
     return list(common_words(30_000))
 
 
-def attack_source(study: Study, n_indirect: int, pool: Sequence[str] | None = None) -> cues.Source:
-    """What the methods choose words from: the late layers' neurons together, both kinds of directions."""
+def attack_source(
+    study: Study, n_indirect: int, pool: Sequence[str] | None = None, n_compared: int | None = None
+) -> cues.Source:
+    """What the methods choose words from: the late layers' neurons together, both kinds of directions.
+
+    n_indirect: images for each neuron's indirect effects; n_compared: neurons of each layer that have them, None for
+    all.
+    """
     dictionary = Dictionary(study, wide_pool(study) if pool is None else pool)
     second = torch.cat([study.layer(layer).line.directions for layer in study.late])
     indirect = torch.cat(
@@ -167,6 +195,7 @@ def attack_source(study: Study, n_indirect: int, pool: Sequence[str] | None = No
                 n_indirect,
                 study.quiet,
                 study.sample,
+                n_compared,
             )
             for layer in study.late
         ]
@@ -218,17 +247,37 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in
 def _attack(
     study: Study, source: cues.Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
 ) -> dict[str, Any]:
+    left_out: dict[str, str] = {}
     found = cues.attack_pair(
-        study.model, source, pair, seed, n_sentences=n_sentences, n_images=n_images, studio=study.studio
+        study.model,
+        source,
+        pair,
+        seed,
+        n_sentences=n_sentences,
+        n_images=n_images,
+        studio=study.studio,
+        left_out=left_out,
     )
-    ours = found["second order"][1]
-    best = np.argsort(ours.margins)[::-1][:N_EXAMPLES].tolist()
-    return {
+    made = {
         "margins": {name: list(attack.margins) for name, (_, attack) in found.items()},
         "words": {name: words for name, (words, _) in found.items()},
+        "left out": left_out,
+    }
+    if "second order" not in found:
+        return {
+            **made,
+            "best sentences": [],
+            "best margins": [],
+            "best pictures": np.zeros((0, 1, 1, 3), np.uint8),
+        }
+    ours = found["second order"][1]
+    best = np.argsort(ours.margins)[::-1][:N_EXAMPLES].tolist()
+    size = ours.images[best[0]].size
+    return {
+        **made,
         "best sentences": [ours.sentences[i] for i in best],
         "best margins": [ours.margins[i] for i in best],
-        "best pictures": np.stack([np.asarray(ours.images[i]) for i in best]),
+        "best pictures": np.stack([np.asarray(ours.images[i].convert("RGB").resize(size)) for i in best]),
     }
 
 
@@ -244,7 +293,9 @@ def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> lis
     ]
 
 
-def _spread(value: tuple[float, float]) -> str:
+def _spread(value: tuple[float, float] | None) -> str:
+    if value is None:
+        return "–"
     return f"{100 * value[0]:.1f}% (±{100 * value[1]:.1f})"
 
 

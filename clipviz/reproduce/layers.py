@@ -310,14 +310,18 @@ def indirect_directions(
     n_top: int = N_INDIRECT,
     quiet: bool = False,
     sample: Sequence[Image.Image] | None = None,
+    n_neurons: int | None = None,
 ) -> Tensor:
     """First component [neuron, d_embed] of every neuron's indirect effects, signed as second-order ones are.
 
     Interventions are expensive: each neuron's effects are taken on the n_top reference images where
     its second-order effect is largest. They are changes against the mean activation, so nothing is subtracted.
-    sample: the images whose activations are averaged, default all of `reference`.
+    sample: the images whose activations are averaged, default all of `reference`. n_neurons: an even sample of so many.
     """
     layer, top = known.stats.layer, known.stats.top_images[:, :n_top].cpu()
+    chosen = torch.tensor(spaced(len(top), n_neurons or len(top)))
+    top = top[chosen]
+    which = "" if len(chosen) == len(known.stats.top_images) else f"-{len(chosen)}"
 
     def make() -> dict[str, Any]:
         mean = mean_of(model, reference if sample is None else sample, layer, steps, quiet)
@@ -325,11 +329,11 @@ def indirect_directions(
         rows = sorted(set(top[top >= 0].tolist()))
         for row in tqdm(rows, desc=f"indirect effects of layer {layer}", unit="image", disable=quiet):
             neurons, places = (top == row).nonzero(as_tuple=True)
-            found = indirect_effects(model, reference[row], layer, mean, neurons.tolist())
+            found = indirect_effects(model, reference[row], layer, mean, chosen[neurons].tolist())
             effects[neurons, places] = found[0].float().cpu()
         return {"directions": signed_components(effects).numpy()}
 
-    return torch.from_numpy(steps.get(f"neurons-indirect-directions-{layer}", make)["directions"])
+    return torch.from_numpy(steps.get(f"neurons-indirect-directions-{layer}{which}", make)["directions"])
 
 
 def signed_components(effects: Float[Tensor, "neuron image d_embed"]) -> Float[Tensor, "neuron d_embed"]:

@@ -186,6 +186,9 @@ def test_anyone_can_write_and_draw(model, session, found):
     assert seeds[-2:] == [302_000, 302_001]
     with pytest.raises(ValueError, match="describe and draw together"):
         session.attack(("unicorn", "zebra"), draw=draw)
+    missed = "expected sentences that name 'unicorn' and not 'zebra', got .*; give describe.. more words"
+    with pytest.raises(ValueError, match=missed):
+        session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
     with pytest.raises(ValueError, match="give describe and draw of your own"):
         cues.attempt(model, ["fog"], "unicorn", "zebra")
 

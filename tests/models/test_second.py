@@ -185,6 +185,14 @@ def test_mean_activations_are_per_token_and_replacing_all_is_constant():
     assert torch.allclose(alone, model.encode_images(images[:1]), atol=1e-5)
 
 
+def test_indirect_effects_are_the_same_however_few_run_at_a_time(monkeypatch):
+    model = random_model(5)
+    mean = mean_activations(model, [pixels()], 1)
+    together = indirect_effects(model, pixels(), 1, mean, [0, 3, 4])
+    monkeypatch.setattr("clipviz.models.interventions.COPIES_BYTES", 1)
+    assert torch.allclose(indirect_effects(model, pixels(), 1, mean, [0, 3, 4]), together, atol=1e-6)
+
+
 def test_interventions_refuse_an_unknown_layer_and_an_empty_collection():
     with pytest.raises(ValueError, match=r"expected a layer within 0\.\.3"):
         mean_activations(random_model(), [pixels()], 4)

@@ -249,6 +249,46 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
         chapter3.studio_of(describe, None)
 
 
+def test_a_writer_without_a_fair_sentence_is_stated(model, study, tmp_path, monkeypatch):
+    """Of the methods that have words none can be drawn; the class alone can, and stays in the table."""
+    other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
+    monkeypatch.setattr(attacks, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
+
+    def describe(words, name, avoid):
+        return [f"a {name} that is a {avoid}"]
+
+    def draw(sentence, seed):
+        return study.evaluation.images[seed % 5]
+
+    elsewhere = dataclasses.replace(
+        study, model=other, studio=chapter3.studio_of(describe, draw), pairs="ship/truck"
+    )
+    report = Report(tmp_path, "unfair")
+    attacks.attack_section(report, elsewhere, 2, quick=True)
+    text = report.write("unfair").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| ship → truck | "))
+    assert row.count("–") == 4
+    assert "%" in row.split("|")[2]
+    for method in attacks.METHODS[1:]:
+        assert f"**ship → truck, {method}**: no sentence to draw (expected sentences that name 'ship'" in text
+    assert "Figure 3.6: no picture for it, since none fools the classifier." in text
+    assert "Needs" not in text
+
+
+def test_indirect_effects_of_a_sample_are_those_of_its_neurons(model, study):
+    known = study.layer(4)
+    few = layers.indirect_directions(model, study.reference, known, study.steps, 1, True, None, 5)
+    chosen = layers.spaced(model.neuron_basis(4).n_neurons, 5)
+    assert few.shape == (5, model.weights.d_embed)
+    mean = layers.mean_of(model, study.reference, 4, study.steps, True)
+    for row, neuron in enumerate(chosen):
+        image = int(known.stats.top_images[neuron, 0])
+        effect = layers.indirect_effects(model, study.reference[image], 4, mean, [neuron])[0, 0]
+        assert abs(float(torch.nn.functional.cosine_similarity(effect, few[row], dim=0))) == pytest.approx(
+            1, abs=1e-4
+        )
+
+
 def test_pairs_are_a_tasks_or_ones_own():
     assert pairs_of("cifar10", ())[1] == ("dog", "deer")
     assert pairs_of("traffic", ()) == (("stop sign", "yield sign"), ("stop sign", "crossroad"))
