@@ -94,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers that maps of tokens sum for segmentation (default: late)",
     )
     parser.add_argument(
+        "--neighbours",
+        choices=("cosine", "product"),
+        help="chapter2: how images are compared under a head (default: cosine; the thesis: product)",
+    )
+    parser.add_argument(
         "--describe", help="chapter3: the language model that writes adversarial scenes, by name"
     )
     parser.add_argument("--draw", help="chapter3: the text-to-image model that draws them, by name")

@@ -25,6 +25,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published, spurious
 from clipviz.reproduce.chapter2_pictures import (
     Roles,
+    check_neighbours,
     joint_section,
     maps_section,
     name_of,
@@ -60,15 +61,18 @@ def run(
     describe_classes: DescribeClass | str | None = None,
     quiet: bool = False,
     summed: str = "late",
+    neighbours: str = "cosine",
 ) -> Path:
     """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
 
     data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. pool,
     describe_classes: further pools of texts (reproduce.pools). summed: layers whose token effects a segmentation sums,
-    the "late" ones or "all", as in the thesis. Traced images are kept in out/steps: an interrupted run continues from
-    there.
+    the "late" ones or "all", as in the thesis. neighbours: of an image under a head (Figures 2.5, A.6), by the "cosine"
+    of the head's effects or by their "product", as in the thesis. Traced images are kept in out/steps: an interrupted
+    run continues from there.
     """
     pool = open_pools(pool)
+    check_neighbours(neighbours)
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
     folder = Path(out)
@@ -90,7 +94,7 @@ def run(
     late = late_terms(model, terms)
     chosen = text_pools(model, evaluation, pool, describe_classes, steps, n_words=(0,))
     found_roles, texts_of = textspan_section(report, model, evaluation, accuracies, late, chosen)
-    retrieval_section(report, model, evaluation, late, kept, found_roles, texts_of)
+    retrieval_section(report, model, evaluation, late, kept, found_roles, texts_of, neighbours)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
     segmentation_section(report, model, evaluation, quiet, summed)
     maps_section(report, model, evaluation)

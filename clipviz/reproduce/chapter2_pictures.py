@@ -27,8 +27,17 @@ N_HEADS, N_TEXTS, N_IMAGES = 3, 10, 3
 """Heads drawn at random, their first texts, and images of each, in Figure A.5."""
 N_SHOWN = 4  # pictures of Figures A.2a and A.2b
 
+NEIGHBOURS = {"cosine": "cosine", "product": "inner product, as in the thesis"}
+"""How images are compared under a head."""
+
 Roles = dict[Head, tuple[Role, list[str]]]
 """(layer, head) -> its role and its first texts."""
+
+
+def check_neighbours(by: str) -> None:
+    """ValueError unless images are compared in a way that there is."""
+    if by not in NEIGHBOURS:
+        raise ValueError(f"expected neighbours by {' or '.join(NEIGHBOURS)}, got {by!r}; choose one of them")
 
 
 def retrieval_section(
@@ -39,8 +48,9 @@ def retrieval_section(
     kept: Sequence[int],
     found_roles: Roles,
     texts_of: Mapping[Head, Sequence[str]],
+    neighbours: str = "cosine",
 ) -> None:
-    """Figures 2.4, 2.5, A.5, A.6. texts_of: every head's texts in the order of Alg. 1."""
+    """Figures 2.4, 2.5, A.5, A.6. texts_of: every head's texts in the order of Alg. 1; neighbours: see NEIGHBOURS."""
     shown, codes, basis = _varied(found_roles, 4), late.codes, late.basis
     rows = []
     for head in shown:
@@ -61,13 +71,14 @@ def retrieval_section(
         whole = retrieve.best(retrieve.whole_similarity(codes, [query]), 5).images[0, 1:].tolist()
         found = [("the whole model", [_pixels(evaluation, kept[i]) for i in whole])]
         for head in shown:
-            near = retrieve.nearest(codes, basis, [query], [head], k=4, cosine=True).images[0].tolist()
+            near = retrieve.nearest(codes, basis, [query], [head], k=4, cosine=neighbours == "cosine")
             label = f"{name_of(head)}: {found_roles[head][0].label}"
-            found.append((label, [_pixels(evaluation, kept[i]) for i in near]))
+            found.append((label, [_pixels(evaluation, kept[i]) for i in near.images[0].tolist()]))
         report.figure(
             name,
             figures.gallery(found, [_pixels(evaluation, kept[query])] * len(found)),
-            f"Figure {number}: nearest neighbours of an image under the whole model and under single heads (by cosine)",
+            f"Figure {number}: nearest neighbours of an image under the whole model (by cosine) and under single heads "
+            f"(by {NEIGHBOURS[neighbours]})",
         )
     random = torch.randperm(len(found_roles), generator=torch.Generator().manual_seed(0))[:N_HEADS].tolist()
     for head in sorted(list(found_roles)[i] for i in random):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from clipviz import reproduce
 from clipviz.analysis import classifiers
 from clipviz.figures import style
 from clipviz.lens import headset, segment, spurious
+from clipviz.lens.decompose import effects_from_codes
 from clipviz.reproduce import chapter2, chapter2_pictures, contents, evaluation, segmenting
-from clipviz.reproduce.report import Steps
+from clipviz.reproduce.report import Report, Steps
 
 LIMIT = 60
 FIGURES = (
@@ -97,6 +99,41 @@ def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
     again = reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
     assert traced == [32]  # the birds alone
     assert again.read_text().rsplit("Made in", 1)[0] == before
+
+
+@pytest.mark.parametrize("by", ["cosine", "product"])
+def test_neighbours_are_by_cosine_or_literally_by_inner_product(model, measured, tmp_path, monkeypatch, by):
+    """Figure 2.5 shows the images of largest <c(I), c(J)>, or of largest cosine, computed from explicit effects."""
+    found, terms, kept = measured
+    head, shown = (5, 1), []
+    monkeypatch.setattr(chapter2_pictures, "_varied", lambda *_: [head])
+    monkeypatch.setattr(
+        chapter2_pictures.figures, "gallery", lambda rows, *queries: shown.append((rows, *queries))
+    )
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    roles = {head: (SimpleNamespace(label="a role"), ["a dog"])}
+    late, report = chapter2.late_terms(model, terms), Report(tmp_path, "neighbours")
+    chapter2_pictures.retrieval_section(report, model, found, late, kept, roles, {head: ["a dog"]}, by)
+    codes = terms.codes
+    effects = effects_from_codes(codes.codes, codes.mean, codes.std, terms.basis).double()[:, 5, 1]
+    effects = effects if by == "product" else torch.nn.functional.normalize(effects, dim=1)
+    unit = torch.nn.functional.normalize(terms.codes.embedding, dim=-1)
+    query = int((unit @ unit.mean(0)).argmin())
+    scores = effects @ effects[query]
+    scores[query] = -torch.inf
+    expected = [chapter2_pictures._pixels(found, kept[i]) for i in scores.topk(4).indices.tolist()]
+    rows, _ = shown[1]
+    assert rows[1][0].endswith("a role")
+    for one, other in zip(rows[1][1], expected, strict=True):
+        assert np.array_equal(one, other)
+    said = "by inner product, as in the thesis" if by == "product" else "single heads (by cosine)"
+    assert said in report.write("neighbours").read_text()
+
+
+def test_neighbours_in_another_way_are_refused_before_any_work(model, tmp_path):
+    with pytest.raises(ValueError, match="expected neighbours by cosine or product, got 'dot'; choose"):
+        reproduce.run("chapter2", model, tmp_path, neighbours="dot")
+    assert not list(tmp_path.iterdir())
 
 
 def test_accuracy_after_an_ablation_is_recomputed_from_the_traces(model, measured):
