@@ -123,6 +123,22 @@ def test_hovering_sends_nothing(dashboard):
     assert page.evaluate("window.sent") == 0
 
 
+def test_a_board_at_rest_draws_nothing(dashboard):
+    page = dashboard.page
+    page.wait_for_function("() => document.getAnimations().every((a) => a.playState === 'finished')")
+    client = page.context.new_cdp_session(page)
+    client.send("Performance.enable")
+
+    def layouts():
+        counted = client.send("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in counted if metric["name"] == "LayoutCount")
+
+    before = layouts()
+    page.wait_for_timeout(1_000)
+    assert layouts() - before < 10  # a frame's animation would be 60
+    client.detach()
+
+
 def test_a_token_click_is_told_to_every_panel(dashboard):
     box = dashboard.page.locator("[data-panel=heatmap] canvas.map").bounding_box()
     dashboard.page.mouse.click(box["x"] + box["width"] * 5.5 / 12, box["y"] + box["height"] * 2.5 / 12)
