@@ -264,24 +264,28 @@ def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:
 
 
 def embeddings_after(
-    terms: Terms, ablation: Ablation, means: Means | None, between: Callable[[], None] = lambda: None
+    terms: Terms,
+    ablation: Ablation,
+    means: Means | None,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> Float[Tensor, "image d_embed"]:
-    """Embeddings after an ablation, some images at a time; between: called before each, may raise to end the work."""
+    """Embeddings after an ablation, some images at a time; between: called before each with the images done, and may
+    raise to end the work."""
     parts = []
     for start in range(0, len(terms.embedding), ablate.IMAGES_AT_ONCE):
-        between()
+        between(start)
         part = terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
         parts.append(ablate.embedding_after(part, ablation, means))
     return torch.cat(parts)
 
 
 def outcome(
-    part: Part, means: Means, ablation: Ablation, between: Callable[[], None] = lambda: None
+    part: Part, means: Means, ablation: Ablation, between: Callable[[int], None] = lambda n_done: None
 ) -> Outcome:
     """Accuracy before and after an ablation and under N_DRAWS draws of the same number of heads.
 
     The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
-    between: called before each of these, and may raise to end the work.
+    between: called before each of these with how many are done, and may raise to end the work.
     """
     codes = part.terms.codes
     heads = ablate.heads_of(codes, ablation)
@@ -290,9 +294,9 @@ def outcome(
     draws = (
         spurious.random_draws(part.terms, ablation, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
     )
-    predictions = []
+    predictions: list[Tensor] = []
     for step in (ablation, *draws):
-        between()
+        between(len(predictions))
         if step.tokens:
             predicted = zeroshot.predict(ablate.embedding_after(part.terms, step, means), part.directions)
         else:

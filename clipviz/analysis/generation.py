@@ -95,13 +95,16 @@ def find_guides(
     above: float = 0.4,
     most: int = 150,
     batch: int = 32,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> Guides:
     """The generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
 
-    above: correlation that a pair must exceed. Raises ValueError where no pair is left.
+    above: correlation that a pair must exceed; between: called after each reader with how many are done. Raises
+    ValueError where no pair is left.
     """
     pairs: dict[str, tuple[UnitPairs, ...]] = {}
     for name, reader in readers.items():
+        between(len(pairs))
         matches = match(generator, reader, latents, k=k, above=above, batch=batch)
         groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
         pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)

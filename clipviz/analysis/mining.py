@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ def mine(
     n_examples: int = 8,
     batch: int = 32,
     memory: int = 2 << 30,
+    passed: Callable[[], object] = lambda: None,
 ) -> Concepts:
     """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
@@ -48,14 +49,16 @@ def mine(
     (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
     `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
     joins all; chains then grow long). Each pivot unit is listed once, with its strongest partners; rows are sorted by
-    mean held-out correlation.
+    mean held-out correlation. passed: called after each of the n_passes over the images.
     Raises ValueError for no partner or an empty collection.
     """
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     options = {"k": k, "batch": batch, "memory": memory}
-    found = [pairs_above_chance(pivot, partner, images, above, **options) for partner in partners]
+    found = [
+        pairs_above_chance(pivot, partner, images, above, **options, passed=passed) for partner in partners
+    ]
     all_matches = [matches for matches, _, _ in found]
     needed = len(partners) if at_least is None else max(1, at_least)
     units = _joined([matches.pairs for matches in all_matches], needed)
@@ -66,10 +69,12 @@ def mine(
         correlation[:, i], other[:, i] = 0.0, 0.0
         correlation[there, i] = heldout_correlation(pivot, partner, images, matches, pairs, batch)
         other[there, i] = heldout_correlation(pivot, partner, heldout, matches, pairs, batch)
+        passed()
     order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
     units, correlation, other = units[order], correlation[order], other[order]
     layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
     examples, looks = unit_thumbnails([pivot, *partners], images, units, layers, n_examples, batch)
+    passed()
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
         layers=layers,
@@ -87,6 +92,11 @@ def mine(
     )
 
 
+def n_passes(n_partners: int) -> int:
+    """How often `mine` calls passed."""
+    return 3 * n_partners + 1
+
+
 def pairs_above_chance(
     pivot: Any,
     partner: Any,
@@ -95,6 +105,7 @@ def pairs_above_chance(
     k: int = 5,
     batch: int = 32,
     memory: int = 2 << 30,
+    passed: Callable[[], object] = lambda: None,
 ) -> tuple[Matches, int, float]:
     """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
 
@@ -108,11 +119,14 @@ def pairs_above_chance(
     null = chance.strength - heldout_correlation(
         pivot, partner, images, chance, chance.pairs, batch, permute=1
     )
+    passed()
     if isinstance(above, str):
         threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:
         threshold = float(above)
-    return pairs_above(pivot, partner, images, threshold, **options), int((null > threshold).sum()), threshold
+    found = pairs_above(pivot, partner, images, threshold, **options)
+    passed()
+    return found, int((null > threshold).sum()), threshold
 
 
 def pairs_above(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.data.cache import Cache, default
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.data.texts import Texts
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BATCH = 64  # texts between two looks at whether somebody waits
 WORTH_KEEPING = 1.0  # seconds of work below which encoding again is as good
 
-Tell = Callable[[int, int, float], None]
-"""Called after each batch: texts encoded, texts in all, seconds left."""
+Tell = Callable[[Work], None]
+"""Called after each batch with how far the work is."""
 
 
 class TextPool:
@@ -37,7 +37,7 @@ class TextPool:
         self.texts = texts
         self.cache = default() if cache is None else cache
         self._parts: list[Tensor] = []
-        self._seconds = 0.0
+        self.work = Work("Encoding the texts", len(texts))
         self._looked = False
         self._lock = threading.Lock()
 
@@ -49,8 +49,7 @@ class TextPool:
         """Unit directions of all texts; `tell` may raise to interrupt."""
         for n_ready in self.steps():
             if tell is not None and n_ready < len(self.texts):
-                left = len(self.texts) - n_ready
-                tell(n_ready, len(self.texts), self._seconds / max(1, n_ready) * left)
+                tell(self.work)
         return torch.cat(self._parts)
 
     def steps(self) -> Iterator[int]:
@@ -68,11 +67,12 @@ class TextPool:
                     self._parts = [torch.from_numpy(kept[0]["directions"]).to(self.model.device)]
             texts, at = list(self.texts), self.n_ready
             if at == len(texts):
+                self.work.reached(at)
                 return False
-            started = time.perf_counter()
+            self.work.resume()
             self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
-            self._seconds += time.perf_counter() - started
-            if self.n_ready == len(texts) and self._seconds > WORTH_KEEPING:
+            self.work.reached(self.n_ready)
+            if self.n_ready == len(texts) and self.work.seconds > WORTH_KEEPING:
                 self._keep()
             return True
 

@@ -113,7 +113,7 @@ class Ablate(Desk):
         removed = self.removed(selection.ablation)
         view["desk"] = self._put_desk(task, selection.image, self._apart(selection.ablation))
         if view["desk"] is None:
-            view["message"] = f"Reading the collection: {collection.n_ready} of {len(session.images)} images…"
+            view["message"] = session.waiting
             return view, {}
         cue = (self.cue, self.cue_b) if self.cue.strip() and self.cue_b.strip() else ("", "")
         presets = session.presets(selection.text, selection.image, task, cue)

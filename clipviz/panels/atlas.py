@@ -89,7 +89,7 @@ class Atlas(Desk):
         if session.collection.n_ready < 3:
             complete = session.collection.complete
             few = "A plane needs at least 3 images. Open a folder with more."
-            return {**view, "message": few if complete else "Reading the collection…"}, {}
+            return {**view, "message": few if complete else session.waiting}, {}
         one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
         which = (s.layer, s.head) if one else ()
         found = session.atlas(*which)

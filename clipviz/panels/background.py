@@ -10,6 +10,7 @@ import traitlets
 
 from clipviz.panels.base import ASKED, Desk, View
 from clipviz.session import CODE_SIZES
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.session.neurons import Reading
@@ -19,8 +20,11 @@ class WorkingDesk(Desk):
     """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing."""
 
     progress = traitlets.Tuple(
-        traitlets.Int(), traitlets.Int(), default_value=(0, 0), help="images read, images to read"
+        traitlets.Int(), traitlets.Int(), default_value=(0, 0), help="things done, things to do"
     ).tag(sync=True)
+    work = traitlets.Unicode("", help="what is being done, how far it is, how long it will take").tag(
+        sync=True
+    )
 
     _working = False
     _gone = False
@@ -35,10 +39,11 @@ class WorkingDesk(Desk):
             self._working = True
             self.session.worker.background(_steps(weakref.ref(self)))
 
-    def tell(self, n_read: int, n_images: int) -> None:
-        """How far the reading is; shown without a refresh."""
+    def tell(self, work: Work) -> None:
+        """How far the work is; shown without a refresh."""
         if not self._gone:
-            self.progress = (n_read, n_images)
+            with self.hold_sync():
+                self.progress, self.work = (work.n_done, work.n_all), work.line
 
     def close(self) -> None:
         self._gone = True
@@ -59,9 +64,7 @@ class CodedDesk(WorkingDesk):
     def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
         """Read the next few images and tell how far that is; False when all the planned ones have been read."""
         more = reading.step(n_images)
-        self.tell(
-            reading.n_read, len(reading.plan(n_images)) if more else reading.n_read
-        )  # some may be broken
+        self.tell(reading.work)
         return more
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from clipviz.session import Session
+from clipviz.session import CODED, Session
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.analysis.cues import Source
@@ -23,6 +24,7 @@ class Coding:
         self.source: Source | None = None
         self._session = session
         self._made: tuple[Key, Iterator[Source | None]] | None = None
+        self.work = Work("Coding the neurons in texts", 0)
 
     @property
     def n_read(self) -> int:
@@ -53,7 +55,10 @@ class Coding:
             return False
         if self._made is None or self._made[0] != key:
             self._made = key, self._session.cue_steps(known, m)
+            self.work = Work("Coding the neurons in texts", sum(one.n_neurons for one in known))
+        self.work.resume()
         source = next(self._made[1])
+        self.work.reached(self.work.n_all if source else min(self.work.n_done + CODED, self.work.n_all - 1))
         if source is not None:
             self.key, self.source, self._made = key, source, None
             self._session.refresh()

@@ -183,7 +183,10 @@ class Cues(CodedDesk):
         layers = self.layers_shown()
         if not layers or not all(self.pair()):
             return False
-        if self._coding.step(layers, self.m, self.n_images) or self._draws():
+        if self._coding.step(layers, self.m, self.n_images):
+            self.tell(self._coding.work)
+            return True
+        if self._draws():
             return True
         reading = self._coding.unread(layers, self.n_images)
         if reading is not None:
@@ -206,6 +209,7 @@ class Cues(CodedDesk):
             self._drawing = Drawing(self.session, pair, subject, steps)
         if not self._drawing.step():
             return False
+        self.tell(self._drawing.work)
         self._asked &= not self._drawing.finished
         self.session.refresh()
         return True

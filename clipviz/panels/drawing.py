@@ -11,7 +11,8 @@ from PIL import Image
 
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
-from clipviz.session import Session
+from clipviz.session import SHOWN, Session
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.lens.cues import Attack
@@ -43,6 +44,7 @@ class Drawing:
         self.attempts: dict[str, tuple[list[str], Any]] = {}
         self.finished = False
         self.look: tuple[str, int] | None = None
+        self.work = Work("Drawing pictures, a method at a time", len(SHOWN))
         self._number = next(_NUMBERS)
         self._steps = steps
 
@@ -50,7 +52,9 @@ class Drawing:
         """Draw the next method's pictures; False when all are drawn."""
         if self.finished:
             return False
+        self.work.resume()
         method, words, attack = next(self._steps, (None, [], None))
+        self.work.reached(min(self.work.n_done + 1, self.work.n_all))
         if method is None:
             self.finished = True
         else:

@@ -17,6 +17,7 @@ from clipviz.panels.scripts import script, style
 from clipviz.session import Session
 from clipviz.session.workbench import EVERY, Frame, Goal, Workbench
 from clipviz.values import Selection
+from clipviz.waits import Work
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Generate(Desk):
         self._grip: tuple[int, Any] = (0, None)
         self._moved: tuple[Any, ...] = NO_MOVE
         self._following = False
+        self._search: Work | None = None
         self._hand = threading.Lock()
         super().__init__(session, **options)
 
@@ -199,10 +201,18 @@ class Generate(Desk):
         if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
             self._shown_at = now
             kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
-            moving = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
+            moving: View = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
+            moving["work"] = self._searching(frame).line
             pixels = pictures.pixels(frame.picture)
             self._show(self.session.selection, kept | {"message": ""} | moving, {"pixels": pixels})
         return True
+
+    def _searching(self, frame: Frame) -> Work:
+        """How far a search is, timed from its first step, or from where the hand moved last."""
+        work = self._search
+        if work is None or frame.step < work.n_done or frame.of != work.n_all:
+            work = self._search = Work("Searching", frame.of, frame.step)
+        return work.reached(frame.step)
 
     # -- what is shown -----------------------------------------------------------------------------------------
 

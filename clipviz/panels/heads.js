@@ -85,7 +85,7 @@ const painter = (api, grid, legend, { value, words }) => (cells) => {
   const key = (text, background) => h("span", { class: "key" }, h("b", { style: { background } }), text);
   legend.replaceChildren(...(quantity === "effect"
     ? cosine === null ? what("type a text to see which heads write towards it") : colourBar(signed(-limit), signed(limit), divergingGradient(theme), "direct effect on the cosine")
-    : !summaries ? what("reading the collection…")
+    : !summaries ? what(api.view.waits || "Labelling the heads")
       : quantity === "variance" ? colourBar("0%", percent(limit), gradient(rgb(zero), rgb(accent)), "share of the heads' variance")
         : [...labels.map((label, i) => key(label, category(i))), key("no clear role", "")]));
 };

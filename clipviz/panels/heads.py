@@ -48,7 +48,8 @@ class Heads(Panel):
         s = selection
         session, asked = self.session, (s.text, s.text_b, s.ablation)
         read = session.collection.version if s.ablation else session.collection.complete
-        return s.image, s.layer, s.head, asked, read, session.labelled, tuple(session.roles().items())
+        labelled = session.labelled or session.waiting
+        return s.image, s.layer, s.head, asked, read, labelled, tuple(session.roles().items())
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         return self._scored(selection)
@@ -74,6 +75,7 @@ class Heads(Panel):
             "cosine": cosine,
             "cosine_before": before,
             "summaries": None,
+            "waits": session.waiting,
             "found": [],
         }
         if session.collection.complete and session.collection.n_ready > 1:

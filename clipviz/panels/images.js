@@ -135,7 +135,7 @@ function build(api) {
     describe.disabled = !view.ids.length;
     chosen.hidden = !set.length;
     chosen.replaceChildren(`TextSpan reads ${counted(set.length, "chosen image")} `, ...(view.order === "chosen" || api.standalone ? [] : [link("show", () => api.ask({}, { options: { order: "chosen", page: 0 } })), " "]), api.standalone ? "" : link("clear", () => api.ask({ images: [] })));
-    hint.textContent = api.standalone ? `${counted(view.ids.length, "image")} of ${count(view.n_images)} in this page` : !view.complete ? `reading image ${count(view.n_read)} of ${count(view.n_images)}…` : view.n_subset === null ? "click, drop or upload" : `${count(view.n_subset)} of ${count(view.n_images)}`;
+    hint.textContent = api.standalone ? `${counted(view.ids.length, "image")} of ${count(view.n_images)} in this page` : !view.complete ? view.waits : view.n_subset === null ? "click, drop or upload" : `${count(view.n_subset)} of ${count(view.n_images)}`;
     note.hidden = !view.n_skipped;
     note.textContent = view.n_skipped ? `${counted(view.n_skipped, "file")} skipped` : "";
     note.title = view.skipped.map(([name, reason]) => `${name}: ${reason}`).join("\n");

@@ -103,6 +103,7 @@ class ImageGallery(Panel):
             "skipped": [list(item) for item in session.images.skipped][:20],
             "n_skipped": len(session.images.skipped) + len(session.collection.broken),
             "complete": session.collection.complete,
+            "waits": session.reading.line,
         }
         return view, {"sprite": sprite}
 

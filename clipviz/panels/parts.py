@@ -132,7 +132,7 @@ def joint(session: Session, selection: Selection, n_texts: int) -> Part:
     elif layer not in session.collection.layers:
         about["message"] = f"Layer {layer} was not read for this collection."
     elif session.collection.n_ready < 2 or len(session.texts) < 2:
-        about["message"] = "" if session.collection.complete else "Reading the collection…"
+        about["message"] = "" if session.collection.complete else session.waiting
     if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
         return {"joint": about}, {}
     found = session.joint_maps(layer, head, selection.image, n_texts=n_texts)

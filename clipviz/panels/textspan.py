@@ -128,7 +128,7 @@ class TextSpan(Panel):
         session = self.session
         n_read = len(session.collection.rows(selection.images))
         if n_read < 2 and not session.collection.complete:
-            return "Reading the collection…"
+            return session.waiting
         if n_read < 2:
             return (
                 "TextSpan explains how a head varies over images, so it needs at least 2 of them. "

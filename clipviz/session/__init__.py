@@ -1,5 +1,6 @@
 """The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
 
+from clipviz.analysis.cues import CODED, SHOWN
 from clipviz.analysis.retrieval import BY
 from clipviz.analysis.shared_units import PIVOTS, SORTS
 from clipviz.lens.cues import SEGMENT_THRESHOLD as NEURON_THRESHOLD
@@ -14,6 +15,7 @@ from clipviz.session.neurons import FIRST as FEW_IMAGES
 __all__ = [
     "BASELINES",
     "BY",
+    "CODED",
     "CODE_SIZES",
     "FEW_IMAGES",
     "FINDS",
@@ -22,6 +24,7 @@ __all__ = [
     "NO_ROLE",
     "PIVOTS",
     "POOLED_BASELINES",
+    "SHOWN",
     "SORTS",
     "Description",
     "HeadScores",

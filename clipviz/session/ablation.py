@@ -217,7 +217,8 @@ def embeddings_after(session: Session, ablation: Ablation) -> Tensor:
         return collection.embedding
     if kept.after is None or kept.after[0] != chosen:
         found = collection.embedding.clone()
-        after = analysis.embeddings_after(kept.terms, chosen, means, session.checkpoint)
+        between = session.telling("Removing heads from the images", len(kept.rows))
+        after = analysis.embeddings_after(kept.terms, chosen, means, between)
         found[torch.tensor(kept.rows, device=found.device)] = after.to(found)
         kept.after = chosen, found
     return kept.after[1]
@@ -247,11 +248,17 @@ def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
         if traced is None or classes is None:
             return None
         part = analysis.part_of(traced.terms, traced.means, traced.rows, task, classes)
-        return None if part is None else analysis.outcome(part, traced.means, ablation, session.checkpoint)
+        return None if part is None else _measured(session, part, traced.means, ablation)
     kept, part = _kept(session), _part(session, task)
     if kept is None or part is None:
         return None
-    return analysis.outcome(part, kept.means, on_desk(session, ablation), session.checkpoint)
+    return _measured(session, part, kept.means, on_desk(session, ablation))
+
+
+def _measured(session: Session, part: Part, means: Means, ablation: Ablation) -> Outcome:
+    """The outcome; the panel that waits for it says how far it is."""
+    between = session.telling("Measuring, here and with random heads removed", 1 + analysis.N_DRAWS)
+    return analysis.outcome(part, means, ablation, between)
 
 
 class Traced(NamedTuple):
@@ -268,11 +275,7 @@ def _traced(session: Session, task: Task, tokens: frozenset[int]) -> Traced | No
     newest: dict[Any, Traced] = session.remember("ablation traced", dict)
     key = tuple(chosen), tokens, session.images.fingerprint
     if key not in newest:
-
-        def between(n_done: int) -> None:
-            session.tell(f"Tracing images again, with their MLPs: {n_done:,} of {len(chosen):,}")
-            session.checkpoint()
-
+        between = session.telling("Tracing images again, with their MLPs", len(chosen))
         found = analysis.traced_terms(session.model, session.images, chosen, sorted(tokens), between)
         if found is None:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,16 +66,22 @@ def guides(session: Session) -> Guides:
     def make() -> Guides:
         bundle = session.model.bundle
         shipped = bundle.guides if bundle is not None else None
-        return guides_between(generator, readers_of(session), shipped, session.model.device)
+        readers = readers_of(session)
+        between = session.telling("Matching the generator's units with other models", len(readers))
+        return guides_between(generator, readers, shipped, session.model.device, between)
 
     return session.remember(("guides", id(generator)), make)
 
 
 def guides_between(
-    generator: Any, readers: dict[str, Any], shipped: Path | None, device: torch.device | str = "cpu"
+    generator: Any,
+    readers: dict[str, Any],
+    shipped: Path | None,
+    device: torch.device | str = "cpu",
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> Guides:
     """The units that a generator shares with readers: those in the file `shipped` where it rests on the same weights,
-    else found now. ValueError without a reader."""
+    else found now. between: as find_guides calls it. ValueError without a reader."""
     if not readers:
         raise ValueError(
             "expected models that look at the generator's pictures, got none; give them to "
@@ -85,7 +91,8 @@ def guides_between(
         kept = stored.open_guides(shipped, stored.identity(generator, readers), device)
         if kept is not None:
             return kept
-    return generation.find_guides(generator, readers, generator.sample(N_SAMPLES, seed=SEED))
+    samples = generator.sample(N_SAMPLES, seed=SEED)
+    return generation.find_guides(generator, readers, samples, between=between)
 
 
 def concepts(session: Session) -> list[GeneratorConcept]:
@@ -101,7 +108,12 @@ def concepts(session: Session) -> list[GeneratorConcept]:
                 return kept
         latents = generator.sample(N_SAMPLES, seed=SEED)
         return named.generator_concepts(
-            session.model, generator, guides(session), latents, list(session.texts)
+            session.model,
+            generator,
+            guides(session),
+            latents,
+            list(session.texts),
+            between=session.telling("Naming the generator's concepts", len(latents)),
         )
 
     return session.remember(("generator concepts", id(generator)), make)

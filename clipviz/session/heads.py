@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from clipviz.lens.roles import NO_ROLE
 from clipviz.models.threads import spare_core
 from clipviz.session import ablation as ablations
 from clipviz.values import N_LATE
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -254,18 +256,34 @@ def labelling(reference: weakref.ref[Session]) -> Iterator[None]:
     heads = [] if session is None else session.heads
     encoding = iter(()) if session is None else session.encoding()
     del session
-    for _ in encoding:
+    for _ in told(reference, encoding):
         yield
-    for layer, head in heads:
+    work = Work("Labelling the heads", len(heads))
+    for place, (layer, head) in enumerate(told(reference, heads)):
         session = reference()
         if session is None or read_version(session) != version:
             return
+        session.labelling = work
+        work.resume()
         session.label(layer, head)
+        work.reached(place + 1)
         del session
         yield
     session = reference()
     if session is not None:
         session.refresh()
+
+
+def told(reference: weakref.ref[Session], steps: Iterable[Any]) -> Iterator[Any]:
+    """The steps; about every second the panels are asked to say how far they are."""
+    last = time.monotonic()
+    for step in steps:
+        yield step
+        session = reference()
+        if session is not None and time.monotonic() - last > 1.0:
+            last = time.monotonic()
+            session.refresh()
+        del session
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import torch
+from tqdm import tqdm
 
 from clipviz.analysis import dictionaries
+from clipviz.analysis.mining import n_passes
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
 
@@ -56,14 +58,17 @@ def mine(
     drawn = [readable[i] for i in shuffled[: max(FEWEST, n_images)]]
     n_heldout = len(drawn) // 4
     heldout, mined = sorted(drawn[:n_heldout]), sorted(drawn[n_heldout:])
-    concepts = dictionaries.mined(
-        session.model,
-        loaded,
-        session.images.subset(mined),
-        session.images.subset(heldout),
-        list(session.texts),
-        **options,
-    )
+    said = f"Matching units with {', '.join(one.name for one in loaded)}"
+    with tqdm(total=n_passes(len(loaded)), desc=said, unit="pass") as bar:
+        concepts = dictionaries.mined(
+            session.model,
+            loaded,
+            session.images.subset(mined),
+            session.images.subset(heldout),
+            list(session.texts),
+            passed=bar.update,
+            **options,
+        )
     if not len(concepts):
         raise ValueError(
             f"expected units that {', '.join(one.name for one in loaded)} shares beyond chance, found none on "

@@ -22,6 +22,7 @@ from clipviz.lens.neurons import SecondOrder, check_layer
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.models.interventions import indirect_effects, mean_activations
 from clipviz.values import whole
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -64,6 +65,7 @@ class Reading:
         self._embedding: list[Tensor] = []
         self._done: set[int] = set()  # read or broken
         self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
+        self.work = Work(f"Reading the neurons of layer {self.layer}", 0)
         self._lock = threading.RLock()  # a panel reads in the worker, a notebook in its own thread
 
     @property
@@ -93,6 +95,8 @@ class Reading:
         wanted = self._todo(n_images)
         if not wanted:
             return False
+        self.work.n_all = len(self.plan(n_images))
+        self.work.resume()
         self._done |= set(wanted[:BATCH])
         ids, pictures, _ = read_pictures(
             self.session.images, wanted[:BATCH]
@@ -104,6 +108,7 @@ class Reading:
         if self._sums.count and (complete or self.n_read >= max(FIRST, 2 * shown)):
             self.latest = self._gather()
             self.version += 1
+        self.work.reached(self.work.n_all if complete else self.n_read)
         return not complete
 
     def complete(self, n_images: int | None) -> bool:

@@ -77,12 +77,15 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
     assert session is not None
     kept = KeptCodes(session.model, session.images, session.collection.layers)
     steps, told, started = session.collection.read(session.model, session.images), 0.0, time.monotonic()
+    work = session.reading
     del session
+    work.resume()
     for n_read in steps:
         session = reference()
         if session is None:
             return
         with session.lock:
+            work.reached(n_read)
             session.progress = (n_read, len(session.images))
         if time.monotonic() - told > 1.0 or session.collection.complete:
             told = time.monotonic()
@@ -92,6 +95,8 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
             kept.keep(session.collection)
         del session
         yield n_read
+        work.resume()
+    work.reached(work.n_all)  # the last ones may all be broken
 
 
 def bundled_index(model: ClipModel, images: Images) -> Index | None:

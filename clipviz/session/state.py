@@ -25,6 +25,7 @@ from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import cells, checks, opening, words
 from clipviz.session.history import History
 from clipviz.values import Ablation, Selection, View
+from clipviz.waits import Work
 from clipviz.worker import Overtaken, Stale, Worker
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class SessionState(traitlets.HasTraits):
         self._roles = Roles.of(model.name, model.fingerprint)
         kept = None if layers is None else checks.layers(model, layers)
         self.collection = opening.codes_of(model, self.images, self.index, kept)
+        self.reading = Work("Reading the images", len(self.images), self.collection.n_ready)
+        self.labelling: Work | None = None
         self.lock = threading.RLock()
         self._memory: Recent[Any, Any] = Recent(REMEMBERED)
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -253,10 +256,27 @@ class SessionState(traitlets.HasTraits):
         self._serving = None
         self._seconds = time.perf_counter() - started
 
-    def tell(self, words: str) -> None:
-        """Have the panel that is computed say what it waits for: what is done, how far it is, how long it will take."""
-        if self.worker.answering and self._serving is not None:
-            self._serving.wait_for(words)
+    def tell(self, work: Work) -> None:
+        """Have the panel that is computed say what it waits for, once that takes long enough to be read."""
+        if work.worth_telling and self.worker.answering and self._serving is not None:
+            self._serving.wait_for(work.line)
+
+    def telling(self, what: str, n_all: int) -> Callable[[int], None]:
+        """For work in steps, called with how many are done: has the panel that waits say so, and ends the work once it
+        has been overtaken."""
+        work = Work(what, n_all)
+
+        def between(n_done: int) -> None:
+            self.tell(work.reached(n_done))
+            self.checkpoint()
+
+        return between
+
+    @property
+    def waiting(self) -> str:
+        """What is done behind the panels, how far it is and how long it will take; "" where all has been done."""
+        behind = (self.reading, self._pool.work, self.labelling)
+        return next((work.line for work in behind if work is not None and work.line), "")
 
     def cancelled(self) -> bool:
         """Whether what runs now in the worker has been overtaken by a newer request; never true in other threads."""
@@ -307,9 +327,9 @@ class SessionState(traitlets.HasTraits):
         """Encode the pool one batch per step, as background work."""
         return self._pool.steps()
 
-    def _encoding(self, n_ready: int, n_texts: int, seconds: float) -> None:
+    def _encoding(self, work: Work) -> None:
         """Between two batches of the pool: the panels say how far it is, and a newer request goes first."""
-        self.tell(f"Encoding the pool of texts: {n_ready:,} of {n_texts:,}, {words.lasting(seconds)}")
+        self.tell(work)
         self.checkpoint()
 
     def pixels(self, image: int | None = None) -> np.ndarray:

@@ -44,13 +44,6 @@ def code(session: SessionState) -> str:
     )
 
 
-def lasting(seconds: float) -> str:
-    """How long something will still take, no more exactly than it can be known."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    return f"about {round(seconds / 60)} min left"
-
-
 def receipts(session: SessionState) -> dict[str, Any]:
     """What a session's view rests on: the sum check, fingerprints, device, and what did not go as planned."""
     model, index = session.model, session.index

@@ -282,7 +282,7 @@ def test_before_anything_is_read_it_says_so(model, images):
     session.collection.version += 1
     panel = Ablate(session)
     session.wait(60)
-    assert panel.view["message"].startswith("Reading the collection: 0 of 48")
+    assert panel.view["message"].startswith("Reading the images: 0 of 48")
     session.close()
 
 

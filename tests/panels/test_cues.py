@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -60,7 +61,22 @@ def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     assert [(one["layer"], one["neuron"]) for one in first] == [one[:2] for one in expected[0].neurons]
     assert shown["layers"] == [2, 3, 4]
     assert shown["complete"]
-    assert panel.progress == (24, 24)
+    assert shown["n_read"] == 24
+    assert panel.progress == (3, 3)  # methods whose pictures are drawn, the last of what was waited for
+
+
+def test_every_wait_says_how_far_it_is(lend, model):
+    """Reading neurons, coding them, drawing pictures: each step in the same words."""
+    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
+        said = []
+        panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], layers=[3], n_sentences=1, n_pictures=1)
+        panel.observe(lambda change: said.append(change["new"]), "work")
+        session.wait(120, background=True)
+        lines = [re.sub(r"\d+", "N", line) for line in said if line]
+        for what in ("Reading the neurons of layer N", "Coding the neurons in texts"):
+            assert f"{what}: N of N, about N s left" in lines
+        assert "Drawing pictures, a method at a time: N of N, about N s left" in lines
+        assert panel.work == ""
 
 
 def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import clipviz
+from clipviz import waits
 from clipviz.analysis import text_pool
 from clipviz.analysis.image_codes import ImageCodes, KeptCodes
 from clipviz.analysis.text_pool import TextPool
 from clipviz.data.cache import Cache
 from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
-from clipviz.session import opening
+from clipviz.session import heads, opening
 from clipviz.worker import Overtaken
 
 
@@ -40,17 +44,18 @@ def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, 
     texts = open_texts([f"a picture of {i} things" for i in range(150)])
     pool, told = TextPool(model, texts, eager), []
 
-    def interrupt(*progress):
-        told.append(progress)
+    def interrupt(work):
+        told.append((work.n_done, work.n_all, work.line))
         raise Overtaken
 
     with pytest.raises(Overtaken):
         pool.directions(interrupt)
     assert pool.n_ready == 64
     assert eager.entries() == []
-    found = pool.directions(lambda *progress: told.append(progress))
+    found = pool.directions(lambda work: told.append((work.n_done, work.n_all, work.line)))
     assert [progress[:2] for progress in told] == [(64, 150), (128, 150)]
-    assert told[1][2] > 0
+    assert told[1][2] == "Encoding the texts: 128 of 150, about 1 s left"
+    assert pool.work.line == ""
     torch.testing.assert_close(found, model.encode_texts(list(texts)), rtol=0, atol=1e-6)
     assert [entry.about for entry in eager.entries()] == ["150 texts of 'texts' as demo sees them"]
     monkeypatch.setattr(model, "encode_texts", never)
@@ -100,16 +105,42 @@ def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path
 
 
 def test_a_panel_says_what_it_waits_for(model, monkeypatch):
+    monkeypatch.setattr(waits, "WORTH_TELLING", 0.0)
     session = clipviz.Session(model, texts=[f"text {i}" for i in range(130)])
     said = []
     panel = clipviz.panels.TextSpan(session)
     panel.observe(lambda change: said.append(change["new"]), "doing")
     session.wait()
     assert [words.split(",")[0] for words in said] == [
-        "Encoding the pool of texts: 64 of 130",
-        "Encoding the pool of texts: 128 of 130",
+        "Encoding the texts: 64 of 130",
+        "Encoding the texts: 128 of 130",
         "",
     ]
     assert " left" in said[0]
     assert panel.view["rows"]
+    session.close()
+
+
+def test_what_is_done_behind_the_panels_says_how_far_it_is(model):
+    """Images, texts, heads, one after the other, each with its estimate; then nothing."""
+    texts = [f"text {i}" for i in range(130)]
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(96)), texts, background=False)
+    assert session.waiting == "Encoding the texts: 0 of 130"
+    assert session.reading.line == ""
+    seen = []
+    for _ in heads.labelling(weakref.ref(session)):
+        seen.append(session.waiting)
+    assert re.fullmatch(r"Encoding the texts: 64 of 130, about \d+ s left", seen[0])
+    assert re.fullmatch(r"Labelling the heads: 47 of 48, about \d+ s left", seen[-2])
+    assert seen[-1] == session.waiting == ""
+    session.close()
+
+
+def test_reading_images_says_how_far_it_is(model):
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(96)), ["a dog", "a cat"])
+    said = []
+    session.observe(lambda _: said.append(session.reading.line), "progress")
+    session.wait(60, background=True)
+    assert re.fullmatch(r"Reading the images: \d+ of 96, about \d+ s left", said[0])
+    assert said[-1] == ""
     session.close()

@@ -224,9 +224,9 @@ const followVisibility = (api, shown = () => {}) => {
   api.cleanups.push(() => seen.disconnect());
 };
 
-/** How far the reading is: a thin bar, and `hint` in words. Returns the bar and tell(). @param {Api} api @param {any} hint @returns {[any, () => void]} */
+/** How far the work behind the panel is: a thin bar, and `hint` in the kernel's words. Returns the bar and tell(). @param {Api} api @param {any} hint @returns {[any, () => void]} */
 const readingMeter = (api, hint) => {
-  const bar = h("i"), meter = h("span", { class: "meter", role: "progressbar", "aria-label": "Images read", hidden: true }, bar);
+  const bar = h("i"), meter = h("span", { class: "meter", role: "progressbar", "aria-label": "Work behind this panel", hidden: true }, bar);
   const tell = () => {
     const [read, all] = api.model.get("progress") ?? [0, 0], reading = all > 0 && read < all;
     meter.hidden = !reading;
@@ -234,10 +234,12 @@ const readingMeter = (api, hint) => {
     meter.setAttribute("aria-valuenow", read);
     meter.setAttribute("aria-valuemax", all);
     const known = api.view.n_read ?? 0;
-    hint.textContent = reading ? `reading image ${count(read)} of ${count(all)}…` : known ? `from ${counted(known, "image")}` : "";
+    hint.textContent = reading ? api.model.get("work") : known ? `from ${counted(known, "image")}` : "";
     api.root.dataset.read = read;
   };
-  api.model.on("change:progress", tell);
-  api.cleanups.push(() => api.model.off("change:progress", tell));
+  for (const name of ["change:progress", "change:work"]) {
+    api.model.on(name, tell);
+    api.cleanups.push(() => api.model.off(name, tell));
+  }
   return [meter, tell];
 };

@@ -1,0 +1,50 @@
+"""What a wait says, everywhere in the same words: what is done, how far it is, and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+
+WORTH_TELLING = 0.3  # seconds of work below which saying so would only flicker
+
+
+class Work:
+    """Some work in steps, timed. what: in words, "Reading the images"; n_all: how many things, n_done of them already.
+
+    Call `resume` where work begins again after a pause, which is not counted, and `reached` after each step.
+    """
+
+    def __init__(self, what: str, n_all: int, n_done: int = 0) -> None:
+        self.what, self.n_all, self.n_done = what, n_all, n_done
+        self.seconds = 0.0
+        self._n_before = n_done
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin to count the time."""
+        self._mark = time.perf_counter()
+
+    def reached(self, n_done: int) -> Work:
+        """Note that so many things are done, some of which may turn out not to count."""
+        now = time.perf_counter()
+        self.seconds, self._mark, self.n_done = self.seconds + now - self._mark, now, n_done
+        return self
+
+    @property
+    def worth_telling(self) -> bool:
+        return self.seconds > WORTH_TELLING and self.n_done < self.n_all
+
+    @property
+    def line(self) -> str:
+        """Where the work is, "" once it is done; without the time left until there is something to judge it by."""
+        if self.n_done >= self.n_all:
+            return ""
+        said = f"{self.what}: {self.n_done:,} of {self.n_all:,}"
+        done = self.n_done - self._n_before
+        return f"{said}, {lasting(self.seconds / done * (self.n_all - self.n_done))}" if done > 0 else said
+
+
+def lasting(seconds: float) -> str:
+    """How long something will still take, no more exactly than it can be known."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {round(seconds / 60)} min left"
