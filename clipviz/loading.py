@@ -79,7 +79,7 @@ def load_partner(
 ) -> Partner:
     """A Rosetta partner in eval mode.
 
-    name: "cnn", "vit" or "generator" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
+    name: "cnn" or "vit" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
     are fetched unless checkpoint names a local file (safetensors, or a torch file of weights alone).
     Raises ValueError for an unknown name, weights that cannot be had, or a file that does not fit.
     """

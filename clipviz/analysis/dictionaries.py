@@ -22,14 +22,18 @@ def mined(
     images: Any,
     heldout: Any,
     texts: Sequence[str],
+    generator: Any = None,
     **options: Any,
 ) -> Concepts:
     """The dictionary of a CLIP and its partners, with a hint in words for every concept.
 
-    images, heldout: pictures to mine and to check on; texts: what hints are chosen from; options: as `mine` takes
-    them. The pivot is called "clip".
+    images, heldout: pictures to mine and to check on; texts: what hints are chosen from; generator: one more partner,
+    matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
     """
     pivot = clip_partner(model, "clip")
+    if generator is not None:
+        partners = [*partners, generator]
+        options["own"] = {generator.name: _samples(generator, len(images), len(heldout))}
     concepts = mine(pivot, partners, images, heldout=heldout, **options)
     if not len(concepts):
         return concepts
@@ -52,7 +56,7 @@ def mined_from_generator(
     The CLIP, called "clip", and every partner must share a unit. Named by the texts whose CLIP heatmaps are most like
     the generator's maps.
     """
-    latents, others = generator.sample(n_latents, seed=7), generator.sample(n_heldout, seed=2024)
+    latents, others = _samples(generator, n_latents, n_heldout)
     company = [clip_partner(model, "clip"), *partners]
     concepts = mine(generator, company, latents, heldout=others, **options)
     units = torch.as_tensor(concepts.units)[:, 0]
@@ -62,7 +66,12 @@ def mined_from_generator(
     return replace(concepts, hints=named), pictures
 
 
-def about(model: ClipModel, partners: Sequence[Partner], images: Any) -> dict[str, Any]:
+def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:
+    """Latents to match on, and others to check on."""
+    return generator.sample(n, seed=7), generator.sample(n_heldout, seed=2024)
+
+
+def about(model: ClipModel, partners: Sequence[Any], images: Any) -> dict[str, Any]:
     """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
     losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
     known = {} if images is None else {"images": images.fingerprint}

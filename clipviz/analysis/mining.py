@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -42,38 +42,46 @@ def mine(
     batch: int = 32,
     memory: int = 2 << 30,
     passed: Callable[[], object] = lambda: None,
+    own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Concepts:
     """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
     images, heldout: collections for mining and for the honesty check. at_least: partners a row needs, default all
     (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
     `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
-    joins all; chains then grow long). Each pivot unit is listed once, with its strongest partners; rows are sorted by
-    mean held-out correlation. passed: called after each of the n_passes over the images.
+    joins all; chains then grow long). passed: called after each of the n_passes over the images. own: a partner's name
+    -> what it is matched and checked on instead, as (latents, other latents) of a generator that paints for the pivot;
+    on the examples, which it did not paint, it is dark. Each pivot unit is listed once, with its strongest partners;
+    rows are sorted by mean held-out correlation.
     Raises ValueError for no partner or an empty collection.
     """
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     options = {"k": k, "batch": batch, "memory": memory}
+    seen = [(own or {}).get(partner.name, (images, heldout)) for partner in partners]
     found = [
-        pairs_above_chance(pivot, partner, images, above, **options, passed=passed) for partner in partners
+        pairs_above_chance(pivot, partner, mined, above, **options, passed=passed)
+        for partner, (mined, _) in zip(partners, seen, strict=True)
     ]
     all_matches = [matches for matches, _, _ in found]
     needed = len(partners) if at_least is None else max(1, at_least)
     units = _joined([matches.pairs for matches in all_matches], needed)
     correlation, other = torch.ones(units.shape), torch.ones(units.shape)
-    for i, (partner, matches) in enumerate(zip(partners, all_matches, strict=True), start=1):
+    for i, (partner, matches, (mined, others)) in enumerate(
+        zip(partners, all_matches, seen, strict=True), start=1
+    ):
         there = (units[:, i] >= 0).nonzero()[:, 0]
         pairs = units[there][:, [0, i]]
         correlation[:, i], other[:, i] = 0.0, 0.0
-        correlation[there, i] = heldout_correlation(pivot, partner, images, matches, pairs, batch)
-        other[there, i] = heldout_correlation(pivot, partner, heldout, matches, pairs, batch)
+        correlation[there, i] = heldout_correlation(pivot, partner, mined, matches, pairs, batch)
+        other[there, i] = heldout_correlation(pivot, partner, others, matches, pairs, batch)
         passed()
     order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
     units, correlation, other = units[order], correlation[order], other[order]
     layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
-    examples, looks = unit_thumbnails([pivot, *partners], images, units, layers, n_examples, batch)
+    latents = {i: mined for i, (mined, _) in enumerate(seen, start=1) if partners[i - 1].name in (own or {})}
+    examples, looks = unit_thumbnails([pivot, *partners], images, units, layers, n_examples, batch, latents)
     passed()
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
@@ -178,17 +186,29 @@ def unit_thumbnails(
     layers: Sequence[Layers],
     n_examples: int = 8,
     batch: int = 32,
+    own: Mapping[int, Any] | None = None,
 ) -> tuple[Tensor, UnitThumbnails]:
     """Example images of every row and how each model's unit looks on them.
 
     models: the pivot first; units: [row, model], -1 where a model has none; layers: each model's. Returns the ids of
     the images where the pivot's map has its highest value [row, example], and the thumbnails. Two passes over them.
+    own: place of a generator among the models -> latents that its range is taken from; on the examples it is dark.
     """
-    seen = _seen_by(models, images, layers)
+    own = own or {}
+    looking = [i for i in range(len(models)) if i not in own]
+    seen = dict(
+        zip(
+            looking, _seen_by([models[i] for i in looking], images, [layers[i] for i in looking]), strict=True
+        )
+    )
     ranges = [Range(len(units), n_examples) for _ in models]
+    for i, latents in own.items():
+        view = View(models[i], latents, [name for name, _ in layers[i]])
+        for rows in _batches(range(len(latents)), batch):
+            ranges[i].update(_chosen(view.maps(rows), layers[i], units[:, i]))
     peaks = []
     for rows in _batches(range(len(images)), batch):
-        for i, view in enumerate(seen):
+        for i, view in seen.items():
             found = ranges[i].update(_chosen(view.maps(rows), layers[i], units[:, i]))
             if i == 0:
                 peaks.append(found)
@@ -196,7 +216,7 @@ def unit_thumbnails(
     floor, peak = (torch.stack([getattr(r, name)() for r in ranges], 1) for name in ("floor", "peak"))
     drawings = torch.zeros(*units.shape, examples.shape[1], SIDE, SIDE, dtype=torch.uint8)
     for ids in _batches(examples.unique().tolist(), batch):
-        for i, view in enumerate(seen):
+        for i, view in seen.items():
             found = drawn(_chosen(view.maps(ids), layers[i], units[:, i]), floor[:, i], peak[:, i])
             for picture, one in zip(ids, found.cpu(), strict=True):
                 row, place = (examples == picture).nonzero(as_tuple=True)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.mining import maps_of_units
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
@@ -87,7 +88,7 @@ class Here(NamedTuple):
 
 class Entry(NamedTuple):
     """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
-    to write: a title, one note, one note a model ("" where it has no unit)."""
+    to write: a title, one note, one note a model ("" where it has no unit, or none that lights up here)."""
 
     title: str
     note: str
@@ -97,7 +98,8 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is loaded."""
+    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is loaded, and
+    whether it paints pictures of its own, so that it has no maps on those that the pivot looks at."""
 
     name: str
     loss: str
@@ -108,6 +110,7 @@ class Column(NamedTuple):
     threshold: float
     heldout: float
     at_hand: bool
+    paints: bool
 
 
 class SharedUnits:
@@ -166,6 +169,7 @@ class SharedUnits:
                     float(concepts.threshold[i]),
                     float(heldout[there, i].mean()) if there.any() else 0.0,
                     self.partners.get(name) is not None,
+                    not self.reads(name) and i > 0,
                 )
             )
         return tuple(found)
@@ -200,11 +204,15 @@ class SharedUnits:
 
     @cached_property
     def _generator(self) -> Any:
-        """The generator of the model's bundle where the dictionary is about one of its name."""
+        """The generator of the model's bundle where the dictionary is about one of its name and weights."""
+        known = {self.clip, *self._given, *(self._bundle.partners if self._bundle else ())}
         make = self._bundle.generator if self._bundle else None
-        if make is None or self.clip == self.concepts.models[0]:
+        if make is None or known.issuperset(self.concepts.models):
             return None
-        return make(self.session.model.device)
+        generator = make(self.session.model.device)
+        digest = self.opened.about.get("partners", {}).get(generator.name)
+        fits = generator.name in self.concepts.models and digest in (None, fingerprint(generator.module))
+        return generator if fits else None
 
     def reads(self, model: str) -> bool:
         """Whether a model looks at pictures; a generator only paints them."""
@@ -378,7 +386,7 @@ class SharedUnits:
         """What an example image is called."""
         source = self._source
         if source is None:
-            return f"sample {image}" if self._generator is not None else f"image {image}"
+            return f"image {image}" if self.reads(self.concepts.models[0]) else f"sample {image}"
         return (source.captions or source.names)[image]
 
     def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
@@ -426,7 +434,10 @@ class SharedUnits:
                     f"{at}held out {np.mean(partners):.2f}" if partners else at,
                     [np.asarray(self.picture(image, size)) for image in examples],
                     np.asarray(maps),
-                    ["" if cell is None else f"{cell.heldout:.2f}" for cell in cells],
+                    [
+                        "" if cell is None or not np.any(dark) else f"{cell.heldout:.2f}"
+                        for cell, dark in zip(cells, maps, strict=True)
+                    ],
                 )
             )
         return found

@@ -104,11 +104,12 @@ def all_concepts(
 
 @style.as_written
 def pairs_against_chance(
-    rows: Mapping[str, tuple[int, int, int]], k: int, width: float = style.COLUMN
+    rows: Mapping[str, tuple[int, int, int | None]], k: int, width: float = style.COLUMN
 ) -> Figure:
     """Best buddies of CLIP with each model: all, and above the chance threshold, against shuffled images.
 
-    rows: model -> (pairs above the threshold, pairs of shuffled images above it, pairs of an untrained copy above it).
+    rows: model -> (pairs above the threshold, pairs of shuffled images above it, pairs of an untrained copy above it,
+    None where there is no such copy).
     """
     figure, axes = style.panels(1, 1, width, 0.8 + 0.42 * len(rows))
     axis = style.plain(axes[0, 0], f"Best buddies with CLIP (K = {k})", "pairs above the threshold")
@@ -120,6 +121,8 @@ def pairs_against_chance(
     for place, counts in enumerate(rows.values()):
         order = (counts[0], counts[1], counts[2])
         for (label, color, offset), count in zip(looks, order, strict=True):
+            if count is None:
+                continue
             axis.barh(place + offset, count, 0.24, color=color, label=label if place == 0 else None)
             axis.annotate(
                 f"{count:,}",
@@ -132,7 +135,7 @@ def pairs_against_chance(
             )
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlim(0, 1.15 * max(1, max(max(counts) for counts in rows.values())))
+    axis.set_xlim(0, 1.15 * max(1, max(count or 0 for counts in rows.values() for count in counts)))
     figure.legend(fontsize=style.SMALL, frameon=False, loc="outside lower center", ncols=3)
     return figure
 

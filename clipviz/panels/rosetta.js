@@ -3,7 +3,7 @@ const SORTS = [
   ["size", "Size", "Number of the pivot's units that share the concept"], ["layer", "Layer", "From the pivot's first layer to its last"]];
 
 // "encoder.blocks.3.mlp.act" reads "blocks.3"; the whole name is in the tooltip.
-const DULL = new Set(["transformer", "encoder", "vae", "mlp", "act", "gelu"]);
+const DULL = new Set(["transformer", "encoder", "mlp", "act", "gelu"]);
 const layerName = (layer) => layer.split(".").filter((part) => !DULL.has(part)).join(".").replace("resblocks.", "L").replace("relu_out", "out");
 const fixed = (value) => value.toFixed(2).replace("-", "−");
 const MATCHED = "on the images used for matching";
@@ -87,9 +87,11 @@ const conceptTable = (api) => {
   };
   const cellOf = (view, url, maps, row, about, cell, model) => {
     if (!cell) return h("div", { class: "cell none", role: "gridcell", "aria-label": `${view.columns[view.at[model]].name} has none` }, "–");
+    const under = h("div", { class: "under" }, unitPlace(cell), unitScore(cell, view.at[model] === 0));
+    if (view.columns[view.at[model]].paints) return h("div", { class: "cell paints", role: "gridcell", title: "It paints and does not look: matched on its own pictures, shown with the generator as pivot" }, h("span", { class: "loss" }, "paints its own"), under);
     const n = about.tiles.length, side = view.side ?? 0, area = side * side, start = (row * view.at.length + model) * n;
     const shots = about.tiles.map((tile, i) => shot(view, url, tile, maps ? glow(maps.subarray((start + i) * area, (start + i + 1) * area), side, side, 255) : h("i", {})));
-    return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), h("div", { class: "under" }, unitPlace(cell), unitScore(cell, view.at[model] === 0)));
+    return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), under);
   };
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), column = (...children) => h("div", { class: "cell", role: "gridcell" }, ...children);

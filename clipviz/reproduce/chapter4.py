@@ -18,6 +18,7 @@ from torch import nn
 
 from clipviz import demo
 from clipviz.analysis.dictionaries import about, mined
+from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.matching import places
 from clipviz.analysis.mining import pairs_above
 from clipviz.analysis.shared_units import SharedUnits
@@ -47,13 +48,20 @@ N_LISTED, N_PAGE, N_PAGES = 20, 8, 3
 
 @dataclass(frozen=True, eq=False)
 class Mining:
-    """What is mined: a CLIP and its pictures, the partners, and other pictures for the honesty check."""
+    """What is mined: a CLIP and its pictures, the partners, other pictures for the honesty check, and a generator that
+    is matched on its own samples."""
 
     model: ClipModel
     images: Images
     partners: list[Partner]
     heldout: Any
     notes: list[str]
+    generator: Any = None
+
+    @property
+    def company(self) -> list[Any]:
+        """All that the CLIP is matched with."""
+        return [*self.partners, *([] if self.generator is None else [self.generator])]
 
 
 def run(
@@ -92,13 +100,13 @@ def run(
     sizes = TargetSizes.within(len(mining.images))
     if painter is not None:
         own = Steps(folder / "steps", {**key, "generator": identity_of(painter), "class": generator_class})
-        readers = {partner.name: partner for partner in mining.partners if "generative" not in partner.loss}
+        readers = _named(mining.partners)
         texts = list(text_pool(mining.model, None))
         painted_section(report, mining, book, painter)
         generator_sections(report, own, model, painter, readers, sizes, texts)
     elif data is None:
         bundle = demo.bundle()
-        embedded = load_generator("demo", device=model.device)
+        embedded = mining.generator
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
         painted_section(report, mining, book, embedded)
         inversion_section(report, model, steps, embedded, readers, sizes)
@@ -142,18 +150,21 @@ def mine_into(folder: Path, mining: Mining) -> Concepts:
         mining.images,
         mining.heldout,
         list(text_pool(mining.model, None)),
+        mining.generator,
         k=K,
         batch=BATCH,
-        at_least=min(2, len(mining.partners)),
+        at_least=min(2, len(mining.company)),
     )
     examples = sorted({int(i) for i in np.unique(np.asarray(concepts.examples))})
     hashes = {
         name: partner.digest for name, partner in demo.bundle().partners.items() if name in concepts.models
     }
+    if mining.generator is not None:
+        hashes[mining.generator.name] = fingerprint(mining.generator.module)
     dictionary.save(
         concepts,
         folder,
-        {**about(mining.model, mining.partners, mining.images), "partners": hashes, "key": key},
+        {**about(mining.model, mining.company, mining.images), "partners": hashes, "key": key},
         {i: mining.images.thumbnail(i, dictionary.SIDE) for i in examples},
     )
     return dictionary.load(folder)
@@ -163,8 +174,9 @@ def models_section(report: Report, mining: Mining) -> None:
     """Table 4.2."""
     report.section("Models (Table 4.2)", "Units are read after the non-linearity, as maps over the image.")
     rows = []
-    for partner in [clip_partner(mining.model, "clip"), *mining.partners]:
-        maps = partner.maps([mining.images[0]])
+    for partner in [clip_partner(mining.model, "clip"), *mining.company]:
+        seen = [mining.images[0]] if partner is not mining.generator else partner.sample(1)
+        maps = partner.maps(seen)
         sizes = sorted({tuple(found.shape[2:]) for found in maps.values()}, reverse=True)
         n_units = sum(found.shape[1] for found in maps.values())
         rows.append(
@@ -191,13 +203,16 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
         mined_r, other_r = (
             np.asarray(values)[there, i] for values in (concepts.correlation, concepts.heldout)
         )
-        counts[name] = (int(concepts.n_pairs[i]), int(concepts.n_chance[i]), int(untrained[i - 1]))
+        copied = int(untrained[i - 1]) if i <= len(untrained) else None  # a blank generator paints no picture
+        counts[name] = (int(concepts.n_pairs[i]), int(concepts.n_chance[i]), copied)
         points[name] = (mined_r, other_r)
         means = [float(r.mean()) if len(r) else None for r in (mined_r, other_r)]
         rows.append([name, *counts[name], float(concepts.threshold[i]), int(there.sum()), *means])
     head = ["model", "pairs", "shuffled", "untrained", "threshold", "rows of the dictionary"]
     report.table([*head, "mean r, mined", "mean r, other images"], rows)
-    alike = [name for name, (pairs, _, copied) in counts.items() if copied > 0.8 * pairs]
+    alike = [
+        name for name, (pairs, _, copied) in counts.items() if copied is not None and copied > 0.8 * pairs
+    ]
     if alike:
         report.text(
             f"An untrained {' and '.join(alike)} has about as many pairs: there the number of pairs does not tell what "
@@ -292,7 +307,7 @@ def _reset(network: nn.Module) -> None:
 def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
     pivot = clip_partner(mining.model, "clip")
     found = []
-    for partner, threshold in zip(mining.partners, thresholds[1:], strict=True):
+    for partner, threshold in zip(mining.partners, thresholds[1:], strict=False):
         copied = untrained_copy(partner)
         found.append(len(pairs_above(pivot, copied, mining.images, threshold, K, BATCH).pairs))
     return found
@@ -338,12 +353,15 @@ def _mining(
             "models to match with, such as the embedded cnn and vit; expected at least one partner, got none: "
             + "; ".join(notes),
         )
-    return Mining(model, everything.subset(chosen), found, heldout, notes)
+    generator = load_generator("demo", device=model.device) if data is None else None
+    return Mining(model, everything.subset(chosen), found, heldout, notes, generator)
 
 
 def _key(mining: Mining) -> dict[str, Any]:
     embedded = demo.bundle().partners
+    painter = {} if mining.generator is None else {"generator": fingerprint(mining.generator.module)}
     return {
+        **painter,
         "model": mining.model.fingerprint,
         "images": mining.images.fingerprint,
         "partners": {
@@ -355,9 +373,10 @@ def _key(mining: Mining) -> dict[str, Any]:
 
 def _lead(mining: Mining) -> str:
     names = ", ".join(partner.name for partner in mining.partners)
+    painter = "" if mining.generator is None else f", {mining.generator.name} on as many of its own pictures"
     lead = (
         f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} images; "
-        f"{len(mining.heldout):,} other images for the honesty check. One Pearson correlation over images and "
+        f"{len(mining.heldout):,} other images for the honesty check{painter}. One Pearson correlation over images and "
         "positions a pair (Eq. 4.2)."
     )
     return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
@@ -368,6 +387,6 @@ def _named(partners: Sequence[Partner]) -> dict[str, Partner]:
 
 
 def _short(layer: str) -> str:
-    dull = {"transformer", "encoder", "vae", "mlp", "act", "gelu"}
+    dull = {"transformer", "encoder", "mlp", "act", "gelu"}
     parts = [part for part in layer.split(".") if part not in dull]
     return ".".join(parts).replace("resblocks.", "L").replace("relu_out", "out")

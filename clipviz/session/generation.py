@@ -48,13 +48,12 @@ def generator_of(session: Session) -> Any:
 
 
 def readers_of(session: Session) -> dict[str, Any]:
-    """The bundle's partners that only look at pictures: what the generator's units are matched with."""
+    """The bundle's partners, which look at pictures: what the generator's units are matched with."""
 
     def make() -> dict[str, Any]:
         bundle = session.model.bundle
         known = bundle.partners if bundle is not None else {}
-        opened = {name: partner.load(session.model.device) for name, partner in known.items()}
-        return {name: partner for name, partner in opened.items() if "generative" not in partner.loss}
+        return {name: partner.load(session.model.device) for name, partner in known.items()}
 
     return session.remember("readers", make)
 

@@ -17,7 +17,7 @@ from clipviz.analysis import matching
 from clipviz.analysis.matching import heldout_correlation, match, unit_pairs
 from clipviz.analysis.mining import mine, pairs_above_chance
 from clipviz.demo.partners import load_net, save_net
-from clipviz.demo.partners.nets import MaskedViT, SmallResNet, Vae
+from clipviz.demo.partners.nets import MaskedViT, SmallResNet
 from clipviz.lens import invert, rosetta
 from clipviz.loading import load_partner
 from clipviz.models import zoo
@@ -197,6 +197,24 @@ def test_a_generator_is_matched_on_what_it_paints(partners):
     heldout = Painter().sample(8, seed=1)
     concepts = mine(Painter(), [partners[1]], latents, heldout=heldout, above=0.5)
     assert {(1, 6), (4, 0), (7, 2)} <= {tuple(row) for row in concepts.units.tolist()}
+    images, others = random_images(10, seed=4), random_images(10, seed=5)
+    own = {"painter": (latents, heldout)}
+    beside = mine(partners[1], [partners[0], Painter()], images, heldout=others, above=0.3, own=own)
+    rows = beside.units.tolist()
+    assert {(6, 1, 1), (0, 4, 4), (2, 7, 7)} <= {tuple(row) for row in rows}
+    for column, (seen, unseen) in ((1, (images, others)), (2, (latents, heldout))):
+        partner = (partners[0], Painter())[column - 1]
+        found = match(partners[1], partner, seen)
+        pairs = beside.units[:, [0, column]]
+        for place, on in (("correlation", seen), ("heldout", unseen)):
+            wanted = heldout_correlation(partners[1], partner, on, found, pairs)
+            torch.testing.assert_close(getattr(beside, place)[:, column], wanted, atol=1e-6, rtol=0)
+    looks = beside.thumbnails
+    assert looks.maps[:, :2].any()
+    assert not looks.maps[:, 2].any()  # the examples are not what it painted
+    by_layer = torch.cat([maps.amax((2, 3)) for maps in Painter().maps(latents).values()], 1)
+    assert (looks.peak[:, 2] <= by_layer.amax(0)[beside.units[:, 2]] + 1e-6).all()
+    assert (looks.peak[:, 2] > looks.floor[:, 2]).all()
 
 
 def test_unit_pairs_carry_the_moments_that_inversion_needs(partners):
@@ -430,7 +448,6 @@ def test_ready_entries_read_the_layers_they_name(name, size, n_layers):
     [
         ("cnn", SmallResNet([4, 8], {"colour": 3})),
         ("vit", MaskedViT(64, 2, 2)),
-        ("generator", Vae(6, [8, 8, 4, 4, 4])),
     ],
 )
 def test_embedded_networks_survive_the_disk_and_give_maps(name, net, tmp_path):

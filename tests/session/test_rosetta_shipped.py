@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+import clipviz
+from clipviz.analysis.guides import fingerprint
 from clipviz.data import dictionary as saved
 from clipviz.demo import bundle
 
 
 def test_the_shipped_dictionary_fits_the_shipped_models(model):
     opened = saved.open_folder(bundle().dictionary, model.fingerprint)
-    for name, digest in opened.about["partners"].items():
-        assert bundle().partners[name].digest == digest
+    digests = {name: partner.digest for name, partner in bundle().partners.items()}
+    painter = clipviz.load_generator("demo")
+    assert opened.about["partners"] == {**digests, painter.name: fingerprint(painter.module)}
+    assert opened.concepts.models == ("clip", "cnn", "vit", painter.name)
     units = np.asarray(opened.concepts.units)
     everywhere = (units >= 0).all(1)
     clusters = np.asarray(opened.concepts.cluster)[everywhere]

@@ -1,7 +1,7 @@
 """Embedded Rosetta partners: small models of other kinds, trained on the demo world and shipped with the package.
 
-Three files beside this one, half precision, 96 x 96 px images: a supervised CNN, a masked autoencoder ViT and a
-VAE generator. `python -m clipviz.demo.partners.train cnn|vit|generator` makes them again.
+Two files beside this one, half precision, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT.
+`python -m clipviz.demo.partners.train cnn|vit` makes them again. What paints is in `clipviz.demo.generator`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from clipviz.demo.partners.nets import MaskedViT, SmallResNet, Vae
+from clipviz.demo.partners.nets import MaskedViT, SmallResNet
 from clipviz.models.sealed_weights import open_network, write_weights
 
 ASSETS = Path(__file__).parent / "assets"
-NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT, "generator": Vae}
+NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT}
 
 
 def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
-    """The embedded network `name` ("cnn", "vit" or "generator") in float32, eval mode, its weights frozen.
+    """The embedded network `name` ("cnn" or "vit") in float32, eval mode, its weights frozen.
 
     checkpoint: a file written by the training script; default the shipped one.
     Raises ValueError for an unknown name, and a file that is not there, damaged, or of another network.

@@ -1,8 +1,9 @@
 """Mine the embedded dictionary: `python -m clipviz.demo.partners.mine`.
 
 The demo CLIP is the pivot, the embedded partners its company; the embedded collection is mined, fresh scenes of the
-demo world are the honesty check. With `--pivot generator` the embedded generator is the pivot on its own samples, as in
-Eq. 4.4, and a row needs every partner. Run it again after any of the models was trained again.
+demo world are the honesty check. The embedded generator, which paints and does not look, is matched on its own samples.
+With `--pivot generator` it is the pivot, as in Eq. 4.4, and a row needs every partner. Run it again after any of the
+models was trained again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 from pathlib import Path
 
 from clipviz.analysis.dictionaries import about, mined, mined_from_generator
+from clipviz.analysis.guides import fingerprint
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.models.clip import choose_device
@@ -41,19 +43,18 @@ def main(arguments: list[str] | None = None) -> None:
     files = {name: chosen.weights / f"{name}.safetensors" for name in PARTNERS}
     partners = [PARTNERS[name].load(checkpoint=file) for name, file in files.items()]
     hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()}
+    generator = demo.bundle().generator(model.device)  # type: ignore[misc]
+    hashes[generator.name] = fingerprint(generator.module)
     if chosen.pivot == "generator":
-        generator = demo.bundle().generator("cpu")  # type: ignore[misc]
-        readers = [partner for partner in partners if "generative" not in partner.loss]
         concepts, pictures = mined_from_generator(
-            generator, model, readers, chosen.latents, chosen.heldout, list(demo.texts()), batch=64
+            generator, model, partners, chosen.latents, chosen.heldout, list(demo.texts()), batch=64
         )
         source = {
-            **about(model, readers, None),
+            **about(model, [*partners, generator], None),
             "n_images": chosen.latents,
             "n_heldout": chosen.heldout,
-            "partners": {partner.name: hashes[partner.name] for partner in readers},
+            "partners": hashes,
         }
-        source["losses"][generator.name] = generator.loss
         dictionary.save(concepts, chosen.out or demo.bundle().generator_dictionary, source, pictures)
         return print(dictionary.summary(concepts))
     concepts = mined(
@@ -62,11 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
         collection[: chosen.images],
         world.render(chosen.heldout, seed=2024).images,
         list(demo.texts()),
+        generator,
         at_least=chosen.at_least,
         batch=64,
     )
     source = {
-        **about(model, partners, collection),
+        **about(model, [*partners, generator], collection),
         "n_images": chosen.images,
         "n_heldout": chosen.heldout,
         "partners": hashes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -113,60 +112,3 @@ class MaskedViT(nn.Module):
         target = F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
         target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-2).sqrt()
         return ((painted - target) ** 2).mean(2).gather(1, hidden).mean()
-
-
-class UpBlock(nn.Module):
-    """Nearest upsampling, a 3x3 convolution, normalisation and a ReLU whose output are the generator's units."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(n_in, n_out, 3, 1, 1, bias=False)
-        self.bn = nn.BatchNorm2d(n_out)
-        self.relu = nn.ReLU()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return self.relu(self.bn(self.conv(F.interpolate(maps, scale_factor=2.0, mode="nearest"))))
-
-
-class Vae(nn.Module):
-    """A variational autoencoder whose decoder is the embedded generator: latent -> 96 x 96 px image in 0..1.
-
-    latent: numbers at each of 6 x 6 places, flattened to [image, 36 * latent] outside; widths: channels of the decoder
-    at 6, 12, 24, 48 and 96 px; the encoder mirrors it.
-    """
-
-    def __init__(self, latent: int, widths: list[int]) -> None:
-        super().__init__()
-        self.config = {"latent": latent, "widths": list(widths)}
-        self.n_latent = 36 * latent
-        down: list[nn.Module] = []
-        channels = [3, *widths[-2::-1]]
-        for n_in, n_out in itertools.pairwise(channels):
-            down += [nn.Conv2d(n_in, n_out, 4, 2, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
-        self.encoder = nn.Sequential(*down)
-        self.to_latent = nn.Conv2d(widths[0], 2 * latent, 1)
-        self.from_latent = nn.Conv2d(latent, widths[0], 3, 1, 1)
-        self.relu = nn.ReLU()
-        self.blocks = nn.ModuleList(UpBlock(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
-        self.to_image = nn.Conv2d(widths[-1], 3, 3, 1, 1)
-
-    def forward(self, latents: Float[Tensor, "image latent"]) -> Images:
-        """Images in 0..1."""
-        maps = self.relu(self.from_latent(latents.unflatten(1, (-1, 6, 6))))
-        for block in self.blocks:
-            maps = block(maps)
-        return torch.sigmoid(self.to_image(maps))
-
-    def encode(self, images: Images) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the latent [image, latent] of images in 0..1."""
-        mean, log_variance = self.to_latent(self.encoder(images - 0.5)).flatten(2).chunk(2, 1)
-        return mean.flatten(1), log_variance.flatten(1).clamp(-8, 4)
-
-    def loss(self, images: Images, generator: torch.Generator, weight: float) -> Tensor:
-        """L1 + L2 reconstruction plus `weight` times the KL divergence to a unit Gaussian, per pixel."""
-        mean, log_variance = self.encode(images)
-        noise = torch.randn(mean.shape, generator=generator)
-        painted = self(mean + noise * (0.5 * log_variance).exp())
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        error = painted - images
-        return error.abs().mean() + (error**2).mean() * 4 + weight * divergence / images[0].numel()

@@ -1,4 +1,4 @@
-"""Train the embedded partners on the demo world: `python -m clipviz.demo.partners.train cnn|vit|generator`.
+"""Train the embedded partners on the demo world: `python -m clipviz.demo.partners.train cnn|vit`.
 
 Each runs for a set number of minutes on the CPU (or `--device cuda`) and writes one safetensors file. Seeds fix the
 scenes and the order; the number of steps depends on the machine.
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipviz.demo.partners import ASSETS, load_net, save_net
-from clipviz.demo.partners.nets import MaskedViT, SmallResNet, Vae
+from clipviz.demo.partners.nets import MaskedViT, SmallResNet
 
 QUESTIONS = ("background", "colour", "category", "style", "kind", "treatment")
-BATCH = {"cnn": 64, "vit": 64, "generator": 32}
-PEAK_RATE = {"cnn": 2e-3, "vit": 1e-3, "generator": 2e-3}
+BATCH = {"cnn": 64, "vit": 64}
+PEAK_RATE = {"cnn": 2e-3, "vit": 1e-3}
 LONGEST_STEP = 10.0
 """Seconds: a longer step is a process that was paused, and a pause is not training time."""
 Scenes = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -74,13 +74,6 @@ def _vit(scenes: Scenes) -> tuple[nn.Module, Callable[..., Tensor]]:
     return net, lambda images, answers, share: net.loss((images - 0.5) / 0.25, draw)
 
 
-def _generator(scenes: Scenes) -> tuple[nn.Module, Callable[..., Tensor]]:
-    net = Vae(latent=24, widths=[128, 96, 64, 32, 16])
-    draw = torch.Generator().manual_seed(1)
-    # the weight of the prior grows: images first, a smooth latent later
-    return net, lambda images, answers, share: net.loss(images, draw, weight=0.1 * min(1.0, 2 * share))
-
-
 def train(
     name: str,
     scenes: Scenes,
@@ -96,7 +89,7 @@ def train(
     steps, to save it on the way. Products run in bfloat16.
     """
     torch.manual_seed(seed)
-    net, loss = {"cnn": _cnn, "vit": _vit, "generator": _generator}[name](scenes)
+    net, loss = {"cnn": _cnn, "vit": _vit}[name](scenes)
     peak = PEAK_RATE[name]
     if start is not None:
         there, own = load_net(name, start).state_dict(), net.state_dict()
@@ -132,7 +125,7 @@ def train(
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the trainer."""
     parser = argparse.ArgumentParser(description="Train an embedded Rosetta partner on the demo world.")
-    parser.add_argument("name", choices=["cnn", "vit", "generator"])
+    parser.add_argument("name", choices=["cnn", "vit"])
     parser.add_argument("--minutes", type=float, default=10.0, help="training time")
     parser.add_argument("--images", type=int, default=24_000, help="scenes to render")
     parser.add_argument("--scenes", help="an .npz of scenes to use instead of rendering")
