@@ -75,18 +75,21 @@ class Group(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """What one neuron does to one image's unit embedding, [d_embed], compared with its mean, in two ways (thesis 3.3).
+    """What one neuron does to one image's unit embedding, [d_embed], against its mean, in three ways (thesis 3.3).
 
-    second_order: phi_n - b_n, by way of later attention; indirect: what the embedding loses when the model runs again
-    with the neuron at its per-token mean over n_images images, which later layers may repair.
+    first_order: straight to the embedding (Eq. 3.1). second_order: phi_n - b_n, by way of later attention. indirect:
+    what the embedding loses when the model runs again with the neuron at its per-token mean over n_images images, which
+    later layers may repair.
     """
 
+    first_order: Tensor
     second_order: Tensor
     indirect: Tensor
     n_images: int
 
     @property
     def cosine(self) -> float:
+        """Of the second-order and the indirect effect."""
         return float(
             normalize(self.second_order, dim=0) @ normalize(self.indirect.to(self.second_order), dim=0)
         )

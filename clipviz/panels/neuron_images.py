@@ -69,11 +69,15 @@ def current(
 
 
 def _effects(session: Session, layer: int, neuron: int, selection: Selection) -> View:
-    """Size, and part in the text's cosine, of the neuron's second-order and indirect effects on the image."""
+    """Size, and part in the text's cosine, of the neuron's effects on the image: first and second order, indirect."""
     found = session.neuron_effects(neuron, selection.image, layer)
     text = session.contrast(selection.text, selection.text_b).cpu() if selection.text else None
     rows = {
         name: [float(effect.norm()), None if text is None else float(effect.cpu() @ text)]
-        for name, effect in (("second order", found.second_order), ("indirect", found.indirect))
+        for name, effect in (
+            ("first order", found.first_order),
+            ("second order", found.second_order),
+            ("indirect", found.indirect),
+        )
     }
     return {"rows": rows, "cosine": found.cosine, "n_images": found.n_images}

@@ -101,7 +101,7 @@ const effectTable = (api) => {
     if (!effects) return;
     table.replaceChildren(line("columnheader", "", "size", text ? (other ? "on A − B" : `on “${text}”`) : ""),
       ...Object.entries(effects.rows).map(([name, [size, along]]) => line("cell", name, size.toFixed(4), along === null ? "" : signed(along, 4))));
-    note.textContent = `Both against their means (over ${counted(effects.n_images, "image")}); cosine between them ${effects.cosine.toFixed(2)}. Indirect: the model runs again with the neuron at its mean, and later layers may repair the loss.`;
+    note.textContent = `All against their means (over ${counted(effects.n_images, "image")}); cosine of second order and indirect ${effects.cosine.toFixed(2)}. First order: straight to the embedding. Indirect: the model runs again with the neuron at its mean, and later layers may repair the loss.`;
   };
   return { parts: [table, note, ask], draw };
 };

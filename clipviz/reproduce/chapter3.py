@@ -62,6 +62,7 @@ from clipviz.reproduce.pools import (
     text_pools,
 )
 from clipviz.reproduce.report import Report, Steps
+from clipviz.values import Ablation
 
 N_REFERENCE, N_UNSEEN = 800, 300
 COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared one by one
@@ -328,6 +329,15 @@ def first_order_section(report: Report, study: Study, peak: int) -> None:
         f"Mean-ablated one after the other, from the first. The steepest loss of {main} comes with attention layer "
         f"{steepest}; the neurons that matter most are in MLP layer {peak}, "
         + ("before it." if peak < steepest else "not before it, unlike in the thesis."),
+    )
+    own = ablate.embedding_after(terms, Ablation(mlps=frozenset({peak + 1})), means)
+    report.text(
+        f"The first-order effects of the neurons of layer {peak} (Eq. 3.1) add up to its MLP's direct effect: "
+        "mean-ablated together they leave "
+        + "; ".join(
+            f"{task} {top1:.3f} of {curves[task][0]:.3f}" for task, top1 in study.accuracy(own, kept).items()
+        )
+        + "."
     )
     report.figure(
         "neurons-first-order",

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clipviz.analysis.neuron_ablation import CONDITIONS, NOTHING, replaced
 from clipviz.analysis.neuron_sums import read_layers, read_together
 from clipviz.analysis.tasks import Task
 from clipviz.data.images import Images
@@ -23,10 +23,8 @@ from clipviz.lens.cues import activation_thresholds
 from clipviz.lens.neuron_stats import (
     NeuronStats,
     RankOne,
-    ablated,
     first_component,
     rank_one,
-    rebuilt,
 )
 from clipviz.lens.neurons import SecondOrder
 from clipviz.models.bundle import Studio
@@ -36,7 +34,6 @@ from clipviz.reproduce.evaluation import Evaluation, batches, spaced
 from clipviz.reproduce.report import Steps
 
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
-CONDITIONS = ("w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1")
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
 N_SAMPLE = 2_000  # images of an index that are read again, for the distribution of the norms
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
@@ -239,14 +236,8 @@ def layer_embeddings(
 def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Tensor]:
     """Unit embeddings of some images before and after every condition, and what `layer_embeddings` adds to them."""
     large = second.norms() > known.thresholds
-    made = {
-        "baseline": normalize(second.embedding, dim=1),
-        CONDITIONS[0]: ablated(second, known.stats),
-        CONDITIONS[1]: ablated(second, known.stats, ~large),
-        CONDITIONS[2]: ablated(second, known.stats, large),
-        CONDITIONS[3]: rebuilt(second, known.line, stats=known.stats),
-        "share of large": large.float().mean(1),
-    }
+    made = replaced(second, known.stats, known.line, large)
+    made = {"baseline": made.pop(NOTHING), **made, "share of large": large.float().mean(1)}
     if codes:
         made["coefficients"] = known.line.coefficients(second)
         made["left"] = made[CONDITIONS[3]] - made["coefficients"] @ known.line.directions

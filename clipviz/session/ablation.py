@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from clipviz.analysis import ablation as analysis
 from clipviz.analysis import classifiers
 from clipviz.analysis.ablation import Desk, Left, Outcome, Part
 from clipviz.analysis.tasks import Task, labelled_tasks, typed_task
-from clipviz.lens import ablate
+from clipviz.data.texts import open_texts
+from clipviz.lens import ablate, projection, textspan, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import NO_ROLE
+from clipviz.lens.zeroshot import Accuracy
 from clipviz.values import N_LATE, Ablation, Head
 
 if TYPE_CHECKING:
@@ -112,6 +116,43 @@ def _learnt(session: Session, task: Task) -> Tensor | None:
 
     key = ("ablation examples", task.name, len(session.images), collection.version, collection.complete)
     return session.remember(key, make)
+
+
+def projected(
+    session: Session, task: Task, sizes: Sequence[int], texts: Any, n_layers: int
+) -> dict[int, Accuracy]:
+    """Accuracy with the last kept heads projected on their first texts; see Session.project_heads."""
+    kept, classes = _kept(session), directions(session, task)
+    if kept is None or classes is None or not any(_labels(task, kept.rows)):
+        raise ValueError("expected labelled images that have been read, got none; wait with session.wait()")
+    layers = session.collection.layers[-n_layers:]
+    codes, basis = kept.terms.codes.select(layers), kept.terms.basis.select(layers)
+    pool = _unit_vectors(session, texts).to(codes.codes.device)
+    most = min(codes.codes.shape[3], session.model.weights.d_embed, len(kept.rows) - 1, len(pool))
+    if max(sizes) > most:
+        raise ValueError(
+            f"expected at most {most} texts a head (its width, the pool, images less one), got {max(sizes)}; ask for "
+            "fewer"
+        )
+    chosen = textspan.describe_heads(codes, basis, pool, max(sizes))
+    session.checkpoint()
+    labels = [task.labels[row] if row < len(task.labels) else -1 for row in kept.rows]
+    found = projection.project_heads(codes, basis, chosen, sizes)
+    return {size: zeroshot.accuracy(made, classes.to(made), labels) for size, made in found.items()}
+
+
+def _labels(task: Task, rows: Sequence[int]) -> list[bool]:
+    """Whether each image has a label of the task."""
+    return [row < len(task.labels) and task.labels[row] >= 0 for row in rows]
+
+
+def _unit_vectors(session: Session, texts: Any) -> Tensor:
+    """A pool as unit vectors: the session's, vectors as they are, or anything that names texts."""
+    if texts is None:
+        return session.pool()
+    if isinstance(texts, Tensor):
+        return normalize(texts.float(), dim=1)
+    return session.model.encode_texts(list(open_texts(texts)))
 
 
 def everything_else(session: Session) -> Ablation:

@@ -12,15 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clipviz.analysis import neuron_ablation
+from clipviz.analysis.ablation import worth_tracing
 from clipviz.analysis.neuron_sums import NeuronSums
 from clipviz.analysis.neurons import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
 from clipviz.analysis.reading import read as read_pictures
+from clipviz.analysis.tasks import Task
 from clipviz.data.recent import Recent
 from clipviz.lens.cues import map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
-from clipviz.lens.sparse import prepare_dictionary
+from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
+from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.interventions import indirect_effects, mean_activations
+from clipviz.session import ablation as ablations
 from clipviz.values import whole
 from clipviz.waits import Work
 
@@ -63,6 +68,8 @@ class Reading:
         self._indexed = _from_index(session, self.layer)
         self._ids: list[int] = []
         self._embedding: list[Tensor] = []
+        # sums of what first-order effects are linear in: [readout_head, neuron], and what all share, [d_embed]
+        self._direct, self._direct_shared = torch.zeros(()), torch.zeros(())
         self._done: set[int] = set()  # read or broken
         self._seconds: Recent[int, SecondOrder] = Recent(KEPT)
         self.work = Work(f"Reading the neurons of layer {self.layer}", 0)
@@ -175,6 +182,15 @@ class Reading:
 
         return self.session.remember(("neuron samples", self.layer, self.version, neuron, how, k), make)
 
+    def first_order(self, image: int, neuron: int) -> Tensor:
+        """A neuron's first-order effect on an image minus its mean over the images read, [d_embed] (Eq. 3.1)."""
+        second = self.second(image)
+        here = second.first_order([neuron])[0, 0]
+        basis = second.basis
+        direction = torch.einsum("d,pdk->pk", basis.outputs[neuron], basis.matrices)
+        mean = self._direct[:, neuron] @ direction + self._direct_shared
+        return here - mean / self.n_read
+
     def _todo(self, n_images: int | None) -> list[int]:
         return [i for i in self.plan(n_images) if i not in self._done]
 
@@ -182,6 +198,10 @@ class Reading:
         self._sums.add(ids, second)
         self._ids += ids
         self._embedding.append(normalize(second.embedding, dim=1))
+        divisor = second.std * second.norm
+        self._direct = (second.read / divisor[:, None, None]).sum(0) + self._direct.to(divisor.device)
+        shared = (second.direct_shared / second.norm[:, None]).sum(0)
+        self._direct_shared = shared + self._direct_shared.to(divisor.device)
 
     def _gather(self) -> LayerNeurons:
         session, ids = self.session, torch.tensor(self._ids)
@@ -253,7 +273,7 @@ def neuron_map(
 
 
 def effects(session: Session, neuron: int, image: int, layer: int) -> Effects:
-    """A neuron's second-order and indirect effects on an image; means over FIRST images, spread evenly."""
+    """A neuron's effects on an image; means over FIRST images, spread evenly, or those that were read already."""
     reading = reading_of(session, layer)
     known = read(session, layer, FIRST)
 
@@ -265,7 +285,36 @@ def effects(session: Session, neuron: int, image: int, layer: int) -> Effects:
     mean, n_images = session.remember(("mean activations", layer, len(session.images)), make)
     indirect = indirect_effects(session.model, session.images[image], layer, mean, [neuron])[0, 0]
     second = reading.second(image).effects([neuron])[0, 0] - known.line.bias[neuron]
-    return Effects(second, indirect, n_images)
+    return Effects(reading.first_order(image, neuron), second, indirect, n_images)
+
+
+def ablate(
+    session: Session, layer: int, task: Task, m: Sequence[int], n_images: int | None
+) -> dict[str, Accuracy]:
+    """Accuracy of a task after every replacement of a layer's second-order effects; see Session.ablate_neurons."""
+    known = read(session, layer, n_images)
+    classes = ablations.directions(session, task)
+    if classes is None:
+        raise ValueError("expected the examples of all classes to have been read; wait with session.wait()")
+    codes = {
+        f"m = {size}": reconstruct(
+            sparse_code(known.line.directions, known.dictionary, min(size, *known.dictionary.shape)),
+            known.dictionary,
+        )
+        for size in m
+    }
+    return neuron_ablation.accuracies(
+        session.model,
+        session.images,
+        task,
+        classes,
+        worth_tracing(task, len(session.images)),
+        known.stats,
+        known.line,
+        known.thresholds,
+        codes,
+        session.checkpoint,
+    )
 
 
 def concepts_of(session: Session, image: int, layer: int, k: int, m: int | None) -> list[tuple[str, float]]:

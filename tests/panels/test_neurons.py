@@ -187,7 +187,10 @@ def test_the_indirect_effect_is_a_second_run_of_the_model(panel, session, model)
     second = effects[5] - effects.mean(0)
     text = model.encode_texts("a dog")[0]
     assert float(hidden.abs().max()) > 0
-    for name, effect in (("indirect", indirect), ("second order", second)):
+    direct = seconds.first_order([40])[:, 0]
+    first = direct[5] - direct.mean(0)
+    assert list(shown["rows"]) == ["first order", "second order", "indirect"]
+    for name, effect in (("indirect", indirect), ("second order", second), ("first order", first)):
         expected = [float(effect.norm()), float(effect @ text)]
         assert shown["rows"][name] == pytest.approx(expected, rel=2e-3, abs=2e-6), name
     cosine = float(indirect @ second / indirect.norm() / second.norm())

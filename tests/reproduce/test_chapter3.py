@@ -150,6 +150,19 @@ def test_components_of_indirect_effects_point_where_most_images_do():
     assert torch.allclose(found[1], -direction, atol=0.02)
 
 
+def test_first_order_effects_of_a_layer_are_ablated_together(model, study, tmp_path):
+    """From every neuron's first-order effect formed (Eq. 3.1): its mean in its place."""
+    report = Report(tmp_path, "first")
+    chapter3.first_order_section(report, study, 3)
+    second = model.second_order(list(study.evaluation.images), 3)
+    unit = torch.nn.functional.normalize(second.embedding, dim=1)
+    first = second.first_order()
+    after = study.accuracy(unit - (first - first.mean(0)).sum(1), range(len(unit)))
+    before = study.accuracy(unit, range(len(unit)))
+    said = "; ".join(f"{task} {top1:.3f} of {before[task]:.3f}" for task, top1 in after.items())
+    assert f"mean-ablated together they leave {said}." in report.write("first").read_text()
+
+
 def test_component_shares_by_hand():
     line = np.array([[1.0, 0], [-1, 0], [2, 0], [-2, 0]])
     square = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])

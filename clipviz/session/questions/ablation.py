@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from clipviz.analysis.tasks import Task
 from clipviz.session import ablation as ablations
 from clipviz.session import checks
 from clipviz.session.state import SessionState
-from clipviz.values import Ablation
+from clipviz.values import N_LATE, Ablation
 
 if TYPE_CHECKING:
     from clipviz.analysis.ablation import Desk, Outcome
+    from clipviz.lens.zeroshot import Accuracy
     from clipviz.session.ablation import Preset
 
 
@@ -41,6 +43,24 @@ class AblationQuestions(SessionState):
                 "expected labelled images that have been read, got none; wait with session.wait()"
             )
         return found
+
+    def project_heads(
+        self,
+        m: int | Sequence[int] = (10, 20, 30, 40, 50, 60),
+        task: Task | str | None = None,
+        texts: Any = None,
+    ) -> dict[int, Accuracy]:
+        """Accuracy with every late head projected on its first m texts, the rest mean-ablated (Figures 2.3 and A.1).
+
+        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts a head, one or
+        several; task: as in `ablate`. texts: the pool, default the session's: a list, a file, "words:10000" (see
+        clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
+        """
+        sizes = sorted({checks.count("m", size) for size in ([m] if isinstance(m, int) else m)})
+        if not sizes:
+            raise ValueError("expected numbers of texts a head, got none; m=(10, 60) are two")
+        chosen = ablations.task_of(self._session, task)
+        return ablations.projected(self._session, chosen, sizes, texts, N_LATE)
 
     def n_labelled(self, task: Task) -> int:
         """How many of a task's labelled images have been read."""

@@ -14,10 +14,13 @@ from clipviz.lens.sparse import code_size
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import checks
 from clipviz.session import neurons as readings
+from clipviz.session.ablation import task_of
 from clipviz.session.state import SessionState
 from clipviz.values import neuron_layers
 
 if TYPE_CHECKING:
+    from clipviz.analysis.tasks import Task
+    from clipviz.lens.zeroshot import Accuracy
     from clipviz.session.neurons import Listed, Reading
 
 
@@ -100,14 +103,37 @@ class NeuronQuestions(SessionState):
         return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
 
     def neuron_effects(self, neuron: int, image: int | None = None, layer: int | None = None) -> Effects:
-        """A neuron's second-order effect on an image beside its indirect effect (thesis 3.3), each against its mean.
+        """A neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each against its mean.
 
-        The indirect effect is a real intervention: the model runs again with the neuron at its per-token mean over a
-        few images.
+        The first goes straight to the embedding, the second by way of later attention. The indirect effect is a real
+        intervention: the model runs again with the neuron at its per-token mean over a few images.
         """
         known = self.neurons(layer, readings.FIRST)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return readings.effects(self._session, chosen, self._image(image), known.stats.layer)
+
+    def ablate_neurons(
+        self,
+        layer: int | None = None,
+        task: Task | str | None = None,
+        m: int | Sequence[int] = (),
+        n_images: int | None = None,
+    ) -> dict[str, Accuracy]:
+        """Accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by condition.
+
+        "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o large norm": only where a norm
+        is below or above the 98th percentile of the neuron's norms; "reconstruction from PC 1": by x r + b; "m = 8": by
+        r's text code of so many texts of the pool, for each m asked for; and "nothing changed". task: as in `ablate`;
+        up to 1,024 of its labelled images are run. n_images: read for the means and directions.
+        """
+        sizes = [m] if isinstance(m, int) else list(m)
+        return readings.ablate(
+            self._session,
+            self.default_layer if layer is None else layer,
+            task_of(self._session, task),
+            [checks.count("m", size) for size in sizes],
+            n_images,
+        )
 
     def neuron_histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
         """How many images a neuron has an effect of which size on, in even intervals, and images of each."""
