@@ -51,6 +51,7 @@ class Dashboard(ipywidgets.Box):
                 f"expected a clipviz.Session, got {type(session).__name__}; make one with "
                 "clipviz.Session(clipviz.load('demo'))"
             )
+        session.begin()
         self.session = session
         self.query = Query(session)
         self.images = ImageGallery(session)

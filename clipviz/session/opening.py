@@ -120,9 +120,32 @@ def text_pool(model: ClipModel, texts: Any) -> Texts:
     return open_texts("general" if texts is None else texts)
 
 
-def example_texts(model: ClipModel) -> tuple[str, ...]:
-    """A few texts worth trying first."""
-    return (model.bundle.examples if model.bundle else ()) or EXAMPLES
+def example_texts(session: Session) -> tuple[str, ...]:
+    """A few texts worth trying first: the bundle's, without that of its first view where the images are others."""
+    bundle = session.model.bundle
+    known = bundle.examples if bundle else ()
+    if bundle and bundle.first and not session.images.captions:
+        known = tuple(text for text in known if text != bundle.first.text)
+    return known or EXAMPLES
+
+
+def begin(session: Session) -> None:
+    """A board on images of one's own begins with a text: of the pool of a model that brings one, or of the examples,
+    the one nearest to the image, and with the head that writes most towards it."""
+    image = session.selection.image
+    if session.selection.text or session.can_undo or image is None:
+        return
+    try:
+        if session.model.bundle is not None and session.model.bundle.texts is not None:
+            text = session.nearest_texts(image, 1)[0][0]
+        else:
+            embedding = session.trace(image).embedding[0]
+            texts = session.example_texts()
+            text = texts[int((session.model.encode_texts(list(texts)) @ embedding).argmax())]
+        layer, head = strongest_head(session, text, image)
+    except (ValueError, OSError):  # an image that cannot be read: the panels say so
+        return
+    session.select(text=text, layer=layer, head=head)
 
 
 def first_selection(session: Session) -> Selection:

@@ -376,7 +376,11 @@ class SessionState(traitlets.HasTraits):
 
     def example_texts(self) -> tuple[str, ...]:
         """A few texts worth trying first."""
-        return opening.example_texts(self.model)
+        return opening.example_texts(self._session)
+
+    def begin(self) -> None:
+        """Give a view without a text, where nothing has been selected yet, the text that is nearest to its image."""
+        opening.begin(self._session)
 
     def receipts(self) -> dict[str, Any]:
         """What this view rests on: the sum check, fingerprints, device and the time of the last refresh.

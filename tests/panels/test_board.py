@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from PIL import Image
 
 import clipviz
 from clipviz.demo import images as demo
@@ -182,3 +183,37 @@ def test_the_strongest_head_is_selected_and_the_cues_heads_are_removed(board, se
 def test_no_tour_no_button(session):
     assert clipviz.Dashboard(session, tour=()).query.n_steps == 0
     assert clipviz.Dashboard(session).query.n_steps == len(session.tour) == 5
+
+
+def turned(folder, session):
+    """Photographs as a camera stores them: of several shapes, one turned as its EXIF says, in folders."""
+    for i, (name, size, turn) in enumerate(
+        (("animals", (640, 427), 1), ("animals", (427, 640), 6), ("things", (900, 300), 3))
+    ):
+        picture = Image.fromarray(session.pixels(i)).resize(size)
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        (folder / name).mkdir(exist_ok=True)
+        picture.save(folder / name / f"IMG_{i}.jpg", exif=exif)
+    return folder
+
+
+def test_a_board_on_photographs_begins_with_their_own_text_and_says_that_they_are_others(session, tmp_path):
+    photographs = clipviz.Session(session.model, turned(tmp_path, session), session.texts, background=False)
+    board = clipviz.Dashboard(photographs)
+    photographs.wait(60)
+    selection = photographs.selection
+    assert selection.text == photographs.nearest_texts(0, 1)[0][0]
+    effects = photographs.head_scores(selection.text, 0).heads
+    assert effects[selection.layer, selection.head] == effects.max()
+    assert board.query.n_steps == 0
+    assert "a flamingo" not in board.query.view["examples"]
+    assert "mask" not in board.heatmap.view["arrays"]
+    assert "not from the collection" in board.heatmap.view["context"]["far"]["why"]
+    assert {"animals": 2, "things": 1} in photographs.attributes().values()
+    for panel in board.panels:
+        assert not panel.error, panel.name
+    photographs.select(text="")
+    clipviz.Dashboard(photographs)
+    assert photographs.selection.text == ""  # what a person chose stays
+    board.close()
