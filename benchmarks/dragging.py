@@ -1,4 +1,4 @@
-"""A drag on the Generate desk in a real JupyterLab and Chromium: first new picture, pictures a second, settled.
+"""A drag on the Generate desk in a real JupyterLab and Chromium: first new picture, pictures per second, settled.
 
 Beside each is what a bare step of the generator (a forward and a backward pass) takes in the same kernel just before,
 so that the ratios hold on a busy machine too. Nothing is measured, and that is said, where there is no Chromium.
@@ -43,7 +43,7 @@ SECONDS = 2.0
 
 
 def drag(opened: Any, right: float) -> tuple[float, float, float]:
-    """ms to the first new picture, pictures a second while the hand moves, and ms from the last move to settled."""
+    """ms to the first new picture, pictures per second while the hand moves, and ms from the last move to settled."""
     page, stage = opened.page, opened.panel("generate").locator(".stage")
     page.evaluate(WATCH)
     box = stage.bounding_box()
@@ -90,7 +90,7 @@ def run() -> list[dict[str, Any]]:
         row("a bare step of the generator, ms", step, 60),
         row("drag to the first new picture, ms", first, 150),
         row("drag to the first new picture, in bare steps", first / step, 6),
-        row("new pictures a second while the hand moves", a_second, 5, at_least=True),
+        row("new pictures per second while the hand moves", a_second, 5, at_least=True),
         row("time of a picture on the way, in bare steps", 1000 / max(a_second, 1e-9) / step, 4),
         row("last move to settled, s", settled / 1000, 3),
         row("last move to settled, in bare steps", settled / step, 90),

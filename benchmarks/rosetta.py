@@ -85,7 +85,7 @@ def peak_memory() -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """One row a budget: what, measured, budget, ok."""
+    """One row per budget: what, measured, budget, ok."""
     rows = []
     for n_a, n_b, n_images, budget in CASES:
         ratio, difference = compare(n_a, n_b, n_images, repeats=3 if n_a < 1000 else 2)

@@ -185,7 +185,7 @@ def timing(timed: Timed, batch: int = 4, repeats: int = 3) -> dict[str, Any]:
         "ratio": trace / forward,
         "budget": timed.budget,
         "memory": memory[1] / memory[0],
-        "MB an image": sum(tensor.numel() * 4 for tensor in kept) / 1e6,
+        "MB per image": sum(tensor.numel() * 4 for tensor in kept) / 1e6,
     }
 
 
@@ -200,7 +200,7 @@ def peak(work: Callable[[], Any]) -> float:
             ):  # freed memory would hide what grows into it
                 libc.malloc_trim(0)
             before = _status("VmRSS")
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again
             work()
             os.write(write, str(max(_status("VmHWM") - before, 1)).encode())
         finally:
@@ -284,12 +284,12 @@ def contract_table(accepted: list[dict[str, Any]], small: list[dict[str, Any]]) 
 def cost_table(times: list[dict[str, Any]]) -> list[str]:
     """Configuration x what its trace costs."""
     lines = [
-        "| configuration | layers | time, x plain | budget | peak memory, x plain | kept, MB an image |",
+        "| configuration | layers | time, x plain | budget | peak memory, x plain | kept, MB per image |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {t['name']} | {t['layers']} | {t['ratio']:.2f} | {t['budget']} | {t['memory']:.2f} | "
-        f"{t['MB an image']:.1f} |"
+        f"{t['MB per image']:.1f} |"
         for t in times
     ]
     return lines

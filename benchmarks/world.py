@@ -28,7 +28,7 @@ def run() -> list[dict[str, Any]]:
     warm = "from clipviz.demo import world; world.render(200, 1); started = time.process_time(); "
     warm += f"world.render({DRAWN}, 0)"
     rate = DRAWN / min(_measure(_START + warm + _END) for _ in range(3))
-    what = "the world: scenes a second a core, with masks, captions and attributes"
+    what = "the world: scenes per second and core, with masks, captions and attributes"
     rows.append({"what": what, "measured": rate, "budget": f"> {AT_LEAST:,}", "ok": rate > AT_LEAST})
     return rows
 

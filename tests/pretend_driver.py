@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pretend
+from few_texts import COMMON
 
 import clipviz
 from clipviz import panels
@@ -35,16 +36,7 @@ from clipviz.reproduce.report import Report
 
 CLOSE = 1e-6
 ONLY = sys.argv[2:]  # words of the questions to ask, with the seconds that each takes
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a car",
-    "a blue star",
-]
+TEXTS = [*COMMON, "a car", "a blue star"]
 ABLATION = clipviz.Ablation(heads={(5, 1), (4, 2)})
 PANELS = [name for name in panels.__all__ if name != "Dashboard"]
 PIXELS = Preprocess(48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -88,7 +88,7 @@ def words(
     texts: list[str],
     n_texts: int = 2,
 ) -> Words:
-    """A plane in texts of the pool, whose mean direction is taken out of every text.
+    """A plane in texts of the pool, with the pool's mean direction subtracted from every text.
 
     An end of an axis is named by the `n_texts` texts with the largest cosine with it, of texts that are ALIKE the best;
     a dense place by the text with the largest cosine with what its images have on average beyond all images: their

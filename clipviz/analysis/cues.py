@@ -309,7 +309,7 @@ def attempts(
     n_images: int = 2,
     studio: Studio | None = None,
 ) -> Iterator[tuple[str, list[str], lens.Attack]]:
-    """(method, its words, its pictures) of SHOWN, one after the other: the class alone, words without neurons, ours."""
+    """(method, its words, its pictures) of SHOWN in turn: the class alone, words without neurons, second order."""
     words = method_words(model, found, pair, seed)
     for place, name in enumerate(SHOWN):
         at = seed + 100 * place

@@ -102,7 +102,7 @@ def views(
 
 
 def _passes(view_a: View, view_b: View, memory: int) -> Iterator[list[tuple[Block, Block]]]:
-    """Pairs of blocks whose float64 tables fit in `memory` together, one list a pass over the images."""
+    """Pairs of blocks whose float64 tables fit in `memory` together, one list per pass over the images."""
     limit = max(1, int((memory / 8) ** 0.5))
     waiting: list[tuple[Block, Block]] = []
     used = 0

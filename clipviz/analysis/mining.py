@@ -46,7 +46,7 @@ def mine(
 ) -> Concepts:
     """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
-    images, heldout: collections for mining and for the honesty check. at_least: partners a row needs, default all
+    images, heldout: collections for mining and for the honesty check. at_least: partners that a row needs, default all
     (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
     `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
     joins all; chains then grow long). passed: called after each of the n_passes over the images. own: a partner's name

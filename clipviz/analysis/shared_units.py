@@ -88,7 +88,7 @@ class Here(NamedTuple):
 
 class Entry(NamedTuple):
     """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
-    to write: a title, one note, one note a model ("" where it has no unit, or none that lights up here)."""
+    to write: a title, one note, one note per model ("" where it has no unit, or none that lights up here)."""
 
     title: str
     note: str
@@ -233,7 +233,7 @@ class SharedUnits:
         return np.searchsorted(ends, np.asarray(self.concepts.units)[:, 0], side="right")
 
     def cells(self, concept: int) -> list[Cell | None]:
-        """One cell a model, None where it has no unit for this concept."""
+        """One cell per model, None where it has no unit for this concept."""
         found: list[Cell | None] = []
         for i in range(len(self.concepts.models)):
             place = self.concepts.where(concept, i)
@@ -246,7 +246,7 @@ class SharedUnits:
     def listed(
         self, sort: str = "heldout", models: Sequence[str] = (), words: str = "", every_unit: bool = False
     ) -> list[int]:
-        """Concepts in order, one row a cluster (its best) unless `every_unit`.
+        """Concepts in order, one row per cluster (its best) unless `every_unit`.
 
         sort: "heldout" or "correlation" (mean over the partners), "size" (units of the pivot that share it) or
         "layer" (from the pivot's first to its last). models: only concepts that these models have. words: only

@@ -1,4 +1,4 @@
-"""Classification tasks that a collection's own labels pose: class names, prompts, a label and a group an image."""
+"""Classification tasks that a collection's own labels pose: class names, prompts, one label and group per image."""
 
 from __future__ import annotations
 

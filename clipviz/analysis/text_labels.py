@@ -24,7 +24,7 @@ def likeness(
     """Correlation of every text's heatmap with every unit's maps over images and positions (Eq. 4.2).
 
     batches: (pictures, maps [image, unit, rows, cols]), the same images in both; pictures as PIL images or floats in
-    0..1. Heatmaps are direct effects of all heads (thesis 2.5) of the texts less their mean, so that what every text
+    0..1. Heatmaps are direct effects of all heads (thesis 2.5) of the texts minus their mean, so that what every text
     shares does not count. Raises ValueError for no batch.
     """
     directions = model.encode_texts(list(texts))

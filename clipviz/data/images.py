@@ -129,7 +129,7 @@ class Images(Sequence[Image.Image]):
         rows = math.ceil(len(chosen) / columns)
         if max(rows, columns) * size > _JPEG_SIDE:
             raise ValueError(
-                f"expected a sprite of at most {_JPEG_SIDE} pixels a side, got {columns} x {rows} thumbnails of"
+                f"expected a sprite of at most {_JPEG_SIDE} pixels per side, got {columns} x {rows} thumbnails of"
                 f" {size} pixels; ask for fewer or smaller ones"
             )
         sheet = Image.new("RGB", (columns * size, rows * size), "white")

@@ -35,7 +35,7 @@ class Roles:
         return dict(sorted(self._known.items()))
 
     def set(self, head: Head, role: str) -> None:
-        """Give a head a role, or take it away with ""; ValueError where the file cannot be written.
+        """Give a head a role, or remove it with ""; ValueError where the file cannot be written.
 
         What other sessions wrote meanwhile stays.
         """

@@ -114,8 +114,8 @@ class Texts(Sequence[str]):
 
 
 def open_texts(source: Any) -> Texts:
-    """A pool from "general", "words:10000" (the most common words), a .txt file (a text a line), a .csv or .tsv file
-    (text[, family]) or a list.
+    """A pool from "general", "words:10000" (the most common words), a .txt file (one text per line), a .csv or .tsv
+    file (text[, family]) or a list.
 
     Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
     different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
@@ -141,7 +141,7 @@ def open_texts(source: Any) -> Texts:
 
 
 def class_texts(names: Iterable[str], templates: Sequence[str] | None = None) -> list[list[str]]:
-    """The prompts of each class, for zero-shot classification: one list a name, one prompt a template.
+    """The prompts of each class, for zero-shot classification: one list per name, one prompt per template.
 
     A template holds {} for the name or {a} for the name with its article: "a photo of {a}" gives "a photo of
     an owl". Underscores in names become spaces.

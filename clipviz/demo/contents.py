@@ -53,7 +53,7 @@ def bundle() -> Bundle:
 
 
 def tour() -> tuple[TourStep, ...]:
-    """From a heatmap through a head, its texts and its neighbours to a mistake mended."""
+    """From a heatmap through a head, its texts and its neighbours to a mistake corrected."""
     return (
         TourStep(
             "Where the model sees a flamingo",
@@ -75,8 +75,8 @@ def tour() -> tuple[TourStep, ...]:
         ),
         TourStep(
             "What this head is about",
-            "TextSpan lists the texts that explain most of what the head does over the whole collection: places and "
-            "backgrounds, no birds. One of them, “something in the woods”, is now the text of the whole board.",
+            "TextSpan lists the texts that explain the most of what the head does over the whole collection: places "
+            "and backgrounds, no birds. One of them, “something in the woods”, is now the text of the whole board.",
             "textspan",
             {"text": "something in the woods"},
             quality="in the forest",
@@ -89,7 +89,7 @@ def tour() -> tuple[TourStep, ...]:
             options={"images": {"order": "near", "page": 0}},
         ),
         TourStep(
-            "A mistake mended",
+            "A mistake corrected",
             "In training most birds in a forest were landbirds, so the model takes this flamingo for one. Now the "
             "heads that tell water from forest are removed, and it is a waterbird again. Click a head to put it back.",
             "ablate",

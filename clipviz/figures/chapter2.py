@@ -1,4 +1,4 @@
-"""Figures of chapter 2: one function a table or figure of the thesis, plain values in, a matplotlib Figure out.
+"""Figures of chapter 2: one function per table or figure of the thesis, plain values in, a matplotlib Figure out.
 
 Nothing here computes: accuracies, curves, scores and maps come ready. plotly twins are in chapter2_interactive.
 """
@@ -64,7 +64,7 @@ def accumulated_ablation(
     late: int = 4,
     width: float = style.COLUMN,
 ) -> Figure:
-    """Figure 2.2: accuracy when the attention of the first n layers is mean-ablated, a line a task or model.
+    """Figure 2.2: accuracy when the attention of the first n layers is mean-ablated, one line per task or model.
 
     curves: name -> {layers ablated: accuracy}; the last `late` layers are shaded.
     """
@@ -91,9 +91,9 @@ def accumulated_ablation(
 def textspan_accuracy(
     pools: Mapping[str, Curve], base: float, title: str = "", width: float = style.COLUMN
 ) -> Figure:
-    """Figures 2.3 and A.1: accuracy when every late head is its projection on m texts, a line a pool.
+    """Figures 2.3 and A.1: accuracy when every late head is its projection on m texts, one line per pool.
 
-    pools: name -> {m: accuracy}, ours first; base: accuracy of the unchanged model.
+    pools: name -> {m: accuracy}, the first accented; base: accuracy of the unchanged model.
     """
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(
@@ -123,7 +123,7 @@ def spurious_groups(
     """Tables 2.3 and A.7-A.10: accuracy by group for the model, under random heads, and without some heads.
 
     groups: name -> (model, random heads, ablated); worst: the same for the worst group, accuracies in 0..1. random:
-    which draw of random heads is shown; ablated: what was taken out, in the legend. changes: for every row the ends of
+    which draw of random heads is shown; ablated: what was removed, for the legend. changes: for every row the ends of
     the 95% interval of ablated - model, drawn as a line; a hollow marker where it holds 0, which is no difference.
     """
     names = [*groups, "worst group"]
@@ -242,7 +242,7 @@ def gallery(
 ) -> Figure:
     """Figures 2.4, 2.5, A.5, A.6: rows of retrieved images, each with its text or its head's name.
 
-    rows: (label, images best first). queries: one image a row, shown first in an accented frame.
+    rows: (label, images best first). queries: one image per row, shown first in an accented frame.
     """
     shift = 0 if queries is None else 1
     n_cols = max(len(pictures) for _, pictures in rows) + shift
@@ -292,7 +292,7 @@ def joint_examples(examples: Sequence[Mapping[str, Any]], width: float = style.C
 def token_maps(
     rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray]]]], width: float = style.COLUMN
 ) -> Figure:
-    """Figure A.2: a picture a row, beside it one signed map a text: orange writes towards the text, blue against it.
+    """Figure A.2: pictures in rows, beside each one signed map per text: orange writes towards the text, blue away.
 
     rows: (uint8 picture, [(text, map [rows, cols])]), as many maps in each.
     """
@@ -368,7 +368,7 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
 
 
 def _lines(axis: Any, curves: Mapping[str, Curve]) -> float:
-    """One line a curve with its name at its end, the first accented; the height of the highest name."""
+    """One line per curve with its name at its end, the first accented; the height of the highest name."""
     looks = [style.OURS, *style.BASELINES]
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
     lift = max(0.0, -min(ends))  # a label below the axis would not be drawn

@@ -19,14 +19,14 @@ def accumulated_ablation(curves: Mapping[str, Curve]) -> go.Figure:
 
 
 def textspan_accuracy(pools: Mapping[str, Curve], base: float) -> go.Figure:
-    """Figures 2.3 and A.1: a line a pool, the unchanged model dotted."""
+    """Figures 2.3 and A.1: one line per pool, the unchanged model dotted."""
     figure = _curves(pools, "texts per head, m", "m = %{x}: %{y:.1%}")
     figure.add_hline(y=base, line_dash="dot", line_color=style.INK, annotation_text="unchanged model")
     return figure
 
 
 def term_ablation(rows: Mapping[str, Mapping[str, float]]) -> go.Figure:
-    """Tables 2.1 and A.1: grouped dots, a row a task."""
+    """Tables 2.1 and A.1: grouped dots, one row per task."""
     figure = go.Figure()
     kinds = list(next(iter(rows.values())))
     for kind, colour in zip(kinds, (style.INK, style.FAINT, style.ACCENT, "#a16207"), strict=False):
@@ -69,7 +69,7 @@ def spurious_groups(
 def segmentation_scores(
     scores: Mapping[str, Mapping[str, float]], ours: str = "token decomposition"
 ) -> go.Figure:
-    """Table 2.4: three bars a method."""
+    """Table 2.4: three bars per method."""
     measures = ("pixel accuracy", "mIoU", "mAP")
     figure = make_subplots(1, 3, subplot_titles=measures, shared_yaxes=True, horizontal_spacing=0.04)
     for column, measure in enumerate(measures, 1):

@@ -1,4 +1,4 @@
-"""Figures of chapter 3 (neurons): one function a table or figure of the thesis, plain values in, a Figure out.
+"""Figures of chapter 3 (neurons): one function per table or figure of the thesis, plain values in, a Figure out.
 
 Nothing here computes: accuracies, shares, maps and words come ready.
 """
@@ -28,7 +28,7 @@ def layer_ablation(
     """Figures 3.3, B.2, B.3: accuracy by layer when second-order effects are mean-ablated or rebuilt.
 
     curves: "w/o all neurons", "w/o small norm", "w/o large norm", "reconstruction from PC 1" -> {layer: accuracy};
-    the last one is drawn as ours. baseline: accuracy with nothing changed.
+    the last one is accented. baseline: accuracy with nothing changed.
     """
     figure, axes = style.panels(1, 1, width, 2.3)
     axis = style.plain(axes[0, 0], title, "MLP layer (from 0)", "zero-shot accuracy")
@@ -70,7 +70,7 @@ def sparse_accuracy(
 ) -> Figure:
     """Figure 3.4: accuracy when every neuron's direction is replaced by its sparse text code.
 
-    curves: pool -> {number of texts m: accuracy}, the first drawn as ours; levels: horizontal references such as
+    curves: pool -> {number of texts m: accuracy}, the first accented; levels: horizontal references such as
     "nothing changed" and "rank 1".
     """
     figure, axes = style.panels(1, 1, width, 2.3)
@@ -162,9 +162,9 @@ def contact_sheets(
 def attack_success(
     rows: Mapping[str, Mapping[str, tuple[float, float]]], width: float = style.COLUMN
 ) -> Figure:
-    """Table 3.3: share of drawn images that fool the classifier, a group a task, a mark a method.
+    """Table 3.3: share of drawn images that fool the classifier, one group per task, one mark per method.
 
-    rows: task -> method -> (mean, standard deviation over repeats), 0..1; "second order" is drawn as ours.
+    rows: task -> method -> (mean, standard deviation over repeats), 0..1; "second order" is accented.
     """
     tasks = list(rows)
     methods = list(dict.fromkeys(method for row in rows.values() for method in row))
@@ -233,7 +233,7 @@ def concepts(
 
 
 def _wrapped(texts: Sequence[str], columns: int) -> str:
-    """Texts under each other, broken to the width of one of `columns` pictures across the page."""
+    """Texts one below the other, broken to the width of one of `columns` pictures across the page."""
     return "\n".join(textwrap.fill(text, max(12, 120 // columns), subsequent_indent="   ") for text in texts)
 
 
@@ -269,7 +269,7 @@ def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE
 
 
 def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float]) -> None:
-    """Curves with their names at the end, the last one as ours; names of levels among them."""
+    """Curves with their names at the end, the last one accented; names of levels among them."""
     names = list(curves)
     ends = []
     for place, name in enumerate(names):

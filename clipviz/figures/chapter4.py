@@ -1,4 +1,4 @@
-"""Figures of chapter 4 (Rosetta neurons): one function a figure of the thesis, plain values in, a Figure out.
+"""Figures of chapter 4 (Rosetta neurons): one function per figure of the thesis, plain values in, a Figure out.
 
 Nothing here computes: maps, correlations and counts come ready. Maps are uint8, 0 at a unit's mean and 255 at its
 usual peak, so that a faint map stays faint.
@@ -22,7 +22,7 @@ GAP = 0.03
 @dataclass(frozen=True)
 class ConceptBlock:
     """One concept of a dictionary page: title and note, pictures [example] uint8, maps [model, example, rows, cols]
-    uint8, and a note a model, "" where it has no unit."""
+    uint8, and a note per model, "" where it has no unit."""
 
     title: str
     note: str
@@ -35,7 +35,7 @@ class ConceptBlock:
 def dictionary_page(
     blocks: Sequence[ConceptBlock], models: Sequence[str], width: float = style.PAGE, across: int = 4
 ) -> Figure:
-    """Figures 4.2 and C.4-C.6: a block a concept; in it the images and below them each model's maps.
+    """Figures 4.2 and C.4-C.6: one block per concept; in it the images and below them each model's maps.
 
     models: names of the rows; across: blocks beside each other.
     """
@@ -82,7 +82,7 @@ def all_concepts(
 ) -> Figure:
     """Figure 4.1: every concept on one image; the image itself comes first.
 
-    picture: uint8 [rows, cols, 3]; tiles: (name, uint8 map [rows, cols]) a concept; model: whose units they are.
+    picture: uint8 [rows, cols, 3]; tiles: one (name, uint8 map [rows, cols]) per concept; model: whose units they are.
     """
     gap, under = 0.06, 0.16
     side = (width - gap * (across - 1)) / across
@@ -142,7 +142,7 @@ def pairs_against_chance(
 
 @style.as_written
 def held_out(points: Mapping[str, tuple[np.ndarray, np.ndarray]], width: float = style.PAGE) -> Figure:
-    """Correlation of every pair on the mined images and on others, a panel a model: how much was chance.
+    """Correlation of every pair on the mined images and on others, one panel per model: how much was chance.
 
     points: model -> (mined [pair], held out [pair]).
     """
@@ -173,7 +173,7 @@ def where_units_meet(
     pivot_layers: Sequence[str],
     width: float = style.PAGE,
 ) -> Figure:
-    """Which layers of CLIP and of each model hold the pairs: one small matrix a model.
+    """Which layers of CLIP and of each model hold the pairs: one small matrix per model.
 
     counts: model -> (names of its layers, pairs [pivot layer, layer]).
     """
@@ -196,9 +196,9 @@ def where_units_meet(
 def image_rows(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], heads: Sequence[str], width: float = style.PAGE
 ) -> Figure:
-    """Figures 4.3-4.8: rows of pictures with a word under each: inversions beside their target, edits beside theirs.
+    """Figures 4.3-4.8: rows of pictures with a caption under each: inversions beside their target, edits beside theirs.
 
-    rows: a row of (uint8 picture, word); heads: what each column is.
+    rows: of (uint8 picture, caption); heads: titles of the columns.
     """
     n_columns = len(heads)
     gap, head, under = 0.06, 0.2, 0.17
@@ -227,7 +227,7 @@ class UnitEdit:
 
 @style.as_written
 def unit_edits(rows: Sequence[UnitEdit], width: float = 4.2) -> Figure:
-    """Figures 4.8 and C.12: a picture a row, one unit's map on it, and the picture with less and more of the unit."""
+    """Figures 4.8 and C.12: pictures in rows, each with one unit's map, and with less and more of the unit."""
     heads = ("generated", "the unit", "less of it", "more of it")
     gap, head, under = 0.06, 0.2, 0.17
     side = (width - gap * (len(heads) - 1)) / len(heads)

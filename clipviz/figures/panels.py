@@ -124,7 +124,7 @@ def gallery_figure(
     width: float = style.COLUMN,
     across: int = 7,
 ) -> Figure:
-    """Thumbnails in rows under their list's title, each with a word below. lists: (title, (pixels, word))."""
+    """Thumbnails in rows under their list's title, each with a caption. lists: (title, (pixels, caption))."""
     gap, under, head = 0.05, 0.13, 0.2
     side = (width - gap * (across - 1)) / across
     heights = [head * bool(title) + -(-len(tiles) // across) * (side + under) for title, tiles in lists]
@@ -144,7 +144,7 @@ def gallery_figure(
 
 @style.as_written
 def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLUMN) -> Figure:
-    """Lists of texts with a score each as bars, one below the other. columns: title, unit, rows of text and score."""
+    """Lists of scored texts as bars, one list below the other. columns: title, unit, rows of text and score."""
     letters = max(14, _letters(width) // 2)
     texts = [[textwrap.fill(str(row["text"]), letters) for row in one["rows"]] for one in columns]
     heights = [0.5 + 0.06 * len(rows) + 0.115 * sum(t.count("\n") + 1 for t in rows) for rows in texts]
@@ -161,7 +161,7 @@ def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLU
 
 @style.as_written
 def facts_figure(rows: Sequence[tuple[str, str]], title: str = "", width: float = style.COLUMN) -> Figure:
-    """Names and values under each other. rows: (name, value)."""
+    """Names and values, one pair below the other. rows: (name, value)."""
     letters = _letters(width, 0.68)
     texts = [textwrap.fill(value, letters) for _, value in rows]
     lines = [text.count("\n") + 1 for text in texts]
@@ -261,7 +261,7 @@ def atlas_figure(
 
 
 def _labels(axes: Axes, regions: Sequence[Sequence[Any]], places: np.ndarray, width: float) -> None:
-    """Texts at dense places, the densest first, where they meet none before them."""
+    """Texts at dense places, the densest first, where they overlap none before them."""
     unit = max(float(np.ptp(places, axis=0).max()), 1e-12) / (
         0.55 * width * 72
     )  # of the plane in a point, about

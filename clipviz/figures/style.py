@@ -1,7 +1,7 @@
 """One look for every printed figure: column widths, a restrained palette, direct labels, vector output.
 
-The one accent marks what is ours or selected; everything else is ink and greys told apart by marker and dash, so
-that a figure survives a photocopier and every kind of colour vision.
+The one accent marks this library's method or what is selected; everything else is ink and greys told apart by marker
+and dash, so that a figure survives a photocopier and every kind of colour vision.
 """
 
 from __future__ import annotations

@@ -108,17 +108,10 @@ def head_counts(
 def map_depths(
     scores: Mapping[str, Mapping[int, float]], measure: str, width: float = style.COLUMN
 ) -> Figure:
-    """Quality of the token maps and of raw attention by how many late layers are summed; the first is ours."""
+    """Quality of the token maps and of raw attention by how many late layers are summed; the first is accented."""
     figure, axes = style.panels(1, 1, width, 2.0)
     axis = style.plain(axes[0, 0], f"Maps of the last k layers: {measure}", "layers summed, k", measure)
-    ends = style.spread_labels([curve[max(curve)] for curve in scores.values()], 0.06)
-    for (name, curve), look, height in zip(
-        scores.items(), (style.OURS, *style.BASELINES), ends, strict=False
-    ):
-        ks = sorted(curve)
-        _line(axis, ks, [curve[k] for k in ks], look)
-        style.label_end(axis, ks[-1], height, name, str(look["color"]))
-    last = max(max(curve) for curve in scores.values())
+    last = _curves(axis, scores, 0.06)
     axis.set_xlim(0.8, last * 1.35)
     axis.set_xticks(range(1, last + 1))
     axis.set_ylim(0, 1)
@@ -127,22 +120,27 @@ def map_depths(
 
 @style.as_written
 def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = style.COLUMN) -> Figure:
-    """Second-order effects by layer, a line a measure, all as shares in 0..1; the first is accented."""
+    """Second-order effects by layer, one line per measure, all as shares in 0..1; the first is accented."""
     figure, axes = style.panels(1, 1, width, 2.1)
     axis = style.plain(axes[0, 0], "Second-order effects of neurons", "MLP layer (from 0)", "share")
-    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.075)
-    for (name, curve), look, height in zip(
-        curves.items(), (style.OURS, *style.BASELINES), ends, strict=False
-    ):
-        layers = sorted(curve)
-        _line(axis, layers, [curve[layer] for layer in layers], look)
-        style.label_end(axis, layers[-1], height, name, str(look["color"]))
-    last = max(max(curve) for curve in curves.values())
+    last = _curves(axis, curves, 0.075)
     axis.set_xlim(-0.2, last * 1.7 + 0.5)
     axis.set_xticks(range(last + 1))
     axis.set_ylim(0, 1.03)
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure
+
+
+def _curves(axis: Any, curves: Mapping[str, Mapping[int, float]], gap: float) -> int:
+    """A named line for each curve, the first accented; returns the last place. gap: least distance of two names."""
+    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], gap)
+    for (name, curve), look, height in zip(
+        curves.items(), (style.OURS, *style.BASELINES), ends, strict=False
+    ):
+        places = sorted(curve)
+        _line(axis, places, [curve[place] for place in places], look)
+        style.label_end(axis, places[-1], height, name, str(look["color"]))
+    return max(max(curve) for curve in curves.values())
 
 
 def _line(axis: Any, xs: Sequence[float], ys: Sequence[float], look: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ from clipviz.version import __version__
 
 Progress = bool | Callable[[int, int], None]
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
-_TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes an image, to notice a disk that is too small
+_TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes per image, to notice a disk that is too small
 
 
 def build(

@@ -16,7 +16,7 @@ from clipviz.lens.covariance import Moments, code_moments, merge_means
 from clipviz.lens.trace import Trace
 
 HALF_MAX = 65_504.0
-_CHECKED = 2  # images a shard whose effects are summed and compared with the model's output
+_CHECKED = 2  # images per shard whose effects are summed and compared with the model's output
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

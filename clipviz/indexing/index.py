@@ -92,7 +92,7 @@ class Index(Store):
         made_by = title(self.manifest["model"])[1:-1]
         return (
             f"<Index {str(self.path)!r}: {len(self):,} images by {made_by}, layers {list(self.layers)}, "
-            f"{self.bytes_per_image:,.0f} bytes an image, head codes whole>"
+            f"{self.bytes_per_image:,.0f} bytes per image, head codes whole>"
         )
 
     def blocks(self, size: int = BLOCK) -> Iterator[Codes]:

@@ -1,4 +1,4 @@
-"""Lenses: pure maths, tensors in, values out. One noun a module; each is loaded when first used."""
+"""Lenses: pure maths, tensors in, values out. One noun per module; each is loaded when first used."""
 
 from __future__ import annotations
 

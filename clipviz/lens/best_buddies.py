@@ -119,9 +119,9 @@ def rosetta_units(
 ) -> Int[Tensor, "tuple model"]:
     """R(G, D_1 ... D_m) of thesis Eq. 4.4: pivot units with a best buddy in EVERY model.
 
-    pairs_by_model: for each model D_i its pairs (pivot unit, unit of D_i), strongest first. Returns one row a tuple,
+    pairs_by_model: for each model D_i its pairs (pivot unit, unit of D_i), strongest first. Returns one row per tuple,
     column 0 the pivot unit and column i the unit of model i, sorted by pivot unit. All combinations are listed, at most
-    k^m a pivot unit; strongest=True lists each pivot unit once, with its strongest partner in each model.
+    k^m per pivot unit; strongest=True lists each pivot unit once, with its strongest partner in each model.
     Raises ValueError when there is no model.
     """
     if not pairs_by_model:

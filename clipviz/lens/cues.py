@@ -77,7 +77,7 @@ def shuffled_scores(
     generator: torch.Generator,
     n_draws: int,
 ) -> Float[Tensor, "draw text"]:
-    """A null for `contribution_scores`: the codes of the chosen neurons dealt out anew among them.
+    """A null for `contribution_scores`: the codes of the chosen neurons dealt out again among them.
 
     w_j = sum_n gamma_j^n <v, r_pi(n)> for random permutations pi: as many texts of the same weights, which no longer
     go with the direction that each neuron writes along.
@@ -194,7 +194,7 @@ def attack(
     """The adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the pictures.
 
     words: spurious words; class_name: what every picture shows (the class that should be recognised);
-    describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times a sentence;
+    describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times per sentence;
     margin(images) -> [image], above 0 where the wrong class wins; forbidden: names of the wrong class: a sentence
     with one of them, or without class_name, is left out. At most n_sentences are kept, chosen by the generator.
     Raises NoFairSentenceError, a ValueError, when no fair sentence was written.

@@ -85,7 +85,7 @@ def tally_biases(weights: LayerWeights, readout: Readout) -> list[Float[Tensor, 
 
 
 def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> HeadBasis:
-    """The image-independent basis of head effects: B = W_O^T M[p] a readout head, and the shares of biases.
+    """The image-independent basis of head effects: B = W_O^T M[p] per readout head, and the shares of biases.
 
     The output bias b_O is split equally over a layer's heads; the readout's mean, bias and constant equally over
     the 2 L + 1 terms, then over heads (App. A.2; over the L attention terms with weights.thesis_shares).

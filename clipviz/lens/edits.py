@@ -56,11 +56,6 @@ def placed(
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
-def zoomed(maps: UnitMaps, factor: float = 2.0, fill: str = "edge") -> UnitMaps:
-    """The maps enlarged bilinearly, their centre kept; factor 2 is the thesis's zoom-in, below 1 makes room around."""
-    return placed(maps, zoom=factor, fill=fill)
-
-
 def shifted(maps: UnitMaps, right: float = 0.0, down: float = 0.0, fill: str = "zeros") -> UnitMaps:
     """The maps moved by a share of their size (right=0.25: a quarter of the cols); zeros come in, as in the thesis."""
     return placed(maps, right, down, fill=fill)
@@ -111,7 +106,7 @@ def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> Unit
 
 
 def filled(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """The maps with a region taken out: there, each becomes the median of what is outside."""
+    """The maps with a region removed: there, each becomes the median of what is outside."""
     inside = F.interpolate(_grown(where, 0.06), maps.shape[2:], mode="area")
     outside = torch.where(inside < 0.1, maps, torch.nan).flatten(2).nanmedian(2).values[:, :, None, None]
     return torch.lerp(maps, torch.where(outside.isnan(), _median(maps), outside).expand_as(maps), inside)

@@ -99,11 +99,6 @@ def heatmap(
     return torch.einsum("xilht,lh->xit", scores, mask.to(scores)).unflatten(-1, trace.weights.grid)
 
 
-def remove_class_mean(maps: Float[Tensor, " text *rest"]) -> Float[Tensor, " text *rest"]:
-    """Maps minus their mean over the class texts: the bias removal of the thesis' segmentation (Fig. 2.6)."""
-    return maps - maps.mean(0, keepdim=True)
-
-
 def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Tensor, "*axes shown"]:
     """Scores with one entry, the first, for all tokens that have no place in the image: their sum, 0 if none."""
     if prefix == 1:

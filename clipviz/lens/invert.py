@@ -84,7 +84,7 @@ class Schedule:
 
 class Step(NamedTuple):
     """One step of a search: its number from 0, how many there are, the latents and images before it, and its loss and
-    objective (see `map_objective`; 0 without maps), both per image."""
+    objective (see `Asked.objective`; 0 without maps), both per image."""
 
     number: int
     of: int
@@ -122,21 +122,6 @@ def map_distance(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Floa
     `activation_similarity` does.
     """
     return Asked(maps_a, maps_b, pairs).objective(maps_a, "distance")
-
-
-def map_cosine(maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, " image"]:
-    """Mean over pairs of the cosine of two normalised maps (over positions), for each image, in -1..1.
-
-    A unit that never varies counts as 0. Raises ValueError as `activation_similarity` does.
-    """
-    return 1 - Asked(maps_a, maps_b, pairs).objective(maps_a, "cosine")
-
-
-def map_objective(
-    maps_a: Maps, maps_b: Maps, pairs: Sequence[UnitPairs], objective: str = "distance"
-) -> Float[Tensor, " image"]:
-    """How far maps are from those asked, lower is better, for each image (see the module's table)."""
-    return Asked(maps_a, maps_b, pairs).objective(maps_a, objective)
 
 
 class Asked:

@@ -33,9 +33,9 @@ CHUNK_BYTES = 1 << 28  # directions formed at a time
 class NeuronBasis:
     """The image-independent half of one layer's effects; made once per layer by `neuron_basis`.
 
-    later: what the axis later_head stands for, (layer, head) pairs, later layers first to last, each once a readout
-    head. Directions are kept factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed when they are
-    asked for.
+    later: what the axis later_head stands for, (layer, head) pairs, later layers first to last, each once per
+    readout head. Directions are kept factored, D[n, (k, p)] = value_codes[k, n] @ writers[k, p], and formed when
+    they are asked for.
     """
 
     layer: int
@@ -306,22 +306,6 @@ class SecondOrder:
         effects = torch.bmm(coordinates[:, chosen].transpose(0, 1), self.basis.directions(chosen))
         effects = effects.transpose(0, 1)
         return effects + common[:, None] if shared else effects
-
-    def projections(
-        self,
-        directions: Float[Tensor, "text d_embed"],
-        shared: bool = True,
-        normalize: bool = True,
-    ) -> Float[Tensor, "text image neuron"]:
-        """<phi_n, t> of every neuron on every direction, without forming phi: which neurons write towards a text?"""
-        coordinates, common = self.scaled(normalize)
-        found = torch.stack(
-            [
-                self._along(coordinates.transpose(0, 1), row.expand(len(coordinates), -1)).T
-                for row in directions
-            ]
-        )
-        return found + (directions @ common.T)[..., None] if shared else found
 
     def weighted_sum(
         self,

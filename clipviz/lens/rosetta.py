@@ -1,9 +1,9 @@
 """Rosetta neurons: which units of two models light up in the same places (thesis chapter 4).
 
 The similarity of two units is ONE Pearson correlation over all images and positions (Eq. 4.2), with means and
-variances over the whole collection (Eq. 4.1). The authors' code averages a correlation a batch, which is another
+variances over the whole collection (Eq. 4.1). The authors' code averages one correlation per batch, which is another
 number. Maps of different sizes are compared at the larger size without ever forming an upsampled map (see
-`upsample`). Sums are streamed, mergeable, and exact up to rounding: products in the maps' own precision a batch,
+`upsample`). Sums are streamed, mergeable, and exact up to rounding: products in the maps' own precision per batch,
 totals in float64 as means and centred co-moments, so that a large mean costs no digits.
 """
 
@@ -63,7 +63,7 @@ class CorrelationSums:
         self, n_a: int, n_b: int, device: torch.device | str | None = None, paired: bool = False
     ) -> None:
         if paired and n_a != n_b:
-            raise ValueError(f"expected as many units a as b for paired sums, got {n_a} and {n_b}")
+            raise ValueError(f"expected as many units of a as of b for paired sums, got {n_a} and {n_b}")
         self.paired = paired
         self.device = device
         self.n_positions = 0

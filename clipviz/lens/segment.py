@@ -96,7 +96,7 @@ def confusion(
 def two_channel_precision(probability: Float[Tensor, "*pixels"], mask: Bool[Tensor, "*pixels"]) -> float:
     """Average precision of the scores (1 - h, h), both channels in one ranking, against the one-hot mask.
 
-    A map that is 0 everywhere says nothing of either channel: both are 0 and all pixels tie, which makes .5.
+    A map that is 0 everywhere says nothing about either channel: both are 0 and all pixels tie, which makes .5.
     """
     if float(probability.max()) == 0:
         return 0.5

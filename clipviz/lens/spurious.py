@@ -20,18 +20,14 @@ from clipviz.values import Ablation, Head
 class SpuriousCue:
     """Worst-group accuracy before and after an ablation, and under the same number of random heads.
 
-    random: one accuracy per draw; best_random: the draw with the best worst group, the thesis's baseline ("best
-    of 5 trials"). gain: after - before of the worst group.
+    random: one accuracy per draw; the thesis's baseline is the best worst group of five. gain: after - before of the
+    worst group.
     """
 
     ablation: Ablation
     before: Accuracy
     after: Accuracy
     random: tuple[Accuracy, ...]
-
-    @property
-    def best_random(self) -> Accuracy | None:
-        return max(self.random, key=lambda accuracy: accuracy.worst_accuracy, default=None)
 
     @property
     def gain(self) -> float:

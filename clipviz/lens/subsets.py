@@ -106,7 +106,7 @@ def subset_logits_apart(
     """The same with every MLP term apart: the heads of `layers`, then everything else as one term, then each MLP.
 
     terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the MLP
-    term i, which is part of it: take out one or the other. without_tokens: the tokens that the terms kept are out.
+    term i, which is part of it: remove one or the other. without_tokens: the tokens that the terms kept are removed.
     """
     terms = terms.select(slice(image, image + 1))
     heads = headset.all_heads(terms.codes)

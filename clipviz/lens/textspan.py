@@ -1,11 +1,12 @@
-"""TextSpan: the texts that explain most of a head's variance (thesis Alg. 1, Eq. 2.7), in the head's own span.
+"""TextSpan: the texts that explain the most of a head's variance (thesis Alg. 1, Eq. 2.7), in the head's own span.
 
 The data enter only through their covariance. A head's effects live in the span of its basis, so with Q an
 orthonormal basis of that span, X = R Q and S = Q^T Cov(c) Q the greedy search runs on [text, rank] and
 [rank, rank] arrays. With P = I - (chosen directions), the score of text j is X_j P S P X_j^T; after choosing
-the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two mat-vecs a round. P S P and P are
-kept in float64 and change by one direction a round. Scores are refreshed from scratch every few rounds and the
-leaders are rescored in float64 before each choice, so the choices are those of the literal algorithm.
+the unit direction q it falls by 2 (X_j.q)(X_j P S q) - (X_j.q)^2 (q S q): two matrix-vector products per
+round. P S P and P are kept in float64 and change by one direction per round. Scores are refreshed from scratch every
+few rounds and the leaders are rescored in float64 before each choice, so the choices are those of the literal
+algorithm.
 """
 
 from __future__ import annotations
@@ -321,7 +322,7 @@ def _fall(
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:
-    """The pool in the span's coordinates, texts last: a mat-vec over a row-major [rank, text] is the fast one."""
+    """The pool in the span's coordinates, texts last: a product with a row-major [rank, text] is the fast one."""
     texts = text_directions - text_directions.mean(0) if centre_pool else text_directions
     return span.transpose(1, 2) @ texts.to(span).T
 

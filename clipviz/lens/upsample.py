@@ -2,7 +2,7 @@
 
 With x_up = U_rows x U_cols^T, inner products of upsampled maps need no upsampled map:
     <U_a x, U_b y> = <U_b^T x, U_a^T y>,   sum(U x) = <U^T 1, x>,   |U x|^2 = <x, (U^T U) x>
-Every U is separable, one small matrix an axis, and the identity on an axis that is already at the common size.
+Every U is separable, one small matrix per axis, and the identity on an axis that is already at the common size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-_SMALL = 256  # positions up to which one matrix over all of them beats many tiny ones an axis
+_SMALL = 256  # positions up to which one matrix over all of them beats many tiny ones per axis
 
 
 def axis_matrix(n_small: int, n_large: int, like: Tensor) -> Float[Tensor, "large small"]:

@@ -52,7 +52,7 @@ class Accuracy:
 
 
 def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
-    """One unit direction a class: the mean of its prompts' unit vectors, of unit length again."""
+    """One unit direction per class: the mean of its prompts' unit vectors, of unit length again."""
     if encoded.ndim != 3:
         raise ValueError(
             f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
@@ -181,7 +181,7 @@ def likely_causes(
     causes = [head]
     if _relabelled(predicted, labels, n_classes) > 2 * chance + AT_CHANCE * error:
         causes.append(
-            "the predictions follow the labels under another numbering: check the order of the class names "
+            "the predictions agree with the labels under another numbering: check the order of the class names "
             "against the label indices (folders sort alphabetically, not in ImageNet's order)"
         )
         return causes

@@ -116,16 +116,11 @@ class PipelineWriter:
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> list[str]:
         asked = _asked(self.prompt, self.n_sentences, words, class_name, avoid)
         chats = getattr(getattr(self.pipeline, "tokenizer", None), "chat_template", None)
-        how = (
-            {"do_sample": True, "temperature": self.temperature}
-            if self.temperature > 0
-            else {"do_sample": False}
-        )
         answers = self.pipeline(
             [{"role": "user", "content": asked}] if chats else asked,
             max_new_tokens=self.max_new_tokens,
             return_full_text=False,
-            **how,
+            **_sampling(self.temperature),
         )
         answer = answers[0]["generated_text"]
         return parse_list(answer if isinstance(answer, str) else answer[-1]["content"])
@@ -210,10 +205,13 @@ def answered(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, tempe
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
         )
     tokens = tokenizer(prompt, return_tensors="pt").to(model.device)
-    how = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     with torch.inference_mode():
-        written = model.generate(**tokens, max_new_tokens=max_new_tokens, **how)
+        written = model.generate(**tokens, max_new_tokens=max_new_tokens, **_sampling(temperature))
     return str(tokenizer.decode(written[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def _sampling(temperature: float) -> dict[str, Any]:
+    return {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
 
 
 def parse_list(answer: str) -> list[str]:

@@ -44,7 +44,7 @@ def activation_maps(
     detach=False keeps the maps in the autograd graph, for inversion.
 
     Yields a dict, module name -> [image, unit, rows, cols], filled by each forward pass (the last pass stays). A
-    module that runs several times a pass, such as a ReLU that a block shares, gives "name", "name#1", "name#2" ...
+    module that runs several times per pass, such as a ReLU that a block shares, gives "name", "name#1", "name#2" ...
     Raises ValueError when a pattern names no module or an output cannot be read as maps.
     """
     chosen = matching_modules(network, names)

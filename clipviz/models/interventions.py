@@ -104,7 +104,7 @@ def indirect_effects(
 def _without(
     model: ClipModel, pixels: Tensor, layer: int, mean: Float[Tensor, "token neuron"], neurons: list[int]
 ) -> Float[Tensor, "image chosen d_embed"]:
-    """Embeddings without each neuron in turn: the block's output is branched, one branch a neuron."""
+    """Embeddings without each neuron in turn: the block's output is branched, one branch per neuron."""
     writes = model.weights.layers[layer].mlp_output[:, neurons]
     block = _block(model, layer)
 

@@ -6,7 +6,7 @@ Hooks are context managers: always removed, and nothing else of the model is tou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,9 +24,8 @@ from clipviz.lens.neurons import (
     neuron_basis,
     second_order,
 )
-from clipviz.models.forward_lock import turn
 from clipviz.models.towers.anatomy import Reading, Tower, deviation, full, unmixed
-from clipviz.models.towers.recording import Attending, AttentionCalls
+from clipviz.models.towers.recording import Attending, listening
 from clipviz.values import TowerWeights
 
 # A layer's basis is image independent and costs more than a forward pass: one per tower and layer, gone with the tower.
@@ -93,12 +92,9 @@ def each_second_order(
 @contextmanager
 def recording_second(tower: Tower, layers: Sequence[int]) -> Iterator[SecondRecorder]:
     """Hooks for one forward pass: the layers' activations, what later layers attend to, the readout."""
-    recorder = SecondRecorder(tower, [check_layer(tower.weights, layer) for layer in layers])
-    with turn(tower.visual), ExitStack() as stack:
-        for handle in recorder.hooks():
-            stack.callback(handle.remove)
-        if any(recorder.listens(block) for block in tower.blocks):
-            stack.enter_context(AttentionCalls(recorder.note_call))
+    with listening(
+        SecondRecorder(tower, [check_layer(tower.weights, layer) for layer in layers])
+    ) as recorder:
         yield recorder
 
 

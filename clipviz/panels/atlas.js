@@ -224,7 +224,7 @@ const planeStage = (api, choose) => {
     Object.assign(api.root.dataset, { painter: how, cost: painted.cost.toFixed(1) });
     over();
   };
-  // Where painting is slow, what was painted is moved at once and painted anew when the hand rests.
+  // Where painting is slow, what was painted is moved at once and painted again when the hand rests.
   const slide = () => {
     const k = camera.scale / painted.scale, dx = (painted.x - camera.x) * camera.scale + (camera.width / 2) * (1 - k), dy = (camera.y - painted.y) * camera.scale + (camera.height / 2) * (1 - k);
     for (const layer of [points, card.canvas]) layer.style.transform = `translate(${dx}px,${dy}px) scale(${k})`;

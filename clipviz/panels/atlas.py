@@ -160,7 +160,7 @@ class Atlas(Desk):
     def _groups(
         self, found: Plane, column: str, known: dict[str, dict[str, int]]
     ) -> tuple[np.ndarray, list[list[Any]]]:
-        """One byte a point, and for each byte that occurs [byte, word, points, colour]."""
+        """One byte per point, and for each byte that occurs [byte, word, points, colour]."""
         colours = np.full(len(found.ids), NONE, np.uint8)
         if not column:
             return colours, []

@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import numpy as np
@@ -21,13 +21,14 @@ import traitlets
 
 from clipviz.panels import standalone
 from clipviz.panels.requests import Request
-from clipviz.panels.stored import Kept, Stored
+from clipviz.panels.stored import Choices, Kept, Stored
 from clipviz.session import Session
-from clipviz.values import Head, Selection
+from clipviz.values import Selection
 from clipviz.worker import Overtaken, Stale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
 
     from clipviz.session.state import Rest
 
@@ -182,19 +183,13 @@ class Panel(anywidget.AnyWidget):
                 raise ValueError(f"expected {name} within {low:g}..{high:g}, got {value!r}")
         return style.finish(self.draw(float(width)), float(font), self.session.provenance())
 
-    def save_html(
-        self,
-        path: str | Path,
-        images: int | Sequence[int] = 1,
-        texts: int | Sequence[str] = 1,
-        heads: Literal["selected", "all"] | Sequence[Head] = "selected",
-    ) -> Path:
+    def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
         """The panel as one HTML file that works without a kernel or a network.
 
-        images, texts, heads: what can be chosen there, as in Dashboard.save_html. ValueError where the file cannot be
-        written, and for what is not there.
+        choices: images, texts and heads that can be chosen there, as in Dashboard.save_html. ValueError where the file
+        cannot be written, and for what is not there.
         """
-        kept = Kept.of(self.session, images, texts, heads)
+        kept = Kept.of(self.session, **choices)
         return standalone.save(path, [self], f"clipviz · {self.name}", kept=kept)
 
     def close(self) -> None:
@@ -249,7 +244,7 @@ class Panel(anywidget.AnyWidget):
         if key == self._key and self.view:
             if marks != self._marks and "selection" in self.view:
                 self._marks = marks
-                self._publish({**self.view, "selection": selection.to_dict()}, None)
+                self._publish({**self.view, **self._selected(selection)}, None)
             elif self.view.get("ack") != self._ack:
                 self._publish(dict(self.view), None)
             return None
@@ -269,7 +264,12 @@ class Panel(anywidget.AnyWidget):
     def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
         """Send a view; compute calls it for what is there before the slower part."""
         places, buffer = pack(arrays)
-        self._publish({**view, "selection": selection.to_dict(), "arrays": places}, buffer)
+        self._publish({**view, **self._selected(selection), "arrays": places}, buffer)
+
+    def _selected(self, selection: Selection) -> View:
+        """The selection as views tell it, and what it removes in words."""
+        removed = selection.ablation.without(self.session.model.n_heads)
+        return {"selection": selection.to_dict(), "removed": removed}
 
     def _publish(self, view: View, buffer: bytes | None) -> None:
         with self._speaking:

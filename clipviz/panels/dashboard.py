@@ -17,13 +17,14 @@ from clipviz.panels.images import ImageGallery
 from clipviz.panels.query import Query
 from clipviz.panels.receipts import Receipts
 from clipviz.panels.scripts import text
-from clipviz.panels.stored import Kept
+from clipviz.panels.stored import Choices, Kept
 from clipviz.panels.textspan import TextSpan
 from clipviz.panels.tour import Tour
 from clipviz.session import Session
-from clipviz.values import Head
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from clipviz.models.bundle import TourStep
 
 
@@ -88,22 +89,17 @@ class Dashboard(ipywidgets.Box):
         """A panel by its name; a desk is opened."""
         return {panel.name: panel for panel in self.panels}.get(name) or self.desks.show(name)
 
-    def save_html(
-        self,
-        path: str | Path,
-        images: int | Sequence[int] = 1,
-        texts: int | Sequence[str] = 1,
-        heads: Literal["selected", "all"] | Sequence[Head] = "selected",
-    ) -> Path:
+    def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
         """The board and the open desk as one HTML file that works without a kernel or a network.
 
-        images, texts, heads: what can be chosen there besides the selection. A number of texts takes the session's
+        choices: images=, texts= and heads= that can be chosen there besides the selection (default 1, 1 and
+        "selected"). A number of texts takes the session's
         examples, a number of images those nearest to the texts in turn; heads "all", or (layer, head) pairs. Every
         text is answered for every image through every head: effects, maps by every method, texts of heads. Other
         texts, images and removed heads are not; text B, removed heads and chosen images stay as they are. ValueError
         where the file cannot be written, and for what is not there.
         """
-        kept = Kept.of(self.session, images, texts, heads)
+        kept = Kept.of(self.session, **choices)
         open_desk = [panel for panel in (self.desks.built.get(self.desks.bar.shown),) if panel is not None]
         selection = self.session.selection
         title = " · ".join(["clipviz", *([selection.text] if selection.text else [])])

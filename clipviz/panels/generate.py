@@ -200,7 +200,11 @@ class Generate(Desk):
         now = time.monotonic()
         if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
             self._shown_at = now
-            kept = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack", "selection")}
+            kept = {
+                k: v
+                for k, v in self.view.items()
+                if k not in ("arrays", "seq", "ack", "selection", "removed")
+            }
             moving: View = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
             moving["work"] = self._searching(frame).line
             pixels = pictures.pixels(frame.picture)

@@ -93,13 +93,12 @@ const painter = (api, grid, legend, { value, words }) => (cells) => {
 /** What the removed heads do to the cosine, with a way back and the desk that says more. */
 const removalLine = (api) => {
   const line = h("p", { class: "removed", role: "status", hidden: true });
-  const draw = ({ cosine, cosine_before: before, n_heads: H, selection: { ablation, text_b: other } }) => {
-    const said = without(ablation, H);
-    line.hidden = !said;
-    if (!said) return;
+  const draw = ({ cosine, cosine_before: before, removed, selection: { ablation, text_b: other } }) => {
+    line.hidden = !removed;
+    if (!removed) return;
     const clear = link("clear", () => api.ask({ ablation: { how: ablation.how } }), { hidden: api.standalone, class: "to", "aria-label": "Restore every removed head" });
     const number = cosine === null ? [] : [`cosine${other ? " A − B" : ""} `, h("b", { class: "num" }, change(cosine, before)), " "];
-    line.replaceChildren(...number, `${said} · `, clear, ...[deskLink(api, "ablate", "Ablation desk")].filter(Boolean).flatMap((to) => [" · ", to]));
+    line.replaceChildren(...number, `${removed} · `, clear, ...[deskLink(api, "ablate", "Ablation desk")].filter(Boolean).flatMap((to) => [" · ", to]));
   };
   return [line, draw];
 };

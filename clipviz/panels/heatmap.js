@@ -148,7 +148,7 @@ const headTexts = (api, stage) => {
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
     const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
-    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", api.standalone ? String(about.n_texts) : counts, ` texts${without(selection.ablation, api.view.n_heads) && ", before the removal"}`));
+    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", api.standalone ? String(about.n_texts) : counts, ` texts${api.view.removed && ", before the removal"}`));
     setCount(about.n_texts);
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
@@ -218,11 +218,11 @@ const mapControls = (api, stage, maker) => {
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  const say = ({ selection: { text, text_b: other, ablation, layer, neuron }, cosine, cosine_before: before, n_heads: H, ignoring, neuron_layers: among }, m) => {
+  const say = ({ selection: { text, text_b: other, layer, neuron }, cosine, cosine_before: before, removed, ignoring, neuron_layers: among }, m) => {
     const { kind, limit, floor, show } = m;
     const size = (v) => (v === 0 || v >= 1e-3 ? v.toFixed(v ? 3 : 0) : v.toExponential(1)), { pos, neg } = DIVERGING.light, sign = kind === "signed";
     bar.replaceChildren(...colourBar(sign ? signed(-limit) : size(floor), sign ? signed(limit) : size(limit), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
-    const quoted = `“${text}”${other ? ` − “${other}”` : ""}`, removed = without(ablation, H);
+    const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
     const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
     const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
     what.textContent = show === "neurons" ? `the neurons of layers ${among[0]}–${among[among.length - 1]} whose effects are most along ${quoted}: their mean activation, stretched to 0..1${whole}`
@@ -245,10 +245,10 @@ const comparison = (api) => {
     const what = other ? "A − B" : `“${text}”`, among = rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
     return h("p", { class: "standing" }, `${what}${among} is higher than on `, h("b", { class: "num" }, percent(share)), ` of ${counted(n, "other image")}.`);
   };
-  const draw = ({ context: about, selection, n_heads: H }) => {
+  const draw = ({ context: about, selection, removed }) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
-    const { nearest, standing, far } = about, removed = without(selection.ablation, H);
+    const { nearest, standing, far } = about;
     const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
     part.replaceChildren(h("h4", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), h("div", { class: "nears" }, ...nearest.map(one)), ...(standing ? [stands(standing, selection)] : []));
     banner.hidden = !far;

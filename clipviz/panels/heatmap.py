@@ -157,11 +157,8 @@ class Heatmap(Panel):
         signed = shows in ("effect", "centred", "pool")
         what = "token effect" if signed else parts.NAMES.get(shows, shows).format(**shown)
         scope = "" if shows not in OURS or shows == "pool" else f", {parts.scope_in_words(self.scope, shown)}"
-        removed = Ablation.from_dict(shown["ablation"]).without(self.session.model.n_heads)
         notes = [
-            f"cosine {view['cosine']:+.3f}{' ' + removed if removed else ''}"
-            if view["cosine"] is not None
-            else "",
+            f"cosine {view['cosine']:+.3f} {view['removed']}".strip() if view["cosine"] is not None else "",
             "centred: minus the effect on the mean of all texts" if shows == "centred" else "",
             f"{shows} ignores the text" if shows in (*IGNORING, "attention") else "",
         ]

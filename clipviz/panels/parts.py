@@ -31,7 +31,7 @@ class Parts:
     ) -> Computed:
         """The view with every part that is wanted: name -> (what it rests on, how it is made).
 
-        Parts that have to be made anew can wait: the view is there without them.
+        Parts that have to be made again can wait: the view is there without them.
         """
         fresh = [name for name, (key, _) in wanted.items() if self._known.get(name, (None,))[0] != key]
         for name in wanted.keys() - set(fresh):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipviz.session import Session
 
-SMALL = 128  # pictures up to this many pixels a side are sent without loss
+SMALL = 128  # pictures up to this many pixels per side are sent without loss
 
 
 def title(session: Session, image: int) -> str:
@@ -20,7 +20,7 @@ def title(session: Session, image: int) -> str:
 
 
 def picture(session: Session, image: int, size: int | None = None) -> bytes:
-    """An image as the model sees it, as a file's bytes, at most `size` pixels a side."""
+    """An image as the model sees it, as a file's bytes, at most `size` pixels per side."""
     made = Image.fromarray(session.picture(image))
     if size is not None:
         made.thumbnail((size, size))

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
@@ -46,6 +46,18 @@ class Answering(Protocol):
     def stored(self, kept: Kept) -> list[Stored] | None: ...
 
 
+class Choices(TypedDict, total=False):
+    """What can be chosen in a saved page besides the selection.
+
+    images, texts: those given, or how many: the session's example texts, and the images nearest to the texts in turn
+    (default 1); heads: "selected" (default), "all", or (layer, head) pairs.
+    """
+
+    images: int | Sequence[int]
+    texts: int | Sequence[str]
+    heads: Literal["selected", "all"] | Sequence[Head]
+
+
 @dataclasses.dataclass(frozen=True)
 class Kept:
     """What a page can be asked: every text with every image through every head."""
@@ -62,11 +74,7 @@ class Kept:
         texts: int | Sequence[str] = 1,
         heads: Literal["selected", "all"] | Sequence[Head] = "selected",
     ) -> Kept:
-        """What is selected, and beside it what is asked for.
-
-        images, texts: those given, or how many, the session's own: its example texts, and the images nearest to each
-        of the texts in turn. ValueError for what is not there.
-        """
+        """What is selected, and the Choices besides; ValueError for what is not there."""
         s = session.selection
         said = _texts(session, texts)
         chosen = _images(session, images, said)
@@ -150,7 +158,7 @@ class Store:
         return self._known[known]
 
     def _packed(self, content: np.ndarray | bytes) -> dict[str, Any]:
-        """Where an array begins; large ones of numbers as int16 with one scale a row (at most 2e-5 of the largest)."""
+        """Where an array begins; large numeric ones as int16 with one scale per row (at most 2e-5 of the largest)."""
         if isinstance(content, bytes):
             return {"dtype": "uint8", **self._placed(content)}
         if content.dtype != np.float32 or content.size <= FEW:

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pool",
         action="append",
         metavar="NAME=FILE",
-        help="chapters 2, 3: a further pool of texts, a text a line, or words:10000; may be given several times",
+        help="chapters 2, 3: a further pool of texts, one per line, or words:10000; may be given several times",
     )
     parser.add_argument(
         "--describe-classes", help="chapters 2, 3: the language model that describes every class, by name"

@@ -355,7 +355,7 @@ def _groups_table(
     report.table(
         [
             *(f"classes by {classes}", "model", spurious.MEDIAN, "ablated"),
-            *((f"{said}: base", "ours") if known else ()),
+            *((f"{said}: base", "token decomposition") if known else ()),
         ],
         [[name, *values, *known.get(name, ())] for name, values in measured.items()],
     )

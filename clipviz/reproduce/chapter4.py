@@ -377,7 +377,7 @@ def _lead(mining: Mining) -> str:
     lead = (
         f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} images; "
         f"{len(mining.heldout):,} other images for the honesty check{painter}. One Pearson correlation over images and "
-        "positions a pair (Eq. 4.2)."
+        "positions per pair (Eq. 4.2)."
     )
     return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
 

@@ -102,7 +102,7 @@ def held_out(model: ClipModel, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]
 
 
 def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
-    """One task a family of FAMILIES; count is judged on 2 to 6 copies."""
+    """One task per family of FAMILIES; count is judged on 2 to 6 copies."""
     directions = evaluate.prompt_directions(encoder_of(model))
     tasks = []
     for family in FAMILIES:

@@ -401,7 +401,7 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
         f"{n} {targets} are inverted through the generator from the prior's mean and "
         f"their class: a perceptual loss in the maps of {judge}, which guides nothing, plus alpha = {ALPHA} times the "
         f"mean square of the latent, plus beta = {BETA} times the distance of normalised maps over at most {PAIRS} "
-        f"pairs a model (Eq. 4.7), {sizes.steps} steps. Differences are paired, with 95% intervals.",
+        f"pairs per model (Eq. 4.7), {sizes.steps} steps. Differences are paired, with 95% intervals.",
     )
     rows = [
         [way, *(float(row.mean()) for row in found[f"scores{place}"])]

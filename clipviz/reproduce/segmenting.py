@@ -42,7 +42,7 @@ def segmentation_section(
     pool = encoded_pool(model, evaluation.pools["descriptions"])
     maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed)
     report.text(
-        f"{len(masks)} images, each with the text of its class. Ours: token effects of all heads of "
+        f"{len(masks)} images, each with the text of its class. Token decomposition: token effects of all heads of "
         f"{'all' if summed == 'all' else f'the last {N_LATE}'} layers on the class direction minus the mean over all "
         "classes, as in the thesis, or over all "
         "descriptions of the pool, which also say what is behind things. Maps are grown bilinearly, clipped at 0 and "

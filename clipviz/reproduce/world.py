@@ -250,8 +250,8 @@ def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Eva
     per_group = len(task.labels) // len(set(task.groups))
     report.section(
         "Spurious background (Table 2.3)",
-        f"Waterbird or landbird, painted in a random colour, {per_group} scenes a group; in training about 80% of the "
-        "birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
+        f"Waterbird or landbird, painted in a random colour, {per_group} scenes per group; in training about 80% of "
+        "the birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
         f"{task.note}. Heads are mean-ablated (means over the held-out scenes); {N_DRAWS} "
         "random draws take as many late heads; p is the share of draws whose worst group is at least as good.",
     )

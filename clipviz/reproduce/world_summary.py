@@ -44,8 +44,8 @@ def summary_section(
     )
     clear = sorted({role.label for role in table.roles.values() if role.clear})
     report.text(
-        f"Properties with a clear head: {', '.join(clear) or 'none'}. Late heads by the property that explains most of "
-        f"their variance: {_tally(table)}. Heads with a property over the seeds: {min(table.by_seed)} to "
+        f"Properties with a clear head: {', '.join(clear) or 'none'}. Late heads by the property that explains the "
+        f"most of their variance: {_tally(table)}. Heads with a property over the seeds: {min(table.by_seed)} to "
         f"{max(table.by_seed)}."
     )
 

@@ -53,7 +53,7 @@ class TokenMaps(NamedTuple):
     """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
 
     Token 0 is the class token: all tokens without a place together, 0 where there is none. The mean of a head that
-    was taken out has no place either: it is in token 0. grid: rows and columns of the others.
+    was removed has no place either: it is in token 0. grid: rows and columns of the others.
     """
 
     scores: np.ndarray
@@ -100,7 +100,7 @@ class Description(NamedTuple):
 
 
 class HeadFound(NamedTuple):
-    """A head that a search by meaning found: the share of its variance along the text, less what all texts share, and
+    """A head that a search by meaning found: the share of its variance along the text, minus what all texts share, and
     the share of the pool's texts along which it varies less."""
 
     layer: int

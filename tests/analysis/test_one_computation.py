@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis import classifiers, labels, neuron_sums
@@ -59,16 +60,7 @@ def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, mon
 
 
 def test_the_grid_of_heads_shows_the_same_labels(model):
-    texts = [
-        "a red circle",
-        "a dog",
-        "in the sea",
-        "two apples",
-        "a letter",
-        "in the forest",
-        "a car",
-        "a star",
-    ]
+    texts = [*COMMON, "a car", "a star"]
     session = clipviz.Session(model, clipviz.demo.images().subset(range(30)), texts, background=False)
     panel = Heads(session)
     session.wait(60, background=True)

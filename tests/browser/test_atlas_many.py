@@ -135,7 +135,7 @@ def test_a_million_points_pan(page, capsys):
     moved, scale = float(panel.get_attribute("data-x")) - before, float(panel.get_attribute("data-scale"))
     assert moved == pytest.approx(120 / scale, abs=0.5 / scale)
     red, _, blue, _ = page.evaluate(COLOUR, LONELY)
-    assert red > blue + 60  # painted anew where it belongs
+    assert red > blue + 60  # painted again where it belongs
     seconds = (page.evaluate("performance.now()") - started) / 1000
     page.evaluate("window.stopped()")
     frames = page.evaluate("window.watched")

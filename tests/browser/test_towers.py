@@ -13,7 +13,7 @@ sys.path[:0] = [{root!r}, {tests!r}]
 import clipviz
 from tests.models.families import with_texts
 model = with_texts({family!r})
-texts = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+texts = [*COMMON, "a car", "a star"]
 session = clipviz.Session(model, clipviz.demo.images().subset(range(24)), texts)
 session.select(image=3, text="a dog", layer=model.n_layers - 1, head=1)"""
 BOARD = """dashboard = clipviz.Dashboard(session)

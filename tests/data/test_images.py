@@ -101,7 +101,7 @@ def test_sprite_places_thumbnails_row_by_row():
 def test_sprite_of_nothing_is_empty_and_of_too_much_is_refused():
     images = open_images([plain()])
     assert images.sprite([], 16) == (b"", 0)
-    with pytest.raises(ValueError, match="at most 65500 pixels a side"):
+    with pytest.raises(ValueError, match="at most 65500 pixels per side"):
         images.sprite([0, 0], 40_000)
 
 

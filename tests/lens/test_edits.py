@@ -47,8 +47,8 @@ def test_changes_by_hand():
 def test_zoom_is_the_thesis_doubling_and_central_crop():
     maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     large = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(edits.zoomed(maps, 2.0), large[:, :, 4:12, 4:12], atol=1e-5, rtol=1e-5)
-    smaller = edits.zoomed(maps, 0.5)
+    torch.testing.assert_close(edits.placed(maps, zoom=2.0), large[:, :, 4:12, 4:12], atol=1e-5, rtol=1e-5)
+    smaller = edits.placed(maps, zoom=0.5)
     torch.testing.assert_close(smaller[0, 0, 0, 0], maps[0, 0, 0, 0])  # the border goes on
 
 

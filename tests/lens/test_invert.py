@@ -76,8 +76,8 @@ def test_distance_by_hand_and_its_optimum():
     maps_b = {"layer": torch.tensor([[[[3.0]]]])}
     pair = [unit_pairs("layer", [0], [0], std_b=torch.tensor([3.0]))]
     assert invert.map_distance(maps_a, maps_b, pair).tolist() == [2.0]  # (0 + 4 + 0 + 4) / 4
-    assert invert.map_cosine(maps_a, maps_a, pair).item() == pytest.approx(1)
-    assert invert.map_cosine(maps_a, maps_b, pair).item() == pytest.approx(0)
+    assert invert.Asked(maps_a, maps_a, pair).objective(maps_a, "cosine").item() == pytest.approx(0, abs=1e-6)
+    assert invert.Asked(maps_a, maps_b, pair).objective(maps_a, "cosine").item() == pytest.approx(1)
     draw = torch.Generator().manual_seed(3)
     target = torch.randn(1, 3, 2, 2, generator=draw)
     own = [
@@ -104,13 +104,10 @@ def test_distance_is_bounded_where_the_product_of_the_thesis_is_not():
     maps = {"layer": torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(4))}
     larger = {"layer": 10 * maps["layer"]}
     pair = [unit_pairs("layer", [0], [0])]
-    assert invert.map_objective(larger, maps, pair, "product") < invert.map_objective(
-        maps, maps, pair, "product"
-    )
-    assert invert.map_objective(larger, maps, pair, "distance") > invert.map_objective(
-        maps, maps, pair, "distance"
-    )
-    assert invert.map_objective(maps, maps, pair, "distance").item() == 0
+    asked = invert.Asked(maps, maps, pair)
+    assert asked.objective(larger, "product") < asked.objective(maps, "product")
+    assert asked.objective(larger, "distance") > asked.objective(maps, "distance")
+    assert asked.objective(maps, "distance").item() == 0
 
 
 def test_objectives_against_a_literal_reference_in_float64():

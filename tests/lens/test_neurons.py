@@ -92,14 +92,11 @@ def test_effects_equal_the_naive_sum_over_heads_and_tokens(layer):
     assert torch.allclose(effects, naive(weights, passage, layer), atol=1e-12)
 
 
-def test_norms_projections_and_sums_equal_those_of_explicit_effects():
+def test_norms_and_sums_equal_those_of_explicit_effects():
     second = example()
-    directions = torch.randn(4, D_EMBED, generator=generator(3), dtype=torch.float64)
     for shared in (True, False):
         effects = second.effects(shared=shared)
         assert torch.allclose(second.norms(shared), effects.norm(dim=-1))
-        expected = torch.einsum("ind,td->tin", effects, directions)
-        assert torch.allclose(second.projections(directions, shared), expected)
     weights = torch.rand(12, N_NEURONS, generator=generator(4), dtype=torch.float64)
     expected = torch.einsum("in,ind->id", weights, second.effects(shared=False))
     assert torch.allclose(second.weighted_sum(weights), expected)

@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis import ablation as analysis
@@ -17,7 +18,7 @@ from clipviz.session import ablation as asked
 from clipviz.values import Ablation
 from panels.asking import ask
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from few_texts import COMMON
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,16 +19,7 @@ from clipviz.panels import Generate, Heads, Heatmap, ImageGallery, Query, Receip
 from clipviz.panels.base import DESKS, Panel
 from clipviz.panels.requests import Request
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a swan",
-    "a tiger",
-]
+TEXTS = [*COMMON, "a swan", "a tiger"]
 ABLATION = clipviz.Ablation(heads={(5, 1), (4, 2)})
 KINDS = [getattr(panels, name) for name in panels.__all__ if name != "Dashboard"]
 

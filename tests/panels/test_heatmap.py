@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.lens import segment
@@ -13,7 +14,7 @@ from clipviz.models.attribution import record
 from clipviz.panels.heatmap import Heatmap
 from clipviz.session import maps
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis import retrieval
 from clipviz.panels.images import ImageGallery
 from panels.asking import ask
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_groups_stand_beside_the_published_ones_of_classes_by_name(data, said, t
     for classes in ("names", "examples"):
         chapter2._groups_table(report, model, found, groups, (0.5, 0.6, 0.7), (0.7, 0.8), classes)
     by_name, by_example = report.blocks
-    assert by_name["head"][-2:] == [f"{said}: base", "ours"]
+    assert by_name["head"][-2:] == [f"{said}: base", "token decomposition"]
     assert by_name["rows"][0] == ["landbird on water", "0.500", "0.600", "0.700", "0.477", "0.729"]
     assert by_name["rows"][-2:] == [
         ["worst group", "0.500", "0.600", "0.700", "0.477", "0.729"],

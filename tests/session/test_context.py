@@ -6,20 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_texts import COMMON
 
 import clipviz
 from clipviz.values import Ablation, Selection, View
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a swan",
-    "a tiger",
-]
+TEXTS = [*COMMON, "a swan", "a tiger"]
 
 
 @pytest.fixture

@@ -9,21 +9,13 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 from PIL import Image
 
 import clipviz
 from clipviz.values import Ablation
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a car",
-    "a blue square",
-]
+TEXTS = [*COMMON, "a car", "a blue square"]
 
 
 @pytest.fixture(scope="module")

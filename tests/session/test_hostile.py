@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from few_texts import COMMON
 
 import clipviz
 from clipviz import Ablation
 from clipviz.session import cells
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 
 
 def opened(model, n=6, **options):

@@ -6,12 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from few_texts import COMMON
 from PIL import Image
 
 import clipviz
 from clipviz.demo import images as demo
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 N = 30
 
 

@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 from torch.nn.functional import normalize
 
 import clipviz
@@ -16,16 +17,7 @@ from clipviz.lens.cues import image_contribution_scores
 from clipviz.lens.sparse import sparse_code
 from clipviz.session import neurons
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a car",
-    "a blue star",
-]
+TEXTS = [*COMMON, "a car", "a blue star"]
 LAYER, N_IMAGES = 3, 40
 
 

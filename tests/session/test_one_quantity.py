@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.data.recent import Recent
 from clipviz.session.state import REMEMBERED
 from clipviz.values import Ablation
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest"]
+TEXTS = COMMON
 CASES = {
     "mean": Ablation(heads={(5, 1), (2, 3)}),
     "zero": Ablation(heads={(5, 1)}, layers={4}, how="zero"),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from few_texts import COMMON
 from panels.asking import ask
 from waterbirds import write_birds
 
@@ -18,7 +19,7 @@ from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked
 from clipviz.values import N_LATE, Ablation
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 GROUPS = {f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")}
 
 

@@ -7,11 +7,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz import Ablation, panels
 
-TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
+TEXTS = [*COMMON, "a car", "a star"]
 HALVES = [torch.bfloat16, torch.float16]
 
 

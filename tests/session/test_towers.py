@@ -8,22 +8,14 @@ import naive
 import numpy as np
 import pytest
 import torch
+from few_texts import COMMON
 
 import clipviz
 from clipviz.lens import ablate
 from clipviz.values import Ablation
 from tests.models.families import with_texts
 
-TEXTS = [
-    "a red circle",
-    "a dog",
-    "in the sea",
-    "two apples",
-    "a letter",
-    "in the forest",
-    "a car",
-    "a blue square",
-]
+TEXTS = [*COMMON, "a car", "a blue square"]
 N_IMAGES = 30
 
 
@@ -159,7 +151,7 @@ def test_an_index_of_a_pooled_tower_has_the_same_numbers(session, tmp_path):
     numbers = 2 * (len(index.layers) * n_heads * d_code + model.weights.d_embed) + 8
     assert numbers <= index.bytes_per_image < numbers + 400  # and a few texts
     assert on_index.receipts()["index_bytes"] == round(index.bytes_per_image)
-    assert f"{index.bytes_per_image:,.0f} bytes an image" in repr(index)
+    assert f"{index.bytes_per_image:,.0f} bytes per image" in repr(index)
     layer = index.layers[-1]
     stored, fresh = on_index.textspan(layer, 1, n_texts=3), session.textspan(layer, 1, n_texts=3)
     assert stored.order[0] == fresh.order[0]

@@ -1,7 +1,7 @@
 """What the files of an index are: columns, journal, manifest, checksums. Nothing here knows a model.
 
     manifest.json            what the index is, written last and whole; absent while the first build is unfinished
-    segments.jsonl           one line a finished shard: rows, bytes and checksum of each file's part, skipped images
+    segments.jsonl           one line per finished shard: rows, bytes and checksum of each file's part, skipped images
     codes.npy embedding.npy mean.npy std.npy        one row per image
     NAME.bin                 packed texts and JPEGs (name path label group caption attributes thumbnail)
     ends.npy                 where each image's bytes end in each of them, one row per image

@@ -13,7 +13,7 @@ from torch import Tensor
 from clipviz.demo.generator.network import LAYERS, LayoutGenerator
 from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, TrueScenes, true_scenes
 from clipviz.models.generator import Latents
-from clipviz.models.hooks import Maps, activation_maps, matching_modules
+from clipviz.models.hooks import Maps, activation_maps
 from clipviz.models.sealed_weights import open_network
 
 WEIGHTS = Path(__file__).parent / "assets" / "generator.safetensors"
@@ -84,10 +84,6 @@ class DemoGenerator:
         with activation_maps(self.module, self.layers, detach=False) as maps:
             images = self.module(latents.z, latents.label)
         return images, dict(maps)
-
-    def layer_names(self) -> list[str]:
-        """The modules whose outputs are units, in the network's order."""
-        return matching_modules(self.module, self.layers)
 
     def true_scenes(self, latents: Latents) -> TrueScenes:
         """The scenes that the latents stand for: what the teacher would paint, also for latents found by an edit."""

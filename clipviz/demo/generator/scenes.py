@@ -94,7 +94,7 @@ class Shown:
     """What of the objects is seen in the teacher's pictures, inside the frame.
 
     area: [image, 2 objects], share of the picture; centroid: [image, 2 objects, (x, y)] in sides, NaN where nothing is
-    seen. `joint_area` and `joint_centroid` take both objects together.
+    seen. `joint_area` takes both objects together.
     """
 
     area: Float[np.ndarray, "image 2"]
@@ -103,11 +103,6 @@ class Shown:
     @property
     def joint_area(self) -> Float[np.ndarray, " image"]:
         return self.area.sum(1)
-
-    @property
-    def joint_centroid(self) -> Float[np.ndarray, "image 2"]:
-        with np.errstate(invalid="ignore"):
-            return np.nansum(self.centroid * self.area[..., None], 1) / self.joint_area[:, None]
 
 
 def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) -> TrueScenes:

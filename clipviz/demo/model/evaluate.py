@@ -186,7 +186,7 @@ def report(
 
 
 def as_markdown(tables: dict[str, dict[str, dict]]) -> str:
-    """One row a family, one column a test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
+    """One row per family, one column per test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
     first = next(iter(tables.values()))
     lines = [f"| zero-shot | chance | {' | '.join(tables)} |", f"| --- | --- {'| --- ' * len(tables)}|"]
     for family, result in first.items():

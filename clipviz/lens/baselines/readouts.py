@@ -20,7 +20,7 @@ POOLED_METHODS = ("rollout", "raw attention", "Grad-CAM", "Chefer et al. (generi
 
 @dataclass(frozen=True, eq=False)
 class AttentionRecord:
-    """Attention of one pass and its gradients, for one text an image: the score is their cosine.
+    """Attention of one pass and its gradients, for one text per image: the score is their cosine.
 
     rows: r, or its gradient-weighted form for Chefer's method, where the readout attends.
     """

@@ -1,4 +1,4 @@
-"""Vision towers by family: one adapter a file, each giving the same values (see anatomy.Tower)."""
+"""Vision towers by family: one adapter per file, each giving the same values (see anatomy.Tower)."""
 
 from __future__ import annotations
 

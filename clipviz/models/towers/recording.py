@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
 from clipviz.models.towers.anatomy import Block, Reading, Tower, deviation, full, unmixed, unsupported
 from clipviz.values import LayerWeights
+
+Listener = TypeVar("Listener", bound="Attending")
 
 
 class Attended(NamedTuple):
@@ -30,7 +32,14 @@ class Attended(NamedTuple):
 @contextmanager
 def recording(tower: Tower, tokens: bool) -> Iterator[Recorder]:
     """Hooks on the tower for one forward pass; always removed."""
-    recorder = Recorder(tower, tokens)
+    with listening(Recorder(tower, tokens)) as recorder:
+        yield recorder
+
+
+@contextmanager
+def listening(recorder: Listener) -> Iterator[Listener]:
+    """The hooks of a recorder, for one forward pass in the tower's turn; always removed."""
+    tower = recorder.tower
     with turn(tower.visual), ExitStack() as stack:
         for handle in recorder.hooks():
             stack.callback(handle.remove)
@@ -58,7 +67,7 @@ class Attending:
 
     Everything kept is float32 (or float64), whatever the model's precision. A class token's and an even mean's
     weights are known beforehand, and a layer is contracted as it runs. Where the weights are the pass's last result,
-    what the attention read waits for them, and queries and keys are formed anew if they can be: those of all layers
+    what the attention read waits for them, and queries and keys are formed again if they can be: those of all layers
     would take half the memory of a trace.
     """
 

@@ -11,12 +11,5 @@ const neuronLink = (api, layer, neuron, text = `#${neuron}`) =>
 /** A link that opens a desk; a saved page has no other desks. @param {Api} api @param {string} desk @param {string} text */
 const deskLink = (api, desk, text) => (api.standalone ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
 
-/** "without 2 heads", or "" where nothing is removed. @param {any} ablation @param {number} nHeads heads of a layer */
-const without = ({ heads, layers, mlps }, nHeads) => {
-  const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * nHeads;
-  const parts = [n ? counted(n, "head") : "", mlps.length ? "the MLPs" : ""].filter(Boolean);
-  return parts.length ? `without ${parts.join(" and ")}` : "";
-};
-
 /** A number before a removal and after it; one number where nothing is removed. @param {number} after @param {number | null | undefined} before @param {number} [digits] */
 const change = (after, before, digits = 3) => (before === null || before === undefined ? signed(after, digits) : `${signed(before, digits)} → ${signed(after, digits)}`);

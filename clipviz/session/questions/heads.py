@@ -105,7 +105,7 @@ class HeadQuestions(SessionState):
         return self._roles.all()
 
     def set_role(self, layer: int, head: int, role: str) -> None:
-        """Give a head a role of one's own, such as "background", shown beside its computed label; "" takes it away."""
+        """Give a head a role, such as "background", shown beside its computed label; "" removes it."""
         at = (
             checks.within("layer", layer, self.model.n_layers),
             checks.within("head", head, self.model.n_heads),

@@ -34,7 +34,7 @@ class MapQuestions(SessionState):
     def pool_map(self, text: str, image: int | None = None, text_b: str = "") -> np.ndarray:
         """Effect on a text's cosine of each final token as the pool reads it, [token]; tokens as in token_maps.
 
-        text_b as in head_scores; of the whole model, whatever is taken out. Raises ValueError for a model that reads
+        text_b as in head_scores; of the whole model, whatever is removed. Raises ValueError for a model that reads
         a class token, which has no pool.
         """
         i = self._image(image)

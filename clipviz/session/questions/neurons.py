@@ -136,7 +136,7 @@ class NeuronQuestions(SessionState):
         )
 
     def neuron_histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
-        """How many images a neuron has an effect of which size on, in even intervals, and images of each."""
+        """A histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
         known = self.neurons(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
         return known.histogram(chosen, checks.count("n_bins", n_bins))
