@@ -42,7 +42,7 @@ from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.pools import encoded_pool
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.segmenting import fitted_mask
-from clipviz.values import Ablation, Head
+from clipviz.values import Ablation, Head, late_layers
 
 N_DRAWS = 200
 """Random draws of every baseline."""
@@ -249,7 +249,7 @@ def pair_scores(
     maps of MAPS; no text changes raw attention. A scene counts once, with the mean of its two names.
     """
     rows = two_objects(scenes)
-    layers = range(max(0, model.n_layers - n_late), model.n_layers)
+    layers = late_layers(model.n_layers, n_late)
     found: dict[str, list[np.ndarray]] = {name: [] for name in MAPS}
     classes = evaluation.tasks[0].directions
     for start in range(0, len(rows), 16):

@@ -19,7 +19,7 @@ from clipviz.lens import ablate, projection, textspan, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import NO_ROLE
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.values import N_LATE, Ablation, Head
+from clipviz.values import N_LATE, Ablation, Head, late_layers
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -357,7 +357,7 @@ def presets(
     if text and image is not None:
         scores = session.head_scores(text, image, ablation=Ablation()).heads
         found.append(Preset("text", text, analysis.largest(scores, layers, N_TOWARDS)))
-    early = [layer for layer in layers if layer < session.model.n_layers - N_LATE]
+    early = [layer for layer in layers if layer not in late_layers(session.model.n_layers)]
     if early:
         everyone = tuple((layer, head) for layer in early for head in range(n_heads))
         found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
