@@ -1,6 +1,6 @@
 """Sparse text codes of a layer: one batched pursuit against scikit-learn's orthogonal_mp_gram, in one run.
 
-3,072 directions, 10,000 texts, 64 atoms, 512 dimensions. scikit-learn works a direction at a time, so it is timed
+3,072 directions, 10,000 texts, 64 atoms, 512 dimensions. scikit-learn works one direction at a time, so it is timed
 on a few and scaled; both get float64 for the comparison of atoms, float32 is what the product uses. Times are
 processor time on one thread, so that other work on the machine does not count.
 """

@@ -39,7 +39,7 @@ LARGE = 1 << 29  # bytes of unablated logits above which they are made again for
 class Desk:
     """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
     the rest, and of every MLP where they are apart. logits, squared_norm: of the whole embedding, also where tokens
-    are out of the sides. label: the image's class, -1 where it has none; n_images: how many images the means come
+    are removed from the sides. label: the image's class, -1 where it has none; n_images: how many images the means come
     from."""
 
     mean: SubsetLogits

@@ -277,12 +277,12 @@ def attempt(
     studio = studio or studio_of(model)
     if studio is None:
         raise ValueError(
-            f"model {model.name!r} has no bundle that writes and draws; give describe and draw of your own"
+            f"model {model.name!r} has no bundle that writes and draws; give your own describe and draw"
         )
     if not studio.draws(drawn):
         raise ValueError(
             f"expected a class that can be drawn ({', '.join(studio.classes[:6])}, ...), got {drawn!r}; "
-            "choose one, or give describe and draw of your own"
+            "choose one, or give your own describe and draw"
         )
     describe = studio.writer(mistaken, np.random.default_rng([seed, len(spurious)]), recolour)
     draw, alone = studio.drawer(1000 * seed), studio.prompt(drawn)

@@ -118,7 +118,7 @@ def find_guides(
 
 
 def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
-    """Each of the generator's units once, with itself, a layer at a time."""
+    """Each of the generator's units once, with itself, one layer at a time."""
     found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for group in groups:
         known = found.setdefault(group.layer_a, {})

@@ -261,8 +261,8 @@ def _check_there(shard: Shard) -> None:
     if not shard.rows and shard.skipped and all(reason == MISSING for _, reason in shard.skipped):
         raise FileNotFoundError(
             errno.ENOENT,
-            f"none of {len(shard.skipped):,} images in a row is there any more, the first {shard.skipped[0][0]!r}; "
-            "bring the folder back and run the same command again: it continues where it stopped",
+            f"none of {len(shard.skipped):,} consecutive images can be found, the first {shard.skipped[0][0]!r}; "
+            "restore the folder and run the same command again: it continues where it stopped",
         )
 
 

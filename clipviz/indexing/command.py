@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", metavar="PATH", help="folder of the index")
     parser.add_argument("--model", default="demo", help='an open_clip name, or "demo"')
     parser.add_argument("--pretrained", help="a pretrained tag or a checkpoint file")
-    parser.add_argument("--device", help="cpu, cuda:0 ...; default the best there is, one GPU a rank")
+    parser.add_argument("--device", help="cpu, cuda:0 ...; default: the fastest available, one GPU per rank")
     parser.add_argument("--layers", help='layers whose heads are kept: "last 4" (default) or "8,9,10,11"')
     parser.add_argument("--batch", type=int, default=64, help="images per forward pass")
     parser.add_argument("--shard", type=int, default=4096, help="images per commit")
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """What `clipviz index` does; 0 when all is well, 1 with a message on stderr otherwise."""
+    """What `clipviz index` does; 0 on success, 1 with a message on stderr otherwise."""
     joined = False
     try:
         if args.verify:
@@ -127,7 +127,8 @@ def _verify(args: argparse.Namespace) -> int:
         raise ValueError("expected an index to verify, got none; `clipviz index PATH --verify`")
     problems = {path: Index.verify(path) for path in paths}
     for path, found in problems.items():
-        print(f"{path}: {'every byte is as it was written' if not found else f'{len(found)} problems'}")
+        said = f"{len(found)} problem{'s'[: len(found) - 1]}" if found else "verified, no damage"
+        print(f"{path}: {said}")
         for problem in found:
             print(f"  {problem}")
     if any(problems.values()):

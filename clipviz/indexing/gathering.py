@@ -1,4 +1,4 @@
-"""From batches to one shard of an index: a trace a batch, its numbers kept small, its statistics in float64."""
+"""From batches to one shard of an index: one trace per batch, its numbers kept small, its statistics in float64."""
 
 from __future__ import annotations
 

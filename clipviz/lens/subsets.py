@@ -1,6 +1,6 @@
 """Ablating ANY set of heads of one image exactly, from a few small arrays: what the browser needs.
 
-With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector over the terms j that are out:
+With d_j = c_j - mean c_j (how="mean") or c_j (how="zero") and s a 0/1 vector over the removed terms j:
     logits'      = logits - s @ term_logits                       logits_t = <rep, t>,  term_logits_jt = <d_j, t>
     |rep'|^2     = squared_norm - 2 s . cross + s . (gram @ s)     cross_j = <d_j, rep>,  gram_jk = <d_j, d_k>
     cosine'      = logits' / |rep'|                               (directions of unit length)

@@ -90,7 +90,7 @@ def _needing(name: str, what: str) -> Iterator[None]:
     except ImportError as error:
         raise ImportError(
             f"{what} by its name is opened with {name}, which is not installed: pip install {name}, or pass a "
-            "callable of your own"
+            "callable"
         ) from error
 
 

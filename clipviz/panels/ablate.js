@@ -70,7 +70,7 @@ const bench = (api, removed) => {
     const singles = Array.from({ length: D.apart ? api.view.n_mlps : 0 }, (_, mlp) => !removed.rest && removed.mlps.has(mlp));
     return after([...D.heads.map(([l, hd]) => removed.heads.has(headKey(l, hd))), removed.rest, ...singles], D[`logits_${removed.how}`], D[`squared_norm_${removed.how}`]);
   };
-  // Whether what is on screen lacks something that is out: the kernel traces images for it.
+  // Whether what is on screen lacks something that is removed: the kernel traces images for it.
   const lacks = () => removed.token !== D.token || (removed.mlps.size > 0 && !removed.rest && !D.apart);
   // What a term adds to the lead of the first class over the second, in units of the cosine.
   const lead = (j) => {
@@ -282,7 +282,7 @@ const taskChooser = (api) => {
     if (box.dataset.of !== view.tasks.join()) {
       box.dataset.of = view.tasks.join();
       const options = view.tasks.map(([name, note]) => [name, name[0].toUpperCase() + name.slice(1), note]);
-      const [control, chosen] = segmented("Classes", [...options, ["typed", "Yours", "Type class names of your own"]], choose);
+      const [control, chosen] = segmented("Classes", [...options, ["typed", "Yours", "Type your own class names"]], choose);
       box.replaceChildren(control);
       mark = chosen;
     }
@@ -313,7 +313,7 @@ const presetButtons = (api, removed) => {
 /** Two texts whose heads make a set of their own: "heads that tell … from …". @param {Api} api */
 const cueForm = (api) => {
   const box = (placeholder, label) => h("input", { type: "text", placeholder, "aria-label": label, spellcheck: "false", maxlength: 300 });
-  const first = box("the sea", "What the heads tell, as a text"), second = box("a forest", "What they tell it from, as a text"), hint = h("small", { role: "status" });
+  const first = box("the sea", "First text of the cue"), second = box("a forest", "Second text of the cue"), hint = h("small", { role: "status" });
   const tell = () => {
     const cue = first.value.trim(), other = second.value.trim(), half = Boolean(cue) !== Boolean(other);
     hint.textContent = half ? "type both texts" : cue && cue === other ? "type two different texts" : "";
@@ -321,7 +321,7 @@ const cueForm = (api) => {
     if (!hint.textContent) api.ask({}, { options: { cue, cue_b: other } });
   };
   for (const input of [first, second]) input.addEventListener("keydown", onEnter(tell));
-  const part = h("div", { class: "cue", role: "group", "aria-label": "A cue of your own", title: "Two texts for what goes with the classes but is not what they are; Enter finds the late heads that vary along their difference" },
+  const part = h("div", { class: "cue", role: "group", "aria-label": "Your own cue", title: "Two texts for what goes with the classes but is not what they are; Enter finds the late heads that vary along their difference" },
     "heads that tell", h("span", { class: "field" }, first), "from", h("span", { class: "field" }, second), hint);
   const draw = () => {
     if (part.contains(document.activeElement)) return;

@@ -1,4 +1,4 @@
-"""The ablation desk: take heads out, see the image's classes move at once and the collection's accuracy follow."""
+"""The ablation desk: remove heads; the image's classes move at once, the collection's accuracy follows."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Ablate(Desk):
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
     commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own (session.cue_heads).
-    Heads and all MLPs together that are out are the selection's ablation, shared with every panel. mlps: single MLP
+    Removed heads, and all MLPs together, are the selection's ablation, shared with every panel. mlps: single MLP
     terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token writes by attending to itself
-    (Table A.1); both are out of this desk alone, whose images are traced again for them.
+    (Table A.1); both are removed on this desk alone, whose images are traced again for them.
     """
 
     name = "ablate"
@@ -127,7 +127,7 @@ class Ablate(Desk):
         return view, {}
 
     def removed(self, shared: Ablation | None = None) -> Ablation:
-        """All that is out here: the selection's ablation and this desk's own; ValueError for what cannot be."""
+        """All that is removed here: the selection's ablation and this desk's own; ValueError for what cannot be."""
         model = self.session.model
         shared = self.session.selection.ablation if shared is None else shared
         self.session.desk_ablation(shared)

@@ -45,7 +45,7 @@ def _floats(tensor: Any) -> np.ndarray:
 
 
 def outcome_shown(found: Outcome, task: Task, removed: bool) -> dict[str, Any]:
-    """Accuracy over the collection as the browser reads it; removed: whether anything is out."""
+    """Accuracy over the collection as the browser reads it; removed: whether anything is removed."""
     worst = found.worst
     return {
         "everything": _row(found.everything),

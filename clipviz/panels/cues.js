@@ -56,7 +56,7 @@ const wordList = (api) => {
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
-      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: what the word of that rank stays below in 95% of shuffles, the neurons' codes dealt out anew; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
+      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: what the word of that rank stays below in 95% of shuffles of the neurons' codes; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
       : "No text has a positive score for this pair.";
   };
   return { element: h("div", { class: "finding" }, h("h4", {}, "Words", h("small", {}, "contribution score, and the neurons behind it")), list, note), draw };

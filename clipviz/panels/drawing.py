@@ -1,4 +1,4 @@
-"""Pictures that put a pair's words to the test, drawn a method at a time, and what they show."""
+"""Pictures that put a pair's words to the test, drawn one method at a time, and what they show."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Drawing:
         self.attempts: dict[str, tuple[list[str], Any]] = {}
         self.finished = False
         self.look: tuple[str, int] | None = None
-        self.work = Work("Drawing pictures, a method at a time", len(SHOWN))
+        self.work = Work("Drawing pictures, one method at a time", len(SHOWN))
         self._number = next(_NUMBERS)
         self._steps = steps
 

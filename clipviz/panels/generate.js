@@ -10,7 +10,7 @@ const starts = (api) => {
   const begin = (source, more = {}) => api.ask({}, { action: "begin", source, ...more });
   const random = link("Random picture", () => begin("random"), { title: "A new latent from the prior" });
   const classes = h("select", { "aria-label": "Class", onchange: () => classes.value && begin("class", { label: classes.value }) });
-  const image = link("From the selected image", () => begin("image"), { title: "Search the latent whose shared units see the same as in the image (Eq. 4.7)" });
+  const image = link("From the selected image", () => begin("image"), { title: "Search for the latent whose shared units see the same as in the image (Eq. 4.7)" });
   let known = "";
   const set = (view) => {
     const key = view.classes.join("\n");
@@ -166,7 +166,7 @@ const benchOf = (api, stage, list) => {
     table.replaceChildren(...verdicts(view));
     formula.textContent = view.link;
     const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
-    kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Go on from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
+    kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Continue from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
   };
   return [element, set, () => (opacity.value = api.option("opacity"))];
 };

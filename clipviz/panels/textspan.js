@@ -53,7 +53,7 @@ const ownRole = (api) => {
     shown.disabled = api.standalone;
     shown.textContent = role ? `yours: ${role}` : "+ your role";
     shown.classList.toggle("given", Boolean(role));
-    shown.title = role ? "The role you gave this head, not computed; kept for this model" : "Give this head a role of your own, kept for this model";
+    shown.title = role ? "The role you gave this head, not computed; kept for this model" : "Give this head your own role, kept for this model";
     known.replaceChildren(...roles.map((value) => h("option", { value })));
   };
   return { part: h("span", { class: "owned" }, shown, input, known), draw };

@@ -61,7 +61,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     report.text(
         f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
         f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
-        f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} a neuron); texts that name the other class or mean "
+        f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} per neuron); texts that name the other class or mean "
         f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
         f"alone, random neurons, codes of indirect effects{only}, the texts most along v."
     )

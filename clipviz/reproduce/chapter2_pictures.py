@@ -254,7 +254,7 @@ def _telling(
 
 
 def _varied(found_roles: Roles, n_heads: int) -> list[Head]:
-    """Heads to show: clear roles first, one a family while there are new ones."""
+    """Heads to show: clear roles first, one per family while there are new ones."""
     ranked = sorted(
         found_roles,
         key=lambda head: (

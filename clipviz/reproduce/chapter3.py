@@ -207,7 +207,7 @@ def layers_section(report: Report, study: Study) -> int:
         report.figure(
             f"neurons-layers-{task}",
             figures.layer_ablation(found, baseline[task], task),
-            f"Figure 3.3: {task}, accuracy after each replacement, a layer at a time",
+            f"Figure 3.3: {task}, accuracy after each replacement, one layer at a time",
         )
         report.table(
             ["layer", "nothing changed", *CONDITIONS],

@@ -1,6 +1,6 @@
 """All chapters at once, and one page that shows them: `clipviz reproduce all`.
 
-Finished chapters are kept beside the report, as finished steps are: an interrupted run goes on where it stopped.
+Finished chapters are kept beside the report, as finished steps are: an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def codes_of(
 
 
 def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
-    """Read a session's collection a batch at a time; panels are refreshed as it grows and when it is complete.
+    """Read a session's collection one batch at a time; panels are refreshed as it grows and when it is complete.
 
     The steps hold nothing of the session while they wait, so that one that is no longer used can go.
     """

@@ -164,7 +164,7 @@ class Workbench:
     def change(
         self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule = LIVE
     ) -> Iterator[Frame]:
-        """The search of session.edit, a frame at a time; stop iterating to leave it there.
+        """The search of session.edit, one frame at a time; stop iterating to leave it there.
 
         change, factor: as there. concept: one, or EVERY.
         """
@@ -178,7 +178,7 @@ class Workbench:
             yield _frame(step, step.number, step.of)
 
     def follow(self, goal: Goal | Callable[[], Goal]) -> Iterator[Frame]:
-        """Search the latents for what a hand asks, a frame at a time; stop iterating to leave them there.
+        """Search the latents for what a hand asks, one frame at a time; stop iterating to leave them there.
 
         goal: what is asked, or a function that says what is asked by now: a goal that moves is followed without
         beginning anew, and the search ends LIVE.n_steps after it moved last. Its concept must stay.

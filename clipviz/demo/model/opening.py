@@ -1,4 +1,4 @@
-"""Open the demo model: its weights, or those of a training of your own, as the lenses read them."""
+"""Open the demo model: its weights, or those of your own training run, as the lenses read them."""
 
 from __future__ import annotations
 

@@ -52,13 +52,13 @@ class AblationQuestions(SessionState):
     ) -> dict[int, Accuracy]:
         """Accuracy with every late head projected on its first m texts, the rest mean-ablated (Figures 2.3 and A.1).
 
-        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts a head, one or
+        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts per head, one or
         several; task: as in `ablate`. texts: the pool, default the session's: a list, a file, "words:10000" (see
         clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
         """
         sizes = sorted({checks.count("m", size) for size in ([m] if isinstance(m, int) else m)})
         if not sizes:
-            raise ValueError("expected numbers of texts a head, got none; m=(10, 60) are two")
+            raise ValueError("expected numbers of texts per head, got none; m=(10, 60) are two")
         chosen = ablations.task_of(self._session, task)
         return ablations.projected(self._session, chosen, sizes, texts, N_LATE)
 
