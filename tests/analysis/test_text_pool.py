@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import torch
+from threads import together
 
 from clipviz.analysis.text_pool import BATCH, TextPool
 from clipviz.data.cache import Cache
@@ -26,11 +26,7 @@ class Slow:
 def test_two_threads_encode_every_text_once():
     texts = open_texts([f"number {i}" for i in range(4 * BATCH + 5)])
     pool, found = TextPool(Slow(), texts, Cache(None)), []
-    threads = [threading.Thread(target=lambda: found.append(pool.directions())) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[lambda: found.append(pool.directions())] * 3)
     expected = torch.arange(len(texts), dtype=torch.float32)[:, None]
     assert len(found) == 3
     assert all(torch.equal(one, expected) for one in found)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from threads import together
 
 from clipviz.data import decode
 from clipviz.data.images import BrokenImage, open_images
@@ -195,11 +195,7 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
         return made
 
     monkeypatch.setattr(decode, "_as_rgb", watched)
-    threads = [threading.Thread(target=decode.read_image, args=(content,)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[lambda: decode.read_image(content)] * 6)
     assert most == [1] * 6
 
 

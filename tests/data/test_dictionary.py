@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
+from threads import together
 
 from clipviz.data import dictionary
 from clipviz.data.checksums import sealed
@@ -249,11 +251,7 @@ def test_two_savers_and_a_reader_of_one_folder_tear_nothing(tmp_path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    writers = [threading.Thread(target=write, args=(n,)) for n in (5, 7)]
-    for thread in writers:
-        thread.start()
-    for thread in writers:
-        thread.join()
+    together(partial(write, 5), partial(write, 7))
     stop.set()
     reader.join()
     assert not wrong
@@ -272,10 +270,6 @@ def test_two_writers_of_one_file_tear_nothing(tmp_path):
             if path.read_bytes() not in contents:
                 wrong.append(content[0])
 
-    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*(partial(write, content) for content in contents))
     assert not wrong
     assert [child.name for child in tmp_path.iterdir()] == ["file"]

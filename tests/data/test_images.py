@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from threads import together
 
 from clipviz.data.images import open_images
 from clipviz.demo import images as demo
@@ -146,11 +146,7 @@ def test_demo_may_be_read_by_many_threads():
             if images[i].tobytes() != expected[i] or images.masks(i) is None:
                 failures.append(i)
 
-    threads = [threading.Thread(target=read) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[read] * 6)
     assert failures == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from threads import together
 
 from clipviz.data.recent import Recent
 
@@ -29,9 +29,5 @@ def test_the_last_used_are_kept_within_the_cost():
 
 def test_threads_agree_on_one_value():
     recent, found = Recent(5), []
-    threads = [threading.Thread(target=lambda: found.append(recent.get(1, object))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[lambda: found.append(recent.get(1, object))] * 8)
     assert len(set(map(id, found))) == 1
