@@ -164,6 +164,12 @@ def changes_of(
     return change(slice(None)), {name: change(members[name]) for name in sorted(members)}
 
 
+def above_chance(top1: float, n_images: int, n_classes: int) -> bool:
+    """Whether an accuracy is further above 1 / n_classes than chance takes it."""
+    chance = 1 / n_classes
+    return top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
+
+
 def likely_causes(
     embeddings: Float[Tensor, "image d_embed"],
     predicted: Int[Tensor, " image"],
@@ -175,7 +181,7 @@ def likely_causes(
     top1 = float((predicted == labels).float().mean())
     chance = 1 / n_classes
     error = (chance * (1 - chance) / n_images) ** 0.5
-    if top1 > chance + AT_CHANCE * error or n_images < 2 * n_classes:
+    if above_chance(top1, n_images, n_classes) or n_images < 2 * n_classes:
         return []
     head = f"accuracy {top1:.3f} is no better than chance ({chance:.3f} for {n_classes} classes)"
     causes = [head]

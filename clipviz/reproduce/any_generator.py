@@ -79,7 +79,10 @@ def generator_sections(
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides, sizes))
     report_table(report, found, judge, sizes, "pictures of the generator, of latents that were not matched,")
     if guides is None:
-        report.section("Editing", f"No unit is shared at a correlation above {SHARED}: nothing to edit by.")
+        report.section(
+            "Editing (Figures 4.7, 4.8, C.3, C.12)",
+            f"No unit is shared at a correlation above {SHARED}: nothing to edit by.",
+        )
     else:
         edits_section(report, steps, generator, guides, min(N_EDITED, sizes.edited))
     report.section(

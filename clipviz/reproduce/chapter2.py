@@ -32,7 +32,13 @@ from clipviz.reproduce.chapter2_pictures import (
     retrieval_section,
     sizes_of,
 )
-from clipviz.reproduce.evaluation import Evaluation, demo_evaluation, folder_evaluation, trace_terms
+from clipviz.reproduce.evaluation import (
+    Evaluation,
+    demo_evaluation,
+    folder_evaluation,
+    said_of_chance,
+    trace_terms,
+)
 from clipviz.reproduce.pools import (
     CLASSES,
     GENERAL,
@@ -148,8 +154,10 @@ def terms_section(report: Report, model: ClipModel, evaluation: Evaluation, meas
         rows.append([said, None, thesis[0], thesis[1], mlps[1], thesis[2]])
     report.table(["task", "images", *cases], rows)
     for name in names:
-        for warning in found["nothing"][name].warnings:
-            report.text(f"**{name}**: {warning}")
+        whole = found["nothing"][name]
+        chance = said_of_chance(name, whole.top1, whole.n_images, whole.n_classes)
+        for warning in [f"**{name}**: {one}" for one in whole.warnings] or ([chance] if chance else []):
+            report.text(warning)
     shown = {name: {case: found[case][name].top1 for case in cases} for name in names}
     report.figure(
         "terms", figures.term_ablation(shown), "Tables 2.1 and A.1: accuracy when terms are mean-ablated"
@@ -264,7 +272,8 @@ def roles_section(
         "The first texts by TextSpan with a centred pool and length-normalised scores; a role is the family of at "
         f"least {labels.AT_LEAST} of the first {labels.N_FIRST} texts, where at most 5% of {labels.N_DRAWS} random "
         "rotations inside the head's span do as well. "
-        f"{n_clear} of {len(heads)} heads have a clear role; the others have none. By Alg. 1: the first texts of the "
+        f"{n_clear} of {len(heads)} heads {'has' if n_clear == 1 else 'have'} a clear role; the others have none. By "
+        "Alg. 1: the first texts of the "
         "thesis's greedy, which neither centres the pool nor divides by lengths.",
     )
     report.figure(

@@ -37,9 +37,11 @@ from clipviz.reproduce import attacks, neuron_segmenting, neuron_texts, publishe
 from clipviz.reproduce.attack_tasks import pairs_of
 from clipviz.reproduce.evaluation import (
     DEMO_IMAGES,
+    class_folders,
     demo_evaluation,
     folder_evaluation,
     in_demo_world,
+    said_of_chance,
     spaced,
     trace_terms,
 )
@@ -106,6 +108,8 @@ def run(
     opened = open_study(model, Path(out), data, segmentation, few, quiet, quick, index)
     study = replace(opened, studio=studio_of(describe, draw), pairs=pairs, shifted=shifted)
     pairs_of(pairs, ())  # what cannot be read is said before anything is measured
+    if shifted is not None:
+        class_folders(image_data.open_images(shifted), shifted)
     report = Report(
         Path(out),
         "Chapter 3: what the neurons of a CLIP image encoder write",
@@ -184,9 +188,9 @@ def layers_section(report: Report, study: Study) -> int:
     """Figures 3.3, B.2 and B.3; returns the layer whose neurons matter most to the first task."""
     curves: dict[str, dict[str, dict[int, float]]] = {}
     baseline: dict[str, float] = {}
-    rows = []
+    rows, found_rows = [], []
     for known, found in _replaced(study):
-        layer = known.stats.layer
+        layer, found_rows = known.stats.layer, found["rows"]
         baseline = study.accuracy(found["baseline"], found["rows"])
         for condition in CONDITIONS:
             for task, top1 in study.accuracy(found[condition], found["rows"]).items():
@@ -213,9 +217,19 @@ def layers_section(report: Report, study: Study) -> int:
             ["layer", "nothing changed", *CONDITIONS],
             [[layer, baseline[task], *(found[name][layer] for name in CONDITIONS)] for layer in study.layers],
         )
+    for task in study.evaluation.tasks:
+        n_images = sum(task.labels[row] >= 0 for row in found_rows)
+        chance = said_of_chance(task.name, baseline[task.name], n_images, len(task.classes))
+        if chance:
+            report.text(chance)
+    where = (
+        f"for {main} the largest drop is in layer {peak} of 0..{study.model.n_layers - 1} "
+        f"({baseline[main]:.3f} to {everything[peak]:.3f})"
+        if everything[peak] < baseline[main]
+        else f"no layer's replacement lowers {main}; layer {peak} is looked at in what follows"
+    )
     report.text(
-        f"**Where**: for {main} the largest drop is in layer {peak} of 0..{study.model.n_layers - 1} "
-        f"({baseline[main]:.3f} to {everything[peak]:.3f}); the thesis finds it moderately late, in layers "
+        f"**Where**: {where}; the thesis finds it moderately late, in layers "
         "8-10 of 0..11. The last layer has no later attention. Change: what mean-ablating all neurons moves the "
         "unit embeddings (mean square), against their variance over images. "
         "**How sparse, how straight**: over the reference images, the mean over neurons of the share of the summed "
@@ -326,9 +340,14 @@ def first_order_section(report: Report, study: Study, peak: int) -> None:
     steepest = max(drops, key=lambda n: drops[n])
     report.section(
         "First-order effects of the attention layers (Figures B.4, B.5)",
-        f"Mean-ablated one after the other, from the first. The steepest loss of {main} comes with attention layer "
-        f"{steepest}; the neurons that matter most are in MLP layer {peak}, "
-        + ("before it." if peak < steepest else "not before it, unlike in the thesis."),
+        "Mean-ablated one after the other, from the first. "
+        + (
+            f"The steepest loss of {main} comes with attention layer {steepest}; the neurons that matter most are in "
+            f"MLP layer {peak}, "
+            + ("before it." if peak < steepest else "not before it, unlike in the thesis.")
+            if drops[steepest] > 0
+            else f"No layer lowers {main}."
+        ),
     )
     own = ablate.embedding_after(terms, Ablation(mlps=frozenset({peak + 1})), means)
     report.text(

@@ -31,7 +31,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
-from clipviz.reproduce.concept_pages import class_pages, painted_section
+from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, painted_section
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import TargetSizes, inversion_section
@@ -239,6 +239,9 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
     concepts, partners = book.concepts, book.concepts.models[1:]
     everywhere = book.listed(models=partners)
     n_models = (np.asarray(concepts.units) >= 0).sum(1)
+    if not len(concepts):
+        report.section("The dictionary (Figures 4.2, C.4-C.6)", NONE_SHARED)
+        return
     report.section(
         "The dictionary (Figures 4.2, C.4-C.6)",
         f"{len(concepts)} CLIP units in {len(set(np.asarray(concepts.cluster).tolist()))} concepts; "
@@ -267,6 +270,7 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
 def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:
     """Figure 4.1: all concepts on one image."""
     if not len(book.concepts):
+        report.section("All concepts of one image (Figure 4.1)", NONE_SHARED)
         return
     examples = np.asarray(book.concepts.examples)[:, 0]
     image = int(np.bincount(examples).argmax())  # the image that is the best example most often

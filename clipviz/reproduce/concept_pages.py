@@ -24,6 +24,7 @@ from clipviz.reproduce.report import Report, Result, Steps
 
 N_CLASSES, N_BLOCKS = 3, 6
 """Classes that get a page, and concepts on it."""
+NONE_SHARED = "None: the dictionary is empty, since no unit of the CLIP has a match above chance."
 N_PAINTED, N_TILES, N_SINGLE = 5, 31, 4
 SEED = 5_000_011
 LOUDER = 2.0  # factor of the heights of a unit that is increased
@@ -61,6 +62,7 @@ def concepts_of_class(book: SharedUnits, classes: Sequence[str], name: str) -> l
 def painted_section(report: Report, mining: Any, book: SharedUnits, generator: Any) -> None:
     """Figures C.7-C.11: all concepts on pictures that a generator paints. mining: whose model and partners are read."""
     if not len(book.concepts):
+        report.section("All concepts on generated pictures (Figures C.7-C.11)", NONE_SHARED)
         return
     painted = as_bytes(generator.images(generator.sample(N_PAINTED, seed=SEED)))
     source = dataclasses.replace(mining, images=open_images([Image.fromarray(one) for one in painted]))

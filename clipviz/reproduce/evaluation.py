@@ -29,7 +29,7 @@ from clipviz.data.segmentation import MaskedImages
 from clipviz.data.texts import Texts, class_texts, open_texts
 from clipviz.data.waterbirds import waterbirds
 from clipviz.demo.tasks import world_tasks
-from clipviz.lens import ablate
+from clipviz.lens import ablate, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.models.clip import ClipModel, imagenet_prompts
 from clipviz.reproduce import published
@@ -122,12 +122,7 @@ def folder_evaluation(
     everything = image_data.open_images(data)
     chosen = spaced(len(everything), limit or 2_000)
     images = everything.subset(chosen)
-    folders = sorted({class_folder(name) for name in everything.names} - {""})
-    if len(folders) < 2:
-        raise ValueError(
-            f"expected a folder with a subfolder for each class, got {len(folders)} classes in {data!r}; "
-            "arrange the images as class/name.jpg"
-        )
+    folders = class_folders(everything, data)
     names, templates = class_names(folders)
     prompts = class_texts(names, templates)
     labels = tuple(folders.index(class_folder(name)) for name in images.names)
@@ -148,6 +143,17 @@ def folder_evaluation(
         ],
         published=frozenset(name for name, same in the_published(folders, masks, found).items() if same),
     )
+
+
+def class_folders(images: Images, data: str) -> list[str]:
+    """The subfolders of a folder of images, which are its classes. ValueError where there are fewer than two."""
+    folders = sorted({class_folder(name) for name in images.names} - {""})
+    if len(folders) < 2:
+        raise ValueError(
+            f"expected a folder with a subfolder for each class, got {len(folders)} classes in {data!r}; "
+            "arrange the images as class/name.jpg"
+        )
+    return folders
 
 
 def the_published(
@@ -179,6 +185,17 @@ def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
 def is_imagenet(folders: Sequence[str]) -> bool:
     """Whether class folders are ImageNet's 1,000 WordNet ids."""
     return len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders)
+
+
+def said_of_chance(name: str, top1: float, n_images: int, n_classes: int) -> str:
+    """That a task is not solved, where it is not, so that nobody reads its changes; "" where it is."""
+    if zeroshot.above_chance(top1, n_images, n_classes):
+        return ""
+    return (
+        f"**{name}**: accuracy {top1:.3f} on {n_images:,} images is no better than chance ({1 / n_classes:.3f} for "
+        f"{n_classes} classes), so that what a replacement changes says nothing here; take more images, or classes "
+        "that the model knows."
+    )
 
 
 def trace_terms(
