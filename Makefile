@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
-.PHONY: demo test bench hostile lowest lint browser scripts clean
+.PHONY: demo test bench hostile lowest lint browser chromium scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -31,11 +31,14 @@ test: $(VENV)/.tools browser scripts
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
 # A Chromium for the browser tests: the system's, else apt as root, else Playwright's own; tests say if there is none.
-browser: $(VENV)/.tools
+browser: $(VENV)/.tools chromium
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]; then :; \
+	else $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "Playwright could not install chromium"; fi
+
+chromium:
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || echo "apt could not install chromium"; \
-	else $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "Playwright could not install chromium"; fi
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || echo "apt could not install chromium"; fi
 
 # What checks the panels' scripts; the browser tests read axe-core from it.
 scripts: $(VENV)/.tools

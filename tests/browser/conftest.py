@@ -2,16 +2,15 @@
 
 Every call runs its cells in the same page. Where the first cell is that of the call before, its `session` stays and
 goes back to its first selection, its panels closed; else everything is closed and forgotten. So tests share what is
-slow to start and nothing else. Tests marked `fresh` get a page and a kernel of their own.
+slow to start and nothing else. A test that closes its session or restarts the kernel says so in its first cell, which
+is then no other test's.
 Where no Chromium is found the tests are skipped with the reason printed; with CI=true that is a failure.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from lab import SHUTDOWN, chromium_browser, find_chromium, jupyterlab, open_notebook
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
-NUMBERS = itertools.count()
 
 
 def pytest_collection_modifyitems(items):
@@ -59,48 +57,26 @@ TIMEOUT = 120_000
 expect.set_options(timeout=60_000)  # what is expected may wait for a busy kernel
 
 
-@contextmanager
-def notebooks(lab, chromium):
-    """A function that opens a notebook of cells in a page and kernel of its own; all shut down at the end."""
+@pytest.fixture(scope="session")
+def notebook(lab, chromium):
+    """`notebook(cell, ...)`: the session's one notebook, showing these cells and nothing else."""
     url, folder = lab
     context = chromium.new_context(viewport=VIEW)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened = []
+    kept = []
 
-    def open_(*cells):
-        opened.append(open_notebook(context, url, folder, *cells, name=f"test-{next(NUMBERS)}.ipynb"))
-        return opened[-1]
+    def show(*cells):
+        if not kept:
+            kept.append(open_notebook(context, url, folder, *cells))
+            return kept[0]
+        page = kept[0].page
+        page.set_default_timeout(TIMEOUT)
+        page.set_viewport_size(VIEW)
+        page.mouse.move(0, 0)
+        kept[0].show(*cells)
+        return kept[0]
 
-    yield open_
-    for made in opened:
+    yield show
+    for made in kept:
         made.page.evaluate(SHUTDOWN)
     context.close()
-
-
-@pytest.fixture(scope="session")
-def shared(lab, chromium):
-    """`shared(cell, ...)`: the session's one notebook, showing these cells and nothing else."""
-    with notebooks(lab, chromium) as open_:
-        kept = []
-
-        def show(*cells):
-            if not kept:
-                kept.append(open_(*cells))
-                return kept[0]
-            page = kept[0].page
-            page.set_default_timeout(TIMEOUT)
-            page.set_viewport_size(VIEW)
-            page.mouse.move(0, 0)
-            kept[0].show(*cells)
-            return kept[0]
-
-        yield show
-
-
-@pytest.fixture
-def notebook(request, lab, chromium):
-    if request.node.get_closest_marker("fresh") is None:
-        yield request.getfixturevalue("shared")
-    else:
-        with notebooks(lab, chromium) as open_:
-            yield open_

@@ -264,7 +264,6 @@ def test_undo_redo_and_the_clipboard(dashboard):
     assert "a letter" in page.evaluate("navigator.clipboard.readText()")
 
 
-@pytest.mark.fresh
 def test_reload_and_scrolling_away_keep_the_view(dashboard):
     page = dashboard.page
     head(dashboard, 3, 5).click()
@@ -285,8 +284,8 @@ def test_first_display_is_light(dashboard):
     assert all(size < 1_000_000 for size in eval(sizes).values()), sizes
 
 
-@pytest.mark.fresh
-def test_closing_leaves_no_widget(dashboard):
+def test_closing_leaves_no_widget(notebook):
+    dashboard = open_board(notebook, SESSION + "  # which is closed")
     dashboard.kernel("dashboard.desks.show('ablate'); session.wait(60)")
     dashboard.kernel(
         "import builtins, weakref\nshown = [*dashboard.panels, *dashboard.desks.built.values(), dashboard, session]\n"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
-from browser.test_dashboard import head, open_board
+from browser.test_dashboard import SESSION, head, open_board
 
 RESTART = """async () => {
   const context = window.jupyterapp.shell.currentWidget.sessionContext;
@@ -20,9 +19,8 @@ def middle(stage, right=0.0):
     return box["x"] + box["width"] * (0.5 + right), box["y"] + box["height"] / 2
 
 
-@pytest.mark.fresh
 def test_a_restarted_kernel_is_told_and_the_cell_brings_the_board_back(notebook):
-    opened = open_board(notebook)
+    opened = open_board(notebook, SESSION + "  # whose kernel is restarted")
     page, lost = opened.page, opened.page.locator('[data-panel="heads"] .cv-lost')
     expect(lost).to_be_hidden()
     page.locator('[data-panel="desks"] button[data-name="generate"]').click()
