@@ -217,9 +217,9 @@ def layers_section(report: Report, study: Study) -> int:
             ["layer", "nothing changed", *CONDITIONS],
             [[layer, baseline[task], *(found[name][layer] for name in CONDITIONS)] for layer in study.layers],
         )
-    for task in study.evaluation.tasks:
-        n_images = sum(task.labels[row] >= 0 for row in found_rows)
-        chance = said_of_chance(task.name, baseline[task.name], n_images, len(task.classes))
+    for one in study.evaluation.tasks:
+        n_images = sum(one.labels[row] >= 0 for row in found_rows)
+        chance = said_of_chance(one.name, baseline[one.name], n_images, len(one.classes))
         if chance:
             report.text(chance)
     where = (
