@@ -81,6 +81,7 @@ def accumulated_ablation(
     for name, level in (chance or {}).items():
         axis.axhline(level, color=style.RULE, linewidth=0.6, zorder=0, label=f"chance, {name}")
     axis.set_xlim(0, last * 1.32)
+    style.end_axis(axis, last)
     axis.set_xticks(range(0, last + 1, 1 if last <= 12 else 4))
     axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -101,9 +102,9 @@ def textspan_accuracy(
     )
     last = max(max(curve) for curve in pools.values())
     axis.hlines(base, 0, last, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
-    axis.text(0.015 * last, base, "unchanged model", fontsize=style.SMALL, color=style.INK, va="bottom")
-    highest = _lines(axis, pools)
+    highest = _lines(axis, pools, {"unchanged model": base})
     axis.set_xlim(0, last * 1.32)
+    style.end_axis(axis, last)
     axis.set_ylim(0, max(1.08 * base, 1.03 * highest, 0.02))
     axis.set_xticks(sorted({x for curve in pools.values() for x in curve}))
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -357,6 +358,11 @@ def head_roles(
 
 
 def _legend_below(figure: Figure, n_cols: int) -> None:
+    """A legend in so many columns, or in fewer where the figure is too narrow for its names."""
+    names = [len(name) for axes in figure.axes for name in axes.get_legend_handles_labels()[1]]
+    room = 72 * figure.get_size_inches()[0]
+    while n_cols > 1 and _width(names, n_cols) > room:
+        n_cols -= 1
     figure.legend(
         fontsize=style.SMALL,
         frameon=False,
@@ -367,16 +373,30 @@ def _legend_below(figure: Figure, n_cols: int) -> None:
     )
 
 
-def _lines(axis: Any, curves: Mapping[str, Curve]) -> float:
-    """One line per curve with its name at its end, the first accented; the height of the highest name."""
-    looks = [style.OURS, *style.BASELINES]
-    ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], 0.078 * _top(curves))
+def _width(names: Sequence[int], n_cols: int) -> float:
+    """Points that a legend takes, by the letters of its names, which fill one column after the other."""
+    n_rows = -(-len(names) // n_cols)
+    columns = [names[start : start + n_rows] for start in range(0, len(names), n_rows)]
+    return sum(26 + 0.54 * style.SMALL * max(column) for column in columns)
+
+
+def _lines(axis: Any, curves: Mapping[str, Curve], levels: Mapping[str, float] | None = None) -> float:
+    """One line per curve with its name at its end, the first accented; the height of the highest name.
+
+    levels: what is drawn as a level already, by name, for its name among the others.
+    """
+    looks, levels = [style.OURS, *style.BASELINES], levels or {}
+    heights = [*(curve[max(curve)] for curve in curves.values()), *levels.values()]
+    ends = style.spread_labels(heights, 0.078 * max(_top(curves), *levels.values(), 0))
     lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
     for position, (name, curve) in enumerate(curves.items()):
         look = looks[position % len(looks)]
         xs = sorted(curve)
-        axis.plot(xs, [curve[x] for x in xs], linewidth=1.2, markersize=3, **look)
+        axis.plot(xs, [curve[x] for x in xs], linewidth=1.2, markersize=3, clip_on=False, **look)
         style.label_end(axis, xs[-1], ends[position] + lift, name, str(look["color"]))
+    right = max(max(curve) for curve in curves.values())
+    for name, height in zip(levels, ends[len(curves) :], strict=True):
+        style.label_end(axis, right, height + lift, name, style.INK)
     return max(ends) + lift
 
 

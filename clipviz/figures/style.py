@@ -228,6 +228,11 @@ def label_end(axes: Axes, x: float, y: float, text: str, color: str) -> None:
     axes.annotate(text, (x, y), (4, 0), textcoords="offset points", va="center", fontsize=SMALL, color=color)
 
 
+def end_axis(axes: Axes, x: float) -> None:
+    """The horizontal axis ends where the data do, not below the names beside them; call once its limits are set."""
+    axes.spines["bottom"].set_bounds(axes.get_xlim()[0], x)
+
+
 def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
     """Heights moved apart until neighbours are at least `gap` from each other, order kept."""
     order = np.argsort(heights)

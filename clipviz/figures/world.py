@@ -100,6 +100,7 @@ def head_counts(
     style.label_end(axis, ks[-1], max(0.0, theirs), "random rotations", style.INK)
     axis.set_xticks(ks)
     axis.set_xlim(ks[0] - 0.1, ks[-1] + 1.6)
+    style.end_axis(axis, ks[-1])
     axis.set_ylim(0, n_heads * 1.03)
     return figure
 
@@ -113,6 +114,7 @@ def map_depths(
     axis = style.plain(axes[0, 0], f"Maps of the last k layers: {measure}", "layers summed, k", measure)
     last = _curves(axis, scores, 0.06)
     axis.set_xlim(0.8, last * 1.35)
+    style.end_axis(axis, last)
     axis.set_xticks(range(1, last + 1))
     axis.set_ylim(0, 1)
     return figure
@@ -125,6 +127,7 @@ def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = styl
     axis = style.plain(axes[0, 0], "Second-order effects of neurons", "MLP layer (from 0)", "share")
     last = _curves(axis, curves, 0.075)
     axis.set_xlim(-0.2, last * 1.7 + 0.5)
+    style.end_axis(axis, last)
     axis.set_xticks(range(last + 1))
     axis.set_ylim(0, 1.03)
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))

@@ -89,14 +89,14 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, low, high, min(first.n, second.n))
 
 
-def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean of independent values; mean +- 1.96 standard errors."""
+def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """The mean of independent values; mean +- 1.96 standard errors, within what a value can be."""
     n = len(values)
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     centre = float(np.mean(values))
     half = Z * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-    return Estimate(centre, centre - half, centre + half, n)
+    return Estimate(centre, max(least, centre - half), min(most, centre + half), n)
 
 
 def spread(draws: Sequence[float] | np.ndarray) -> Estimate:

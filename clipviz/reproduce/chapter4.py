@@ -90,7 +90,11 @@ def run(
     key = {**_key(mining), "rows": len(concepts)}
     steps = Steps(folder / "steps", key)
     report = Report(
-        folder, "Chapter 4: Rosetta neurons, the units that models share", _lead(mining), model.device
+        folder,
+        "Chapter 4: Rosetta neurons, the units that models share",
+        _lead(mining),
+        model.device,
+        "rosetta-",
     )
     models_section(report, mining)
     pairs_section(report, mining, concepts, steps)

@@ -87,11 +87,14 @@ class Needed(ValueError):
 class Report:
     """A report that grows by blocks; `write` puts it and its figures in a folder, as Markdown and as blocks.
 
-    device: where it is computed, said with the time. Blocks are plain values, which `page` shows in a browser.
+    device: where it is computed, said with the time. prefix: of its figures' names, which keeps reports in one folder
+    apart. Blocks are plain values, which `page` shows in a browser.
     """
 
-    def __init__(self, folder: Path, title: str, lead: str = "", device: Any = None) -> None:
-        self.folder, self.title, self.device = folder, title, device
+    def __init__(
+        self, folder: Path, title: str, lead: str = "", device: Any = None, prefix: str = ""
+    ) -> None:
+        self.folder, self.title, self.device, self.prefix = folder, title, device, prefix
         self.started = time.monotonic()
         self.blocks: list[Block] = [{"kind": "text", "text": lead}] if lead else []
 
@@ -118,11 +121,13 @@ class Report:
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """A figure as SVG (shown), PDF and PNG."""
+        name = f"{self.prefix}{name}"
         style.save(figure, self.folder / "figures" / name)
         self.blocks += [{"kind": "figure", "file": f"figures/{name}.svg", "caption": caption}]
 
     def interactive(self, name: str, figure: Any, caption: str) -> None:
         """A plotly figure as HTML that needs no network (plotly.min.js lies beside it), linked from the report."""
+        name = f"{self.prefix}{name}"
         path = self.folder / "figures" / f"{name}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.write_html(path, include_plotlyjs="directory")

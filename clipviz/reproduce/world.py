@@ -74,7 +74,7 @@ def run(
         measures.naming_pool(model, pool),
         quiet,
     )
-    report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device)
+    report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device, "world-")
     summary_section(report, families, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
     terms_section(report, measures.ablations(model, measured))
@@ -107,7 +107,7 @@ def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]
         name: (held.accuracy.value if held.accuracy.n else 0.0, _value(unseen[name].accuracy), held.chance)
         for name, held in seen.items()
     }
-    report.figure("world-families", figures.families(rows), "Accuracy by family, held out and unseen views")
+    report.figure("families", figures.families(rows), "Accuracy by family, held out and unseen views")
 
 
 def terms_section(report: Report, found: dict[str, dict[str, float]]) -> None:
@@ -122,7 +122,7 @@ def terms_section(report: Report, found: dict[str, dict[str, float]]) -> None:
         ["mean-ablated", *names], [[what, *(row[name] for name in names)] for what, row in found.items()]
     )
     report.figure(
-        "world-terms", figures.grid(found, "Accuracy when a term is mean-ablated"), "The same, as a picture"
+        "terms", figures.grid(found, "Accuracy when a term is mean-ablated"), "The same, as a picture"
     )
 
 
@@ -152,7 +152,7 @@ def heads_section(report: Report, table: HeadTable) -> None:
         ],
     )
     report.figure(
-        "world-head-counts",
+        "head-counts",
         figures.head_counts(
             {k: table.n_heads(k) for k in ks}, {k: null[k].tolist() for k in ks}, len(table.heads)
         ),
@@ -184,7 +184,7 @@ def _head_table(report: Report, table: HeadTable) -> None:
 def _head_figures(report: Report, table: HeadTable) -> None:
     roles = table.roles.items()
     report.figure(
-        "world-roles",
+        "roles",
         thesis_figures.head_roles(
             {head: role.label for head, role in roles},
             {head: role.confidence for head, role in roles},
@@ -198,7 +198,7 @@ def _head_figures(report: Report, table: HeadTable) -> None:
     }
     best = {name_of(head): table.supervised(row)[0] for row, head in enumerate(table.heads)}
     report.figure(
-        "world-shares",
+        "shares",
         figures.grid(shares, "Share of each head's variance between a property's values", marked=best),
         "The supervised half: adjusted share of variance, the largest framed",
     )
@@ -227,7 +227,7 @@ def depths_section(
         name: {k: score.foreground_ap.value for k, score in found.items()} for name, found in depths.items()
     }
     report.figure(
-        "world-maps", figures.map_depths(curves, "foreground AP"), "AP by the number of late layers summed"
+        "maps", figures.map_depths(curves, "foreground AP"), "AP by the number of late layers summed"
     )
     report.text(
         f"Scenes of two different objects ({pairs[measures.RAW]['pointing'].n}, each asked for both names), last "
@@ -258,7 +258,7 @@ def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Eva
     spurious.add_table(report, birds)
     for classes, best in spurious.best_of(birds).items():
         report.figure(
-            f"world-birds-{classes}",
+            f"birds-{classes}",
             thesis_figures.spurious_groups(*spurious.shown_groups(best), random=spurious.MEDIAN),
             f"Accuracy by group, before and after, classes by {classes}",
         )
@@ -304,7 +304,7 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
         "named": {layer.layer: layer.n_named / layer.n_neurons for layer in neurons},
         "squared effect on top 10%": {layer.layer: layer.squared_share for layer in neurons},
     }
-    report.figure("world-neurons", figures.neuron_curves(curves), "Rank, names and sparsity by layer")
+    report.figure("neurons", figures.neuron_curves(curves), "Rank, names and sparsity by layer")
 
 
 def _lead(model: ClipModel, sizes: HeldOutSizes) -> str:

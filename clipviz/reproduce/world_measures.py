@@ -274,7 +274,10 @@ def pair_scores(
         for name, of_labels in named.items():
             found[name] += list(np.asarray(of_labels, float).mean(0))
     return {
-        name: {"pointing": mean([hit for hit, _ in hits]), "foreground AP": mean([ap for _, ap in hits])}
+        name: {
+            "pointing": mean([hit for hit, _ in hits], 0.0, 1.0),
+            "foreground AP": mean([ap for _, ap in hits], 0.0, 1.0),
+        }
         for name, hits in found.items()
     }
 
@@ -310,7 +313,7 @@ def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
         segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
         for heatmap, mask in zip(maps, masks, strict=True)
     ]
-    return MapScore(found.miou, found.map, mean(foreground))
+    return MapScore(found.miou, found.map, mean(foreground, 0.0, 1.0))
 
 
 def background_ablation(

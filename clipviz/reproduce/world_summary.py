@@ -116,7 +116,7 @@ def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
 def neuron_rows(neurons: list[NeuronLayer]) -> list[list[str]]:
     """Second-order effects of the strongest neurons of all layers with later attention."""
     n_neurons = sum(layer.n_neurons for layer in neurons)
-    components = mean([value for layer in neurons for value in layer.components])
+    components = mean([value for layer in neurons for value in layer.components], 0.0, 1.0)
     named = share(sum(layer.n_named for layer in neurons), n_neurons)
     above = share(sum(layer.n_above_null for layer in neurons), n_neurons)
     closer = f"with a text closer than {measures.ABOVE:.0%} of rotated directions have one"

@@ -93,3 +93,10 @@ def test_paired_changes_cover_the_truth(lost, gained, n):
             found = intervals.paired(k, j, n) if weight else None
             covered += weight if found and found.low <= gained - lost <= found.high else 0
     assert covered >= 0.94
+
+
+def test_the_interval_of_a_mean_stays_within_what_a_value_can_be():
+    whole = intervals.mean([1.0, 1.0, 1.0, 0.0])
+    assert whole.high > 1
+    kept = intervals.mean([1.0, 1.0, 1.0, 0.0], 0.0, 1.0)
+    assert (kept.value, kept.low, kept.high) == (whole.value, whole.low, 1)

@@ -57,9 +57,9 @@ def test_the_report_has_its_tables_and_figures(made):
         "edits",
         "single-units",
     ):
-        svg = (out / "figures" / f"{name}.svg").read_text()
+        svg = (out / "figures" / f"rosetta-{name}.svg").read_text()
         assert "<text" in svg or name in ("translated", "edits")  # text stays text
-        assert (out / "figures" / f"{name}.pdf").stat().st_size > 1000
+        assert (out / "figures" / f"rosetta-{name}.pdf").stat().st_size > 1000
     for row in (
         "perceptual loss",
         "+ clip pairs",

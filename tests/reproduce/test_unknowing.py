@@ -133,6 +133,20 @@ def test_a_folder_in_another_style_is_looked_at_before_anything_is_measured(towe
     assert not list(tmp_path.glob("steps/neurons*"))
 
 
+def test_no_chapter_writes_over_another_ones_figures(page):
+    chapters = ("chapter2", "chapter3", "chapter4")
+    files = [
+        {
+            block["file"]
+            for block in json.loads(blocks_of(page.parent, name).read_bytes())["blocks"]
+            if "file" in block
+        }
+        for name in chapters
+    ]
+    assert all(files)
+    assert len(set.union(*files)) == sum(map(len, files))
+
+
 def test_a_dictionary_without_rows_is_said(page):
     """A random tower shares no unit with the partners above chance."""
     chapter4 = (page.parent / "chapter4.md").read_text()
