@@ -246,7 +246,7 @@ def edit(
     progress: Progress | None = None,
     **how: Unpack[EditOptions],
 ) -> Edited:
-    """Change the maps of the generator's Rosetta units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+    """Change the maps of a generator's shared units and search for latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
     change, how: as in `change_of` and `edit_steps`. The class of a class-conditional generator does not change.
     progress: called with every step; the search ends early when it returns False.

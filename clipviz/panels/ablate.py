@@ -191,19 +191,17 @@ class Ablate(Desk):
     def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
         session = self.session
-        version = session.collection.version
-        key = (image, task.name, task.classes, version, session.images.fingerprint, apart)
+        key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint, apart)
         if key == self._desk_key:
             return self._desk_view
         made = session.ablation_desk(task, image, *apart)
         if made is None:
             return None
         rows = nearest(made, MOST_CLASSES)
-        names = [task.classes[i] for i in rows]
         places, buffer = pack(arrays_of(made, rows, session, image))
         self._desk_view = {
             "arrays": places,
-            "names": names,
+            "names": [task.classes[i] for i in rows],
             "prompts": [task.prompts[i][0] for i in rows],
             "rows": rows,
             "n_classes": len(task.classes),

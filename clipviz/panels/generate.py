@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 import traitlets
 
 from clipviz.panels import generated, pictures
@@ -200,23 +199,10 @@ class Generate(Desk):
         now = time.monotonic()
         if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
             self._shown_at = now
-            kept = {
-                k: v
-                for k, v in self.view.items()
-                if k not in ("arrays", "seq", "ack", "selection", "removed")
-            }
-            moving: View = {"settled": False, "step": frame.step, "of": frame.of, "distance": frame.distance}
-            moving["work"] = self._searching(frame).line
-            pixels = pictures.pixels(frame.picture)
-            self._show(self.session.selection, kept | {"message": ""} | moving, {"pixels": pixels})
+            self._search = generated.searching(self._search, frame)
+            view = self.view | generated.moving(frame, self._search)
+            self._show(self.session.selection, view, {"pixels": pictures.pixels(frame.picture)})
         return True
-
-    def _searching(self, frame: Frame) -> Work:
-        """How far a search is, timed from its first step, or from where the hand moved last."""
-        work = self._search
-        if work is None or frame.step < work.n_done or frame.of != work.n_all:
-            work = self._search = Work("Searching", frame.of, frame.step)
-        return work.reached(frame.step)
 
     # -- what is shown -----------------------------------------------------------------------------------------
 
@@ -227,7 +213,4 @@ class Generate(Desk):
         bench = self.session.workbench
         if bench.latents is None:
             raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
-        shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
-        words = [", ".join(f"{one.answer} {one.probability:.0%}" for one in said) for _, said in shown]
-        row = [(np.asarray(bench.picture(shown[i][0])), words[i]) for i in range(2)]
-        return image_rows([row], ["before", "after"], width)
+        return image_rows([generated.before_and_after(bench)], ["before", "after"], width)

@@ -9,10 +9,11 @@ import numpy as np
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
 from clipviz.session.workbench import EVERY
+from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.session import Session
-    from clipviz.session.workbench import Workbench
+    from clipviz.session.workbench import Frame, Workbench
 
 SHOWN = 12  # concepts listed, the strongest on the picture
 PEAK = 3.0  # deviations drawn at full strength
@@ -53,6 +54,28 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
         kept = [bench.picture(latents) for latents in bench.kept]
         arrays["kept"] = pictures.sheet(kept, kept[0].width, len(kept))
     return view, arrays
+
+
+def searching(work: Work | None, frame: Frame) -> Work:
+    """How far a search is, timed from its first step, or from where the hand moved last; work: so far."""
+    if work is None or frame.step < work.n_done or frame.of != work.n_all:
+        work = Work("Searching", frame.of, frame.step)
+    return work.reached(frame.step)
+
+
+def moving(frame: Frame, work: Work) -> View:
+    """What changes in the view while a search is under way."""
+    steps = {"step": frame.step, "of": frame.of, "distance": frame.distance, "work": work.line}
+    return {"message": "", "settled": False, **steps}
+
+
+def before_and_after(bench: Workbench) -> list[tuple[np.ndarray, str]]:
+    """The first picture and the one on show, each with what the model says of it."""
+    shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
+    return [
+        (np.asarray(bench.picture(latents)), ", ".join(f"{one.answer} {one.probability:.0%}" for one in said))
+        for latents, said in shown
+    ]
 
 
 def drawn(maps: np.ndarray) -> np.ndarray:

@@ -281,6 +281,7 @@ def test_before_anything_is_read_it_says_so(model, images):
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     session.collection.ready[:] = False
     session.collection.version += 1
+    session.reading.reached(0)
     panel = Ablate(session)
     session.wait(60)
     assert panel.view["message"].startswith("Reading the images: 0 of 48")

@@ -99,7 +99,7 @@ class SharedUnitQuestions(SessionState):
         schedule: Schedule | None = None,
         progress: Progress | None = None,
     ) -> Edited:
-        """Change the maps of shared units and search the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+        """Change the maps of shared units and search for the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
         latents: from `generator.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
         sides), "copy", "remove" or "amplify" (factor). concepts: indices into `generator_concepts()`, default all; the
