@@ -41,7 +41,7 @@ def run() -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def rows(folder: Path) -> Iterator[tuple[str, str]]:
-    """(what, ours and literal in words)."""
+    """(what, the default and the literal form in words)."""
     model = clipviz.load("demo")
     evaluation = demo_evaluation(model, N_IMAGES)
     own, literal = traced_terms(model, evaluation)

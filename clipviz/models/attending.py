@@ -37,7 +37,7 @@ def attend(
     pixels = model.prepare(images)
     if directions.ndim != 2 or directions.shape[0] != pixels.shape[0]:
         raise ValueError(
-            f"expected one direction an image ({pixels.shape[0]}), got {list(directions.shape)}; index the class "
+            f"expected one direction per image ({pixels.shape[0]}), got {list(directions.shape)}; index the class "
             "directions with the images' labels"
         )
     n_layers = model.n_layers

@@ -98,7 +98,7 @@ def _needing(name: str, what: str) -> Iterator[None]:
 class PipelineWriter:
     """describe(words, class_name, avoid) by a text-generation pipeline of transformers.
 
-    prompt: PROMPT, THESIS_PROMPT (Table B.2) or one's own, with the places n, class_name, avoid and words. Where the
+    prompt: PROMPT, THESIS_PROMPT (Table B.2) or your own, with the places n, class_name, avoid and words. Where the
     pipeline's tokenizer has a chat template, the prompt is a user's message.
     """
 

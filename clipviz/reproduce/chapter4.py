@@ -123,7 +123,7 @@ def run(
 
 
 def _painter(model: ClipModel, generator: str | Path | Generator | None, label: int | None) -> Any:
-    """Somebody else's generator, None for the embedded one or none; asked for first, since a file may not open."""
+    """A generator other than the embedded one, else None; opened first, since a file may not open."""
     if generator is None or generator == "demo":
         if label is not None:
             raise ValueError(

@@ -131,7 +131,7 @@ def projected(
     most = min(codes.codes.shape[3], session.model.weights.d_embed, len(kept.rows) - 1, len(pool))
     if max(sizes) > most:
         raise ValueError(
-            f"expected at most {most} texts a head (its width, the pool, images less one), got {max(sizes)}; ask for "
+            f"expected at most {most} texts per head (its width, the pool, images minus one), got {max(sizes)}; ask for "
             "fewer"
         )
     chosen = textspan.describe_heads(codes, basis, pool, max(sizes))
@@ -205,7 +205,7 @@ def _alone(session: Session, ablation: Ablation) -> bool:
 
 
 def desk_apart(session: Session, task: Task, image: int, tokens: frozenset[int]) -> Desk | None:
-    """The desk with every MLP apart and some tokens out, its means from images traced again; None as for `desk`."""
+    """The desk with every MLP apart and without some tokens, its means from images traced again; None as for `desk`."""
     classes = directions(session, task)
     traced = None if classes is None else _traced(session, task, tokens)
     if traced is None or classes is None:

@@ -130,7 +130,7 @@ def example_texts(session: Session) -> tuple[str, ...]:
 
 
 def begin(session: Session) -> None:
-    """A board on images of one's own begins with a text: of the pool of a model that brings one, or of the examples,
+    """A board on your own images begins with a text: of the pool of a model that brings one, or of the examples,
     the one nearest to the image, and with the head that writes most towards it."""
     image = session.selection.image
     if session.selection.text or session.can_undo or image is None:
