@@ -131,8 +131,8 @@ def projected(
     most = min(codes.codes.shape[3], session.model.weights.d_embed, len(kept.rows) - 1, len(pool))
     if max(sizes) > most:
         raise ValueError(
-            f"expected at most {most} texts per head (its width, the pool, images minus one), got {max(sizes)}; ask for "
-            "fewer"
+            f"expected at most {most} texts per head (its width, the pool, images minus one), got {max(sizes)}; ask "
+            "for fewer"
         )
     chosen = textspan.describe_heads(codes, basis, pool, max(sizes))
     session.checkpoint()

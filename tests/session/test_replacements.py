@@ -79,7 +79,7 @@ def test_heads_on_their_first_texts_are_projected_explicitly(session, model):
     random = torch.randn(8, model.weights.d_embed, generator=torch.Generator().manual_seed(0))
     assert session.project_heads(2, "objects", random)[2].n_images == found[2].n_images
     assert session.project_heads(2, "objects", TEXTS)[2].top1 == found[2].top1
-    with pytest.raises(ValueError, match=r"expected at most 8 texts a head .*, got 9; ask for fewer"):
+    with pytest.raises(ValueError, match=r"expected at most 8 texts per head .*, got 9; ask for fewer"):
         session.project_heads(9, "objects")
 
 
