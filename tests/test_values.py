@@ -99,6 +99,21 @@ def test_toggling_twice_changes_nothing():
         Ablation(how="half")
 
 
+@pytest.mark.parametrize(
+    ("ablation", "words"),
+    [
+        (Ablation(), ""),
+        (Ablation(heads={(1, 2)}), "without 1 head"),
+        (Ablation(heads={(1, 2), (1, 3), (0, 0)}, layers={1}), "without 5 heads"),  # of layer 1 once each
+        (Ablation(mlps={0}), "without the MLPs"),
+        (Ablation(layers={1}, mlps={0}, tokens={0}), "without 4 heads, the MLPs and the class token"),
+        (Ablation(tokens={1, 2}), "without 2 tokens"),
+    ],
+)
+def test_a_removal_in_words(ablation, words):
+    assert ablation.without(n_heads=4) == words
+
+
 def test_gains_are_what_each_text_adds():
     basis = TextBasis(torch.tensor([4, 2]), torch.tensor([0.5, 0.8]), torch.zeros(2, 3), torch.tensor(0))
     assert basis.gains == pytest.approx([0.5, 0.3])

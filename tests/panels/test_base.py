@@ -224,6 +224,19 @@ def test_a_selection_that_is_left_again_before_it_is_shown_leaves_nothing_behind
     panel.close()
 
 
+@pytest.mark.parametrize("kind", [Heads, ImageGallery])  # one looks at what is removed, one only marks it
+def test_a_view_says_what_its_selection_removes(session, kind):
+    session.select(image=3, ablation=clipviz.Ablation())
+    panel = kind(session)
+    session.wait(60)
+    assert panel.data()["removed"] == ""
+    session.select(ablation=ABLATION)
+    session.wait(60)
+    assert panel.data()["removed"] == "without 2 heads"
+    session.select(ablation=clipviz.Ablation())
+    panel.close()
+
+
 def test_a_view_that_cannot_be_sent_is_an_error_in_its_panel(session, monkeypatch):
     panel = Receipts(session)
     session.wait(60)
