@@ -155,7 +155,7 @@ def spurious_groups(
     axis.get_yticklabels()[-1].set_fontweight("bold")
     axis.set_ylim(len(names) - 0.5, -0.6)
     _share_axis(axis)
-    _legend_below(figure, 3)
+    _legend_below(figure, 3 if not len(changes) else 5 if width > 5 else 2)
     return figure
 
 

@@ -215,6 +215,7 @@ def cue_words(
     axis.set_yticks(range(len(rows)), [text for text, *_ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)
+    figure.legend(fontsize=style.SMALL, frameon=False, loc="outside lower center")
     return figure
 
 

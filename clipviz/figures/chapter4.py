@@ -6,6 +6,7 @@ usual peak, so that a faint map stays faint.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ def dictionary_page(
         if column == 0:
             for model, name in enumerate(["image", *models]):
                 y = y0 + head + model * (side + GAP) + side / 2
+                name = textwrap.fill(name, 10)
                 style.words(figure, left - 0.06, y, name, style.SMALL, style.INK, ha="right", va="center")
     return figure
 

@@ -25,12 +25,14 @@ MOST = 400  # maps of one grid
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its text, how its maps are made, their kind (see style.laid), and the size at full strength."""
+    """One column: its text, how its maps are made, their kind, and the sizes at full strength and not drawn at all (see
+    style.laid)."""
 
     text: str
     method: str
     kind: str
     limit: float
+    floor: float
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,12 @@ def map_grid(
                 f"{session.model.n_heads}, got {(layer, head)}"
             )
     found = {(i, text): _maps(session, i, text, methods, heads, scope) for i in images for text in texts}
-    limits: dict[str, float] = {}
+    same: dict[str, list[np.ndarray]] = {}
     for maps in found.values():
         for name, one in maps.items():
-            shared = _shared(name, methods)
-            limits[shared] = max(limits.get(shared, 0.0), float(np.abs(one).max()))
+            same.setdefault(_shared(name, methods), []).append(one)
     names = list(next(iter(found.values())))
-    columns = [
-        Column(text, name, _kind(name, methods), limits[_shared(name, methods)])
-        for text in texts
-        for name in names
-    ]
+    columns = [_column(text, name, methods, same[_shared(name, methods)]) for text in texts for name in names]
     return MapGrid(
         [session.pixels(i) for i in images],
         [session.images.names[i] for i in images],
@@ -128,7 +125,7 @@ def grid(
         style.picture(style.place(figure, 0, y, side - 0.04), picture)
         for at, (column, one) in enumerate(zip(made.columns, maps, strict=True)):
             axes = style.place(figure, (at + 1) * side, y, side - 0.04)
-            style.laid(axes, picture, one, column.kind, column.limit)
+            style.laid(axes, picture, one, column.kind, column.limit, floor=column.floor)
     for at, (column, title) in enumerate(zip(made.columns, titles, strict=True)):
         style.words(figure, (at + 1) * side, head - 0.05, title, style.SMALL, style.INK, va="bottom")
         if per_text > 1 and at % per_text == 0:
@@ -141,12 +138,13 @@ def grid(
 def _scales(figure: Figure, made: MapGrid, methods: Sequence[str], y: float) -> None:
     """A colour bar for each scale, `y` inches below the figure's top."""
     width, height = figure.get_size_inches()
-    scales = {(column.kind, _shared(column.method, methods)): column.limit for column in made.columns}
+    scales = {_shared(column.method, methods): column for column in made.columns}
     each = width / len(scales)
-    for place, ((kind, name), limit) in enumerate(scales.items()):
+    for place, (name, column) in enumerate(scales.items()):
         x = place * each + 0.12 * each
         bar = figure.add_axes((x / width, 1 - (y + 0.12) / height, 0.72 * each / width, 0.07 / height))
-        figure.colorbar(scale_of(kind, limit), cax=bar, orientation="horizontal").outline.set_visible(False)  # type: ignore[operator]
+        scale = scale_of(column.kind, column.limit, column.floor)
+        figure.colorbar(scale, cax=bar, orientation="horizontal").outline.set_visible(False)  # type: ignore[operator]
         bar.tick_params(labelsize=style.SMALL - 1, length=2, pad=1)
         bar.locator_params(nbins=2)
         letters = max(6, int(0.9 * each * 72 / (0.56 * style.SMALL)))
@@ -181,7 +179,7 @@ def interactive_grid(
             colours = [style.NEGATIVE, style.ZERO, style.POSITIVE] if signed else ["#374151", style.SUN]
             trace = go.Heatmap(
                 z=one,
-                zmin=-column.limit if signed else 0,
+                zmin=-column.limit if signed else column.floor,
                 zmax=column.limit or 1,
                 colorscale=colours,
                 showscale=False,
@@ -214,6 +212,12 @@ def _maps(
     for layer, head in heads:
         found[f"L{layer}·H{head}"] = tokens.map("head", layer, head)
     return found
+
+
+def _column(text: str, name: str, methods: Sequence[str], maps: Sequence[np.ndarray]) -> Column:
+    """A column on the scale of all the maps that share one."""
+    kind, limit = _kind(name, methods), max(float(np.abs(one).max()) for one in maps)
+    return Column(text, name, kind, limit, style.floor_of(kind, *maps))
 
 
 def _shared(name: str, methods: Sequence[str]) -> str:

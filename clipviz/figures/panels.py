@@ -64,18 +64,21 @@ def heatmap_figure(
     axes = style.laid(drawn[0, 0], pixels, heatmap, kind, limit, opacity)
     axes.set_title("\n".join(lines), fontsize=style.BODY, loc="left", color=style.INK)
     axes.set_xlabel(textwrap.fill(note, _letters(width)), fontsize=style.SMALL, color=style.INK)
-    _bar(figure, axes, scale_of(kind, limit), what)
+    _bar(figure, axes, scale_of(kind, limit, style.floor_of(kind, heatmap)), what)
     return figure
 
 
-def scale_of(kind: str, limit: float) -> ScalarMappable:
-    """The colours of style.laid as a scale for a colour bar."""
+def scale_of(kind: str, limit: float, floor: float = 0.0) -> ScalarMappable:
+    """The colours of style.laid as a scale for a colour bar, from `floor` or, signed, from -limit."""
     up = style.POSITIVE if kind == "signed" else style.SUN
     if kind == "signed":
         colours, low = style.DIVERGING, -limit
     else:
-        colours, low = LinearSegmentedColormap.from_list("clipviz_sun", [to_rgb("#6b7280"), to_rgb(up)]), 0.0
-    return ScalarMappable(Normalize(low, limit if limit > 0 else 1.0), colours)
+        colours, low = (
+            LinearSegmentedColormap.from_list("clipviz_sun", [to_rgb("#6b7280"), to_rgb(up)]),
+            floor,
+        )
+    return ScalarMappable(Normalize(low, limit if limit > low else low + 1.0), colours)
 
 
 @style.as_written
@@ -88,10 +91,9 @@ def textspan_figure(
     """
     letters = max(14, _letters(width) // 2)
     texts = [textwrap.fill(str(row["text"]), letters) for row in rows]
-    n_lines = sum(text.count("\n") + 1 for text in texts)
-    figure, drawn = style.panels(1, 1, width, 0.75 + 0.06 * len(rows) + 0.115 * max(1, n_lines))
+    positions, height = _row_places(texts)
+    figure, drawn = style.panels(1, 1, width, 0.85 + height)
     axes = style.plain(drawn[0, 0], textwrap.fill(title, _letters(width)), "variance explained, %")
-    positions = np.arange(len(rows))[::-1]
     gains = 100 * np.array([row["gain"] for row in rows])
     deciding = 100 * np.array([row["null_high"] for row in rows])
     for beyond, colour, label in (
@@ -100,11 +102,17 @@ def textspan_figure(
     ):
         chosen = (gains > deciding) == beyond
         if chosen.any():
-            axes.barh(positions[chosen], gains[chosen], height=0.55, color=colour, label=label)
+            axes.barh(positions[chosen], gains[chosen], height=0.1, color=colour, label=label)
     axes.vlines(
-        deciding, positions - 0.42, positions + 0.42, color=style.INK, linewidth=1.1, label="95% of rotations"
+        deciding,
+        positions - 0.075,
+        positions + 0.075,
+        color=style.INK,
+        linewidth=1.1,
+        label="95% of rotations",
     )
     axes.set_yticks(positions, texts)
+    axes.set_ylim(height, 0)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     figure.legend(
@@ -147,16 +155,25 @@ def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLU
     """Lists of scored texts as bars, one list below the other. columns: title, unit, rows of text and score."""
     letters = max(14, _letters(width) // 2)
     texts = [[textwrap.fill(str(row["text"]), letters) for row in one["rows"]] for one in columns]
-    heights = [0.5 + 0.06 * len(rows) + 0.115 * sum(t.count("\n") + 1 for t in rows) for rows in texts]
+    places = [_row_places(names) for names in texts]
+    heights = [0.5 + height for _, height in places]
     figure, drawn = style.panels(len(columns), 1, width, sum(heights), height_ratios=heights)
-    for axes, one, names in zip(drawn[:, 0], columns, texts, strict=True):
+    for axes, one, names, (positions, height) in zip(drawn[:, 0], columns, texts, places, strict=True):
         style.plain(axes, one["title"], one["unit"])
-        axes.barh(range(len(names)), [row["score"] for row in one["rows"]], height=0.55, color=style.ACCENT)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.barh(positions, [row["score"] for row in one["rows"]], height=0.1, color=style.ACCENT)
+        axes.set_yticks(positions, names)
+        axes.set_ylim(height, 0)
+        axes.locator_params(axis="x", nbins=4)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     return figure
+
+
+def _row_places(texts: Sequence[str]) -> tuple[np.ndarray, float]:
+    """Where rows of one line or more have their middles, in inches from above, and how high they are together."""
+    heights = np.array([0.06 + 0.115 * (text.count("\n") + 1) for text in texts] or [0.175])
+    ends = heights.cumsum()
+    return (ends - heights / 2)[: len(texts)], float(ends[-1])
 
 
 @style.as_written

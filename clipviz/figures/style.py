@@ -16,6 +16,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -86,7 +87,7 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
         width, height = figure.get_size_inches()
         points = min(font * 0.62, 72 * (width - 0.08) / (0.56 * max(1, len(provenance))))
         grown = height + 1.9 * points / 72
-        _make_room(figure, height / grown)
+        _make_room(figure, height / grown, grown)
         figure.set_size_inches(width, grown)
         figure.text(
             0.04 / width,
@@ -99,13 +100,18 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
     return figure
 
 
-def _make_room(figure: Figure, share: float) -> None:
-    """Move everything into the upper `share` of the figure."""
-    engine = figure.get_layout_engine()
+def _make_room(figure: Figure, share: float, grown: float) -> None:
+    """Move everything into the upper `share` of the figure, which grows to `grown` inches.
+
+    A legend below has to be given its room here: the layout keeps none for one that is moved.
+    """
+    engine, low = figure.get_layout_engine(), 1 - share
     for legend in figure.legends:
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        low += (legend.get_tightbbox(renderer).height / figure.dpi + 0.05) / grown
         legend.set_bbox_to_anchor((0, 1 - share, 1, share), transform=figure.transFigure)
     if engine is not None:
-        engine.set(rect=(0, 1 - share, 1, share))  # type: ignore[call-arg]
+        engine.set(rect=(0, low, 1, 1 - low))  # type: ignore[call-arg]
         return
     for axes in figure.axes:
         x, y, width, height = axes.get_position().bounds
@@ -160,11 +166,13 @@ def laid(
     kind: str = "signed",
     limit: float | None = None,
     opacity: float = 0.75,
+    floor: float | None = None,
 ) -> Axes:
     """An image with a token map laid over it, as on screen: the image in grey and a little darker, the map smooth.
 
     kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0 and
-    nothing below. limit: the size at full strength, the map's largest when None.
+    nothing below. limit: the size at full strength, the map's largest when None; floor: the size that is not drawn at
+    all, see floor_of.
     """
     rows, cols = pixels.shape[:2]
     grey = pixels[..., :3].astype(float) @ (0.3, 0.59, 0.11) / 255
@@ -174,12 +182,20 @@ def laid(
     picture(axes, (1 - dark) * quiet + dark * np.array([17, 24, 31]) / 255)
     size = np.clip(heatmap, 0, None) if kind == "glow" else np.abs(heatmap)
     limit = float(size.max()) if limit is None else limit
-    strength = np.clip(size / limit, 0, 1) if limit > 0 else np.zeros_like(size, float)
+    floor = floor_of(kind, heatmap) if floor is None else floor
+    strength = (
+        np.clip((size - floor) / (limit - floor), 0, 1) if limit > floor else np.zeros_like(size, float)
+    )
     up = to_rgb(POSITIVE if kind == "signed" else SUN)
     colours = np.where((heatmap < 0)[..., None], to_rgb(NEGATIVE), up)
     layer = np.concatenate([colours, opacity * strength[..., None] ** 0.75], -1)
     axes.imshow(layer, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
     return axes
+
+
+def floor_of(kind: str, *maps: np.ndarray) -> float:
+    """Where the scale of maps begins: a plain one, all of whose values may lie far above 0, at the least of them."""
+    return max(0.0, min(float(one.min()) for one in maps)) if kind == "plain" else 0.0
 
 
 def overlay(

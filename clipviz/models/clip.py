@@ -69,6 +69,7 @@ class ClipModel:
         self.bundle = bundle
         self.tokenizer = tokenizer
         self.preprocess = preprocess
+        _check_parts(tokenizer, preprocess)
         self.tower = read_tower(visual)
         self.fingerprint = _fingerprint(network, self.activation)
         self._hashed = _versions(network), self.fingerprint
@@ -294,6 +295,31 @@ class ClipModel:
             found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
             raise unsupported(found)
         return residual
+
+
+def _check_parts(tokenizer: Any, preprocess: Any) -> None:
+    """ValueError unless the one turns texts into token ids and the other a picture into pixels."""
+    asked: tuple[tuple[str, Any, Any, int, str], ...] = (
+        ("tokenizer", tokenizer, ["a photo"], 2, "a list of texts into token ids [text, token]"),
+        ("preprocess", preprocess, Image.new("RGB", (8, 8)), 3, "a PIL image into pixels [3, rows, cols]"),
+    )
+    for name, part, example, n_axes, what in asked:
+        if part is None:
+            continue
+        try:
+            made, cause = part(example), None
+        except Exception as error:
+            made, cause = None, error
+        if len(getattr(made, "shape", ())) != n_axes:
+            said = (
+                f"raises {type(cause).__name__}: {str(cause)[:80]}"
+                if cause
+                else f"gives {type(made).__name__}"
+            )
+            raise ValueError(
+                f"expected a {name} that turns {what}, got {type(part).__name__}, which {said}; pass tokenizer= and "
+                "preprocess= as open_clip or the processor gives them, not the other way round"
+            ) from cause
 
 
 def wrap(

@@ -64,7 +64,11 @@ const overlay = (api, canvas, camera, small, shade) => {
       const [left, top] = camera.at(x, y), width = g.measureText(text).width + 12;
       return { text, left: left - width / 2, top: top - 10, width, height: 20 };
     });
-    const kept = thinned(boxes, camera.width, camera.height);
+    const frame = canvas.getBoundingClientRect(), ends = [...canvas.parentElement.querySelectorAll(".end")].filter((end) => end.textContent).map((end) => {
+      const { left, top, width, height } = end.getBoundingClientRect();
+      return { left: left - frame.left, top: top - frame.top, width, height };
+    });
+    const kept = thinned([...ends, ...boxes], camera.width, camera.height).filter(({ text }) => text);
     for (const { text, left, top, width, height } of kept) {
       g.fillStyle = ink("--bg");
       g.globalAlpha = 0.86;

@@ -2,7 +2,7 @@
 const textColumn = (api, { title, unit, rows, most }, others) => {
   const below = rows.some(({ score }) => score < 0); // then bars start in the middle
   const row = ({ text, score }) => h("button", { type: "button", class: `bar-row${others.has(text) ? " both" : ""}`, title: others.has(text) ? "in both lists" : null, "aria-pressed": String(text === api.view.selection.text), onclick: () => api.ask({ text }) },
-    h("span", { class: "text" }, text), below ? signedBar(score, most) : h("span", { class: "bar" }, fill(score / most)), h("span", { class: "num" }, score.toFixed(3).replace("-", "−")));
+    h("span", { class: "text" }, text), below ? signedBar(score, most) : h("span", { class: "bar" }, fill(score / most)), h("span", { class: "num" }, score.toFixed(most < 0.02 ? 5 : 3).replace("-", "−")));
   const list = h("div", { class: "bar-list", role: "group", "aria-label": title }, ...rows.map(row));
   walk(list, () => [...list.children]);
   return h("div", { class: "column" }, h("h4", {}, title, h("small", {}, unit)), list);

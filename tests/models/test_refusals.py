@@ -84,3 +84,15 @@ def test_half_precision_on_the_cpu_is_read_in_float32(family, dtype, limit):
     assert trace.sum_check() < limit
     kept = (trace.codes, trace.mean, trace.std, trace.paths, trace.embedding)
     assert all(tensor.dtype == torch.float32 for tensor in kept)
+
+
+def test_a_tokenizer_and_a_preprocess_the_wrong_way_round_are_named():
+    model = clipviz.load("demo")
+    with pytest.raises(
+        ValueError, match=r"expected a tokenizer that turns a list of texts into token ids .* raises"
+    ):
+        clipviz.wrap(model.network, tokenizer=model.preprocess, preprocess=model.tokenizer)
+    with pytest.raises(ValueError, match=r"expected a preprocess that turns a PIL image into pixels"):
+        clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.tokenizer)
+    with pytest.raises(ValueError, match="got function, which gives list; pass tokenizer="):
+        clipviz.wrap(model.network, tokenizer=lambda texts: [0], preprocess=model.preprocess)

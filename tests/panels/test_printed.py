@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -47,12 +48,37 @@ def outside(figure):
     return found
 
 
+def covered(figure):
+    """Texts that a legend lies on, and labels of an axis that lie on each other by more than a point."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    found = []
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        ticks = [text for text in ticks if text.get_visible() and text.get_text().strip()]
+        boxes = [(text.get_window_extent(canvas.get_renderer()), text.get_text()) for text in ticks]
+        for (one, said), (other, _) in itertools.pairwise(boxes):
+            across = min(one.x1, other.x1) - max(one.x0, other.x0)
+            down = min(one.y1, other.y1) - max(one.y0, other.y0)
+            found += [said] if min(across, down) > figure.dpi / 72 else []
+    for legend in figure.legends:
+        own, box = set(legend.findobj(Text)), legend.get_window_extent(canvas.get_renderer())
+        for text in set(figure.findobj(Text)) - own:
+            if text.get_visible() and text.get_text().strip():
+                found += (
+                    [text.get_text()] if box.overlaps(text.get_window_extent(canvas.get_renderer())) else []
+                )
+    return found
+
+
 def test_every_panel_prints_in_a_column_and_across_the_page(panels, tmp_path):
     assert len(panels) >= 13
     for name, panel in panels.items():
         for width in (3.4, 7.0):
             figure = panel.figure(width, font=8)
             assert outside(figure) == [], (name, width)
+            assert covered(figure) == [], (name, width)
             assert figure.get_figwidth() == width
             figure.savefig(tmp_path / "figure.pdf")
             figure.savefig(tmp_path / "figure.svg")
@@ -83,6 +109,35 @@ def test_what_is_printed_is_what_is_on_screen(panels):
     assert max(np.abs(bar.get_ylim())) == pytest.approx(float(np.abs(heatmap.map()).max()), rel=1e-6)
     legend = {text.get_text() for text in panels["Ablate"].figure().legends[0].get_texts()}
     assert "nothing removed" in legend  # not "background heads ablated", whatever was
+    session.select(ablation=clipviz.Ablation(heads={(5, 0), (5, 7), (3, 2)}))
+    session.wait(60)
+    for width in (3.4, 7.0):
+        figure = panels["Ablate"].figure(width)
+        assert outside(figure) == covered(figure) == [], width
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "without 3 heads" in legend
+        assert "95% interval of the change" in legend
+    session.select(ablation=clipviz.Ablation())
+    session.wait(60)
+
+
+def test_a_map_without_a_sign_is_printed_on_the_scale_of_the_screen(panels):
+    heatmap, session = panels["Heatmap"], panels["Heatmap"].session
+    heatmap.show = "rollout"
+    session.wait(60)
+    values = heatmap.map()
+    figure = heatmap.figure()
+    assert values.min() > 0
+    assert figure.axes[1].get_ylim() == pytest.approx((values.min(), values.max()), rel=1e-6)
+    alpha = figure.axes[0].images[1].get_array()[..., 3]
+    assert alpha.min() == 0  # the least value is not drawn, as in heatmap.js
+    np.testing.assert_allclose(
+        alpha, 0.75 * ((values - values.min()) / (values.max() - values.min())) ** 0.75, rtol=1e-4, atol=1e-6
+    )
+    heatmap.show = "effect"
+    session.wait(60)
+    made = figures.composer.map_grid(session, [0, 5], ["a swan"], ["rollout"])
+    assert made.columns[0].floor == min(float(maps[0].min()) for maps in made.maps) > 0
 
 
 def test_a_download_is_the_figure_as_a_file(panels, monkeypatch):
