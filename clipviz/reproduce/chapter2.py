@@ -38,6 +38,7 @@ from clipviz.reproduce.evaluation import (
     folder_evaluation,
     said_of_chance,
     trace_terms,
+    traced_steps,
 )
 from clipviz.reproduce.pools import (
     CLASSES,
@@ -82,7 +83,7 @@ def run(
     model = load(model, pretrained) if isinstance(model, str) else model
     evaluation = _evaluation(model, data, segmentation, waterbirds, limit)
     folder = Path(out)
-    steps = Steps(folder / "steps", {**model.identity(), "images": evaluation.images.fingerprint})
+    steps = traced_steps(folder / "steps", model, evaluation.images)
     terms, kept, broken = trace_terms(model, evaluation.images, steps, "images", quiet)
     if len(kept) <= labels.N_FIRST:
         raise ValueError(

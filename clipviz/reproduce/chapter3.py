@@ -44,6 +44,7 @@ from clipviz.reproduce.evaluation import (
     said_of_chance,
     spaced,
     trace_terms,
+    traced_steps,
 )
 from clipviz.reproduce.layers import (
     CONDITIONS,
@@ -328,7 +329,10 @@ def unseen_views(model: ClipModel, n_images: int) -> tuple[Images, list[Task]]:
 
 def first_order_section(report: Report, study: Study, peak: int) -> None:
     """Figures B.4 and B.5: the attention layers' direct effects, to see that they come after the neurons'."""
-    terms, kept, _ = trace_terms(study.model, study.evaluation.images, study.steps, "images", study.quiet)
+    model, images = study.model, study.evaluation.images
+    terms, kept, _ = trace_terms(
+        model, images, traced_steps(study.steps.folder, model, images), "images", study.quiet
+    )
     means = ablate.means_of(terms)
     curves: dict[str, dict[int, float]] = {}
     for count, step in enumerate(ablate.accumulated(range(study.model.n_layers))):

@@ -198,6 +198,11 @@ def said_of_chance(name: str, top1: float, n_images: int, n_classes: int) -> str
     )
 
 
+def traced_steps(folder: Path, model: ClipModel, images: Images) -> Steps:
+    """Where traced images are kept: chapters that look at the same ones share them."""
+    return Steps(folder, {**model.identity(), "images": images.fingerprint})
+
+
 def trace_terms(
     model: ClipModel, images: Sequence[Image.Image], steps: Steps, name: str, quiet: bool = False
 ) -> tuple[Terms, list[int], list[tuple[int, str]]]:

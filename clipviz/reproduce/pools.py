@@ -120,6 +120,7 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
     class is left out, as the thesis's prompt asks.
     """
     writer = str(getattr(describe, "name", type(describe).__name__))
+    kept = None if steps is None else Steps(steps.folder, {})  # whatever the images: all chapters share them
     texts: list[str] = []
     for start in range(0, len(classes), AT_ONCE):
         some = list(classes[start : start + AT_ONCE])
@@ -131,7 +132,7 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
                 "texts": [t for name, found in said.items() for t in found if name.lower() not in t.lower()]
             }
 
-        texts += (steps.get(f"class-texts-{key}", write) if steps is not None else write())["texts"]
+        texts += (write() if kept is None else kept.get(f"class-texts-{key}", write))["texts"]
     pool = Texts([text for text in texts if text], None, CLASSES)
     if len(pool) < 2:
         raise ValueError(

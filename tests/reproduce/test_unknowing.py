@@ -27,6 +27,9 @@ TEXTS = clipviz.demo.texts()
 DRAWN, OTHER = "swan", "flamingo"
 
 
+ASKED, TRACED = [], []
+
+
 class Writer:
     name = "a stand-in"
 
@@ -40,6 +43,7 @@ class Describer:
     name = "a stand-in for classes"
 
     def __call__(self, name):
+        ASKED.append(name)
         return [f"something {word} with {len(name)} letters" for word in ("red", "blue", "large")]
 
 
@@ -85,6 +89,8 @@ def page(tower, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "open_texts", lambda name: TEXTS)
         patch.setattr(layers, "MIN_TOP", 8)
+        trace = evaluation._trace_chunk
+        patch.setattr(evaluation, "_trace_chunk", lambda *a: (TRACED.append(len(a[2])), trace(*a))[1])
         patch.setattr(
             style, "save", lambda figure, path, formats=(): path.with_suffix(".svg").write_text("<svg/>")
         )
@@ -145,6 +151,12 @@ def test_no_chapter_writes_over_another_ones_figures(page):
     ]
     assert all(files)
     assert len(set.union(*files)) == sum(map(len, files))
+
+
+def test_chapters_share_what_they_both_need(page):
+    """A language model is asked about each class once, and the images are traced once (then the birds)."""
+    assert sorted(ASKED) == sorted((DRAWN, OTHER))
+    assert TRACED == [12, 12]
 
 
 def test_a_dictionary_without_rows_is_said(page):
