@@ -108,7 +108,7 @@ def _make_room(figure: Figure, share: float, grown: float) -> None:
     engine, low = figure.get_layout_engine(), 1 - share
     for legend in figure.legends:
         renderer = FigureCanvasAgg(figure).get_renderer()
-        low += (legend.get_tightbbox(renderer).height / figure.dpi + 0.05) / grown
+        low += (legend.get_window_extent(renderer).height / figure.dpi + 0.05) / grown
         legend.set_bbox_to_anchor((0, 1 - share, 1, share), transform=figure.transFigure)
     if engine is not None:
         engine.set(rect=(0, low, 1, 1 - low))  # type: ignore[call-arg]

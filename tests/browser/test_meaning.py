@@ -26,6 +26,13 @@ def attributes(opened):
     return {name: {k: v for k, v in data.items() if k not in COUNTERS} for name, data in found}
 
 
+def settled(opened):
+    """Wait until no panel draws any more."""
+    before = None
+    while before != (before := attributes(opened)):
+        opened.page.wait_for_timeout(400)
+
+
 def number(opened, panel, name):
     return float(opened.panel(panel).get_attribute(f"data-{name}"))
 
@@ -103,6 +110,36 @@ def test_a_reopened_view_is_the_same_on_every_panel(dashboard):
     assert {name: data for name, data in now.items() if data != was[name]} == {}
     assert now.keys() == was.keys()
     assert not dashboard.console
+
+
+def test_copied_code_reopens_the_view_where_nothing_else_is_known(notebook):
+    opened = notebook(
+        "import clipviz\nsession = clipviz.Session(clipviz.load('demo'))",
+        "dashboard = clipviz.Dashboard(session)\ndashboard",
+    )
+    opened.panel("textspan", complete="true").wait_for()
+    opened.kernel(
+        "session.select(image=17, layer=3, head=4, text='in the forest', images=(3, 8, 21, 34, 55),"
+        " ablation=clipviz.Ablation(heads={(5, 0), (4, 2)}, how='zero'))\n"
+        "dashboard.heads.quantity = 'property'; dashboard.heatmap.show = 'rollout'\n"
+        "dashboard.images.order = 'chosen'; desk = dashboard.desks.show('ablate'); desk.task = 'birds'\n"
+        "session.wait(120, background=True); session.wait(60)"
+    )
+    opened.panel("ablate", task="birds", measured=2, measuredHow="zero").wait_for()
+    opened.panel("heatmap", show="rollout").wait_for()
+    settled(opened)
+    opened.page.get_by_role("button", name="Copy code").first.click()
+    code = opened.page.evaluate("() => navigator.clipboard.readText()")
+    was = attributes(opened)
+    opened.show(code)  # the earlier session, its kernel's variables and its panels are gone
+    opened.panel("ablate", task="birds", measured=2, measuredHow="zero", complete="true").wait_for()
+    opened.panel("heatmap", show="rollout").wait_for()
+    opened.kernel("session.wait(120, background=True); session.wait(60)")
+    settled(opened)
+    now = attributes(opened)
+    assert {name: data for name, data in now.items() if data != was[name]} == {}
+    assert now.keys() == was.keys()
+    assert not opened.console
 
 
 def test_bars_are_blue_exactly_beyond_their_ticks(dashboard):
