@@ -9,6 +9,7 @@ from torch import nn
 
 import clipviz
 from clipviz.analysis import dictionaries
+from clipviz.data import dictionary as saved
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
 
@@ -39,3 +40,10 @@ def tiny_dictionary(model):
     return dictionaries.mined(
         model, [*tiny_pair().values()], tiny_images(), fresh, TEXTS, at_least=1, above=0.3
     )
+
+
+def tiny_book(model, folder):
+    """The dictionary in a folder of its own within `folder`."""
+    about = dictionaries.about(model, [*tiny_pair().values()], tiny_images())
+    saved.save(tiny_dictionary(model), folder / "book", about)
+    return folder / "book"

@@ -7,10 +7,9 @@ import weakref
 
 import numpy as np
 import pytest
-from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
+from tiny_dictionary import TEXTS, tiny_book, tiny_images, tiny_pair
 
 import clipviz
-from clipviz.analysis import dictionaries
 from clipviz.data import dictionary as saved
 from clipviz.panels import pictures
 from clipviz.panels.rosetta import Rosetta
@@ -27,15 +26,9 @@ def images():
     return tiny_images()
 
 
-@pytest.fixture(scope="module")
-def mined(model):
-    return tiny_dictionary(model)
-
-
 @pytest.fixture
-def folder(mined, model, partners, images, tmp_path):
-    saved.save(mined, tmp_path / "book", dictionaries.about(model, list(partners.values()), images))
-    return str(tmp_path / "book")
+def folder(model, tmp_path):
+    return str(tiny_book(model, tmp_path))
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_dictionary import TEXTS, tiny_dictionary, tiny_images, tiny_pair
+from tiny_dictionary import TEXTS, tiny_book, tiny_dictionary, tiny_images, tiny_pair
 from torch import nn
 
 import clipviz
-from clipviz.analysis import dictionaries
 from clipviz.analysis import shared_units as asked
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import sealed
@@ -36,9 +35,8 @@ def concepts(model):
 
 
 @pytest.fixture
-def folder(concepts, model, partners, images, tmp_path):
-    saved.save(concepts, tmp_path / "book", dictionaries.about(model, list(partners.values()), images))
-    return tmp_path / "book"
+def folder(model, tmp_path):
+    return tiny_book(model, tmp_path)
 
 
 @pytest.fixture
