@@ -8,6 +8,8 @@ d_embed, is never formed, and no per-neuron copy of it exists.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -69,11 +71,27 @@ def sparse_code(
     >>> codes.atoms.tolist(), codes.weights.tolist()
     ([[1]], [[2.0]])
     """
-    _check(directions, dictionary, n_nonzero)
+    return sparse_codes(directions, dictionary, [n_nonzero])[n_nonzero]
+
+
+def sparse_codes(
+    directions: Float[Tensor, "neuron d_embed"],
+    dictionary: Float[Tensor, "text d_text"],
+    sizes: Sequence[int],
+) -> dict[int, SparseCode]:
+    """`sparse_code` for several numbers of texts from one pursuit: a shorter code is the beginning of a longer one,
+    refitted."""
+    for n_nonzero in sizes:
+        _check(directions, dictionary, n_nonzero)
     size = max(1, CHUNK_ENTRIES // len(dictionary))
     dictionary = dictionary.to(directions)
-    parts = [_pursue(chunk, dictionary, n_nonzero) for chunk in directions.split(size)]
-    return SparseCode(torch.cat([atoms for atoms, _ in parts]), torch.cat([weights for _, weights in parts]))
+    parts = [_pursue(chunk, dictionary, sizes) for chunk in directions.split(size)]
+    return {
+        n_nonzero: SparseCode(
+            *(torch.cat(both) for both in zip(*(part[n_nonzero] for part in parts), strict=True))
+        )
+        for n_nonzero in sizes
+    }
 
 
 def reconstruct(
@@ -98,8 +116,11 @@ def dense_weights(codes: SparseCode, n_texts: int) -> Float[Tensor, "neuron text
 
 
 def _pursue(
-    directions: Float[Tensor, "neuron d_embed"], dictionary: Float[Tensor, "text d_embed"], n_nonzero: int
-) -> tuple[Int[Tensor, "neuron n_nonzero"], Float[Tensor, "neuron n_nonzero"]]:
+    directions: Float[Tensor, "neuron d_embed"],
+    dictionary: Float[Tensor, "text d_embed"],
+    sizes: Sequence[int],
+) -> dict[int, tuple[Int[Tensor, "neuron n_nonzero"], Float[Tensor, "neuron n_nonzero"]]]:
+    n_nonzero = max(sizes)
     n_neurons, d_embed = directions.shape
     chosen = torch.full((n_neurons, n_nonzero), -1, dtype=torch.long, device=directions.device)
     basis = directions.new_zeros(n_neurons, n_nonzero, d_embed)
@@ -128,8 +149,12 @@ def _pursue(
         heights[:, step] = torch.linalg.vecdot(unit, residual)
         residual = residual - heights[:, step, None] * unit
         chosen[:, step] = torch.where(alive, best, -1)
-    weights = torch.linalg.solve_triangular(triangle.transpose(1, 2), heights[..., None], upper=True)[..., 0]
-    return chosen, torch.where(chosen >= 0, weights, 0.0)
+    found = {}
+    for m in sizes:
+        upper, atoms = triangle[:, :m, :m].transpose(1, 2), chosen[:, :m]
+        weights = torch.linalg.solve_triangular(upper, heights[:, :m, None], upper=True)[..., 0]
+        found[m] = atoms, torch.where(atoms >= 0, weights, 0.0)
+    return found
 
 
 def _orthogonal(

@@ -27,7 +27,7 @@ from clipviz.figures import chapter2 as chapter2_figures
 from clipviz.figures import chapter3 as figures
 from clipviz.indexing import Index
 from clipviz.lens import ablate
-from clipviz.lens.sparse import CODE_SIZES, prepare_dictionary, reconstruct, sparse_code
+from clipviz.lens.sparse import CODE_SIZES, prepare_dictionary, reconstruct, sparse_codes
 from clipviz.loading import load
 from clipviz.models import captioners
 from clipviz.models.bundle import Studio
@@ -425,8 +425,9 @@ def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str,
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, encoded in encoded_pools(model, pools).items():
         dictionary = prepare_dictionary(encoded)
-        for size in (m for m in CODE_SIZES if m <= min(dictionary.shape)):
-            rebuilt = reconstruct(sparse_code(known.line.directions, dictionary, size), dictionary).cpu()
+        sizes = [m for m in CODE_SIZES if m <= min(dictionary.shape)]
+        for size, code in sparse_codes(known.line.directions, dictionary, sizes).items():
+            rebuilt = reconstruct(code, dictionary).cpu()
             for task, top1 in study.accuracy(left + coefficients @ rebuilt, found["rows"]).items():
                 curves.setdefault(task, {}).setdefault(pool, {})[size] = top1
     levels = {

@@ -22,7 +22,7 @@ from clipviz.data.recent import Recent
 from clipviz.lens.cues import map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
-from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_code
+from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_codes
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.interventions import indirect_effects, mean_activations
 from clipviz.session import ablation as ablations
@@ -296,13 +296,11 @@ def ablate(
     classes = ablations.directions(session, task)
     if classes is None:
         raise ValueError("expected the examples of all classes to have been read; wait with session.wait()")
-    codes = {
-        f"m = {size}": reconstruct(
-            sparse_code(known.line.directions, known.dictionary, min(size, *known.dictionary.shape)),
-            known.dictionary,
-        )
-        for size in m
-    }
+    most = min(known.dictionary.shape)
+    coded = (
+        sparse_codes(known.line.directions, known.dictionary, [min(size, most) for size in m]) if m else {}
+    )
+    codes = {f"m = {size}": reconstruct(coded[min(size, most)], known.dictionary) for size in m}
     return neuron_ablation.accuracies(
         session.model,
         session.images,

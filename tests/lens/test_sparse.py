@@ -7,7 +7,13 @@ import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
-from clipviz.lens.sparse import dense_weights, prepare_dictionary, reconstruct, sparse_code
+from clipviz.lens.sparse import (
+    dense_weights,
+    prepare_dictionary,
+    reconstruct,
+    sparse_code,
+    sparse_codes,
+)
 from clipviz.values import SparseCode
 
 
@@ -103,3 +109,18 @@ def test_messages_say_expected_got_and_next_step():
 def test_code_of_dense_weights_round_trips():
     codes = SparseCode(torch.tensor([[2, 0], [1, -1]]), torch.tensor([[0.5, -1.0], [2.0, 7.0]]))
     assert dense_weights(codes, 3).tolist() == [[-1.0, 0.0, 0.5], [0.0, 2.0, 0.0]]
+
+
+def test_codes_of_several_sizes_are_those_made_one_by_one():
+    generator = torch.Generator().manual_seed(3)
+    directions, pool = torch.randn(7, 12, generator=generator), torch.randn(20, 12, generator=generator)
+    directions[2] = pool[4]  # reproduced by one text
+    dictionary = prepare_dictionary(pool, centre=False)
+    together = sparse_codes(directions, dictionary, [2, 9, 5])
+    assert list(together) == [2, 9, 5]
+    for size, code in together.items():
+        alone = sparse_code(directions, dictionary, size)
+        assert torch.equal(code.atoms, alone.atoms)
+        assert torch.allclose(code.weights, alone.weights, atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected n_nonzero within 1\.\.20"):
+        sparse_codes(directions, dictionary, [2, 21])
