@@ -64,9 +64,16 @@ def painted_section(report: Report, mining: Any, book: SharedUnits, generator: A
     if not len(book.concepts):
         report.section("All concepts on generated pictures (Figures C.7-C.11)", NONE_SHARED)
         return
-    painted = as_bytes(generator.images(generator.sample(N_PAINTED, seed=SEED)))
+    latents = generator.sample(N_PAINTED, seed=SEED)
+    painted = as_bytes(generator.images(latents))
     source = dataclasses.replace(mining, images=open_images([Image.fromarray(one) for one in painted]))
-    shown = SharedUnits(source, book.opened, book.partners)
+    lookers = {name: one for name, one in book.partners.items() if book.reads(name)}
+    shown = SharedUnits(
+        source,
+        book.opened,
+        lookers,
+        None if book.reads(generator.name) else lambda image: latents[image : image + 1],
+    )
     report.section(
         "All concepts on generated pictures (Figures C.7-C.11)",
         f"{N_PAINTED} samples of {generator.name}; CLIP's unit of every concept, the strongest first.",

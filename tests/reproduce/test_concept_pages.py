@@ -7,9 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+import clipviz
 from clipviz.analysis.generation import Guides
+from clipviz.analysis.shared_units import SharedUnits
+from clipviz.data import dictionary
+from clipviz.figures import style
 from clipviz.lens.invert import UnitPairs
-from clipviz.reproduce import concept_pages, inverting
+from clipviz.reproduce import chapter4, concept_pages, inverting
+from clipviz.reproduce.report import Report
 
 
 def group(layer, units, mean, std):
@@ -59,3 +64,27 @@ def test_the_first_rows_are_the_chapters_and_the_others_the_appendixs(monkeypatc
         ("edits-more", [[3]], "Figure C.3: edits"),
         ("few", [[1]], "Figures 4.4, 4.5: found"),
     ]
+
+
+def test_generated_pictures_are_read_by_those_that_look_and_painted_by_the_generator(
+    model, tmp_path, monkeypatch
+):
+    """A dictionary with the embedded generator among its models: its maps are those of the latents it painted."""
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    monkeypatch.setattr(concept_pages, "N_PAINTED", 1)
+    seen = []
+    strongest = SharedUnits.strongest
+    monkeypatch.setattr(
+        SharedUnits, "strongest", lambda self, i, *a: seen.append(self.on_image(i)) or strongest(self, i, *a)
+    )
+    images = clipviz.demo.images().subset(range(2))
+    mining = chapter4.Mining(model, images, [], [], [])
+    book = SharedUnits(mining, dictionary.open_folder(model.bundle.dictionary))
+    generator = clipviz.load_generator("demo")
+    assert generator.name in book.concepts.models
+    report = Report(tmp_path, "painted")
+    concept_pages.painted_section(report, mining, book, generator)
+    place = book.concepts.models.index(generator.name)
+    units = np.asarray(book.concepts.units)[:, place] >= 0
+    assert seen[0].maps[units, place].any()
+    assert "Figure C.7: all concepts on one generated picture" in report.write("painted").read_text()
