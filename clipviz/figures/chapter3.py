@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from clipviz.figures import style
 
@@ -32,9 +32,7 @@ def layer_ablation(
     """
     figure, axes = style.panels(1, 1, width, 2.3)
     axis = style.plain(axes[0, 0], title, "MLP layer (from 0)", "zero-shot accuracy")
-    axis.axhline(baseline, color=style.RULE, linewidth=1.2, zorder=0)
     _lines(axis, curves, {"baseline": baseline})
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set_xticks(sorted({layer for curve in curves.values() for layer in curve}))
     return figure
 
@@ -75,12 +73,9 @@ def sparse_accuracy(
     """
     figure, axes = style.panels(1, 1, width, 2.3)
     axis = style.plain(axes[0, 0], "", "texts per neuron, m", "zero-shot accuracy")
-    for level in levels.values():
-        axis.axhline(level, color=style.RULE, linewidth=1.2, zorder=0)
     names = list(curves)
     axis.set_xscale("log", base=2)
     _lines(axis, {name: curves[name] for name in [*names[1:], names[0]]}, levels)
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ticks = sorted({m for curve in curves.values() for m in curve})
     axis.set_xticks(ticks, [str(m) for m in ticks])
     axis.minorticks_off()
@@ -229,6 +224,7 @@ def concepts(
     figure, axes = style.panels(1, len(images), width, size + 0.13 * longest + 0.1)
     for column, (pixels, found) in enumerate(zip(images, words, strict=True)):
         axis = style.picture(axes[0, column], pixels)
+        axis.set_anchor("N")  # the texts below need the room that a square leaves
         axis.set_xlabel(_wrapped(found, columns), fontsize=style.SMALL, color=style.INK)
     return figure
 
@@ -270,7 +266,7 @@ def attack_examples(examples: Sequence[AttackExample], width: float = style.PAGE
 
 
 def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float]) -> None:
-    """Curves with their names at the end, the last one accented; names of levels among them."""
+    """Curves of shares with their names at the end, the last one accented; levels and their names among them."""
     names = list(curves)
     ends = []
     for place, name in enumerate(names):
@@ -278,7 +274,8 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
         x, y = list(curves[name]), list(curves[name].values())
         axis.plot(x, y, label=name, linewidth=1.2, markersize=3.5, **look)
         ends.append((name, x[-1], y[-1], look["color"]))
-    right = max(end[1] for end in ends)
+    left, right = min(min(curve) for curve in curves.values()), max(end[1] for end in ends)
+    axis.hlines(list(levels.values()), left, right, color=style.RULE, linewidth=1.2, zorder=0)
     ends += [(name, right, level, style.FAINT) for name, level in levels.items()]
     low, high = axis.get_ylim()
     low, high = min(low, *(end[2] for end in ends)), max(high, *(end[2] for end in ends))
@@ -287,3 +284,14 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
     axis.set_ylim(min(low, *heights), max(high + 0.03 * (high - low), *heights))
     for (name, _, _, color), height in zip(ends, heights, strict=True):
         style.label_end(axis, right, height, name, str(color))
+    style.end_axis(axis, right)
+    _percentages(axis)
+
+
+def _percentages(axis: Axes) -> None:
+    """Ticks at round percentages between 0 and 100, of which no two read alike."""
+    low, high = axis.get_ylim()
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(0.0, low), min(1.0, high))
+    kept = [tick for tick in ticks.tolist() if max(0.0, low) - 1e-9 <= tick <= min(1.0, high) + 1e-9]
+    n_digits = 0 if len(kept) < 2 or kept[1] - kept[0] > 0.0099 else 1
+    axis.set_yticks(kept, [f"{100 * tick:.{n_digits}f}%" for tick in kept])
