@@ -38,6 +38,25 @@ NAMELESS = """() => [...document.querySelectorAll('.cv button, .cv input, .cv se
   .map((n) => n.outerHTML.slice(0, 120))"""
 
 
+# What sticks out of its panel, and texts of controls and lines that are cut without saying so.
+OUTSIDE = """() => [...document.querySelectorAll('[data-panel]')].flatMap((panel) => {
+  const frame = panel.getBoundingClientRect();
+  return [...panel.querySelectorAll('button, input, select, canvas, img, p, h3, h4, b, span, i, label, td, th, svg')]
+    .filter((node) => node.checkVisibility() && !node.closest('.tip, svg *'))
+    .map((node) => [node, node.getBoundingClientRect()])
+    .filter(([node, box]) => box.width > 1 && box.height > 1)
+    .filter(([node, box]) => {
+      const out = box.left < frame.left - 1.5 || box.right > frame.right + 1.5;
+      const style = getComputedStyle(node), hides = style.overflowX !== 'visible' && style.textOverflow !== 'ellipsis';
+      const cut = node.matches('button, p, h3, h4') && hides && node.scrollWidth > node.clientWidth + 1;
+      let clipped = false; // by something that scrolls or hides between it and the panel
+      for (let up = node.parentElement; out && up !== panel; up = up.parentElement)
+        clipped ||= getComputedStyle(up).overflowX !== 'visible';
+      return (out && !clipped) || cut; })
+    .map(([node, box]) => `${panel.dataset.panel}: ${node.tagName}.${node.className} ${node.textContent.slice(0, 30)}: `
+      + [box.left - frame.left, box.right - frame.left, frame.width].map(Math.round).join(' ')); })"""
+
+
 @pytest.fixture(scope="module")
 def every_panel(tmp_path_factory):
     """A page with every panel of the board and every desk, each with something to show."""
@@ -80,6 +99,21 @@ def test_axe_finds_nothing_on_any_panel(page, theme, artifacts):
     page.screenshot(path=artifacts / f"every-panel-{theme}.png", full_page=True)
     assert not found, "\n".join(sorted(found))
     assert read > 300
+
+
+@pytest.mark.parametrize("size", [(1500, 1200), (1280, 720), (1020, 900), (640, 900)])
+def test_nothing_sticks_out_of_any_panel(page, size):
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.wait_for_timeout(300)
+    found = page.evaluate(OUTSIDE)
+    page.evaluate("document.querySelector('[data-panel=words] h3').style.marginLeft = '-40px'")
+    moved = page.evaluate(OUTSIDE)
+    page.evaluate("document.querySelector('[data-panel=words] h3').style.marginLeft = ''")
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    page.set_viewport_size({"width": 1500, "height": 1200})
+    assert found == []
+    assert any(one.startswith("words: H3") for one in moved)  # what does stick out is seen
+    assert wide <= 1
 
 
 def test_every_control_has_a_name_and_what_is_selected_shows_in_forced_colours(page):
