@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clipviz.analysis import labels
 from clipviz.analysis.labels import AT_LEAST
-from clipviz.analysis.neuron_sums import read_layer
+from clipviz.analysis.neuron_sums import read_layers, read_together
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
@@ -28,7 +28,7 @@ from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.intervals import Estimate, mean, share
-from clipviz.lens.neuron_stats import rank_one
+from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.roles import Role
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
@@ -363,24 +363,32 @@ def neuron_layers(
 ) -> list[NeuronLayer]:
     """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3); pool: text -> unit direction."""
     texts, directions = list(pool), torch.stack(list(pool.values()))
-    return [_neuron_layer(model, images, layer, texts, directions, quiet) for layer in usable_layers(model)]
+    n_top = max(2, round(TOP_SHARE * len(images)))
+    rotations = [_rotation(directions.shape[1], seed) for seed in range(N_DRAWS)]
+    found = []
+    for layers in read_together(model, usable_layers(model), len(images), n_top):
+        told = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
+        sums = read_layers(model, images, layers, n_top, shared=False, norms=False, told=told)
+        found += [
+            _neuron_layer(model, layer, own.stats, texts, directions, rotations)
+            for layer, own in zip(layers, sums, strict=True)
+        ]
+    return found
 
 
 def _neuron_layer(
-    model: ClipModel, images: Images, layer: int, texts: list[str], directions: Tensor, quiet: bool
+    model: ClipModel,
+    layer: int,
+    stats: NeuronStats,
+    texts: list[str],
+    directions: Tensor,
+    rotations: list[Tensor],
 ) -> NeuronLayer:
-    n_top, told = max(2, round(TOP_SHARE * len(images))), "" if quiet else f"neurons of layer {layer}"
-    stats = read_layer(model, images, layer, n_top, shared=False, norms=False, told=told).stats
     line = rank_one(stats, model.neuron_basis(layer))
     strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
     found = line.directions[strongest].cpu()
     cosines, best = (found @ directions.T).max(1)
-    null = torch.cat(
-        [
-            (found @ _rotation(found.shape[1], seed).to(found) @ directions.T).amax(1)
-            for seed in range(N_DRAWS)
-        ]
-    )
+    null = torch.cat([(found @ rotation.to(found) @ directions.T).amax(1) for rotation in rotations])
     order = cosines.topk(min(5, len(cosines))).indices.tolist()
     return NeuronLayer(
         layer=layer,
@@ -388,7 +396,7 @@ def _neuron_layer(
         squared_share=float(stats.top_share()[strongest].mean()),
         components=line.share[strongest].tolist(),
         n_named=int((cosines > COSINE).sum()),
-        n_named_null=float((null > COSINE).sum()) / N_DRAWS,
+        n_named_null=float((null > COSINE).sum()) / len(rotations),
         n_above_null=int((cosines > null.quantile(ABOVE)).sum()),
         examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
     )

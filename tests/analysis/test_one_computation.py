@@ -150,9 +150,7 @@ def test_accuracy_after_an_ablation_is_the_same(session, model, late):
 def test_the_world_report_reads_neurons_the_same_way(session, model):
     pool = dict(zip(["a", "b"], model.encode_texts(["a dog", "a car"]).cpu(), strict=True))
     images = session.images.subset(range(20))
-    found = world_measures._neuron_layer(
-        model, images, LAYER, list(pool), torch.stack([*pool.values()]), True
-    )
+    found = world_measures.neuron_layers(model, images, pool, quiet=True)[LAYER]
     stats = neuron_sums.read_layer(model, images, LAYER, 2, shared=False, norms=False).stats
     strongest = stats.total.topk(found.n_neurons).indices
     assert found.squared_share == pytest.approx(float(stats.top_share()[strongest].mean()))
