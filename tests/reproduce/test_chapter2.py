@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,9 +51,11 @@ def few():
 
 
 @pytest.fixture(scope="module")
-def made(model, few, tmp_path_factory):
+def made(model, few, every_format, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chapter2")
-    return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", every_format)
+        return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,6 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
     (tmp_path / "data" / "red circle" / "broken.png").write_bytes(b"not a picture")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "open_texts", lambda name: clipviz.demo.texts())
-        patch.setattr(style, "save", partial(style.save, formats=("svg",)))
         path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
     text = path.read_text()
     assert "8 of 8 images, 1 skipped as unreadable" in text

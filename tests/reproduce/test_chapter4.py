@@ -59,7 +59,6 @@ def test_the_report_has_its_tables_and_figures(made):
     ):
         svg = (out / "figures" / f"rosetta-{name}.svg").read_text()
         assert "<text" in svg or name in ("translated", "edits")  # text stays text
-        assert (out / "figures" / f"rosetta-{name}.pdf").stat().st_size > 1000
     for row in (
         "perceptual loss",
         "+ clip pairs",
