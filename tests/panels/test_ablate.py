@@ -48,9 +48,13 @@ def desk_arrays(panel):
     }
 
 
-def naive(session, task, image, ablation):
+@pytest.fixture(scope="module")
+def traces(model, images):
+    return [model.trace(picture) for picture in images]
+
+
+def naive(session, traces, task, image, ablation):
     """Class probabilities from the trace's own effects, term by term, float64; means over every image's trace."""
-    traces = [session.model.trace(picture) for picture in session.images]
     heads = torch.cat([t.head_effects() for t in traces]).double()
     rest = torch.cat([t.mlp_effects().sum(1) for t in traces]).double()
     after = traces[image].embedding[0].double()
@@ -64,7 +68,7 @@ def naive(session, task, image, ablation):
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_the_desk_is_exact(session, panel, how):
+def test_the_desk_is_exact(session, panel, traces, how):
     task = session.tasks()["objects"]
     for ablation in (
         Ablation(how=how),
@@ -75,18 +79,17 @@ def test_the_desk_is_exact(session, panel, how):
         session.wait(60)
         ours = panel.probabilities()
         assert tuple(ours) == task.classes
-        expected = naive(session, task, 3, ablation)
+        expected = naive(session, traces, task, 3, ablation)
         np.testing.assert_allclose(list(ours.values()), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, how):
+def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, traces, how):
     heads = {(5, 7), (3, 0)}
     session.select(ablation=Ablation(heads=heads, how=how), image=3)
     ask(panel, options={"mlps": [2, 6], "class_token": True})
     task, labels = session.tasks()["objects"], torch.tensor(session.tasks()["objects"].labels)
     classes = asked.directions(session, task).double()
-    traces = [session.model.trace(picture) for picture in session.images]
     basis = torch.eye(128)  # token effects along every axis are the effects themselves
     effects = torch.cat([trace.head_effects() for trace in traces]).double()
     own = torch.cat([trace.token_scores(basis)[..., 0].movedim(0, -1) for trace in traces]).double()
@@ -140,12 +143,12 @@ def test_the_desk_is_sent_once_an_image(session, panel):
     assert panel.view["desk"]["key"] == key + 1
 
 
-def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel):
+def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel, traces):
     ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
     session.select(ablation=ablation)
     ask(panel, options={"task": "birds"})
     task, shown = session.tasks()["birds"], panel.view["outcome"]
-    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
+    effects = torch.cat([trace.head_effects() for trace in traces])
     removed = sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in ablation.heads)
     after = session.collection.embedding - removed
     predicted = (after @ asked.directions(session, task).T).argmax(1)
