@@ -75,7 +75,7 @@ def test_every_wait_says_how_far_it_is(lend, model):
         lines = [re.sub(r"\d+", "N", line) for line in said if line]
         for what in ("Reading the neurons of layer N", "Coding the neurons in texts"):
             assert f"{what}: N of N, about N s left" in lines
-        assert "Drawing pictures, a method at a time: N of N, about N s left" in lines
+        assert "Drawing pictures, one method at a time: N of N, about N s left" in lines
         assert panel.work == ""
 
 
