@@ -292,6 +292,6 @@ def _percentages(axis: Axes) -> None:
     """Ticks at round percentages between 0 and 100, of which no two read alike."""
     low, high = axis.get_ylim()
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(max(0.0, low), min(1.0, high))
-    kept = [tick for tick in ticks.tolist() if max(0.0, low) - 1e-9 <= tick <= min(1.0, high) + 1e-9]
+    kept = [float(tick) for tick in ticks if max(0.0, low) - 1e-9 <= tick <= min(1.0, high) + 1e-9]
     n_digits = 0 if len(kept) < 2 or kept[1] - kept[0] > 0.0099 else 1
     axis.set_yticks(kept, [f"{100 * tick:.{n_digits}f}%" for tick in kept])

@@ -48,6 +48,7 @@ from clipviz.reproduce.evaluation import (
 )
 from clipviz.reproduce.layers import (
     CONDITIONS,
+    QUICK_ATOMS,
     Layer,
     Study,
     component_share,
@@ -197,7 +198,8 @@ def layers_section(report: Report, study: Study) -> int:
             for task, top1 in study.accuracy(found[condition], found["rows"]).items():
                 curves.setdefault(task, {}).setdefault(condition, {})[layer] = top1
         change = _change(found["baseline"], found[CONDITIONS[0]])
-        rows.append([layer, change, *_shares(known), float(np.mean(found["share of large"]))])
+        straight = found.get("variance of PC 1", None) or float(known.line.share.mean())
+        rows.append([layer, change, known.concentration(), straight, float(np.mean(found["share of large"]))])
     main = next(iter(curves))
     everything = curves[main][CONDITIONS[0]]
     peak = min(everything, key=lambda layer: (everything[layer], -layer))
@@ -253,10 +255,6 @@ def _replaced(study: Study) -> Iterator[tuple[Layer, dict[str, Any]]]:
         known = study.of_layers(group)
         found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
         yield from zip(known, found, strict=True)
-
-
-def _shares(known: Layer) -> tuple[float, float]:
-    return known.concentration(), float(known.line.share.mean())
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> float:
@@ -425,7 +423,8 @@ def sparse_section(report: Report, study: Study, layer: int, pools: Mapping[str,
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for pool, encoded in encoded_pools(model, pools).items():
         dictionary = prepare_dictionary(encoded)
-        sizes = [m for m in CODE_SIZES if m <= min(dictionary.shape)]
+        most = min(*dictionary.shape, QUICK_ATOMS if study.quick else max(CODE_SIZES))
+        sizes = [m for m in CODE_SIZES if m <= most]
         for size, code in sparse_codes(known.line.directions, dictionary, sizes).items():
             rebuilt = reconstruct(code, dictionary).cpu()
             for task, top1 in study.accuracy(left + coefficients @ rebuilt, found["rows"]).items():

@@ -31,7 +31,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
-from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, painted_section
+from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, page_of, painted_section
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import TargetSizes, inversion_section
@@ -265,9 +265,9 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
     for page in range(N_PAGES):
         shown = everywhere[page * N_PAGE :][:N_PAGE]
         if shown:
-            blocks = [figures.ConceptBlock(*entry) for entry in book.entries(shown)]
-            figure = figures.dictionary_page(blocks, concepts.models)
-            report.figure(f"dictionary-{page + 1}", figure, f"Figure 4.2: the dictionary, page {page + 1}")
+            report.figure(
+                f"dictionary-{page + 1}", page_of(book, shown), f"Figure 4.2: the dictionary, page {page + 1}"
+            )
     class_pages(report, book, images)
 
 

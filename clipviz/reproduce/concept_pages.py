@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from clipviz.analysis import generation
@@ -18,6 +19,7 @@ from clipviz.analysis.shared_units import SharedUnits
 from clipviz.analysis.tasks import class_folder
 from clipviz.data.images import Images, open_images
 from clipviz.figures import chapter4 as figures
+from clipviz.figures import style
 from clipviz.lens.invert import Schedule
 from clipviz.reproduce.inverting import as_bytes
 from clipviz.reproduce.report import Report, Result, Steps
@@ -25,6 +27,7 @@ from clipviz.reproduce.report import Report, Result, Steps
 N_CLASSES, N_BLOCKS = 3, 6
 """Classes that get a page, and concepts on it."""
 NONE_SHARED = "None: the dictionary is empty, since no unit of the CLIP has a match above chance."
+ACROSS = 4  # concepts beside each other on a page
 N_PAINTED, N_TILES, N_SINGLE = 5, 31, 4
 SEED = 5_000_011
 LOUDER = 2.0  # factor of the heights of a unit that is increased
@@ -38,12 +41,26 @@ def class_pages(report: Report, book: SharedUnits, images: Images) -> None:
         shown = concepts_of_class(book, classes, name)[:N_BLOCKS]
         if not shown:
             continue
-        blocks = [figures.ConceptBlock(*entry) for entry in book.entries(shown)]
         report.figure(
             f"dictionary-class-{place}",
-            figures.dictionary_page(blocks, book.concepts.models),
+            page_of(book, shown),
             f"Figures C.4-C.6: concepts that are strongest on images of the class {name}",
         )
+
+
+def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
+    """Some concepts as a page of the dictionary, with the models that look at pictures; a few take part of its width.
+
+    A generator paints only: its maps are of its own pictures, in Figures C.7-C.11.
+    """
+    models = book.concepts.models
+    rows = [i for i, name in enumerate(models) if book.reads(name)]
+    blocks = [
+        figures.ConceptBlock(one.title, one.note, one.pictures, one.maps[rows], [one.units[i] for i in rows])
+        for one in (figures.ConceptBlock(*entry) for entry in book.entries(concepts))
+    ]
+    width = style.PAGE * min(1.0, len(blocks) / ACROSS)
+    return figures.dictionary_page(blocks, [models[i] for i in rows], width, ACROSS)
 
 
 def class_of(images: Images) -> list[str]:

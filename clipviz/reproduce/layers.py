@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ from clipviz.reproduce.report import Steps
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads
 N_SAMPLE = 2_000  # images of an index that are read again, for the distribution of the norms
+QUICK_ATOMS = (
+    32  # texts of a code at most in the quick version: 128 of 4,096 neurons take minutes for each pool
+)
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
@@ -48,9 +52,13 @@ class Layer:
     """One layer's neurons over the reference images: statistics, rank-1 directions, norms, thresholds."""
 
     def __init__(self, model: ClipModel, stats: NeuronStats, norms: Tensor) -> None:
-        self.stats, self.norms = stats, norms
-        self.line: RankOne = rank_one(stats, model.neuron_basis(stats.layer))
+        self.stats, self.norms, self._model = stats, norms, model
         self.thresholds = activation_thresholds(norms.float(), PERCENTILE)
+
+    @cached_property
+    def line(self) -> RankOne:
+        """The rank-1 directions, made when they are asked for: a finished step does not ask again."""
+        return rank_one(self.stats, self._model.neuron_basis(self.stats.layer))
 
     def concentration(self) -> float:
         """Mean share of a neuron's summed squared norm that falls on the few images above its threshold."""
@@ -226,8 +234,12 @@ def layer_embeddings(
                     part.setdefault(what, []).append(value.cpu())
             kept += rows
         return [
-            {"rows": kept, **{what: torch.cat(values).numpy() for what, values in part.items()}}
-            for part in parts
+            {
+                "rows": kept,
+                "variance of PC 1": float(one.line.share.mean()),
+                **{what: torch.cat(values).numpy() for what, values in part.items()},
+            }
+            for part, one in zip(parts, wanted, strict=True)
         ]
 
     return steps.get_all([f"neurons-{name}-{layer}{'-codes' if codes else ''}" for layer in layers], make)

@@ -13,7 +13,7 @@ from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
-from clipviz.reproduce.layers import Layer, Study
+from clipviz.reproduce.layers import QUICK_ATOMS, Layer, Study
 from clipviz.reproduce.pools import COMMON, GENERAL, encoded_pool
 from clipviz.reproduce.report import Report
 from clipviz.values import SparseCode
@@ -29,7 +29,8 @@ class Dictionary:
         self.pool = list(pool)
         self.encoded = encoded_pool(study.model, self.pool)
         self.rows = prepare_dictionary(self.encoded)
-        self.n_atoms = min(code_size(study.model.weights.d_embed), *self.rows.shape)
+        most = min(code_size(study.model.weights.d_embed), QUICK_ATOMS if study.quick else len(self.rows))
+        self.n_atoms = min(most, *self.rows.shape)
 
     def codes(self, directions: Tensor) -> SparseCode:
         return sparse_code(directions.to(self.rows), self.rows, self.n_atoms)

@@ -88,3 +88,15 @@ def test_generated_pictures_are_read_by_those_that_look_and_painted_by_the_gener
     units = np.asarray(book.concepts.units)[:, place] >= 0
     assert seen[0].maps[units, place].any()
     assert "Figure C.7: all concepts on one generated picture" in report.write("painted").read_text()
+
+
+def test_a_page_leaves_out_models_that_only_paint_and_is_as_wide_as_its_concepts(model):
+    mining = chapter4.Mining(model, clipviz.demo.images().subset(range(2)), [], [], [])
+    book = SharedUnits(mining, dictionary.open_folder(model.bundle.dictionary))
+    rows = book.listed()
+    one, many = (concept_pages.page_of(book, rows[:n]) for n in (1, 5))
+    assert one.get_size_inches()[0] == style.PAGE / 4
+    assert many.get_size_inches()[0] == style.PAGE
+    written = {text.get_text().replace("\n", " ") for text in many.texts}
+    assert {"clip", "cnn", "vit"} <= written
+    assert not any("generator" in text for text in written)
