@@ -45,7 +45,7 @@ const wordList = (api) => {
     const [row, place] = placeOf(event.target);
     focusAt([row + step, place]);
   });
-  const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) => h("div", { class: differs ? "word" : "word weak", role: "listitem", "data-differs": differs },
+  const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) => h("div", { class: differs ? "word" : "word weak", role: "listitem", "data-differs": String(differs) },
     h("button", { type: "button", class: drawable ? "text" : "text undrawn", "data-word": text, "aria-pressed": String(selection.text === text), title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}` }, text),
     h("span", { class: "bar", title: `score ${score.toFixed(3)}; in 95% of shuffles the word of this rank has less than ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}` }, fill(score / most), h("b", { style: { left: `${(100 * chance) / most}%` } })), h("span", { class: "num score" }, score.toFixed(2)),
     h("span", { class: "behind" }, ...neurons.map(({ layer, neuron, part, weight, along }) => h("button", {

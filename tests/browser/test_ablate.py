@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -78,6 +80,22 @@ def test_accuracy_and_random_heads_are_the_kernels(desk):
     lines = page.locator('[data-panel="ablate"] .line')
     assert "worst group" in lines.nth(1).inner_text()
     expect(lines.nth(1).locator("s")).to_have_count(5)
+    said = json.loads(
+        desk.kernel(
+            "import json\no = session.ablate(task='birds')\n"
+            "print(json.dumps([[r.change.low, r.change.high, r.change.differs, r.before]"
+            " for r in (o.everything, o.worst, *o.groups)]))"
+        )
+    )
+    for place, (low, high, differs, before) in enumerate(said):
+        change, whisker = lines.nth(place).locator(".change"), lines.nth(place).locator("em")
+        expect(change).to_have_attribute("data-differs", str(differs).lower())
+        assert (change.inner_text() == "no difference") == (not differs)
+        left, width = whisker.evaluate("(e) => [parseFloat(e.style.left), parseFloat(e.style.width)]")
+        ends = [min(1, max(0, before + end)) for end in (low, high)]
+        assert (left, left + width) == pytest.approx([100 * end for end in ends], abs=0.01)
+    note = page.locator('[data-panel="ablate"] .all .note').inner_text()
+    assert f"95% interval {100 * said[1][0]:+.1f} to {100 * said[1][1]:+.1f}".replace("-", "−") in note
     assert "2 random heads" in page.locator('[data-panel="ablate"] .all .note').inner_text()
 
 

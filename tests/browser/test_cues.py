@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -38,6 +41,16 @@ def test_words_neurons_and_pictures(panel):
     fooled = panel.kernel("print(cues.results()['second order'][1].n_fooled)").strip()
     expect(root.locator('.strip[data-method="second order"]')).to_have_attribute("data-fooled", fooled)
     assert root.locator('.strip[data-method="second order"] .tile.fooled').count() == int(fooled)
+    shares = root.locator(".strip .caption small").all_inner_texts()
+    said = panel.kernel("print([row['interval'] for row in cues.view['attempts']][::-1])")
+    for share, (low, high) in zip(shares, json.loads(said), strict=True):
+        assert share.strip() == f"{100 * low:.0f}%–{100 * high:.0f}%"
+    words = json.loads(panel.kernel("import json; print(json.dumps(cues.view['words']))"))
+    most = max(max(word["score"], word["null"]) for word in words)
+    ticks = root.locator(".word .bar b").evaluate_all("ticks => ticks.map(b => parseFloat(b.style.left))")
+    assert ticks == pytest.approx([100 * word["null"] / most for word in words], abs=0.01)
+    beyond = root.locator(".word").evaluate_all("rows => rows.map(row => row.dataset.differs)")
+    assert beyond == [str(word["score"] > word["null"]).lower() for word in words]
     neuron = root.locator(".neuron").first
     number = neuron.get_attribute("data-neuron")
     layer = neuron.get_attribute("data-layer")
@@ -75,6 +88,21 @@ def test_other_classes_and_one_picture_closely(panel):
     page.get_by_role("button", name="Swap the classes").click()
     panel.panel("cues", drawn="dog", mistaken="cat", done="true").wait_for()
     assert not panel.console
+
+
+def test_a_wait_says_how_far_it_is(panel):
+    page = panel.page
+    page.evaluate(
+        "() => { const hint = document.querySelector('[data-panel=\"cues\"] h3 small'); window.said = [];"
+        " new MutationObserver(() => window.said.push(hint.textContent)).observe(hint, { childList: true }); }"
+    )
+    page.locator(f"{PANEL} .again").click()
+    page.wait_for_function("() => window.said.filter((line) => line.startsWith('Drawing')).length > 1")
+    panel.panel("cues", done="true").wait_for()
+    page.wait_for_function("() => window.said.at(-1).startsWith('from ')")
+    lines = page.evaluate("window.said")
+    wanted = r"Drawing pictures, one method at a time: [12] of 3, about \d+ s left"
+    assert any(re.fullmatch(wanted, line) for line in lines), lines
 
 
 def test_what_cannot_be_drawn_is_said(panel):
