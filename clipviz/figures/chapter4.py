@@ -97,7 +97,7 @@ def all_concepts(
         title = "image" if place == 0 else tiles[place - 1][0]
         if place == 0:
             style.picture(axes, picture, edge=style.ACCENT)
-            title = f"image; units of {model}" if model else title
+            title = f"units of {model}" if model else title
         else:
             lit(axes, picture, tiles[place - 1][1])
         style.words(figure, x, y + side + 0.11, _short(title, int(24 * side)), style.SMALL - 1.5, style.INK)

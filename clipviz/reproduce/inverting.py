@@ -437,7 +437,10 @@ def _report_translated(report: Report, found: Result) -> None:
         [
             kind,
             intervals.share_of(found[f"right{place}"]).in_full,
-            *(intervals.mean(found[f"{what}{place}"]).in_full for what in ("overlap", "without", "others")),
+            *(
+                intervals.mean(found[f"{what}{place}"], 0.0, 1.0).in_full
+                for what in ("overlap", "without", "others")
+            ),
         ]
         for place, kind in enumerate(FOREIGN)
     ]
