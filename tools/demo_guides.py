@@ -9,9 +9,10 @@ generator, a partner or the model change; without the files a session finds both
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import clipviz
-from clipviz.analysis import generation, generator_concepts, guides
+from clipviz.analysis import generation, generator_concepts, guides, leaping
 from clipviz.demo.shipped import ASSETS
 from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     generator, readers = generator_of(session), readers_of(session)
     samples = generator.sample(int(sys.argv[1]) if len(sys.argv) > 1 else 512, seed=SEED)
     found = generation.find_guides(generator, readers, samples)
+    found = replace(found, felt=leaping.usual_sensitivity(generator, found.own))
     guides.save(ASSETS / "guides.safetensors", found, guides.identity(generator, readers))
     print(f"{found.n_units} units shared with {', '.join(readers)}")
     named = generator_concepts.generator_concepts(

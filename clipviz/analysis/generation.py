@@ -6,7 +6,8 @@ moved = edit(generator, generator.sample(1, seed=3), guides, "shift", right=0.25
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypedDict
@@ -17,15 +18,16 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from clipviz.analysis import leaping
-from clipviz.analysis.leaping import generate_from, leap, numbers_of, with_numbers
+from clipviz.analysis.leaping import generate_from, leap, numbers_of, seek, with_numbers
 from clipviz.analysis.matching import match, unit_pairs
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule, Step, UnitPairs
 
 CHANGES = ("none", "zoom", "shift", "copy", "remove", "amplify")
-LEAPS = ("copy", "remove")
-"""Changes that small steps do not find: nothing on the picture tells where an object would appear that is hidden."""
+LEAPS = {"copy": leaping.N_SOUGHT, "remove": leaping.N_STEPS}
+"""Changes that small steps do not find, since nothing on the picture tells where an object would appear that is hidden,
+and the steps that it takes to choose their start."""
 PRIOR = 0.002
 """Weight of the mean square of the latent in an edit: enough to stay where the prior is, too little to be seen."""
 Progress = Callable[[Step], bool | None]
@@ -36,11 +38,13 @@ class Guides:
     """Units of a generator that other models share (best buddies, Eq. 4.3), by reader.
 
     pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's units
-    once, paired with itself: what edits compare.
+    once, paired with itself: what edits compare. felt: how these maps feel the latent's numbers on the generator's
+    pictures (leaping.usual_sensitivity), None where it is not known yet.
     """
 
     pairs: Mapping[str, tuple[UnitPairs, ...]]
     own: tuple[UnitPairs, ...]
+    felt: Float[Tensor, "latent latent"] | None = None
 
     @property
     def n_units(self) -> int:
@@ -211,7 +215,7 @@ def edit_steps(
     units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
     that the search begins at, default `latents`. A step's objectives are the distance of the maps from those asked
     (lens.invert.map_distance), for each image. The steps of "copy" and "remove" begin with those of the searches that
-    choose a start (analysis.leaping), leaping.N_STEPS more than the schedule has.
+    choose a start (analysis.leaping), LEAPS more than the schedule has.
     """
     chosen = guides.own if units is None else guides.of(units)
     others = guides.without(chosen) if units is not None and keep else ()
@@ -221,13 +225,28 @@ def edit_steps(
     steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
     if change in LEAPS:
         first = next(steps)  # where it begins is to be seen before the leap
-        of = first.of + leaping.N_STEPS
+        before = LEAPS[change]
+        of = first.of + before
         yield first._replace(of=of)
-        start = yield from leap(generator, start, **goal, of=of)
+        if change == "copy":
+            rounds = seek(generator, start, asked, goal["pairs"], usual=guides.felt)
+            start = yield from _counted(rounds, first._replace(of=of))
+        else:
+            start = yield from leap(generator, start, **goal, of=of)
         steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
         next(steps)
-        steps = (step._replace(number=leaping.N_STEPS + step.number, of=of) for step in steps)
+        steps = (step._replace(number=before + step.number, of=of) for step in steps)
     yield from steps
+
+
+def _counted(rounds: Generator[None, None, Any], here: Step) -> Generator[Step, None, Any]:
+    """The rounds of a search that shows nothing on its way, as steps that stay `here`."""
+    for number in itertools.count(1):
+        try:
+            next(rounds)
+        except StopIteration as end:
+            return end.value
+        yield here._replace(number=number)
 
 
 def edited_region(maps: lens.Maps, chosen: Sequence[UnitPairs]) -> Float[Tensor, "image 1 rows cols"]:

@@ -38,6 +38,8 @@ def save(path: str | Path, guides: Guides, about: Mapping[str, str]) -> None:
         for group in groups:
             layers.append([name, group.layer_a, group.layer_b])
             tensors |= {f"{len(layers) - 1}.{field}": getattr(group, field) for field in FIELDS}
+    if guides.felt is not None:
+        tensors["felt"] = guides.felt
     metadata = {"layers": json.dumps(layers), "about": json.dumps(dict(about))}
     write_weights(path, tensors, metadata)
 
@@ -63,4 +65,5 @@ def open_guides(
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"expected guides at {path}, got a damaged file ({error}); delete it") from error
     every = [group for groups in pairs.values() for group in groups]
-    return Guides({name: tuple(groups) for name, groups in pairs.items()}, tuple(each_once(every)))
+    felt = numbers["felt"].to(device) if "felt" in numbers else None
+    return Guides({name: tuple(groups) for name, groups in pairs.items()}, tuple(each_once(every)), felt)

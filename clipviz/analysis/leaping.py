@@ -2,12 +2,17 @@
 
 An object that is hidden has a place in the latent that no map feels, and so no gradient. Around the latents we draw
 from the prior, narrowed in the directions that the maps feel (a Gaussian with the inverse covariance 1 + G / tau, where
-G are the mean squared derivatives of the maps), and keep those whose maps move in the direction that was asked; a few
-steps from each tell which to go on from. The thesis (4.4) likewise starts copies from random latents.
+G are the mean squared derivatives of the maps), and keep those whose maps move in the direction that was asked. The
+thesis (4.4) likewise starts copies from random latents.
+
+For a removal, `leap` tries the nearest of these. A copy has to find a place as well, which few draws show: `seek`
+narrows them also in directions that maps feel on other pictures (the ground, which changes only beyond a threshold),
+and draws twice more around the best.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -27,6 +32,20 @@ NARROW = (0.005, 0.02)
 """tau: how much the maps may change, as a mean square in deviations; small first."""
 WIDE = (1.0, 1.7)
 """Multiples of the prior's width: a start may lie a little outside, where rare things are."""
+USUAL = 0.3
+"""tau of the derivatives on other pictures."""
+N_USUAL, STRIDE = 48, 0.25
+"""Pictures of the prior that these are taken from, and the steps of their differences."""
+SOUGHT, N_BEST = (126, 36, 36), 6
+"""Latents that `seek` draws in each round, and the best of a round that the next draws around."""
+WIDTHS = ((1.5, 2.0), (0.5,), (0.3,))
+"""Multiples of the width of its draws in each round."""
+TOGETHER = 3
+"""Draws that take about as long as a step of a search."""
+N_SOUGHT = sum(SOUGHT) // TOGETHER
+"""Steps that `seek` takes."""
+AWAY = 0.3
+"""Weight of the distance of the maps beside their direction: what else changed has to be changed back."""
 MOST = 128
 """Latents of more numbers are changed by differences of the prior's own samples instead."""
 GRID = 16
@@ -81,21 +100,82 @@ def leap(
     return with_numbers(latents, nearest)
 
 
+def seek(
+    generator: Any,
+    latents: Any,
+    target_maps: lens.Maps,
+    pairs: Sequence[UnitPairs],
+    *,
+    usual: Float[Tensor, "latent latent"] | None = None,
+    seed: int = 0,
+) -> Generator[None, None, Any]:
+    """For each of the latents, the one drawn around it whose maps move most in the direction that is asked.
+
+    usual: from `usual_sensitivity`, by default taken now. Yields N_SOUGHT times, so that whoever watches can stop;
+    returns the latents.
+    """
+    own, image = numbers_of(latents), torch.arange(len(latents), device=numbers_of(latents).device)
+    before = features(generator.maps(latents), pairs)
+    asked = features(target_maps, pairs) - before
+
+    def score(z: Tensor) -> Tensor:
+        moved = features(generator.maps(with_numbers(latents, z)), pairs) - before
+        away = (moved - asked).square().mean(1)
+        return F.cosine_similarity(moved, asked) - AWAY * away
+
+    felt = None
+    if _plain(own):
+        usual = usual_sensitivity(generator, pairs) if usual is None else usual.to(own)
+        felt = sensitivity(generator, latents, pairs) / NARROW[-1] + usual / USUAL
+    draw = torch.Generator().manual_seed(seed)
+    every, scores = own[None], torch.full((1, len(own)), -torch.inf, device=own.device)
+    for n, widths in zip(SOUGHT, WIDTHS, strict=True):
+        noise = _drawn(generator, own, felt, n, draw)
+        new = [every[i % len(every)] + widths[i % len(widths)] * moved for i, moved in enumerate(noise)]
+        found = []
+        for z in new:
+            found.append(score(z))
+            if len(found) % TOGETHER == 0:
+                yield
+        scores, every = torch.cat([scores, torch.stack(found)]), torch.cat([every, torch.stack(new)])
+        scores, rows = scores.topk(min(N_BEST, len(scores)), 0)
+        every = torch.stack([every[row, image] for row in rows])
+    return with_numbers(latents, every[0])
+
+
 def around(generator: Any, latents: Any, pairs: Sequence[UnitPairs], n: int, seed: int = 0) -> list[Tensor]:
     """n times numbers near those of the latents, [image, ...] each, that change the maps little."""
-    own = numbers_of(latents)
-    if own.ndim != 2 or own.shape[1] > MOST:
-        one, other = (numbers_of(generator.sample(n, seed=seed + i)) for i in (0, 1))
-        return [own + 0.5 * (a - b) for a, b in zip(one.split(1), other.split(1), strict=True)]
-    strength, directions = torch.linalg.eigh(sensitivity(generator, latents, pairs))
-    draw = torch.Generator().manual_seed(seed)
-    drawn = []
-    for i in range(n):
-        width = (1 + strength.clamp_min(0) / NARROW[i % len(NARROW)]).rsqrt()
-        normal = torch.randn(own.shape, generator=draw).to(own)
-        moved = torch.einsum("idk,ik->id", directions, width * normal)
-        drawn.append(own + WIDE[i // len(NARROW) % len(WIDE)] * moved)
-    return drawn
+    own, draw = numbers_of(latents), torch.Generator().manual_seed(seed)
+    if not _plain(own):
+        return [own + one for one in _drawn(generator, own, None, n, draw)]
+    felt = sensitivity(generator, latents, pairs)
+    return [
+        own + WIDE[i // len(NARROW) % len(WIDE)] * _drawn(generator, own, felt / tau, 1, draw)[0]
+        for i, tau in zip(range(n), itertools.cycle(NARROW), strict=False)
+    ]
+
+
+def _plain(own: Tensor) -> bool:
+    """Whether latents are so few numbers that each can be changed by itself."""
+    return own.ndim == 2 and own.shape[1] <= MOST
+
+
+def _drawn(generator: Any, own: Tensor, felt: Tensor | None, n: int, draw: torch.Generator) -> list[Tensor]:
+    """n draws for each image from the Gaussian with the inverse covariance 1 + felt; without it, half the differences
+    of the prior's own samples."""
+    if felt is None:
+        seeds = torch.randint(2**31, (2,), generator=draw).tolist()
+        one, other = (numbers_of(generator.sample(n, seed=seed)) for seed in seeds)
+        return [0.5 * (a - b) for a, b in zip(one.split(1), other.split(1), strict=True)]
+    strength, directions = torch.linalg.eigh(felt)
+    width = (1 + strength.clamp_min(0)).rsqrt()
+    normals = torch.randn((n, *own.shape), generator=draw).to(own)
+    return list(torch.einsum("idk,nik->nid", directions, width * normals))
+
+
+def usual_sensitivity(generator: Any, pairs: Sequence[UnitPairs]) -> Float[Tensor, "latent latent"]:
+    """The mean of `sensitivity` over pictures of the prior."""
+    return sensitivity(generator, generator.sample(N_USUAL, seed=5), pairs, STRIDE).mean(0)
 
 
 def sensitivity(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -165,7 +167,10 @@ def test_guides_come_back_from_disk_for_the_same_weights_alone(tmp_path, generat
     about, path = {"": stored.fingerprint(generator.module), "reader": "0"}, tmp_path / "guides.safetensors"
     assert stored.open_guides(path, about) is None
     stored.save(path, guides, about)
+    assert stored.open_guides(path, about).felt is None
+    stored.save(path, replace(guides, felt=torch.eye(3)), about)
     found = stored.open_guides(path, about)
+    assert torch.equal(found.felt, torch.eye(3))
     for one, other in zip(found.own, guides.own, strict=True):
         assert one.layer_a == other.layer_a
         assert torch.equal(one.units_a, other.units_a)

@@ -77,6 +77,30 @@ def test_what_is_drawn_around_moves_what_no_map_feels(generator, guides, latents
     assert other[0].shape == latents[:, None].shape
 
 
+def test_what_is_sought_lies_in_the_direction_that_is_asked(generator, guides, latents):
+    asked = generation.asked_maps(generator.maps(latents), guides.own, "copy")
+    usual = leaping.usual_sensitivity(generator, guides.own)
+    assert (
+        usual[1, 1] > 10 * usual[3, 3]
+    )  # the second blob is felt on other pictures, the idle number on none
+    assert len(list(leaping.seek(generator, latents, asked, guides.own, usual=usual))) == leaping.N_SOUGHT
+    found = _end(leaping.seek(generator, latents, asked, guides.own, usual=usual))
+    before = leaping.features(generator.maps(latents), guides.own)
+    moved, wanted = (leaping.features(maps, guides.own) - before for maps in (generator.maps(found), asked))
+    assert (torch.nn.functional.cosine_similarity(moved, wanted) > 0.5).all()
+    assert torch.equal(
+        found, _end(leaping.seek(generator, latents, asked, guides.own))
+    )  # usual is then taken anew
+
+
+def _end(rounds):
+    while True:
+        try:
+            next(rounds)
+        except StopIteration as end:
+            return end.value
+
+
 def test_a_copy_shows_what_was_hidden_and_small_steps_alone_do_not(generator, guides, latents, monkeypatch):
     quick = Schedule(60, 0.05)
     found = generation.edit(generator, latents, guides, "copy", schedule=quick)
@@ -87,7 +111,7 @@ def test_a_copy_shows_what_was_hidden_and_small_steps_alone_do_not(generator, gu
         yield from ()
         return start
 
-    monkeypatch.setattr(generation, "leap", stay)
+    monkeypatch.setattr(generation, "seek", stay)
     stuck = generation.edit(generator, latents, guides, "copy", schedule=quick)
     assert (stuck.latents[:, 2] < 1).all()
 

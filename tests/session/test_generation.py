@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import clipviz
-from clipviz.analysis import leaping
+from clipviz.analysis import generation
 from clipviz.analysis.generation import edit, find_guides
 from clipviz.analysis.generator_concepts import open_concepts
 from clipviz.lens.invert import Schedule
@@ -188,7 +188,7 @@ def test_the_desk_and_an_edit_by_name_paint_the_same_picture(session, change, co
     torch.testing.assert_close(bench.latents.z, found.latents.z, rtol=0, atol=0)
     assert not torch.equal(found.latents.z, bench.first.z)
     assert (bench.distance, bench.asked) == (float(found.distance), pytest.approx(float(found.asked)))
-    n_tries = leaping.N_STEPS if change in ("copy", "remove") else 0
+    n_tries = generation.LEAPS.get(change, 0)
     assert [frame.number for frame in frames] == list(range(brief.n_steps + n_tries + 1))
     assert frames[-1].step == frames[-1].of
 
