@@ -204,7 +204,11 @@ class SharedUnits:
 
     @cached_property
     def _generator(self) -> Any:
-        """The generator of the model's bundle where the dictionary is about one of its name and weights."""
+        """The generator that was given, or that of the model's bundle where the dictionary is about one of its name
+        and weights."""
+        given = [one for one in self._given.values() if hasattr(one, "sample") and hasattr(one, "images")]
+        if given:
+            return given[0]
         known = {self.clip, *self._given, *(self._bundle.partners if self._bundle else ())}
         make = self._bundle.generator if self._bundle else None
         if make is None or known.issuperset(self.concepts.models):
