@@ -189,7 +189,7 @@ def test_anyone_can_write_and_draw(model, session, found):
     missed = "expected sentences that name 'unicorn' and not 'zebra', got .*; give describe.. more words"
     with pytest.raises(ValueError, match=missed):
         session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
-    with pytest.raises(ValueError, match="give describe and draw of your own"):
+    with pytest.raises(ValueError, match="give your own describe and draw"):
         cues.attempt(model, ["fog"], "unicorn", "zebra")
 
 

@@ -11,6 +11,7 @@ TESTS = Path(__file__).parents[1]
 OPEN = """import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import clipviz
+from few_texts import COMMON
 from tests.models.families import with_texts
 model = with_texts({family!r})
 texts = [*COMMON, "a car", "a star"]

@@ -239,6 +239,7 @@ def alive(pid: int) -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores, and so would the builds
     folder, points, seed, *also = sys.argv[1:]
     limit = max(280, 3 * int(points))
     faulthandler.dump_traceback_later(limit, exit=True)  # says where it waits, before the test gives up

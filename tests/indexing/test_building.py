@@ -208,7 +208,7 @@ def test_a_vanished_folder_stops_the_build_and_it_resumes(model, tmp_path):
         if done >= 12 and folder.exists():
             folder.rename(tmp_path / "away")
 
-    with pytest.raises(FileNotFoundError, match="bring the folder back and run the same command again"):
+    with pytest.raises(FileNotFoundError, match="restore the folder and run the same command again"):
         Index.build(model, images, tmp_path / "i", **{**QUICK, "progress": vanish, "shard": 4, "batch": 4})
     with pytest.raises(ValueError, match=r"is unfinished: [34] of 5 shards of 20 images are there"):
         Index.open(tmp_path / "i")

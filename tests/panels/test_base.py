@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_a_selection_that_is_left_again_before_it_is_shown_leaves_nothing_behind
     panel.close()
 
 
-@pytest.mark.parametrize("kind", [Heads, ImageGallery])  # one looks at what is removed, one only marks it
+@pytest.mark.parametrize("kind", [Heads, partial(ImageGallery, order="text")], ids=["heads", "images"])
 def test_a_view_says_what_its_selection_removes(session, kind):
     session.select(image=3, ablation=clipviz.Ablation())
     panel = kind(session)

@@ -20,7 +20,11 @@ FEW = {"Cues": {"n_images": 64}, "Words": {}, "Neurons": {"n_images": 64}}
 
 @pytest.fixture(scope="module")
 def panels():
-    session = clipviz.Session(clipviz.load("demo"), background=False)
+    demo = clipviz.demo.images()
+    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:80]
+    session = clipviz.Session(
+        clipviz.load("demo"), demo.subset([*range(200), *birds]), "demo", background=False
+    )
     kinds = [getattr(clipviz.panels, name) for name in clipviz.panels.__all__]
     kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Panel)]
     kinds = [kind for kind in kinds if kind.draw is not Panel.draw]
