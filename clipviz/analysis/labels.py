@@ -8,7 +8,7 @@ searched alone in its own span with the same rotations, so its label does not de
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,10 +38,12 @@ def label_head(
     texts: Texts,
     n_draws: int = N_DRAWS,
     seed: int = 0,
+    between: Callable[[], object] = bool,
 ) -> HeadLabel:
     """The label of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
 
-    text_directions, texts: the pool, encoded and in words. Raises ValueError for a head that does not vary.
+    text_directions, texts: the pool, encoded and in words. between: called now and then, and what it raises ends the
+    work. Raises ValueError for a head that does not vary.
     """
     kept = span.norm(dim=0) > 0.5
     if not bool(kept.any()):
@@ -49,7 +51,9 @@ def label_head(
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
     n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
     chosen = textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True)
-    _, null = textspan.null_explained(*own, n_texts, n_draws, seed, centre_pool=True, normalised=True)
+    _, null = textspan.null_explained(
+        *own, n_texts, n_draws, seed, centre_pool=True, normalised=True, between=between
+    )
     order, null_order = chosen.order[0].tolist(), null[:, 0].tolist()
     families = [broad(family) for family in texts.families]
     role = roles.role_of(order, null_order, families, N_FIRST, AT_LEAST, LEVEL)

@@ -11,6 +11,8 @@ algorithm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,7 +23,7 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
-NUMBERS_AT_ONCE = 1 << 25  # of the pools that draws of the null hold together, 128 MB
+NUMBERS_AT_ONCE = 1 << 22  # of the pools that draws of the null hold together, 16 MB
 NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is rounding, not a direction
 
 
@@ -139,11 +141,13 @@ def null_explained(
     seed: int = 0,
     centre_pool: bool = False,
     normalised: bool = False,
+    between: Callable[[], object] = bool,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
     """What TextSpan finds when the texts mean nothing to the head: its data under random rotations of its span.
 
     A rotation keeps the spectrum of the head's variance and the pool, and breaks their relation. Returns the
-    cumulative explained shares and the texts chosen, for every draw. Draws run together as far as memory is bounded.
+    cumulative explained shares and the texts chosen, for every draw. Draws run together as far as memory is bounded;
+    between: called before each part of them, and what it raises ends them.
     """
     rank = covariance.shape[-1]
     generator = torch.Generator().manual_seed(seed)
@@ -154,6 +158,7 @@ def null_explained(
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
     explained, order = [], []
     for part in rotated.split(max(1, NUMBERS_AT_ONCE // max(1, pool.numel()))):
+        between()
         repeated, drawn = pool.repeat(len(part), 1, 1), part.flatten(0, 1)
         found, directions, _ = _greedy(repeated, floors, drawn, n_texts, normalised)
         explained.append(_shares(directions, drawn).to(pool.dtype).unflatten(0, part.shape[:2]))

@@ -20,6 +20,7 @@ from clipviz.models.threads import spare_core
 from clipviz.session import ablation as ablations
 from clipviz.values import N_LATE
 from clipviz.waits import Work
+from clipviz.worker import Overtaken
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session
@@ -207,7 +208,9 @@ def label(session: Session, layer: int, head: int, images: Sequence[int]) -> Lab
     covariance, span = session.span(images)
     at = session.collection.layer_index(layer) * session.model.n_heads + head
     try:
-        found = labels.label_head(covariance[at], span[at], session.pool(), session.texts)
+        found = labels.label_head(
+            covariance[at], span[at], session.pool(), session.texts, between=session.worker.give_way
+        )
     except ValueError as error:  # a head that does not vary is about nothing
         return Label(NO_ROLE, str(error), 1.0, ())
     texts = tuple(session.texts[i] for i in found.order)
@@ -260,12 +263,18 @@ def labelling(reference: weakref.ref[Session]) -> Iterator[None]:
         yield
     work = Work("Labelling the heads", len(heads))
     for place, (layer, head) in enumerate(told(reference, heads)):
-        session = reference()
-        if session is None or read_version(session) != version:
-            return
-        session.labelling = work
-        work.resume()
-        session.label(layer, head)
+        while True:
+            session = reference()
+            if session is None or read_version(session) != version:
+                return
+            session.labelling = work
+            work.resume()
+            try:
+                session.label(layer, head)
+                break
+            except Overtaken:  # a click is answered first, then this head is begun again
+                del session
+                yield
         work.reached(place + 1)
         del session
         yield
