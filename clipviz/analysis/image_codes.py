@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from clipviz.indexing import Index
     from clipviz.models.clip import ClipModel
 
+STEP = 0.5  # seconds that reading a batch may take
 LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
 
 
@@ -141,9 +143,11 @@ class ImageCodes:
         """Trace the images not read yet, one batch per step; yields how many have been read. Broken ones are noted.
 
         Where memory runs out the batch is halved, which `notes` says; an image too large on its own counts as broken.
+        Where a step takes longer than STEP, later ones hold fewer images, since a click waits for the end of a step.
         """
         waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
         while waiting:
+            began = time.monotonic()
             rows, pictures, broken = read(images, waiting[:batch])
             try:
                 codes = model.trace(pictures, tokens=False).to_codes(self.layers) if rows else None
@@ -156,6 +160,7 @@ class ImageCodes:
                 broken |= dict.fromkeys(rows, "too large for the memory that is left")
                 codes = None
             waiting = waiting[batch:]
+            batch = max(1, min(batch, int(batch * STEP / max(time.monotonic() - began, 1e-6))))
             self.broken |= broken
             if codes is not None:
                 self.store(rows, codes)

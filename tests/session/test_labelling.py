@@ -46,3 +46,19 @@ def test_a_label_asked_for_is_never_interrupted(model):
         session.select(layer=4, head=head)  # a request waits or runs meanwhile
         assert session.label(4, head).texts
     session.close()
+
+
+def test_slow_steps_of_reading_hold_fewer_images(model, monkeypatch):
+    images, real, sizes = clipviz.demo.images().subset(range(24)), model.trace, []
+
+    def slow(pictures, **options):
+        sizes.append(len(pictures))
+        time.sleep(0.05 * len(pictures))
+        return real(pictures, **options)
+
+    monkeypatch.setattr(model, "trace", slow)
+    codes = clipviz.analysis.image_codes.ImageCodes(model, len(images))
+    assert list(codes.read(model, images, batch=16))[-1] == 24
+    assert sizes[0] == 16
+    assert max(sizes[1:]) <= 10  # 0.5 s at 0.05 s each
+    assert sum(sizes) == 24
