@@ -43,8 +43,8 @@ for layer, head in ((11, 3), (10, 7), (9, 1), (11, 8), (8, 5)):
     clicks.append(time.perf_counter() - t)
 print(first, painted, sorted(clicks)[2], cpu)
 board.close()"""
-"""Times after the model is made: TextSpan shown, everything painted, a click on another head while the heads are being
-labelled; and CPU seconds until TextSpan is shown, making the model included."""
+"""Times after the model is made: TextSpan shown, everything painted, a click on another head while the images are
+being read; and CPU seconds until TextSpan is shown, making the model included."""
 
 
 def real() -> list[list[float]]:

@@ -38,7 +38,7 @@ def label_head(
     texts: Texts,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-    between: Callable[[], object] = bool,
+    between: Callable[[], object] | None = None,
 ) -> HeadLabel:
     """The label of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
 

@@ -141,7 +141,7 @@ def null_explained(
     seed: int = 0,
     centre_pool: bool = False,
     normalised: bool = False,
-    between: Callable[[], object] = bool,
+    between: Callable[[], object] | None = None,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
     """What TextSpan finds when the texts mean nothing to the head: its data under random rotations of its span.
 
@@ -158,7 +158,8 @@ def null_explained(
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
     explained, order = [], []
     for part in rotated.split(max(1, NUMBERS_AT_ONCE // max(1, pool.numel()))):
-        between()
+        if between is not None:
+            between()
         repeated, drawn = pool.repeat(len(part), 1, 1), part.flatten(0, 1)
         found, directions, _ = _greedy(repeated, floors, drawn, n_texts, normalised)
         explained.append(_shares(directions, drawn).to(pool.dtype).unflatten(0, part.shape[:2]))
