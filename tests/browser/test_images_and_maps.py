@@ -151,3 +151,20 @@ def test_hovering_tokens_after_choosing_a_baseline_sends_nothing(dashboard):  # 
         page.mouse.move(box["x"] + 5 + step * box["width"] / 35, box["y"] + 8 + step * box["height"] / 40)
     assert "patch" in page.locator("[data-panel=heatmap] .tip").inner_text()
     assert page.evaluate("window.sent") == 0
+
+
+WATCH_ADDRESSES = """() => { const made = new Map(), {createObjectURL: make, revokeObjectURL: drop} = URL;
+  window.early = [];
+  window.unwatch = () => { URL.createObjectURL = make; URL.revokeObjectURL = drop; return [made.size, window.early.length]; };
+  URL.createObjectURL = blob => { const url = make.call(URL, blob); made.set(url, performance.now()); return url; };
+  URL.revokeObjectURL = url => { if (performance.now() - made.get(url) < 5000) window.early.push(url); drop.call(URL, url); }; }"""
+
+
+def test_the_address_of_a_picture_stays_valid_while_it_may_be_fetched(dashboard):  # noqa: F811
+    dashboard.page.evaluate(WATCH_ADDRESSES)
+    for image in (3, 4, 5):
+        dashboard.kernel(f"session.select(image={image})")
+        dashboard.panel("heatmap", image=image).wait_for()
+    made, early = dashboard.page.evaluate("window.unwatch()")
+    assert made >= 3
+    assert early == 0

@@ -11,10 +11,15 @@ const tileStyle = (url, place, columns, n) => {
   };
 };
 
-/** Bytes of a picture as an address, one at a time. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
+/**
+ * Bytes of a picture as an address, one at a time. The one before stays valid for a while: the browser may still be
+ * fetching it, and reports an error for an address that is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
 const pictureUrl = (api) => {
   let url = "";
-  const drop = () => url && URL.revokeObjectURL(url);
+  const drop = () => {
+    const old = url;
+    if (old) setTimeout(() => URL.revokeObjectURL(old), 10000);
+  };
   api.cleanups.push(drop);
   return (bytes) => {
     drop();
