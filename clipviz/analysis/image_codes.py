@@ -16,7 +16,7 @@ from clipviz.analysis.reading import read
 from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
-from clipviz.values import Codes, HeadBasis, late_layers
+from clipviz.values import Codes, Head, HeadBasis, late_layers
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
@@ -207,16 +207,20 @@ class ImageCodes:
         chosen = torch.as_tensor([i for i in sorted(set(subset)) if i < len(self)], dtype=torch.long)
         return chosen[self.ready[chosen]].to(self.codes.device)
 
-    def head_covariance(self, subset: Sequence[int] = ()) -> Float[Tensor, "layer head augmented augmented"]:
-        """Covariance of every head's augmented codes over the ready images (see lens.textspan.head_span)."""
+    def head_covariance(
+        self, subset: Sequence[int] = (), head: Head | None = None
+    ) -> Float[Tensor, "layer head augmented augmented"]:
+        """Covariance of every head's (or one's) augmented codes over the ready images; see lens.textspan.head_span."""
         if self._covariance is not None and not len(subset):
-            return self._covariance
+            place = None if head is None else (self.layer_index(head[0]), head[1])
+            return self._covariance if place is None else self._covariance[place][None, None]
         rows = self.rows(subset)
         if len(rows) < 2:
             raise ValueError(
                 f"expected at least 2 images that have been read, got {len(rows)}; wait or add images"
             )
-        return code_moments(self.stored, rows).covariance.to(self.basis.basis.device)
+        chosen = self.stored if head is None else self.stored.select([head[0]], [head[1]])
+        return code_moments(chosen, rows).covariance.to(self.basis.basis.device)
 
     def head_scores(
         self, direction: Float[Tensor, " d_embed"], layer: int, head: int

@@ -8,7 +8,7 @@ searched alone in its own span with the same rotations, so its label does not de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,23 +38,41 @@ def label_head(
     texts: Texts,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-    between: Callable[[], object] | None = None,
 ) -> HeadLabel:
     """The label of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
 
-    text_directions, texts: the pool, encoded and in words. between: called now and then, and what it raises ends the
-    work. Raises ValueError for a head that does not vary.
+    text_directions, texts: the pool, encoded and in words. Raises ValueError for a head that does not vary.
     """
+    steps = label_in_steps(covariance, span, text_directions, texts, n_draws, seed)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found: HeadLabel = done.value
+            return found
+
+
+def label_in_steps(
+    covariance: Float[Tensor, "rank rank"],
+    span: Float[Tensor, "d_embed rank"],
+    text_directions: Float[Tensor, "text d_embed"],
+    texts: Texts,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Generator[None, None, HeadLabel]:
+    """`label_head` as a generator that returns the label: between two steps something else may be done."""
     kept = span.norm(dim=0) > 0.5
     if not bool(kept.any()):
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
     n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
-    chosen = textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True)
-    _, null = textspan.null_explained(
-        *own, n_texts, n_draws, seed, centre_pool=True, normalised=True, between=between
+    order = (
+        textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True).order[0].tolist()
     )
-    order, null_order = chosen.order[0].tolist(), null[:, 0].tolist()
+    null_order: list[list[int]] = []
+    for _, chosen in textspan.null_in_parts(*own, n_texts, n_draws, seed, centre_pool=True, normalised=True):
+        null_order += chosen[:, 0].tolist()
+        yield
     families = [broad(family) for family in texts.families]
     role = roles.role_of(order, null_order, families, N_FIRST, AT_LEAST, LEVEL)
     return HeadLabel(role, order, null_order)

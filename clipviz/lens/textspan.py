@@ -11,7 +11,8 @@ algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +24,8 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 REFRESH = 15
 LEADERS = 12
 HEADS_AT_ONCE = 4
-NUMBERS_AT_ONCE = 1 << 22  # of the pools that draws of the null hold together, 16 MB
+DRAWS_AT_ONCE = 50  # of the null; a click waits for as many
+NUMBERS_AT_ONCE = 1 << 22  # products of texts' coordinates held together, 16 MB
 NOTHING_LEFT = 1e-5  # a residual below this share of its text's length is rounding, not a direction
 
 
@@ -141,30 +143,50 @@ def null_explained(
     seed: int = 0,
     centre_pool: bool = False,
     normalised: bool = False,
-    between: Callable[[], object] | None = None,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
     """What TextSpan finds when the texts mean nothing to the head: its data under random rotations of its span.
 
     A rotation keeps the spectrum of the head's variance and the pool, and breaks their relation. Returns the
-    cumulative explained shares and the texts chosen, for every draw. Draws run together as far as memory is bounded;
-    between: called before each part of them, and what it raises ends them.
+    cumulative explained shares and the texts chosen, for every draw.
     """
-    rank = covariance.shape[-1]
-    generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(n_draws, covariance.shape[0], rank, rank, generator=generator)
-    rotations = torch.linalg.qr(gaussian)[0].to(covariance)
-    rotated = rotations @ covariance @ rotations.transpose(-1, -2)
+    parts = null_in_parts(covariance, span, text_directions, n_texts, n_draws, seed, centre_pool, normalised)
+    explained, order = zip(*parts, strict=True)
+    return torch.cat(explained), torch.cat(order)
+
+
+def null_in_parts(
+    covariance: Float[Tensor, "head rank rank"],
+    span: Float[Tensor, "head d_embed rank"],
+    text_directions: Float[Tensor, "text d_embed"],
+    n_texts: int,
+    n_draws: int = 20,
+    seed: int = 0,
+    centre_pool: bool = False,
+    normalised: bool = False,
+) -> Iterator[tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]]:
+    """`null_explained` of DRAWS_AT_ONCE draws after the other, for work that others may interrupt."""
     pool = _pool(span, text_directions, centre_pool)  # rotations leave it as it is
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
-    explained, order = [], []
-    for part in rotated.split(max(1, NUMBERS_AT_ONCE // max(1, pool.numel()))):
-        if between is not None:
-            between()
-        repeated, drawn = pool.repeat(len(part), 1, 1), part.flatten(0, 1)
-        found, directions, _ = _greedy(repeated, floors, drawn, n_texts, normalised)
-        explained.append(_shares(directions, drawn).to(pool.dtype).unflatten(0, part.shape[:2]))
-        order.append(found.unflatten(0, part.shape[:2]))
-    return torch.cat(explained), torch.cat(order)
+    rotations = _rotations(n_draws, *covariance.shape[:2], seed).to(covariance)
+    rotated = rotations @ covariance @ rotations.transpose(-1, -2)
+    scores = [
+        _all_scores(texts, drawn) for texts, drawn in zip(pool.split(1), rotated.unbind(1), strict=True)
+    ]
+    for part in torch.arange(n_draws).split(DRAWS_AT_ONCE):
+        explained, order = [], []
+        for head, texts in enumerate(pool.split(1)):
+            drawn = rotated[part, head]
+            found, directions, _ = _greedy(texts, floors, drawn, n_texts, normalised, scores[head][part])
+            explained.append(_shares(directions, drawn).to(pool.dtype))
+            order.append(found)
+        yield torch.stack(explained, 1), torch.stack(order, 1)
+
+
+@lru_cache(maxsize=4)
+def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor, "draw head rank rank"]:
+    """Random rotations, the same for every head that is searched alone; kept, since they cost as much as a search."""
+    gaussian = torch.randn(n_draws, n_heads, rank, rank, generator=torch.Generator().manual_seed(seed))
+    return torch.linalg.qr(gaussian)[0]
 
 
 def _explained(
@@ -220,33 +242,42 @@ def head_span(
 
 
 def _greedy(
-    pool: Float[Tensor, "head rank text"],
+    pool: Float[Tensor, "pool rank text"],
     floors: Float[Tensor, " text"],
     covariance: Float[Tensor, "head rank rank"],
     n_texts: int,
     normalised: bool,
+    first: Float[Tensor, "head text"] | None = None,
 ) -> tuple[Int[Tensor, "head n_texts"], Float[Tensor, "head n_texts rank"], Bool[Tensor, "head text"]]:
-    """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up."""
-    n_heads, rank, _ = pool.shape
+    """Texts chosen, their unit residuals (0 once nothing is left of any text), and those seen to be used up.
+
+    pool: each head's own, or a single one for all of them, which is read once. first: the scores to begin with, where
+    they are known.
+    """
+    n_heads, rank, _ = covariance.shape
     exact = left = covariance.double()  # of the effects, and without what lies along the chosen directions
     projection = torch.eye(rank, dtype=torch.float64, device=pool.device).repeat(n_heads, 1, 1)
     directions = torch.zeros(n_heads, n_texts, rank, dtype=torch.float64, device=pool.device)
     order = torch.zeros(n_heads, n_texts, dtype=torch.long, device=pool.device)
-    used_up = pool.square().sum(1) <= floors.square()
+    every = pool.expand(n_heads, -1, -1)
+    used_up = (pool.square().sum(1) <= floors.square()).repeat(n_heads // len(pool), 1)
     scores = lengths = torch.empty(0)
     for step in range(n_texts):
         if step % REFRESH == 0:
             gone = used_up.scatter(1, order[:, :step], True)
-            scores = _all_scores(pool, left).masked_fill_(gone, -torch.inf)
+            fresh = _all_scores(pool, left) if first is None or step else first
+            scores = fresh.masked_fill(gone, -torch.inf)
             lengths = _all_lengths(pool, directions[:, :step]) if normalised else lengths
         values = scores / lengths.clamp_min(1e-12) if normalised else scores
-        best, known, direction = _best(pool, floors, exact, projection, values, used_up, normalised)
+        best, known, direction = _best(every, floors, exact, projection, values, used_up, normalised)
         if normalised:
             scores.masked_fill_(used_up, -torch.inf)
         if not known:  # a head of whose texts nothing is left takes the first of the others
             done = torch.zeros_like(used_up).scatter_(1, order[:, :step], True)
             best = torch.where(direction.any(-1), best, done.to(torch.uint8).argmin(-1))
         order[:, step], directions[:, step] = best, direction
+        if step == n_texts - 1:
+            break
         along, across, left, projection = _fall(pool, left, projection, direction)
         scores.addcmul_(along, across, value=-2).scatter_(1, best[:, None], -torch.inf)
         lengths = (lengths - along.square()).clamp_min(0) if normalised else lengths
@@ -255,8 +286,31 @@ def _greedy(
 
 def _all_scores(pool: Tensor, left: Tensor) -> Float[Tensor, "head text"]:
     """Variance that each residual text explains, from scratch; a few heads at a time, so that they fit caches."""
+    if len(pool) < len(left):
+        return _scores_in_one_pool(pool[0], left)
     parts = zip(left.to(pool).split(HEADS_AT_ONCE), pool.split(HEADS_AT_ONCE), strict=True)
     return torch.cat([(matrix @ texts).mul_(texts).sum(1) for matrix, texts in parts])
+
+
+def _scores_in_one_pool(
+    texts: Float[Tensor, "rank text"], left: Float[Tensor, "head rank rank"]
+) -> Float[Tensor, "head text"]:
+    """x^T S x of the same texts x for many symmetric S: sum over i <= j of (2 - [i = j]) S_ij x_i x_j, one product."""
+    rank = len(texts)
+    rows, columns = torch.triu_indices(rank, rank, device=left.device)
+    weights = (left * (2 - torch.eye(rank).to(left)))[:, rows, columns].to(texts)
+    parts = texts.split(max(1, NUMBERS_AT_ONCE // len(rows)), 1)
+    products = texts.new_empty(len(rows), parts[0].shape[1])
+    return torch.cat([weights @ _products(part, products[:, : part.shape[1]]) for part in parts], 1)
+
+
+def _products(texts: Float[Tensor, "rank text"], products: Float[Tensor, "pair text"]) -> Tensor:
+    """x_i x_j for i <= j of every text, written into `products`."""
+    end = 0
+    for i, row in enumerate(texts):
+        start, end = end, end + len(texts) - i
+        torch.mul(texts[i:], row, out=products[start:end])
+    return products
 
 
 def _empty(pool: Tensor, floors: Tensor, directions: Tensor) -> Bool[Tensor, "head text"]:
@@ -268,7 +322,7 @@ def _empty(pool: Tensor, floors: Tensor, directions: Tensor) -> Bool[Tensor, "he
 
 def _all_lengths(pool: Tensor, directions: Tensor) -> Float[Tensor, "head text"]:
     """Squared length of each residual text, from scratch."""
-    return (pool.square().sum(1) - (directions.to(pool) @ pool).square().sum(1)).clamp_min(0)
+    return (pool.square().sum(1) - _along(directions, pool).square().sum(1)).clamp_min(0)
 
 
 def _best(
@@ -322,9 +376,16 @@ def _fall(
     seen = left.bmm(column)
     seen = torch.baddbmm(seen, column, column.transpose(1, 2).bmm(seen), alpha=-0.5)
     pair, turned = torch.cat([column, seen], 2), torch.cat([seen, column], 2)
-    along, across = pair.transpose(1, 2).to(pool).bmm(pool).unbind(1)
+    along, across = _along(pair.transpose(1, 2), pool).unbind(1)
     left = torch.baddbmm(left, pair, turned.transpose(1, 2), alpha=-1)
     return along, across, left, torch.baddbmm(projection, column, column.transpose(1, 2), alpha=-1)
+
+
+def _along(rows: Float[Tensor, "head row rank"], pool: Tensor) -> Float[Tensor, "head row text"]:
+    """Products of rows with the texts of each head's pool, or of the one pool of all heads."""
+    if len(pool) < len(rows):
+        return (rows.flatten(0, 1).to(pool) @ pool[0]).unflatten(0, rows.shape[:2])
+    return rows.to(pool).bmm(pool)
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:

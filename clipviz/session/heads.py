@@ -16,15 +16,15 @@ from clipviz.analysis import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.roles import NO_ROLE
-from clipviz.models.threads import spare_core
+from clipviz.models.threads import spare_core, sparing
 from clipviz.session import ablation as ablations
 from clipviz.values import N_LATE
 from clipviz.waits import Work
-from clipviz.worker import Overtaken
 
 if TYPE_CHECKING:
+    from clipviz.data.texts import Texts
     from clipviz.session.core import Session
-    from clipviz.values import Ablation
+    from clipviz.values import Ablation, Head
 
 
 FOUND = 0.95  # of the pool's texts: a head that a text finds varies less along these
@@ -179,9 +179,7 @@ def variance_shares(session: Session, images: Sequence[int]) -> np.ndarray:
 def describe(
     session: Session, layer: int, head: int, n_texts: int, images: Sequence[int], n_draws: int
 ) -> Description:
-    covariance, span = session.span(images)
-    at = session.collection.layer_index(layer) * session.model.n_heads + head
-    covariance, span, pool = covariance[at : at + 1], span[at : at + 1], session.pool()
+    (covariance, span), pool = session.head_span(layer, head, images), session.pool()
     n_texts = min(n_texts, len(session.texts), session.model.weights.d_code, covariance.shape[-1])
     basis = lens.textspan_from_covariance(covariance, span, pool, n_texts)
     null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
@@ -205,16 +203,28 @@ def describe(
 
 @spare_core()
 def label(session: Session, layer: int, head: int, images: Sequence[int]) -> Label:
-    covariance, span = session.span(images)
-    at = session.collection.layer_index(layer) * session.model.n_heads + head
+    known: dict[Head, Label] = {}
+    for _ in label_into(known, session, (layer, head), images):
+        session.checkpoint()
+    return known[layer, head]
+
+
+def label_into(known: dict[Head, Label], session: Session, at: Head, images: Sequence[int]) -> Iterator[None]:
+    """Steps after which a head's label is known; they hold nothing of the session."""
+    covariance, span = session.head_span(*at, images)
+    return _labelled(known, at, covariance[0], span[0], session.pool(), session.texts)
+
+
+def _labelled(
+    known: dict[Head, Label], at: Head, covariance: Tensor, span: Tensor, pool: Tensor, texts: Texts
+) -> Iterator[None]:
     try:
-        found = labels.label_head(
-            covariance[at], span[at], session.pool(), session.texts, between=session.worker.give_way
-        )
+        found = yield from labels.label_in_steps(covariance, span, pool, texts)
     except ValueError as error:  # a head that does not vary is about nothing
-        return Label(NO_ROLE, str(error), 1.0, ())
-    texts = tuple(session.texts[i] for i in found.order)
-    return Label(found.role.label, found.role.why, found.role.p_value, texts)
+        known[at] = Label(NO_ROLE, str(error), 1.0, ())
+    else:
+        first = tuple(texts[i] for i in found.order)
+        known[at] = Label(found.role.label, found.role.why, found.role.p_value, first)
 
 
 def find(session: Session, text: str) -> list[HeadFound]:
@@ -262,21 +272,20 @@ def labelling(reference: weakref.ref[Session]) -> Iterator[None]:
     for _ in told(reference, encoding):
         yield
     work = Work("Labelling the heads", len(heads))
-    for place, (layer, head) in enumerate(told(reference, heads)):
-        while True:
-            session = reference()
-            if session is None or read_version(session) != version:
-                return
-            session.labelling = work
-            work.resume()
-            try:
-                session.label(layer, head)
-                break
-            except Overtaken:  # a click is answered first, then this head is begun again
-                del session
-                yield
-        work.reached(place + 1)
+    for place, at in enumerate(told(reference, heads)):
+        session = reference()
+        if session is None or read_version(session) != version:
+            return
+        session.labelling = work
+        work.resume()
+        known = session.known_labels()
+        steps = iter(()) if at in known else label_into(known, session, at, read_images(session))
         del session
+        for _ in sparing(steps):  # what was done of a head stays while a click is answered
+            work.reached(place)
+            yield
+            work.resume()
+        work.reached(place + 1)
         yield
     session = reference()
     if session is not None:

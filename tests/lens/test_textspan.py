@@ -247,16 +247,27 @@ def test_rank_is_checked():
         lens.textspan(torch.randn(9, 8), torch.randn(5, 8), 2, rank=40)
 
 
-def test_draws_of_the_null_are_the_same_a_few_at_a_time(monkeypatch):
+@pytest.mark.parametrize("normalised", [False, True])
+def test_every_draw_of_the_null_is_the_search_of_a_rotated_head(monkeypatch, normalised):
+    """Draws share one pool and are searched together, a few at a time; alone, each chooses the same texts."""
     effects, pool = problem(5)
     data = effects - effects.mean(0)
     span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None].repeat(2, 1, 1)
     covariance = (span[0].T @ data.T @ data @ span[0] / len(data))[None].repeat(2, 1, 1)
-    together = lens.null_explained(covariance, span, pool, 3, n_draws=7)
-    monkeypatch.setattr(lens, "NUMBERS_AT_ONCE", 3 * 2 * 12 * len(pool))
-    apart = lens.null_explained(covariance, span, pool, 3, n_draws=7)
-    assert torch.equal(together[1], apart[1])
-    torch.testing.assert_close(together[0], apart[0])
+    monkeypatch.setattr(lens, "DRAWS_AT_ONCE", 3)
+    monkeypatch.setattr(lens, "NUMBERS_AT_ONCE", 12 * 13 // 2 * 7)  # of seven texts
+    monkeypatch.setattr(lens, "REFRESH", 2)
+    shares, order = lens.null_explained(
+        covariance, span, pool, 5, n_draws=7, seed=2, centre_pool=True, normalised=normalised
+    )
+    gaussian = torch.randn(7, 2, 12, 12, generator=torch.Generator().manual_seed(2))
+    turned = torch.linalg.qr(gaussian)[0].to(covariance)
+    for draw in range(7):
+        alone = lens.textspan_from_covariance(
+            turned[draw] @ covariance @ turned[draw].mT, span, pool, 5, True, normalised
+        )
+        assert torch.equal(order[draw], alone.order)
+        torch.testing.assert_close(shares[draw], alone.explained, atol=1e-5, rtol=0)
 
 
 def test_variance_along_a_text_is_that_of_the_projected_effects():

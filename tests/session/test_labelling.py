@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis import labels
+from clipviz.lens import textspan
 
 
-def test_labelling_gives_way_to_a_click_and_goes_on(model, monkeypatch):
+def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypatch):
+    """A click after every few draws: each is answered before the next draws, none of which is made twice."""
     session = clipviz.Session(model, clipviz.demo.images().subset(range(12)), COMMON, background=False)
     session.wait(60)
-    real, started, given_up = labels.label_head, threading.Event(), []
+    real, made, answered = textspan.null_in_parts, [], []
 
-    def slow(*args, between, **options):
-        started.set()
-        try:
-            for _ in range(1_000 if not given_up else 1):  # ten seconds, but for the click
-                between()
-                time.sleep(0.01)
-        except BaseException as error:
-            given_up.append(error)
-            raise
-        return real(*args, between=between, **options)
+    def clicked(*args, **options):
+        for part in real(*args, **options):
+            assert len(answered) == len(made), "a click waited for more than the draws at work"
+            made.append(len(part[0]))
+            session.worker.request(lambda stale: answered.append(len(made)))
+            yield part
 
-    monkeypatch.setattr(labels, "label_head", slow)
+    monkeypatch.setattr(textspan, "null_in_parts", clicked)
     session.label_heads()
-    assert started.wait(30)
-    session.select(layer=4, head=2)
-    session.wait(5)
-    assert len(given_up) == 1
-    assert not session.labelled
     session.wait(120, background=True)
     assert session.labelled
+    assert made == [textspan.DRAWS_AT_ONCE] * (len(session.heads) * labels.N_DRAWS // textspan.DRAWS_AT_ONCE)
+    assert answered == [*range(1, len(made) + 1)]
+    monkeypatch.undo()
+    known = session.label(4, 2)
+    session.known_labels().clear()
+    assert session.label(4, 2) == known
     session.close()
 
 

@@ -46,6 +46,16 @@ class HeadQuestions(SessionState):
 
         return self.remember(("span", self.collection.version, images), make)
 
+    def head_span(self, layer: int, head: int, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Covariance of one head's effects in its own span, [1, rank, rank], and that span, [1, d_embed, rank]."""
+        at, images = self._head(layer, head), self._images(images)
+
+        def make() -> tuple[Tensor, Tensor]:
+            basis = self.collection.basis.select([at[0]], [at[1]])
+            return textspan_lens.head_span(basis, self.collection.head_covariance(images, at))
+
+        return self.remember(("head span", self.collection.version, at, images), make)
+
     def textspan(
         self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
     ) -> Description:
@@ -67,7 +77,7 @@ class HeadQuestions(SessionState):
         if images:
             key = ("label", self.collection.version, layer, head, images)
             return self.remember(key, lambda: heads.label(self._session, layer, head, images))
-        known = self._labels()
+        known = self.known_labels()
         if (layer, head) not in known:
             known[layer, head] = heads.label(self._session, layer, head, heads.read_images(self._session))
         return known[layer, head]
@@ -89,7 +99,7 @@ class HeadQuestions(SessionState):
     @property
     def labelled(self) -> bool:
         """Whether every head has its label, so that head_summaries() costs nothing."""
-        return len(self._labels()) == len(self.heads)
+        return len(self.known_labels()) == len(self.heads)
 
     def head_summaries(self) -> dict[str, dict[str, Any]]:
         """Label, first texts and a person's own role of every head kept, keyed "layer,head"."""
@@ -119,5 +129,6 @@ class HeadQuestions(SessionState):
             self._labels_asked = heads.read_version(self._session)
             self.worker.background(heads.labelling(weakref.ref(self._session)))
 
-    def _labels(self) -> dict[Head, Label]:
+    def known_labels(self) -> dict[Head, Label]:
+        """The labels of the collection as it was read, those that have been found."""
         return self.remember(("labels", heads.read_version(self._session)), dict)

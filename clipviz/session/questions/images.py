@@ -94,9 +94,8 @@ class ImageQuestions(SessionState):
         def make() -> Atlas:
             if chosen is None:
                 return planes.of_model(self.collection)
-            covariance, span = self._session.span()
-            at = self._session.heads.index(chosen)
-            return planes.of_head(self.collection, *chosen, covariance[at], span[at])
+            covariance, span = self._session.head_span(*chosen)
+            return planes.of_head(self.collection, *chosen, covariance[0], span[0])
 
         return self.remember(("atlas", self.collection.version, chosen), make)
 
