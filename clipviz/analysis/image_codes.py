@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +17,16 @@ from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.values import Codes, Head, HeadBasis, late_layers
+from clipviz.worker import Overtaken
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
     from clipviz.indexing import Index
     from clipviz.models.clip import ClipModel
 
+FIRST = 4  # images of the first step, before it is known how long they take
 STEP = 0.5  # seconds that reading a batch may take
+PATIENCE = 3  # times that a step gives way before it is read to its end
 LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only the late layers, are kept
 
 
@@ -139,28 +142,37 @@ class ImageCodes:
     def complete(self) -> bool:
         return self.n_ready + len(self.broken) == len(self)
 
-    def read(self, model: ClipModel, images: Images, batch: int = 32) -> Iterator[int]:
+    def read(
+        self, model: ClipModel, images: Images, batch: int = 32, between: Callable[[], None] | None = None
+    ) -> Iterator[int]:
         """Trace the images not read yet, one batch per step; yields how many have been read. Broken ones are noted.
 
-        Where memory runs out the batch is halved, which `notes` says; an image too large on its own counts as broken.
-        Where a step takes longer than STEP, later ones hold fewer images, since a click waits for the end of a step.
+        Steps begin with FIRST images and hold as many as can be read in STEP, at most `batch`. Where memory runs out a
+        step is halved, which `notes` says; an image too large on its own counts as broken. between: called between two
+        layers; where it raises Overtaken the step ends, to be begun again, but for every PATIENCE-th time in a row.
         """
         waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
+        n, most, gave_way = min(FIRST, batch), batch, 0
         while waiting:
             began = time.monotonic()
-            rows, pictures, broken = read(images, waiting[:batch])
+            rows, pictures, broken = read(images, waiting[:n])
+            asks = between if gave_way < PATIENCE else None
             try:
-                codes = model.trace(pictures, tokens=False).to_codes(self.layers) if rows else None
+                codes = model.trace(pictures, False, asks).to_codes(self.layers) if rows else None
+            except Overtaken:
+                gave_way += 1
+                yield self.n_ready
+                continue
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if batch > 1:
-                    batch = self._halved(batch)
+                if n > 1:
+                    most = n = self._halved(n)
                     continue
                 broken |= dict.fromkeys(rows, "too large for the memory that is left")
                 codes = None
-            waiting = waiting[batch:]
-            batch = max(1, min(batch, int(batch * STEP / max(time.monotonic() - began, 1e-6))))
+            waiting, gave_way = waiting[n:], 0
+            n = max(1, min(most, 2 * n, int(n * STEP / max(time.monotonic() - began, 1e-6))))
             self.broken |= broken
             if codes is not None:
                 self.store(rows, codes)

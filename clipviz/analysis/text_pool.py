@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipviz.data.texts import Texts
     from clipviz.models.clip import ClipModel
 
-BATCH = 64  # texts between two looks at whether somebody waits
+BATCH = 32  # texts between two looks at whether somebody waits
 WORTH_KEEPING = 1.0  # seconds of work below which encoding again is as good
 
 Tell = Callable[[Work], None]

@@ -195,14 +195,20 @@ class ClipModel:
         return encoded / encoded.norm(dim=-1, keepdim=True) if normalize else encoded
 
     @torch.no_grad()
-    def trace(self, images: Tensor | Image.Image | Sequence[Image.Image], tokens: bool = True) -> Trace:
+    def trace(
+        self,
+        images: Tensor | Image.Image | Sequence[Image.Image],
+        tokens: bool = True,
+        between: Callable[[], None] | None = None,
+    ) -> Trace:
         """One forward pass, opened up (thesis Eq. 2.4-2.6).
 
         images: [image, 3, rows, cols] preprocessed, or PIL images. tokens=False drops the token inputs (whole
-        collections): head and MLP effects remain exact, token scores and heatmaps need them.
+        collections): head and MLP effects remain exact, token scores and heatmaps need them. between: called before
+        every layer; what it raises ends the pass.
         """
         pixels = self.prepare(images)
-        with recording(self.tower, tokens) as recorder:
+        with recording(self.tower, tokens, between) as recorder:
             embedding = self._forward(pixels)
         return recorder.trace(embedding)
 

@@ -76,7 +76,8 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
     session = reference()
     assert session is not None
     kept = KeptCodes(session.model, session.images, session.collection.layers)
-    steps, told, started = session.collection.read(session.model, session.images), 0.0, time.monotonic()
+    steps = session.collection.read(session.model, session.images, between=session.worker.give_way)
+    told, started = 0.0, time.monotonic()
     work = session.reading
     del session
     work.resume()

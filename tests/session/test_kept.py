@@ -41,7 +41,7 @@ def never(*_, **__):
 
 
 def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, monkeypatch):
-    texts = open_texts([f"a picture of {i} things" for i in range(150)])
+    texts = open_texts([f"a picture of {i} things" for i in range(75)])
     pool, told = TextPool(model, texts, eager), []
 
     def interrupt(work):
@@ -50,14 +50,14 @@ def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, 
 
     with pytest.raises(Overtaken):
         pool.directions(interrupt)
-    assert pool.n_ready == 64
+    assert pool.n_ready == 32
     assert eager.entries() == []
     found = pool.directions(lambda work: told.append((work.n_done, work.n_all, work.line)))
-    assert [progress[:2] for progress in told] == [(64, 150), (128, 150)]
-    assert told[1][2] == "Encoding the texts: 128 of 150, about 1 s left"
+    assert [progress[:2] for progress in told] == [(32, 75), (64, 75)]
+    assert told[1][2] == "Encoding the texts: 64 of 75, about 1 s left"
     assert pool.work.line == ""
     torch.testing.assert_close(found, model.encode_texts(list(texts)), rtol=0, atol=1e-6)
-    assert [entry.about for entry in eager.entries()] == ["150 texts of 'texts' as demo sees them"]
+    assert [entry.about for entry in eager.entries()] == ["75 texts of 'texts' as demo sees them"]
     monkeypatch.setattr(model, "encode_texts", never)
     assert torch.equal(TextPool(model, texts, eager).directions(), found)
 
@@ -106,14 +106,14 @@ def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path
 
 def test_a_panel_says_what_it_waits_for(model, monkeypatch):
     monkeypatch.setattr(waits, "WORTH_TELLING", 0.0)
-    session = clipviz.Session(model, texts=[f"text {i}" for i in range(130)])
+    session = clipviz.Session(model, texts=[f"text {i}" for i in range(70)])
     said = []
     panel = clipviz.panels.TextSpan(session)
     panel.observe(lambda change: said.append(change["new"]), "doing")
     session.wait()
     assert [words.split(",")[0] for words in said] == [
-        "Encoding the texts: 64 of 130",
-        "Encoding the texts: 128 of 130",
+        "Encoding the texts: 32 of 70",
+        "Encoding the texts: 64 of 70",
         "",
     ]
     assert " left" in said[0]
@@ -123,14 +123,14 @@ def test_a_panel_says_what_it_waits_for(model, monkeypatch):
 
 def test_what_is_done_behind_the_panels_says_how_far_it_is(model):
     """Images, texts, heads, one after the other, each with its estimate; then nothing."""
-    texts = [f"text {i}" for i in range(130)]
+    texts = [f"text {i}" for i in range(70)]
     session = clipviz.Session(model, clipviz.demo.images().subset(range(96)), texts, background=False)
-    assert session.waiting == "Encoding the texts: 0 of 130"
+    assert session.waiting == "Encoding the texts: 0 of 70"
     assert session.reading.line == ""
     seen = []
     for _ in heads.labelling(weakref.ref(session)):
         seen.append(session.waiting)
-    assert re.fullmatch(r"Encoding the texts: 64 of 130, about \d+ s left", seen[0])
+    assert re.fullmatch(r"Encoding the texts: 32 of 70, about \d+ s left", seen[0])
     assert re.fullmatch(r"Labelling the heads: 47 of 48, about \d+ s left", seen[-2])
     assert seen[-1] == session.waiting == ""
     session.close()

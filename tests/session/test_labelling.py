@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
+import torch
 from few_texts import COMMON
 
 import clipviz
-from clipviz.analysis import labels
+from clipviz.analysis import image_codes, labels
 from clipviz.lens import textspan
+from clipviz.worker import Overtaken
 
 
 def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypatch):
@@ -46,17 +48,36 @@ def test_a_label_asked_for_is_never_interrupted(model):
     session.close()
 
 
-def test_slow_steps_of_reading_hold_fewer_images(model, monkeypatch):
-    images, real, sizes = clipviz.demo.images().subset(range(24)), model.trace, []
+def test_steps_of_reading_are_as_long_as_a_click_may_wait(model, monkeypatch):
+    images, real, sizes = clipviz.demo.images().subset(range(60)), type(model).trace, []
+    clock = [0.0]
+    monkeypatch.setattr(image_codes, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
-    def slow(pictures, **options):
+    def timed(self, pictures, *options):
         sizes.append(len(pictures))
-        time.sleep(0.05 * len(pictures))
-        return real(pictures, **options)
+        clock[0] += len(pictures) * (0.01 if len(sizes) < 4 else 0.05)
+        return real(self, pictures, *options)
 
-    monkeypatch.setattr(model, "trace", slow)
-    codes = clipviz.analysis.image_codes.ImageCodes(model, len(images))
-    assert list(codes.read(model, images, batch=16))[-1] == 24
-    assert sizes[0] == 16
-    assert max(sizes[1:]) <= 10  # 0.5 s at 0.05 s each
-    assert sum(sizes) == 24
+    monkeypatch.setattr(type(model), "trace", timed)
+    codes = image_codes.ImageCodes(model, len(images))
+    assert list(codes.read(model, images, batch=24))[-1] == 60
+    assert sizes == [4, 8, 16, 24, 8]  # twice as many, at most `batch`; then half a second's, or what is left
+
+
+def test_a_click_ends_a_step_of_reading_between_two_layers(model):
+    """The step is begun again; in the end every image was read once, however often somebody clicked."""
+    images = clipviz.demo.images().subset(range(6))
+    codes, asked = image_codes.ImageCodes(model, len(images)), []
+
+    def clicked():
+        asked.append(len(asked))
+        if len(asked) % 3 == 0:  # in the third layer
+            raise Overtaken
+
+    found = list(codes.read(model, images, batch=3, between=clicked))
+    gave_way = [0] * image_codes.PATIENCE
+    assert found == [*gave_way, 3, *(3 for _ in gave_way), 6]
+    assert len(asked) == 2 * 3 * image_codes.PATIENCE
+    assert codes.complete
+    torch.testing.assert_close(codes.embedding, torch.stack([model.trace(i).embedding[0] for i in images]))
+    assert not any(module._forward_pre_hooks for module in model.visual.modules())

@@ -30,10 +30,18 @@ class Attended(NamedTuple):
 
 
 @contextmanager
-def recording(tower: Tower, tokens: bool) -> Iterator[Recorder]:
-    """Hooks on the tower for one forward pass; always removed."""
-    with listening(Recorder(tower, tokens)) as recorder:
+def recording(tower: Tower, tokens: bool, between: Callable[[], None] | None = None) -> Iterator[Recorder]:
+    """Hooks on the tower for one forward pass, which calls `between` before every layer; always removed."""
+    with listening(Recorder(tower, tokens)) as recorder, ExitStack() as stack:
+        if between is not None:
+            asking = partial(_call, between)
+            for block in tower.blocks:
+                stack.callback(block.module.register_forward_pre_hook(asking).remove)
         yield recorder
+
+
+def _call(between: Callable[[], None], *_: Any) -> None:
+    between()
 
 
 @contextmanager
