@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 WORTH_TELLING = 0.3  # seconds of work below which saying so would only flicker
+QUIET = 2.0  # seconds that somebody who waits for a line of code waits without a word
+EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two words on a screen, and in a file
 
 
 class Work:
@@ -41,6 +44,31 @@ class Work:
         said = f"{self.what}: {self.n_done:,} of {self.n_all:,}"
         done = self.n_done - self._n_before
         return f"{said}, {lasting(self.seconds / done * (self.n_all - self.n_done))}" if done > 0 else said
+
+
+class Line:
+    """A line of the terminal, or below the notebook's cell, on which each word of a wait replaces the one before.
+
+    In a file, where nothing can be replaced, there are fewer words, each on its own line.
+    """
+
+    def __init__(self) -> None:
+        self._said = 0.0
+        self._width = 0
+
+    def say(self, words: str, seconds: float) -> None:
+        """Where a wait is that has lasted for some seconds; nothing for a short one. "": it is over."""
+        notebook = type(sys.stdout).__module__.startswith("ipykernel")
+        stream = sys.stdout if notebook else sys.stderr  # a notebook shows the other as an error
+        live = notebook or stream.isatty()
+        if not words:
+            if self._width and live:
+                stream.write("\n")
+            self._width = 0
+        elif seconds > QUIET and time.perf_counter() - self._said > (EVERY if live else EVERY_LOGGED):
+            stream.write(f"\r{words:<{self._width}}" if live else f"{words}\n")
+            self._said, self._width = time.perf_counter(), len(words)
+        stream.flush()
 
 
 def lasting(seconds: float) -> str:

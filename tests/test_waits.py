@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from clipviz import waits
-from clipviz.waits import Work
+from clipviz.waits import Line, Work
 
 
 @pytest.fixture
@@ -42,3 +44,35 @@ def test_nothing_is_left_in_less_than_a_second(clock):
     work = Work("Searching", 40)
     clock[0] += 0.01
     assert work.reached(39).line == "Searching: 39 of 40, about 1 s left"
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_line_of_code_that_waits_long_says_so_on_one_line(clock, monkeypatch):
+    screen, line, work = Screen(), Line(), Work("Reading the images", 40)
+    monkeypatch.setattr(waits.sys, "stderr", screen)
+    for n_read in range(1, 41):
+        clock[0] += 0.25
+        line.say(work.reached(n_read).line, work.seconds)
+    told = screen.getvalue().split("\r")
+    assert told[0] == ""  # the first two seconds
+    assert told[1] == "Reading the images: 9 of 40, about 8 s left"
+    assert len(told) - 1 == 11  # every 0.75 s: half a second and what was running then
+    assert told[-1] == "Reading the images: 39 of 40, about 1 s left\n"
+    for quick in ("Encoding the texts: 1 of 2", ""):
+        line.say(quick, 1.0)
+    assert screen.getvalue().split("\r") == told
+
+
+def test_in_a_file_there_are_few_words_each_on_its_own_line(clock, monkeypatch, capsys):
+    line = Line()
+    for second in range(1, 71):
+        clock[0] += 1
+        line.say(f"at {second}", second)
+    line.say("", 70)
+    assert capsys.readouterr().err == "at 3\nat 34\nat 65\n"

@@ -47,8 +47,8 @@ class TextPool:
 
     def directions(self, tell: Tell | None = None) -> Float[Tensor, "text d_embed"]:
         """Unit directions of all texts; `tell` may raise to interrupt."""
-        for n_ready in self.steps():
-            if tell is not None and n_ready < len(self.texts):
+        for _ in self.steps():
+            if tell is not None:
                 tell(self.work)
         return torch.cat(self._parts)
 

@@ -68,7 +68,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
     sheet = "\n".join([shared, *own, *(text(f"{name}.css") for name in ("dashboard", "standalone"))])
     below, parts = set(extra), []
     for panel in panels:
-        answers = store.add(panel, kept, session.selection)
+        answers = store.add(panel, kept, session.selection, session.telling)
         drawn = traits(panel)
         if answers is not None:
             drawn |= (
@@ -126,7 +126,7 @@ def save(
     """
     place = page_path(path)
     session = panels[0].session
-    session.wait()
+    session.wait(None)
     empty = [panel.name for panel in panels if not panel.view]
     if empty:
         raise ValueError(

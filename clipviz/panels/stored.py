@@ -43,7 +43,13 @@ class Stored(NamedTuple):
 class Answering(Protocol):
     """What may have answers: a panel."""
 
+    name: str
+
     def stored(self, kept: Kept) -> list[Stored] | None: ...
+
+
+Telling = Callable[[str, int], Callable[[int], None]]
+"""Says what is done and how many times, as Session.telling does."""
 
 
 class Choices(TypedDict, total=False):
@@ -119,20 +125,23 @@ class Store:
         self._content = bytearray()
         self._known: dict[Any, int] = {}
 
-    def add(self, panel: Answering, kept: Kept, start: Selection) -> list[dict[str, Any]] | None:
+    def add(
+        self, panel: Answering, kept: Kept, start: Selection, telling: Telling
+    ) -> list[dict[str, Any]] | None:
         """The parts of a panel, each with its answers by key; None for a panel that shows one view alone."""
         parts = panel.stored(kept)
         if parts is None:
             return None
-        return [
-            {
-                "of": part.of,
-                "answers": {
-                    key(part.of, s): self._kept(part.make(s)) for s in kept.selections(part.of, start)
-                },
-            }
-            for part in parts
-        ]
+        asked = [(part, list(kept.selections(part.of, start))) for part in parts]
+        between = telling(f"Answers of the panel {panel.name!r}", sum(len(found) for _, found in asked))
+        n_done, stored = itertools.count(1), []
+        for part, selections in asked:
+            answers = {}
+            for s in selections:
+                answers[key(part.of, s)] = self._kept(part.make(s))
+                between(next(n_done))
+            stored.append({"of": part.of, "answers": answers})
+        return stored
 
     def _kept(self, answer: Answer) -> list[dict[str, int]]:
         return [

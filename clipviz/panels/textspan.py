@@ -64,10 +64,11 @@ class TextSpan(Panel):
 
     def stored(self, kept: Kept) -> list[Stored]:
         """The texts of every head; images that several of them share are kept once, in one sheet."""
-        fields = ("layer", "head")
-        found = {
-            (s.layer, s.head): self._described(s) for s in kept.selections(fields, self.session.selection)
-        }
+        fields, found = ("layer", "head"), {}
+        between = self.session.telling("Describing the heads in texts", len(kept.heads))
+        for s in kept.selections(fields, self.session.selection):
+            found[s.layer, s.head] = self._described(s)
+            between(len(found))
         every = sorted({i for _, ids in found.values() for row in ids for i in row})
         place = {image: i for i, image in enumerate(every)}
         sheet, columns = self.session.images.sprite(every, THUMBNAIL, 24)

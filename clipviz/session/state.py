@@ -15,6 +15,7 @@ import numpy as np
 import traitlets
 from torch import Tensor
 
+from clipviz import waits
 from clipviz.analysis.text_pool import TextPool
 from clipviz.data.images import open_images
 from clipviz.data.recent import Recent
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 REMEMBERED = 256  # answers kept
+LOOK = 0.5  # seconds between two looks at what is waited for
 
 
 Rest = Callable[[], Any]
@@ -97,6 +99,7 @@ class SessionState(traitlets.HasTraits):
         self._options: dict[str, dict[str, Any]] = {}
         self.drawn: set[int] = set()  # images added by hand that are of the model's own world
         self._seconds = 0.0
+        self._line = waits.Line()
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
         self._generator: Any = None
@@ -115,7 +118,8 @@ class SessionState(traitlets.HasTraits):
             self.worker.background(steps)
         else:
             for _ in steps:
-                pass
+                self.tell(self.reading)
+            self.tell(self.reading)
 
     # -- selection and history ---------------------------------------------------------------------------------
 
@@ -257,9 +261,15 @@ class SessionState(traitlets.HasTraits):
         self._seconds = time.perf_counter() - started
 
     def tell(self, work: Work) -> None:
-        """Have the panel that is computed say what it waits for, once that takes long enough to be read."""
-        if work.worth_telling and self.worker.answering and self._serving is not None:
-            self._serving.wait_for(work.line)
+        """Have the panel that is computed say what it waits for, once that takes long enough to be read.
+
+        Where a line of code waits instead, the line below it says so.
+        """
+        if self.worker.answering:
+            if work.worth_telling and self._serving is not None:
+                self._serving.wait_for(work.line)
+        elif threading.current_thread() is threading.main_thread():
+            self._line.say(work.line, work.seconds)
 
     def telling(self, what: str, n_all: int) -> Callable[[int], None]:
         """For work in steps, called with how many are done: has the panel that waits say so, and ends the work once it
@@ -288,8 +298,28 @@ class SessionState(traitlets.HasTraits):
             raise Overtaken
 
     def wait(self, timeout: float | None = 60, background: bool = False) -> None:
-        """Block until the panels show the newest selection (and the whole collection is read, if asked)."""
-        self.worker.wait(timeout, background)
+        """Block until the panels show the newest selection (and all that is done behind them, if asked).
+
+        A long wait says what for. Raises TimeoutError after `timeout` seconds.
+        """
+        began = time.perf_counter()
+        while True:
+            waited = time.perf_counter() - began
+            left = LOOK if timeout is None else min(LOOK, timeout - waited)
+            try:
+                self.worker.wait(max(0.0, left), background)
+                break
+            except TimeoutError:
+                if timeout is not None and time.perf_counter() - began >= timeout:
+                    raise TimeoutError(f"the panels were still busy after {timeout} s") from None
+                self._line.say(self._waited_for(background), waited)
+        self._line.say("", waited)
+
+    def _waited_for(self, background: bool) -> str:
+        """What is done now, for the panels or behind them."""
+        words = [getattr(panel, "doing", "") for panel in list(self._watchers)]
+        words.append(self.waiting if background else "")
+        return next(filter(None, words), "Waiting for the panels")
 
     def close(self) -> None:
         """Close every panel, stop the worker, drop what was remembered. Safe at any time, and more than once."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 
 import clipviz
+from clipviz import waits
 from clipviz.demo import images as demo
 from clipviz.panels.heads import Heads
 from clipviz.panels.scripts import kit
@@ -47,6 +50,32 @@ def test_the_page_holds_what_the_panel_shows(panel, tmp_path):
     content = inflated(text, "arrays")[place["offset"] : place["offset"] + place["size"]]
     assert np.frombuffer(content, "float32") == pytest.approx(panel.data()["heads"].ravel())
     assert [p.name for p in tmp_path.iterdir()] == ["heads.html"]
+
+
+def test_opening_and_saving_say_what_they_wait_for(model, tmp_path, monkeypatch, capsys):
+    """Each with its estimate, on the line of the terminal; a quick one without a word."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    with monkeypatch.context() as slow:
+        slow.setattr(waits.sys, "stderr", screen)
+        slow.setattr(waits, "QUIET", -1.0)
+        slow.setattr(waits, "EVERY", 0.0)
+        texts = [f"text {i}" for i in range(40)]
+        session = clipviz.Session(model, demo().subset(range(12)), texts, background=False)
+        board = clipviz.Dashboard(session)
+        board.save_html(tmp_path / "board.html", images=2, heads=[(5, 1), (4, 2)])
+    told = re.sub(r"\d+ (s|min) left", "some time left", screen.getvalue())
+    told = [words.strip() for words in re.split("[\r\n]", told)]
+    for words in (
+        "Reading the images: 4 of 12, about some time left",
+        "Labelling the heads: 20 of 48, about some time left",
+        "Describing the heads in texts: 2 of 3, about some time left",
+        "Answers of the panel 'heatmap': 2 of 16, about some time left",
+    ):
+        assert words in told
+    board.save_html(tmp_path / "again.html")
+    assert capsys.readouterr().err == ""
+    board.close()
 
 
 def test_what_is_kept_is_what_is_asked_for(panel):

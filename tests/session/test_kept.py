@@ -53,7 +53,7 @@ def test_a_pool_is_encoded_once_and_goes_on_after_an_interruption(model, eager, 
     assert pool.n_ready == 32
     assert eager.entries() == []
     found = pool.directions(lambda work: told.append((work.n_done, work.n_all, work.line)))
-    assert [progress[:2] for progress in told] == [(32, 75), (64, 75)]
+    assert [progress[:2] for progress in told] == [(32, 75), (64, 75), (75, 75)]
     assert told[1][2] == "Encoding the texts: 64 of 75, about 1 s left"
     assert pool.work.line == ""
     torch.testing.assert_close(found, model.encode_texts(list(texts)), rtol=0, atol=1e-6)

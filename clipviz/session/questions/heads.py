@@ -104,10 +104,12 @@ class HeadQuestions(SessionState):
     def head_summaries(self) -> dict[str, dict[str, Any]]:
         """Label, first texts and a person's own role of every head kept, keyed "layer,head"."""
         found, roles = {}, self.roles()
-        for layer, head in self.heads:
-            self.checkpoint()
+        between = self.telling("Labelling the heads", len(self.heads))
+        for place, (layer, head) in enumerate(self.heads):
+            between(place)
             own = roles.get((layer, head), "")
             found[f"{layer},{head}"] = {**heads.summary(self.label(layer, head)), "role": own}
+        between(len(self.heads))
         return found
 
     def roles(self) -> dict[Head, str]:
