@@ -155,9 +155,12 @@ def test_hovering_tokens_after_choosing_a_baseline_sends_nothing(dashboard):  # 
 
 WATCH_ADDRESSES = """() => { const made = new Map(), {createObjectURL: make, revokeObjectURL: drop} = URL;
   window.early = [];
-  window.unwatch = () => { URL.createObjectURL = make; URL.revokeObjectURL = drop; return [made.size, window.early.length]; };
+  window.unwatch = () => {
+    URL.createObjectURL = make; URL.revokeObjectURL = drop; return [made.size, window.early.length]; };
   URL.createObjectURL = blob => { const url = make.call(URL, blob); made.set(url, performance.now()); return url; };
-  URL.revokeObjectURL = url => { if (performance.now() - made.get(url) < 5000) window.early.push(url); drop.call(URL, url); }; }"""
+  URL.revokeObjectURL = url => {
+    if (performance.now() - made.get(url) < 5000) window.early.push(url);
+    drop.call(URL, url); }; }"""
 
 
 def test_the_address_of_a_picture_stays_valid_while_it_may_be_fetched(dashboard):  # noqa: F811
