@@ -66,10 +66,11 @@ class Worker:
             return False
         return self._closed or (self._number is not None and self._number != self._newest)
 
-    def give_way(self) -> None:
-        """In the worker's own thread, in background work: raise Overtaken where a request waits for it."""
-        if threading.current_thread() is self._thread and self._number is None and self._slot is not None:
-            raise Overtaken
+    def awaited(self) -> bool:
+        """In the worker's own thread, in background work: whether a request waits for the step to end."""
+        if threading.current_thread() is not self._thread:
+            return False
+        return self._number is None and self._slot is not None
 
     @property
     def answering(self) -> bool:

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,6 @@ from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.values import Codes, Head, HeadBasis, late_layers
-from clipviz.worker import Overtaken
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
@@ -143,23 +143,23 @@ class ImageCodes:
         return self.n_ready + len(self.broken) == len(self)
 
     def read(
-        self, model: ClipModel, images: Images, batch: int = 32, between: Callable[[], None] | None = None
+        self, model: ClipModel, images: Images, batch: int = 32, awaited: Callable[[], bool] = lambda: False
     ) -> Iterator[int]:
         """Trace the images not read yet, one batch per step; yields how many have been read. Broken ones are noted.
 
         Steps begin with FIRST images and hold as many as can be read in STEP, at most `batch`. Where memory runs out a
-        step is halved, which `notes` says; an image too large on its own counts as broken. between: called between two
-        layers; where it raises Overtaken the step ends, to be begun again, but for every PATIENCE-th time in a row.
+        step is halved, which `notes` says; an image too large on its own counts as broken. awaited: asked between two
+        layers whether somebody waits for the end of the step: then it ends, to be begun again, at most PATIENCE times.
         """
         waiting = [i for i in range(len(self)) if not self.ready[i] and i not in self.broken]
         n, most, gave_way = min(FIRST, batch), batch, 0
         while waiting:
             began = time.monotonic()
             rows, pictures, broken = read(images, waiting[:n])
-            asks = between if gave_way < PATIENCE else None
+            between = partial(_give_way, awaited) if gave_way < PATIENCE else None
             try:
-                codes = model.trace(pictures, False, asks).to_codes(self.layers) if rows else None
-            except Overtaken:
+                codes = model.trace(pictures, False, between).to_codes(self.layers) if rows else None
+            except _GaveWay:
                 gave_way += 1
                 yield self.n_ready
                 continue
@@ -261,6 +261,15 @@ class ImageCodes:
                 "choose one of them, or open the session with layers=..."
             )
         return self.layers.index(layer)
+
+
+class _GaveWay(Exception):
+    """Ends a pass whose images are traced again later."""
+
+
+def _give_way(awaited: Callable[[], bool]) -> None:
+    if awaited():
+        raise _GaveWay
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -76,7 +76,7 @@ def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:
     session = reference()
     assert session is not None
     kept = KeptCodes(session.model, session.images, session.collection.layers)
-    steps = session.collection.read(session.model, session.images, between=session.worker.give_way)
+    steps = session.collection.read(session.model, session.images, awaited=session.worker.awaited)
     told, started = 0.0, time.monotonic()
     work = session.reading
     del session

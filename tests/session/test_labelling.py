@@ -10,7 +10,6 @@ from few_texts import COMMON
 import clipviz
 from clipviz.analysis import image_codes, labels
 from clipviz.lens import textspan
-from clipviz.worker import Overtaken
 
 
 def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypatch):
@@ -71,10 +70,9 @@ def test_a_click_ends_a_step_of_reading_between_two_layers(model):
 
     def clicked():
         asked.append(len(asked))
-        if len(asked) % 3 == 0:  # in the third layer
-            raise Overtaken
+        return len(asked) % 3 == 0  # in the third layer
 
-    found = list(codes.read(model, images, batch=3, between=clicked))
+    found = list(codes.read(model, images, batch=3, awaited=clicked))
     gave_way = [0] * image_codes.PATIENCE
     assert found == [*gave_way, 3, *(3 for _ in gave_way), 6]
     assert len(asked) == 2 * 3 * image_codes.PATIENCE
