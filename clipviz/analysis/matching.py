@@ -1,7 +1,8 @@
 """Matching two models over a collection: the units that are each other's best buddies (thesis 4.3).
 
 Layers are read in blocks whose correlation tables fit in `memory` bytes; each set of blocks takes one pass over the
-images. Peak memory: `memory` for the tables, 12 k bytes per unit for the neighbours, and one batch of maps.
+images. Peak memory: `memory` for the tables, 12 k bytes per unit for the neighbours, and one batch of maps with its
+copies; a batch has fewer images than asked for where maps are so large that they exceed MAPS_BYTES.
 """
 
 from __future__ import annotations
@@ -22,19 +23,28 @@ from clipviz.models.zoo import clip_partner
 from clipviz.values import Matches, whole
 
 Layers = tuple[tuple[str, int], ...]
+MAPS_BYTES = 1 << 29
+"""What the maps of a batch may hold: 5 images of all MLPs of a ViT-L/14."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Consecutive layers of one map size: their names, the first unit, the number of units."""
+    """Consecutive layers of one map size: their names, the first unit, the number of units.
+
+    chosen: of each layer the units that are read, None for all of them.
+    """
 
     layers: tuple[str, ...]
     start: int
     n_units: int
+    chosen: tuple[Tensor, ...] | None = None
 
     def of(self, maps: dict[str, Tensor]) -> Tensor:
         """The block's maps [image, unit, rows, cols]."""
-        return torch.cat([maps[layer] for layer in self.layers], 1)
+        parts = [maps[layer] for layer in self.layers]
+        if self.chosen is not None:
+            parts = [part[:, units] for part, units in zip(parts, self.chosen, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class View:
@@ -60,18 +70,31 @@ class View:
             pictures = self.of_generator.images(pictures)
         return self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
 
-    def blocks(self, limit: int) -> list[Block]:
-        """Runs of layers with one map size, at most `limit` units each unless one layer alone has more."""
+    def fitting(self, batch: int) -> int:
+        """At most so many images that their maps fit in MAPS_BYTES."""
+        an_image = 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
+        return max(1, min(batch, MAPS_BYTES // max(1, an_image)))
+
+    def blocks(self, limit: int, among: Tensor | None = None) -> list[Block]:
+        """Runs of layers with one map size, at most `limit` units each unless one layer alone has more.
+
+        among: units counted through the layers, in order; then blocks hold these alone and are counted through them.
+        """
+        layer, unit = places(torch.arange(self.n_units) if among is None else among, self.layers)
         found: list[Block] = []
-        size = None
-        for name, (n_units, new_size) in self.shapes.items():
+        size, start = None, 0
+        for place, (name, (_, new_size)) in enumerate(self.shapes.items()):
+            own = unit[layer == place]
+            n_units, chosen = len(own), None if among is None else (own,)
             last = found[-1] if found else None
+            if not n_units:
+                continue
             if last is not None and new_size == size and last.n_units + n_units <= limit:
-                found[-1] = Block((*last.layers, name), last.start, last.n_units + n_units)
+                joined = None if last.chosen is None or chosen is None else last.chosen + chosen
+                found[-1] = Block((*last.layers, name), last.start, last.n_units + n_units, joined)
             else:
-                start = last.start + last.n_units if last is not None else 0
-                found.append(Block((name,), start, n_units))
-            size = new_size
+                found.append(Block((name,), start, n_units, chosen))
+            size, start = new_size, start + n_units
         return found
 
 
@@ -101,12 +124,13 @@ def views(
     return View(model_a, images, layers_a, generator), View(model_b, images, layers_b, generator)
 
 
-def _passes(view_a: View, view_b: View, memory: int) -> Iterator[list[tuple[Block, Block]]]:
+def _passes(
+    blocks_a: Sequence[Block], blocks_b: Sequence[Block], memory: int
+) -> Iterator[list[tuple[Block, Block]]]:
     """Pairs of blocks whose float64 tables fit in `memory` together, one list per pass over the images."""
-    limit = max(1, int((memory / 8) ** 0.5))
     waiting: list[tuple[Block, Block]] = []
     used = 0
-    for pair in itertools.product(view_a.blocks(limit), view_b.blocks(limit)):
+    for pair in itertools.product(blocks_a, blocks_b):
         size = 8 * pair[0].n_units * pair[1].n_units
         if waiting and used + size > memory:
             yield waiting
@@ -141,38 +165,100 @@ def match(
         matches = match(clipviz.load("demo"), load_partner("cnn"), images)
     """
     view_a, view_b = views(model_a, model_b, images, layers_a, layers_b)
-    found, table = stream(view_a, view_b, len(images), k, permute, batch, memory)
-    pairs, strength = found.pairs(above)
-    if table is None:
-        table = _sparse(found, view_a.n_units, view_b.n_units)
-    return Matches(table, pairs, strength, view_a.layers, view_b.layers)
+    return _matched(view_a, view_b, k, above, [permute], batch, memory)[0]
 
 
-def stream(
-    view_a: View, view_b: View, n_images: int, k: int, permute: int | None, batch: int, memory: int
-) -> tuple[Neighbours, Tensor | None]:
-    """Neighbours of all units, and the whole table in float32 where it fits in `memory`."""
-    order_b = _order(n_images, permute)
-    n_a, n_b = view_a.n_units, view_b.n_units
+def match_and_shuffled(
+    model_a: Any, model_b: Any, images: Any, k: int = 5, *, batch: int = 32, memory: int = 2 << 30
+) -> tuple[Matches, Matches]:
+    """`match` as it is and with the images of model b shuffled (permute=0), from the same passes of model a."""
+    view_a, view_b = views(model_a, model_b, images, None, None)
+    plain, shuffled = _matched(view_a, view_b, k, 0.0, [None, 0], batch, memory)
+    return plain, shuffled
+
+
+def _matched(
+    view_a: View,
+    view_b: View,
+    k: int,
+    above: float,
+    permutes: Sequence[int | None],
+    batch: int,
+    memory: int,
+) -> list[Matches]:
+    found = []
+    for neighbours, table in _stream(view_a, view_b, k, permutes, batch, memory):
+        pairs, strength = neighbours.pairs(above)
+        if table is None:
+            table = _sparse(neighbours, view_a.n_units, view_b.n_units)
+        found.append(Matches(table, pairs, strength, view_a.layers, view_b.layers))
+    return found
+
+
+def own_pairs(
+    model: Any,
+    images: Any,
+    units: Tensor,
+    k: int,
+    above: float,
+    batch: int = 32,
+    memory: int = 2 << 30,
+) -> Tensor:
+    """Self best buddies among some units of a model, each pair once with the smaller unit first, [pair, 2].
+
+    units: different ones, in order, counted through the layers. Neighbours are sought among all units of the model,
+    so that the pairs are those of the whole table [unit, unit], of which only the rows of `units` are formed.
+    """
+    view, _ = views(model, model, images, None, None)
+    ((found, _),) = _stream(view, view, k + 1, [None], batch, memory, units)
+    place = torch.searchsorted(units, found.index_a).clamp_max(len(units) - 1)
+    place = torch.where(units[place] == found.index_a, place, -1)
+    rows, _ = Neighbours(found.values_a, place, found.values_a, place).without_self().pairs(above)
+    return units[rows[rows[:, 0] < rows[:, 1]]]
+
+
+def _stream(
+    view_a: View,
+    view_b: View,
+    k: int,
+    permutes: Sequence[int | None],
+    batch: int,
+    memory: int,
+    among: Tensor | None = None,
+) -> list[tuple[Neighbours, Tensor | None]]:
+    """Neighbours of all units, and the whole table in float32 where it fits in `memory`; once for each order of the
+    images of model b, all from the same maps of model a.
+
+    among: the units of model a that are read, default all; side a of the neighbours is then counted through these.
+    """
+    n_images, share = len(view_a.images), memory // len(permutes)
+    orders = [_order(n_images, permute) for permute in permutes]
+    n_a, n_b = view_a.n_units if among is None else len(among), view_b.n_units
     k = min(whole("k", k), max(n_a, n_b))  # no unit has more neighbours than there are units
-    table = torch.zeros(n_a, n_b) if 4 * n_a * n_b <= memory else None
-    found = Neighbours.empty(n_a, n_b, k)
-    for pairs in _passes(view_a, view_b, memory):
-        sums = [CorrelationSums(a.n_units, b.n_units) for a, b in pairs]
+    tables = [torch.zeros(n_a, n_b) if 4 * n_a * n_b <= share else None for _ in orders]
+    found = [Neighbours.empty(n_a, n_b, k) for _ in orders]
+    batch, limit = min(view_a.fitting(batch), view_b.fitting(batch)), max(1, int((share / 8) ** 0.5))
+    for pairs in _passes(view_a.blocks(limit, among), view_b.blocks(limit), share):
+        sums = [[CorrelationSums(a.n_units, b.n_units) for a, b in pairs] for _ in orders]
         for start in range(0, n_images, batch):
             rows = range(start, min(start + batch, n_images))
-            maps_a, maps_b = view_a.maps(rows), view_b.maps([order_b[i] for i in rows])
+            maps_a = view_a.maps(rows)
             joined_a = {block: block.of(maps_a) for block in {a for a, _ in pairs}}
-            joined_b = {block: block.of(maps_b) for block in {b for _, b in pairs}}
-            for total, (block_a, block_b) in zip(sums, pairs, strict=True):
-                total.update(joined_a[block_a], joined_b[block_b])
-        for total, (block_a, block_b) in zip(sums, pairs, strict=True):
-            correlation = total.correlation().cpu()
-            found = found.include(correlation, block_a.start, block_b.start)
-            if table is not None:
-                rows_a = slice(block_a.start, block_a.start + block_a.n_units)
-                table[rows_a, block_b.start : block_b.start + block_b.n_units] = correlation
-    return found, table
+            for order, totals in zip(orders, sums, strict=True):
+                shown = [order[i] for i in rows]
+                maps_b = maps_a if view_b is view_a and shown == list(rows) else view_b.maps(shown)
+                joined_b = {block: block.of(maps_b) for block in {b for _, b in pairs}}
+                for total, (block_a, block_b) in zip(totals, pairs, strict=True):
+                    total.update(joined_a[block_a], joined_b[block_b])
+        for place, totals in enumerate(sums):
+            for total, (block_a, block_b) in zip(totals, pairs, strict=True):
+                correlation = total.correlation().cpu()
+                found[place] = found[place].include(correlation, block_a.start, block_b.start)
+                table = tables[place]
+                if table is not None:
+                    rows_a = slice(block_a.start, block_a.start + block_a.n_units)
+                    table[rows_a, block_b.start : block_b.start + block_b.n_units] = correlation
+    return list(zip(found, tables, strict=True))
 
 
 def _order(n_images: int, permute: int | None) -> list[int]:
@@ -277,6 +363,7 @@ def _paired(
         rows = ((layer_a == one) & (layer_b == other)).nonzero()[:, 0]
         sums = CorrelationSums(len(rows), len(rows), paired=True)
         groups.append(_Group(names_a[one], names_b[other], rows, unit_a[rows], unit_b[rows], sums))
+    batch = min(view_a.fitting(batch), view_b.fitting(batch))
     for start in range(0, len(images), batch):
         now = range(start, min(start + batch, len(images)))
         maps_a, maps_b = view_a.maps(now), view_b.maps([order[i] for i in now])

@@ -16,9 +16,9 @@ from clipviz.analysis.matching import (
     as_partner,
     heldout_correlation,
     match,
+    match_and_shuffled,
+    own_pairs,
     places,
-    stream,
-    views,
 )
 from clipviz.lens.best_buddies import clusters, rosetta_units
 from clipviz.lens.unit_thumbnails import SIDE, Range, drawn
@@ -89,7 +89,7 @@ def mine(
         units=units,
         correlation=correlation,
         heldout=other,
-        cluster=clusters(units, _self_pairs(pivot, images, options, same)),
+        cluster=clusters(units, own_pairs(pivot, images, units[:, 0].unique(), k, same, batch, memory)),
         examples=examples,
         n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
         n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
@@ -122,18 +122,17 @@ def pairs_above_chance(
     must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
     (minus the same pairs' correlation under another shuffle).
     """
-    options = {"k": k, "batch": batch, "memory": memory}
-    chance = match(pivot, partner, images, permute=0, **options)  # type: ignore[arg-type]
-    null = chance.strength - heldout_correlation(
-        pivot, partner, images, chance, chance.pairs, batch, permute=1
-    )
+    matches, chance = match_and_shuffled(pivot, partner, images, k, batch=batch, memory=memory)
+    passed()
+    both = torch.cat([chance.pairs, matches.pairs])
+    by_place = heldout_correlation(pivot, partner, images, matches, both, batch, permute=1)
+    null = chance.strength - by_place[: len(chance.pairs)]
     passed()
     if isinstance(above, str):
         threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:
         threshold = float(above)
-    found = pairs_above(pivot, partner, images, threshold, **options)
-    passed()
+    found = _exceeding(matches, by_place[len(chance.pairs) :], threshold)
     return found, int((null > threshold).sum()), threshold
 
 
@@ -149,6 +148,11 @@ def pairs_above(
     """Best buddies whose correlation exceeds the same pair's on shuffled images by more than `threshold`."""
     matches = match(pivot, partner, images, k=k, batch=batch, memory=memory)
     by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, permute=1)
+    return _exceeding(matches, by_place, threshold)
+
+
+def _exceeding(matches: Matches, by_place: Tensor, threshold: float) -> Matches:
+    """The pairs whose correlation exceeds what they share by place by more than `threshold`."""
     kept = matches.strength - by_place > threshold
     return replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
 
@@ -166,16 +170,6 @@ def _joined(pairs_by_model: list[Tensor], needed: int) -> Tensor:
     rows = [(unit, *(table.get(unit, -1) for table in strongest)) for unit in sorted(set().union(*strongest))]
     rows = [row for row in rows if sum(unit >= 0 for unit in row[1:]) >= needed]
     return torch.tensor(rows, dtype=torch.long).reshape(len(rows), 1 + len(strongest))
-
-
-def _self_pairs(pivot: Any, images: Any, options: dict[str, int], same: float) -> Tensor:
-    """Self best buddies of the pivot that correlate above `same`."""
-    view_a, view_b = views(pivot, pivot, images, None, None)
-    found, _ = stream(
-        view_a, view_b, len(images), options["k"] + 1, None, options["batch"], options["memory"]
-    )
-    pairs, _ = found.without_self().pairs(same)
-    return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
 @torch.no_grad()
