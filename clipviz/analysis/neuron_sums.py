@@ -20,6 +20,7 @@ from clipviz.models.second import basis_bytes
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
+    from clipviz.values import TowerWeights
 
 SUMS = ("mean", "scatter", "shared_mean", "total")
 TOGETHER_BYTES = 3 << 30
@@ -127,24 +128,38 @@ def read_layers(
 def read_together(model: ClipModel, layers: Sequence[int], n_images: int, n_top: int) -> list[list[int]]:
     """Layers in groups that are read at once: a pass serves a whole group, if what it leaves fits in TOGETHER_BYTES.
 
-    That is every layer's activations of a batch and its sums; over several batches also its basis, which would be made
-    again for each batch otherwise and costs more than a pass.
+    That is every layer's activations of a batch and its sums. Over several batches it is also the layer's basis, where
+    making it again for each batch would cost more than another pass: as in a batch of few tokens.
     """
     weights, n_batch = model.weights, min(n_images, BATCH)
     groups: list[list[int]] = []
     room = 0
     for layer in layers:
-        later = weights.n_heads * (weights.n_layers - 1 - layer) * len(weights.readout.matrices)
+        n_later = weights.n_heads * (weights.n_layers - 1 - layer)
         a_neuron = 4 * weights.n_tokens * n_batch + n_top * (
-            4 * later + 2 * (weights.n_tokens - weights.prefix)
+            4 * n_later * len(weights.readout.matrices) + 2 * (weights.n_tokens - weights.prefix)
         )
-        size = weights.n_neurons * a_neuron + (basis_bytes(weights, layer) if n_images > n_batch else 0)
+        kept = n_images > n_batch and basis_costs(weights, layer) > pass_costs(weights, n_batch)
+        size = weights.n_neurons * a_neuron + (basis_bytes(weights, layer) if kept else 0)
         if not groups or size > room:
             groups.append([])
             room = TOGETHER_BYTES
         groups[-1].append(layer)
         room -= size
     return groups
+
+
+def basis_costs(weights: TowerWeights, layer: int) -> int:
+    """Products to make a layer's basis, the value codes of all later heads."""
+    d_model, n_neurons = weights.layers[layer].mlp_output.shape
+    return (weights.n_layers - 1 - layer) * weights.n_heads * weights.d_head * d_model * n_neurons
+
+
+def pass_costs(weights: TowerWeights, n_images: int) -> int:
+    """Products of a pass over so many images: four square matrices of attention and two of an MLP a layer."""
+    d_model, n_neurons = weights.layers[0].mlp_output.shape
+    a_token = weights.n_layers * d_model * (4 * weights.n_heads * weights.d_head + 2 * n_neurons)
+    return n_images * weights.n_tokens * a_token
 
 
 def _double(tensor: Tensor) -> Tensor:

@@ -25,8 +25,11 @@ from torch import Tensor
 from clipviz.lens.decompose import tally_biases
 from clipviz.values import TowerWeights
 
-KEPT_BYTES = 1 << 30  # a basis keeps its directions and Gram matrices up to this size, each
+KEPT_BYTES = 1 << 30  # a basis keeps its Gram matrices up to this size
+GRAM_AT_ONCE = 1 << 26  # smaller ones are made when they are first of use, larger ones when they are of use again
 CHUNK_BYTES = 1 << 28  # directions formed at a time
+CACHED_BYTES = 1 << 24  # the same on a CPU, whose cache they should not leave
+HEADS_AT_ONCE = 64  # later heads whose directions are formed together on a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +73,47 @@ class NeuronBasis:
     def directions(self, neurons: Sequence[int] | None = None) -> Float[Tensor, "neuron later_head d_embed"]:
         """D of the chosen neurons (all when None), unnormalised embedding units per unit coordinate."""
         codes = self.value_codes if neurons is None else self.value_codes[:, list(neurons)]
-        if self.writers.shape[1] == 1:
-            return torch.bmm(codes, self.writers[:, 0]).transpose(0, 1)
-        return torch.einsum("kne,kpef->nkpf", codes, self.writers).flatten(1, 2)
+        return _formed(codes, self.writers)
 
     def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "neuron later_head d_embed"]]]:
         """(slice, directions) over all neurons, a few at a time: nothing of size [neuron, head, d_embed] is kept."""
-        size = max(1, CHUNK_BYTES // (len(self.later) * self.d_embed * self.writers.element_size()))
-        for start in range(0, self.n_neurons, size):
-            part = slice(start, min(start + size, self.n_neurons))
-            yield part, self.directions(range(part.start, part.stop))
+        for part in self._parts(len(self.writers)):
+            yield part, _formed(self.value_codes[:, part], self.writers)
 
-    @property
-    def keeps_gram(self) -> bool:
-        """Whether the Gram matrices of all neurons are small enough to keep."""
-        return self.n_neurons * len(self.later) ** 2 * self.writers.element_size() <= KEPT_BYTES
+    def squared_lengths(
+        self, coordinates: Float[Tensor, "neuron image later_head"]
+    ) -> Float[Tensor, "neuron image"]:
+        """|sum_k s_k D_k|^2 of every neuron, from directions that are formed a few neurons and heads at a time."""
+        n_writers, n_read = self.writers.shape[:2]
+        width = min(n_writers, HEADS_AT_ONCE) if self.writers.device.type == "cpu" else n_writers
+        squares = []
+        for part in self._parts(width):
+            effects = coordinates.new_zeros(())
+            for start in range(0, n_writers, width):
+                heads = slice(start, start + width)
+                formed = _formed(self.value_codes[heads, part], self.writers[heads])
+                effects = effects + coordinates[part, :, start * n_read : (start + width) * n_read] @ formed
+            squares.append(effects.square().sum(-1))
+        return torch.cat(squares)
+
+    def _parts(self, n_writers: int) -> Iterator[slice]:
+        """Neurons whose directions to so many writers are formed together."""
+        a_neuron = n_writers * self.writers.shape[1] * self.d_embed * self.writers.element_size()
+        room = CACHED_BYTES if self.writers.device.type == "cpu" else CHUNK_BYTES
+        size = max(1, room // a_neuron)
+        for start in range(0, self.n_neurons, size):
+            yield slice(start, min(start + size, self.n_neurons))
+
+    def gram_of_use(self) -> Float[Tensor, "neuron later_head later_head"] | None:
+        """The Gram matrices where they are small enough to keep and worth their making, else None.
+
+        They cost as much as the lengths of a few hundred images' effects: large ones are made when a basis is asked a
+        second time, since one that serves a single batch never earns them.
+        """
+        size = self.n_neurons * len(self.later) ** 2 * self.writers.element_size()
+        asked = "asked" in self.__dict__
+        self.__dict__["asked"] = True  # as cached_property keeps its value
+        return self.gram if size <= (KEPT_BYTES if asked else min(KEPT_BYTES, GRAM_AT_ONCE)) else None
 
     @cached_property
     def gram(self) -> Float[Tensor, "neuron later_head later_head"]:
@@ -286,10 +315,11 @@ class SecondOrder:
         coordinates, common = self.scaled(normalize)
         common = common if shared_centre is None else common - shared_centre
         coordinates = (coordinates if centre is None else coordinates - centre).transpose(0, 1)
-        if self.basis.keeps_gram:
-            squares = torch.linalg.vecdot(coordinates @ self.basis.gram, coordinates)
+        gram = self.basis.gram_of_use()
+        if gram is None:
+            squares = self.basis.squared_lengths(coordinates)
         else:
-            squares = torch.cat([(coordinates[p] @ d).square().sum(-1) for p, d in self.basis.chunks()])
+            squares = torch.linalg.vecdot(coordinates @ gram, coordinates)
         if shared:
             squares = squares + 2 * self._along(coordinates, common) + common.square().sum(-1)
         return squares.clamp_min(0).sqrt().T
@@ -367,6 +397,16 @@ class SecondOrder:
         products = torch.bmm(self.basis.value_codes, readers.flatten(2)).unflatten(-1, (n_read, n_images))
         scaled = coordinates.unflatten(-1, (-1, n_read))
         return torch.einsum("nikp,knpi->ni", scaled, products)
+
+
+def _formed(
+    codes: Float[Tensor, "writer neuron d_head"],
+    writers: Float[Tensor, "writer readout_head d_head d_embed"],
+) -> Float[Tensor, "neuron later_head d_embed"]:
+    """D of some neurons to some writers."""
+    if writers.shape[1] == 1:
+        return torch.bmm(codes, writers[:, 0]).transpose(0, 1)
+    return torch.einsum("kne,kpef->nkpf", codes, writers).flatten(1, 2)
 
 
 def _through(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipviz.lens.baselines.record import LayerRecord, Record
 from clipviz.models.clip import ClipModel
@@ -70,18 +70,26 @@ def steps_through(model: ClipModel) -> bool:
     return model.weights.readout.kind == "class token" and hasattr(model.visual, "transformer") and plain
 
 
+class _Reached(Exception):
+    """The first block of a pass was reached; args: what enters it."""
+
+
 def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:
-    """The residual stream that enters the first block, taken from one plain pass of the model."""
-    kept: dict[str, Tensor] = {}
-    block = model.tower.blocks[0].module
+    """The residual stream that enters the first block, taken from the beginning of a plain pass of the model."""
+
+    def stop(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _Reached(inputs[0])
+
     with turn(model.visual):
-        handle = block.register_forward_pre_hook(lambda _module, inputs: kept.update(stream=inputs[0]))
+        handle = model.tower.blocks[0].module.register_forward_pre_hook(stop)
         try:
             with torch.no_grad():
                 model.visual(pixels)
+        except _Reached as reached:
+            return reached.args[0].detach().clone()
         finally:
             handle.remove()
-    return kept["stream"].detach().clone()
+    raise RuntimeError("expected a pass through the first block, got one that leaves it out")
 
 
 def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord:

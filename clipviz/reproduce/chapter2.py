@@ -103,7 +103,7 @@ def run(
     found_roles, texts_of = textspan_section(report, model, evaluation, accuracies, late, chosen)
     retrieval_section(report, model, evaluation, late, kept, found_roles, texts_of, neighbours)
     spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
-    segmentation_section(report, model, evaluation, quiet, summed)
+    segmentation_section(report, model, evaluation, quiet, summed, steps)
     maps_section(report, model, evaluation)
     joint_section(report, model, evaluation, late, kept, found_roles)
     return report.write("chapter2")

@@ -15,8 +15,9 @@ from clipviz.lens import segment
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.layers import Study
+from clipviz.reproduce.pools import GENERAL, encoded_pool
 from clipviz.reproduce.report import Report
-from clipviz.reproduce.segmenting import MASKS_NEEDED, TOKENS, all_methods, fitted_mask
+from clipviz.reproduce.segmenting import MASKS_NEEDED, TOKENS, TOKENS_POOL, all_methods, fitted_mask
 
 NEURONS, SIGNED = "neurons", "neurons, signed"
 
@@ -27,9 +28,12 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
     if study.evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
         return
+    evaluation = study.evaluation
+    pool = encoded_pool(study.model, evaluation.pools[GENERAL])  # asked for as chapter 2 does, which keeps its maps
     maps, masks, pictures, texts = all_methods(
-        study.model, study.evaluation, study.evaluation.masks, study.quiet, summed=summed
+        study.model, evaluation, evaluation.masks, study.quiet, pool, summed, study.steps
     )
+    del maps[TOKENS_POOL]
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
     scores |= {name: segment.score(found, own_masks, lens.SEGMENT_THRESHOLD) for name, found in own.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,27 +22,32 @@ from clipviz.models.attribution import record
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
 from clipviz.reproduce.evaluation import Evaluation
-from clipviz.reproduce.pools import encoded_pool
-from clipviz.reproduce.report import Report
+from clipviz.reproduce.pools import GENERAL, encoded_pool
+from clipviz.reproduce.report import Report, Steps
 from clipviz.values import N_LATE, late_layers
 
 TOKENS, TOKENS_POOL = "token decomposition", "token decomposition minus all descriptions"
 SUMMED = ("late", "all")
-BATCH = 4
+BATCH, CHUNK = 4, 16  # images of a pass, and of a step that is kept
 MASKS_NEEDED = ("--segmentation FOLDER", "images/ and masks/ with a subfolder per class, or gtsegs_ijcv.mat")
 MIN_APART = 8  # images on each side of a comparison
 
 
 def segmentation_section(
-    report: Report, model: ClipModel, evaluation: Evaluation, quiet: bool = False, summed: str = "late"
+    report: Report,
+    model: ClipModel,
+    evaluation: Evaluation,
+    quiet: bool = False,
+    summed: str = "late",
+    steps: Steps | None = None,
 ) -> None:
-    """Table 2.4 and Figure A.4; says so when there are no masks. summed: see `layers_of`."""
+    """Table 2.4 and Figure A.4; says so when there are no masks. summed: see `layers_of`; steps: see `all_methods`."""
     report.section("Segmentation (Table 2.4, Figure A.4)")
     if evaluation.masks is None:
         report.needs(*MASKS_NEEDED)
         return
-    pool = encoded_pool(model, evaluation.pools["descriptions"])
-    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed)
+    pool = encoded_pool(model, evaluation.pools[GENERAL])
+    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed, steps)
     report.text(
         f"{len(masks)} images, each with the text of its class. Token decomposition: token effects of all heads of "
         f"{'all' if summed == 'all' else f'the last {N_LATE}'} layers on the class direction minus the mean over all "
@@ -58,7 +65,9 @@ def segmentation_section(
     _scores(report, maps, masks, known, said=said)
     _by_outcome(report, model, evaluation, maps, masks)
     if evaluation.pairs is not None:
-        of_two, of_two_masks, *_ = all_methods(model, evaluation, evaluation.pairs, quiet, pool, summed)
+        of_two, of_two_masks, *_ = all_methods(
+            model, evaluation, evaluation.pairs, quiet, pool, summed, steps
+        )
         report.text(
             f"The same where the text has to choose: {len(of_two_masks) // 2} pictures of two objects, once for each "
             "of them, against the mask of that object alone. A method that finds whatever stands out cannot tell "
@@ -167,34 +176,63 @@ def all_methods(
     quiet: bool = False,
     pool: Float[Tensor, "text d_embed"] | None = None,
     summed: str = "late",
+    steps: Steps | None = None,
 ) -> tuple[dict[str, list[Tensor]], list[Tensor], list[np.ndarray], list[str]]:
     """Maps of every method on the images of `data` for their classes, of which the evaluation knows the texts.
 
     Also the masks and the pictures as the network sees them, and the classes. pool: texts whose mean, in place of the
-    classes', a second token decomposition is taken from. summed: see `layers_of`.
+    classes', a second token decomposition is taken from. summed: see `layers_of`. steps: where maps are kept as they
+    are made, for whoever asks for the same ones of the same images, such as another chapter.
     """
     names = list(evaluation.class_prompts)
     classes = from_prompts(model, list(evaluation.class_prompts.values()))
     usable = [i for i in range(len(data)) if data.labels[i] in evaluation.class_prompts]
     backgrounds = {TOKENS: classes} if pool is None else {TOKENS: classes, TOKENS_POOL: pool}
-    maps: dict[str, list[Tensor]] = {name: [] for name in (*METHODS, *backgrounds)}
-    masks, pictures, texts = [], [], []
     layers = layers_of(model.n_layers, summed)
-    for start in tqdm(range(0, len(usable), BATCH), desc="segmenting", unit="batch", disable=quiet):
-        rows = usable[start : start + BATCH]
-        pairs = [data[i] for i in rows]
-        pixels = model.prepare([picture for picture, _ in pairs])
-        labels = [names.index(str(data.labels[i])) for i in rows]
-        directions = classes[labels]
-        for name, found in all_maps(record(model, pixels, directions), model.weights.grid).items():
-            maps[name] += list(found.cpu())
-        trace = model.trace(pixels)
-        for name, texts_of_all in backgrounds.items():
-            maps[name] += list(segment.token_maps(trace, directions, texts_of_all, layers=layers).cpu())
-        masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
-        pictures += list(model.shown(pixels))
-        texts += [names[label] for label in labels]
-    return maps, masks, pictures, texts
+    chunks = [usable[start : start + CHUNK] for start in range(0, len(usable), CHUNK)]
+
+    def make(places: list[int]) -> Iterator[dict[str, Any]]:
+        for place in tqdm(places, desc="segmenting", unit="chunk", disable=quiet):
+            made: dict[str, list[np.ndarray]] = {}
+            for start in range(0, len(chunks[place]), BATCH):
+                rows = chunks[place][start : start + BATCH]
+                pixels = model.prepare([data[i][0] for i in rows])
+                directions = classes[[names.index(str(data.labels[i])) for i in rows]]
+                found = all_maps(record(model, pixels, directions), model.weights.grid)
+                trace = model.trace(pixels)
+                for name, texts_of_all in backgrounds.items():
+                    found[name] = segment.token_maps(trace, directions, texts_of_all, layers=layers)
+                for name, maps in found.items():
+                    made.setdefault(name, []).append(maps.cpu().numpy())
+            yield {name: np.concatenate(parts) for name, parts in made.items()}
+
+    if steps is None:
+        kept = list(make(list(range(len(chunks)))))
+    else:
+        about = [summed, *backgrounds, *(_digest(texts) for texts in backgrounds.values())]
+        key = {**model.identity(), "pictures": _digest(*(data[i][0] for i in usable)), "about": about}
+        own = Steps(steps.folder, key)
+        label = hashlib.blake2b(own.key.encode(), digest_size=4).hexdigest()
+        kept = own.get_all([f"maps-{label}-{place:05d}" for place in range(len(chunks))], make)
+    maps = {
+        name: [torch.from_numpy(one) for chunk in kept for one in chunk[name]]
+        for name in (*METHODS, *backgrounds)
+    }
+    masks, pictures = [], []
+    for i in usable:
+        picture, mask = data[i]
+        masks.append(fitted_mask(mask, model.image_size))
+        pictures += list(model.shown(model.prepare([picture])))
+    return maps, masks, pictures, [str(data.labels[i]) for i in usable]
+
+
+def _digest(*arrays: Any) -> str:
+    """The hash of tensors or pictures."""
+    found = hashlib.blake2b(digest_size=16)
+    for one in arrays:
+        values = one.cpu().numpy() if isinstance(one, Tensor) else np.asarray(one)
+        found.update(str(values.shape).encode() + np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
 
 
 def fitted_mask(mask: np.ndarray, size: tuple[int, int]) -> Tensor:

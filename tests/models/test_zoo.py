@@ -92,6 +92,61 @@ def test_any_memory_gives_the_same_pairs(partners):
     assert tight.correlation.shape == whole.correlation.shape == (20, 19)
 
 
+def test_maps_of_few_images_at_a_time_give_the_same_pairs(partners, monkeypatch):
+    """Large maps are read a few images at a time; sums are those of float64 products over all of them."""
+    images = random_images(10)
+    whole = match(*partners, images, k=3)
+    sizes = []
+    monkeypatch.setattr(matching, "MAPS_BYTES", 3 * 4 * (9 * 256 + 6 * 64 + 5 * 64))
+    maps = matching.View.maps
+    monkeypatch.setattr(matching.View, "maps", lambda view, rows: sizes.append(len(rows)) or maps(view, rows))
+    few = match(*partners, images, k=3)
+    assert max(sizes) == 3
+    assert few.pairs.tolist() == whole.pairs.tolist()
+    a, b = (
+        torch.cat([grown(maps) for maps in one.maps(images).values()], 1).double().transpose(0, 1).flatten(1)
+        for one in partners
+    )
+    expected = torch.corrcoef(torch.cat([a, b]))[: len(a), len(a) :]
+    same_size = torch.zeros(20, 19, dtype=torch.bool)
+    same_size[:9, :8] = True  # both first layers at 16 px, where growing changes nothing
+    torch.testing.assert_close(few.correlation[same_size].double(), expected[same_size], atol=1e-6, rtol=0)
+    torch.testing.assert_close(few.correlation, whole.correlation, atol=1e-6, rtol=0)
+    found, before = matching.heldout_correlation(*partners, images, whole, whole.pairs), whole.strength
+    torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
+
+
+def grown(maps):
+    return torch.nn.functional.interpolate(maps, (16, 16), mode="bilinear", align_corners=False)
+
+
+def test_pairs_and_chance_pairs_come_from_the_same_passes(partners, monkeypatch):
+    images = random_images(20)
+    plain, chance = match(*partners, images, k=2, batch=6), match(*partners, images, k=2, batch=6, permute=0)
+    read = []
+    maps = partners[0].maps
+    one = Partner("one", partners[0].module, IDENTITY, ("[135]",))
+    object.__setattr__(one, "maps", lambda *given: read.append(len(given[0])) or maps(*given))
+    both = matching.match_and_shuffled(one, partners[1], images, k=2, batch=6)
+    assert sum(read) == 1 + len(images)  # the probe, and one pass for both
+    for found, expected in zip(both, (plain, chance), strict=True):
+        assert torch.equal(found.pairs, expected.pairs)
+        assert torch.equal(found.strength, expected.strength)
+
+
+@pytest.mark.parametrize("memory", [2 << 30, 8 * 40])
+def test_own_pairs_of_some_units_are_those_of_the_whole_table(partners, memory):
+    """Only the rows of the chosen units are formed; neighbours are still sought among all units."""
+    images, units = random_images(30), torch.tensor([0, 1, 3, 4, 8, 9, 10, 13, 15, 17, 19])
+    table = match(partners[0], partners[0], images, k=1).correlation
+    expected = rosetta.self_best_buddies(table, k=3, above=0.05).tolist()
+    expected = [pair for pair in expected if set(pair) <= set(units.tolist())]
+    everything = rosetta.self_best_buddies(table[units][:, units], k=3, above=0.05)
+    assert len(everything) > len(expected) > 2  # neighbours that are not chosen push some out
+    found = matching.own_pairs(partners[0], images, units, 3, 0.05, batch=7, memory=memory)
+    assert sorted(found.tolist()) == sorted(expected)
+
+
 def test_shuffled_images_lose_the_planted_units(partners):
     images = random_images(40)
     strong, chance = match(*partners, images), match(*partners, images, permute=0)

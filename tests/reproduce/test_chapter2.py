@@ -206,6 +206,27 @@ def test_our_segmentation_is_the_token_decomposition(model, measured):
     assert 0 < segment.score(maps[segmenting.TOKENS], masks).miou < 1
 
 
+def test_maps_are_kept_as_they_are_made(model, measured, tmp_path, monkeypatch):
+    """Another chapter, and an interrupted run, takes them from the steps; other texts or pictures make new ones."""
+    found, steps = measured[0], Steps(tmp_path, {})
+    monkeypatch.setattr(segmenting, "CHUNK", 1)
+    kept = segmenting.all_methods(model, found, found.masks, quiet=True, steps=steps)
+    (first, *_) = sorted(tmp_path.glob("maps-*.npz"))
+    assert len(list(tmp_path.glob("maps-*.npz"))) == len(found.masks) == 4
+    first.unlink()
+    passes = []
+    record = segmenting.record
+    monkeypatch.setattr(segmenting, "record", lambda *given: passes.append(1) or record(*given))
+    again = segmenting.all_methods(model, found, found.masks, quiet=True, steps=Steps(tmp_path, {"other": 1}))
+    assert len(passes) == 1  # the chunk that was lost
+    for name, maps in kept[0].items():
+        assert len(maps) == len(again[0][name]) == 4
+        assert all(torch.equal(one, other) for one, other in zip(maps, again[0][name], strict=True)), name
+    segmenting.all_methods(model, found, found.masks.subset([1, 0]), quiet=True, steps=steps)
+    segmenting.all_methods(model, found, found.masks, quiet=True, summed="all", steps=steps)
+    assert len(passes) == 1 + 2 + 4
+
+
 def test_maps_of_two_say_which_object_is_meant(model, measured):
     """One text minus another on the tokens of a picture that shows both: the sum of all is their difference in cosine
     times the length, but for what no token writes."""

@@ -113,9 +113,12 @@ def test_groups_hold_what_fits(study, monkeypatch):
     assert neuron_sums.read_together(model, [0, 1, 2], 40, 16) == [[0], [1], [2]]
     one_batch = 4 * model.weights.n_neurons * model.weights.n_tokens * 32
     monkeypatch.setattr(neuron_sums, "TOGETHER_BYTES", 3 * one_batch)
-    assert len(neuron_sums.read_together(model, range(4), 32, 1)) < len(
-        neuron_sums.read_together(model, range(4), 33, 1)
-    )
+    one_pass = neuron_sums.read_together(model, range(4), 32, 1)
+    assert neuron_sums.basis_costs(model.weights, 0) < neuron_sums.pass_costs(model.weights, 32)
+    assert neuron_sums.read_together(model, range(4), 33, 1) == one_pass  # a basis is cheaper than a pass
+    monkeypatch.setattr(neuron_sums, "pass_costs", lambda *_: 0)
+    assert len(neuron_sums.read_together(model, range(4), 33, 1)) > len(one_pass)
+    assert neuron_sums.read_together(model, range(4), 32, 1) == one_pass  # one batch, one basis
 
 
 def test_conditions_are_the_explicit_replacements(model, study):
