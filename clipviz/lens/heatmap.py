@@ -20,6 +20,9 @@ from clipviz.values import LayerWeights, Readout, TowerWeights
 if TYPE_CHECKING:
     from clipviz.lens.trace import Trace
 
+MANY = 2
+"""Texts per channel of a head from which on it is cheaper to carry tokens forward than texts back."""
+
 
 def token_scores(
     trace: Trace,
@@ -95,8 +98,48 @@ def heatmap(
     """
     layers = check_layers(trace.weights, layers)
     mask = check_heads(trace.weights, heads, layers)
-    scores = token_scores(trace, directions, layers, normalize)[..., trace.weights.prefix :]
-    return torch.einsum("xilht,lh->xit", scores, mask.to(scores)).unflatten(-1, trace.weights.grid)
+    if len(directions) > MANY * trace.weights.d_head:
+        summed = _summed_scores(trace, directions, layers, mask, normalize)
+    else:
+        scores = token_scores(trace, directions, layers, normalize)
+        summed = torch.einsum("xilht,lh->xit", scores, mask.to(scores))
+    return summed[..., trace.weights.prefix :].unflatten(-1, trace.weights.grid)
+
+
+def _summed_scores(
+    trace: Trace,
+    directions: Float[Tensor, "text d_embed"],
+    layers: Sequence[int],
+    mask: Float[Tensor, "layer head"],
+    normalize: bool,
+) -> Float[Tensor, "text image token"]:
+    """Token scores summed over the heads of a mask, for more texts than a head has channels: tokens are carried forward
+    to what the readout reads, one vector each, instead of every text back through every head."""
+    tokens, paths = _kept(trace)
+    weights, readout = trace.weights, trace.weights.readout
+    directions = check_directions(directions, weights).to(trace.codes)
+    back = torch.einsum("xk,pdk->xpd", directions, readout.matrices)
+    tallies = trace.codes[..., weights.d_code - weights.n_tallies :]
+    summed = back.new_zeros(())
+    written = back.new_zeros(())  # [readout_head, image, token, d_model]
+    for chosen, k in zip(mask.to(back), layers, strict=True):
+        layer, n_shares = weights.layers[k], paths.shape[2] * paths.shape[-1]
+        codes = torch.einsum("itd,hed->iteh", tokens[k], layer.value) + layer.value_bias.T
+        ways = paths[:, k] * chosen[:, None, None]  # [image, head, readout_head, token]
+        read = torch.einsum("iteh,ihpt->pithe", codes, ways).flatten(3)
+        written = written + read @ layer.output.transpose(1, 2).flatten(0, 1)
+        biases = [back @ bias for bias in tally_biases(layer, readout)]
+        if biases:
+            told = torch.einsum("ihj,h->ij", tallies[:, k], chosen)
+            summed = summed + (torch.cat(biases, -1) @ told.T)[..., None] / n_shares
+        if readout.n_heads == 1:
+            summed = summed + (back[:, 0] @ layer.output_bias)[:, None, None] * chosen.sum() / n_shares
+    summed = summed + torch.einsum("pitd,xpd->xit", written, back)
+    share = float(mask.sum()) / (weights.n_terms * weights.n_heads * paths.shape[-1])
+    taken = (directions @ readout.mean_matrix)[:, None] * trace.mean - (directions @ readout.bias)[:, None]
+    summed = (summed - share * taken[..., None]) / trace.std[:, None]
+    summed = summed + share * (directions @ readout.constant)[:, None, None]
+    return summed / trace.norm[:, None] if normalize else summed
 
 
 def one_placeless(scores: Float[Tensor, "*axes token"], prefix: int) -> Float[Tensor, "*axes shown"]:

@@ -52,6 +52,24 @@ def test_token_scores_sum_to_head_effects(exact):
     assert torch.allclose(trace.attention.sum(-1), torch.ones(()).double())
 
 
+def test_heatmaps_of_many_texts_are_those_of_each(exact):
+    """Where texts are many, tokens are carried forward instead: the same sums over tokens, heads and layers."""
+    trace = exact.trace(images(exact).double())
+    many = torch.randn(2 * exact.weights.d_head + 1, exact.weights.d_embed, dtype=torch.float64)
+    some = [(0, 1), (exact.n_layers - 1, 0), (exact.n_layers - 1, 1)]
+    layers = range(exact.n_layers)
+    for heads in (None, some):
+        for normalize in (False, True):
+            scores = trace.token_scores(many, normalize=normalize)[..., exact.weights.prefix :]
+            chosen = [(n, h) for n in layers for h in range(exact.n_heads)] if heads is None else heads
+            expected = sum(scores[:, :, layer, head] for layer, head in chosen)
+            found = trace.heatmap(many, heads=heads, normalize=normalize)
+            assert largest(found.flatten(2) - expected, expected) <= DOUBLE
+    last = trace.heatmap(many, layers=[exact.n_layers - 1])
+    expected = trace.token_scores(many, [exact.n_layers - 1]).sum((2, 3))[..., exact.weights.prefix :]
+    assert largest(last.flatten(2) - expected, expected) <= DOUBLE
+
+
 def test_pool_scores_sum_to_the_embedding_less_the_tail(exact):
     trace = exact.trace(images(exact).double())
     directions = torch.randn(3, exact.weights.d_embed, dtype=torch.float64)
