@@ -79,13 +79,14 @@ def run(
 
     data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
     load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
-    so many mined images. generator: "demo" (the default on the demo world), whose scenes are known, a file for
-    load_generator, or a generator; generator_class: the class that it paints. A finished dictionary and finished steps
+    so many mined images. generator: "demo" (the default on the demo world, and for any data the one that measures all
+    that chapter 4 has, since its scenes are known), a file for load_generator, or a generator; generator_class: the class that it paints. A finished dictionary and finished steps
     in `out` are used again.
     """
     model = load(model, pretrained) if isinstance(model, str) else model
     painter, folder = _painter(model, generator, generator_class), Path(out)
-    mining = _mining(model, data, partners, limit)
+    embedded = load_generator("demo", device=model.device) if data is None or generator == "demo" else None
+    mining = _mining(model, data, partners, limit, embedded)
     concepts = mine_into(folder / "rosetta", mining)
     key = {**_key(mining), "rows": len(concepts)}
     steps = Steps(folder / "steps", key)
@@ -108,9 +109,8 @@ def run(
         texts = list(text_pool(mining.model, None))
         painted_section(report, mining, book, painter)
         generator_sections(report, own, model, painter, readers, sizes, texts)
-    elif data is None:
+    elif embedded is not None:
         bundle = demo.bundle()
-        embedded = mining.generator
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
         painted_section(report, mining, book, embedded)
         inversion_section(report, model, steps, embedded, readers, sizes)
@@ -118,7 +118,7 @@ def run(
         editing_section(report, model, steps, embedded, guides, sizes.edited)
     else:
         report.section("Inversion and editing (Table 4.1, Figures 4.4-4.8, C.1-C.3, C.7-C.13)")
-        report.needs("--generator FILE", "a generator of such images, to invert and to edit through")
+        report.needs("--generator FILE", "a generator of such images, to invert and to edit through, or demo")
     return report.write("chapter4")
 
 
@@ -332,7 +332,11 @@ def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:
 
 
 def _mining(
-    model: ClipModel, data: str | None, partners: Sequence[str | Partner] | None, limit: int | None
+    model: ClipModel,
+    data: str | None,
+    partners: Sequence[str | Partner] | None,
+    limit: int | None,
+    generator: Any,
 ) -> Mining:
     everything = demo.images() if data is None else open_images(data)
     heldout: Any
@@ -361,7 +365,6 @@ def _mining(
             "models to match with, such as the embedded cnn and vit; expected at least one partner, got none: "
             + "; ".join(notes),
         )
-    generator = load_generator("demo", device=model.device) if data is None else None
     return Mining(model, everything.subset(chosen), found, heldout, notes, generator)
 
 

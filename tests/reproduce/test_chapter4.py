@@ -140,6 +140,30 @@ def test_measures_equal_loops_over_windows():
     assert float(inverting.ssim(one, one).min()) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeypatch):
+    """With a folder, --generator demo is matched on its own samples and inverted and edited through; else it is asked
+    for."""
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    out, _, partners = made
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            clipviz.demo.images()[i + 30 * (name == "b")].save(tmp_path / "data" / name / f"{i}.png")
+    book, seen = dictionary.load(out / "rosetta"), []
+    monkeypatch.setattr(chapter4, "mine_into", lambda _, mining: seen.append(mining) or book)
+    for part in ("dictionary_section", "image_section", "painted_section", "editing_section"):
+        monkeypatch.setattr(chapter4, part, lambda *given: given[0].section(str(len(given))))
+    monkeypatch.setattr(chapter4, "inversion_section", lambda report, *_: report.section("inverted"))
+    given = {"data": str(tmp_path / "data"), "partners": partners, "limit": 10}
+    shutil.copytree(out / "rosetta", tmp_path / "out" / "rosetta")
+    for generator, (embedded, needs) in {"demo": (1, 0), None: (0, 1)}.items():
+        clipviz.reproduce.run("chapter4", model, tmp_path / "out", **given, generator=generator)
+        blocks = json.loads((tmp_path / "out" / "blocks" / "chapter4.json").read_bytes())["blocks"]
+        assert len([block for block in blocks if block["kind"] == "needs"]) == needs
+        assert len([block for block in blocks if block.get("title") == "inverted"]) == embedded
+        assert len(seen[-1].company) == len(partners) + embedded
+
+
 def test_a_generator_from_a_file_is_measured_without_a_truth(made, model, tmp_path, monkeypatch):
     monkeypatch.setattr(style, "save", lambda *_, **__: [])  # drawn by the fixture; here the numbers count
     out, _, partners = made
