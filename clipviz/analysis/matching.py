@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ from clipviz.values import Matches, whole
 Layers = tuple[tuple[str, int], ...]
 MAPS_BYTES = 1 << 29
 """What the maps of a batch may hold: 5 images of all MLPs of a ViT-L/14."""
+KEPT_BYTES = 3 << 30
+"""What maps that are kept from one pass to the next may hold: 31 images of all MLPs of a ViT-L/14."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +63,31 @@ class View:
             layers,
             of_generator,
         )
-        probe = self.maps([0])
+        probe = self.read([0])
         self.shapes = {name: (maps.shape[1], tuple(maps.shape[2:])) for name, maps in probe.items()}
         self.layers: Layers = tuple((name, n_units) for name, (n_units, _) in self.shapes.items())
         self.n_units = sum(n_units for _, n_units in self.layers)
 
     def maps(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Maps of some images, those that are kept without a pass."""
+        kept = _KEPT.get()
+        return self.read(rows) if kept is None else kept.maps(self, tuple(rows))
+
+    def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Maps of some images from a pass."""
         pictures = take(self.images, rows)
         if self.of_generator is not None and self.of_generator is not self.model:
             pictures = self.of_generator.images(pictures)
         return self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
 
+    @property
+    def image_bytes(self) -> int:
+        """What the maps of one image hold."""
+        return 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
+
     def fitting(self, batch: int) -> int:
         """At most so many images that their maps fit in MAPS_BYTES."""
-        an_image = 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
-        return max(1, min(batch, MAPS_BYTES // max(1, an_image)))
+        return max(1, min(batch, MAPS_BYTES // max(1, self.image_bytes)))
 
     def blocks(self, limit: int, among: Tensor | None = None) -> list[Block]:
         """Runs of layers with one map size, at most `limit` units each unless one layer alone has more.
@@ -96,6 +110,55 @@ class View:
                 found.append(Block((name,), start, n_units, chosen))
             size, start = new_size, start + n_units
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Collection:
+    """One model's maps of one collection, by the batches that they were read in: their images -> maps."""
+
+    view: View
+    batches: dict[tuple[int, ...], dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.view.images) * self.view.image_bytes
+
+    def is_of(self, view: View) -> bool:
+        same = (getattr(self.view, name) is getattr(view, name) for name in ("model", "images", "of_generator"))
+        return all(same) and self.view.shapes == view.shapes
+
+
+class _Kept:
+    """Maps of known collections in their order, each whole or not at all; the one used longest ago makes room."""
+
+    def __init__(self, known: Sequence[Any]) -> None:
+        self.known = known
+        self.collections: list[_Collection] = []
+
+    def maps(self, view: View, rows: tuple[int, ...]) -> dict[str, Tensor]:
+        own = next((one for one in self.collections if one.is_of(view)), _Collection(view))
+        in_order = rows == tuple(range(rows[0], rows[0] + len(rows)))  # others would be kept a second time
+        if not in_order or own.size > KEPT_BYTES or not any(view.images is one for one in self.known):
+            return view.read(rows)
+        self.collections = [*(one for one in self.collections if one is not own), own]
+        while sum(one.size for one in self.collections) > KEPT_BYTES:
+            self.collections.pop(0)
+        if rows not in own.batches:
+            own.batches[rows] = view.read(rows)
+        return own.batches[rows]
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept maps", default=None)
+
+
+@contextmanager
+def keeping(*collections: Any) -> Iterator[None]:
+    """Within it, maps of these collections are kept from one pass over them to the next, as far as they fit."""
+    before = _KEPT.set(_Kept(collections))
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
 
 
 def as_partner(model: Any) -> Any:

@@ -15,6 +15,7 @@ from clipviz.analysis.matching import (
     View,
     as_partner,
     heldout_correlation,
+    keeping,
     match,
     match_and_shuffled,
     own_pairs,
@@ -58,45 +59,55 @@ def mine(
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
-    options = {"k": k, "batch": batch, "memory": memory}
     seen = [(own or {}).get(partner.name, (images, heldout)) for partner in partners]
-    found = [
-        pairs_above_chance(pivot, partner, mined, above, **options, passed=passed)
-        for partner, (mined, _) in zip(partners, seen, strict=True)
-    ]
-    all_matches = [matches for matches, _, _ in found]
-    needed = len(partners) if at_least is None else max(1, at_least)
-    units = _joined([matches.pairs for matches in all_matches], needed)
-    correlation, other = torch.ones(units.shape), torch.ones(units.shape)
-    for i, (partner, matches, (mined, others)) in enumerate(
-        zip(partners, all_matches, seen, strict=True), start=1
-    ):
-        there = (units[:, i] >= 0).nonzero()[:, 0]
-        pairs = units[there][:, [0, i]]
-        correlation[:, i], other[:, i] = 0.0, 0.0
-        correlation[there, i] = heldout_correlation(pivot, partner, mined, matches, pairs, batch)
-        other[there, i] = heldout_correlation(pivot, partner, others, matches, pairs, batch)
+    with keeping(*(collection for both in seen for collection in both)):
+        options = {"k": k, "batch": batch, "memory": memory}
+        found = [
+            pairs_above_chance(pivot, partner, mined, above, **options, passed=passed)
+            for partner, (mined, _) in zip(partners, seen, strict=True)
+        ]
+        all_matches = [matches for matches, _, _ in found]
+        needed = len(partners) if at_least is None else max(1, at_least)
+        units = _joined([matches.pairs for matches in all_matches], needed)
+        # Mined and other images of each partner; `images` come last, since what follows reads them once more.
+        looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
+        looks.sort(key=lambda look: (seen[look[0]][look[1]] is images, seen[look[0]][look[1]] is heldout))
+        tables = [torch.ones(units.shape), torch.ones(units.shape)]
+        for i, which in looks:
+            there = (units[:, i + 1] >= 0).nonzero()[:, 0]
+            pairs = units[there][:, [0, i + 1]]
+            tables[which][:, i + 1] = 0.0
+            tables[which][there, i + 1] = heldout_correlation(
+                pivot, partners[i], seen[i][which], all_matches[i], pairs, batch
+            )
+            if which == 0:
+                passed()
+        correlation, other = tables
+        order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
+        units, correlation, other = units[order], correlation[order], other[order]
+        layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
+        latents = {
+            i: mined for i, (mined, _) in enumerate(seen, start=1) if partners[i - 1].name in (own or {})
+        }
+        examples, looks_of = unit_thumbnails(
+            [pivot, *partners], images, units, layers, n_examples, batch, latents
+        )
+        cluster = clusters(units, own_pairs(pivot, images, units[:, 0].unique(), k, same, batch, memory))
         passed()
-    order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
-    units, correlation, other = units[order], correlation[order], other[order]
-    layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
-    latents = {i: mined for i, (mined, _) in enumerate(seen, start=1) if partners[i - 1].name in (own or {})}
-    examples, looks = unit_thumbnails([pivot, *partners], images, units, layers, n_examples, batch, latents)
-    passed()
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
         layers=layers,
         units=units,
         correlation=correlation,
         heldout=other,
-        cluster=clusters(units, own_pairs(pivot, images, units[:, 0].unique(), k, same, batch, memory)),
+        cluster=cluster,
         examples=examples,
         n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
         n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
         threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
         k=k,
         labels=("",) * len(units),
-        thumbnails=looks,
+        thumbnails=looks_of,
     )
 
 

@@ -20,8 +20,8 @@ from clipviz.values import LayerWeights, Readout, TowerWeights
 if TYPE_CHECKING:
     from clipviz.lens.trace import Trace
 
-MANY = 2
-"""Texts per channel of a head from which on it is cheaper to carry tokens forward than texts back."""
+SCORES_BYTES = 1 << 29
+"""What the scores of every head may hold where only their sum is asked for."""
 
 
 def token_scores(
@@ -98,7 +98,8 @@ def heatmap(
     """
     layers = check_layers(trace.weights, layers)
     mask = check_heads(trace.weights, heads, layers)
-    if len(directions) > MANY * trace.weights.d_head:
+    n_scores = len(directions) * len(trace.codes) * mask.numel() * trace.weights.n_tokens
+    if n_scores * trace.codes.element_size() > SCORES_BYTES:
         summed = _summed_scores(trace, directions, layers, mask, normalize)
     else:
         scores = token_scores(trace, directions, layers, normalize)
@@ -113,8 +114,8 @@ def _summed_scores(
     mask: Float[Tensor, "layer head"],
     normalize: bool,
 ) -> Float[Tensor, "text image token"]:
-    """Token scores summed over the heads of a mask, for more texts than a head has channels: tokens are carried forward
-    to what the readout reads, one vector each, instead of every text back through every head."""
+    """Token scores summed over the heads of a mask, for many texts: every token is carried forward to the one vector
+    that the readout reads of it, instead of every text back through every head, and no head has scores of its own."""
     tokens, paths = _kept(trace)
     weights, readout = trace.weights, trace.weights.readout
     directions = check_directions(directions, weights).to(trace.codes)

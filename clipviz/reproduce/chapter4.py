@@ -19,7 +19,7 @@ from torch import nn
 from clipviz import demo
 from clipviz.analysis.dictionaries import about, mined
 from clipviz.analysis.guides import fingerprint
-from clipviz.analysis.matching import places
+from clipviz.analysis.matching import keeping, places
 from clipviz.analysis.mining import pairs_above
 from clipviz.analysis.shared_units import SharedUnits
 from clipviz.data import dictionary
@@ -315,9 +315,10 @@ def _reset(network: nn.Module) -> None:
 def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
     pivot = clip_partner(mining.model, "clip")
     found = []
-    for partner, threshold in zip(mining.partners, thresholds[1:], strict=False):
-        copied = untrained_copy(partner)
-        found.append(len(pairs_above(pivot, copied, mining.images, threshold, K, BATCH).pairs))
+    with keeping(mining.images):
+        for partner, threshold in zip(mining.partners, thresholds[1:], strict=False):
+            copied = untrained_copy(partner)
+            found.append(len(pairs_above(pivot, copied, mining.images, threshold, K, BATCH).pairs))
     return found
 
 
