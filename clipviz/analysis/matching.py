@@ -124,7 +124,9 @@ class _Collection:
         return len(self.view.images) * self.view.image_bytes
 
     def is_of(self, view: View) -> bool:
-        same = (getattr(self.view, name) is getattr(view, name) for name in ("model", "images", "of_generator"))
+        same = (
+            getattr(self.view, name) is getattr(view, name) for name in ("model", "images", "of_generator")
+        )
         return all(same) and self.view.shapes == view.shapes
 
 

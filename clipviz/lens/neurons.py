@@ -26,7 +26,9 @@ from clipviz.lens.decompose import tally_biases
 from clipviz.values import TowerWeights
 
 KEPT_BYTES = 1 << 30  # a basis keeps its Gram matrices up to this size
-GRAM_AT_ONCE = 1 << 26  # smaller ones are made when they are first of use, larger ones when they are of use again
+GRAM_AT_ONCE = (
+    1 << 26
+)  # smaller ones are made when they are first of use, larger ones when they are of use again
 CHUNK_BYTES = 1 << 28  # directions formed at a time
 CACHED_BYTES = 1 << 24  # the same on a CPU, whose cache they should not leave
 HEADS_AT_ONCE = 64  # later heads whose directions are formed together on a CPU

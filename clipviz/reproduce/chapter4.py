@@ -79,8 +79,9 @@ def run(
 
     data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
     load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
-    so many mined images. generator: "demo" (the default on the demo world, and for any data the one that measures all
-    that chapter 4 has, since its scenes are known), a file for load_generator, or a generator; generator_class: the class that it paints. A finished dictionary and finished steps
+    so many mined images. generator: "demo" (the default on the demo world; on other images, too, it measures all that
+    chapter 4 has, since its scenes are known), a file for load_generator, or a generator; generator_class: the class
+    that it paints. A finished dictionary and finished steps
     in `out` are used again.
     """
     model = load(model, pretrained) if isinstance(model, str) else model

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clipviz.analysis import reading
 from clipviz.analysis.neuron_ablation import CONDITIONS, NOTHING, replaced
 from clipviz.analysis.neuron_sums import read_layers, read_together
 from clipviz.analysis.tasks import Task
@@ -40,6 +41,7 @@ N_SAMPLE = 2_000  # images of an index that are read again, for the distribution
 QUICK_ATOMS = (
     32  # texts of a code at most in the quick version: 128 of 4,096 neurons take minutes for each pool
 )
+PART = 320  # images after which a pass over a large collection keeps what it has found
 N_INDIRECT = 8  # images per neuron for the components of indirect effects
 
 
@@ -215,34 +217,63 @@ def layer_embeddings(
     name: str = "images",
 ) -> list[dict[str, Any]]:
     """Of every layer the unit embeddings before and after each condition, [image, d_embed]; rows: which images they
-    are. One pass serves all layers.
+    are. One pass serves all layers; what it has found is kept after every PART images until it ends.
 
     codes=True also leaves what Figure 3.4 needs: "left", the embedding without the layer's effects (their mean
     added back), and "coefficients" x_n [image, neuron]. name: of the images, for the steps.
     """
-    layers = [one.stats.layer for one in known]
+    names = [f"neurons-{name}-{one.stats.layer}{'-codes' if codes else ''}" for one in known]
 
-    def make(places: list[int]) -> list[dict[str, Any]]:
-        wanted = [known[place] for place in places]
-        numbers = [one.stats.layer for one in wanted]
-        parts: list[dict[str, list[Tensor]]] = [{} for _ in wanted]
-        kept: list[int] = []
-        for rows, pictures in batches(images, f"ablating layers {', '.join(map(str, numbers))}", quiet):
-            seconds = model.each_second_order(pictures, numbers)
-            for part, one, second in zip(parts, wanted, seconds, strict=True):
-                for what, value in _conditions(one, second, codes).items():
-                    part.setdefault(what, []).append(value.cpu())
-            kept += rows
-        return [
-            {
-                "rows": kept,
-                "variance of PC 1": float(one.line.share.mean()),
-                **{what: torch.cat(values).numpy() for what, values in part.items()},
+    def make(places: list[int]) -> Iterator[dict[str, Any]]:
+        starts = range(0, len(images), PART)
+        found: list[list[dict[str, Any]]] = []
+        for start in starts:
+            rows = range(start, min(start + PART, len(images)))
+
+            def read(lacking: list[int], rows: range = rows) -> list[dict[str, Any]]:
+                return _after_conditions(
+                    model, images, rows, [known[places[i]] for i in lacking], codes, quiet
+                )
+
+            if len(starts) == 1:
+                found.append(read(list(range(len(places)))))
+            else:
+                found.append(steps.get_all([f"{names[place]}-from-{start}" for place in places], read))
+        for i, place in enumerate(places):
+            parts = [part[i] for part in found if part[i]["rows"]]
+            yield {
+                "rows": [row for part in parts for row in part["rows"]],
+                "variance of PC 1": float(known[place].line.share.mean()),
+                **{
+                    what: np.concatenate([part[what] for part in parts])
+                    for what, value in parts[0].items()
+                    if isinstance(value, np.ndarray)
+                },
             }
-            for part, one in zip(parts, wanted, strict=True)
-        ]
 
-    return steps.get_all([f"neurons-{name}-{layer}{'-codes' if codes else ''}" for layer in layers], make)
+    made = steps.get_all(names, make)
+    for one in names:
+        steps.forget(f"{one}-from-*")
+    return made
+
+
+def _after_conditions(
+    model: ClipModel, images: Any, rows: range, known: Sequence[Layer], codes: bool, quiet: bool
+) -> list[dict[str, Any]]:
+    """What `layer_embeddings` leaves of some images, layer by layer, from one pass."""
+    numbers = [one.stats.layer for one in known]
+    told = "" if quiet else f"ablating layers {', '.join(map(str, numbers))}"
+    parts: list[dict[str, list[Tensor]]] = [{} for _ in known]
+    kept: list[int] = []
+    for some, pictures in reading.batches(images, rows, told):
+        seconds = model.each_second_order(pictures, numbers)
+        for part, one, second in zip(parts, known, seconds, strict=True):
+            for what, value in _conditions(one, second, codes).items():
+                part.setdefault(what, []).append(value.cpu())
+        kept += some
+    return [
+        {"rows": kept, **{what: torch.cat(values).numpy() for what, values in part.items()}} for part in parts
+    ]
 
 
 def _conditions(known: Layer, second: SecondOrder, codes: bool) -> dict[str, Tensor]:

@@ -25,13 +25,15 @@ NEURONS, SIGNED = "neurons", "neurons, signed"
 def segmentation_section(report: Report, study: Study, summed: str = "late") -> None:
     """Table 3.4 and Figure 3.7. summed: layers of the token decomposition, see segmenting.layers_of."""
     report.section("Segmentation by neurons (Table 3.4, Figure 3.7)")
-    if study.evaluation.masks is None:
+    evaluation, data = study.evaluation, study.evaluation.masks
+    if data is None:
         report.needs(*MASKS_NEEDED)
         return
-    evaluation = study.evaluation
-    pool = encoded_pool(study.model, evaluation.pools[GENERAL])  # asked for as chapter 2 does, which keeps its maps
+    pool = encoded_pool(
+        study.model, evaluation.pools[GENERAL]
+    )  # asked for as chapter 2 does, which keeps its maps
     maps, masks, pictures, texts = all_methods(
-        study.model, evaluation, evaluation.masks, study.quiet, pool, summed, study.steps
+        study.model, evaluation, data, study.quiet, pool, summed, study.steps
     )
     del maps[TOKENS_POOL]
     own, own_masks = neuron_maps(study)

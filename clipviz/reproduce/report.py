@@ -53,6 +53,11 @@ class Steps:
             kept[place] = made
         return [result for result in kept if result is not None]
 
+    def forget(self, pattern: str) -> None:
+        """Remove steps by a pattern of their names: those of which another step holds the whole."""
+        for path in self.folder.glob(f"{pattern}.npz"):
+            path.unlink()
+
     def _read(self, path: Path) -> Result | None:
         if not path.exists():
             return None

@@ -47,7 +47,9 @@ def segmentation_section(
         report.needs(*MASKS_NEEDED)
         return
     pool = encoded_pool(model, evaluation.pools[GENERAL])
-    maps, masks, pictures, texts = all_methods(model, evaluation, evaluation.masks, quiet, pool, summed, steps)
+    maps, masks, pictures, texts = all_methods(
+        model, evaluation, evaluation.masks, quiet, pool, summed, steps
+    )
     report.text(
         f"{len(masks)} images, each with the text of its class. Token decomposition: token effects of all heads of "
         f"{'all' if summed == 'all' else f'the last {N_LATE}'} layers on the class direction minus the mean over all "

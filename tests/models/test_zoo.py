@@ -134,6 +134,49 @@ def test_pairs_and_chance_pairs_come_from_the_same_passes(partners, monkeypatch)
         assert torch.equal(found.strength, expected.strength)
 
 
+def test_maps_that_fit_are_kept_from_pass_to_pass(partners, monkeypatch):
+    """The pivot reads each image once where its maps fit, and as often as it is asked where they do not; the
+    dictionary is the same."""
+    images, others = random_images(20), random_images(10, seed=1)
+    read = []
+    maps = partners[0].maps
+    one = Partner("one", partners[0].module, IDENTITY, ("[135]",))
+    object.__setattr__(one, "maps", lambda *given: read.append(len(given[0])) or maps(*given))
+    third = Partner("third", partners[1].module, IDENTITY, ("[13]",))
+    found = []
+    for room in (1 << 30, 0):
+        monkeypatch.setattr(matching, "KEPT_BYTES", room)
+        read.clear()
+        found.append(mine(one, [partners[1], third], images, heldout=others, n_examples=4, batch=8))
+        found.append(sum(n for n in read if n > 1))
+    kept, n_kept, plain, n_plain = found
+    thumbnails = n_kept - len(images) - len(others)  # of the examples, which are no run of images
+    assert 0 <= thumbnails <= len(images)
+    assert n_plain == thumbnails + 8 * len(images) + 2 * len(others)
+    for name in ("units", "correlation", "heldout", "cluster", "examples", "threshold"):
+        assert torch.equal(getattr(kept, name), getattr(plain, name)), name
+    assert torch.equal(kept.thumbnails.maps, plain.thumbnails.maps)
+
+
+def test_only_collections_that_are_known_are_kept_the_newest_first(partners, monkeypatch):
+    first, second, unknown = (random_images(4, seed=n) for n in range(3))
+    views = [matching.View(partners[0], images, None) for images in (first, second, unknown)]
+    monkeypatch.setattr(matching, "KEPT_BYTES", views[0].image_bytes * 6)  # room for one of them
+    read = []
+    plain = matching.View.read
+    monkeypatch.setattr(matching.View, "read", lambda view, rows: read.append(view) or plain(view, rows))
+    with matching.keeping(first, second):
+        for view, n_read in ((0, 1), (0, 1), (2, 2), (2, 3), (0, 3), (1, 4), (1, 4), (0, 5)):
+            maps = views[view].maps(range(4))
+            assert len(read) == n_read
+            assert torch.equal(maps["3"], plain(views[view], range(4))["3"])
+        views[0].maps([2, 0])
+        views[0].maps([2, 0])
+        assert len(read) == 7  # images in another order are read each time
+    views[0].maps(range(4))
+    assert len(read) == 8  # nothing is kept afterwards
+
+
 @pytest.mark.parametrize("memory", [2 << 30, 8 * 40])
 def test_own_pairs_of_some_units_are_those_of_the_whole_table(partners, memory):
     """Only the rows of the chosen units are formed; neighbours are still sought among all units."""

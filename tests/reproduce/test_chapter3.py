@@ -93,6 +93,35 @@ def test_layers_read_together_are_those_read_alone(model, study, tmp_path):
             assert np.array_equal(left[name], values), name
 
 
+def test_a_pass_that_was_interrupted_goes_on_where_it_stopped(model, study, tmp_path, monkeypatch):
+    known = study.of_layers([2, 3])
+    whole = layers.layer_embeddings(model, study.evaluation.images, known, Steps(tmp_path / "a", {}), True)
+    n_images = len(study.evaluation.images)
+    monkeypatch.setattr(layers, "PART", n_images // 3)
+    steps, read, plain = Steps(tmp_path / "b", {}), [], layers._after_conditions
+
+    def cut(model, images, rows, *rest):
+        if len(read) == 2 and not steps.resumed:
+            raise KeyboardInterrupt
+        read.append(rows)
+        return plain(model, images, rows, *rest)
+
+    monkeypatch.setattr(layers, "_after_conditions", cut)
+    with pytest.raises(KeyboardInterrupt):
+        layers.layer_embeddings(model, study.evaluation.images, known, steps, True)
+    assert steps.done == [f"neurons-images-{n}-from-{at}" for at in (0, n_images // 3) for n in (2, 3)]
+    found = layers.layer_embeddings(model, study.evaluation.images, known, steps, True)
+    assert [rows.start for rows in read] == list(range(0, n_images, n_images // 3))
+    for one, other in zip(whole, found, strict=True):
+        assert list(other) == list(one)
+        for name, values in one.items():
+            assert np.allclose(other[name], values, atol=1e-6), name
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        "neurons-images-2.npz",
+        "neurons-images-3.npz",
+    ]
+
+
 def test_groups_hold_what_fits(study, monkeypatch):
     assert study.groups == [study.layers]
     model = study.model
