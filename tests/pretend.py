@@ -7,14 +7,13 @@ GPU, on a machine that has none. As on CUDA, indices may lie on the CPU and numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 NAME = "pretend"
 aten = torch.ops.aten
@@ -93,7 +92,7 @@ def _as_tensors(place: Any) -> Any:
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation: refused where devices meet, done on the host, wrapped again."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = [*tensors_in(args), *tensors_in(kwargs)]
     ours = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
     strangers = [t for t in tensors if not isinstance(t, Pretended) and t.dim() > 0]
     if ours and strangers and func not in MIXING:
@@ -109,7 +108,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return target
     wanted = kwargs.get("device")
     here = bool(ours) if wanted is None else torch.device(wanted).type == NAME
-    on_host = tree_map_only(Pretended, _host, (args, kwargs))
+    on_host = mapped(_host, args), mapped(_host, kwargs)
     if here and wanted is not None:
         on_host[1]["device"] = torch.device("cpu")
     out = func(*on_host[0], **on_host[1])
@@ -120,7 +119,32 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     same = {
         id(tensor.host): tensor for tensor in ours
     }  # an operation in place returns the tensor it was given
-    return tree_map_only(torch.Tensor, lambda tensor: _wrapped(tensor, same, here), out)
+    return mapped(lambda tensor: _wrapped(tensor, same, here), out)
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in arguments, which are nested in nothing but lists, tuples and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from tensors_in(part)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+
+
+def mapped(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """The arguments or the answer with every tensor changed. torch's own walk takes most of the time of a test."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(change, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [mapped(change, part) for part in value]
+        if isinstance(value, list):
+            return parts
+        return type(value)(parts) if not hasattr(value, "_fields") else type(value)(*parts)
+    return value
 
 
 def _wrapped(tensor: torch.Tensor, same: dict[int, Pretended], here: bool) -> torch.Tensor:

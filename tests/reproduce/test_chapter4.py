@@ -19,7 +19,7 @@ from clipviz.figures import style
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
-from clipviz.reproduce import any_generator, chapter4, chapters, contents, inverting
+from clipviz.reproduce import any_generator, chapter4, chapters, contents, editing, inverting
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,10 @@ def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
     partners = [*tiny_pair().values()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leaping, "SOUGHT", (9, 6, 6))  # how well a copy is found is not asked here
+        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8)):
+            patch.setattr(leaping, name, few)  # how well an edit is found is not asked here
+        for shown in (inverting, editing):
+            patch.setattr(shown, "N_MORE", 1)  # of the appendix's pictures
         report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
     return out, report, partners
 
