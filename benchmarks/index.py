@@ -30,7 +30,8 @@ from clipviz.data.store.writer import Writer
 from clipviz.indexing import Index
 from clipviz.indexing.reading import Decoder, batches
 from clipviz.loading import load
-from clipviz.models.clip import ClipModel, wrap
+from clipviz.models.clip import ClipModel
+from clipviz.models.opening import wrap
 
 VIT_L = {"n_layers": 4, "n_heads": 16, "d_head": 64, "d_embed": 768}
 N_BUILD, BATCH, REPEATS = 384, 32, 3

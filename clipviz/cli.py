@@ -218,7 +218,7 @@ def doctor(clear_cache: bool = False) -> int:
     import torch
 
     from clipviz.loading import load
-    from clipviz.models.clip import choose_device
+    from clipviz.models.opening import choose_device
 
     print(
         f"  device             {choose_device()} (cuda {torch.cuda.is_available()}, threads {torch.get_num_threads()})"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipviz.models.clip import (
-    ClipModel,
+from clipviz.models.clip import ClipModel
+from clipviz.models.hf import is_folder, require_transformers
+from clipviz.models.opening import (
     check_open_clip,
     choose_device,
     is_open_clip,
     load_hf,
     load_open_clip,
 )
-from clipviz.models.hf import is_folder, require_transformers
 from clipviz.models.zoo import ENTRIES, Partner, open_partner
 
 if TYPE_CHECKING:

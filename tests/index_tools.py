@@ -10,7 +10,8 @@ import torch
 from open_clip.model import CLIP
 from PIL import Image
 
-from clipviz.models.clip import ClipModel, wrap
+from clipviz.models.clip import ClipModel
+from clipviz.models.opening import wrap
 
 
 def tiny_model(seed: int = 0, name: str = "tiny", dtype: torch.dtype = torch.float32) -> ClipModel:

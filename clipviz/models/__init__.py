@@ -1,11 +1,11 @@
-"""Models: adapters that turn networks into what the lenses read. clip.py is the only room that knows open_clip."""
+"""Models: adapters that turn networks into what the lenses read; opening.py is where open_clip makes CLIPs."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-_NAMES = {"wrap": "clip", "ClipModel": "clip", "Bundle": "bundle"}
+_NAMES = {"wrap": "opening", "ClipModel": "clip", "Bundle": "bundle"}
 _MODULES = ("bundle", "clip", "generator", "hooks", "zoo")
 __all__ = [*_NAMES, *_MODULES]
 

@@ -31,7 +31,8 @@ from clipviz.data.waterbirds import waterbirds
 from clipviz.demo.tasks import world_tasks
 from clipviz.lens import ablate, zeroshot
 from clipviz.lens.ablate import Terms
-from clipviz.models.clip import ClipModel, imagenet_prompts
+from clipviz.models.clip import ClipModel
+from clipviz.models.opening import imagenet_prompts
 from clipviz.reproduce import published
 from clipviz.reproduce.report import Steps
 from clipviz.values import Codes

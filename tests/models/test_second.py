@@ -7,8 +7,8 @@ import torch
 from open_clip.model import CLIP
 from torch import nn
 
-from clipviz.models.clip import wrap
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
+from clipviz.models.opening import wrap
 from clipviz.models.second import basis_of
 
 VARIANTS = {

@@ -16,7 +16,7 @@ from clipviz.analysis.dictionaries import about, mined, mined_from_generator
 from clipviz.analysis.guides import fingerprint
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
-from clipviz.models.clip import choose_device
+from clipviz.models.opening import choose_device
 
 
 def main(arguments: list[str] | None = None) -> None:

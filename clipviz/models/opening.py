@@ -1,0 +1,195 @@
+"""How a CLIP model is opened: one that the user has, one of open_clip's, or one of Hugging Face."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from clipviz.models import hf
+from clipviz.models.clip import ClipModel
+from clipviz.models.text_towers import check_clip_tokens
+from clipviz.models.towers import UnsupportedTower, read_tower
+from clipviz.values import TowerWeights
+
+if TYPE_CHECKING:
+    from clipviz.models.bundle import Bundle
+
+
+def wrap(
+    network: nn.Module,
+    tokenizer: Callable[[list[str]], Tensor] | None = None,
+    preprocess: Callable[[Image.Image], Tensor] | None = None,
+    name: str = "custom",
+    bundle: Bundle | None = None,
+) -> ClipModel:
+    """A ClipModel around an open_clip or Hugging Face model that the user already has.
+
+    tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor (AutoProcessor).
+    preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that open_clip gives a model
+    of this size, or the processor's. bundle: what the model brings along, see models.bundle.Bundle.
+    Raises ValueError for an unsupported tower, or a text tower of another vocabulary without its tokenizer.
+    """
+    if hf.is_hf_model(network):
+        opened, texts, images = hf.open_up(network, tokenizer)
+        return ClipModel(opened, texts, preprocess or images, name=name, bundle=bundle)
+    import open_clip
+
+    visual: Any = getattr(network, "visual", None)
+    if tokenizer is None and visual is not None:
+        check_clip_tokens(network)
+    if preprocess is None and visual is not None:
+        mean, std = getattr(visual, "image_mean", None), getattr(visual, "image_std", None)
+        size = getattr(visual, "image_size", None)
+        preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
+    if tokenizer is None:
+        tokenizer = open_clip.SimpleTokenizer(context_length=getattr(network, "context_length", 77))
+    return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)  # type: ignore[arg-type]
+
+
+def load_hf(
+    name: str,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    bundle: Bundle | None = None,
+) -> ClipModel:
+    """A Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
+    network, tokenizer, preprocess = hf.fetch(name, choose_device(device), precision)
+    return ClipModel(network, tokenizer, preprocess, name=name, pretrained="Hugging Face", bundle=bundle)
+
+
+def is_open_clip(name: str) -> bool:
+    """Whether a name is one of open_clip's: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
+    import open_clip
+
+    return name.startswith(("hf-hub:", "local-dir:")) or name.replace("/", "-") in open_clip.list_models()
+
+
+def load_open_clip(
+    name: str,
+    pretrained: str | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    bundle: Bundle | None = None,
+) -> ClipModel:
+    """A CLIP model of open_clip's, ready to be traced.
+
+    name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only
+    torch file), or "hf-hub:owner/model".
+    device: default cuda, then mps, then cpu. precision: "fp32", "fp16" or "bf16"; statistics stay float32.
+    Raises ValueError for an unknown name or tag, an unsupported tower, or weights that cannot be had.
+    """
+    chosen = choose_device(device)
+    check_open_clip(name, pretrained)
+    import open_clip
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*QuickGELU mismatch.*")
+            network, _, preprocess = open_clip.create_model_and_transforms(
+                name,
+                pretrained=pretrained,
+                device=chosen,
+                precision=precision,
+                force_quick_gelu=_wants_quick_gelu(name, pretrained),
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except ImportError as error:
+        raise ImportError(
+            f"model {name!r} needs a package that is missing: {_first_line(error)}; {hf.NEEDED}"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"could not get the weights of {name!r} ({pretrained or 'hub'}): {_first_line(error)}. "
+            "Check the network or the path, pass a local checkpoint as pretrained=..., or start with "
+            'clipviz.load("demo"), which needs no network'
+        ) from error
+    return ClipModel(network, tokenizer, preprocess, name=name, pretrained=pretrained or "", bundle=bundle)
+
+
+def check_architecture(name: str) -> TowerWeights:
+    """The shapes of an architecture's vision tower, without memory or weights; ValueError where it is not supported."""
+    import open_clip
+    from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+    config = open_clip.get_model_config(name.replace("/", "-"))
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tower = _build_vision_tower(
+                config["embed_dim"], CLIPVisionCfg(**vision), quick_gelu=config.get("quick_gelu", False)
+            )
+            return read_tower(tower.eval()).weights
+    except UnsupportedTower as error:
+        raise UnsupportedTower(f"architecture {name!r}: {error}") from error
+
+
+def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
+    """ImageNet's 1,000 class names and prompt templates as open_clip keeps them, in the order of the class ids."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+
+    return list(IMAGENET_CLASSNAMES), list(OPENAI_IMAGENET_TEMPLATES)
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the best there is; ValueError when the one asked for is not there."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"expected a device like 'cpu', 'cuda:0' or 'mps', got {device!r}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for but no CUDA device is there; use device='cpu'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {device!r} was asked for but MPS is not there; use device='cpu'")
+    return chosen
+
+
+def check_open_clip(name: str, pretrained: str | None) -> None:
+    """ValueError for a name, a tag or an architecture that cannot be opened; nothing is fetched."""
+    import open_clip
+
+    if not isinstance(name, str):
+        raise ValueError(f"expected a model name, got {type(name).__name__} {name!r}")
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return
+    known = open_clip.list_models()
+    if name.replace("/", "-") not in known:
+        near = difflib.get_close_matches(name, ["demo", *known], n=4, cutoff=0.4)
+        raise ValueError(
+            f"no model is called {name!r}; near names: {', '.join(near) or 'none'}. Use 'demo', an open_clip name "
+            "(open_clip.list_models()), 'owner/model' of Hugging Face, or 'hf-hub:owner/model'"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not pretrained:
+        raise ValueError(
+            f"model {name!r} needs pretrained=..., one of {', '.join(tags)} or a local checkpoint"
+        )
+    if pretrained not in tags and not Path(pretrained).expanduser().is_file():
+        raise ValueError(
+            f"model {name!r} has no pretrained tag {pretrained!r} and no such file exists; "
+            f"tags are {', '.join(tags)}"
+        )
+    check_architecture(name)
+
+
+def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:
+    import open_clip
+
+    if not pretrained or name.startswith(("hf-hub:", "local-dir:")):
+        return False
+    return bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
