@@ -308,12 +308,29 @@ def attempts(
     n_sentences: int = 6,
     n_images: int = 2,
     studio: Studio | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> Iterator[tuple[str, list[str], lens.Attack]]:
-    """(method, its words, its pictures) of SHOWN in turn: the class alone, words without neurons, second order."""
+    """(method, its words, its pictures) of SHOWN in turn: the class alone, words without neurons, second order.
+
+    left_out: as in `attack_pair`.
+    """
     words = method_words(model, found, pair, seed)
     for place, name in enumerate(SHOWN):
         at = seed + 100 * place
-        yield name, words[name], attempt(model, words[name], *pair, at, n_sentences, n_images, studio=studio)
+        one = _attempted(name, left_out, model, words[name], *pair, at, n_sentences, n_images, studio=studio)
+        if one is not None:
+            yield name, words[name], one
+
+
+def _attempted(name: str, left_out: dict[str, str] | None, *given: Any, **options: Any) -> lens.Attack | None:
+    """`attempt`; None where no fair sentence was written and `left_out` takes the reason."""
+    try:
+        return attempt(*given, **options)
+    except lens.NoFairSentenceError as error:
+        if left_out is None:
+            raise
+        left_out[name] = str(error)
+        return None
 
 
 def method_words(
@@ -355,12 +372,9 @@ def attack_pair(
     made: dict[str, tuple[list[str], lens.Attack]] = {}
     for place, (name, spurious) in enumerate(chosen.items()):
         at = seed + 100 * place
-        try:
-            one = attempt(model, spurious, *pair, at, n_sentences, n_images, recolour, studio)
-        except lens.NoFairSentenceError as error:
-            if left_out is None:
-                raise
-            left_out[name] = str(error)
-        else:
+        one = _attempted(
+            name, left_out, model, spurious, *pair, at, n_sentences, n_images, recolour, studio=studio
+        )
+        if one is not None:
             made[name] = spurious, one
     return made

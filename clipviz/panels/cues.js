@@ -83,10 +83,14 @@ const pictureStrips = (api, look) => {
         h("span", { class: "num", title: "95% interval (Wilson)" }, `${fooled} of ${margins.length}`, h("small", {}, ` ${low}–${high}`))),
       h("div", { class: "tiles", role: "group", "aria-label": title }, ...order.map((place) => tile(view, url, one, place))));
   };
+  const missing = ({ method, reason }) => h("section", { class: "strip", "data-method": method, "data-missing": "true" },
+    h("p", { class: "caption" }, h("b", { title: TITLES[method][1] }, TITLES[method][0])),
+    h("p", { class: "note" }, `No sentence to draw: ${reason}.`));
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), seen = view.look, focused = strips.contains(document.activeElement) ? /** @type {any} */ (document.activeElement).dataset : null;
-    const ordered = ["second order", "similar words", "no words"].map((method) => view.attempts.find((one) => one.method === method)).filter(Boolean);
-    strips.replaceChildren(...ordered.map((one) => strip(view, url, one)));
+    const all = [...view.attempts, ...(view.left_out ?? [])];
+    const ordered = ["second order", "similar words", "no words"].map((method) => all.find((one) => one.method === method)).filter(Boolean);
+    strips.replaceChildren(...ordered.map((one) => "reason" in one ? missing(one) : strip(view, url, one)));
     markSelected([...strips.querySelectorAll(".tile")], (t) => t.dataset.method === seen?.method && Number(t.dataset.place) === seen?.place);
     if (focused) strips.querySelector(`[data-method="${focused.method}"][data-place="${focused.place}"]`)?.focus();
   };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import traitlets
@@ -202,10 +203,11 @@ class Cues(CodedDesk):
         if self._drawing is None or self._drawing.subject != subject:
             layers, source = subject[1], self._coding.source
             read = self._asked or self._coding.complete(layers, self.n_images)
-            wanted = read and self._coding.fits(layers, self.m)
-            if source is None or not wanted or not self.session.can_draw(pair[0]):
+            ready = read and self._coding.fits(layers, self.m)
+            if source is None or not ready or not self.session.can_draw(pair[0]):
                 return False
-            steps = self.session.attack_steps(source, pair, self._seed, self.n_sentences, self.n_pictures)
+            wanted = self._seed, self.n_sentences, self.n_pictures
+            steps = partial(self.session.attack_steps, source, pair, *wanted)
             self._drawing = Drawing(self.session, pair, subject, steps)
         if not self._drawing.step():
             return False

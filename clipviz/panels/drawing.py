@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +28,11 @@ _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 
 
 class Drawing:
-    """The pictures of one pair of classes. subject: what they are of; steps: (method, its words, its attack) to come.
+    """The pictures of one pair of classes. subject: what they are of; steps(left_out): gives (method, its words, its
+    attack) one after the other.
 
-    attempts: method -> (words, attack), as they come; look: the picture seen closely, None for what fools most.
+    attempts: method -> (words, attack), as they come; left_out: method -> why it has no pictures; look: the picture
+    seen closely, None for what fools most.
     """
 
     def __init__(
@@ -38,15 +40,16 @@ class Drawing:
         session: Session,
         pair: tuple[str, str],
         subject: Any,
-        steps: Iterator[tuple[str, list[str], Any]],
+        steps: Callable[[dict[str, str]], Iterator[tuple[str, list[str], Any]]],
     ) -> None:
         self.session, self.pair, self.subject = session, pair, subject
         self.attempts: dict[str, tuple[list[str], Any]] = {}
+        self.left_out: dict[str, str] = {}
         self.finished = False
         self.look: tuple[str, int] | None = None
         self.work = Work("Drawing pictures, one method at a time", len(SHOWN))
         self._number = next(_NUMBERS)
-        self._steps = steps
+        self._steps = steps(self.left_out)
 
     def step(self) -> bool:
         """Draw the next method's pictures; False when all are drawn."""
@@ -88,6 +91,7 @@ class Drawing:
             )
             drawn += attack.images
         view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
+        view["left_out"] = [{"method": name, "reason": reason} for name, reason in self.left_out.items()]
         target = self.session.class_text(self.pair[1])
         view |= {"n_tiles": len(drawn), "verdict": self._verdict(target) if self.finished else ""}
         if not rows:
@@ -102,7 +106,8 @@ class Drawing:
 
     def _closely(self) -> tuple[View, Arrays]:
         """One picture and the tokens that write towards either class."""
-        best = "second order", int(np.argmax(self.attempts["second order"][1].margins))
+        name = "second order" if "second order" in self.attempts else next(iter(self.attempts))
+        best = name, int(np.argmax(self.attempts[name][1].margins))
         method, place = self.look or best
         sentence, picture, margin = self.picture(method, place)
         heatmap = self.session.remember(
@@ -124,17 +129,28 @@ def why_none(drawn: str, session: Session, ready: bool) -> str:
 
 
 def verdict(attacks: Mapping[str, Attack], target: str) -> str:
-    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class."""
-    ours, alone, similar = (attacks[name] for name in ("second order", "no words", "similar words"))
-    said = (
-        f"Taken for {target}: {ours.share.value:.0%} with these words, {similar.share.value:.0%} with words chosen "
-        f"without neurons, {alone.share.value:.0%} with the class alone."
-    )
-    against = [
-        f"{_change(ours.more_than(other))} {name}"
-        for other, name in ((alone, "the class alone"), (similar, "words chosen without neurons"))
+    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class.
+
+    Methods that have no pictures are left out; without those of neurons' words there is nothing to set apart.
+    """
+    names = {
+        "second order": "these words",
+        "similar words": "words chosen without neurons",
+        "no words": "the class alone",
+    }
+    shares = [
+        f"{attacks[method].share.value:.0%} with {name}"
+        for method, name in names.items()
+        if method in attacks
     ]
-    return f"{said} {'; '.join(against)}.".replace(". no", ". No")
+    said = f"Taken for {target}: {', '.join(shares)}."
+    ours = attacks.get("second order")
+    against = [
+        f"{_change(ours.more_than(attacks[method]))} {names[method]}"
+        for method in ("no words", "similar words")
+        if ours is not None and method in attacks
+    ]
+    return f"{said} {'; '.join(against)}.".replace(". no", ". No") if against else said
 
 
 def _change(found: Estimate) -> str:

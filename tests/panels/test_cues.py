@@ -221,6 +221,36 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     assert not session.can_draw("unicorn")
 
 
+def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, session):
+    """A writer that leaves the class out, or names the other one, leaves a method without pictures, not the desk."""
+    session.studio = asked.studio(
+        lambda words, name, avoid: [f"a {avoid}" for _ in words],
+        lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
+    )
+    session.wait(60, background=True)
+    session.wait(60)
+    shown = panel.data()
+    assert [row["method"] for row in shown["attempts"]] == ["no words"]
+    assert {row["method"] for row in shown["left_out"]} == {"similar words", "second order"}
+    assert all("sentences that name 'horse' and not 'zebra'" in row["reason"] for row in shown["left_out"])
+    (alone,) = shown["attempts"]
+    share = f"{alone['fooled'] / len(alone['margins']):.0%}"
+    assert shown["verdict"] == f"Taken for {session.class_text('zebra')}: {share} with the class alone."
+    assert shown["look"]["method"] == "no words"
+    assert shown["words"]
+    session.select(image=3)
+    session.wait(60)
+    assert panel.data()["verdict"] == shown["verdict"]
+    session.studio = asked.studio(
+        lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
+        lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
+    )
+    session.wait(60, background=True)
+    session.wait(60)
+    assert [row["method"] for row in panel.data()["attempts"]] == list(asked.SHOWN)
+    assert panel.data()["left_out"] == []
+
+
 def test_a_hidden_panel_does_nothing(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), TEXTS, background=False)
     panel = Cues(session, visible=False)

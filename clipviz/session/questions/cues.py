@@ -128,10 +128,19 @@ class CueQuestions(SessionState):
         )
 
     def attack_steps(
-        self, source: Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+        self,
+        source: Source,
+        pair: tuple[str, str],
+        seed: int,
+        n_sentences: int,
+        n_images: int,
+        left_out: dict[str, str],
     ) -> Iterator[tuple[str, list[str], Attack]]:
-        """(method, its words, its pictures), one after the other, for work between clicks."""
-        return cue_words.attempts(self.model, source, pair, seed, n_sentences, n_images, self.studio)
+        """(method, its words, its pictures), one after the other, for work between clicks; left_out takes the methods
+        for whose words nothing was written that can be drawn, with the reason."""
+        return cue_words.attempts(
+            self.model, source, pair, seed, n_sentences, n_images, self.studio, left_out
+        )
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
         """Whether each word can be drawn into a picture of pair[0] here."""
