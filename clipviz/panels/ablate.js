@@ -305,9 +305,9 @@ const presetButtons = (api, removed) => {
     presets.replaceChildren(...api.view.presets.map(({ kind, name, heads }) => {
       const keys = heads.map(([l, hd]) => headKey(l, hd));
       return h("button", { type: "button", class: "preset", "data-kind": kind, "data-name": name, "aria-pressed": String(keys.length > 0 && keys.every((at) => removed.heads.has(at))), title: heads.map(([l, hd]) => headName(l, hd)).join(", "), onclick: () => removed.toggleAll(keys) }, names[kind]?.(name) ?? name, h("span", { class: "num" }, keys.length));
-    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), token, clear);
+    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), token);
   };
-  return { presets, paint };
+  return { presets, clear, paint };
 };
 
 /** Two texts whose heads make a set of their own: "heads that tell … from …". @param {Api} api */
@@ -336,9 +336,9 @@ function build(api) {
   const [hows, setHow] = segmented("Replace a head's effect by", [
     ["mean", "Mean", "Replaced by its mean over the collection"], ["zero", "Zero", "Set to zero"]], (how) => { removed.how = how; removed.changed(); });
   const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot();
-  for (const part of [hows, grid.part]) part.dataset.local = "";
+  for (const part of [hows, sets.clear, grid.part]) part.dataset.local = "";
   const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
-  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows), sets.presets, cue.part, empty, parts);
+  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows, sets.clear), sets.presets, cue.part, empty, parts);
   followVisibility(api);
   const paint = () => {
     const n = removed.heads.size;

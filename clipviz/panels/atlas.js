@@ -332,8 +332,8 @@ function build(api) {
     if (says(view)) return;
     tools.set(view);
     stage.draw(view, arrays);
-    const who = view.by === "head" ? headName(layer, head) : "the whole model", all = counted(view.n_images, "image"), how = api.root.dataset.painter;
-    told.textContent = `These two axes show ${percent(view.share)} of the variance of ${who} · ${view.n_points < view.n_images ? `an even sample of ${count(view.n_points)} of ${all}` : all}${how === "density" ? " · drawn without a graphics card: brighter where images lie denser" : ""}`;
+    const who = view.by === "head" ? headLink(api, layer, head) : "the whole model", all = counted(view.n_images, "image"), how = api.root.dataset.painter;
+    told.replaceChildren(`These two axes show ${percent(view.share)} of the variance of `, who, ` · ${view.n_points < view.n_images ? `an even sample of ${count(view.n_points)} of ${all}` : all}${how === "density" ? " · drawn without a graphics card: brighter where images lie denser" : ""}`);
     const thinner = inside > images.length && images.length === MOST_CHOSEN ? ` (an even sample of the ${count(inside)} inside)` : "";
     chosen.textContent = images.length ? `${count(images.length)} chosen${thinner}: TextSpan reads only these` : "";
     see.hidden = !images.length || api.standalone || !api.root.closest(".cv-dashboard");

@@ -110,7 +110,7 @@ const effectTable = (api) => {
 const onThisImage = (api, profile) => {
   const effects = effectTable(api);
   const canvas = h("canvas", { role: "img" }), here = h("p", { class: "facts" }), load = pictureLoader(api);
-  const element = h("div", { class: "current" }, h("div", { class: "stage" }, canvas), h("div", { class: "side" }, here, ...effects.parts, profile.canvas));
+  const element = h("div", { class: "current" }, h("div", { class: "stage" }, canvas), h("div", { class: "side" }, here, ...effects.parts), profile.canvas);
   let picture = null;
   const paint = () => {
     const { current, grid, gallery } = api.view;

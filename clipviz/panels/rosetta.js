@@ -87,8 +87,10 @@ const conceptTable = (api) => {
   };
   const cellOf = (view, url, maps, row, about, cell, model) => {
     if (!cell) return h("div", { class: "cell none", role: "gridcell", "aria-label": `${view.columns[view.at[model]].name} has none` }, "–");
-    const under = h("div", { class: "under" }, unitPlace(cell), unitScore(cell, view.at[model] === 0));
-    if (view.columns[view.at[model]].paints) return h("div", { class: "cell paints", role: "gridcell", title: "It paints and does not look: matched on its own pictures, shown with the generator as pivot" }, h("span", { class: "loss" }, "paints its own"), under);
+    const column = view.columns[view.at[model]], own = view.at[model] === 0 && column.name === "clip" && about.neuron;
+    const place = own ? neuronLink(api, about.neuron[0], about.neuron[1], `L${about.neuron[0]} · ${about.neuron[1]}`, -1) : unitPlace(cell);
+    const under = h("div", { class: "under" }, place, unitScore(cell, view.at[model] === 0));
+    if (column.paints) return h("div", { class: "cell paints", role: "gridcell", title: "It paints and does not look: matched on its own pictures, shown with the generator as pivot" }, h("span", { class: "loss" }, "paints its own"), under);
     const n = about.tiles.length, side = view.side ?? 0, area = side * side, start = (row * view.at.length + model) * n;
     const shots = about.tiles.map((tile, i) => shot(view, url, tile, maps ? glow(maps.subarray((start + i) * area, (start + i + 1) * area), side, side, 255) : h("i", {})));
     return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), under);
@@ -181,6 +183,7 @@ const pickConcepts = (api, lists, items) => {
   };
   for (const list of lists) {
     list.addEventListener("click", (event) => {
+      if (closest(event, "[data-neuron-link]")) return;
       const picture = closest(event, "button[data-image]"), item = closest(event, ".row, .one");
       if (picture && api.view.linked) api.ask({ image: Number(picture.dataset.image) });
       else if (item) pick(item);

@@ -64,7 +64,12 @@ def test_toggling_is_local_exact_and_told_to_every_panel(desk):
     assert not desk.console
 
 
-def test_accuracy_and_random_heads_are_the_kernels(desk):
+PLOT = """() => [...document.querySelectorAll('[data-panel="ablate"] .all :is(.line, .note, .keys)')]
+  .map((row) => [row.textContent, ...[...row.querySelectorAll('[style], [data-differs]')]
+    .map((part) => [part.getAttribute('style'), part.dataset.differs ?? null])])"""
+
+
+def test_accuracy_and_random_heads_are_the_kernels(desk, tmp_path):
     page = desk.page
     page.get_by_role("button", name="Birds", exact=True).click()
     settle(desk, task="birds")
@@ -97,6 +102,12 @@ def test_accuracy_and_random_heads_are_the_kernels(desk):
     note = page.locator('[data-panel="ablate"] .all .note').inner_text()
     assert f"95% interval {100 * said[1][0]:+.1f} to {100 * said[1][1]:+.1f}".replace("-", "−") in note
     assert "2 random heads" in page.locator('[data-panel="ablate"] .all .note').inner_text()
+    desk.kernel(f"panel.save_html({str(tmp_path / 'ablate.html')!r})")
+    saved = page.context.new_page()
+    saved.goto((tmp_path / "ablate.html").as_uri())
+    saved.wait_for_selector("body[data-ready]")
+    assert saved.evaluate(PLOT) == page.evaluate(PLOT)  # intervals, "no difference" and all
+    saved.close()
 
 
 def test_classes_by_example_and_the_heads_that_carry_their_cue(desk):

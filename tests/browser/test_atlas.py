@@ -156,6 +156,40 @@ def test_hovering_shows_a_picture_and_sends_few_messages(dashboard, artifacts): 
     assert not dashboard.console
 
 
+DRAWN = """() => { window.drawn = []; const draw = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, left, top) {
+    if (this.canvas.className === 'over') window.drawn.push([text, left, top - 10, this.measureText(text).width, 13]);
+    return draw.apply(this, arguments); }; }"""
+WORDS = """() => { const canvas = document.querySelector('.cv-atlas canvas.over');
+  const frame = canvas.getBoundingClientRect();
+  const ends = [...canvas.parentElement.querySelectorAll('.end')].filter((end) => !end.hidden);
+  const boxes = ends.map((end) => { const { left, top, width, height } = end.getBoundingClientRect();
+    return [end.textContent, left - frame.left, top - frame.top, width, height]; });
+  const cut = ends.filter((end) => end.scrollWidth > end.clientWidth || end.scrollHeight > end.clientHeight + 1);
+  return [frame.width, frame.height, boxes, window.drawn, cut.map((end) => end.textContent)]; }"""
+
+
+def words_apart(panel):
+    """That the texts of axes and dense places lie whole on the canvas, none on another; how many places are named."""
+    panel.page.evaluate("window.drawn = []")
+    panel.get_by_role("button", name="Reset").click()
+    settled(panel.page)
+    width, height, ends, labels, cut = panel.page.evaluate(WORDS)
+    labels = [list(label) for label in {label[0]: label for label in labels}.values()]  # of the last drawing
+    assert len(ends) == 4
+    assert cut == []
+    everything = ends + labels
+    for place, (text, left, top, wide, high) in enumerate(everything):
+        assert left >= 0, text
+        assert top >= 0, text
+        assert left + wide <= width, text
+        assert top + high <= height, text
+        for other, x, y, w, h in everything[:place]:
+            apart = left >= x + w or x >= left + wide or top >= y + h or y >= top + high
+            assert apart, (text, other)
+    return len(labels)
+
+
 def test_groups_have_their_true_colours_and_heads_move_the_plane(dashboard):  # noqa: F811
     panel, page = opened(dashboard), dashboard.page
     panel.get_by_label("Colour by").select_option("colour")
@@ -178,4 +212,10 @@ def test_groups_have_their_true_colours_and_heads_move_the_plane(dashboard):  # 
     dashboard.panel("atlas", layer=2, head=4).wait_for()
     assert "L2·H4" in panel.inner_text()
     assert panel.get_attribute("data-ends") != ends
+    page.evaluate(DRAWN)
+    for width in (1280, 640):
+        page.set_viewport_size({"width": width, "height": 720})
+        panel.scroll_into_view_if_needed()
+        settled(page)
+        assert words_apart(panel) >= (3 if width == 1280 else 0)  # beside Lab's own columns 242 px are left
     panel.get_by_label("Colour by").select_option("")

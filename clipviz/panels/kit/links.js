@@ -4,9 +4,9 @@
 const headLink = (api, layer, head) =>
   link(headName(layer, head), () => api.ask({}, { action: "visit", head: [layer, head] }), { class: "to num", "data-head-link": `${layer},${head}`, disabled: !api.offers({}, { action: "visit", head: [layer, head] }), title: `Select ${headName(layer, head)}` });
 
-/** A neuron's number as a link that opens the Neurons desk on it. @param {Api} api @param {number} layer @param {number} neuron @param {string} [text] */
-const neuronLink = (api, layer, neuron, text = `#${neuron}`) =>
-  link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), { class: "to num", "data-neuron-link": `${layer},${neuron}`, disabled: api.standalone, title: `Open neuron ${neuron} of layer ${layer}` });
+/** A neuron's number as a link that opens the Neurons desk on it. @param {Api} api @param {number} layer @param {number} neuron @param {string} [text] @param {number} [tabindex] */
+const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
+  link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), { class: "to num", "data-neuron-link": `${layer},${neuron}`, tabindex, disabled: api.standalone, title: `Open neuron ${neuron} of layer ${layer}` });
 
 /** A link that opens a desk; a saved page has no other desks. @param {Api} api @param {string} desk @param {string} text */
 const deskLink = (api, desk, text) => (api.standalone ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
