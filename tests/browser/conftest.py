@@ -3,7 +3,7 @@
 Every call runs its cells in the same page. Where the first cell is that of the call before, its `session` stays and
 goes back to its first selection, its panels closed; else everything is closed and forgotten. So tests share what is
 slow to start and nothing else. A test that closes its session or restarts the kernel says so in its first cell, which
-is then no other test's.
+is then no other test's; it is marked `apart`, as is every test that opens a session of its own between others.
 Where no Chromium is found the tests are skipped with the reason printed; with CI=true that is a failure.
 """
 
@@ -23,9 +23,22 @@ ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.browser)
+    """Tests of one session follow each other, and those that open another come last, so that few are opened."""
+    places = [place for place, item in enumerate(items) if Path(__file__).parent in item.path.parents]
+    ours = [items[place] for place in places]
+    sessions = list(dict.fromkeys(map(session_of, ours)))
+    ours.sort(key=lambda item: (item.get_closest_marker("apart") is not None, sessions.index(session_of(item))))
+    for place, item in zip(places, ours, strict=True):
+        item.add_marker(pytest.mark.browser)
+        items[place] = item
+
+
+def session_of(item):
+    """The first cell of a module's notebooks; its name where it has no session, or one of its own."""
+    from browser import test_dashboard
+
+    known = vars(item.module)
+    return known.get("SESSION", test_dashboard.SESSION if "dashboard" in known else item.path.name)
 
 
 @pytest.fixture(scope="session")

@@ -197,6 +197,7 @@ def test_choosing_images_and_describing_a_set(dashboard):
     assert described
 
 
+@pytest.mark.apart
 def test_upload_and_bad_uploads(notebook, tmp_path):
     from PIL import Image
 
@@ -220,6 +221,7 @@ def test_upload_and_bad_uploads(notebook, tmp_path):
     assert dashboard.kernel("print(len(session.images))").strip() == "121"
 
 
+@pytest.mark.apart
 def test_texts_are_shown_as_text(notebook):
     texts = [
         "<script>window.hacked = 1</script>",
@@ -284,6 +286,7 @@ def test_first_display_is_light(dashboard):
     assert all(size < 1_000_000 for size in eval(sizes).values()), sizes
 
 
+@pytest.mark.apart
 def test_closing_leaves_no_widget(notebook):
     dashboard = open_board(notebook, SESSION + "  # which is closed")
     dashboard.kernel("dashboard.desks.show('ablate'); session.wait(60)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from browser.test_dashboard import SESSION, head, open_board
@@ -19,6 +20,7 @@ def middle(stage, right=0.0):
     return box["x"] + box["width"] * (0.5 + right), box["y"] + box["height"] / 2
 
 
+@pytest.mark.apart
 def test_a_restarted_kernel_is_told_and_the_cell_brings_the_board_back(notebook):
     opened = open_board(notebook, SESSION + "  # whose kernel is restarted")
     page, lost = opened.page, opened.page.locator('[data-panel="heads"] .cv-lost')

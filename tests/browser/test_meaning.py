@@ -112,6 +112,7 @@ def test_a_reopened_view_is_the_same_on_every_panel(dashboard):
     assert not dashboard.console
 
 
+@pytest.mark.apart
 def test_copied_code_reopens_the_view_where_nothing_else_is_known(notebook):
     opened = notebook(
         "import clipviz\nsession = clipviz.Session(clipviz.load('demo'))",
