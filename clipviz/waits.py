@@ -63,7 +63,7 @@ class Line:
         live = notebook or stream.isatty()
         if not words:
             if self._width and live:
-                stream.write("\n")
+                stream.write(f"\r{'':<{self._width}}\r")  # the line is free for what is printed next
             self._width = 0
         elif seconds > QUIET and time.perf_counter() - self._said > (EVERY if live else EVERY_LOGGED):
             stream.write(f"\r{words:<{self._width}}" if live else f"{words}\n")

@@ -59,14 +59,15 @@ def test_a_line_of_code_that_waits_long_says_so_on_one_line(clock, monkeypatch):
     for n_read in range(1, 41):
         clock[0] += 0.25
         line.say(work.reached(n_read).line, work.seconds)
-    told = screen.getvalue().split("\r")
+    *told, blank, rest = screen.getvalue().split("\r")
     assert told[0] == ""  # the first two seconds
     assert told[1] == "Reading the images: 9 of 40, about 8 s left"
     assert len(told) - 1 == 11  # every 0.75 s: half a second and what was running then
-    assert told[-1] == "Reading the images: 39 of 40, about 1 s left\n"
+    assert told[-1] == "Reading the images: 39 of 40, about 1 s left"
+    assert (blank, rest) == (" " * len(told[-1]), "")  # the line is empty again
     for quick in ("Encoding the texts: 1 of 2", ""):
         line.say(quick, 1.0)
-    assert screen.getvalue().split("\r") == told
+    assert screen.getvalue().split("\r") == [*told, blank, rest]
 
 
 def test_in_a_file_there_are_few_words_each_on_its_own_line(clock, monkeypatch, capsys):

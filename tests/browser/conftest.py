@@ -27,7 +27,9 @@ def pytest_collection_modifyitems(items):
     places = [place for place, item in enumerate(items) if Path(__file__).parent in item.path.parents]
     ours = [items[place] for place in places]
     sessions = list(dict.fromkeys(map(session_of, ours)))
-    ours.sort(key=lambda item: (item.get_closest_marker("apart") is not None, sessions.index(session_of(item))))
+    ours.sort(
+        key=lambda item: (item.get_closest_marker("apart") is not None, sessions.index(session_of(item)))
+    )
     for place, item in zip(places, ours, strict=True):
         item.add_marker(pytest.mark.browser)
         items[place] = item

@@ -205,9 +205,10 @@ class Notebook:
         assert all(cell["n"] and not cell["err"] for cell in cells), cells
 
     def kernel(self, code: str) -> str:
+        """What the code prints, as it is left on screen: a wait's line gives way to what comes next."""
         output, error = self.page.evaluate(EXECUTE, code)
         assert error is None, error
-        return output
+        return "\n".join(line.rpartition("\r")[2] for line in output.split("\n"))
 
     def panel(self, name: str, **data: object):
         """Locator of a panel whose data-* attributes have these values."""
