@@ -145,9 +145,14 @@ class _Kept:
         self.collections = [*(one for one in self.collections if one is not own), own]
         while sum(one.size for one in self.collections) > KEPT_BYTES:
             self.collections.pop(0)
-        if rows not in own.batches:
-            own.batches[rows] = view.read(rows)
-        return own.batches[rows]
+        if rows in own.batches:
+            return own.batches[rows]
+        if rows[0] == 0:
+            own.batches.clear()  # a pass in batches of another size begins
+        maps = view.read(rows)
+        if not any(row in batch for batch in own.batches for row in rows):
+            own.batches[rows] = maps
+        return maps
 
 
 _KEPT: ContextVar[_Kept | None] = ContextVar("kept maps", default=None)

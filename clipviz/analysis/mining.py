@@ -207,6 +207,7 @@ def unit_thumbnails(
         )
     )
     ranges = [Range(len(units), n_examples) for _ in models]
+    batch = min(view.fitting(batch) for view in seen.values())
     for i, latents in own.items():
         view = View(models[i], latents, [name for name, _ in layers[i]])
         for rows in _batches(range(len(latents)), batch):

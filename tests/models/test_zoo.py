@@ -114,6 +114,8 @@ def test_maps_of_few_images_at_a_time_give_the_same_pairs(partners, monkeypatch)
     torch.testing.assert_close(few.correlation, whole.correlation, atol=1e-6, rtol=0)
     found, before = matching.heldout_correlation(*partners, images, whole, whole.pairs), whole.strength
     torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
+    mine(partners[0], [partners[1]], images, heldout=images, above=0.3)
+    assert max(sizes) == 3
 
 
 def grown(maps):
@@ -173,8 +175,14 @@ def test_only_collections_that_are_known_are_kept_the_newest_first(partners, mon
         views[0].maps([2, 0])
         views[0].maps([2, 0])
         assert len(read) == 7  # images in another order are read each time
+        views[0].maps(range(2))
+        views[0].maps(range(2, 4))
+        views[0].maps(range(2))
+        assert len(read) == 9  # smaller batches take the place of the larger one
+        views[0].maps(range(4))
+        assert len(read) == 10
     views[0].maps(range(4))
-    assert len(read) == 8  # nothing is kept afterwards
+    assert len(read) == 11  # nothing is kept afterwards
 
 
 @pytest.mark.parametrize("memory", [2 << 30, 8 * 40])
