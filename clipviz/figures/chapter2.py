@@ -18,6 +18,12 @@ from clipviz.figures import style
 Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
 
+MARKER_ROOM = 5
+"""Points between a row's name and the axis, for half of a marker that stands at 0."""
+
+HEADS_ABREAST = 8
+"""Heads whose texts stand beside each other; those of more are continued below."""
+
 
 @style.as_written
 def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.COLUMN) -> Figure:
@@ -52,6 +58,7 @@ def term_ablation(rows: Mapping[str, Mapping[str, float]], width: float = style.
                 )
     _share_axis(axis)
     axis.set_yticks(range(len(names)), names)
+    axis.tick_params(axis="y", pad=MARKER_ROOM)
     axis.set_ylim(len(names) - 0.5, -0.6)
     _legend_below(figure, 4)
     return figure
@@ -152,6 +159,7 @@ def spurious_groups(
     if len(changes):
         _changes(axis, values, np.array(changes, float))
     axis.set_yticks(rows, names)
+    axis.tick_params(axis="y", pad=MARKER_ROOM)
     axis.get_yticklabels()[-1].set_fontweight("bold")
     axis.set_ylim(len(names) - 0.5, -0.6)
     _share_axis(axis)
@@ -319,11 +327,22 @@ def head_roles(
     labels, confidence: (layer, head) -> name, 0..1. texts: (layer, head) -> its first texts, shown small.
     """
     layers, n_heads = sorted({layer for layer, _ in labels}), 1 + max(head for _, head in labels)
+    n_bands = -(-n_heads // HEADS_ABREAST)
+    n_abreast = -(-n_heads // n_bands)
     height = 0.42 if texts is None else 0.62
-    figure, axes = style.panels(1, 1, width, 0.5 + height * len(layers))
-    axis = style.plain(axes[0, 0], "What the late heads are about")
+    figure, axes = style.panels(n_bands, 1, width, 0.5 + height * len(layers) * n_bands + 0.3 * (n_bands - 1))
+    for band, axis in enumerate(axes[:, 0]):
+        style.plain(axis, "" if band else "What the late heads are about")
+        heads = range(band * n_abreast, min((band + 1) * n_abreast, n_heads))
+        axis.set_xlim(heads[0] - 0.5, heads[0] + n_abreast - 0.5)
+        axis.set_ylim(len(layers) - 0.5, -0.5)
+        axis.set_xticks(heads, [f"head {head}" for head in heads])
+        axis.set_yticks(range(len(layers)), [f"layer {layer}" for layer in layers])
+        axis.tick_params(length=0)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
     for (layer, head), label in labels.items():
-        clear = label != "no clear role"
+        axis, clear = axes[head // n_abreast, 0], label != "no clear role"
         row = layers.index(layer)
         axis.add_patch(
             _cell(head, row, style.ACCENT, 0.10 + 0.22 * confidence[(layer, head)] if clear else 0.0)
@@ -347,13 +366,6 @@ def head_roles(
                 fontsize=4.6,
                 color=style.FAINT,
             )
-    axis.set_xlim(-0.5, n_heads - 0.5)
-    axis.set_ylim(len(layers) - 0.5, -0.5)
-    axis.set_xticks(range(n_heads), [f"head {head}" for head in range(n_heads)])
-    axis.set_yticks(range(len(layers)), [f"layer {layer}" for layer in layers])
-    axis.tick_params(length=0)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
     return figure
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import clipviz
 from clipviz import reproduce
 from clipviz.analysis import classifiers
+from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
 from clipviz.lens import headset, segment, spurious
 from clipviz.lens.decompose import effects_from_codes
@@ -182,6 +185,28 @@ def chapter2_pictures_late(terms):
         n_layers = len(terms.codes.layers)
 
     return chapter2.late_terms(Late, terms)
+
+
+@pytest.mark.parametrize(("n_heads", "n_bands"), [(8, 1), (12, 2), (16, 2), (25, 4)])
+def test_the_texts_of_many_heads_do_not_lie_on_each_other(n_heads, n_bands):
+    heads = [(layer, head) for layer in range(20, 24) for head in range(n_heads)]
+    figure = figures.head_roles(
+        dict.fromkeys(heads, "no clear role"),
+        dict.fromkeys(heads, 0.0),
+        {head: ["A wide photograph of a mountain", "A mountain"] for head in heads},
+    )
+    assert len(figure.axes) == n_bands
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    shown = [
+        text
+        for axes in figure.axes
+        for text in (*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels())
+        if text.get_text()
+    ]
+    assert sum(text.get_text().startswith("head ") for text in shown) == n_heads
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in shown]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_our_segmentation_is_the_token_decomposition(model, measured):
