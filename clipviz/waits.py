@@ -49,7 +49,8 @@ class Work:
 class Line:
     """A line of the terminal, or below the notebook's cell, on which each word of a wait replaces the one before.
 
-    In a file, where nothing can be replaced, there are fewer words, each on its own line.
+    It is empty again when the wait is over. In a file, where nothing can be replaced, there are fewer words, each on
+    its own line.
     """
 
     def __init__(self) -> None:
@@ -61,11 +62,12 @@ class Line:
         notebook = type(sys.stdout).__module__.startswith("ipykernel")
         stream = sys.stdout if notebook else sys.stderr  # a notebook shows the other as an error
         live = notebook or stream.isatty()
+        quiet, every = (QUIET, EVERY) if live else (EVERY_LOGGED, EVERY_LOGGED)
         if not words:
             if self._width and live:
                 stream.write(f"\r{'':<{self._width}}\r")  # the line is free for what is printed next
             self._width = 0
-        elif seconds > QUIET and time.perf_counter() - self._said > (EVERY if live else EVERY_LOGGED):
+        elif seconds > quiet and time.perf_counter() - self._said > every:
             stream.write(f"\r{words:<{self._width}}" if live else f"{words}\n")
             self._said, self._width = time.perf_counter(), len(words)
         stream.flush()

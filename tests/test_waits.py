@@ -76,4 +76,4 @@ def test_in_a_file_there_are_few_words_each_on_its_own_line(clock, monkeypatch, 
         clock[0] += 1
         line.say(f"at {second}", second)
     line.say("", 70)
-    assert capsys.readouterr().err == "at 3\nat 34\nat 65\n"
+    assert capsys.readouterr().err == "at 31\nat 62\n"

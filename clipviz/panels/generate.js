@@ -134,7 +134,7 @@ const concepts = (api) => {
 
 /** How near the maps came to what was asked, beside leaving the picture as it is: a share, and words that stay while it moves. @param {any} view @returns {[number, string]} */
 const progressOf = (view) => {
-  if (!view.settled) return [view.of ? view.step / view.of : 0, view.work || "Searching…"];
+  if (!view.settled) return [view.of ? view.step / view.of : 0, view.work];
   if (!view.asked) return [0, "Drag the picture, or press a button"];
   return [Math.max(0, 1 - view.distance / view.asked), `Maps are ${view.distance.toFixed(3)} from what was asked; the picture before is ${view.asked.toFixed(3)} away`];
 };

@@ -60,7 +60,8 @@ class Generate(Desk):
         self._grip: tuple[int, Any] = (0, None)
         self._moved: tuple[Any, ...] = NO_MOVE
         self._following = False
-        self._search: Work | None = None
+        self._search = Work("Searching", 0)
+        self._rested: tuple[View, Arrays] | None = None
         self._hand = threading.Lock()
         super().__init__(session, **options)
 
@@ -86,9 +87,9 @@ class Generate(Desk):
     def act(self, request: Request) -> None:
         """Begin again, press a button, keep a picture, or put it among the session's images."""
         if request.action == "begin":
-            self._do(self._beginning(request.text("source"), request.text("label")))
+            self._do(self._beginning(request.text("source"), request.text("label")), request.text("source"))
         elif request.action == "change":
-            self._do(self._changing(request.text("change")))
+            self._do(self._changing(request.text("change")), request.text("change"))
         elif request.action == "reset":
             self._do(lambda bench, _: bench.begin(bench.first))
         elif request.action == "keep":
@@ -101,10 +102,13 @@ class Generate(Desk):
         else:
             super().act(request)
 
-    def _do(self, task: Callable[[Workbench, Stale], Any]) -> None:
-        """What the worker does next; it returns False when it was overtaken, and is then done again."""
-        self._task = task
-        self._turn += 1
+    def _do(self, task: Callable[[Workbench, Stale], Any], name: str = "") -> None:
+        """What the worker does next, and again where it is overtaken (False); what is long is named, at once."""
+        doing = generated.DOING.get(name, "")
+        self._task, self._search, self._turn = task, Work(doing or "Searching", 0), self._turn + 1
+        with self._speaking:
+            if doing and "settled" in self.view:
+                self._publish(self.view | generated.begun(self._search), None)
 
     def _beginning(self, source: str, label: str) -> Callable[[Workbench, Stale], Any]:
         image = self.session.selection.image
@@ -143,10 +147,16 @@ class Generate(Desk):
             self.session.generator_concepts()
             bench.random()
         bench.units(self.concept)
-        if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
-            return None
+        try:
+            if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
+                return None
+        except ValueError:
+            if self._rested:  # the picture stays, and is not said to be worked on
+                self._show(selection, *self._rested)
+            raise
         view, arrays = generated.whole(bench, self.session, self.concept)
-        return view | {"moved": list(self._moved)}, arrays
+        self._rested = view | {"moved": list(self._moved)}, arrays
+        return self._rested
 
     def _perform(self, bench: Workbench, stale: Stale) -> bool:
         """Carry out what was asked; False when overtaken. What fails is not tried again."""
@@ -176,7 +186,7 @@ class Generate(Desk):
             return Goal(self._grip[1], self.concept, float(right), float(down), float(zoom))
 
         with self._hand:
-            self._following = True
+            self._following, self._search = True, Work("Searching", 0)
         try:
             finished = all(self._progress(frame, stale) for frame in bench.follow(goal))
         except ValueError:
@@ -204,13 +214,6 @@ class Generate(Desk):
             self._show(self.session.selection, view, {"pixels": pictures.pixels(frame.picture)})
         return True
 
-    # -- what is shown -----------------------------------------------------------------------------------------
-
     def draw(self, width: float) -> Figure:
         """Before and after, side by side, with what the model says of each."""
-        from clipviz.figures.chapter4 import image_rows
-
-        bench = self.session.workbench
-        if bench.latents is None:
-            raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
-        return image_rows([generated.before_and_after(bench)], ["before", "after"], width)
+        return generated.before_and_after(self.session.workbench, width)

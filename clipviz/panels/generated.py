@@ -12,10 +12,13 @@ from clipviz.session.workbench import EVERY
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from clipviz.session import Session
     from clipviz.session.workbench import Frame, Workbench
 
 SHOWN = 12  # concepts listed, the strongest on the picture
+DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "image": "Searching for the image"}
 PEAK = 3.0  # deviations drawn at full strength
 
 
@@ -56,26 +59,41 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
     return view, arrays
 
 
-def searching(work: Work | None, frame: Frame) -> Work:
+def begun(work: Work) -> View:
+    """What changes in the view before the first step of a search."""
+    return {"settled": False, "step": 0, "of": 0, "work": f"{work.what}…"}
+
+
+def searching(work: Work, frame: Frame) -> Work:
     """How far a search is, timed from its first step, or from where the hand moved last; work: so far."""
-    if work is None or frame.step < work.n_done or frame.of != work.n_all:
-        work = Work("Searching", frame.of, frame.step)
+    if frame.step < work.n_done or frame.of != work.n_all:
+        work = Work(work.what, frame.of, frame.step)
     return work.reached(frame.step)
 
 
 def moving(frame: Frame, work: Work) -> View:
     """What changes in the view while a search is under way."""
-    steps = {"step": frame.step, "of": frame.of, "distance": frame.distance, "work": work.line}
+    steps = {
+        "step": frame.step,
+        "of": frame.of,
+        "distance": frame.distance,
+        "work": work.line or f"{work.what}…",
+    }
     return {"message": "", "settled": False, **steps}
 
 
-def before_and_after(bench: Workbench) -> list[tuple[np.ndarray, str]]:
+def before_and_after(bench: Workbench, width: float) -> Figure:
     """The first picture and the one on show, each with what the model says of it."""
+    from clipviz.figures.chapter4 import image_rows
+
+    if bench.latents is None:
+        raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
     shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
-    return [
+    pairs = [
         (np.asarray(bench.picture(latents)), ", ".join(f"{one.answer} {one.probability:.0%}" for one in said))
         for latents, said in shown
     ]
+    return image_rows([pairs], ["before", "after"], width)
 
 
 def drawn(maps: np.ndarray) -> np.ndarray:

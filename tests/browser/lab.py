@@ -41,12 +41,12 @@ RUN = r"""async () => { const app = window.jupyterapp; await app.commands.execut
     n: c.model.executionCount,
     err: c.model.outputs.toJSON().filter(o => o.output_type === 'error')
       .map(o => (o.traceback || []).join('\n') || o.evalue)})); }"""
-EXECUTE = """async code => {
+EXECUTE = r"""async code => {
   const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   const f = k.requestExecute({code, store_history: false}); let out = '', err = null;
   f.onIOPub = m => { if (m.header.msg_type === 'stream') out += m.content.text;
     if (m.header.msg_type === 'error') err = m.content.ename + ': ' + m.content.evalue; };
-  await f.done; return [out, err]; }"""
+  await f.done; return [out.replace(/[^\n]*\r(?!\n)/g, ''), err]; }"""
 SHUTDOWN = "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
 # Counts what the page sends to the kernel from now on; may be asked for again in the same page.
 MESSAGES = """() => { window.sent = 0; if (window.counting) return; window.counting = true;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from browser.test_dashboard import dashboard  # noqa: F401
 
 
@@ -60,6 +62,10 @@ def test_keys_and_wheel_do_what_the_mouse_does(dashboard):  # noqa: F811
     dashboard.page.keyboard.press("ArrowRight" if before < 0.5 else "ArrowLeft")
     settle(dashboard)
     assert abs(where(dashboard) - before) > 0.01
+    panel.get_by_role("button", name="Copy").click()
+    expect(dashboard.panel("generate").locator(".status")).to_contain_text("Copying")
+    panel.get_by_role("button", name="Reset").click()
+    settle(dashboard)
     distance = panel.get_attribute("data-distance")
     panel.locator(".stage").hover()
     dashboard.page.mouse.wheel(0, -240)

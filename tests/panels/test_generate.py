@@ -190,6 +190,7 @@ def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk,
     ask_wrong(desk, {"action": "change", "change": "copy"})
     assert told in desk.error["message"]
     assert bench.latents is held
+    assert desk.view["settled"]
     desk.session.generator = good
     ask(desk, action="change", change="copy")
     assert not desk.error
@@ -264,8 +265,12 @@ def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, 
 
 def test_reset_keep_and_back(desk):
     ask(desk, action="begin", source="random")
-    first = desk.session.workbench.first
+    first, seen = desk.session.workbench.first, []
+    desk.observe(lambda change: seen.append((change["new"]["settled"], change["new"].get("work"))), "view")
     ask(desk, action="change", change="copy")
+    desk.unobserve_all("view")
+    assert seen[0] == (False, "Copying…")  # before the first step
+    assert all(work.startswith("Copying") for settled, work in seen[1:] if not settled)
     assert desk.view["asked"] > 0
     changed = desk.session.workbench.latents
     ask(desk, action="keep")
