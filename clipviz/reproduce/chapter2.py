@@ -5,6 +5,7 @@ Each function below is one table or figure of the thesis: it computes, and adds 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def run(
     of the head's effects or by their "product", as in the thesis. Traced images are kept in out/steps: an interrupted
     run continues from there.
     """
+    started = time.monotonic()
     pool = open_pools(pool)
     check_neighbours(neighbours)
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -94,6 +96,7 @@ def run(
         "Chapter 2: what the heads and tokens of a CLIP image encoder write",
         _lead(model, evaluation, broken),
         model.device,
+        started=started,
     )
     accuracies = Measured(evaluation, terms, kept)
     terms_section(report, model, evaluation, accuracies)

@@ -6,6 +6,7 @@ neuron_texts (Tables 3.2, B.1), attacks (Table 3.3) and neuron_segmenting (Table
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,7 @@ def run(
     folder of the same classes in another style, as ImageNet-R.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
+    started = time.monotonic()
     pool = open_pools(pool)
     model = load(model, pretrained) if isinstance(model, str) else model
     few = limit or QUICK_LIMIT if quick else limit
@@ -117,6 +119,7 @@ def run(
         "Chapter 3: what the neurons of a CLIP image encoder write",
         _lead(study, quick),
         model.device,
+        started=started,
     )
     peak = layers_section(report, study)
     first_order_section(report, study, peak)

@@ -7,6 +7,7 @@ as their weights can be had. The dictionary is saved beside the report, in `rose
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ N_LISTED, N_PAGE, N_PAGES = 20, 8, 3
 
 @dataclass(frozen=True, eq=False)
 class Mining:
-    """What is mined: a CLIP and its pictures, the partners, other pictures for the honesty check, and a generator that
-    is matched on its own samples."""
+    """What is mined: a CLIP and its pictures, the partners, other pictures for the honesty check, a generator that is
+    matched on its own samples, and how many pictures there are to choose from (0: not known)."""
 
     model: ClipModel
     images: Images
@@ -57,6 +58,7 @@ class Mining:
     heldout: Any
     notes: list[str]
     generator: Any = None
+    n_all: int = 0
 
     @property
     def company(self) -> list[Any]:
@@ -84,6 +86,7 @@ def run(
     that it paints. A finished dictionary and finished steps
     in `out` are used again.
     """
+    started = time.monotonic()
     model = load(model, pretrained) if isinstance(model, str) else model
     painter, folder = _painter(model, generator, generator_class), Path(out)
     embedded = load_generator("demo", device=model.device) if data is None or generator == "demo" else None
@@ -97,6 +100,7 @@ def run(
         _lead(mining),
         model.device,
         "rosetta-",
+        started,
     )
     models_section(report, mining)
     pairs_section(report, mining, concepts, steps)
@@ -220,8 +224,8 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
     ]
     if alike:
         report.text(
-            f"An untrained {' and '.join(alike)} has about as many pairs: there the number of pairs does not tell what "
-            "was learned."
+            f"Untrained copies of {' and '.join(alike)} have about as many pairs: there the number of pairs does not "
+            "tell what was learned."
         )
     report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
     report.figure(
@@ -367,7 +371,7 @@ def _mining(
             "models to match with, such as the embedded cnn and vit; expected at least one partner, got none: "
             + "; ".join(notes),
         )
-    return Mining(model, everything.subset(chosen), found, heldout, notes, generator)
+    return Mining(model, everything.subset(chosen), found, heldout, notes, generator, len(everything))
 
 
 def _key(mining: Mining) -> dict[str, Any]:
@@ -388,9 +392,9 @@ def _lead(mining: Mining) -> str:
     names = ", ".join(partner.name for partner in mining.partners)
     painter = "" if mining.generator is None else f", {mining.generator.name} on as many of its own pictures"
     lead = (
-        f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} images; "
-        f"{len(mining.heldout):,} other images for the honesty check{painter}. One Pearson correlation over images and "
-        "positions per pair (Eq. 4.2)."
+        f"{mining.model.name} ({mining.model.fingerprint[:8]}) and {names} on {len(mining.images):,} of "
+        f"{mining.n_all:,} images; {len(mining.heldout):,} other images for the honesty check{painter}. One Pearson "
+        "correlation over images and positions per pair (Eq. 4.2)."
     )
     return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -36,11 +37,12 @@ LOUDER = 2.0  # factor of the heights of a unit that is increased
 def class_pages(report: Report, book: SharedUnits, images: Images) -> None:
     """Figures C.4-C.6: for the classes with most images, the concepts that are strongest on images of the class."""
     classes = class_of(images)
-    common = [name for name, n in Counter(one for one in classes if one).most_common(N_CLASSES) if n > 1]
-    for place, name in enumerate(common, start=1):
-        shown = concepts_of_class(book, classes, name)[:N_BLOCKS]
-        if not shown:
-            continue
+    common = [name for name, _ in Counter(one for one in classes if one).most_common()]
+    found = ((name, concepts_of_class(book, classes, name)[:N_BLOCKS]) for name in common)
+    pages = list(itertools.islice(((name, shown) for name, shown in found if shown), N_CLASSES))
+    if not pages:
+        report.text("Figures C.4-C.6: no class for them, since no example of a concept is of a known class.")
+    for place, (name, shown) in enumerate(pages, start=1):
         report.figure(
             f"dictionary-class-{place}",
             page_of(book, shown),

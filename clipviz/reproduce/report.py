@@ -93,14 +93,21 @@ class Report:
     """A report that grows by blocks; `write` puts it and its figures in a folder, as Markdown and as blocks.
 
     device: where it is computed, said with the time. prefix: of its figures' names, which keeps reports in one folder
-    apart. Blocks are plain values, which `page` shows in a browser.
+    apart. started: when the work on it began (time.monotonic), default now. Blocks are plain values, which `page` shows
+    in a browser.
     """
 
     def __init__(
-        self, folder: Path, title: str, lead: str = "", device: Any = None, prefix: str = ""
+        self,
+        folder: Path,
+        title: str,
+        lead: str = "",
+        device: Any = None,
+        prefix: str = "",
+        started: float | None = None,
     ) -> None:
         self.folder, self.title, self.device, self.prefix = folder, title, device, prefix
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.blocks: list[Block] = [{"kind": "text", "text": lead}] if lead else []
 
     def section(self, title: str, text: str = "") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,6 +42,29 @@ def test_classes_come_from_attributes_or_folders():
         "owl",
         "",
     ]
+
+
+def test_pages_are_of_the_commonest_classes_that_have_concepts(monkeypatch, tmp_path):
+    """A class of one image has a page as well; where no example has a class, that is said."""
+    monkeypatch.setattr(concept_pages, "page_of", lambda book, rows: rows)
+    drawn = []
+    report = Report(tmp_path, "pages", started=time.monotonic() - 100)
+    report.figure = lambda name, figure, caption: drawn.append((name, figure, caption.split()[-1]))
+    book = SimpleNamespace(
+        concepts=SimpleNamespace(examples=np.array([[0, 2], [5, 3]])), listed=lambda: [0, 1]
+    )
+    images = SimpleNamespace(attributes={"class": ["owl", "car", "bus", "bee", "car", "owl"]})
+    concept_pages.class_pages(report, book, images)
+    assert drawn == [
+        ("dictionary-class-1", [0, 1], "owl"),
+        ("dictionary-class-2", [0], "bus"),
+        ("dictionary-class-3", [1], "bee"),
+    ]
+    concept_pages.class_pages(report, book, SimpleNamespace(attributes={"class": [None] * 6}))
+    text = report.write("pages").read_text()
+    assert "Figures C.4-C.6: no class for them" in text
+    seconds = re.search(r"Made in (\d+) s", text)
+    assert int(seconds[1]) >= 100  # what was done before the report was begun counts
 
 
 def test_the_unit_that_stands_out_is_counted_in_deviations_and_taken_once():
