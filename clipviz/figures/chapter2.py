@@ -364,7 +364,7 @@ def head_roles(
                 ha="center",
                 va="center",
                 fontsize=4.6,
-                color=style.FAINT,
+                color=style.INK if clear else style.FAINT,
             )
     return figure
 
