@@ -39,6 +39,8 @@ class Dashboard(ipywidgets.Box):
     the screen.
     """
 
+    _ended = True  # until there is something to close
+
     def __init__(
         self,
         session: Session,
@@ -81,6 +83,7 @@ class Dashboard(ipywidgets.Box):
         self._board = ipywidgets.Box(children=(*self.panels[:-1], self.desks, self.receipts, self.tour))
         self._board.add_class("cv-board")
         super().__init__(children=(sheet, self._board))
+        self._ended = False
         self.add_class("cv-dashboard")
         if size == "lecture":
             self.add_class("cv-lecture")
@@ -107,7 +110,10 @@ class Dashboard(ipywidgets.Box):
         return standalone.save(path, [*self.panels, *open_desk], title, names, kept)
 
     def close(self) -> None:
-        """Close every panel, stop the worker and end the session."""
+        """Close every panel, stop the worker and end the session; once, since Python calls this again when it goes."""
+        if self._ended:
+            return
+        self._ended = True
         for panel in self.panels:
             panel.close()
         self.desks.close()

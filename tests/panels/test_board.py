@@ -217,3 +217,13 @@ def test_a_board_on_photographs_begins_with_their_own_text_and_says_that_they_ar
     clipviz.Dashboard(photographs)
     assert photographs.selection.text == ""  # what a person chose stays
     board.close()
+
+
+def test_a_closed_board_that_python_forgets_leaves_the_session_to_the_next(session):
+    session.close = lambda: None  # as where all widgets are closed and the session is kept
+    clipviz.Dashboard(session).close()
+    del session.close
+    gc.collect()
+    heads = Heads(session)
+    session.wait(60)
+    assert heads.view["selection"]
