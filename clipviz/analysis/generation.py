@@ -30,6 +30,8 @@ LEAPS = {"copy": leaping.N_SOUGHT, "remove": leaping.N_STEPS}
 and the steps that it takes to choose their start."""
 PRIOR = 0.002
 """Weight of the mean square of the latent in an edit: enough to stay where the prior is, too little to be seen."""
+TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
+"""The short search that each start of an inversion is tried by."""
 Progress = Callable[[Step], bool | None]
 
 
@@ -348,11 +350,12 @@ def invert(
     images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
     None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
     guides=None leaves the maps out. start: latents to begin at; their class is kept. how: alpha, beta, objective,
-    reconstruction and schedule of lens.invert.search; by maps alone the objective is "cosine" unless another is given:
-    maps of another class or manner differ in height, and by their squared difference an object would fade.
+    reconstruction and schedule of lens.invert.search; by maps alone the objective is "correlation" unless another is
+    given: maps of another class or manner differ in height and level, and by their squared difference an object would
+    fade.
     """
     if target is None:
-        how.setdefault("objective", "cosine")
+        how.setdefault("objective", "correlation")
     if guides is not None:
         how |= {"target_maps": read(readers, images), "pairs": pairs_with(readers, guides)}
     how["target_images"] = target
@@ -365,26 +368,50 @@ def pairs_with(readers: Mapping[str, Any], guides: Guides) -> list[UnitPairs]:
     return [group for name in readers for group in guides.pairs[name]]
 
 
-def nearest_start(
-    generator: Any, latents: Any, starts: Sequence[Tensor], target_maps: lens.Maps, pairs: Sequence[UnitPairs]
-) -> Any:
-    """Of several starts that one whose maps are nearest to those asked, for each image by itself.
+def nearest_starts(
+    generator: Any,
+    latents: Any,
+    starts: Sequence[Tensor],
+    target_maps: lens.Maps,
+    pairs: Sequence[UnitPairs],
+    n: int = 1,
+) -> list[Any]:
+    """Of several starts the n whose maps correlate best with those asked, for each image by itself, the best first.
 
-    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times.
+    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times. Maps are
+    compared by their correlation: among random starts, the levels of maps (the ground) would hide where an object is.
     """
-    best, least, asked = None, None, None
+    if not starts:
+        raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
+    asked, scores = None, []
     for numbers in starts:
         maps = generator.maps(with_numbers(latents, numbers))
         asked = asked or lens.Asked(maps, target_maps, pairs)
-        found = asked.objective(maps)
-        if best is None or least is None:
-            best, least = numbers, found
-            continue
-        nearer = (found < least).reshape(-1, *[1] * (numbers.ndim - 1))
-        best, least = torch.where(nearer, numbers, best), torch.minimum(found, least)
-    if best is None:
-        raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
-    return with_numbers(latents, best)
+        scores.append(asked.objective(maps, "correlation"))
+    best = torch.stack(scores).topk(min(n, len(starts)), 0, largest=False).indices
+    every, image = torch.stack(list(starts)), torch.arange(len(latents), device=best.device)
+    return [with_numbers(latents, every[rows, image]) for rows in best]
+
+
+def tried_start(
+    generator: Any, starts: Sequence[Any], target_maps: lens.Maps, pairs: Sequence[UnitPairs]
+) -> Any:
+    """Where short searches from several starts come nearest to the maps asked, for each image by itself."""
+    numbers, least = [], []
+    for start in starts:
+        steps = lens.search(
+            generate_from(generator, start),
+            numbers_of(start),
+            target_maps=target_maps,
+            pairs=pairs,
+            objective="correlation",
+            schedule=TRIAL,
+        )
+        found = followed(steps, start)
+        numbers.append(numbers_of(found.latents))
+        least.append(found.distance)
+    best, image = torch.stack(least).argmin(0), torch.arange(len(starts[0]))
+    return with_numbers(starts[0], torch.stack(numbers)[best, image])
 
 
 def visualise(

@@ -1,10 +1,13 @@
 """Rosetta-guided inversion: find the latent whose generator maps look like given maps (thesis 4.4).
 
-Pure functions over a callable `generate(latents) -> (images, maps)`; the generator itself is never changed. Three
+Pure functions over a callable `generate(latents) -> (images, maps)`; the generator itself is never changed. Four
 objectives compare the maps of matched units, normalised by the collection's mean and deviation (Eq. 4.1):
 
     "distance"  mean squared difference; 0, its least value, exactly where every map is as asked (default)
     "cosine"    one minus the cosine of each pair of maps; 0 where they agree up to a positive factor
+    "correlation"
+                one minus the correlation of each pair of maps over the positions of one image; 0 where they agree up to
+                a positive factor and a constant
     "product"   minus L_act of Eq. 4.6, as the thesis writes it. It has no optimum at the asked maps: the larger a map,
                 the lower the loss, so a search has to be stopped in time
 
@@ -25,7 +28,7 @@ from torch.nn import functional as F
 
 Maps = Mapping[str, Tensor]  # layer -> [image, unit, rows, cols]
 Generate = Callable[[Tensor], tuple[Tensor, Maps]]
-OBJECTIVES = ("distance", "cosine", "product")
+OBJECTIVES = ("distance", "cosine", "correlation", "product")
 
 FAINT = 1e-7
 
@@ -168,8 +171,13 @@ class Asked:
 _COMPARED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "distance": lambda own, wanted: (own - wanted).square().mean((2, 3)),
     "cosine": lambda own, wanted: 1 - F.cosine_similarity(own.flatten(2), wanted.flatten(2), dim=2, eps=1e-6),
+    "correlation": lambda own, wanted: _COMPARED["cosine"](_centred(own), _centred(wanted)),
     "product": lambda own, wanted: -(own * wanted).mean((2, 3)),
 }
+
+
+def _centred(maps: Tensor) -> Tensor:
+    return maps - maps.mean((2, 3), keepdim=True)
 
 
 def _scale(maps: Maps, layer: str, std: Tensor) -> Tensor:
@@ -225,10 +233,10 @@ def search(
     generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
     target_images: the image to reach, or None for maps alone (images from outside the generator's world).
     target_maps, pairs: the maps to reach and the matched units; without them only the image counts.
-    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default) or "cosine", or "product" for the
-    thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec, any
-    function of (generated, target) that gives one number, or one for each image. schedule: default that of the thesis,
-    500 steps at 0.1.
+    alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default), "cosine" or "correlation", or "product"
+    for the thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec,
+    any function of (generated, target) that gives one number, or one for each image. schedule: default that of the
+    thesis, 500 steps at 0.1.
     The steps hold the latents before their update, so the last one yielded (number n_steps) is the result. The sum over
     images is minimised, so images that are searched together do not slow each other down.
     Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without

@@ -77,7 +77,9 @@ def generator_sections(
     guides = _guides(generator, readers, sizes)
     loss = Perceptual(loss_network)
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides, sizes))
-    report_table(report, found, judge, sizes, "pictures of the generator, of latents that were not matched,")
+    own = " and their class" if hasattr(generator.sample(1), "label") else ""
+    targets = f"of the generator's pictures, of latents that were not matched, are inverted from the prior's mean{own}"
+    report_table(report, found, judge, sizes, targets)
     if guides is None:
         report.section(
             "Editing (Figures 4.7, 4.8, C.3, C.12)",
@@ -167,7 +169,7 @@ def reached(
     """For each latent how far an edit came towards the asked maps, and its picture.
 
     "edited": 1 - distance / distance of the unedited picture, 1 where the maps are as asked, 0 where nothing was
-    gained; "random": the same after a step of the edit's length in a random direction. "images": what was found.
+    gained; "random": the same after a step of the edit's length in a random direction. "images": what was found, 0..1.
     """
     right, factor = EDITS[change]
     found = generation.edit(generator, latents, guides, change, schedule=schedule, right=right, factor=factor)
@@ -183,7 +185,7 @@ def reached(
     def share(at: Tensor) -> Tensor:
         return 1 - map_distance(generator.maps(with_numbers(latents, at)), asked, guides.own) / least
 
-    return {"edited": share(numbers), "random": share(source + step), "images": found.images.detach()}
+    return {"edited": share(numbers), "random": share(source + step), "images": found.images.clamp(0, 1)}
 
 
 def edits_section(report: Report, steps: Steps, generator: Any, guides: Guides, n: int) -> None:

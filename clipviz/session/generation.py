@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 N_SAMPLES = 96
 """Pictures that the generator's units are matched on."""
-N_STARTS = 32
-"""Latents that an inversion chooses its start from."""
+N_STARTS, N_SEARCHED = 64, 3
+"""Latents that an inversion chooses its start from, and how many of these an inversion by maps alone searches from."""
 N_TRIED = 6
 """Latents that each start of a single concept's pictures is chosen from."""
 SEED = 7
@@ -172,7 +172,8 @@ def invert(
         raise ValueError(f"expected no label for a generator without classes, got {label!r}; leave label out")
     if label is None and classes:
         label = nearest_class(session, classes, image)
-    start = starts_for(generator, readers, found, picture, None if label is None else [label], seed)
+    labels = None if label is None else [label]
+    start = starts_for(generator, readers, found, picture, labels, seed, 1 if pixels else N_SEARCHED)
     size = generator.images(start).shape[2:]
     target = F.interpolate(picture, size, mode="bilinear", antialias=True) if pixels else None
     return generation.invert(
@@ -190,11 +191,18 @@ def invert(
 
 
 def starts_for(
-    generator: Any, readers: dict[str, Any], found: Guides, pictures: Tensor, labels: Any, seed: int
+    generator: Any,
+    readers: dict[str, Any],
+    found: Guides,
+    pictures: Tensor,
+    labels: Any,
+    seed: int,
+    n_tried: int = N_SEARCHED,
 ) -> Any:
-    """For each picture that one of N_STARTS random latents whose maps are nearest to the readers' maps of it.
+    """For each picture that one of N_STARTS random latents whose maps are most like the readers' maps of it.
 
-    labels: a class for each picture, None for a generator without classes.
+    labels: a class for each picture, None for a generator without classes. n_tried: how many of the best are searched
+    briefly before one is chosen; 1 for none.
     """
     drawn = generator.sample(N_STARTS, seed=seed)
     latents = generator.sample(len(pictures), seed=seed)
@@ -203,8 +211,9 @@ def starts_for(
         latents = replace(latents, label=torch.tensor(index, device=latents.label.device))
     numbers = generation.numbers_of(drawn)
     starts = [one.expand(len(pictures), *one.shape[1:]) for one in numbers.split(1)]
-    pairs = generation.pairs_with(readers, found)
-    return generation.nearest_start(generator, latents, starts, generation.read(readers, pictures), pairs)
+    pairs, asked = generation.pairs_with(readers, found), generation.read(readers, pictures)
+    nearest = generation.nearest_starts(generator, latents, starts, asked, pairs, n_tried)
+    return nearest[0] if n_tried == 1 else generation.tried_start(generator, nearest, asked, pairs)
 
 
 def nearest_class(session: Session, classes: Sequence[str], image: int) -> str:

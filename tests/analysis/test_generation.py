@@ -10,7 +10,7 @@ from torch import nn
 
 from clipviz.analysis import generation
 from clipviz.analysis import guides as stored
-from clipviz.lens.invert import Asked, Schedule
+from clipviz.lens.invert import OBJECTIVES, Asked, Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.models.hooks import activation_maps
 
@@ -183,9 +183,13 @@ def test_guides_come_back_from_disk_for_the_same_weights_alone(tmp_path, generat
 
 @pytest.mark.parametrize(
     ("given", "objective"),
-    [({"pixels": False}, "cosine"), ({"pixels": True}, "distance"), ({"objective": "product"}, "product")],
+    [
+        ({"pixels": False}, "correlation"),
+        ({"pixels": True}, "distance"),
+        ({"objective": "product"}, "product"),
+    ],
 )
-def test_maps_alone_are_compared_by_their_cosine(generator, guides, given, objective):
+def test_maps_alone_are_compared_by_their_correlation(generator, guides, given, objective):
     wanted = torch.tensor([[0.8, -0.4, 1.0]])
     reader, start = Reader(), torch.zeros(1, 3)
     how = {name: value for name, value in given.items() if name != "pixels"}
@@ -204,7 +208,7 @@ def test_maps_alone_are_compared_by_their_cosine(generator, guides, given, objec
     pairs = generation.pairs_with({"reader": reader}, guides)
     expected = Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), objective)
     torch.testing.assert_close(found.asked, expected)
-    others = {"distance", "cosine", "product"} - {objective}
+    others = {*OBJECTIVES} - {objective}
     for other in others:
         assert not torch.allclose(
             expected, Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), other)

@@ -8,7 +8,7 @@ from torch import nn
 
 from clipviz.analysis import generation, leaping
 from clipviz.analysis.generation import Guides
-from clipviz.lens.invert import Schedule, UnitPairs
+from clipviz.lens.invert import Asked, Schedule, UnitPairs
 from clipviz.models.generator import ModuleGenerator
 
 SIDE = 24
@@ -124,10 +124,34 @@ def test_a_removal_asks_for_the_surroundings(generator, guides, latents):
     assert asked[0, 0].max() < 0.2 * maps["units"][0, 0].max()
 
 
-def test_a_start_is_the_nearest_of_several_for_each_image(generator, guides, latents):
+def test_starts_are_the_nearest_of_several_for_each_image(generator, guides, latents):
     maps = generator.maps(latents)
     starts = [latents.flip(0), latents + torch.tensor([0.1, 0, 0, 0]), latents + 1]
-    found = generation.nearest_start(generator, latents, starts, maps, guides.own)
-    assert torch.equal(found, starts[1])
+    first, second = generation.nearest_starts(generator, latents, starts, maps, guides.own, 2)
+    assert torch.equal(first, starts[1])
+    assert all(any(torch.equal(row, start[i]) for start in starts[::2]) for i, row in enumerate(second))
     with pytest.raises(ValueError, match="at least one start"):
-        generation.nearest_start(generator, latents, [], maps, guides.own)
+        generation.nearest_starts(generator, latents, [], maps, guides.own)
+
+
+def test_starts_are_chosen_by_where_not_by_how_high(generator, guides, latents):
+    """Of a start at the asked place but far too faint, and one as bright elsewhere, the first."""
+    maps = generator.maps(latents)
+    faint = {layer: 0.1 * found + 3.0 for layer, found in maps.items()}
+    elsewhere = latents.flip(0)
+    (found,) = generation.nearest_starts(generator, latents, [elsewhere, latents], faint, guides.own)
+    assert torch.equal(found, latents)
+
+
+def test_a_start_is_tried_before_it_is_taken(generator, guides, latents):
+    """Each image takes the start whose short search ends nearest, and where that search ended."""
+    maps = generator.maps(latents)
+    far = latents + torch.tensor([1.5, -1.5, 0, 0])
+    near = latents + torch.tensor([0.2, 0, 0, 0])
+    one = torch.where(torch.arange(len(latents))[:, None] == 0, near, far)
+    other = torch.where(torch.arange(len(latents))[:, None] == 0, far, near)
+    found = generation.tried_start(generator, [one, other], maps, guides.own)
+    asked = Asked(maps, maps, guides.own)
+    reached = asked.objective(generator.maps(found), "correlation")
+    before = asked.objective(generator.maps(near), "correlation")
+    assert (reached < before).all()

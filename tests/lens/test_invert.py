@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,7 +86,7 @@ def test_distance_by_hand_and_its_optimum():
             "layer", [0, 1, 2], [0, 1, 2], std_a=torch.tensor([1.0, 2, 3]), std_b=torch.tensor([1.0, 2, 3])
         )
     ]
-    for objective in ("distance", "cosine"):
+    for objective in ("distance", "cosine", "correlation"):
         found = invert.invert(
             reshaping_generator,
             torch.randn(1, 12, generator=draw),
@@ -110,6 +111,17 @@ def test_distance_is_bounded_where_the_product_of_the_thesis_is_not():
     assert asked.objective(maps, "distance").item() == 0
 
 
+def test_correlation_asks_for_a_pattern_at_any_height_and_level():
+    maps = {"layer": torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])}
+    asked = invert.Asked(maps, maps, [unit_pairs("layer", [0], [0])])
+    for factor, level, found in ((1, 0, 0), (4, -7, 0), (-1, 5, 2)):
+        other = {"layer": factor * maps["layer"] + level}
+        assert asked.objective(other, "correlation").item() == pytest.approx(found, abs=1e-6)
+    swapped = {"layer": torch.tensor([[[[2.0, 1.0], [3.0, 6.0]]]])}
+    # deviations -2 -1 0 3 and -1 -2 0 3: r = 13 / 14
+    assert asked.objective(swapped, "correlation").item() == pytest.approx(1 / 14, abs=1e-6)
+
+
 def test_objectives_against_a_literal_reference_in_float64():
     draw = torch.Generator().manual_seed(5)
     maps_a = {"x": torch.randn(2, 4, 6, 6, generator=draw, dtype=torch.float64)}
@@ -119,16 +131,19 @@ def test_objectives_against_a_literal_reference_in_float64():
     pairs = [invert.UnitPairs("x", "y", *units, *numbers)]
     mean_a, std_a, mean_b, std_b = numbers
     for image in range(2):
-        products, distances = [], []
+        products, distances, unlike = [], [], []
         for k in range(3):
             a = (maps_a["x"][image, units[0][k]] - mean_a[k]) / std_a[k]
             b = (maps_b["y"][image, units[1][k]] - mean_b[k]) / std_b[k]
             products.append(sum(a[i, j] * b[i, j] for i in range(6) for j in range(6)) / 36)
             distances.append(sum((a[i, j] - b[i, j]) ** 2 for i in range(6) for j in range(6)) / 36)
+            unlike.append(1 - np.corrcoef(a.flatten(), b.flatten())[0, 1])
         found = invert.activation_similarity(maps_a, maps_b, pairs)[image]
         assert float(found) == pytest.approx(float(sum(products) / 3), abs=1e-12)
         found = invert.map_distance(maps_a, maps_b, pairs)[image]
         assert float(found) == pytest.approx(float(sum(distances) / 3), abs=1e-12)
+        found = invert.Asked(maps_a, maps_b, pairs).objective(maps_a, "correlation")[image]
+        assert float(found) == pytest.approx(sum(unlike) / 3, abs=1e-12)
 
 
 def test_schedule_is_that_of_the_thesis():
@@ -212,7 +227,7 @@ def test_wrong_requests_say_what_to_do():
         invert.invert(
             reshaping_generator, torch.zeros(1, 12), target_maps={"layer": target["layer"] / 0}, pairs=own
         )
-    with pytest.raises(ValueError, match="among distance, cosine, product, got 'sum'"):
+    with pytest.raises(ValueError, match="among distance, cosine, correlation, product, got 'sum'"):
         invert.invert(reshaping_generator, torch.zeros(1, 12), target_maps=target, pairs=own, objective="sum")
     with pytest.raises(ValueError, match="'l2' or 'l1', got 'l3'"):
         invert.invert(

@@ -206,12 +206,7 @@ def test_a_generator_that_cannot_be_opened_is_refused_before_anything_is_mined(m
 def test_what_an_edit_reaches_is_1_where_the_maps_are_as_asked(monkeypatch):
     generator = stylegan2(StyleGan2.of(random_state()).eval())
     latents = generator.sample(2, seed=1)
-    layer = "b8.conv1"
-    maps = generator.maps(generator.sample(16, seed=2))[layer]
-    std, mean = torch.std_mean(maps, (0, 2, 3))
-    units = torch.arange(maps.shape[1])
-    pairs = UnitPairs(layer, layer, units, units, mean, std, mean, std)
-    guides = generation.Guides({}, (pairs,))
+    guides = generation.Guides({}, _own_units(generator, "b8.conv1"))
 
     def stay(*_, **__):
         return generation.Edited(latents, generator.images(latents), *[torch.zeros(2)] * 3)
@@ -231,3 +226,22 @@ def test_what_an_edit_reaches_is_1_where_the_maps_are_as_asked(monkeypatch):
     there = any_generator.reached(generator, guides, "shift", Schedule(1), latents)
     torch.testing.assert_close(there["edited"], torch.ones(2))
     assert (there["random"] < 0.9).all()
+
+
+def test_edits_of_any_generator_are_pictures_in_0_to_1():
+    """A search sees what the network gives, which may lie outside; a PSNR of that would fall below 0 dB."""
+    generator = stylegan2(StyleGan2.of(random_state()).eval())
+    latents = generator.sample(2, seed=1)
+    assert generator.generate(latents)[0].min() < 0
+    guides = generation.Guides({}, _own_units(generator, "b8.conv1"))
+    found = any_generator.reached(generator, guides, "shift", Schedule(1), latents)["images"]
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def _own_units(generator, layer):
+    """All units of a layer, each with itself."""
+    maps = generator.maps(generator.sample(16, seed=2))[layer]
+    std, mean = torch.std_mean(maps, (0, 2, 3))
+    units = torch.arange(maps.shape[1])
+    return (UnitPairs(layer, layer, units, units, mean, std, mean, std),)

@@ -125,9 +125,9 @@ class SharedUnitQuestions(SessionState):
 
         image: default the selected one. label: class of a class-conditional generator, default the one that the model
         names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, by their
-        cosine, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the best
-        is taken. schedule: default the thesis's 500 steps; the Generate desk takes 120
-        (clipviz.session.workbench.INVERSION).
+        correlation, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the
+        one whose maps are most alike is taken, by maps alone after short searches from the best three. schedule:
+        default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.workbench.INVERSION).
         """
         i = self._image(image)
         return generation.invert(self._session, i, label, pixels, seed, alpha, beta, schedule, progress)
