@@ -433,8 +433,8 @@ def _report_translated(report: Report, found: Result) -> None:
         f"of maps, since heights and levels differ): of {N_STARTS} random latents the {N_SEARCHED} whose maps are most "
         "alike are searched briefly and the best of them further, with the class that CLIP names. Right: CLIP names "
         "the true kind on what was found. Overlap: intersection over union of the object found (locator) and the true "
-        "one, beside the perceptual loss without pairs (from the prior's mean, their difference paired), the true "
-        "scene's own latent, which no search is to exceed, and the true object of another picture.",
+        "one, beside the perceptual loss without pairs (from the prior's mean; their difference is paired), the true "
+        "scene's own latent, painted in the generator's style, and the true object of another picture.",
     )
     rows = []
     for place, kind in enumerate(FOREIGN):
