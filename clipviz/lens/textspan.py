@@ -167,7 +167,8 @@ def null_in_parts(
     """`null_explained` of DRAWS_AT_ONCE draws after the other, for work that others may interrupt."""
     pool = _pool(span, text_directions, centre_pool)  # rotations leave it as it is
     floors = NOTHING_LEFT * text_directions.to(pool).norm(dim=-1)
-    rotations = _rotations(n_draws, *covariance.shape[:2], seed).to(covariance)
+    rotated_by = _rotations if len(covariance) == 1 else _rotations.__wrapped__
+    rotations = rotated_by(n_draws, *covariance.shape[:2], seed).to(covariance)
     rotated = rotations @ covariance @ rotations.transpose(-1, -2)
     scores = [
         _all_scores(texts, drawn) for texts, drawn in zip(pool.split(1), rotated.unbind(1), strict=True)
@@ -184,7 +185,8 @@ def null_in_parts(
 
 @lru_cache(maxsize=4)
 def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor, "draw head rank rank"]:
-    """Random rotations, the same for every head that is searched alone; kept, since they cost as much as a search."""
+    """Random rotations, the same for every head that is searched alone: those are kept, since they cost as much as a
+    search."""
     gaussian = torch.randn(n_draws, n_heads, rank, rank, generator=torch.Generator().manual_seed(seed))
     return torch.linalg.qr(gaussian)[0]
 
