@@ -1,5 +1,5 @@
 # make demo   the dashboard in JupyterLab          ARGS="--no-browser --port 8899"
-# make test   everything, browser tests included   ARGS="-k heads" JOBS=2
+# make test   everything, browser tests included   ARGS="-k heads" JOBS=3
 # make bench  measured ratios beside their budgets
 # make hostile   random hostile input at length   ARGS="--attempts 5000 files"
 # make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
 .PHONY: demo test bench hostile lowest lint browser chromium scripts clean
@@ -27,6 +27,7 @@ $(VENV)/.tools: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed
 	$(BIN)/clipviz demo $(ARGS)
 
+# One process more than two cores have, since the browser's tests also wait.
 test: $(VENV)/.tools browser scripts
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 

@@ -25,7 +25,7 @@ SHARERS = {"panels/test_rosetta.py": "session/test_rosetta.py"}
 def pytest_collection_modifyitems(items):
     """One group per file, so that a worker makes a file's fixtures once; the longest first, the browser's as one.
 
-    (`pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder`: browser and computing tests overlap.)
+    (`pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder`: browser and computing tests overlap.)
     """
     order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).parts[0], len(order)))
