@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from clipviz.files import write_whole
 from clipviz.version import __version__
@@ -138,6 +139,7 @@ def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
     command += ["--ServerApp.jpserver_extensions={'clipviz.first_run': True}"]
+    command += [f"--LabApp.default_url=/lab/tree/{quote(target.name)}"]  # what the server's log tells to open
     command += [f"--port={options.port}"] if options.port else []
     command += [f"--ip={options.ip}"] if options.ip else []
     command += ["--no-browser"] if options.no_browser else []

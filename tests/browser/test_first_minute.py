@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -32,7 +33,9 @@ def started(chromium, tmp_path_factory):
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Notebook(page)
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/dashboard.ipynb")
+        page.goto(
+            re.search(rf"http://127\.0\.0\.1:{port}/\S+", log.read_text()).group()
+        )  # what a person clicks
         page.evaluate(READY, "dashboard.ipynb")
         yield opened, log
         context.close()
