@@ -57,11 +57,11 @@ class Drawing:
             return False
         self.work.resume()
         method, words, attack = next(self._steps, (None, [], None))
-        self.work.reached(min(self.work.n_done + 1, self.work.n_all))
         if method is None:
             self.finished = True
         else:
             self.attempts = {**self.attempts, method: (words, attack)}
+        self.work.reached(self.work.n_all if self.finished else len(self.attempts) + len(self.left_out))
         return True
 
     def picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:

@@ -237,6 +237,7 @@ def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, sess
     share = f"{alone['fooled'] / len(alone['margins']):.0%}"
     assert shown["verdict"] == f"Taken for {session.class_text('zebra')}: {share} with the class alone."
     assert shown["look"]["method"] == "no words"
+    assert panel._drawing.work.line == ""  # nothing is still being drawn
     assert shown["words"]
     session.select(image=3)
     session.wait(60)
