@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import config, install_import_hook
 
 # Small tensors everywhere: one thread is the fastest, and it leaves the other core to JupyterLab and Chromium.
@@ -14,6 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CLIPVIZ_CACHE"] = "off"  # nobody's answers from before, none left behind
 
 install_import_hook("clipviz.lens", "beartype.beartype")
+
+# The same examples in every run, and no time limits: other work may share the processor. To look for new ones,
+# `pytest --hypothesis-profile=search`.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("clipviz", settings.get_profile("search"), derandomize=True)
+settings.load_profile("clipviz")
 
 TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("browser", "test_notebooks.py", "reproduce", "panels", "session", "demo", "indexing")

@@ -19,9 +19,11 @@ UnitMaps = Float[Tensor, "image unit rows cols"]
 def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[str, Tensor]:
     """The maps with the units of `pairs` (their side a) changed, the others as they are.
 
-    Raises ValueError for maps that are not finite.
+    Raises ValueError for maps of no image, and for maps that are not finite.
     """
     for layer, layer_maps in maps.items():
+        if not len(layer_maps):
+            raise ValueError("expected maps of at least one image, got none; begin from sample(n) with n >= 1")
         if not all(torch.isfinite(end) for end in layer_maps.aminmax()):  # NaN is both ends of anything
             raise ValueError(
                 f"expected finite maps, got NaN or infinity in layer {layer!r}; check the latents and the weights"

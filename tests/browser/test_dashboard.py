@@ -100,7 +100,7 @@ def test_twenty_rapid_clicks_settle_on_the_last(dashboard):
       for (let i = 0; i < 20; i++)
         grid.querySelector(`button[data-layer="${i % 6}"][data-head="${(3 * i) % 8}"]`).click(); }"""
     dashboard.page.evaluate(script)
-    dashboard.panel("textspan", layer=1, head=1).wait_for(timeout=10_000)
+    dashboard.panel("textspan", layer=1, head=1).wait_for()
     dashboard.kernel("session.wait(20)")
     assert dashboard.kernel("print(session.selection.layer, session.selection.head)").strip() == "1 1"
     for name in ("heads", "textspan", "heatmap"):

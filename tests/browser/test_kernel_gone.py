@@ -35,9 +35,7 @@ def test_a_restarted_kernel_is_told_and_the_cell_brings_the_board_back(notebook)
     page.mouse.up()
     assert opened.kernel(WORKERS).strip() == "[]"
     head(opened, 4, 3).click()
-    expect(lost).to_have_text(
-        "No answer from the kernel. If it was restarted, run the cell again.", timeout=9000
-    )
+    expect(lost).to_have_text("No answer from the kernel. If it was restarted, run the cell again.")
     expect(lost).to_be_visible()
     expect(page.locator('[data-panel="heads"]')).to_have_attribute("data-busy", "false")
     for name in ("heads", "textspan"):  # the whole board is dimmed: none of it follows

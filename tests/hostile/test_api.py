@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import clipviz
@@ -17,7 +17,7 @@ from clipviz.lens.invert import Schedule
 
 from .api import opened
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 NUMBERS = st.one_of(
     st.integers(-20, 20), st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=5),
     st.integers(-5, 9).map(np.int64), st.floats(width=32).map(np.float32),
@@ -141,6 +141,7 @@ def test_an_index_is_opened_from_its_folder_alone(path):
     n=st.integers(0, 2),
     wrong=st.sampled_from(["", "", "text", "z"]),
 )
+@example(change="shift", concepts=None, how={}, n=0, wrong="")
 def test_an_edit_moves_latents_or_says_what_it_takes(session, change, concepts, how, n, wrong):
     latents = clipviz.load_generator("demo").sample(max(n, 1), seed=0)[:n]
     given_latents = {"text": "latents", "z": torch.zeros(n, 3)}.get(wrong, latents)

@@ -386,7 +386,7 @@ def test_merging_the_same_or_unlike_indexes_is_refused(parts, index, model, tmp_
     assert not (tmp_path / "m").exists()
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(cuts=st.lists(st.integers(1, 11), unique=True, max_size=3), shard=st.integers(1, 6), data=st.data())
 def test_any_split_appended_or_merged_equals_one_build(model, tmp_path_factory, cuts, shard, data):
     root = tmp_path_factory.mktemp("split")

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -231,7 +230,7 @@ def test_an_index_that_has_grown_since_it_was_compared_is_not_appended_to(index)
     assert sorted(path.name for path in index.path.iterdir()) == before
 
 
-def test_a_million_images_open_in_milliseconds(tmp_path, index):
+def test_the_codes_of_a_million_images_stay_on_disk(tmp_path, index):
     rows = 1_000_000
     manifest = json.loads(json.dumps(index.manifest))
     manifest["dims"] = {"n_layers": 4, "n_heads": 16, "d_head": 64, "d_embed": 768}
@@ -244,14 +243,10 @@ def test_a_million_images_open_in_milliseconds(tmp_path, index):
             stream.truncate(size)
         manifest["columns"][file] = {"dtype": column.dtype, "shape": list(column.shape), "bytes": size}
     (tmp_path / "big" / "manifest.json").write_bytes(sealed(manifest))
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        codes = Index.open(tmp_path / "big").codes()
-        times.append(time.perf_counter() - start)
+    codes = Index.open(tmp_path / "big").codes()
     assert codes.codes.shape == (rows, 4, 16, 64)
+    assert isinstance(codes.codes, np.memmap)
     assert not codes.codes[777_777].any()
-    assert min(times) < 0.05
 
 
 def test_importing_the_index_needs_no_torch():
@@ -273,7 +268,7 @@ def test_staged_shards_come_back_whole(tmp_path):
             assert again.statistics.keys() == part.statistics.keys()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(
     first=st.lists(st.integers(0, 4), min_size=1, max_size=4),
     second=st.lists(st.integers(0, 4), min_size=1, max_size=3),

@@ -40,7 +40,7 @@ def test_moments_equal_torch_cov():
         torch.testing.assert_close(found.covariance[row], expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6),
     order=st.randoms(use_true_random=False),

@@ -117,6 +117,8 @@ def test_wrong_requests_say_what_to_do():
             edits.placed(maps, **wrong)
     with pytest.raises(ValueError, match="'edge' or 'zeros', got 'wrap'"):
         edits.placed(maps, fill="wrap")
+    with pytest.raises(ValueError, match="maps of at least one image, got none"):
+        edits.edited_maps({"layer": maps[:0]}, pairs(0), edits.copied)
 
 
 def test_a_region_is_written_once_more_where_there_is_room_or_filled_with_its_surroundings():

@@ -145,7 +145,7 @@ def buddies_by_sets(table, k):
     return {(j, c) for j, c in both if c in nearest_a[j] and j in nearest_b[c] and table[j, c] > 0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(), st.integers(1, 6))
 def test_best_buddies_equal_the_set_definition(table, k):
     pairs = rosetta.best_buddies(table, k)
@@ -154,7 +154,7 @@ def test_best_buddies_equal_the_set_definition(table, k):
     assert (strength[:-1] >= strength[1:]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tables(), st.integers(1, 6), st.integers(1, 4))
 def test_neighbours_by_blocks_equal_the_whole_table(table, k, step):
     found = Neighbours.empty(*table.shape, k=k)
@@ -165,7 +165,7 @@ def test_neighbours_by_blocks_equal_the_whole_table(table, k, step):
     assert strength.tolist() == table[pairs[:, 0], pairs[:, 1]].tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(tables(square=True).filter(lambda t: len(t) >= 2), min_size=1, max_size=3), st.integers(1, 4))
 def test_rosetta_units_and_clusters_equal_the_set_definition(square_tables, k):
     n_pivots = min(map(len, square_tables))

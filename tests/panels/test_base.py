@@ -73,7 +73,7 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=MESSAGE, kind=st.sampled_from([Query, ImageGallery, Heads]))
 def test_no_message_of_a_browser_raises(session, message, kind):
     tried = session.__dict__.setdefault("tried", {})
