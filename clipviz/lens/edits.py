@@ -23,7 +23,9 @@ def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[
     """
     for layer, layer_maps in maps.items():
         if not len(layer_maps):
-            raise ValueError("expected maps of at least one image, got none; begin from sample(n) with n >= 1")
+            raise ValueError(
+                "expected maps of at least one image, got none; begin from sample(n) with n >= 1"
+            )
         if not all(torch.isfinite(end) for end in layer_maps.aminmax()):  # NaN is both ends of anything
             raise ValueError(
                 f"expected finite maps, got NaN or infinity in layer {layer!r}; check the latents and the weights"
