@@ -91,28 +91,31 @@ def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> He
     the 2 L + 1 terms, then over heads (App. A.2; over the L attention terms with weights.thesis_shares).
     """
     layers = check_layers(weights, layers)
+    basis = torch.stack([_layer_basis(weights.layers[k], weights.readout) for k in layers])
+    return HeadBasis(basis, *_head_shares(weights, layers), layers)
+
+
+def _head_shares(
+    weights: TowerWeights, layers: Sequence[int]
+) -> tuple[Float[Tensor, "layer d_embed"], Float[Tensor, " d_embed"], Float[Tensor, " d_embed"]]:
+    """A head's shares of its layer's output bias, of the readout's mean and of its constant."""
     readout, shares = weights.readout, weights.n_terms * weights.n_heads
-    return HeadBasis(
-        basis=torch.stack([_layer_basis(weights.layers[k], readout) for k in layers]),
-        output_bias=torch.stack(
-            [
-                _common_bias(weights.layers[k], readout) / weights.n_heads + readout.bias / shares
-                for k in layers
-            ]
-        ),
-        mean_share=readout.mean_matrix / shares,
-        constant=readout.constant / shares,
-        layers=layers,
-    )
+    biases = [
+        _common_bias(weights.layers[k], readout) / weights.n_heads + readout.bias / shares for k in layers
+    ]
+    return torch.stack(biases), readout.mean_matrix / shares, readout.constant / shares
 
 
 def _layer_basis(weights: LayerWeights, readout: Readout) -> Float[Tensor, "head d_code d_embed"]:
     values = torch.einsum("hde,pdk->hpek", weights.output, readout.matrices).flatten(1, 2)
-    n_heads = len(values)
-    rows = [
-        (bias @ readout.matrices / n_heads).expand(n_heads, -1, -1) for bias in tally_biases(weights, readout)
-    ]
-    return torch.cat([values, *rows], 1)
+    return torch.cat([values, _tally_rows(weights, readout).expand(len(values), -1, -1)], 1)
+
+
+def _tally_rows(weights: LayerWeights, readout: Readout) -> Float[Tensor, "tally d_embed"]:
+    """What one unit of each tally of a head code writes."""
+    biases = tally_biases(weights, readout)
+    rows = [bias @ readout.matrices / len(weights.output) for bias in biases]
+    return torch.cat(rows) if rows else readout.bias.new_empty(0, len(readout.bias))
 
 
 def _common_bias(weights: LayerWeights, readout: Readout) -> Float[Tensor, " d_embed"]:
@@ -129,8 +132,42 @@ def effects_from_codes(
     basis: HeadBasis,
 ) -> Float[Tensor, "image layer head d_embed"]:
     """Head effects c = (u B + b - mean m) / std + k, unnormalised embedding units (Eq. 2.6 summed over tokens)."""
-    writes = torch.einsum("ilhe,lhek->ilhk", codes, basis.basis) + basis.output_bias[:, None]
-    return (writes - mean[:, None, None, None] * basis.mean_share) / std[:, None, None, None] + basis.constant
+    writes = torch.einsum("ilhe,lhek->ilhk", codes, basis.basis)
+    return _read(writes, mean, std, basis.output_bias, basis.mean_share, basis.constant)
+
+
+def head_effects(
+    codes: Float[Tensor, "image layer head d_code"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
+    weights: TowerWeights,
+    layers: Sequence[int],
+) -> Float[Tensor, "image layer head d_embed"]:
+    """`effects_from_codes` without a basis at hand: for few images what they write is read, (u W_O^T) M, which costs
+    less than the basis W_O^T M of all codes."""
+    n, (d_head, d_model, d_embed) = len(codes), (weights.d_head, weights.d_model, weights.d_embed)
+    if n * (d_head + d_embed) * d_model > (d_model + n) * d_head * d_embed:
+        return effects_from_codes(codes, mean, std, head_basis(weights, layers))
+    readout, n_values = weights.readout, weights.d_code - weights.n_tallies
+    writes = []
+    for code, k in zip(codes.unbind(1), layers, strict=True):
+        values = code[..., :n_values].unflatten(-1, (readout.n_heads, d_head))
+        written = torch.einsum("ihpe,hde->ihpd", values, weights.layers[k].output)
+        told = code[..., n_values:] @ _tally_rows(weights.layers[k], readout)
+        writes.append(written.flatten(2) @ readout.flat + told)
+    return _read(torch.stack(writes, 1), mean, std, *_head_shares(weights, layers))
+
+
+def _read(
+    writes: Float[Tensor, "image layer head d_embed"],
+    mean: Float[Tensor, " image"],
+    std: Float[Tensor, " image"],
+    output_bias: Float[Tensor, "layer d_embed"],
+    mean_share: Float[Tensor, " d_embed"],
+    constant: Float[Tensor, " d_embed"],
+) -> Float[Tensor, "image layer head d_embed"]:
+    taken = mean[:, None, None, None] * mean_share
+    return (writes + output_bias[:, None] - taken) / std[:, None, None, None] + constant
 
 
 def mlp_effects(

@@ -72,8 +72,8 @@ class Trace:
     ) -> Float[Tensor, "image layer head d_embed"]:
         """Direct effect of every head (Eq. 2.6 summed over tokens); normalize=True gives cosine units."""
         layers = decompose.check_layers(self.weights, layers)
-        basis = decompose.head_basis(self.weights, layers)
-        effects = decompose.effects_from_codes(self.codes[:, list(layers)], self.mean, self.std, basis)
+        codes = self.codes[:, list(layers)]
+        effects = decompose.head_effects(codes, self.mean, self.std, self.weights, layers)
         return effects / self.norm[:, None, None, None] if normalize else effects
 
     def mlp_effects(self, normalize: bool = False) -> Float[Tensor, "image term d_embed"]:

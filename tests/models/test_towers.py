@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.lens import heatmap
+from clipviz.lens import decompose, heatmap
 from clipviz.models.towers.recording import recording
 from tests.models import literal
 from tests.models.families import FAMILIES, images
@@ -51,6 +51,20 @@ def test_token_scores_sum_to_head_effects(exact):
     assert largest(scores.sum(-1) - expected, expected) <= DOUBLE
     assert trace.heatmap(directions).shape == (3, 2, *exact.weights.grid)
     assert torch.allclose(trace.attention.sum(-1), torch.ones(()).double())
+
+
+def test_effects_of_few_images_are_those_of_a_basis(exact, monkeypatch):
+    """For few images what heads write is read, without the basis of all codes: the same effects."""
+    trace, layers = exact.trace(images(exact).double()), (exact.n_layers - 1, 0)
+    expected = [
+        decompose.effects_from_codes(
+            trace.codes[:, list(part)], trace.mean, trace.std, exact.head_basis(part)
+        )
+        for part in (range(exact.n_layers), layers)
+    ]
+    monkeypatch.delattr(decompose, "head_basis")
+    assert largest(trace.head_effects() - expected[0], expected[0]) <= DOUBLE
+    assert largest(trace.head_effects(layers) - expected[1], expected[1]) <= DOUBLE
 
 
 def test_heatmaps_of_many_texts_are_those_of_each(exact, monkeypatch):
