@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from clipviz.analysis import leaping
-from clipviz.analysis.leaping import generate_from, leap, numbers_of, seek, with_numbers
+from clipviz.analysis.leaping import generate_from, leap, numbers_of, seek, trials, with_numbers
 from clipviz.analysis.matching import match, unit_pairs
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
@@ -397,21 +397,18 @@ def tried_start(
     generator: Any, starts: Sequence[Any], target_maps: lens.Maps, pairs: Sequence[UnitPairs]
 ) -> Any:
     """Where short searches from several starts come nearest to the maps asked, for each image by itself."""
-    numbers, least = [], []
-    for start in starts:
-        steps = lens.search(
-            generate_from(generator, start),
-            numbers_of(start),
-            target_maps=target_maps,
-            pairs=pairs,
-            objective="correlation",
-            schedule=TRIAL,
-        )
-        found = followed(steps, start)
-        numbers.append(numbers_of(found.latents))
-        least.append(found.distance)
-    best, image = torch.stack(least).argmin(0), torch.arange(len(starts[0]))
-    return with_numbers(starts[0], torch.stack(numbers)[best, image])
+    asked: lens.SearchOptions = {
+        "target_maps": target_maps,
+        "pairs": pairs,
+        "objective": "correlation",
+        "schedule": TRIAL,
+    }
+    tried = trials(generator, starts[0], map(numbers_of, starts), **asked)
+    while True:
+        try:
+            next(tried)
+        except StopIteration as end:
+            return end.value
 
 
 def visualise(

@@ -13,13 +13,14 @@ and draws twice more around the best.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule, Step, UnitPairs
@@ -78,25 +79,41 @@ def leap(
     )
     best = scores.topk(N_KEPT, 0).indices
     every, image = torch.stack(drawn), torch.arange(len(own), device=own.device)
-    nearest, least, number = own, None, 0
-    for start in (own, *(every[rows, image] for rows in best)):
-        trial = lens.search(
-            generate_from(generator, latents),
-            start,
-            target_maps=target_maps,
-            pairs=pairs,
-            alpha=alpha,
-            schedule=TRIAL,
-        )
-        for step in trial:
+    starts = (own, *(every[rows, image] for rows in best))
+    asking: lens.SearchOptions = {
+        "target_maps": target_maps,
+        "pairs": pairs,
+        "alpha": alpha,
+        "schedule": TRIAL,
+    }
+    return (yield from trials(generator, latents, starts, of, **asking))
+
+
+def trials(
+    generator: Any,
+    latents: Any,
+    starts: Iterable[Tensor],
+    of: int = N_STEPS,
+    **asked: Unpack[lens.SearchOptions],
+) -> Generator[Step, None, Any]:
+    """Where short searches from several starts come nearest to what is asked, for each image by itself.
+
+    starts: numbers like those of `latents`, whose classes stay. Yields the steps of all searches, numbered 1.. of `of`;
+    returns the latents.
+    """
+    generate, number = generate_from(generator, latents), 0
+    nearest = least = None
+    for start in starts:
+        for step in lens.search(generate, start, **asked):
             number += 1
             yield step._replace(number=number, of=of)
-        if least is None:
+        if nearest is None or least is None:
             nearest, least = step.latents, step.objectives
             continue
         nearer = step.objectives < least
-        nearest = torch.where(nearer.reshape(-1, *[1] * (own.ndim - 1)), step.latents, nearest)
+        nearest = torch.where(nearer.reshape(-1, *[1] * (start.ndim - 1)), step.latents, nearest)
         least = torch.minimum(step.objectives, least)
+    assert nearest is not None, "no start"
     return with_numbers(latents, nearest)
 
 
