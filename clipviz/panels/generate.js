@@ -95,16 +95,6 @@ const pixelDrawer = () => {
   };
 };
 
-/** The address of a picture that stays while its bytes do: nothing that is still loading is taken away. @param {Api} api */
-const steadyUrl = (api) => {
-  const address = pictureUrl(api);
-  let known = new Uint8Array(), url = "";
-  return (bytes) => {
-    if (bytes.length !== known.length || bytes.some((byte, i) => byte !== known[i])) { known = bytes; url = address(bytes); }
-    return url;
-  };
-};
-
 /** What the model says before and after. @param {any} view */
 const verdicts = (view) => view.before.map((before, i) => {
   const after = view.after[i] ?? before, same = before.answer === after.answer;
@@ -178,7 +168,7 @@ function build(api) {
   const [bench, setBench, setOpacity] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
   api.body.append(h("h3", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
   followVisibility(api);
-  const load = pictureLoader(api), drawPixels = pixelDrawer(), addresses = ["first", "kept", "tiles"].map(() => steadyUrl(api));
+  const load = pictureLoader(api), drawPixels = pixelDrawer(), addresses = ["first", "kept", "tiles"].map(() => pictureUrl(api));
   let picture = null, layer = null, frames = 0, told = 0, drawn = 0, due = 0, width = 288;
   const now = () => { due = 0; if (picture) paint(canvas, picture, layer, api.option("opacity"), width, mine.ahead()); };
   const again = () => { due ||= requestAnimationFrame(now); };

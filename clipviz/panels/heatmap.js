@@ -51,7 +51,8 @@ const mapMaker = (api) => {
   return { name, baselines, isBaseline, isNeurons, isPool, pooled, reader, summed, baseline, shown, stored };
 };
 
-const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor);
+const passing = new OffscreenCanvas(1, 1); // for maps that are drawn at once
+const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
 const scoreOf = (api, m) => (api.arrays.mask && api.view.fits !== false ? maskScores(m.values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size, BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null) : null);
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
@@ -59,7 +60,7 @@ const capital = (name) => name[0].toUpperCase() + name.slice(1);
 const mapStage = (api, chosen) => {
   const canvas = h("canvas", { class: "map", tabindex: 0, role: "img" }), tip = h("div", { class: "tip num", hidden: true }), box = h("div", { class: "box", hidden: true });
   const stage = h("div", { class: "stage" }, canvas, box, tip), self = { stage, canvas, tip, picture: null, map: null, paint: () => {}, hovered: () => {} };
-  let hover = null;
+  let hover = null, width = 0; // told by the observer: reading it here would lay the page out once more
   const frameToken = () => {
     const { rows, cols, selection } = api.view, token = selection.token ? selection.token - 1 : null;
     box.hidden = token === null;
@@ -67,7 +68,7 @@ const mapStage = (api, chosen) => {
   };
   self.paint = () => {
     if (!self.picture) return;
-    drawMap(canvas, self.picture, self.map && layerOf(api, self.map), api.option("opacity"), Math.max(64, Math.round(stage.clientWidth || 400)));
+    drawMap(canvas, self.picture, self.map && layerOf(api, self.map), api.option("opacity"), Math.max(64, Math.round((width ||= stage.clientWidth) || 400)));
     if (api.option("outline") && api.arrays.mask) drawOutline(canvas, api.arrays.mask, api.view.mask_size);
     frameToken();
     if (self.map) publish();
@@ -114,7 +115,11 @@ const mapStage = (api, chosen) => {
     event.preventDefault();
     choose(to[0] * cols + to[1]);
   });
-  const resized = new ResizeObserver(() => self.paint());
+  const resized = new ResizeObserver(() => {
+    if (width && width === stage.clientWidth) return;
+    width = stage.clientWidth;
+    self.paint();
+  });
   resized.observe(stage);
   api.cleanups.push(() => resized.disconnect());
   return self;
@@ -154,7 +159,7 @@ const headTexts = (api, stage) => {
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
     const tile = (text, i) => {
       const small = h("canvas", { "aria-hidden": "true" }), value = about.values[i];
-      drawMap(small, stage.picture, mapLayer(all.subarray(i * size, (i + 1) * size), rows, cols, limit, "signed"), 0.8, 132);
+      drawMap(small, stage.picture, mapLayer(all.subarray(i * size, (i + 1) * size), rows, cols, limit, "signed", 0, passing), 0.8, 132);
       return h("button", { type: "button", class: "says", title: `Show “${text}” everywhere`, "aria-pressed": String(text === selection.text), "aria-label": `${text}, ${signed(value, 4)}`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) },
         small, h("b", { class: `num ${signName(value)}` }, signed(value)), h("span", { class: "words" }, text));
     };
@@ -167,14 +172,23 @@ const headTexts = (api, stage) => {
 /** Every method on this image, side by side. */
 const methodStrip = (api, stage, maker) => {
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true });
+  /** @type {WeakMap<object, { of: any[], made: any[] }>} what was drawn of a map, until something else that it rests on changes */
+  const known = new WeakMap();
+  const drawn = (m) => {
+    const of = [stage.picture, m.limit, api.arrays.mask, api.view.fits, devicePixelRatio], had = known.get(m.values);
+    if (had?.of.every((value, i) => value === of[i])) return had.made;
+    const small = h("canvas", { "aria-hidden": "true" }), made = [small, scoreOf(api, m)];
+    drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
+    known.set(m.values, { of, made });
+    return made;
+  };
   const draw = () => {
     const there = [...maker.baselines(), "neurons"].filter((name) => api.arrays[name]);
     strip.hidden = !there.length || !stage.picture || !api.view.selection.text;
     if (strip.hidden) return;
     const mine = maker.isBaseline() || maker.isNeurons() ? (!api.view.selection.text_b && api.arrays.shared ? "centred" : "effect") : maker.name();
     const one = (name) => {
-      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), small = h("canvas", { "aria-hidden": "true" }), score = scoreOf(api, m);
-      drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
+      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), [small, score] = drawn(m);
       return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === maker.name()), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
         small, h("span", { class: "name" }, ours ? "tokens" : name), score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`));
     };

@@ -12,7 +12,8 @@
     const { dtype, offset, size, scale, row } = arrays[i];
     if (dtype !== "int16") return { dtype, bytes: new Uint8Array(content, offset, size) };
     const steps = new Int16Array(content, offset, size / 2), scales = new Float32Array(content, scale, steps.length / row);
-    const values = Float32Array.from(steps, (step, k) => step * scales[Math.floor(k / row)]);
+    const values = new Float32Array(steps.length);
+    for (let k = 0; k < values.length; k++) values[k] = steps[k] * scales[Math.floor(k / row)];
     return { dtype: "float32", bytes: new Uint8Array(values.buffer) };
   };
 

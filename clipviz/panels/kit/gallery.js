@@ -12,9 +12,12 @@ const tileStyle = (url, place, columns, n) => {
 };
 
 /**
- * Bytes of a picture as an address, one at a time. The one before stays valid for a while: the browser may still be
- * fetching it, and reports an error for an address that is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
+ * Bytes of a picture as an address, one at a time; the same array keeps its address, so that nothing is decoded twice.
+ * The one before stays valid for a while: the browser may still be fetching it, and reports an error for an address that
+ * is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
 const pictureUrl = (api) => {
+  /** @type {Uint8Array | undefined} */
+  let known;
   let url = "";
   const drop = () => {
     const old = url;
@@ -22,7 +25,9 @@ const pictureUrl = (api) => {
   };
   api.cleanups.push(drop);
   return (bytes) => {
+    if (bytes === known) return url;
     drop();
+    known = bytes;
     url = bytes?.length ? URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)])) : "";
     return url;
   };

@@ -10,8 +10,7 @@ const MAP_COLOURS = { signed: [DIVERGING.light.pos, DIVERGING.light.neg], plain:
  * @param {number} [floor] @param {any} [layer] the canvas to draw on
  */
 const mapLayer = (values, rows, cols, limit, kind, floor = 0, layer = new OffscreenCanvas(cols, rows)) => {
-  layer.width = cols;
-  layer.height = rows;
+  if (layer.width !== cols || layer.height !== rows) [layer.width, layer.height] = [cols, rows];
   const context = layer.getContext("2d");
   const pixels = context.createImageData(cols, rows);
   const [up, down] = MAP_COLOURS[kind];

@@ -22,14 +22,26 @@ const SILENCE = 4000, SUSPECT = 600; // ms without a sign of life before a panel
 
 const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
 
-/** One binary blob holds every array of a view; `arrays` says where each begins. @param {any} arrays @param {any} blob @returns {Record<string, any>} */
-const unpack = (arrays, blob) => {
+/** @param {Uint8Array} some @param {Uint8Array} others */
+const sameBytes = (some, others) => {
+  if (some.length !== others.length) return false;
+  for (let i = 0; i < some.length; i++) if (some[i] !== others[i]) return false;
+  return true;
+};
+
+/**
+ * One binary blob holds every array of a view; `arrays` says where each begins. An array that is as it was `before` stays
+ * the same object, so that what was made of it can be kept. @param {any} arrays @param {any} blob
+ * @param {Record<string, any>} [before] @returns {Record<string, any>}
+ */
+const unpack = (arrays, blob, before = {}) => {
   const unpacked = {};
   if (!blob || !arrays) return unpacked;
   const bytes = new Uint8Array(blob.buffer ?? blob, blob.byteOffset ?? 0, blob.byteLength);
   for (const [name, { dtype, offset, size }] of Object.entries(arrays)) {
-    const copy = bytes.slice(offset, offset + size);
-    unpacked[name] = new DTYPES[dtype](copy.buffer);
+    const copy = bytes.slice(offset, offset + size), had = before[name];
+    const same = had instanceof DTYPES[dtype] && sameBytes(new Uint8Array(had.buffer), copy);
+    unpacked[name] = same ? had : new DTYPES[dtype](copy.buffer);
   }
   return unpacked;
 };
@@ -185,7 +197,7 @@ const mount = ({ model, el }, name, build) => {
     if ((view.ack ?? 0) < newest() && !api.standalone) return; // a newer request is under way
     life.busy(false);
     api.view = view;
-    api.arrays = unpack(view.arrays, model.get("blob"));
+    api.arrays = unpack(view.arrays, model.get("blob"), api.arrays);
     api.redraw();
   };
   const onError = () => { life.alive(); life.busy(false); showError(model.get("error")); };
