@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS)
 
+APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
+FOUND := command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]
+
 .PHONY: demo test bench hostile lowest lint browser chromium scripts clean
 
 $(BIN)/python:
@@ -32,14 +35,15 @@ test: $(VENV)/.tools browser scripts
 	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS)
 
 # A Chromium for the browser tests: the system's, else apt as root, else Playwright's own; tests say if there is none.
+# Debian's shell without windows and menus needs less computing than the whole of Chromium, Ubuntu's apt has none.
 browser: $(VENV)/.tools chromium
-	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]; then :; \
+	@if $(FOUND); then :; \
 	else $(BIN)/python -m playwright install chromium >/dev/null 2>&1 || echo "Playwright could not install chromium"; fi
 
 chromium:
-	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]; then :; \
+	@if $(FOUND); then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null 2>&1 || echo "apt could not install chromium"; fi
+		(apt-get update -qq && ($(APT) chromium-headless-shell || $(APT) chromium)) >/dev/null 2>&1 || echo "apt could not install chromium"; fi
 
 # What checks the panels' scripts; the browser tests read axe-core from it.
 scripts: $(VENV)/.tools

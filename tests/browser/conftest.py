@@ -56,9 +56,25 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def lab(chromium):
-    with jupyterlab() as server:
+def lab(chromium, tmp_path_factory):
+    """The run's own JupyterLab, whose sessions keep what they read of the same images for each other."""
+    with jupyterlab(CLIPVIZ_CACHE=str(tmp_path_factory.mktemp("cache"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def board():
+    """A board on 40 of the demo's images, half of them of birds, for pages that are saved from this process."""
+    import clipviz
+
+    demo = clipviz.demo.images()
+    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:20]
+    session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(20), *birds]), "demo")
+    session.select(text="a flamingo", image=3, layer=4, head=2)
+    made = clipviz.Dashboard(session)
+    session.wait(120, background=True)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -74,10 +74,12 @@ import gc
 gc.collect()"""
 
 
+# A shell without windows and menus comes first: the same pages with an eighth less computing.
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+
+
 def find_chromium() -> str | None:
-    named = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
-    )
+    named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if named:
         return named
     from playwright.sync_api import sync_playwright
@@ -136,14 +138,17 @@ def environment_in(own: Path) -> dict[str, str]:
 
 
 @contextmanager
-def jupyterlab() -> Iterator[tuple[str, Path]]:
-    """A quiet JupyterLab in a folder of its own: its address and its notebooks' folder."""
+def jupyterlab(**variables: str) -> Iterator[tuple[str, Path]]:
+    """A quiet JupyterLab in a folder of its own: its address and its notebooks' folder.
+
+    variables: of the kernels' environment.
+    """
     root = Path(tempfile.mkdtemp(prefix="clipviz-lab-"))
     notebooks, own = root / "notebooks", root / "own"
     notebooks.mkdir()
     settings(own / "settings")
     port = free_port()
-    environment = environment_in(own)
+    environment = environment_in(own) | variables
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
     command += ["--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={notebooks}"]

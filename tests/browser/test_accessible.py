@@ -12,8 +12,6 @@ import pytest
 from jupyterlab.commands import get_app_dir
 from playwright.sync_api import expect
 
-import clipviz
-from clipviz.demo import images as demo
 from clipviz.panels import standalone
 from clipviz.panels.base import DESKS
 
@@ -58,16 +56,14 @@ OUTSIDE = """() => [...document.querySelectorAll('[data-panel]')].flatMap((panel
 
 
 @pytest.fixture(scope="module")
-def every_panel(tmp_path_factory):
+def every_panel(board, tmp_path_factory):
     """A page with every panel of the board and every desk, each with something to show."""
-    session = clipviz.Session(clipviz.load("demo", device="cpu"), demo().subset(range(40)), "demo")
-    session.select(text="a flamingo", text_b="", image=3, layer=4, head=2)
-    dashboard = clipviz.Dashboard(session)
-    desks = [desk(session) for desk in DESKS.values()]
-    session.wait(240, background=True)
+    desks = [desk(board.session) for desk in DESKS.values()]
+    board.session.wait(240, background=True)
     path = tmp_path_factory.mktemp("accessible") / "view.html"
-    yield standalone.save(path, [*dashboard.panels, *desks], "every panel", [desk.name for desk in desks])
-    dashboard.close()
+    yield standalone.save(path, [*board.panels, *desks], "every panel", [desk.name for desk in desks])
+    for desk in desks:
+        desk.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from browser.test_dashboard import SESSION
 SHOWN = """import ipywidgets
 from clipviz.panels.cues import Cues
 from clipviz.panels.neurons import Neurons
-cues, neurons = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3), Neurons(session)
+cues = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3, n_images=40)
+neurons = Neurons(session, n_images=40)
 ipywidgets.VBox([cues, neurons])"""
 PANEL = '[data-panel="cues"]'
 COLOURED = """() => { const c = document.querySelector('[data-panel="cues"] .stage canvas');
