@@ -49,15 +49,20 @@ def desk_arrays(panel):
 
 
 @pytest.fixture(scope="module")
-def traces(model, images):
-    return [model.trace(picture) for picture in images]
+def trace(model, images):
+    """Of all images at once."""
+    return model.trace(list(images))
 
 
-def naive(session, traces, task, image, ablation):
+@pytest.fixture(scope="module")
+def heads(trace):
+    return trace.head_effects().double()
+
+
+def naive(session, trace, heads, task, image, ablation):
     """Class probabilities from the trace's own effects, term by term, float64; means over every image's trace."""
-    heads = torch.cat([t.head_effects() for t in traces]).double()
-    rest = torch.cat([t.mlp_effects().sum(1) for t in traces]).double()
-    after = traces[image].embedding[0].double()
+    rest = trace.mlp_effects().sum(1).double()
+    after = trace.embedding[image].double()
     for layer, head in ablation.heads:
         after = after - heads[image, layer, head]
         after = after + (heads[:, layer, head].mean(0) if ablation.how == "mean" else 0)
@@ -68,7 +73,7 @@ def naive(session, traces, task, image, ablation):
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_the_desk_is_exact(session, panel, traces, how):
+def test_the_desk_is_exact(session, panel, trace, heads, how):
     task = session.tasks()["objects"]
     for ablation in (
         Ablation(how=how),
@@ -79,37 +84,34 @@ def test_the_desk_is_exact(session, panel, traces, how):
         session.wait(60)
         ours = panel.probabilities()
         assert tuple(ours) == task.classes
-        expected = naive(session, traces, task, 3, ablation)
+        expected = naive(session, trace, heads, task, 3, ablation)
         np.testing.assert_allclose(list(ours.values()), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, traces, how):
-    heads = {(5, 7), (3, 0)}
-    session.select(ablation=Ablation(heads=heads, how=how), image=3)
+def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, trace, heads, how):
+    out = {(5, 7), (3, 0)}
+    session.select(ablation=Ablation(heads=out, how=how), image=3)
     ask(panel, options={"mlps": [2, 6], "class_token": True})
     task, labels = session.tasks()["objects"], torch.tensor(session.tasks()["objects"].labels)
     classes = asked.directions(session, task).double()
     basis = torch.eye(128)  # token effects along every axis are the effects themselves
-    effects = torch.cat([trace.head_effects() for trace in traces]).double()
-    own = torch.cat([trace.token_scores(basis)[..., 0].movedim(0, -1) for trace in traces]).double()
-    removed = torch.cat([trace.mlp_effects() for trace in traces]).double()[:, [2, 6]].sum(1)
+    own = trace.token_scores(basis)[..., 0].movedim(0, -1).double()
+    removed = trace.mlp_effects().double()[:, [2, 6]].sum(1)
     for layer in range(6):
         for head in range(8):
-            gone = effects if (layer, head) in heads else own
+            gone = heads if (layer, head) in out else own
             removed = removed + gone[:, layer, head]
     if how == "mean":
         removed = removed - removed[labels >= 0].mean(0)
-    after = torch.cat([trace.embedding for trace in traces]).double() - removed
+    after = trace.embedding.double() - removed
     cosines = torch.nn.functional.normalize(after, dim=1) @ classes.T
     expected = torch.softmax(session.model.logit_scale * cosines[3], 0).numpy()
     np.testing.assert_allclose(list(panel.probabilities().values()), expected, atol=2e-5)
     hits = (cosines.argmax(1) == labels)[labels >= 0].double()
     assert panel.view["outcome"]["everything"]["after"] == pytest.approx(float(hits.mean()))
     assert panel.view["desk"]["apart"]
-    assert session.selection.ablation == Ablation(
-        heads=heads, how=how
-    )  # the other panels do not know of them
+    assert session.selection.ablation == Ablation(heads=out, how=how)  # the other panels do not know of them
     assert panel.removed().without(8, 7) == "without 2 heads, 2 MLPs and the class token"
     before = desk_arrays(panel)["logits"]  # of the whole embedding, whatever is out
     np.testing.assert_allclose(before, classes @ session.collection.embedding[3].double(), atol=1e-4)
@@ -143,15 +145,14 @@ def test_the_desk_is_sent_once_an_image(session, panel):
     assert panel.view["desk"]["key"] == key + 1
 
 
-def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel, traces):
+def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel, heads):
     ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
     session.select(ablation=ablation)
     ask(panel, options={"task": "birds"})
     task, shown = session.tasks()["birds"], panel.view["outcome"]
-    effects = torch.cat([trace.head_effects() for trace in traces])
-    removed = sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in ablation.heads)
+    removed = sum(heads[:, layer, head] - heads[:, layer, head].mean(0) for layer, head in ablation.heads)
     after = session.collection.embedding - removed
-    predicted = (after @ asked.directions(session, task).T).argmax(1)
+    predicted = (after @ asked.directions(session, task).double().T).argmax(1)
     labels = torch.tensor(task.labels)
     hits = (predicted == labels)[labels >= 0].float()
     assert shown["everything"]["after"] == pytest.approx(float(hits.mean()))

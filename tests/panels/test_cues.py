@@ -37,13 +37,14 @@ PAIR = ("horse", "zebra")
 
 @pytest.fixture
 def session(lend, model):
-    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
+    """The module's: its neurons are read and coded from the first test on."""
+    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS) as session:
         yield session
 
 
 @pytest.fixture
 def panel(session):
-    panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], n_sentences=2, n_pictures=2)
+    panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], n_sentences=1, n_pictures=2)
     session.wait(120, background=True)
     session.wait(60)
     return panel
@@ -65,18 +66,19 @@ def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     assert panel.progress == (3, 3)  # methods whose pictures are drawn, the last of what was waited for
 
 
-def test_every_wait_says_how_far_it_is(lend, model):
+def test_every_wait_says_how_far_it_is(model):
     """Reading neurons, coding them, drawing pictures: each step in the same words."""
-    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
-        said = []
-        panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], layers=[3], n_sentences=1, n_pictures=1)
-        panel.observe(lambda change: said.append(change["new"]), "work")
-        session.wait(120, background=True)
-        lines = [re.sub(r"\d+", "N", line) for line in said if line]
-        for what in ("Reading the neurons of layer N", "Coding the neurons in texts"):
-            assert f"{what}: N of N, about N s left" in lines
-        assert "Drawing pictures, one method at a time: N of N, about N s left" in lines
-        assert panel.work == ""
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(24)), TEXTS, background=False)
+    said = []
+    panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], layers=[3], n_sentences=1, n_pictures=1)
+    panel.observe(lambda change: said.append(change["new"]), "work")
+    session.wait(120, background=True)
+    lines = [re.sub(r"\d+", "N", line) for line in said if line]
+    for what in ("Reading the neurons of layer N", "Coding the neurons in texts"):
+        assert f"{what}: N of N, about N s left" in lines
+    assert "Drawing pictures, one method at a time: N of N, about N s left" in lines
+    assert panel.work == ""
+    session.close()
 
 
 def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
@@ -196,6 +198,7 @@ def test_other_models_have_words_but_no_pictures(model):
 
 
 def test_a_studio_of_ones_own_draws_any_class(panel, session):
+    panel.n_sentences = 2
     ask(panel, options={"drawn": "unicorn"})
     shown = panel.data()
     assert "“unicorn” cannot be drawn" in shown["note"]

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import clipviz
+from clipviz.analysis import generation as searches
+from clipviz.analysis import leaping
 from clipviz.models.generator import Latents
 from clipviz.panels import Generate
 from clipviz.session import generation
@@ -23,6 +25,15 @@ def session(model):
     made.generator_concepts()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_seeking():
+    """A copy begins at the best of a few latents: how good it is is for the tests of leaping."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaping, "SOUGHT", (12, 3, 3))
+        patch.setitem(searches.LEAPS, "copy", sum(leaping.SOUGHT) // leaping.TOGETHER)
+        yield
 
 
 @pytest.fixture

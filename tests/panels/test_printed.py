@@ -15,15 +15,15 @@ from clipviz import figures
 from clipviz.panels import base
 from clipviz.panels.base import Panel
 
-FEW = {"Cues": {"n_images": 64}, "Words": {}, "Neurons": {"n_images": 64}}
+FEW = {"Cues": {"n_images": 64, "n_sentences": 1, "n_pictures": 1}, "Words": {}, "Neurons": {"n_images": 64}}
 
 
 @pytest.fixture(scope="module")
 def panels():
     demo = clipviz.demo.images()
-    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:80]
+    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:40]
     session = clipviz.Session(
-        clipviz.load("demo"), demo.subset([*range(200), *birds]), "demo", background=False
+        clipviz.load("demo"), demo.subset([*range(72), *birds]), "demo", background=False
     )
     kinds = [getattr(clipviz.panels, name) for name in clipviz.panels.__all__]
     kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Panel)]

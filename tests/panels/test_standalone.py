@@ -20,10 +20,9 @@ from clipviz.panels.stored import Answer, Kept, Store, key
 
 
 @pytest.fixture
-def panel(model):
-    session = clipviz.Session(model, demo().subset(range(12)), background=False)
-    yield Heads(session)
-    session.close()
+def panel(lend, model):
+    with lend(model, demo().subset(range(12)), "demo") as session:
+        yield Heads(session)
 
 
 def inflated(text, name):

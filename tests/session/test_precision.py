@@ -13,7 +13,8 @@ import clipviz
 from clipviz import Ablation, panels
 
 TEXTS = [*COMMON, "a car", "a star"]
-HALVES = [torch.bfloat16, torch.float16]
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FEW = {"Cues": {"n_sentences": 1, "n_pictures": 1}}
 
 
 def opened(model):
@@ -46,14 +47,24 @@ def asked(session):
     }
 
 
-@pytest.mark.parametrize("dtype", HALVES)
+@pytest.fixture(scope="module", params=HALVES)
+def precision(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def halved(precision):
+    """A session of a model of half precision."""
+    session = opened(clipviz.load("demo", device="cpu", precision=precision))
+    yield session
+    session.close()
+
+
 @pytest.mark.parametrize("how", ["a model of it", "autocast"])
-def test_every_lens_answers_in_half_precision(model, plain, dtype, how):
-    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+def test_every_lens_answers_in_half_precision(model, plain, precision, halved, how):
     half = how == "a model of it"
-    asks = clipviz.load("demo", device="cpu", precision=name) if half else model
-    with nullcontext() if half else torch.autocast("cpu", dtype):
-        session = opened(asks)
+    with nullcontext() if half else torch.autocast("cpu", HALVES[precision]):
+        session = halved if half else opened(model)
         found = asked(session)
     for what, values in found.items():
         values, expected = np.asarray(values), np.asarray(plain[what])
@@ -61,15 +72,16 @@ def test_every_lens_answers_in_half_precision(model, plain, dtype, how):
         assert np.isfinite(values).all(), what
         scale = np.abs(expected).max()
         assert np.median(np.abs(values - expected)) <= 0.05 * scale, what
-    session.close()
+    if not half:
+        session.close()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_every_panel_shows_a_model_of_half_precision(precision):
-    session = opened(clipviz.load("demo", device="cpu", precision=precision))
-    shown = [getattr(panels, name)(session) for name in panels.__all__ if name != "Dashboard"]
+def test_every_panel_shows_a_model_of_half_precision(halved):
+    session = halved
+    shown = [
+        getattr(panels, name)(session, **FEW.get(name, {})) for name in panels.__all__ if name != "Dashboard"
+    ]
     session.wait(300, background=True)
     session.wait(300)
     assert {panel.name: panel.error for panel in shown if panel.error} == {}
     assert all(panel.view for panel in shown)
-    session.close()
