@@ -26,7 +26,7 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz import panels
-from clipviz.analysis import dictionaries, labels, matching, mining
+from clipviz.analysis import dictionaries, image_codes, labels, matching, mining
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
 from clipviz.lens import sparse, textspan
@@ -317,6 +317,7 @@ if __name__ == "__main__":
     in_steps = labels.label_in_steps  # devices do not depend on how many draws or starts there are
     labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=10)
     generation.N_STARTS = 6
+    image_codes.STEP = 600.0  # the same batches, and so the same versions, however slow a device is
     evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 16
     style.save = lambda *_, **__: []  # figures are drawn from numbers that are compared
     Report.interactive = lambda *_: None
