@@ -60,7 +60,7 @@ def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model):
     neurons = desks.show("neurons")
     session.wait(120)
     cues = desks.show("cues")
-    cues.n_sentences = cues.n_pictures = 1
+    cues.layers, cues.n_sentences, cues.n_pictures = [session.default_layer], 1, 1
     session.wait(120, background=True)
     assert neurons.progress[0] < 96  # cues read the rest: nothing read for the closed desk
     assert cues.view["words"]
