@@ -7,11 +7,13 @@ import inspect
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from clipviz.figures import panels, style
 
 MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world")
+RNG = np.random.default_rng(0)
 HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
 
 
@@ -43,3 +45,45 @@ def test_dollars_in_texts_and_titles_begin_no_formula(tmp_path):
     svg = (tmp_path / "0.svg").read_text(encoding="utf-8")
     assert "from $3 to $5" in svg
     assert "a_b^c $x$" in svg
+
+
+def drawn(figure):
+    """The figure's pixels at 100 dpi."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(48, 48), (30, 48), (48, 20)])
+def test_tiles_show_what_axes_show(rows, cols):
+    pixels = RNG.integers(0, 256, (rows, cols, 3)).astype(np.uint8)
+    heatmap = RNG.normal(size=(6, 6))
+    tiled, plain = style.new(3, 1.5, constrained=False), style.new(3, 1.5, constrained=False)
+    style.place(tiled, 0.1, 0.25, 1).picture(pixels, edge=style.ACCENT)
+    style.place(tiled, 1.5, 0.25, 1).laid(pixels, heatmap, limit=2)
+    style.picture(plain.add_axes((0.1 / 3, 0.25 / 1.5, 1 / 3, 1 / 1.5)), pixels, edge=style.ACCENT)
+    style.laid(plain.add_axes((1.5 / 3, 0.25 / 1.5, 1 / 3, 1 / 1.5)), pixels, heatmap, limit=2)
+    found, expected = drawn(tiled), drawn(plain)
+    assert (expected < 255).any(-1).mean() > 0.15
+    edges = np.abs(found - expected).max(-1) > 24  # a picture may begin a pixel earlier
+    assert edges.mean() < 0.01
+
+
+def test_tiles_stay_above_a_line_about_the_source():
+    figure = style.new(2, 1, constrained=False)
+    style.place(figure, 0, 0, 1).picture(np.zeros((8, 8, 3), np.uint8))
+    before = drawn(figure)
+    style.finish(figure, provenance="ten images")
+    after = drawn(figure)
+    assert len(after) > len(before) == 100
+    black = (after == 0).all(-1)
+    assert black[:99, :99].all()
+    assert not black[102:].any()
+
+
+def test_vector_files_keep_the_pictures_of_a_page_apart(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    style.save(
+        panels.gallery_figure([("", [(pixels, str(i)) for i in range(9)])]), tmp_path / "page", ["svg"]
+    )
+    assert (tmp_path / "page.svg").read_text(encoding="utf-8").count("<image") == 9

@@ -148,7 +148,7 @@ def contact_sheets(
         for place, pixels in enumerate(pictures):
             row, column = divmod(place, across)
             x, y = column * (side + gap), top + head + row * (side + gap)
-            style.picture(style.place(figure, x, y, side), pixels)
+            style.place(figure, x, y, side).picture(pixels)
         top += head + n * (side + gap) + 0.06
     return figure
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipviz.figures import style
@@ -58,14 +57,14 @@ def dictionary_page(
         style.words(figure, x0, y0 + 0.25, note, style.SMALL - 1, style.FAINT)
         for example, pixels in enumerate(block.pictures):
             x = x0 + example * (side + GAP)
-            style.picture(style.place(figure, x, y0 + head, side), pixels)
+            style.place(figure, x, y0 + head, side).picture(pixels)
             for model in range(len(models)):
                 y = y0 + head + (model + 1) * (side + GAP)
-                axes = style.place(figure, x, y, side)
+                tile = style.place(figure, x, y, side)
                 if block.units[model]:
-                    lit(axes, pixels, block.maps[model, example])
+                    lit(tile, pixels, block.maps[model, example])
                 else:
-                    _nothing(axes)
+                    tile.frame(style.RULE, 0.5)
         if column == 0:
             for model, name in enumerate(["image", *models]):
                 y = y0 + head + model * (side + GAP) + side / 2
@@ -93,13 +92,13 @@ def all_concepts(
     for place in range(len(tiles) + 1):
         row, column = divmod(place, across)
         x, y = column * (side + gap), row * (side + under)
-        axes = style.place(figure, x, y, side)
+        tile = style.place(figure, x, y, side)
         title = "image" if place == 0 else tiles[place - 1][0]
         if place == 0:
-            style.picture(axes, picture, edge=style.ACCENT)
+            tile.picture(picture, edge=style.ACCENT)
             title = f"units of {model}" if model else title
         else:
-            lit(axes, picture, tiles[place - 1][1])
+            lit(tile, picture, tiles[place - 1][1])
         style.words(figure, x, y + side + 0.11, _short(title, int(24 * side)), style.SMALL - 1.5, style.INK)
     return figure
 
@@ -211,7 +210,7 @@ def image_rows(
     for row, pictures in enumerate(rows):
         for column, (pixels, word) in enumerate(pictures):
             x, y = column * (side + gap), head + row * (side + under)
-            style.picture(style.place(figure, x, y, side), pixels)
+            style.place(figure, x, y, side).picture(pixels)
             style.words(figure, x, y + side + 0.11, word, style.SMALL - 1, style.FAINT)
     return figure
 
@@ -239,26 +238,18 @@ def unit_edits(rows: Sequence[UnitEdit], width: float = 4.2) -> Figure:
     for row, one in enumerate(rows):
         y = head + row * (side + under)
         for column, pixels in enumerate((one.picture, one.picture, one.less, one.more)):
-            axes = style.place(figure, column * (side + gap), y, side)
+            tile = style.place(figure, column * (side + gap), y, side)
             if column == 1:
-                lit(axes, pixels, one.map)
+                lit(tile, pixels, one.map)
             else:
-                style.picture(axes, pixels)
+                tile.picture(pixels)
         style.words(figure, side + gap, y + side + 0.11, one.unit, style.SMALL - 1, style.FAINT)
     return figure
 
 
-def lit(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray) -> Axes:
+def lit(tile: style.Tile, pixels: np.ndarray, heatmap: np.ndarray) -> None:
     """A picture under a uint8 map on its own fixed scale."""
-    return style.laid(axes, pixels, heatmap, "glow", limit=255)
-
-
-def _nothing(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(style.RULE)
-        spine.set_linewidth(0.5)
+    tile.laid(pixels, heatmap, "glow", limit=255)
 
 
 def _short(text: str, length: int) -> str:

@@ -122,10 +122,10 @@ def grid(
     figure = style.new(width, head + foot + len(made.pictures) * (side + 0.04), constrained=False)
     for row, (picture, maps) in enumerate(zip(made.pictures, made.maps, strict=True)):
         y = head + row * (side + 0.04)
-        style.picture(style.place(figure, 0, y, side - 0.04), picture)
+        style.place(figure, 0, y, side - 0.04).picture(picture)
         for at, (column, one) in enumerate(zip(made.columns, maps, strict=True)):
-            axes = style.place(figure, (at + 1) * side, y, side - 0.04)
-            style.laid(axes, picture, one, column.kind, column.limit, floor=column.floor)
+            tile = style.place(figure, (at + 1) * side, y, side - 0.04)
+            tile.laid(picture, one, column.kind, limit=column.limit, floor=column.floor)
     for at, (column, title) in enumerate(zip(made.columns, titles, strict=True)):
         style.words(figure, (at + 1) * side, head - 0.05, title, style.SMALL, style.INK, va="bottom")
         if per_text > 1 and at % per_text == 0:

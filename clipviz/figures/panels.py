@@ -144,7 +144,7 @@ def gallery_figure(
         for place, (pixels, word) in enumerate(tiles):
             row, column = divmod(place, across)
             x, y = column * (side + gap), top + head * bool(title) + row * (side + under)
-            style.picture(style.place(figure, x, y, side), pixels)
+            style.place(figure, x, y, side).picture(pixels)
             style.words(figure, x, y + side + 0.09, word, style.SMALL - 1, style.FAINT)
         top += height
     return figure

@@ -19,7 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches of a figure in one column and across the page."""
@@ -64,7 +67,14 @@ PRINTED: dict[Any, Any] = {
 
 
 class Print(Figure):
-    """A figure without pyplot and its global state, whose files keep text as text, whoever saves them."""
+    """A figure without pyplot and its global state, whose files keep text as text, whoever saves them.
+
+    sheet: what moves its tiles, in shares of its size.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sheet = Affine2D()
 
     def savefig(self, fname: Any, **options: Any) -> None:
         with mpl.rc_context(PRINTED):
@@ -113,6 +123,8 @@ def _make_room(figure: Figure, share: float, grown: float) -> None:
     if engine is not None:
         engine.set(rect=(0, low, 1, 1 - low))  # type: ignore[call-arg]
         return
+    if isinstance(figure, Print):
+        figure.sheet.scale(1, share).translate(0, 1 - share)
     for axes in figure.axes:
         x, y, width, height = axes.get_position().bounds
         axes.set_position((x, 1 - share + share * y, width, share * height))
@@ -170,16 +182,34 @@ def laid(
 ) -> Axes:
     """An image with a token map laid over it, as on screen: the image in grey and a little darker, the map smooth.
 
+    kind, limit, opacity, floor: as in `layers_of`.
+    """
+    rows, cols = pixels.shape[:2]
+    quiet, layer = layers_of(pixels, heatmap, kind, limit, opacity, floor)
+    picture(axes, quiet)
+    axes.imshow(layer, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
+    return axes
+
+
+def layers_of(
+    pixels: np.ndarray,
+    heatmap: np.ndarray,
+    kind: str = "signed",
+    limit: float | None = None,
+    opacity: float = 0.75,
+    floor: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image in grey and a little darker [rows, cols, 3], and the colours and opacity of a map over it, in 0..1.
+
     kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0 and
     nothing below. limit: the size at full strength, the map's largest when None; floor: the size that is not drawn at
     all, see floor_of.
     """
-    rows, cols = pixels.shape[:2]
     grey = pixels[..., :3].astype(float) @ (0.3, 0.59, 0.11) / 255
     away = min(1.0, 1.15 * opacity)
     quiet = away * grey[..., None] + (1 - away) * pixels[..., :3] / 255
     dark = 0.28 * opacity
-    picture(axes, (1 - dark) * quiet + dark * np.array([17, 24, 31]) / 255)
+    quiet = (1 - dark) * quiet + dark * np.array([17, 24, 31]) / 255
     size = np.clip(heatmap, 0, None) if kind == "glow" else np.abs(heatmap)
     limit = float(size.max()) if limit is None else limit
     floor = floor_of(kind, heatmap) if floor is None else floor
@@ -188,9 +218,7 @@ def laid(
     )
     up = to_rgb(POSITIVE if kind == "signed" else SUN)
     colours = np.where((heatmap < 0)[..., None], to_rgb(NEGATIVE), up)
-    layer = np.concatenate([colours, opacity * strength[..., None] ** 0.75], -1)
-    axes.imshow(layer, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
-    return axes
+    return quiet, np.concatenate([colours, opacity * strength[..., None] ** 0.75], -1)
 
 
 def floor_of(kind: str, *maps: np.ndarray) -> float:
@@ -218,10 +246,57 @@ def _titled(axes: Axes, title: str, edge: str | None) -> Axes:
     return axes
 
 
-def place(figure: Figure, x: float, y: float, side: float) -> Axes:
-    """Square axes at inches from the figure's top left corner."""
+class Tile:
+    """A square of a figure for a picture, without axes: a page of a hundred pictures is made in the time of three axes.
+
+    bounds: left, bottom, width and height as shares of the figure's size. A picture that is not square lies in the
+    middle, and the frame is drawn around it.
+    """
+
+    def __init__(self, figure: Print, bounds: tuple[float, float, float, float]) -> None:
+        self.figure, self.bounds = figure, bounds
+
+    def picture(self, pixels: np.ndarray, edge: str | None = None) -> None:
+        """An image, with an optional coloured frame."""
+        pixels = np.asarray(pixels)
+        self._narrow(pixels)
+        self._show(pixels)
+        self.frame(edge, 1.4)
+
+    def laid(self, pixels: np.ndarray, heatmap: np.ndarray, kind: str = "signed", **how: Any) -> None:
+        """An image with a map laid over it, see `layers_of`."""
+        quiet, layer = layers_of(pixels, heatmap, kind, **how)
+        self._narrow(pixels)
+        self._show(quiet)
+        self._show(layer, "bilinear")
+        self.frame(None)
+
+    def frame(self, color: str | None, linewidth: float = 0.5) -> None:
+        """A line around it, which is not seen without a colour but keeps vector files from joining it with the next."""
+        left, bottom, width, height = self.bounds
+        line = Rectangle((left, bottom), width, height, fill=False, edgecolor=color, linewidth=linewidth)
+        line.set(zorder=0, visible=color is not None)  # images have the same order
+        line.set_transform(self.figure.sheet + self.figure.transFigure)
+        self.figure.add_artist(line)
+
+    def _narrow(self, pixels: np.ndarray) -> None:
+        """The tile as wide or as high as the picture is."""
+        rows, cols = pixels.shape[:2]
+        left, bottom, width, height = self.bounds
+        across, up = width * min(1.0, cols / rows), height * min(1.0, rows / cols)
+        self.bounds = left + (width - across) / 2, bottom + (height - up) / 2, across, up
+
+    def _show(self, pixels: np.ndarray, interpolation: str | None = None) -> None:
+        box = TransformedBbox(Bbox.from_bounds(*self.bounds), self.figure.sheet + self.figure.transFigure)
+        shown = BboxImage(box, interpolation=interpolation, resample=True)
+        shown.set_data(pixels)
+        self.figure.add_artist(shown)
+
+
+def place(figure: Print, x: float, y: float, side: float) -> Tile:
+    """A square for a picture at inches from the figure's top left corner."""
     width, height = figure.get_size_inches()
-    return figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
+    return Tile(figure, (x / width, 1 - (y + side) / height, side / width, side / height))
 
 
 def words(
