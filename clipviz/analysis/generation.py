@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from clipviz.analysis import leaping
 from clipviz.analysis.leaping import generate_from, leap, numbers_of, seek, trials, with_numbers
-from clipviz.analysis.matching import match, unit_pairs
+from clipviz.analysis.matching import keeping, match, unit_pairs
 from clipviz.lens import edits
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule, Step, UnitPairs
@@ -109,11 +109,12 @@ def find_guides(
     ValueError where no pair is left.
     """
     pairs: dict[str, tuple[UnitPairs, ...]] = {}
-    for name, reader in readers.items():
-        between(len(pairs))
-        matches = match(generator, reader, latents, k=k, above=above, batch=batch)
-        groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
-        pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
+    with keeping(latents):  # every reader, and the moments of its pairs, want the generator's maps again
+        for name, reader in readers.items():
+            between(len(pairs))
+            matches = match(generator, reader, latents, k=k, above=above, batch=batch)
+            groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
+            pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
     every = [group for groups in pairs.values() for group in groups]
     if not every:
         raise ValueError(

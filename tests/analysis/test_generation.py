@@ -73,6 +73,27 @@ def test_guides_are_best_buddies_each_once(guides):
     assert all(group.layer_b == "reader/pool" for group in guides.pairs["reader"])
 
 
+def test_guides_read_the_generators_maps_once_for_all_readers(generator, guides, monkeypatch):
+    """The same guides, with one pass for each batch of latents, beside the probes of one latent for map sizes."""
+    read, maps = [], type(generator).maps
+
+    def counted(self, latents, *layers):
+        read.append(len(latents))
+        return maps(self, latents, *layers)
+
+    monkeypatch.setattr(type(generator), "maps", counted)
+    both = generation.find_guides(
+        generator, {"reader": Reader(), "other": Reader()}, generator.sample(64, seed=0)
+    )
+    assert [n for n in read if n > 1] == [32, 32]
+    for name in ("reader", "other"):
+        for one, first in zip(both.pairs[name], guides.pairs["reader"], strict=True):
+            assert torch.equal(one.units_a, first.units_a)
+            assert torch.equal(one.units_b, first.units_b)
+            assert torch.equal(one.std_a, first.std_a)
+            assert torch.equal(one.mean_b, first.mean_b)
+
+
 def test_no_change_leaves_every_number_in_place(generator, guides):
     latents = generator.sample(3, seed=1)
     found = generation.edit(generator, latents, guides, "none")
