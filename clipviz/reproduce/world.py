@@ -6,6 +6,7 @@ Held-out scenes and views that training never shows; the thesis's findings of ch
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -68,23 +69,32 @@ def run(
     backgrounds = measures.backgrounds(model, evaluation)
     depths = measures.token_map_scores(model, evaluation, backgrounds)
     pairs = measures.pair_scores(model, scenes, evaluation, backgrounds, N_LATE)
-    neurons = measures.neuron_layers(
-        model,
-        evaluation.images.subset(spaced(len(evaluation.images), sizes.neurons * sizes.n_seeds)),
-        measures.naming_pool(model, pool),
-        quiet,
-    )
+    neurons = _neurons(model, evaluation, sizes, steps, quiet)
     report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device, "world-")
     summary_section(report, families, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
     terms_section(report, measures.ablations(model, measured))
     heads_section(report, table)
-    segmentation_section(report, model, evaluation, quiet)
+    segmentation_section(report, model, evaluation, quiet, steps=steps)
     depths_section(report, depths, pairs)
     birds_section(report, birds, evaluation)
     neurons_section(report, neurons)
     generator_section(report, measured_generator(encoder_of(model), steps, sizes.generated))
     return report.write("world")
+
+
+def _neurons(
+    model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes, steps: Steps, quiet: bool
+) -> list[NeuronLayer]:
+    """Every layer's neurons; a finished measurement is read from its step."""
+
+    def make() -> dict[str, Any]:
+        rows = spaced(len(evaluation.images), sizes.neurons * sizes.n_seeds)
+        pool = measures.naming_pool(model, evaluation.pools["descriptions"])
+        found = measures.neuron_layers(model, evaluation.images.subset(rows), pool, quiet)
+        return {"layers": [asdict(layer) for layer in found]}
+
+    return [NeuronLayer(**layer) for layer in steps.get("world-neurons", make)["layers"]]
 
 
 def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]) -> None:

@@ -150,7 +150,7 @@ class HeadTable:
 def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_seeds: int = 1) -> HeadTable:
     """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
-    heads, directions = headset.all_heads(late.codes), model.encode_texts(list(pool)).cpu()
+    heads, directions = headset.all_heads(late.codes), encoded_pool(model, pool).cpu()
     found = labels.label_heads(heads, covariance, span, directions, pool)
     effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
     return HeadTable(
