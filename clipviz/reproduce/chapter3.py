@@ -157,7 +157,7 @@ def open_study(
 ) -> Study:
     """What is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
     if data is None:
-        evaluation, everything = demo_evaluation(model, limit), demo.images()
+        evaluation, everything = demo_evaluation(model, limit, with_birds=False), demo.images()
         n_evaluated, n_reference = limit or DEMO_IMAGES, limit or N_REFERENCE
     else:
         evaluation, everything = (

@@ -70,11 +70,11 @@ def in_demo_world(model: ClipModel) -> bool:
     return model.bundle is demo.bundle()
 
 
-def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
+def demo_evaluation(model: ClipModel, limit: int | None = None, with_birds: bool = True) -> Evaluation:
     """The embedded collection: objects, colours and backgrounds, birds on two backgrounds, true masks.
 
-    An even sample of `limit` images (default 600) keeps it under a few minutes on two cores. ValueError for a model of
-    another world.
+    An even sample of `limit` images (default 600) keeps it under a few minutes on two cores. with_birds: their classes
+    are learnt from many pictures, which chapter 3 needs not wait for. ValueError for a model of another world.
     """
     if not in_demo_world(model):
         raise ValueError(
@@ -90,7 +90,7 @@ def demo_evaluation(model: ClipModel, limit: int | None = None) -> Evaluation:
         name: list(texts)
         for name, texts in zip(world["objects"].classes, world["objects"].prompts, strict=True)
     }
-    pool, birds = demo.texts(), _demo_birds(model, everything)
+    pool, birds = demo.texts(), _demo_birds(model, everything) if with_birds else None
     return Evaluation(
         name="the demo world",
         images=images,
