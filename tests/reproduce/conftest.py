@@ -1,12 +1,18 @@
-"""Reports draw their figures once, as SVG, but for chapter 2's, which are drawn in every format."""
+"""Reports draw their figures as SVG alone, but one of each kind of chapter 2's in every format; searches are short."""
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
 
-from clipviz.figures import style
+from clipviz.analysis import generation, leaping
+from clipviz.figures import chapter2, chapter3, chapter4, style, world
+from clipviz.lens.invert import Schedule
+from clipviz.reproduce import any_generator, editing
+from clipviz.reproduce import chapter4 as chapter4_report
+from clipviz.session import generation as starting
 
 
 @pytest.fixture(scope="package")
@@ -19,4 +25,30 @@ def every_format():
 def one_format(every_format):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", partial(every_format, formats=("svg",)))
+        yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figure is drawn or saved: for a report whose figures are there already, or of which the text is read."""
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    for module in (chapter2, chapter3, chapter4, world):
+        for name, made in inspect.getmembers(module, inspect.isfunction):
+            if hasattr(made, "__wrapped__") and made.__module__ == module.__name__:
+                monkeypatch.setattr(module, name, lambda *_, **__: None)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_searches():
+    """Few starts of edits and inversions, tried in few steps, and few texts that name units: how well is asked
+    elsewhere."""
+    pool = chapter4_report.text_pool
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8), ("TRIAL", Schedule(2, 0.1))):
+            patch.setattr(leaping, name, few)
+        patch.setattr(generation, "TRIAL", Schedule(2, 0.1))
+        patch.setattr(starting, "N_STARTS", 8)
+        patch.setattr(chapter4_report, "text_pool", lambda *given: [*pool(*given)][:100])
+        for module in (editing, any_generator):
+            patch.setattr(module, "search_for", lambda *_: Schedule(2, 0.1))
         yield

@@ -45,6 +45,22 @@ FIGURES = (
 )
 
 
+ONE_OF_EACH = (
+    *(
+        "terms",
+        "layers",
+        "textspan-objects",
+        "roles",
+        "top-images",
+        "neighbours",
+        "token-maps",
+        "spurious-names",
+    ),
+    *("segmentation", "segmentation-examples", "joint"),
+)
+"""The figures that are also drawn as PDF and PNG: of each kind one."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few():
     with pytest.MonkeyPatch.context() as patch:
@@ -56,8 +72,13 @@ def few():
 @pytest.fixture(scope="module")
 def made(model, few, every_format, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chapter2")
+
+    def save(figure, path):
+        formats = ("svg", "pdf", "png") if path.name in ONE_OF_EACH else ("svg",)
+        return every_format(figure, path, formats)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", every_format)
+        patch.setattr(style, "save", save)
         return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
 
 
@@ -85,21 +106,22 @@ def test_the_report_has_every_table_and_figure(made):
     for name in FIGURES:
         assert f"figures/{name}.svg" in text
         assert (folder / "figures" / f"{name}.svg").stat().st_size > 1000
+    for name in ONE_OF_EACH:
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert f"an even sample of {LIMIT} of" in text
     methods = [*segmenting.METHODS, segmenting.TOKENS, segmenting.TOKENS_POOL]
     assert [row[0] for row in table(text, "Segmentation")[2:]] == [*methods, "method", "---", *methods]
     assert "Above the token decomposition: in pixel accuracy" in text
 
 
-def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch):
+def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch, undrawn):
     folder, path = made
     before = path.read_text().rsplit("Made in", 1)[0]
     (folder / "steps" / "birds-000000.npz").unlink()
     traced = []
     real = evaluation._trace_chunk
     monkeypatch.setattr(evaluation, "_trace_chunk", lambda *a: (traced.append(len(a[2])), real(*a))[1])
-    monkeypatch.setattr(style, "save", lambda *a, **k: [])  # the figures are there already
     again = reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
     assert traced == [32]  # the birds alone
     assert again.read_text().rsplit("Made in", 1)[0] == before
@@ -291,7 +313,7 @@ def test_cue_heads_look_at_no_label(measured):
     assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
 
 
-def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tmp_path):
+def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tmp_path, undrawn):
     rng = np.random.default_rng(0)
     for name in ("red circle", "blue square"):
         (tmp_path / "data" / name).mkdir(parents=True)

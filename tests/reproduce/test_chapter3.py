@@ -13,12 +13,20 @@ import torch
 
 import clipviz
 from clipviz.analysis import cues, neuron_sums
-from clipviz.figures import style
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.models.second import basis_bytes
 from clipviz.reproduce import attacks, chapter3, contents, layers, neuron_texts, published, run
 from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_codes():
+    """Codes of 8 texts, a quarter of the quick version's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (chapter3, neuron_texts):
+            patch.setattr(module, "QUICK_ATOMS", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +35,7 @@ def study(model, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch):
+def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch, request):
     monkeypatch.setattr(chapter3, "CODE_SIZES", (4, 8))
     monkeypatch.setattr(chapter3, "QUICK_COMPARED", (8, 3))
     monkeypatch.setattr(attacks, "PAIRS", (("duck", "penguin"),))
@@ -44,7 +52,7 @@ def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, mo
         assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 500
     assert "thesis, ImageNet" not in text
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()}
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
+    request.getfixturevalue("undrawn")  # the figures are there already
     again = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()} == before
     assert _unsigned(again.read_text()) == _unsigned(text)
@@ -55,6 +63,7 @@ def _unsigned(text):
 
 
 def test_the_reference_images_are_others(study):
+    assert study.evaluation.birds is None  # which chapter 2 alone measures
     assert not set(study.reference.names) & set(study.evaluation.images.names)
     few = clipviz.demo.images().subset(range(10))
     assert len(chapter3.others(few, 8, 5)) == 5  # too few are left: all of them serve
@@ -283,6 +292,7 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
         share = f"{100 * attack.success:.1f}% (±0.0)"
         assert share in next(line for line in text.splitlines() if line.startswith("| ship → truck | "))
     n_drawn = len(drawn)
+    monkeypatch.setattr(attacks, "attack_source", lambda *_: source)
     attacks.attack_section(Report(tmp_path, "again"), elsewhere, 1, quick=True)
     assert len(drawn) == n_drawn  # the step is found again
     unnamed = dataclasses.replace(elsewhere, pairs=None)

@@ -13,9 +13,8 @@ from safetensors.torch import save_file
 from tiny_dictionary import tiny, tiny_pair
 
 import clipviz
-from clipviz.analysis import generation, leaping
+from clipviz.analysis import generation
 from clipviz.data import dictionary
-from clipviz.figures import style
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
@@ -27,8 +26,6 @@ def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
     partners = [*tiny_pair().values()]
     with pytest.MonkeyPatch.context() as patch:
-        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8)):
-            patch.setattr(leaping, name, few)  # how well an edit is found is not asked here
         for shown in (inverting, editing):
             patch.setattr(shown, "N_MORE", 1)  # of the appendix's pictures
         report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
@@ -87,12 +84,11 @@ def test_the_dictionary_beside_it_opens_in_a_session(made, model):
     with_images.close()
 
 
-def test_a_second_run_mines_nothing_again(made, model, monkeypatch):
+def test_a_second_run_mines_nothing_again(made, model, monkeypatch, undrawn):
     out, report, partners = made
     arrays = dictionary.read_head(out / "rosetta")["arrays"]
     monkeypatch.setattr(chapter4, "mined", lambda *_, **__: pytest.fail("mined again"))
     monkeypatch.setattr(inverting, "inversions", lambda *_: pytest.fail("inverted again"))
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
     again = chapter4.run(model, out, partners=partners, limit=10)
     assert again == report
     assert dictionary.read_head(out / "rosetta")["arrays"] == arrays
@@ -143,10 +139,9 @@ def test_measures_equal_loops_over_windows():
     assert float(inverting.ssim(one, one).min()) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeypatch):
+def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeypatch, undrawn):
     """With a folder, --generator demo is matched on its own samples and inverted and edited through; else it is asked
     for."""
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])
     out, _, partners = made
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -167,8 +162,8 @@ def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeyp
         assert len(seen[-1].company) == len(partners) + embedded
 
 
-def test_a_generator_from_a_file_is_measured_without_a_truth(made, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # drawn by the fixture; here the numbers count
+def test_a_generator_from_a_file_is_measured_without_a_truth(made, model, tmp_path, monkeypatch, undrawn):
+    """The numbers; its figures are drawn in test_unknowing."""
     out, _, partners = made
     shutil.copytree(out, tmp_path / "out")  # with its dictionary, which is not mined again
     file = tmp_path / "g.safetensors"

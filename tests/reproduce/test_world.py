@@ -17,25 +17,23 @@ from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.scene import OBJECT
-from clipviz.figures import style
 from clipviz.figures import world as figures
 from clipviz.lens import ablate, intervals
 from clipviz.lens.roles import Role
-from clipviz.reproduce import held_out, world_measures
+from clipviz.reproduce import held_out, world, world_measures
 from clipviz.reproduce.chapter2 import Measured, late_terms
-from clipviz.reproduce.evaluation import trace_terms
 from clipviz.reproduce.held_out import HeldOutSizes
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.world_measures import N_DRAWS
 from clipviz.values import N_LATE
 
 LIMIT = 80
-SIZES = replace(HeldOutSizes.within(LIMIT), masks=3, neurons=12)
+SIZES = replace(HeldOutSizes.within(LIMIT), masks=3, neurons=12, large=12)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Fewer masks and images for neurons than the command allows, for the limit of these tests."""
+    """Fewer masks, large things and images for neurons than the command allows, for the limit of these tests."""
     within = HeldOutSizes.within
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HeldOutSizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
@@ -43,18 +41,30 @@ def small():
 
 
 @pytest.fixture(scope="module")
-def written(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True)
-    return folder, path.read_text()
+def run(model, tmp_path_factory):
+    """The report's folder and text, and by name what was made on the way."""
+    folder, seen = tmp_path_factory.mktemp("world"), {}
+
+    def noted(name, make):
+        return lambda *given, **options: seen.setdefault(name, make(*given, **options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((world, "held_out"), (world, "trace_terms"), (world_measures, "head_table")):
+            patch.setattr(module, name, noted(name, getattr(module, name)))
+        path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True)
+    return folder, path.read_text(), seen
 
 
 @pytest.fixture(scope="module")
-def measured(model, tmp_path_factory):
-    evaluation, scenes = held_out.held_out(model, SIZES)
-    steps = Steps(tmp_path_factory.mktemp("steps"), {})
-    terms, kept, _ = trace_terms(model, evaluation.images, steps, "scenes", quiet=True)
-    return evaluation, scenes, terms, kept
+def written(run):
+    return run[:2]
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    """The held-out scenes as an evaluation and as they are, their terms, and which could be read."""
+    seen = run[2]
+    return *seen["held_out"], *seen["trace_terms"][:2]
 
 
 def test_the_world_is_a_chapter_of_the_command():
@@ -92,14 +102,14 @@ def test_the_report_has_a_row_for_every_family_head_and_layer(written, model):
     assert f"\n| attention 0-{model.n_layers - 1} | " in text
 
 
-def test_a_second_run_takes_its_steps_from_the_first(written, model, monkeypatch):
+def test_a_second_run_takes_its_steps_from_the_first(written, model, monkeypatch, undrawn):
     folder, text = written
 
     def fail(*_, **__):
-        raise AssertionError("encoded again")
+        raise AssertionError("measured again")
 
     monkeypatch.setattr(evaluate, "report", fail)
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])  # the figures are there already
+    monkeypatch.setattr(world_measures, "neuron_layers", fail)
     again = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).read_text()
     assert again.split("\nMade in")[0] == text.split("\nMade in")[0]
 
@@ -168,14 +178,10 @@ def test_ablating_everything_leaves_every_image_alike(model, measured):
     evaluation, _, terms, kept = measured
     accuracy = Measured(evaluation, terms, kept)
     found = world_measures.ablations(model, accuracy)
+    encoded = model.encode_images(list(evaluation.images)).cpu()
     unchanged = {
         task.name: float(
-            (
-                (model.encode_images([evaluation.images[i] for i in rows]).cpu() @ task.directions.T).argmax(
-                    1
-                )
-                == torch.tensor([task.labels[i] for i in rows])
-            )
+            ((encoded[rows] @ task.directions.T).argmax(1) == torch.tensor([task.labels[i] for i in rows]))
             .float()
             .mean()
         )
@@ -229,11 +235,12 @@ def test_between_share_of_groups_that_explain_everything_is_one():
     assert float(world_measures.between_share(effects, [0, 0, 1, 1])[0]) == pytest.approx(1)
 
 
-def test_the_head_table_counts_heads_and_their_null(model, measured):
-    evaluation, scenes, terms, _ = measured
-    table = world_measures.head_table(
-        model, evaluation.pools["descriptions"], late_terms(model, terms), scenes
-    )
+@pytest.fixture(scope="module")
+def table(run):
+    return run[2]["head_table"]
+
+
+def test_the_head_table_counts_heads_and_their_null(model, table):
     assert len(table.heads) == 4 * model.n_heads
     assert table.null_counts.shape == (labels.N_DRAWS, len(table.heads))
     assert table.n_heads(1) == len(table.heads) == int(table.null_heads(1).min())
@@ -257,11 +264,9 @@ def test_supervision_is_the_attribute_table_where_it_applies():
     assert found["background"] == scenes.attribute("background").tolist()
 
 
-def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp_path):
-    evaluation, scenes, terms, _ = measured
-    table = world_measures.head_table(
-        model, evaluation.pools["descriptions"], late_terms(model, terms), scenes
-    )
+def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, table, tmp_path, monkeypatch):
+    evaluation, _, terms, _ = measured
+    monkeypatch.setattr(world_measures, "N_DRAWS", 20)  # of random heads
     late = table.heads
     clear = Role("background", 4, 5, 0.04, 20, True)
     none = Role("colour", 2, 5, 0.5, 20, False)
@@ -296,7 +301,7 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tmp
         right = plain == (birds.groups >= 2)
         worst = min(right[birds.groups == group].mean() for group in range(4))
         assert cue.before.worst_accuracy == pytest.approx(worst)
-        assert len(cue.random) == world_measures.N_DRAWS
+        assert len(cue.random) == 20
 
 
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):
@@ -364,7 +369,8 @@ def test_texts_name_neurons_without_what_all_texts_share(model):
     torch.testing.assert_close(torch.stack(list(named.values())).double(), expected, atol=1e-5, rtol=0)
 
 
-def test_neuron_layers_equal_explicit_effects(model, measured):
+def test_neuron_layers_equal_explicit_effects(model, measured, monkeypatch):
+    monkeypatch.setattr(world_measures, "N_DRAWS", 50)  # of 200 rotated directions each
     evaluation = measured[0]
     images = evaluation.images.subset(range(24))
     pool = dict(
