@@ -81,6 +81,8 @@ const frame = (name) => {
   };
   const print = h("div", { class: "cv-print", role: "group", "aria-label": "Download this panel as a figure" }, h("span", { "aria-hidden": "true" }, "Figure"));
   root.append(print);
+  // Lab asks the element with the focus itself whether it keeps its keys: "a" would also insert a cell.
+  root.addEventListener("focusin", (event) => /** @type {Element} */ (event.target).setAttribute("data-lm-suppress-shortcuts", "true"));
   const say = (words) => { doing.textContent = words; doing.hidden = !words; };
   return { root, body, lost, print, say, showError };
 };
