@@ -92,7 +92,8 @@ expect.set_options(timeout=60_000)  # what is expected may wait for a busy kerne
 def notebook(lab, chromium):
     """`notebook(cell, ...)`: the session's one notebook, showing these cells and nothing else."""
     url, folder = lab
-    context = chromium.new_context(viewport=VIEW)
+    # A bar that moves while a panel waits is drawn 60 times a second.
+    context = chromium.new_context(viewport=VIEW, reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     kept = []
 

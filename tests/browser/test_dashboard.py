@@ -125,6 +125,7 @@ def test_hovering_sends_nothing(dashboard):
 
 def test_a_board_at_rest_draws_nothing(dashboard):
     page = dashboard.page
+    page.emulate_media(reduced_motion="no-preference")  # nothing is kept from moving
     page.wait_for_function("() => document.getAnimations().every((a) => a.playState === 'finished')")
     client = page.context.new_cdp_session(page)
     client.send("Performance.enable")
@@ -137,6 +138,7 @@ def test_a_board_at_rest_draws_nothing(dashboard):
     page.wait_for_timeout(1_000)
     assert layouts() - before < 10  # a frame's animation would be 60
     client.detach()
+    page.emulate_media(reduced_motion="reduce")
 
 
 def test_a_token_click_is_told_to_every_panel(dashboard):
@@ -153,8 +155,11 @@ def test_keyboard_only(dashboard):
     dashboard.panel("textspan", layer=5, head=1).wait_for()
     page.keyboard.press("ArrowDown")
     dashboard.panel("textspan", layer=4, head=1).wait_for()
+    cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    n_cells = page.evaluate(cells)
     page.keyboard.press("a")
     dashboard.panel("heads", ablated=1).wait_for()
+    assert page.evaluate(cells) == n_cells  # the key is the panel's, not the notebook's
     page.locator("[data-panel=heatmap] canvas.map").focus()
     page.keyboard.press("ArrowRight")
     dashboard.panel("heatmap", token=6 * 12 + 6 + 1 + 1).wait_for()
@@ -301,31 +306,29 @@ def test_closing_leaves_no_widget(notebook):
     assert left.split() == ["0", "9"]
 
 
-@pytest.mark.parametrize(
-    ("width", "name"), [(1500, "dashboard"), (1020, "dashboard-900"), (640, "dashboard-narrow")]
-)
-def test_screenshots(dashboard, artifacts, width, name):
+def test_screenshots(dashboard, artifacts):
     page = dashboard.page
-    page.set_viewport_size({"width": width, "height": 1250 if width > 1200 else 2100})
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-    page.wait_for_timeout(600)
     overflow = (
         "() => { const d = document.querySelector('.cv-board'); return d.scrollWidth - d.clientWidth; }"
     )
-    assert page.evaluate(overflow) <= 1
-    page.screenshot(path=artifacts / f"{name}.png")
-    if width == 1500:
-        dark = (
-            "async () => { await window.jupyterapp.commands.execute("
-            "'apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
-        )
-        light = dark.replace("JupyterLab Dark", "JupyterLab Light")
-        page.evaluate(dark)
-        dashboard.page.locator('[data-panel="heads"][data-theme="dark"]').wait_for()
+    for width, name in ((1500, "dashboard"), (1020, "dashboard-900"), (640, "dashboard-narrow")):
+        page.set_viewport_size({"width": width, "height": 1250 if width > 1200 else 2100})
         page.wait_for_timeout(600)
-        page.screenshot(path=artifacts / "dashboard-dark.png")
-        page.evaluate(light)
-        dashboard.page.locator('[data-panel="heads"][data-theme="light"]').wait_for()
+        assert page.evaluate(overflow) <= 1, width
+        page.screenshot(path=artifacts / f"{name}.png")
+    page.set_viewport_size({"width": 1500, "height": 1250})
+    dark = (
+        "async () => { await window.jupyterapp.commands.execute("
+        "'apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
+    )
+    light = dark.replace("JupyterLab Dark", "JupyterLab Light")
+    page.evaluate(dark)
+    dashboard.page.locator('[data-panel="heads"][data-theme="dark"]').wait_for()
+    page.wait_for_timeout(600)
+    page.screenshot(path=artifacts / "dashboard-dark.png")
+    page.evaluate(light)
+    dashboard.page.locator('[data-panel="heads"][data-theme="light"]').wait_for()
 
 
 def test_a_panel_is_downloaded_as_a_figure(dashboard, tmp_path):

@@ -9,7 +9,7 @@ from clipviz.data.texts import Texts
 from clipviz.panels import standalone
 from clipviz.panels.base import DESKS
 
-N = 40
+N = 24
 RUN = "window.owned=1;new Image().src='http://127.0.0.1:9/owned'"
 SCRIPTS = [
     f"<script>{RUN}</script>",

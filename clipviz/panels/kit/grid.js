@@ -37,10 +37,11 @@ const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
 
 /** Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
 const markSelected = (items, isOn) => {
+  const put = (item, name, value) => { if (item.getAttribute(name) !== value) item.setAttribute(name, value); }; // writing styles an item anew
   for (const item of items) {
     const on = isOn(item);
-    item.setAttribute(item.hasAttribute("role") ? "aria-selected" : "aria-pressed", String(on));
-    item.tabIndex = on ? 0 : -1;
+    put(item, item.hasAttribute("role") ? "aria-selected" : "aria-pressed", String(on));
+    put(item, "tabindex", on ? "0" : "-1");
   }
   if (items.length && !items.some((item) => item.tabIndex === 0)) items[0].tabIndex = 0;
 };
