@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 
 import numpy as np
 import pytest
+from IPython.core.pylabtools import print_figure
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import imread
 from matplotlib.text import Text
 
 from clipviz.figures import panels, style
@@ -79,6 +82,17 @@ def test_tiles_stay_above_a_line_about_the_source():
     black = (after == 0).all(-1)
     assert black[:99, :99].all()
     assert not black[102:].any()
+
+
+def test_a_notebook_shows_a_page_of_tiles_whole():
+    figure = style.new(2.0, 1.0, constrained=False)
+    for x in (0.1, 1.1):
+        style.place(figure, x, 0.1, 0.8).picture(np.full((4, 4, 3), 200, np.uint8))
+    style.words(figure, 0.1, 0.95, "below", 5, style.INK)
+    shown = imread(io.BytesIO(print_figure(figure, dpi=100)))
+    used = np.nonzero((shown[..., :3] < 0.9).any(0))[0]
+    assert used.min() < 20
+    assert used.max() > 180
 
 
 def test_vector_files_keep_the_pictures_of_a_page_apart(tmp_path):

@@ -97,5 +97,8 @@ def test_a_notebook_runs(executed, stem):
     outputs = [output for cell in code for output in cell.outputs]
     errors = [output for output in outputs if output.output_type == "error"]
     assert not errors, "\n".join(errors[0].traceback)
+    shown = [output.data for output in outputs if output.output_type in ("execute_result", "display_data")]
+    bare = [data["text/plain"] for data in shown if set(data) == {"text/plain"}]
+    assert not [text for text in bare if text.startswith("<")], bare  # objects that a notebook cannot show
     told = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
     assert not [text for text in told if "Error" in text or "Warning" in text], told

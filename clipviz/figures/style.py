@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
@@ -255,6 +256,10 @@ class Tile:
 
     def __init__(self, figure: Print, bounds: tuple[float, float, float, float]) -> None:
         self.figure, self.bounds = figure, bounds
+        if not figure.lines:  # a notebook takes a figure without axes and lines for an empty one
+            unseen = Line2D([], [], visible=False)
+            unseen.set_figure(figure)
+            figure.lines.append(unseen)
 
     def picture(self, pixels: np.ndarray, edge: str | None = None) -> None:
         """An image, with an optional coloured frame."""
