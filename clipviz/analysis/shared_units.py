@@ -88,7 +88,8 @@ class Here(NamedTuple):
 
 class Entry(NamedTuple):
     """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
-    to write: a title, one note, one note per model ("" where it has no unit, or none that lights up here)."""
+    to write: a title, one note, one note per model ("" where it has no unit, or none that lights up here). The models
+    are `SharedUnits.lookers`."""
 
     title: str
     note: str
@@ -173,6 +174,11 @@ class SharedUnits:
                 )
             )
         return tuple(found)
+
+    @property
+    def lookers(self) -> list[str]:
+        """The models that have maps of the example images: all but those that paint pictures of their own."""
+        return [column.name for column in self.columns if not column.paints]
 
     @property
     def _bundle(self) -> Bundle | None:
@@ -421,13 +427,15 @@ class SharedUnits:
 
     def entries(self, concepts: Sequence[int], n_examples: int = 3, size: int = 96) -> list[Entry]:
         """Concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
-        found = []
+        found, places = [], [self.concepts.models.index(name) for name in self.lookers]
         for concept in concepts:
             examples = np.asarray(self.concepts.examples)[concept][:n_examples].tolist()
             thumbnails = self.concepts.thumbnails
-            shape = (len(self.concepts.models), len(examples), 1, 1)
+            shape = (len(places), len(examples), 1, 1)
             maps = (
-                np.zeros(shape, np.uint8) if thumbnails is None else thumbnails.maps[concept][:, :n_examples]
+                np.zeros(shape, np.uint8)
+                if thumbnails is None
+                else np.asarray(thumbnails.maps[concept])[places, :n_examples]
             )
             cells, neuron = self.cells(concept), self.neuron(concept)
             partners = [cell.heldout for cell in cells[1:] if cell is not None]
@@ -437,10 +445,10 @@ class SharedUnits:
                     self.title(concept),
                     f"{at}held out {np.mean(partners):.2f}" if partners else at,
                     [np.asarray(self.picture(image, size)) for image in examples],
-                    np.asarray(maps),
+                    maps,
                     [
                         "" if cell is None or not np.any(dark) else f"{cell.heldout:.2f}"
-                        for cell, dark in zip(cells, maps, strict=True)
+                        for cell, dark in zip((cells[place] for place in places), maps, strict=True)
                     ],
                 )
             )

@@ -51,7 +51,7 @@ def dictionary_page(
         row, column = divmod(place, across)
         x0 = left + column * (n_examples * (side + GAP) + between)
         y0 = row * band
-        letters = int(n_examples * (side + GAP) * 72 / (0.52 * style.BODY))
+        letters = int(n_examples * (side + GAP) * 72 / (0.58 * style.BODY))
         style.words(figure, x0, y0 + 0.13, _short(block.title, letters), style.BODY, style.INK)
         note = _short(block.note, int(1.3 * letters))
         style.words(figure, x0, y0 + 0.25, note, style.SMALL - 1, style.FAINT)

@@ -148,7 +148,7 @@ class Rosetta(Desk):
             )
         rows = known[self.page * self.n_rows :][: self.n_rows]
         return chapter4.dictionary_page(
-            [chapter4.ConceptBlock(*entry) for entry in book.entries(rows)], list(book.concepts.models), width
+            [chapter4.ConceptBlock(*entry) for entry in book.entries(rows)], book.lookers, width
         )
 
     def _version(self) -> int:

@@ -55,14 +55,9 @@ def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
 
     A generator paints only: its maps are of its own pictures, in Figures C.7-C.11.
     """
-    models = book.concepts.models
-    rows = [i for i, name in enumerate(models) if book.reads(name)]
-    blocks = [
-        figures.ConceptBlock(one.title, one.note, one.pictures, one.maps[rows], [one.units[i] for i in rows])
-        for one in (figures.ConceptBlock(*entry) for entry in book.entries(concepts))
-    ]
+    blocks = [figures.ConceptBlock(*entry) for entry in book.entries(concepts)]
     width = style.PAGE * min(1.0, len(blocks) / ACROSS)
-    return figures.dictionary_page(blocks, [models[i] for i in rows], width, ACROSS)
+    return figures.dictionary_page(blocks, book.lookers, width, ACROSS)
 
 
 def class_of(images: Images) -> list[str]:
