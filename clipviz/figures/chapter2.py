@@ -82,9 +82,9 @@ def accumulated_ablation(
     last = max(max(curve) for curve in curves.values())
     axis.axvspan(last - late, last, color=style.ZERO, zorder=0)
     axis.text(
-        last - late + 0.08, 0.02, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, va="bottom"
+        last - late / 2, 1.05, f"last {late} layers", fontsize=style.SMALL, color=style.FAINT, ha="center"
     )
-    _lines(axis, curves)
+    _lines(axis, curves, 1.04)
     for name, level in (chance or {}).items():
         axis.axhline(level, color=style.RULE, linewidth=0.6, zorder=0, label=f"chance, {name}")
     axis.set_xlim(0, last * 1.32)
@@ -109,10 +109,10 @@ def textspan_accuracy(
     )
     last = max(max(curve) for curve in pools.values())
     axis.hlines(base, 0, last, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
-    highest = _lines(axis, pools, {"unchanged model": base})
+    highest = _lines(axis, pools, 0.05, {"unchanged model": base})
     axis.set_xlim(0, last * 1.32)
     style.end_axis(axis, last)
-    axis.set_ylim(0, max(1.08 * base, 1.03 * highest, 0.02))
+    axis.set_ylim(0, max(1.08 * base, 1.03 * highest, 0.05))
     axis.set_xticks(sorted({x for curve in pools.values() for x in curve}))
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure
@@ -392,14 +392,17 @@ def _width(names: Sequence[int], n_cols: int) -> float:
     return sum(26 + 0.54 * style.SMALL * max(column) for column in columns)
 
 
-def _lines(axis: Any, curves: Mapping[str, Curve], levels: Mapping[str, float] | None = None) -> float:
+def _lines(
+    axis: Any, curves: Mapping[str, Curve], top: float, levels: Mapping[str, float] | None = None
+) -> float:
     """One line per curve with its name at its end, the first accented; the height of the highest name.
 
-    levels: what is drawn as a level already, by name, for its name among the others.
+    top: how far the axis goes up at least. levels: what is drawn as a level already, by name, for its name among the
+    others.
     """
     looks, levels = [style.OURS, *style.BASELINES], levels or {}
     heights = [*(curve[max(curve)] for curve in curves.values()), *levels.values()]
-    ends = style.spread_labels(heights, 0.078 * max(_top(curves), *levels.values(), 0))
+    ends = style.spread_labels(heights, 0.078 * max(_top(curves), *levels.values(), top))
     lift = max(0.0, -min(ends))  # a label below the axis would not be drawn
     for position, (name, curve) in enumerate(curves.items()):
         look = looks[position % len(looks)]

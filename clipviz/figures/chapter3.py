@@ -19,6 +19,8 @@ from clipviz.figures import style
 
 Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
+LEAST = 0.05
+"""What an axis of accuracies spans at least, so that its ticks differ."""
 
 
 @style.as_written
@@ -33,7 +35,8 @@ def layer_ablation(
     figure, axes = style.panels(1, 1, width, 2.3)
     axis = style.plain(axes[0, 0], title, "MLP layer (from 0)", "zero-shot accuracy")
     _lines(axis, curves, {"baseline": baseline})
-    axis.set_xticks(sorted({layer for curve in curves.values() for layer in curve}))
+    layers = sorted({layer for curve in curves.values() for layer in curve})
+    axis.set_xticks(layers[:: 1 if len(layers) <= 12 else 4])
     return figure
 
 
@@ -279,6 +282,9 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
     ends += [(name, right, level, style.FAINT) for name, level in levels.items()]
     low, high = axis.get_ylim()
     low, high = min(low, *(end[2] for end in ends)), max(high, *(end[2] for end in ends))
+    if high - low < LEAST:
+        low = max(0.0, (low + high - LEAST) / 2)
+        high = low + LEAST
     axis.set_ylim(low, high + 0.03 * (high - low))
     heights = style.spread_labels([end[2] for end in ends], 0.075 * (high - low))
     axis.set_ylim(min(low, *heights), max(high + 0.03 * (high - low), *heights))

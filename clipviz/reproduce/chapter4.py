@@ -224,7 +224,7 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
     ]
     if alike:
         report.text(
-            f"Untrained copies of {' and '.join(alike)} have about as many pairs: there the number of pairs does not "
+            f"Untrained copies of {' and '.join(alike)} have about as many pairs or more: there the number of pairs does not "
             "tell what was learned."
         )
     report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
@@ -260,15 +260,16 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
         + f". {len(everywhere)} concepts are shared by all {len(concepts.models)} models. A concept is named by the "
         "text whose heatmap is most like the CLIP unit's maps, where their correlation is at least 0.3.",
     )
+    listed = everywhere or sorted(book.listed(), key=lambda row: -n_models[row])
     rows = []
-    for concept in everywhere[:N_LISTED]:
-        cells = [cell for cell in book.cells(concept) if cell is not None]
-        where = [f"{_short(cell.layer)} · {cell.unit}" for cell in cells]
-        others = [cell.heldout for cell in cells[1:]]
+    for concept in listed[:N_LISTED]:
+        cells = book.cells(concept)
+        where = [f"{_short(cell.layer)} · {cell.unit}" if cell else "–" for cell in cells]
+        others = [cell.heldout for cell in cells[1:] if cell]
         rows.append([concept, book.title(concept), *where, int(book.sizes[concept]), float(np.mean(others))])
     report.table(["row", "concept", *concepts.models, "CLIP units", "held out"], rows)
     for page in range(N_PAGES):
-        shown = everywhere[page * N_PAGE :][:N_PAGE]
+        shown = listed[page * N_PAGE :][:N_PAGE]
         if shown:
             report.figure(
                 f"dictionary-{page + 1}", page_of(book, shown), f"Figure 4.2: the dictionary, page {page + 1}"
