@@ -224,8 +224,8 @@ def pairs_section(report: Report, mining: Mining, concepts: Concepts, steps: Ste
     ]
     if alike:
         report.text(
-            f"Untrained copies of {' and '.join(alike)} have about as many pairs or more: there the number of pairs does "
-            "not tell what was learned."
+            f"Untrained copies of {' and '.join(alike)} have about as many pairs or more: there the number of pairs "
+            "does not tell what was learned."
         )
     report.figure("pairs", figures.pairs_against_chance(counts, K), "Pairs against chance")
     report.figure(
