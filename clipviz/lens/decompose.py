@@ -100,10 +100,11 @@ def _head_shares(
 ) -> tuple[Float[Tensor, "layer d_embed"], Float[Tensor, " d_embed"], Float[Tensor, " d_embed"]]:
     """A head's shares of its layer's output bias, of the readout's mean and of its constant."""
     readout, shares = weights.readout, weights.n_terms * weights.n_heads
-    biases = [
-        _common_bias(weights.layers[k], readout) / weights.n_heads + readout.bias / shares for k in layers
-    ]
-    return torch.stack(biases), readout.mean_matrix / shares, readout.constant / shares
+    common = torch.stack([weights.layers[k].output_bias for k in layers]) @ readout.matrices[0]
+    if readout.n_heads > 1:  # has tallies instead
+        common = torch.zeros_like(common)
+    biases = common / weights.n_heads + readout.bias / shares
+    return biases, readout.mean_matrix / shares, readout.constant / shares
 
 
 def _layer_basis(weights: LayerWeights, readout: Readout) -> Float[Tensor, "head d_code d_embed"]:
@@ -116,13 +117,6 @@ def _tally_rows(weights: LayerWeights, readout: Readout) -> Float[Tensor, "tally
     biases = tally_biases(weights, readout)
     rows = [bias @ readout.matrices / len(weights.output) for bias in biases]
     return torch.cat(rows) if rows else readout.bias.new_empty(0, len(readout.bias))
-
-
-def _common_bias(weights: LayerWeights, readout: Readout) -> Float[Tensor, " d_embed"]:
-    """The output bias as one readout head reads it, with weights that sum to 1; several have tallies instead."""
-    if readout.n_heads > 1:
-        return torch.zeros_like(readout.bias)
-    return weights.output_bias @ readout.matrices[0]
 
 
 def effects_from_codes(

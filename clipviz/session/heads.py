@@ -124,18 +124,16 @@ class Label(NamedTuple):
 
 def head_scores(session: Session, text: str, image: int, text_b: str, ablation: Ablation) -> HeadScores:
     trace, direction = session.trace(image), session.contrast(text, text_b)
-    heads, mlps = trace.head_effects()[0] @ direction, trace.mlp_effects()[0] @ direction
-    embedding, norm = trace.embedding[0], trace.norm[0]
+    maps = session.token_maps(text, image, text_b, ablation)
+    mlps, norm = trace.mlp_effects()[0] @ direction, trace.norm[0]
     if ablation:
         left = ablations.left_of(session, image, ablation)
-        embedding, norm = left.embedding, left.norm
-        for (layer, head), effect in zip(left.heads, left.instead @ direction, strict=True):
-            heads[layer, head] = effect
+        norm = left.norm
         if left.rest is not None:
-            heads[_unkept(session)] = 0
             mlps[:] = 0
             mlps[0] = left.rest @ direction
-    return HeadScores(to_numpy(heads / norm), to_numpy(mlps / norm), float(embedding @ direction / norm))
+    heads = maps.scores.sum(-1, dtype=np.float64).astype(maps.scores.dtype)
+    return HeadScores(heads, to_numpy(mlps / norm), maps.cosine)
 
 
 def token_maps(session: Session, text: str, image: int, text_b: str, ablation: Ablation) -> TokenMaps:
