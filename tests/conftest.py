@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(items):
         file = inside.as_posix()
         group = "browser" if inside.parts[0] == "browser" else SHARERS.get(file, file)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Numbers that a test draws without a seed of its own are the same whatever ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

@@ -90,7 +90,8 @@ class Heads(Panel):
     def stored(self, kept: Kept) -> list[Stored]:
         session = self.session
         if session.collection.complete and session.collection.n_ready > 1:
-            session.head_summaries()  # a page waits for the labels
+            session.head_summaries()  # a page waits for the labels, and for the panel to show them
+            session.wait(None, background=True)
         return [Stored(("image", "text"), lambda s: Answer(*self._scored(s)))]
 
     def draw(self, width: float) -> Figure:

@@ -38,6 +38,7 @@ def test_the_page_holds_what_the_panel_shows(panel, tmp_path):
     (part,) = held["panels"]
     assert part["name"] == "heads"
     assert part["traits"]["view"] == json.loads(json.dumps(panel.view))
+    assert part["traits"]["view"]["summaries"]  # which are labelled behind the panel
     assert held["selection"] == panel.session.selection.to_dict()
     assert (held["images"], held["texts"]) == ([4], ["a red circle"])
     assert "request" not in part["traits"]
