@@ -109,10 +109,10 @@ def textspan_accuracy(
     )
     last = max(max(curve) for curve in pools.values())
     axis.hlines(base, 0, last, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
-    highest = _lines(axis, pools, 0.05, {"unchanged model": base})
+    highest = _lines(axis, pools, style.LEAST, {"unchanged model": base})
     axis.set_xlim(0, last * 1.32)
     style.end_axis(axis, last)
-    axis.set_ylim(0, max(1.08 * base, 1.03 * highest, 0.05))
+    axis.set_ylim(0, max(1.08 * base, 1.03 * highest, style.LEAST))
     axis.set_xticks(sorted({x for curve in pools.values() for x in curve}))
     axis.yaxis.set_major_formatter(PercentFormatter(1, 0))
     return figure

@@ -19,8 +19,6 @@ from clipviz.figures import style
 
 Curve = Mapping[int, float]
 """x -> accuracy in 0..1."""
-LEAST = 0.05
-"""What an axis of accuracies spans at least, so that its ticks differ."""
 
 
 @style.as_written
@@ -282,9 +280,9 @@ def _lines(axis: Axes, curves: Mapping[str, Curve], levels: Mapping[str, float])
     ends += [(name, right, level, style.FAINT) for name, level in levels.items()]
     low, high = axis.get_ylim()
     low, high = min(low, *(end[2] for end in ends)), max(high, *(end[2] for end in ends))
-    if high - low < LEAST:
-        low = max(0.0, (low + high - LEAST) / 2)
-        high = low + LEAST
+    if high - low < style.LEAST:
+        low = max(0.0, (low + high - style.LEAST) / 2)
+        high = low + style.LEAST
     axis.set_ylim(low, high + 0.03 * (high - low))
     heights = style.spread_labels([end[2] for end in ends], 0.075 * (high - low))
     axis.set_ylim(min(low, *heights), max(high + 0.03 * (high - low), *heights))

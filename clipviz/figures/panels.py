@@ -61,7 +61,7 @@ def heatmap_figure(
     limit = float(np.abs(heatmap).max()) if limit is None else limit
     lines = textwrap.wrap(title, _letters(width))
     figure, drawn = style.panels(1, 1, width, 0.8 * width + 0.3 + 0.12 * len(lines))
-    axes = style.laid(drawn[0, 0], pixels, heatmap, kind, limit, opacity)
+    axes = style.laid(drawn[0, 0], pixels, heatmap, kind, limit=limit, opacity=opacity)
     axes.set_title("\n".join(lines), fontsize=style.BODY, loc="left", color=style.INK)
     axes.set_xlabel(textwrap.fill(note, _letters(width)), fontsize=style.SMALL, color=style.INK)
     _bar(figure, axes, scale_of(kind, limit, style.floor_of(kind, heatmap)), what)

@@ -28,6 +28,9 @@ from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches of a figure in one column and across the page."""
 
+LEAST = 0.05
+"""What an axis of accuracies spans at least, so that its ticks differ."""
+
 INK, FAINT, RULE = "#1c2430", "#7b8794", "#d5dae0"
 ACCENT = "#0b6bcb"
 POSITIVE, NEGATIVE, ZERO = "#c2410c", "#1d4ed8", "#f3f4f6"
@@ -177,16 +180,14 @@ def laid(
     pixels: np.ndarray,
     heatmap: np.ndarray,
     kind: str = "signed",
-    limit: float | None = None,
-    opacity: float = 0.75,
-    floor: float | None = None,
+    **how: Any,
 ) -> Axes:
     """An image with a token map laid over it, as on screen: the image in grey and a little darker, the map smooth.
 
-    kind, limit, opacity, floor: as in `layers_of`.
+    kind, how: as in `layers_of`.
     """
     rows, cols = pixels.shape[:2]
-    quiet, layer = layers_of(pixels, heatmap, kind, limit, opacity, floor)
+    quiet, layer = layers_of(pixels, heatmap, kind, **how)
     picture(axes, quiet)
     axes.imshow(layer, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="bilinear")
     return axes
