@@ -6,7 +6,6 @@ import ast
 import json
 import shlex
 
-import nbformat
 import pytest
 
 import clipviz
@@ -39,6 +38,8 @@ def test_jupyterlab_takes_the_options_it_is_started_with(capsys, tmp_path):
 
 
 def test_the_notebook_opens_the_demo_and_is_valid(capsys, tmp_path):
+    import nbformat
+
     command, _ = started(capsys, "--folder", tmp_path)
     assert str(tmp_path / "dashboard.ipynb") in command
     made = nbformat.read(tmp_path / "dashboard.ipynb", as_version=4)

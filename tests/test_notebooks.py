@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -60,6 +58,8 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_valid_and_kept_without_outputs(path):
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -72,6 +72,9 @@ def test_a_notebook_is_valid_and_kept_without_outputs(path):
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """Stem -> the notebook's cells with their outputs, all run in one kernel, errors among the outputs."""
+    import nbclient
+    import nbformat
+
     whole, parts = nbformat.v4.new_notebook(), {}
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells

@@ -103,9 +103,7 @@ class Panel(anywidget.AnyWidget):
         self._marks: Any = None
         self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
         self._carrying = False
-        self._refused: Selection | None = (
-            None  # what was selected when a request failed, whose error is shown
-        )
+        self._refused: tuple[int, Selection] | None = None  # the request whose error is shown; see refuse
         refreshing = [name for name in known if self._refreshes(name)]
         if refreshing:
             self.observe(self._option_changed, names=refreshing)
@@ -238,6 +236,14 @@ class Panel(anywidget.AnyWidget):
                 self._seq += 1
                 self.view = {**self.view, "ack": self._ack, "seq": self._seq}
 
+    def refuse(self, error: Exception, ack: int, selection: Selection) -> None:
+        """Show why a request is not carried out, until there is another or something else is selected.
+
+        ack, selection: the request's seq, and what was selected. What ends behind the panels may draw them again.
+        """
+        self._refused = ack, selection
+        self._failed(error)
+
     def _refresh(self, selection: Selection, stale: Stale) -> Rest | None:
         key = (self.looks_at(selection), self._asked_options())
         marks = self.marks(selection)
@@ -288,13 +294,9 @@ class Panel(anywidget.AnyWidget):
 
     def _still_refused(self) -> bool:
         """Whether the error shown answers the newest request and nothing was selected since."""
-        if self._refused is not None and (self.error.get("seq"), self.session.selection) == (
-            self._ack,
-            self._refused,
-        ):
-            return True
-        self._refused = None
-        return False
+        if self._refused != (self._ack, self.session.selection):
+            self._refused = None
+        return self._refused is not None
 
     def _asked_options(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
@@ -342,8 +344,7 @@ class Panel(anywidget.AnyWidget):
                 self._carry_out(request)
             asked |= any(self._refreshes(name) for name in request.options)
         except Exception as error:
-            self._refused = self.session.selection
-            self._failed(error)
+            self.refuse(error, self._ack, self.session.selection)
         finally:
             self._carrying = False
         if asked:

@@ -147,13 +147,15 @@ class Generate(Desk):
             self.session.generator_concepts()
             bench.random()
         bench.units(self.concept)
+        ack = self._ack
         try:
             if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
                 return None
-        except ValueError:
+        except ValueError as error:
             if self._rested:  # the picture stays, and is not said to be worked on
                 self._show(selection, *self._rested)
-            raise
+            self.refuse(error, ack, selection)
+            return None
         view, arrays = generated.whole(bench, self.session, self.concept)
         self._rested = view | {"moved": list(self._moved)}, arrays
         return self._rested

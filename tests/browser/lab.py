@@ -14,9 +14,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
+if TYPE_CHECKING:
+    import nbformat  # takes seconds to import, so the functions below do it: every worker reads this file
 
 FLAGS = [
     "--no-sandbox",
@@ -224,6 +225,8 @@ class Notebook:
 
 def document(cells: Sequence[str]) -> nbformat.NotebookNode:
     """A notebook of these code cells for the kernel of this Python."""
+    import nbformat
+
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return made
@@ -231,6 +234,8 @@ def document(cells: Sequence[str]) -> nbformat.NotebookNode:
 
 def open_notebook(context: Any, url: str, folder: Path, *cells: str, name: str = "test.ipynb") -> Notebook:
     """Write a notebook of code cells, open it in a new page, run every cell."""
+    import nbformat
+
     nbformat.write(document(cells), folder / name)
     page = context.new_page()
     page.set_default_timeout(120_000)
