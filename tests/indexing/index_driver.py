@@ -53,41 +53,67 @@ def succeed(pid: int) -> None:
         raise SystemExit(f"a build failed with status {status}")
 
 
+def before_each_call(react: Callable[[], None]) -> None:
+    """From now on, `react` comes before each sync, replacement, removal or cut of a file in this process."""
+
+    def heard(real: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*args: object, **kwargs: object) -> object:
+            react()
+            return real(*args, **kwargs)
+
+        return wrapper
+
+    for name in ("fsync", "replace", "unlink", "truncate", "mkdir"):
+        setattr(os, name, heard(getattr(os, name)))
+
+
+def n_calls(note: Path, work: Callable[[], object]) -> int:
+    """Do `work` in a child; how many such calls it makes."""
+
+    def run() -> None:
+        calls: list[None] = []
+        before_each_call(lambda: calls.append(None))
+        work()
+        note.write_text(str(len(calls)))
+
+    succeed(child(run))
+    return int(note.read_text())
+
+
 def dying_at(call: int, work: Callable[[], object]) -> Callable[[], object]:
-    """`work` in a process that kills itself at its n-th sync, replacement, removal or cut of a file."""
+    """`work` in a process that kills itself at its n-th such call."""
 
     def run() -> None:
         left = [call]
 
-        def counted(real: Callable[..., object]) -> Callable[..., object]:
-            def wrapper(*args: object, **kwargs: object) -> object:
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **kwargs)
+        def count() -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-            return wrapper
-
-        for name in ("fsync", "replace", "unlink", "truncate", "mkdir"):
-            setattr(os, name, counted(getattr(os, name)))
+        before_each_call(count)
         work()
 
     return run
 
 
 def crash(work: Path, points: int, seed: int) -> dict[str, object]:
-    """Kill builds, appends and merges at random moments, once or twice, or run two at once; compare the bytes."""
+    """Kill builds, appends and merges, or run two at once; compare the bytes.
+
+    Each is killed at one of the calls that change files, and half of them again at a random moment.
+    """
     rng = random.Random(seed)
     model = tiny_model()
     images, more = folder_of(work / "images", 17, broken=(3,)), folder_of(work / "more", 8, start=50)
     base, grown, other, merged = (work / name for name in ("base", "grown", "other", "merged"))
+    calls, note = {}, work / "n_calls"
     started = time.monotonic()
-    succeed(child(lambda: Index.build(model, images, base, **OPTIONS)))
+    calls["build"] = n_calls(note, lambda: Index.build(model, images, base, **OPTIONS))
     duration = time.monotonic() - started
     shutil.copytree(base, grown)
-    succeed(child(lambda: Index.open(grown).append(model, more, progress=False, workers=0)))
+    calls["append"] = n_calls(note, lambda: Index.open(grown).append(model, more, progress=False, workers=0))
     succeed(child(lambda: Index.build(model, more, other, **OPTIONS)))
-    succeed(child(lambda: Index.merge([base, other], merged)))
+    calls["merge"] = n_calls(note, lambda: Index.merge([base, other], merged))
     expected = {"build": bytes_of(base), "append": bytes_of(grown), "merge": bytes_of(merged)}
     killed, twice = dict.fromkeys(expected, 0), dict.fromkeys(expected, 0)
     for point in range(points):
@@ -100,10 +126,13 @@ def crash(work: Path, points: int, seed: int) -> dict[str, object]:
             "merge": lambda out=out: Index.merge([base, other], out),
         }[kind]
         if point % 5 == 4:
-            twice[kind] += two_at_once(rng, task, duration)
+            held = work / f"held{point}" if rng.random() < 0.5 else None
+            twice[kind] += two_at_once(rng, task, duration, calls[kind], held)
         else:
-            for _ in range(rng.choice((1, 1, 2))):
-                killed[kind] += kill_once(rng, task, duration / 4 if kind == "merge" else duration)
+            assert died(child(dying_at(rng.randint(1, calls[kind]), task))), (point, kind)
+            killed[kind] += 1
+            if rng.random() < 0.5:
+                kill_after(rng.random() * (duration / 4 if kind == "merge" else duration), task)
         if kind == "append":
             assert len(Index.open(out)) in (16, 24), "readers see the index of before or of after"
         if not (
@@ -117,8 +146,14 @@ def crash(work: Path, points: int, seed: int) -> dict[str, object]:
     return {"points": points, "killed": killed, "twice": twice, "build_seconds": round(duration, 2)}
 
 
-def two_at_once(rng: random.Random, task: Callable[[], object], duration: float) -> bool:
-    """Two processes at the same work: each does it or says why not; was one refused?"""
+def two_at_once(
+    rng: random.Random, task: Callable[[], object], duration: float, n_calls: int, held: Path | None
+) -> bool:
+    """Two processes at the same work: each does it or says why not; was one refused?
+
+    held: where the first says that it stands at one of its calls, to go on when the second has ended; None: the second
+    begins a moment after it.
+    """
 
     def tried() -> None:
         try:
@@ -128,26 +163,59 @@ def two_at_once(rng: random.Random, task: Callable[[], object], duration: float)
                 raise
             os._exit(3)
 
-    pids = [child(tried)]
-    time.sleep(rng.random() * duration / 4)
-    pids.append(child(tried))
-    ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    def tried_and_held(call: int) -> None:
+        left = [call]
+
+        def count() -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                held.touch()
+                wait_for(lambda: not held.exists())
+
+        before_each_call(count)
+        tried()
+
+    if held is None:
+        pids = [child(tried)]
+        time.sleep(rng.random() * duration / 4)
+        pids.append(child(tried))
+        ended = [exit_of(pid) for pid in pids]
+    else:
+        call = rng.randint(1, n_calls)
+        first = child(lambda: tried_and_held(call))
+        wait_for(held.exists)
+        second = exit_of(child(tried))
+        held.unlink()
+        ended = [exit_of(first), second]
     assert set(ended) <= {0, 3}, ended
     assert 0 in ended, ended
     return 3 in ended
 
 
-def kill_once(rng: random.Random, task: Callable[[], object], duration: float) -> bool:
-    """Kill one attempt at a random moment or at a random system call; did it die of it?"""
-    if rng.random() < 0.5:
-        pid = child(dying_at(rng.randrange(1, 110), task))
-    else:
-        pid = child(task)
-        time.sleep(rng.random() * duration)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status)
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def exit_of(pid: int) -> int:
+    """Wait for a child; its exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kill_after(seconds: float, task: Callable[[], object]) -> None:
+    """Begin the task in a child and kill it, if it has not ended by then."""
+    pid = child(task)
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def died(pid: int) -> bool:
+    """Wait for a child; was it killed?"""
+    return exit_of(pid) == -signal.SIGKILL
 
 
 def ranks(work: Path) -> dict[str, object]:

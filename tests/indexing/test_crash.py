@@ -40,15 +40,12 @@ def memory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def driven(memory):
-    """Sixty attempts, killed or two at once, and the runs on two ranks, in one process."""
-    return drive(memory / "driven", 60, 1, "ranks")
+    """Forty attempts, killed or two at once, and the runs on two ranks, in one process."""
+    return drive(memory / "driven", 40, 1, "ranks")
 
 
 def test_random_kills_resume_to_the_same_bytes(driven):
-    killed = driven["crash"]["killed"]
-    assert killed["build"] >= 15
-    assert killed["append"] >= 5
-    assert killed["merge"] >= 2
+    assert driven["crash"]["killed"] == {"build": 16, "append": 8, "merge": 8}  # at least once each
 
 
 def test_two_writers_of_one_index_end_with_the_same_bytes(driven):
