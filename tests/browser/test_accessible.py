@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 import pytest
-from jupyterlab.commands import get_app_dir
 from playwright.sync_api import expect
 
 from clipviz.panels import standalone
@@ -86,6 +85,8 @@ def page(chromium, every_panel):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_panel(page, theme, artifacts):
+    from jupyterlab.commands import get_app_dir  # takes seconds to import, and every worker reads this file
+
     page.emulate_media(color_scheme=theme)
     page.wait_for_selector(f'[data-panel="heads"][data-theme="{theme}"]')
     sheet = Path(get_app_dir()) / f"themes/@jupyterlab/theme-{theme}-extension/index.css"
