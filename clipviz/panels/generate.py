@@ -56,11 +56,9 @@ class Generate(Desk):
 
     def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
         self._task: Callable[[Workbench, Stale], bool | None] | None = None
-        self._turn = 0
         self._grip: tuple[int, Any] = (0, None)
         self._moved: tuple[Any, ...] = NO_MOVE
-        self._following = False
-        self._search = Work("Searching", 0)
+        self._turn, self._following, self._search = 0, False, Work("Searching", 0)
         self._rested: tuple[View, Arrays] | None = None
         self._hand = threading.Lock()
         super().__init__(session, **options)
