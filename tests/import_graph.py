@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "clipviz"
@@ -20,13 +21,22 @@ def module_name(path: Path) -> str:
 FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def run_time_tree(path: Path) -> ast.Module:
-    """A file's syntax without what only a type checker reads."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+@functools.cache
+def syntax(path: Path) -> ast.Module:
+    """A file's syntax, parsed once; the syntax of the whole package is large, so forget it afterwards."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def run_time_nodes(path: Path) -> Iterator[ast.AST]:
+    """A file's syntax, at any depth, without what only a type checker reads."""
+    waiting: list[ast.AST] = [syntax(path)]
+    while waiting:
+        node = waiting.pop()
+        yield node
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-    return tree
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
 @functools.cache
@@ -36,24 +46,26 @@ def imports(path: Path) -> frozenset[str]:
     Names that a package serves lazily count as the module that they come from.
     """
     found: set[str] = set()
-    for node in ast.walk(run_time_tree(path)):
+    for node in run_time_nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             served = {name for alias in node.names if (name := serves(node.module, alias.name))}
             found |= served or {node.module}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "importlib.import_module",
-            "import_module",
-        ):
+        elif isinstance(node, ast.Call) and called(node) == "import_module":
             found |= imported_by_name(path, node.args[0])
     return frozenset(found)
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: `import_module` of `importlib.import_module(...)`."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def imports_at_once(path: Path) -> set[str]:
     """Modules that a file imports when it is imported itself, not when something in it is called."""
     found: set[str] = set()
-    for node in run_time_tree(path).body:
+    for node in syntax(path).body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,11 +82,12 @@ def serves(module: str, name: str) -> str | None:
     return target if target is None or target in FILES else f"{module}.{target}"
 
 
+@functools.cache
 def lazy_tables(path: Path) -> dict[str, object]:
     """The literal tables of a lazy package."""
     return {
         target.id: ast.literal_eval(node.value)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in syntax(path).body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name) and target.id in TABLES

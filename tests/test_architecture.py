@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from import_graph import FILES, PACKAGE, circles, graph, imports, imports_at_once
+from import_graph import FILES, PACKAGE, called, circles, graph, imports, imports_at_once, syntax
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +76,13 @@ BY_VARIABLE = {
     ("clipviz.cli", "options.room"): {"clipviz.indexing.command", "clipviz.reproduce"},
     ("clipviz.cli", "room"): {"clipviz.indexing.command", "clipviz.reproduce"},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What was parsed is not kept for the tests after these."""
+    yield
+    syntax.cache_clear()
 
 
 def room_of(module: str) -> str:
@@ -222,27 +230,39 @@ def test_requirements_are_ranges():
 WORDS = ["/work/", "/root/", "issue #", "pypi.org", "registry.npmjs", "huggingface.co"]
 
 
+NOT_OURS = {".venv", ".git", "node_modules"}
+TEXTS = {".py", ".js", ".css", ".md", ".toml", ".yml", ".ipynb"}
+
+
+@pytest.fixture(scope="module")
+def speaking():
+    """Word -> the files of the repository that it stands in, each read once."""
+    found = {word: [] for word in WORDS}
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_OURS]
+        for path in (Path(folder, name) for name in names):
+            if path.suffix in TEXTS and path != Path(__file__):
+                text = path.read_text(encoding="utf-8", errors="replace")
+                for word in WORDS:
+                    if word in text:
+                        found[word].append(str(path.relative_to(ROOT)))
+    return found
+
+
 @pytest.mark.parametrize("word", WORDS)
-def test_the_product_speaks_of_itself_alone(word):
-    texts = [
-        f for f in ROOT.rglob("*") if f.suffix in {".py", ".js", ".css", ".md", ".toml", ".yml", ".ipynb"}
-    ]
-    texts = [f for f in texts if not {".venv", ".git", "node_modules"} & set(f.relative_to(ROOT).parts)]
-    guilty = [
-        str(f.relative_to(ROOT))
-        for f in texts
-        if f != Path(__file__) and word in f.read_text(errors="replace")
-    ]
-    assert not guilty
+def test_the_product_speaks_of_itself_alone(speaking, word):
+    assert not speaking[word]
 
 
 def test_text_files_are_read_and_written_as_utf8_whatever_the_locale():
-    guilty = []
-    for path in FILES.values():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            name = getattr(getattr(node, "func", None), "attr", "")
-            if name in ("read_text", "write_text") and "encoding" not in {word.arg for word in node.keywords}:
-                guilty.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    guilty = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in FILES.values()
+        for node in ast.walk(syntax(path))
+        if isinstance(node, ast.Call)
+        and called(node) in ("read_text", "write_text")
+        and "encoding" not in {word.arg for word in node.keywords}
+    ]
     assert not guilty
 
 
