@@ -2,7 +2,7 @@
 
 They share one kernel, since opening torch and the demo model takes longer than some notebooks; each starts with no
 names, its predecessor's sessions closed, in a folder of its own. They run as they are but for `SMALLER`: searches of a
-few steps, fewer images and coarser figures, since here nobody looks at what comes out.
+few steps, fewer images and pictures and coarser figures, since here nobody looks at what comes out.
 """
 
 from __future__ import annotations
@@ -15,38 +15,57 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LIMIT = 600  # seconds a cell, so that a hang is an error
 ANEW = """\
-import os
-for _name in [*globals()]:
-    if type(globals()[_name]).__name__ == "Session":
-        globals()[_name].close()
-os.chdir({folder!r})
-%reset -f
+for _name, _value in [*globals().items()]:
+    if type(_value).__name__ == "Session":
+        _value.close()
+    if _name not in get_ipython().user_ns_hidden:
+        del globals()[_name]
+Out.clear()
+__import__("os").chdir({folder!r})
 """
+"""What `%reset` does, without walking all objects of torch for those that nothing refers to."""
+COARSE = """"png"
+%config InlineBackend.rc = {"figure.dpi": 40}
+%config InlineBackend.print_figure_kwargs = {"bbox_inches": None}"""
+"""Drawn once, not a second time to find the margins, and in few pixels."""
 SMALLER = {
-    "chapter2": {'"retina"': '"png"'},
+    "chapter2": {
+        '"retina"': COARSE,
+        "(model, limit=32,": "(model, limit=12,",
+        "len(measuring.masks), 9": "len(measuring.masks), 3",
+    },
     "chapter3": {
-        '"retina"': '"png"',
-        "range(6, len(everything), 12)": "range(6, len(everything), 48)",
+        '"retina"': COARSE,
+        "range(0, len(everything), 12)": "range(0, len(everything), 36)",
+        "range(6, len(everything), 12)": "range(6, len(everything), 96)",
+        "[3, 20, 45, 77, 101, 130]": "[3, 20]",
+        "n_sentences=5, n_images=2": "n_sentences=2, n_images=1",
         "for seed in range(3)": "for seed in range(2)",
+        "][:24]": "][:6]",
+        "range(0, 24, 6)": "range(0, 6, 3)",
     },
     "chapter4": {
-        '"retina"': '"png"',
-        "// 64)[:64]": "// 24)[:24]",
-        "world.render(48,": "world.render(16,",
-        "generator.sample(96,": "generator.sample(32,",
-        "Schedule(40,": "Schedule(4,",
+        '"retina"': COARSE,
+        "// 64)[:64]": "// 16)[:16]",
+        "world.render(48,": "world.render(8,",
+        "generator.sample(96,": "generator.sample(24,",
+        "generator.sample(4,": "generator.sample(2,",
+        "for i in range(4)]": "for i in range(2)]",
+        "Schedule(40,": "Schedule(2,",
     },
     "rosetta_in_your_hands": {
-        '"retina"': '"png"',
-        "Schedule(25,": "Schedule(4,",
-        "Schedule(30,": "Schedule(4,",
-        "Schedule(15,": "Schedule(4,",
+        '"retina"': COARSE + "\nfrom clipviz.session import generation\ngeneration.N_STARTS = 4",
+        "n_starts=4,": "n_starts=2,",
+        '["start 1", "start 2", "start 3", "start 4"]': '["start 1", "start 2"]',
+        "Schedule(25,": "Schedule(2,",
+        "Schedule(30,": "Schedule(2,",
+        "Schedule(15,": "Schedule(2,",
     },
     "world": {
-        '"retina"': '"png"',
-        "scenes=200, large=36, traced=250,": "scenes=40, large=36, traced=100,",
-        "birds=40, neurons=64,": "birds=10, neurons=24,",
-        "world.render(96,": "world.render(64,",
+        '"retina"': COARSE,
+        "scenes=200, large=36, traced=250,": "scenes=40, large=12, traced=40,",
+        "birds=40, neurons=64,": "birds=5, neurons=12,",
+        "world.render(96,": "world.render(24,",
     },
 }
 """Stem -> what stands in its code -> what is run instead."""
