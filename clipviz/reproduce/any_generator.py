@@ -30,6 +30,7 @@ from clipviz.reproduce.concept_pages import single_units_section
 from clipviz.reproduce.editing import CHUNK, QUARTER, SEED, ZOOM, search_for
 from clipviz.reproduce.inverting import (
     N_MORE,
+    N_SHOWN,
     PAIRS,
     Perceptual,
     TargetSizes,
@@ -211,7 +212,7 @@ def edits_section(report: Report, steps: Steps, generator: Any, guides: Guides, 
     columns = ["generated", *EDITS]
     kept = range(len(found["generated images"]))
     shown = [[(found[f"{name} images"][i], "") for name in columns] for i in kept]
-    in_two(report, "edits", shown, 4, columns, ("4.7", "C.3"), "edits by shared units", 6.2)
+    in_two(report, "edits", shown, N_SHOWN, columns, ("4.7", "C.3"), "edits by shared units", 6.2)
     single_units_section(report, steps, generator, guides, search_for(n, N_EDITED))
 
 
@@ -219,13 +220,13 @@ def _edited(generator: Any, latents: Any, guides: Guides) -> Result:
     n = len(numbers_of(latents))
     schedule = search_for(n, N_EDITED)
     source = torch.cat(_chunks(latents, lambda part: generator.images(part).detach()))
-    result: Result = {"generated images": as_bytes(source[: 4 + N_MORE])}
+    result: Result = {"generated images": as_bytes(source[: N_SHOWN + N_MORE])}
     for change in EDITS:
         parts = _chunks(latents, partial(reached, generator, guides, change, schedule))
         whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         result |= {f"{change} {way}": whole[way].cpu().numpy() for way in ("edited", "random")}
         result[f"{change} psnr"] = psnr(whole["images"], source).cpu().numpy()
-        result[f"{change} images"] = as_bytes(whole["images"][: 4 + N_MORE])
+        result[f"{change} images"] = as_bytes(whole["images"][: N_SHOWN + N_MORE])
     return result
 
 

@@ -7,6 +7,7 @@ as their weights can be had. The dictionary is saved beside the report, in `rose
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from clipviz.analysis.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import Images, open_images
 from clipviz.demo import world
+from clipviz.demo.generator.measure import Names
 from clipviz.figures import chapter4 as figures
 from clipviz.loading import load, load_generator, load_partner
 from clipviz.models.clip import ClipModel
@@ -35,6 +37,7 @@ from clipviz.reproduce.any_generator import generator_sections, identity_of
 from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, page_of, painted_section
 from clipviz.reproduce.editing import editing_section
 from clipviz.reproduce.evaluation import spaced
+from clipviz.reproduce.held_out import encoder_of
 from clipviz.reproduce.inverting import TargetSizes, inversion_section
 from clipviz.reproduce.report import Needed, Report, Steps
 from clipviz.session.generation import guides_between
@@ -118,9 +121,10 @@ def run(
         bundle = demo.bundle()
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
         painted_section(report, mining, book, embedded)
-        inversion_section(report, model, steps, embedded, readers, sizes)
+        names = functools.cache(lambda: Names(encoder_of(model)))
+        inversion_section(report, model, steps, embedded, readers, names, sizes)
         guides = guides_between(embedded, readers, bundle.guides, model.device)
-        editing_section(report, model, steps, embedded, guides, sizes.edited)
+        editing_section(report, steps, embedded, guides, names, model.logit_scale, sizes.edited)
     else:
         report.section("Inversion and editing (Table 4.1, Figures 4.4-4.8, C.1-C.3, C.7-C.13)")
         report.needs("--generator FILE", "a generator of such images, to invert and to edit through, or demo")

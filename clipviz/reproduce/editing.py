@@ -21,11 +21,9 @@ from clipviz.demo.generator.measure import Names
 from clipviz.demo.generator.scenes import TrueScenes
 from clipviz.lens.intervals import Estimate, share_of
 from clipviz.lens.invert import Schedule
-from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Latents
 from clipviz.reproduce.concept_pages import single_units_section
-from clipviz.reproduce.held_out import encoder_of
-from clipviz.reproduce.inverting import N_MORE, as_bytes, in_two, psnr
+from clipviz.reproduce.inverting import N_MORE, N_SHOWN, as_bytes, in_two, psnr
 from clipviz.reproduce.report import Report, Result, Steps
 
 SEED = 2_000_003
@@ -224,13 +222,21 @@ def _kept_rows(edit: str, latents: Latents, source: Case, cases: tuple[Case, Cas
 
 
 def editing_section(
-    report: Report, model: ClipModel, steps: Steps, generator: Any, guides: Guides, n: int
+    report: Report,
+    steps: Steps,
+    generator: Any,
+    guides: Guides,
+    names: Callable[[], Names],
+    scale: float,
+    n: int,
 ) -> None:
-    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures: n samples of the prior, edited and judged."""
-    names = Names(encoder_of(model))
+    """Figures 4.7, 4.8, C.3 and C.12 in numbers and pictures: n samples of the prior, edited and judged.
+
+    names, scale: as in `measure_edits`; the names are asked for once they are needed.
+    """
 
     def made() -> Result:
-        identity, rows = measure_edits(generator, guides, names, model.logit_scale, n, search_for(n))
+        identity, rows = measure_edits(generator, guides, names(), scale, n, search_for(n))
         return {"identity": identity, "rows": [_plain(row) for row in rows]}
 
     found = steps.get("edits", made)
@@ -246,11 +252,11 @@ def editing_section(
         for row in found["rows"]
     ]
     report.table(["edit", "counted", "judge", "aim", *WAYS], shown)
-    latents = one_object(generator, min(n, 4 + N_MORE))
+    latents = one_object(generator, min(n, N_SHOWN + N_MORE))
     found = steps.get("edited pictures, more", lambda: _pictures(generator, guides, latents, n))
     columns = ["generated", *EDITS]
     pictures = [[(found[name][i], "") for name in columns] for i in range(len(latents))]
-    in_two(report, "edits", pictures, 4, columns, ("4.7", "C.3"), "edits by shared units", 5.2)
+    in_two(report, "edits", pictures, N_SHOWN, columns, ("4.7", "C.3"), "edits by shared units", 5.2)
     single_units_section(report, steps, generator, guides, search_for(n))
 
 

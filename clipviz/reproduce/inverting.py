@@ -7,7 +7,7 @@ guides are different models, and every way starts at the prior's mean with the t
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,6 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Latents
 from clipviz.models.hooks import activation_maps
 from clipviz.models.zoo import Partner, clip_partner
-from clipviz.reproduce.held_out import encoder_of
 from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.session.generation import N_SEARCHED, N_STARTS, starts_for
 
@@ -43,8 +42,8 @@ PAIRS = 60
 CHUNK = 10
 N_MEAN = 256
 """Latents whose mean stands for the prior's."""
-N_MORE = 6
-"""Further pictures, as the appendix has them."""
+N_SHOWN, N_TRANSLATED, N_MORE = 4, 2, 6
+"""Rows of pictures in the chapter, the same of pictures from outside, and further ones as the appendix has them."""
 FOREIGN = ("unseen style", "black and white", "outlines")
 
 
@@ -104,9 +103,19 @@ class Perceptual:
         self, images: Float[Tensor, "image 3 rows cols"], targets: Tensor
     ) -> Float[Tensor, " image"]:
         """The distance of each image to its target, both in 0..1."""
-        own, wanted = self._units(images), self._units(targets)
-        parts = [(own[name] - wanted[name]).square().sum(1).mean((1, 2)) for name in own]
-        return torch.stack(parts).mean(0)
+        return self.towards(targets)(images, targets)
+
+    def towards(self, targets: Float[Tensor, "image 3 rows cols"]) -> Callable[[Tensor, Tensor], Tensor]:
+        """The distance to these targets alone, whose maps are read once for all steps of a search."""
+        with torch.no_grad():
+            wanted = self._units(targets)
+
+        def distance(images: Tensor, _: Tensor) -> Tensor:
+            own = self._units(images)
+            parts = [(own[name] - wanted[name]).square().sum(1).mean((1, 2)) for name in own]
+            return torch.stack(parts).mean(0)
+
+        return distance
 
     def _units(self, images: Tensor) -> dict[str, Tensor]:
         partner = self.partner
@@ -228,7 +237,7 @@ def _inverted(
             target=targets[some],
             alpha=ALPHA,
             beta=BETA,
-            reconstruction=loss,
+            reconstruction=loss.towards(targets[some]),
             schedule=Schedule(steps, 0.1),
         )
         parts.append(found.images.clamp(0, 1))
@@ -363,9 +372,13 @@ def inversion_section(
     steps: Steps,
     generator: Any,
     partners: Mapping[str, Partner],
+    names: Callable[[], Names],
     sizes: TargetSizes,
 ) -> None:
-    """Table 4.1 and Figures 4.4-4.6. partners: the first judges the pictures, the model and the others guide."""
+    """Table 4.1 and Figures 4.4-4.6. partners: the first judges the pictures, the model and the others guide.
+
+    names: the CLIP that names what is found, asked for once it is needed.
+    """
     (judge, loss_network), *others = partners.items()
     loss = Perceptual(loss_network)
     readers = {"clip": clip_partner(model, "clip"), **dict(others)}
@@ -378,9 +391,8 @@ def inversion_section(
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides(), sizes))
     targets = "pictures of the teacher, held out, are inverted from the prior's mean and their class"
     report_table(report, found, judge, sizes, targets)
-    names = Names(encoder_of(model))
     crossed = steps.get(
-        "translated", lambda: translated(generator, readers, thinned(guides()), names, loss, sizes)
+        "translated", lambda: translated(generator, readers, thinned(guides()), names(), loss, sizes)
     )
     _report_translated(report, crossed)
 
@@ -418,12 +430,11 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
     last = len(found["ways"]) - 1
     pictures = [
         [(found["targets"][i], ""), *((found[f"images{c}"][i], "") for c in (0, last))]
-        for i in range(min(4 + N_MORE, n))
+        for i in range(min(N_SHOWN + N_MORE, n))
     ]
     heads = ["target", found["ways"][0], found["ways"][last]]
-    in_two(
-        report, "inversion", pictures, 4, heads, ("4.6", "C.13"), "inversions with and without guidance", 3.6
-    )
+    said = "inversions with and without guidance"
+    in_two(report, "inversion", pictures, N_SHOWN, heads, ("4.6", "C.13"), said, 3.6)
 
 
 def _report_translated(report: Report, found: Result) -> None:
@@ -468,11 +479,12 @@ def _report_translated(report: Report, found: Result) -> None:
         [[asked, *(e.in_full for e in near)]],
     )
     columns = [*((f"foreign{p}", f"images{p}") for p in range(len(FOREIGN))), ("crossed", "crossed images")]
-    n = min(2 + N_MORE, len(found["foreign0"]), len(found["crossed"]))
+    n = min(N_TRANSLATED + N_MORE, len(found["foreign0"]), len(found["crossed"]))
     pictures = [[(found[name][i], "") for pair in columns for name in pair] for i in range(n)]
     heads = [word for kind in (*FOREIGN, "another class") for word in (kind, "found")]
     numbers = ("4.4, 4.5", "C.1, C.2")
-    in_two(report, "translated", pictures, 2, heads, numbers, "found by Rosetta neurons alone", style.PAGE)
+    said = "found by Rosetta neurons alone"
+    in_two(report, "translated", pictures, N_TRANSLATED, heads, numbers, said, style.PAGE)
 
 
 def in_two(

@@ -10,7 +10,7 @@ import pytest
 from clipviz.analysis import generation, leaping
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce import any_generator, editing
+from clipviz.reproduce import any_generator, editing, inverting
 from clipviz.reproduce import chapter4 as chapter4_report
 from clipviz.session import generation as starting
 
@@ -40,15 +40,22 @@ def undrawn(monkeypatch):
 
 @pytest.fixture(scope="package", autouse=True)
 def short_searches():
-    """Few starts of edits and inversions, tried in few steps, and few texts that name units: how well is asked
-    elsewhere."""
+    """Few starts and pictures of edits and inversions, tried in one step, and few texts that name units: how well is
+    asked elsewhere."""
     pool = chapter4_report.text_pool
     with pytest.MonkeyPatch.context() as patch:
-        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8), ("TRIAL", Schedule(2, 0.1))):
+        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
             patch.setattr(leaping, name, few)
-        patch.setattr(generation, "TRIAL", Schedule(2, 0.1))
+        patch.setattr(generation, "TRIAL", Schedule(1, 0.1))
         patch.setattr(starting, "N_STARTS", 8)
         patch.setattr(chapter4_report, "text_pool", lambda *given: [*pool(*given)][:100])
         for module in (editing, any_generator):
-            patch.setattr(module, "search_for", lambda *_: Schedule(2, 0.1))
+            patch.setattr(module, "search_for", lambda *_: Schedule(1, 0.1))
+        patch.setattr(
+            inverting.TargetSizes, "within", lambda _: inverting.TargetSizes(2, (2, 2, 2), 2, 2, 16, 1)
+        )
+        patch.setattr(inverting, "N_TRANSLATED", 1)
+        for module in (inverting, editing, any_generator):  # a row in the chapter and one in the appendix
+            patch.setattr(module, "N_SHOWN", 1)
+            patch.setattr(module, "N_MORE", 1)
         yield

@@ -18,17 +18,14 @@ from clipviz.data import dictionary
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
-from clipviz.reproduce import any_generator, chapter4, chapters, contents, editing, inverting
+from clipviz.reproduce import any_generator, chapter4, chapters, contents, inverting
 
 
 @pytest.fixture(scope="module")
 def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
     partners = [*tiny_pair().values()]
-    with pytest.MonkeyPatch.context() as patch:
-        for shown in (inverting, editing):
-            patch.setattr(shown, "N_MORE", 1)  # of the appendix's pictures
-        report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
+    report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
     return out, report, partners
 
 
