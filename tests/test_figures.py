@@ -57,6 +57,24 @@ def drawn(figure):
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
 
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_saved_figure_is_the_one_that_is_drawn(tmp_path, constrained):
+    """Saving lays a figure out before it draws it, which is not to be seen."""
+    figures = [style.new(3, 2, constrained) for _ in range(2)]
+    for figure in figures:
+        axes = style.plain(figure.add_subplot(), "a title", "along", "a long name\nup")
+        axes.plot([1, 20, 300], color=style.ACCENT)
+        if not constrained:
+            style.place(figure, 2, 0.1, 0.8).picture(np.full((4, 4, 3), 200, np.uint8))
+    figures[1].set_dpi(200)
+    expected = drawn(figures[1])
+    assert (expected < 255).any(-1).mean() > 0.01
+    style.save(figures[0], tmp_path / "one", ["png", "svg"])
+    found = (255 * imread(tmp_path / "one.png")[..., :3]).round().astype(int)
+    assert np.array_equal(found, expected)
+    assert "a title" in (tmp_path / "one.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("rows", "cols"), [(48, 48), (30, 48), (48, 20)])
 def test_tiles_show_what_axes_show(rows, cols):
     pixels = RNG.integers(0, 256, (rows, cols, 3)).astype(np.uint8)

@@ -79,10 +79,22 @@ class Print(Figure):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.sheet = Affine2D()
+        self._saving = False
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        with mpl.rc_context(PRINTED):
-            super().savefig(fname, **options)
+        self._saving = "bbox_inches" not in options
+        try:
+            with mpl.rc_context(PRINTED):
+                super().savefig(fname, **options)
+        finally:
+            self._saving = False
+
+    def draw(self, renderer: Any) -> None:
+        """Before it is saved, matplotlib draws a figure into nothing, for its layout: then it is laid out, no more."""
+        if not (self._saving and "open_group" in vars(renderer)):
+            super().draw(renderer)
+        elif self.axes and (engine := self.get_layout_engine()) is not None:
+            engine.execute(self)
 
 
 def new(width: float, height: float, constrained: bool = True) -> Print:

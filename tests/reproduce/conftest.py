@@ -1,4 +1,5 @@
-"""Reports draw their figures as SVG alone, but one of each kind of chapter 2's in every format; searches are short."""
+"""Reports draw their figures as SVG alone, but one of each kind of chapter 2's in every format; searches are
+short, and chance is drawn less often."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ from functools import partial
 
 import pytest
 
-from clipviz.analysis import generation, leaping
+from clipviz.analysis import generation, labels, leaping
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce import any_generator, editing, inverting
+from clipviz.reproduce import any_generator, editing, inverting, world_measures, world_summary
 from clipviz.reproduce import chapter4 as chapter4_report
+from clipviz.reproduce import world as world_report
 from clipviz.session import generation as starting
 
 
@@ -58,4 +60,14 @@ def short_searches():
         for module in (inverting, editing, any_generator):  # a row in the chapter and one in the appendix
             patch.setattr(module, "N_SHOWN", 1)
             patch.setattr(module, "N_MORE", 1)
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def few_draws():
+    """A fifth of the usual draws of chance: what a role or an accuracy is by chance is asked elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (labels, world_report, world_measures, world_summary):
+            patch.setattr(module, "N_DRAWS", 40)
+        patch.setattr(labels, "label_head", partial(labels.label_head, n_draws=40))
         yield

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from random_stylegan2 import random_state
-from safetensors.torch import save_file
 from tiny_dictionary import tiny, tiny_pair
 
 import clipviz
@@ -157,30 +156,6 @@ def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeyp
         assert len([block for block in blocks if block["kind"] == "needs"]) == needs
         assert len([block for block in blocks if block.get("title") == "inverted"]) == embedded
         assert len(seen[-1].company) == len(partners) + embedded
-
-
-def test_a_generator_from_a_file_is_measured_without_a_truth(made, model, tmp_path, monkeypatch, undrawn):
-    """The numbers; its figures are drawn in test_unknowing."""
-    out, _, partners = made
-    shutil.copytree(out, tmp_path / "out")  # with its dictionary, which is not mined again
-    file = tmp_path / "g.safetensors"
-    save_file(random_state(), file)
-    given = {"partners": partners, "limit": 10, "generator": str(file)}
-    text = clipviz.reproduce.run("chapter4", model, tmp_path / "out", **given).read_text()
-    for line in (
-        "The units of stylegan2 that other models share (Table 4.2, Eq. 4.4)",
-        "5 layers, 19 units, maps of 4 x 4, 8 x 8, 16 x 16",
-        "| perceptual loss |",
-        "| shift |",
-        "Needs `--generator demo`, the embedded generator",
-    ):
-        assert line in text
-    assert "unseen style" not in text  # nothing that needs a truth
-    assert dictionary.load(tmp_path / "out" / "generator_rosetta").models[0] == "stylegan2"
-    monkeypatch.setattr(any_generator, "mined_from_generator", lambda *_, **__: pytest.fail("mined again"))
-    monkeypatch.setattr(any_generator, "inversions", lambda *_: pytest.fail("inverted again"))
-    again = clipviz.reproduce.run("chapter4", model, tmp_path / "out", **given).read_text()
-    assert again.split("Made in")[0] == text.split("Made in")[0]
 
 
 def test_a_generator_that_cannot_be_opened_is_refused_before_anything_is_mined(model, tmp_path, monkeypatch):

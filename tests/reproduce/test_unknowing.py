@@ -19,8 +19,9 @@ from waterbirds import write_birds
 
 import clipviz
 from clipviz import reproduce
+from clipviz.data import dictionary
 from clipviz.figures import style
-from clipviz.reproduce import contents, evaluation, layers
+from clipviz.reproduce import any_generator, chapter4, contents, evaluation, layers
 from clipviz.reproduce.report import blocks_of
 
 TEXTS = clipviz.demo.texts()
@@ -165,6 +166,38 @@ def test_a_dictionary_without_rows_is_said(page):
     assert chapter4.count("the dictionary is empty") == 3
     for title in ("The dictionary (", "All concepts of one image (", "All concepts on generated pictures ("):
         assert f"## {title}" in chapter4
+
+
+def test_a_generator_from_a_file_is_measured_once_and_without_a_truth(
+    page, tower, folder, monkeypatch, undrawn
+):
+    text = (page.parent / "chapter4.md").read_text()
+    for line in (
+        "The units of stylegan2 that other models share (Table 4.2, Eq. 4.4)",
+        "5 layers, 19 units, maps of 4 x 4, 8 x 8, 16 x 16",
+        "| perceptual loss |",
+        "| shift |",
+        "Needs `--generator demo`, the embedded generator",
+    ):
+        assert line in text
+    assert "unseen style" not in text  # nothing that needs a truth
+    assert dictionary.load(page.parent / "generator_rosetta").models[0] == "stylegan2"
+    for module, made in (
+        (chapter4, "mined"),
+        (any_generator, "mined_from_generator"),
+        (any_generator, "inversions"),
+    ):
+        monkeypatch.setattr(module, made, lambda *_, **__: pytest.fail("made again"))
+    again = chapter4.run(
+        tower,
+        page.parent,
+        data=str(folder / "data"),
+        partners=["cnn", "vit"],
+        generator=str(folder / "g.safetensors"),
+        limit=12,
+        quiet=True,
+    )
+    assert again.read_text().split("Made in")[0] == text.split("Made in")[0]
 
 
 def test_what_a_model_without_knowledge_cannot_show_is_said(page):

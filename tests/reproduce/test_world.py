@@ -28,12 +28,12 @@ from clipviz.reproduce.world_measures import N_DRAWS
 from clipviz.values import N_LATE
 
 LIMIT = 80
-SIZES = replace(HeldOutSizes.within(LIMIT), masks=3, neurons=12, large=12)
+SIZES = replace(HeldOutSizes.within(LIMIT), scenes=24, masks=3, neurons=12, large=12)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Fewer masks, large things and images for neurons than the command allows, for the limit of these tests."""
+    """Fewer scenes, masks and pictures than the command allows, for the limit of these tests."""
     within = HeldOutSizes.within
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HeldOutSizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
@@ -123,6 +123,7 @@ def test_options_of_other_chapters_are_refused(model, tmp_path):
 
 def test_sizes_shrink_together_and_never_grow():
     assert HeldOutSizes.within(None) == HeldOutSizes.within(50_000) == HeldOutSizes()
+    assert N_DRAWS == 200  # fewer in these tests alone
     small = HeldOutSizes.within(1000)
     assert small.seeds == evaluate.HELD_OUT_SEEDS
     assert small.scenes == 200
@@ -264,7 +265,8 @@ def test_supervision_is_the_attribute_table_where_it_applies():
     assert found["background"] == scenes.attribute("background").tolist()
 
 
-def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, table, tmp_path, monkeypatch):
+def test_background_heads_of_a_made_up_bird_model_are_found(model, run, measured, table, monkeypatch):
+    """Of the birds that the report has traced."""
     evaluation, _, terms, _ = measured
     monkeypatch.setattr(world_measures, "N_DRAWS", 20)  # of random heads
     late = table.heads
@@ -278,9 +280,10 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, measured, tab
         table.shares,
         table.by_seed,
     )
-    found = world_measures.background_ablation(
-        model, evaluation, terms, marked, Steps(tmp_path, {}), quiet=True
-    )
+    steps = Steps(run[0] / "steps", {**model.identity(), **vars(SIZES), "seeds": SIZES.seeds})
+    found = world_measures.background_ablation(model, evaluation, terms, marked, steps, quiet=True)
+    assert steps.resumed
+    assert not steps.done
     assert list(found) == [
         (classes, heads) for classes in ("names", "examples") for heads in ("TextSpan label", "text query")
     ]
@@ -428,10 +431,10 @@ def test_the_summary_names_what_it_measures(written):
         assert low <= float(measured) <= high, what
         count, unit = re.fullmatch(r"([\d,]+) (scenes|heads|draws|birds in it|neurons|images)", n).groups()
         assert int(count.replace(",", "")) > 0, what
-        assert unit != "draws" or int(count) == N_DRAWS == 200, what
+        assert unit != "draws" or int(count) == world_measures.N_DRAWS, what
     random = [what for what, *_ in rows if "random late heads" in what]
     assert random
-    assert all(n == f"{N_DRAWS} draws" for what, *_, n in rows if what in random)
+    assert all(n == f"{world_measures.N_DRAWS} draws" for what, *_, n in rows if what in random)
 
 
 def test_the_late_layers_are_those_that_the_card_says(model, measured):
