@@ -1,8 +1,9 @@
 """Fixtures: one JupyterLab, one Chromium, one page and one kernel. `notebook(cell, ...)` runs cells and returns it.
 
 Every call runs its cells in the same page. Where the first cell is that of the call before, its `session` stays and
-goes back to its first selection, its panels closed; else everything is closed and forgotten. So tests share what is
-slow to start and nothing else. A test that closes its session or restarts the kernel says so in its first cell, which
+goes back to its first selection, its panels closed; else everything is closed and forgotten. A board stays where it
+comes back to what it showed and held at first, to the last letter (`Notebook.note`). So tests share what is slow to
+start and nothing else. A test that closes its session or restarts the kernel says so in its first cell, which
 is then no other test's; it is marked `apart`, as is every test that opens a session of its own between others.
 Where no Chromium is found the tests are skipped with the reason printed; with CI=true that is a failure.
 """

@@ -64,6 +64,24 @@ while session.can_undo:
     session.undo()
 session._options.clear()
 session.wait(60)"""
+TOP = """() => { window.jupyterapp.shell.currentWidget.content.node.scrollTop = 0;
+  document.activeElement?.blur(); }"""
+# The view that the board opened with, desks built since closed.
+BACK = """while session.can_undo:
+    session.undo()
+session.view = opened_at
+for name in set(dashboard.desks.built) - {dashboard.desks.bar.shown}:
+    dashboard.desks.built.pop(name).close()
+session.wait(60)"""
+# What the panels show and hold; not what they count, say aloud, or are marked with by JupyterLab.
+SHOWN = r"""() => [...document.querySelectorAll('[data-panel]')].map((panel) => {
+  const controls = [...panel.querySelectorAll('input, select, textarea')].map((one) => `${one.value} ${one.checked}`);
+  const scrolled = [...panel.querySelectorAll('*')].filter((one) => one.scrollTop || one.scrollLeft).length;
+  const copy = panel.cloneNode(true);
+  for (const name of ['seq', 'drawn', 'painted', 'busy', 'hover', 'lost', 'mapOf']) delete copy.dataset[name];
+  copy.querySelectorAll('[hidden], .tip, [aria-live], [role=status]').forEach((one) => one.remove());
+  const passing = /blob:[^"')]+|cv-roles-\w+|\d+ ms| style=""| data-(lm|spoken)[^ >]*="[^"]*"/g;
+  return [controls.join('\n'), scrolled, copy.outerHTML.replace(passing, '')].join('\n'); })"""
 # Every session closed (panels, worker), every variable and shown value of the user's forgotten.
 FORGET = """import gc, sys
 for item in gc.get_objects() if "clipviz.session.core" in sys.modules else ():
@@ -187,6 +205,7 @@ class Notebook:
     def __init__(self, page, cells: tuple[str, ...] = ()) -> None:
         self.page = page
         self.cells = cells
+        self.noted: list[str] = []
         self.console: list[str] = []
         page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
         page.on("pageerror", lambda error: self.console.append(str(error)))
@@ -194,9 +213,13 @@ class Notebook:
     def show(self, *cells: str) -> None:
         """Run other cells in the page and kernel that are there.
 
-        When the first cell, which makes `session`, is the one that ran before, the session stays, with its panels
-        closed and its first selection; else nothing is left of what ran before.
+        When these ran before and what they showed was noted, it stays where it can be brought back to that. When the
+        first cell, which makes `session`, is the one that ran before, the session stays, with its panels closed and
+        its first selection; else nothing is left of what ran before.
         """
+        if cells == self.cells and self.noted and self.returned():
+            return
+        self.noted = []
         kept = len(cells) > 1 and self.cells[:1] == cells[:1]
         self.page.evaluate(REPLACE, document([]))
         self.kernel(CLEAR if kept else FORGET)
@@ -204,6 +227,30 @@ class Notebook:
         self.page.evaluate(REPLACE, document(cells[kept:]))
         self.cells = cells
         self.run_all()
+
+    def note(self) -> None:
+        """Note what the board shows, now that it is at rest, so that the next test may begin with it."""
+        if not self.noted:
+            self.kernel("opened_at = session.view\nsession.wait(120, background=True)")
+            before = None
+            while before != (shown := self.page.evaluate(SHOWN)):
+                before = shown
+                self.page.wait_for_timeout(100)
+            self.noted = shown
+
+    def returned(self) -> bool:
+        """Whether the panels show and hold again what was noted, to the last letter."""
+        from playwright.sync_api import TimeoutError
+
+        self.page.evaluate(TOP)
+        self.kernel(BACK)
+        try:
+            same = f"(noted) => JSON.stringify(({SHOWN})()) === JSON.stringify(noted)"
+            self.page.wait_for_function(same, arg=self.noted, timeout=500, polling=50)
+        except TimeoutError:
+            return False
+        self.console.clear()
+        return True
 
     def run_all(self) -> None:
         cells = self.page.evaluate(RUN)

@@ -23,6 +23,7 @@ def open_board(notebook, session=SESSION):
     opened.panel("heads", ready="true").wait_for()
     opened.kernel(READ)
     opened.panel("textspan", complete="true").wait_for()
+    opened.note()
     return opened
 
 
