@@ -162,14 +162,14 @@ class Workbench:
     # -- changing ------------------------------------------------------------------------------------------------
 
     def change(
-        self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule = LIVE
+        self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule | None = None
     ) -> Iterator[Frame]:
         """The search of session.edit, one frame at a time; stop iterating to leave it there.
 
-        change, factor: as there. concept: one, or EVERY.
+        change, factor: as there. concept: one, or EVERY. schedule: default LIVE.
         """
         base, chosen = self.latents, None if concept == EVERY else [concept]
-        how = {"factor": factor, "schedule": schedule}
+        how = {"factor": factor, "schedule": schedule or LIVE}
         for step in shared.edit_steps(self.session, base, change, chosen, **how):
             self.latents = generation.with_numbers(base, step.latents)
             self.distance = float(step.objectives.mean())

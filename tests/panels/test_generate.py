@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import brief_searches
 import numpy as np
 import pytest
 import torch
 
 import clipviz
-from clipviz.analysis import generation as searches
-from clipviz.analysis import leaping
 from clipviz.models.generator import Latents
 from clipviz.panels import Generate
-from clipviz.session import generation
-from clipviz.session.workbench import EVERY, LIVE
+from clipviz.session import generation, workbench
+from clipviz.session.workbench import EVERY
 from panels.asking import ask
 
 
@@ -28,11 +27,15 @@ def session(model):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def brief_seeking():
-    """A copy begins at the best of a few latents: how good it is is for the tests of leaping."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leaping, "SOUGHT", (12, 3, 3))
-        patch.setitem(searches.LEAPS, "copy", sum(leaping.SOUGHT) // leaping.TOGETHER)
+def few_starts():
+    with brief_searches.few_starts():
+        yield
+
+
+@pytest.fixture
+def brief():
+    """For tests that do not ask where the object is in the end."""
+    with brief_searches.few_steps(8):
         yield
 
 
@@ -89,6 +92,7 @@ def test_a_storm_of_moves_settles_on_the_last(desk):
     assert (place(desk)[0] - start[0]) * way > 0.03  # the last went this way, the first the other
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, monkeypatch):
     ask(desk, action="begin", source="class", label="car")
     bench, seq, seen = desk.session.workbench, desk.request["seq"], []
@@ -119,7 +123,7 @@ def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, m
         del bench.follow
         runs.remove()
     ((n_steps, n_passes),) = counted  # one search
-    assert n_steps == 22 + LIVE.n_steps  # which ends LIVE after the last move
+    assert n_steps == 22 + workbench.LIVE.n_steps  # which ends LIVE after the last move
     assert (
         n_passes == n_steps + 1
     )  # one for each picture, none for the maps under the hand: they have been on show
@@ -129,6 +133,7 @@ def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, m
     assert desk.view["asked"] > desk.view["distance"]
 
 
+@pytest.mark.usefixtures("brief")
 def test_pictures_on_the_way_are_those_of_the_search(desk, monkeypatch):
     ask(desk, action="begin", source="class", label="house")
     pixels, pictures, show = [], [], desk._show
@@ -154,6 +159,7 @@ def test_pictures_on_the_way_are_those_of_the_search(desk, monkeypatch):
         assert (found[..., 3] == 255).all()
 
 
+@pytest.mark.usefixtures("brief")
 def test_what_a_hand_does_is_no_part_of_a_view(desk):
     desk.session.wait(60)
     before = desk.session.view
@@ -189,6 +195,7 @@ class Broken(Blind):
     generate = property(lambda self: self.inner.generate)
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(("kind", "told"), [(Blind, "with gradients"), (Broken, "NaN or infinity")])
 def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk, kind, told):
     ask(desk, action="begin", source="random")
@@ -230,17 +237,18 @@ def test_a_desk_that_is_closed_or_hidden_stops_its_search(desk):
         assert started.wait(60)
         desk.close()
         desk.session.wait(60)
-        assert max(frames) < LIVE.n_steps
+        assert max(frames) < workbench.LIVE.n_steps
         assert threading.active_count() == n_threads
     finally:
         del bench.follow
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("by", ["selection", "hand"])
 def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, by):
     ask(desk, action="begin", source="class", label="car")
     bench, started, bases = desk.session.workbench, threading.Event(), []
-    change, brief = bench.change, replace(LIVE, n_steps=2)
+    change, brief = bench.change, replace(workbench.LIVE, n_steps=2)
 
     def watched(*asked):
         bases.append(bench.latents)
@@ -274,6 +282,7 @@ def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, 
         assert torch.equal(bench.latents.z, found.latents.z)
 
 
+@pytest.mark.usefixtures("brief")
 def test_reset_keep_and_back(desk):
     ask(desk, action="begin", source="random")
     first, seen = desk.session.workbench.first, []
@@ -306,6 +315,7 @@ def test_one_concept_or_all(desk):
     assert not np.array_equal(one, desk.data()["map"])
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

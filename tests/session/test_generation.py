@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import brief_searches
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from clipviz.analysis.generator_concepts import open_concepts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.session import generation as shared
+from clipviz.session import workbench
 from clipviz.session.workbench import EVERY, LIVE, Goal, Workbench
 
 
@@ -23,6 +25,12 @@ def session(model):
     made = clipviz.Session(model)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_starts():
+    with brief_searches.few_starts():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def test_identity_is_exact_and_a_shift_moves_the_true_object(session):
     truth = session.generator.true_scenes
     before = truth(latents)
     way = 1 if before.centre[0, 0, 0] < 0.5 else -1
-    found = session.edit(latents[:1], "shift", right=0.15 * way, schedule=Schedule(60, 0.1))
+    found = session.edit(latents[:1], "shift", right=0.15 * way, schedule=Schedule(40, 0.1))
     moved = truth(found.latents).centre[0, 0, 0] - before.centre[0, 0, 0]
     assert moved * way > 0.04
     assert (found.latents.label == latents[:1].label).all()
@@ -176,13 +184,14 @@ def test_a_workbench_follows_goals_and_can_be_left_at_any_frame(session):
     ],
 )
 def test_the_desk_and_an_edit_by_name_paint_the_same_picture(session, change, concept, how):
-    bench, brief = Workbench(session), replace(LIVE, n_steps=4)
+    bench = Workbench(session)
     bench.begin(session.generator.sample(1, seed=3))
-    if change == "zoom":  # what a hand does, which ends with LIVE
-        brief = LIVE
-        frames = list(bench.follow(Goal(bench.latents, concept, **how)))
-    else:
-        frames = list(bench.change(change, concept, schedule=brief, **how))
+    with brief_searches.few_steps(6):
+        brief = workbench.LIVE
+        if change == "zoom":  # what a hand does
+            frames = list(bench.follow(Goal(bench.latents, concept, **how)))
+        else:
+            frames = list(bench.change(change, concept, **how))
     chosen = None if concept == EVERY else [concept]
     found = session.edit(bench.first, change, chosen, schedule=brief, **how)
     torch.testing.assert_close(bench.latents.z, found.latents.z, rtol=0, atol=0)
