@@ -5,17 +5,24 @@ from __future__ import annotations
 import itertools
 import re
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.text import Text
 
 import clipviz
 from clipviz import figures
+from clipviz.figures.style import PRINTED, Print
 from clipviz.panels import base
 from clipviz.panels.base import Panel
 
-FEW = {"Cues": {"n_images": 64, "n_sentences": 1, "n_pictures": 1}, "Words": {}, "Neurons": {"n_images": 64}}
+N_READ = 16  # images whose neurons are read
+FEW = {
+    "Cues": {"n_images": N_READ, "n_sentences": 1, "n_pictures": 1, "layers": [3]},
+    "Neurons": {"n_images": N_READ, "layer": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +83,30 @@ def covered(figure):
 
 def test_every_panel_prints_in_a_column_and_across_the_page(panels, tmp_path):
     assert len(panels) >= 13
-    for name, panel in panels.items():
-        for width in (3.4, 7.0):
-            figure = panel.figure(width, font=8)
-            assert outside(figure) == [], (name, width)
-            assert covered(figure) == [], (name, width)
-            assert figure.get_figwidth() == width
-        figure.savefig(tmp_path / "figure.pdf")
-        figure.savefig(tmp_path / "figure.svg")
-        pdf = (tmp_path / "figure.pdf").read_bytes()
-        assert b"/Type3" not in pdf, name
-        assert b"/CIDFontType2" in pdf or b"/TrueType" in pdf, name
-        svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
-        assert f"clipviz {clipviz.__version__}" in svg, name
-        assert panel.session.model.fingerprint[:6] in svg, name
+    with PdfPages(tmp_path / "pages.pdf") as pages:  # one file of all, which embeds each font once
+        for name, panel in panels.items():
+            for width in (3.4, 7.0):
+                figure = panel.figure(width, font=8)
+                assert outside(figure) == [], (name, width)
+                assert covered(figure) == [], (name, width)
+                assert figure.get_figwidth() == width
+            figure.set_layout_engine("none")  # it is laid out
+            assert isinstance(figure, Print), name  # which sets what is written below, one figure at a time
+            figure.savefig(pages, format="pdf")
+            figure.savefig(tmp_path / "figure.svg")
+            svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+            assert f"clipviz {clipviz.__version__}" in svg, name
+            assert panel.session.model.fingerprint[:6] in svg, name
+        with mpl.rc_context(PRINTED):
+            pages.close()
+    as_text(tmp_path / "pages.pdf")
+
+
+def as_text(pdf):
+    """Asserts that a PDF's letters are those of fonts, which other programs can search and edit."""
+    content = pdf if isinstance(pdf, bytes) else pdf.read_bytes()
+    assert b"/Type3" not in content
+    assert b"/CIDFontType2" in content or b"/TrueType" in content
 
 
 def test_sizes_are_what_was_asked_and_refused_where_absurd(panels):
@@ -151,6 +168,8 @@ def test_a_download_is_the_figure_as_a_file(panels, monkeypatch):
         content, buffers = sent[-1]
         assert content == {"file": f"clipviz-heads.{kind}", "type": base.FIGURES[kind]}
         assert bytes(buffers[0]).startswith(begins[kind])
+        if kind == "pdf":
+            as_text(bytes(buffers[0]))
     heads.request = {"seq": 2000, "action": "figure", "kind": "exe"}
     assert re.search("svg, pdf, png", heads.error["message"])
     assert len(sent) == 3

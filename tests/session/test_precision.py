@@ -11,14 +11,16 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz import Ablation, panels
+from clipviz.session import generation
 
 TEXTS = [*COMMON, "a car", "a star"]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-FEW = {"Cues": {"n_sentences": 1, "n_pictures": 1}}
+N_IMAGES = 8
+FEW = {"Cues": {"n_sentences": 1, "n_pictures": 1, "layers": [3]}}  # the layer that `asked` reads
 
 
 def opened(model):
-    made = clipviz.Session(model, clipviz.demo.images().subset(range(16)), TEXTS, background=False)
+    made = clipviz.Session(model, clipviz.demo.images().subset(range(N_IMAGES)), TEXTS, background=False)
     made.select(image=3, layer=5, head=1, text="a dog")
     return made
 
@@ -76,8 +78,9 @@ def test_every_lens_answers_in_half_precision(model, plain, precision, halved, h
         session.close()
 
 
-def test_every_panel_shows_a_model_of_half_precision(halved):
+def test_every_panel_shows_a_model_of_half_precision(halved, monkeypatch):
     session = halved
+    monkeypatch.setattr(generation, "N_SAMPLES", 4)  # pictures that name the generator's concepts, found anew
     shown = [
         getattr(panels, name)(session, **FEW.get(name, {})) for name in panels.__all__ if name != "Dashboard"
     ]
