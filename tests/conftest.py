@@ -98,6 +98,16 @@ def lend():
         session.close()
 
 
+@pytest.fixture(scope="module")
+def few_rotations():
+    """Heads are labelled on 20 random rotations, not 200: for modules that show labels and do not ask how sure."""
+    from clipviz.analysis import labels
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "N_DRAWS", 20)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model():
     """The embedded model on the CPU. Traces leave it as it is, so every test may share it."""

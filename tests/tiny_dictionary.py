@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -42,8 +45,16 @@ def tiny_dictionary(model):
     )
 
 
-def tiny_book(model, folder):
-    """The dictionary in a folder of its own within `folder`."""
+@functools.cache
+def _kept(model):
+    """The dictionary saved once, in a folder that goes with the process."""
+    folder = tempfile.TemporaryDirectory()
     about = dictionaries.about(model, [*tiny_pair().values()], tiny_images())
-    saved.save(tiny_dictionary(model), folder / "book", about)
+    saved.save(tiny_dictionary(model), Path(folder.name) / "book", about)
+    return folder
+
+
+def tiny_book(model, folder):
+    """The dictionary in a folder of its own within `folder`, for a test to change."""
+    shutil.copytree(Path(_kept(model).name) / "book", folder / "book")
     return folder / "book"

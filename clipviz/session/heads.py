@@ -217,7 +217,7 @@ def _labelled(
     known: dict[Head, Label], at: Head, covariance: Tensor, span: Tensor, pool: Tensor, texts: Texts
 ) -> Iterator[None]:
     try:
-        found = yield from labels.label_in_steps(covariance, span, pool, texts)
+        found = yield from labels.label_in_steps(covariance, span, pool, texts, labels.N_DRAWS)
     except ValueError as error:  # a head that does not vary is about nothing
         known[at] = Label(NO_ROLE, str(error), 1.0, ())
     else:

@@ -10,10 +10,12 @@ from clipviz.demo import images as demo
 from clipviz.panels.atlas import ACROSS, N_GROUPS, NONE, OTHER, Atlas, pictured, shaded
 from clipviz.panels.images import ImageGallery
 
+N_IMAGES = 30
+
 
 @pytest.fixture
 def session(lend, model):
-    with lend(model, demo().subset(range(48)), "demo") as session:
+    with lend(model, demo().subset(range(N_IMAGES)), "demo") as session:
         yield session
 
 
@@ -22,7 +24,7 @@ def test_the_panel_shows_the_selected_heads_plane(session):
     session.select(layer=3, head=2)
     session.wait(60)
     shown, expected = panel.data(), session.atlas(3, 2)
-    assert shown["ids"].tolist() == list(range(48))
+    assert shown["ids"].tolist() == list(range(N_IMAGES))
     assert shown["places"] == pytest.approx(expected.places)
     assert shown["share"] == expected.share
     session.select(layer=4, head=0)
@@ -42,7 +44,7 @@ def test_points_are_coloured_by_an_attribute(session):
     named = {byte: word for byte, word, *_ in shown["groups"]}
     for image, byte in zip(shown["ids"].tolist(), shown["colours"].tolist(), strict=True):
         assert named[byte] == words[image] or (byte == NONE and words[image] is None)
-    assert sum(n for _, _, n, _ in shown["groups"]) == 48
+    assert sum(n for _, _, n, _ in shown["groups"]) == N_IMAGES
 
 
 def test_rare_values_are_other_and_missing_ones_none(session):
@@ -115,7 +117,7 @@ def test_thumbnails_are_answered_in_one_message(session):
     assert content["thumbnails"] == [5, 2]
     assert content["columns"] == columns
     assert sheet == session.images.sprite([5, 2], 44, columns=8)[0]
-    for wrong in ([], [48], [-1], ["1"], [True], list(range(48)) * 2, None):
+    for wrong in ([], [N_IMAGES], [-1], ["1"], [True], list(range(N_IMAGES)) * 4, None):
         panel._asked_thumbnails(panel, {"thumbnails": wrong}, [])
     assert len(sent) == 1
 
@@ -150,7 +152,7 @@ def test_the_figure_holds_every_point_picture_and_word(session):
     panel = Atlas(session, column="colour")
     session.wait(60)
     axes = panel.figure(7).axes[0]
-    assert len(axes.collections[0].get_offsets()) == 48
+    assert len(axes.collections[0].get_offsets()) == N_IMAGES
     assert len(axes.artists) == len(panel.view["tiles"])
     assert axes.get_aspect() == 1
     labels = [text.get_text() for text in axes.get_legend().get_texts()]

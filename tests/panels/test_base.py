@@ -16,18 +16,20 @@ from hypothesis import strategies as st
 import clipviz
 from clipviz import panels
 from clipviz.demo import images as demo
-from clipviz.panels import Generate, Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
+from clipviz.panels import Cues, Generate, Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
 from clipviz.panels.base import DESKS, Panel
 from clipviz.panels.requests import Request
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a swan", "a tiger"]
 ABLATION = clipviz.Ablation(heads={(5, 1), (4, 2)})
+FEW = {Heatmap: {"show": "LRP"}, Cues: {"n_sentences": 1, "n_pictures": 1}}
 KINDS = [getattr(panels, name) for name in panels.__all__ if name != "Dashboard"]
 
 
 @pytest.fixture(scope="module")
 def session(model):
-    made = clipviz.Session(model, demo().subset(range(24)), TEXTS, background=False)
+    made = clipviz.Session(model, demo().subset(range(16)), TEXTS, background=False)
     yield made
     made.close()
 
@@ -209,7 +211,7 @@ def test_a_selection_that_is_left_again_before_it_is_shown_leaves_nothing_behind
     """From A to B and back, the panel overtaken at any of its stages on the way: it shows A as before."""
     session.select(image=3, layer=4, head=1, text="a dog")
     there = session.selection.replace(image=7, layer=5, head=2, text="a red circle", ablation=ABLATION)
-    panel = kind(session, show="LRP") if kind is Heatmap else kind(session)
+    panel = kind(session, **FEW.get(kind, {}))
     session.wait(60, background=True)
     session.wait(60)
     before, pixels = panel.data(), getattr(panel, "picture", None)

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from few_texts import COMMON
 from PIL import Image
 
 import clipviz
@@ -14,12 +15,14 @@ from clipviz.models.bundle import TourStep
 from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
 from clipviz.values import Ablation
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+TEXTS = [*COMMON, "a flamingo", "a chair"]
 PANELS = (Query, ImageGallery, Heatmap, Heads, TextSpan, Receipts)
 
 
 @pytest.fixture
 def session(lend, model):
-    with lend(model, demo().subset(range(40)), "demo") as session:
+    with lend(model, demo().subset(range(24)), TEXTS) as session:
         yield session
 
 
@@ -82,15 +85,6 @@ def test_a_closed_panel_is_gone(session, panel_class):
     session.select(image=3)
     session.wait(60)
     assert gone() is None
-
-
-@pytest.mark.parametrize("panel_class", [Heatmap, Heads, TextSpan])
-def test_a_panel_is_a_figure_for_print(session, panel_class, tmp_path):
-    panel = panel_class(session)
-    session.select(text="a red circle")
-    session.wait(60)
-    panel.figure().savefig(tmp_path / "figure.pdf")
-    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_heads_shows_the_sessions_own_numbers(session):

@@ -33,12 +33,13 @@ TEXTS = [
     "a chair",
 ]
 PAIR = ("horse", "zebra")
+N_IMAGES = 12
 
 
 @pytest.fixture
 def session(lend, model):
     """The module's: its neurons are read and coded from the first test on."""
-    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS) as session:
+    with lend(model, clipviz.demo.images().subset(range(N_IMAGES)), TEXTS) as session:
         yield session
 
 
@@ -62,13 +63,13 @@ def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     assert [(one["layer"], one["neuron"]) for one in first] == [one[:2] for one in expected[0].neurons]
     assert shown["layers"] == [2, 3, 4]
     assert shown["complete"]
-    assert shown["n_read"] == 24
+    assert shown["n_read"] == N_IMAGES
     assert panel.progress == (3, 3)  # methods whose pictures are drawn, the last of what was waited for
 
 
 def test_every_wait_says_how_far_it_is(model):
     """Reading neurons, coding them, drawing pictures: each step in the same words."""
-    session = clipviz.Session(model, clipviz.demo.images().subset(range(24)), TEXTS, background=False)
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(18)), TEXTS, background=False)
     said = []
     panel = Cues(session, drawn=PAIR[0], mistaken=PAIR[1], layers=[3], n_sentences=1, n_pictures=1)
     panel.observe(lambda change: said.append(change["new"]), "work")
@@ -151,20 +152,6 @@ def test_new_pictures_when_asked(panel):
     assert any(not np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(before, after, strict=False))
 
 
-def test_a_picture_is_looked_at_and_opened(panel, session):
-    ask(panel, action="look", method="no words", place=1)
-    shown = panel.data()
-    assert (shown["look"]["method"], shown["look"]["place"]) == ("no words", 1)
-    _, picture, margin = panel._drawing.picture("no words", 1)
-    assert shown["look"]["margin"] == pytest.approx(margin)
-    assert np.allclose(shown["map"], asked.pair_map(session.model, picture, PAIR), atol=1e-6)
-    ask(panel, action="open", method="no words", place=1)
-    assert session.selection.image == 24
-    assert (session.selection.text, session.selection.text_b) == ("a zebra", "a horse")
-    ask(panel, action="look", method="no words", place=999)
-    assert "expected one of the pictures" in panel.error["message"]
-
-
 def test_classes_that_cannot_be_drawn_keep_their_words(panel):
     ask(panel, options={"drawn": "unicorn", "mistaken": "zebra"})
     shown = panel.data()
@@ -183,7 +170,7 @@ def test_two_equal_classes_are_an_error_in_the_panel(panel):
 
 def test_other_models_have_words_but_no_pictures(model):
     other = clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.preprocess, name="mine")
-    images = clipviz.demo.images().subset(range(12))
+    images = clipviz.demo.images().subset(range(6))
     session = clipviz.Session(other, images, texts=TEXTS, background=False)
     panel = Cues(session)
     session.wait(60, background=True)
@@ -257,7 +244,7 @@ def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, sess
 
 def test_a_hidden_panel_does_nothing(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), TEXTS, background=False)
-    panel = Cues(session, visible=False)
+    panel = Cues(session, visible=False, n_sentences=1, n_pictures=1)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
     assert session.neuron_reading(session.default_layer).n_read == 0
@@ -305,3 +292,18 @@ def test_close_leaves_nothing(session):
     del panel
     gc.collect()
     assert gone() is None
+
+
+def test_a_picture_is_looked_at_and_opened(panel, session):
+    """Last, since the module's session has a picture more from here on."""
+    ask(panel, action="look", method="no words", place=1)
+    shown = panel.data()
+    assert (shown["look"]["method"], shown["look"]["place"]) == ("no words", 1)
+    _, picture, margin = panel._drawing.picture("no words", 1)
+    assert shown["look"]["margin"] == pytest.approx(margin)
+    assert np.allclose(shown["map"], asked.pair_map(session.model, picture, PAIR), atol=1e-6)
+    ask(panel, action="open", method="no words", place=1)
+    assert session.selection.image == N_IMAGES
+    assert (session.selection.text, session.selection.text_b) == ("a zebra", "a horse")
+    ask(panel, action="look", method="no words", place=999)
+    assert "expected one of the pictures" in panel.error["message"]

@@ -6,15 +6,20 @@ import gc
 import weakref
 
 import pytest
+from few_texts import COMMON
 
 import clipviz
 from clipviz.demo import images as demo
 from clipviz.panels.desks import DESKS, Desks
+from clipviz.session import neurons as neurons_read
+
+pytestmark = pytest.mark.usefixtures("few_rotations")
+TEXTS = [*COMMON, "a zebra", "a chair"]
 
 
 @pytest.fixture
 def session(lend, model):
-    with lend(model, demo().subset(range(24)), "demo", as_new=True) as session:
+    with lend(model, demo().subset(range(24)), TEXTS) as session:
         yield session
 
 
@@ -53,16 +58,17 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
     desks.close()
 
 
-def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model):
-    images = demo().subset(range(96))
-    session = clipviz.Session(model, images, "demo", background=False)
+def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model, monkeypatch):
+    monkeypatch.setattr(neurons_read, "BATCH", 4)
+    monkeypatch.setattr(neurons_read, "FIRST", 8)
+    session = clipviz.Session(model, demo().subset(range(24)), TEXTS, background=False)
     desks = Desks(session)
     neurons = desks.show("neurons")
     session.wait(120)
     cues = desks.show("cues")
     cues.layers, cues.n_sentences, cues.n_pictures = [session.default_layer], 1, 1
     session.wait(120, background=True)
-    assert neurons.progress[0] < 96  # cues read the rest: nothing read for the closed desk
+    assert neurons.progress[0] < 24  # cues read the rest: nothing read for the closed desk
     assert cues.view["words"]
     assert desks.show("neurons") is neurons
     session.wait(120, background=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from few_texts import COMMON
 
 import clipviz
@@ -36,7 +35,7 @@ def show(panel, **traits):
 
 
 def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session, model):
-    effects = torch.cat([model.trace(picture).head_effects()[:, 5, 3] for picture in session.images]).double()
+    effects = model.trace(list(session.images)).head_effects()[:, 5, 3].double()
     unit = effects / effects.norm(dim=1, keepdim=True)
     expected = unit @ unit[7]
     expected[7] = -2
@@ -48,7 +47,7 @@ def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session
 
 
 def test_neighbours_and_top_images_by_inner_product_or_cosine(session, panel, model):
-    effects = torch.cat([model.trace(picture).head_effects()[:, 5, 3] for picture in session.images]).double()
+    effects = model.trace(list(session.images)).head_effects()[:, 5, 3].double()
     show(panel, order="near", by="product")
     head_side = panel.view["ids"][4:]
     assert head_side == (effects @ effects[7]).argsort(descending=True)[:4].tolist()

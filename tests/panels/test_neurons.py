@@ -11,15 +11,30 @@ import pytest
 from session.test_neurons import TEXTS
 
 import clipviz
+from clipviz.data.recent import Recent
 from clipviz.panels.neurons import Neurons
+from clipviz.session.state import REMEMBERED
 from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
 
 
+def lent(lend, model):
+    return lend(model, clipviz.demo.images().subset(range(24)), TEXTS)
+
+
 @pytest.fixture
 def session(lend, model):
-    with lend(model, clipviz.demo.images().subset(range(24)), TEXTS, as_new=True) as session:
+    """The module's: its neurons are read from the first test on."""
+    with lent(lend, model) as session:
+        yield session
+
+
+@pytest.fixture
+def unread(lend, model):
+    """The module's, with nothing read of its neurons."""
+    with lent(lend, model) as session:
+        session._memory = Recent(REMEMBERED)
         yield session
 
 
@@ -30,7 +45,8 @@ def panel(session):
     return panel
 
 
-def test_it_opens_on_the_best_neuron_for_the_text(session):
+def test_it_opens_on_the_best_neuron_for_the_text(unread):
+    session = unread
     session.select(text="a dog")
     panel = Neurons(session, n_listed=5)
     session.wait(60, background=True)

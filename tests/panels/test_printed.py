@@ -18,6 +18,7 @@ from clipviz.figures.style import PRINTED, Print
 from clipviz.panels import base
 from clipviz.panels.base import Panel
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
 N_READ = 16  # images whose neurons are read
 FEW = {
     "Cues": {"n_images": N_READ, "n_sentences": 1, "n_pictures": 1, "layers": [3]},
@@ -26,11 +27,11 @@ FEW = {
 
 
 @pytest.fixture(scope="module")
-def panels():
+def panels(model):
     demo = clipviz.demo.images()
-    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:40]
+    birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:24]
     session = clipviz.Session(
-        clipviz.load("demo"), demo.subset([*range(72), *birds]), "demo", background=False
+        model, demo.subset([*range(24), *birds]), list(clipviz.demo.texts())[::6], background=False
     )
     kinds = [getattr(clipviz.panels, name) for name in clipviz.panels.__all__]
     kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Panel)]

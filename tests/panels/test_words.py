@@ -12,10 +12,13 @@ from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+TEXTS = list(clipviz.demo.texts())[::12]
+
 
 @pytest.fixture(scope="module")
 def session(model):
-    made = clipviz.Session(model, clipviz.demo.images().subset(range(24)), "demo", background=False)
+    made = clipviz.Session(model, clipviz.demo.images().subset(range(12)), TEXTS, background=False)
     yield made
     made.close()
 

@@ -177,10 +177,10 @@ def test_code_reopens_the_view(model, tmp_path):
 
 
 def test_the_collection_is_read_in_the_background(model):
-    images = clipviz.demo.images().subset(range(70))
+    images = clipviz.demo.images().subset(range(40))
     session = clipviz.Session(model, images, texts=TEXTS)
     session.wait(60, background=True)
-    assert session.progress == (70, 70)
+    assert session.progress == (40, 40)
     assert session.collection.complete
     session.close()
 

@@ -21,6 +21,8 @@ from clipviz.data.texts import open_texts
 from clipviz.session import heads, opening
 from clipviz.worker import Overtaken
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -124,7 +126,7 @@ def test_a_panel_says_what_it_waits_for(model, monkeypatch):
 def test_what_is_done_behind_the_panels_says_how_far_it_is(model):
     """Images, texts, heads, one after the other, each with its estimate; then nothing."""
     texts = [f"text {i}" for i in range(70)]
-    session = clipviz.Session(model, clipviz.demo.images().subset(range(96)), texts, background=False)
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), texts, background=False)
     assert session.waiting == "Encoding the texts: 0 of 70"
     assert session.reading.line == ""
     seen = []
@@ -137,10 +139,10 @@ def test_what_is_done_behind_the_panels_says_how_far_it_is(model):
 
 
 def test_reading_images_says_how_far_it_is(model):
-    session = clipviz.Session(model, clipviz.demo.images().subset(range(96)), ["a dog", "a cat"])
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(48)), ["a dog", "a cat"])
     said = []
     session.observe(lambda _: said.append(session.reading.line), "progress")
     session.wait(60, background=True)
-    assert re.fullmatch(r"Reading the images: \d+ of 96, about \d+ s left", said[0])
+    assert re.fullmatch(r"Reading the images: \d+ of 48, about \d+ s left", said[0])
     assert said[-1] == ""
     session.close()

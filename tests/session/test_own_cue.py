@@ -37,6 +37,24 @@ def opened(model, folder):
     session.close()
 
 
+@pytest.fixture(scope="module")
+def traces(model, opened):
+    """Of one image at a time."""
+    return [model.trace(picture) for picture in opened.images]
+
+
+@pytest.fixture(scope="module")
+def head_effects(traces):
+    return torch.cat([trace.head_effects() for trace in traces])
+
+
+@pytest.fixture(scope="module")
+def class_token_scores(opened, traces):
+    """Of the class token with the directions of the birds' classes, [image, layer, head, class]."""
+    classes = classifiers.from_prompts(opened.model, opened.tasks()["birds"].prompts)
+    return torch.cat([trace.token_scores(classes)[..., 0].movedim(0, -1) for trace in traces])
+
+
 @pytest.fixture
 def session(opened):
     yield opened
@@ -47,14 +65,13 @@ def session(opened):
     opened.select(ablation=Ablation())
 
 
-def test_groups_and_the_worst_of_them_come_from_the_table(session):
+def test_groups_and_the_worst_of_them_come_from_the_table(session, head_effects):
     assert list(session.tasks()) == ["birds", "birds by example"]
     task = session.tasks()["birds"]
     assert set(task.groups) == GROUPS
     heads = session.presets(task=task)[0].heads
     found = session.ablate(Ablation(heads=heads))
-    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images])
-    before = session.collection.embedding
+    effects, before = head_effects, session.collection.embedding
     after = before - sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in heads)
     classes = classifiers.from_prompts(session.model, task.prompts)
     for column, embedding in (("before", before), ("after", after)):
@@ -66,16 +83,15 @@ def test_groups_and_the_worst_of_them_come_from_the_table(session):
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_single_mlps_and_the_class_token_are_measured_on_traces(session, how):
+def test_single_mlps_and_the_class_token_are_measured_on_traces(
+    session, traces, head_effects, class_token_scores, how
+):
     task, ablation = session.tasks()["birds"], Ablation(mlps={2, 6}, tokens={0}, heads={(5, 1)}, how=how)
     found = session.ablate(ablation)
-    traces = [session.model.trace(picture) for picture in session.images]
     classes = classifiers.from_prompts(session.model, task.prompts).double()
-    heads = torch.cat([trace.head_effects() for trace in traces]).double()
+    heads = head_effects.double()
     mlps = torch.cat([trace.mlp_effects() for trace in traces]).double()[:, [2, 6]].sum(1)
-    tokens = torch.cat(
-        [trace.token_scores(classes.float())[..., 0].movedim(0, -1) for trace in traces]
-    ).double()
+    tokens = class_token_scores.double().clone()
     tokens[:, 5, 1] = 0
     removed = (heads[:, 5, 1] + mlps) @ classes.T + tokens.sum((1, 2))
     removed = removed - removed.mean(0) if how == "mean" else removed
@@ -94,12 +110,12 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(session, how):
         session.desk_ablation(Ablation(mlps={2}))
 
 
-def test_two_typed_texts_find_the_heads_that_tell_them_apart(session):
+def test_two_typed_texts_find_the_heads_that_tell_them_apart(session, head_effects):
     task, layers = session.tasks()["birds"], session.collection.layers[-N_LATE:]
     found = session.cue_heads(" the sea, a lake", "a forest")
     assert (found.kind, found.name) == ("cue", "the sea, a lake from a forest")
     assert len(found.heads) == N_LATE * session.model.n_heads // 5
-    effects = torch.cat([session.model.trace(picture).head_effects() for picture in session.images]).double()
+    effects = head_effects.double()
 
     def share(texts, texts_b):
         one, other = classifiers.from_prompts(session.model, (texts, texts_b)).double()

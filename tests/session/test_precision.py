@@ -13,6 +13,7 @@ import clipviz
 from clipviz import Ablation, panels
 from clipviz.session import generation
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a car", "a star"]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 N_IMAGES = 8

@@ -11,7 +11,7 @@ from clipviz.analysis.neuron_ablation import CONDITIONS
 from clipviz.lens.sparse import reconstruct, sparse_code
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]
-LAYER, N_IMAGES = 3, 48
+LAYER, N_IMAGES = 3, 24
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,8 @@ def test_heads_on_their_first_texts_are_projected_explicitly(session, model):
     found = session.project_heads((2, 8), "objects")
     assert list(found) == [2, 8]
     late = list(session.collection.layers[-clipviz.values.N_LATE :])
-    traces = [model.trace(picture) for picture in session.images]
-    effects = torch.cat([trace.head_effects() for trace in traces]).double()
-    mean = torch.cat([trace.embedding for trace in traces]).double().mean(0)
+    trace = model.trace(list(session.images))
+    effects, mean = trace.head_effects().double(), trace.embedding.double().mean(0)
     pool = model.encode_texts(TEXTS).double()
     for size, accuracy in found.items():
         total = mean.expand(N_IMAGES, -1).clone()

@@ -40,10 +40,9 @@ def folder(model, tmp_path):
 
 
 @pytest.fixture
-def session(model, images):
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
-    yield session
-    session.close()
+def session(lend, model, images):
+    with lend(model, images, TEXTS, as_new=True) as session:
+        yield session
 
 
 @pytest.fixture
