@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-
 import numpy as np
 import pytest
 
@@ -14,10 +12,10 @@ from clipviz.panels.scripts import text
 GROUPS = [[0, "left", 0, "#0072b2"], [1, "right", 0, "#d55e00"]]
 LONELY = (0.9, 0.85)  # a place with one point, of the second group
 
-# The panel's script on a model that answers nothing, with its arrays in place.
-OPEN = """async ([script, style, webgl, engine, view, content]) => {
-  const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-  const values = { view, blob: new DataView(bytes.buffer), webgl, engine, by: 'model', column: '', labels: false,
+# The panel's script on a model that answers nothing, with its arrays in place, which the page reads from a file.
+OPEN = """async ([script, style, webgl, engine, view]) => {
+  const content = await document.querySelector('input[type=file]').files[0].arrayBuffer();
+  const values = { view, blob: new DataView(content), webgl, engine, by: 'model', column: '', labels: false,
     pictures: false, drag: 'pan', visible: true, request: { seq: 1 }, error: {}, doing: '' };
   const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; },
     save_changes() {}, on() {}, off() {}, send() {} };
@@ -79,7 +77,7 @@ def content(n_points):
 
 @pytest.fixture
 def page(chromium):
-    context = chromium.new_context(viewport={"width": 1300, "height": 800})
+    context = chromium.new_context(viewport={"width": 1300, "height": 800}, reduced_motion="reduce")
     page = context.new_page()
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -87,10 +85,13 @@ def page(chromium):
     context.close()
 
 
-def show(page, n_points, engine):
+def show(page, folder, n_points, engine):
     view, buffer = content(n_points)
+    (folder / "arrays").write_bytes(buffer)
+    page.set_content('<input type="file">')
+    page.locator("input").set_input_files(folder / "arrays")
     webgl = text("vendor/regl-scatterplot.js")
-    page.evaluate(OPEN, [Atlas._esm, Atlas._css, webgl, engine, view, base64.b64encode(buffer).decode()])
+    page.evaluate(OPEN, [Atlas._esm, Atlas._css, webgl, engine, view])
     page.wait_for_selector('[data-panel="atlas"][data-ready="true"]')
     return page.locator('[data-panel="atlas"]')
 
@@ -104,8 +105,8 @@ def drag(page, box, steps=30):
 
 
 @pytest.mark.parametrize("engine", ["canvas", "webgl"])
-def test_many_points_are_drawn_where_they_are_by_either_engine(page, engine):
-    panel = show(page, MANY + 10_000, engine)
+def test_many_points_are_drawn_where_they_are_by_either_engine(page, engine, tmp_path):
+    panel = show(page, tmp_path, MANY + 10_000, engine)
     wanted = {"canvas": "density", "webgl": "webgl"}[engine]
     page.wait_for_selector(f'[data-painter="{wanted}"]')
     if engine == "webgl":
@@ -120,14 +121,14 @@ def test_many_points_are_drawn_where_they_are_by_either_engine(page, engine):
     assert page.complaints == []
 
 
-def test_without_a_graphics_card_many_points_are_pixels_and_that_is_said(page):
-    panel = show(page, MANY + 10_000, "auto")
+def test_without_a_graphics_card_many_points_are_pixels_and_that_is_said(page, tmp_path):
+    panel = show(page, tmp_path, MANY + 10_000, "auto")
     page.wait_for_selector('[data-painter="density"]')
     assert "drawn without a graphics card" in panel.inner_text()
 
 
-def test_a_million_points_pan(page, capsys):
-    panel = show(page, 1_000_000, "auto")
+def test_a_million_points_pan(page, capsys, tmp_path):
+    panel = show(page, tmp_path, 1_000_000, "auto")
     before = float(panel.get_attribute("data-x"))
     page.evaluate(FRAMES)
     started = page.evaluate("performance.now()")

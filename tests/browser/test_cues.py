@@ -16,6 +16,9 @@ from clipviz.panels.neurons import Neurons
 cues = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3, n_images=40)
 neurons = Neurons(session, n_images=40)
 ipywidgets.VBox([cues, neurons])"""
+# One layer's neurons in short codes: enough where neither is asked about.
+FEWER = SHOWN.replace("Cues(session,", "Cues(session, layers=[3], m=8,")
+ALONE = FEWER[: FEWER.index("neurons =")] + "cues"
 PANEL = '[data-panel="cues"]'
 COLOURED = """() => { const c = document.querySelector('[data-panel="cues"] .stage canvas');
   const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
@@ -23,8 +26,8 @@ COLOURED = """() => { const c = document.querySelector('[data-panel="cues"] .sta
 
 
 @pytest.fixture
-def panel(notebook):
-    opened = notebook(SESSION, SHOWN)
+def panel(notebook, request):
+    opened = notebook(SESSION, getattr(request, "param", SHOWN))
     opened.panel("cues", done="true").wait_for()
     return opened
 
@@ -68,6 +71,7 @@ def test_words_neurons_and_pictures(panel):
     assert not panel.console
 
 
+@pytest.mark.parametrize("panel", [FEWER], indirect=True, ids=["one layer"])
 def test_other_classes_and_one_picture_closely(panel):
     page = panel.page
     root = page.locator(PANEL)
@@ -91,6 +95,7 @@ def test_other_classes_and_one_picture_closely(panel):
     assert not panel.console
 
 
+@pytest.mark.parametrize("panel", [ALONE], indirect=True, ids=["one layer"])
 def test_a_wait_says_how_far_it_is(panel):
     page = panel.page
     page.evaluate(
@@ -106,6 +111,7 @@ def test_a_wait_says_how_far_it_is(panel):
     assert any(re.fullmatch(wanted, line) for line in lines), lines
 
 
+@pytest.mark.parametrize("panel", [ALONE], indirect=True, ids=["one layer"])
 def test_what_cannot_be_drawn_is_said(panel):
     page = panel.page
     page.get_by_label("Class in the pictures").fill("<b>unicorn</b>")

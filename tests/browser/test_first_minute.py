@@ -29,7 +29,7 @@ def started(chromium, tmp_path_factory):
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.2)
-        context = chromium.new_context(viewport={"width": 1280, "height": 720})
+        context = chromium.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Notebook(page)

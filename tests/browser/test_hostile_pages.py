@@ -80,7 +80,7 @@ def test_no_script_in_any_text_of_a_saved_page_runs(
     session.select(text=text, text_b=text_b, image=3, layer=4, head=2)
     session.wait(240)
     path = standalone.save(tmp_path / "view.html", panels, text, list(DESKS))
-    context = chromium.new_context(viewport={"width": 1500, "height": 1200})
+    context = chromium.new_context(viewport={"width": 1500, "height": 1200}, reduced_motion="reduce")
     page, asked, said = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: said.append(message.text))

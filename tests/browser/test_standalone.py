@@ -26,7 +26,7 @@ def session(board):
 @pytest.fixture
 def saved(chromium, tmp_path):
     """Save a panel or a dashboard and open the file: the page, its complaints, what it asked for besides itself."""
-    context = chromium.new_context(viewport={"width": 1500, "height": 1200})
+    context = chromium.new_context(viewport={"width": 1500, "height": 1200}, reduced_motion="reduce")
     path = tmp_path / "view.html"
 
     def open_(shown):
@@ -152,7 +152,9 @@ WALK = """async (steps) => {
 def whole(chromium, board, tmp_path_factory):
     """A page of 4 images, 3 texts and every head: the page, its complaints, what it asked for, keeps, its file."""
     path = board.save_html(tmp_path_factory.mktemp("whole") / "view.html", images=4, texts=3, heads="all")
-    context = chromium.new_context(viewport={"width": 1500, "height": 1200}, offline=True)
+    context = chromium.new_context(
+        viewport={"width": 1500, "height": 1200}, reduced_motion="reduce", offline=True
+    )
     page, complaints, asked = context.new_page(), [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
