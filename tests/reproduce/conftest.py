@@ -11,7 +11,7 @@ import pytest
 from clipviz.analysis import generation, labels, leaping
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce import any_generator, editing, inverting, world_measures, world_summary
+from clipviz.reproduce import any_generator, concept_pages, editing, inverting, world_measures, world_summary
 from clipviz.reproduce import chapter4 as chapter4_report
 from clipviz.reproduce import world as world_report
 from clipviz.session import generation as starting
@@ -46,20 +46,22 @@ def short_searches():
     asked elsewhere."""
     pool = chapter4_report.text_pool
     with pytest.MonkeyPatch.context() as patch:
-        for name, few in (("SOUGHT", (9, 6, 6)), ("N_DRAWN", 8), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
+        for name, few in (("SOUGHT", (6, 3, 3)), ("N_DRAWN", 4), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
             patch.setattr(leaping, name, few)
         patch.setattr(generation, "TRIAL", Schedule(1, 0.1))
-        patch.setattr(starting, "N_STARTS", 8)
+        patch.setattr(starting, "N_STARTS", 4)
         patch.setattr(chapter4_report, "text_pool", lambda *given: [*pool(*given)][:100])
         for module in (editing, any_generator):
             patch.setattr(module, "search_for", lambda *_: Schedule(1, 0.1))
         patch.setattr(
-            inverting.TargetSizes, "within", lambda _: inverting.TargetSizes(2, (2, 2, 2), 2, 2, 16, 1)
+            inverting.TargetSizes, "within", lambda _: inverting.TargetSizes(2, (2, 2, 2), 2, 2, 12, 1)
         )
         patch.setattr(inverting, "N_TRANSLATED", 1)
         for module in (inverting, editing, any_generator):  # a row in the chapter and one in the appendix
             patch.setattr(module, "N_SHOWN", 1)
             patch.setattr(module, "N_MORE", 1)
+        patch.setattr(concept_pages, "single_units", partial(concept_pages.single_units, n=2))
+        patch.setattr(concept_pages, "N_TILES", 8)
         yield
 
 

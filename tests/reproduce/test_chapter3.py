@@ -22,10 +22,12 @@ from clipviz.reproduce.report import Report, Steps
 
 @pytest.fixture(scope="module", autouse=True)
 def short_codes():
-    """Codes of 8 texts, a quarter of the quick version's."""
+    """Codes of 4 texts, as many as a neuron's line shows, and few of its images."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (chapter3, neuron_texts):
-            patch.setattr(module, "QUICK_ATOMS", 8)
+            patch.setattr(module, "QUICK_ATOMS", neuron_texts.N_WORDS)
+        for name, few in (("N_GALLERY", 2), ("N_TOP_IMAGES", 3), ("N_SHEET", 6)):
+            patch.setattr(neuron_texts, name, few)
         yield
 
 
@@ -36,7 +38,7 @@ def study(model, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, monkeypatch, request):
-    monkeypatch.setattr(chapter3, "CODE_SIZES", (4, 8))
+    monkeypatch.setattr(chapter3, "CODE_SIZES", (2, 4))
     monkeypatch.setattr(chapter3, "QUICK_COMPARED", (8, 3))
     monkeypatch.setattr(attacks, "PAIRS", (("duck", "penguin"),))
     monkeypatch.setattr(layers, "usable_layers", lambda model: [2, 3, 4])
@@ -265,6 +267,8 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
     def describe(words, name, avoid):
         return [f"a {name} and {word}" for word in words]
 
+    sources, plain = [], attacks.attack_source
+    monkeypatch.setattr(attacks, "attack_source", lambda *a: sources.append(plain(*a)) or sources[-1])
     own = chapter3.studio_of(describe, draw)
     elsewhere = layers.Study(
         other,
@@ -284,7 +288,7 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
     assert "No picture is removed by hand" in text
     assert "Needs" not in text
     assert ("a ship", 0) in drawn
-    source = attacks.attack_source(elsewhere, 2)
+    (source,) = sources
     found = cues.attack_pair(other, source, ("ship", "truck"), 0, n_sentences=3, n_images=2, studio=own)
     for method, (words, attack) in found.items():
         expected = {"a ship"} if method == "no words" else {f"a ship and {word}" for word in words}

@@ -145,8 +145,8 @@ def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeyp
             clipviz.demo.images()[i + 30 * (name == "b")].save(tmp_path / "data" / name / f"{i}.png")
     book, seen = dictionary.load(out / "rosetta"), []
     monkeypatch.setattr(chapter4, "mine_into", lambda _, mining: seen.append(mining) or book)
-    for part in ("dictionary_section", "image_section", "painted_section", "editing_section"):
-        monkeypatch.setattr(chapter4, part, lambda *given: given[0].section(str(len(given))))
+    for part in ("pairs", "dictionary", "image", "painted", "editing"):
+        monkeypatch.setattr(chapter4, f"{part}_section", lambda *given: given[0].section(str(len(given))))
     monkeypatch.setattr(chapter4, "inversion_section", lambda report, *_: report.section("inverted"))
     given = {"data": str(tmp_path / "data"), "partners": partners, "limit": 10}
     shutil.copytree(out / "rosetta", tmp_path / "out" / "rosetta")
