@@ -6,6 +6,7 @@ and dash, so that a figure survives a photocopier and every kind of colour visio
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -91,10 +92,11 @@ class Print(Figure):
 
     def draw(self, renderer: Any) -> None:
         """Before it is saved, matplotlib draws a figure into nothing, for its layout: then it is laid out, no more."""
-        if not (self._saving and "open_group" in vars(renderer)):
+        if not (self._saving and hasattr(renderer.open_group, "__wrapped__")):
             super().draw(renderer)
         elif self.axes and (engine := self.get_layout_engine()) is not None:
-            engine.execute(self)
+            with contextlib.suppress(ValueError):  # as matplotlib does
+                engine.execute(self)
 
 
 def new(width: float, height: float, constrained: bool = True) -> Print:
