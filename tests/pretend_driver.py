@@ -54,8 +54,8 @@ class Bench:
         self.work.mkdir(parents=True)
         self.model = clipviz.load("demo", device=device)
         demo = clipviz.demo.images()
-        birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:12]
-        self.images = demo.subset([*range(12), *birds])
+        birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:8]
+        self.images = demo.subset([*range(8), *birds])  # what is read in steps is read in one
         self.few = demo.subset(range(4))
         self.session = clipviz.Session(self.model, self.images, TEXTS, background=False)
         self.session.select(image=3, layer=5, head=1, text="a dog", ablation=ABLATION)
@@ -209,7 +209,7 @@ def second_chapter(bench: Bench) -> Any:
     drawn = [name for name, made in vars(figures).items() if hasattr(made, "__wrapped__")]
     nothing = {name: lambda *_, **__: None for name in drawn if bench.device != pretend.NAME}
     with patch.dict(vars(figures), nothing):
-        path = chapter2.run(bench.model, bench.work / "chapter2", limit=24, quiet=True)
+        path = chapter2.run(bench.model, bench.work / "chapter2", limit=12, quiet=True)
     return path.read_text().split("\nMade in")[0]
 
 
@@ -252,10 +252,10 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     "maps of units": lambda bench: mining.maps_of_units(
         bench.tiny(0), bench.few, torch.tensor([0, 7, -1]), (("1", 6), ("3", 4))
     ),
-    "session.add_image": lambda bench: (  # last: the others count 24 images
+    "session.add_image": lambda bench: (  # last: the others count 16 images
         bench.session.add_image(bench.images[0]),
-        bench.session.neighbours(24, 3, 2),
-        bench.session.trace(24).embedding,
+        bench.session.neighbours(16, 3, 2),
+        bench.session.trace(16).embedding,
     ),
 }
 
@@ -318,7 +318,7 @@ if __name__ == "__main__":
     labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=10)
     generation.N_STARTS = 6
     image_codes.STEP = 600.0  # the same batches, and so the same versions, however slow a device is
-    evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 16
+    evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 8
     style.save = lambda *_, **__: []  # figures are drawn from numbers that are compared
     Report.interactive = lambda *_: None
     pretend.install()

@@ -18,6 +18,7 @@ from clipviz.panels import Heads, TextSpan
 from clipviz.reproduce import chapter2, chapter3, layers, world_measures
 from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report, Steps
+from clipviz.session import neurons
 
 LAYER = 3
 
@@ -32,6 +33,13 @@ def session(model):
 @pytest.fixture(scope="module")
 def late(session):
     return Terms(session.collection.stored, session.collection.basis)
+
+
+@pytest.fixture(scope="module")
+def index(session, tmp_path_factory):
+    """Of the session's images, with the statistics of one layer."""
+    folder = tmp_path_factory.mktemp("index") / "index"
+    return clipviz.Index.build(session.model, session.images, folder, neurons=[LAYER])
 
 
 def test_the_covariance_is_the_same(session, late):
@@ -73,11 +81,10 @@ def test_the_grid_of_heads_shows_the_same_labels(model):
     session.close()
 
 
-def test_neuron_statistics_are_the_same_in_session_report_and_index(session, model, tmp_path):
+def test_neuron_statistics_are_the_same_in_session_report_and_index(session, model, index, tmp_path):
     known = session.neurons(LAYER).stats
     images = session.images
     report = layers.layer_statistics(model, images, [LAYER], Steps(tmp_path, {}), quiet=True)[0].stats
-    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER])
     stored = index.neurons(LAYER)
     assert known.count == report.count == stored.count == len(images)
     for name in neuron_sums.SUMS:
@@ -93,27 +100,27 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
     torch.testing.assert_close(session.neurons(LAYER).line.share, share, rtol=1e-3, atol=1e-4)
 
 
-def test_neurons_of_an_index_are_read_not_computed_again(model, tmp_path):
-    images = clipviz.demo.images().subset(range(90))
-    index = clipviz.Index.build(model, images, tmp_path / "index", neurons=[LAYER])
-    session = clipviz.Session(model, images, index=index)
-    known = session.neurons(LAYER)
+def test_neurons_of_an_index_are_read_not_computed_again(session, model, index, tmp_path, monkeypatch):
+    monkeypatch.setattr(neurons, "FIRST", 16)
+    images = session.images
+    opened = clipviz.Session(model, images, index=index)
+    known = opened.neurons(LAYER)
     stored = index.neurons(LAYER)
     assert torch.equal(known.stats.top_images, stored.top_images)
-    assert known.stats.count == 90
-    assert len(known.ids) == 64  # images read for the norms alone
+    assert known.stats.count == len(images)
+    assert len(known.ids) == 16 < len(images)  # images read for the norms alone
     neuron = known.strongest(1)[0][0]
     groups, _ = known.groups(known.top(neuron))
     assert sum(len(group.places) for group in groups) == len(known.top(neuron).ids)
-    session.close()
-    study = chapter3.open_study(model, tmp_path, limit=8, quiet=True, index=str(tmp_path / "index"))
+    opened.close()
+    study = chapter3.open_study(model, tmp_path, limit=8, quiet=True, index=str(index.path))
     assert study.layers == [LAYER]
     layer = study.layer(LAYER)
     for name in (*neuron_sums.SUMS, "top_images"):
         assert torch.equal(getattr(layer.stats, name), getattr(known.stats, name))
     assert torch.equal(layer.line.directions, known.line.directions)
-    assert layer.norms.shape[0] == len(study.sample) == 90
-    assert "90 images of an index" in chapter3._reference(study)
+    assert layer.norms.shape[0] == len(study.sample) == len(images)
+    assert f"{len(images)} images of an index" in chapter3._reference(study)
     with pytest.raises(ValueError, match="index with statistics of neurons"):
         chapter3.open_study(model, tmp_path, limit=8, index=str(index_without(model, images, tmp_path)))
 
