@@ -26,14 +26,14 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz import panels
-from clipviz.analysis import dictionaries, image_codes, labels, matching, mining
+from clipviz.analysis import classifiers, dictionaries, image_codes, labels, matching, mining
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
 from clipviz.lens import sparse, textspan
 from clipviz.lens.invert import Schedule
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
-from clipviz.reproduce import chapter2, chapter3, evaluation
+from clipviz.reproduce import chapter2, chapter2_pictures, chapter3, evaluation
 from clipviz.reproduce.report import Report
 from clipviz.session import generation
 
@@ -201,14 +201,30 @@ def reported(bench: Bench) -> Any:
     return known.stats, known.norms, known.thresholds
 
 
+def fewer(made: evaluation.Evaluation) -> evaluation.Evaluation:
+    """An evaluation with every fourth text."""
+    pools = {name: pool.subset(range(0, len(pool), 4)) for name, pool in made.pools.items()}
+    return dataclasses.replace(made, pools=pools)
+
+
 def second_chapter(bench: Bench) -> Any:
-    """The report of chapter 2 on a few images: every table and sentence of it.
+    """The report of chapter 2 on a few images, texts and examples: every table and sentence of it.
 
     Its figures are drawn for the device alone, to see that they meet no tensor of it.
     """
     drawn = [name for name, made in vars(figures).items() if hasattr(made, "__wrapped__")]
     nothing = {name: lambda *_, **__: None for name in drawn if bench.device != pretend.NAME}
-    with patch.dict(vars(figures), nothing):
+    whole, learnt = chapter2._evaluation, classifiers.from_pictures
+    with (
+        patch.dict(vars(figures), nothing),
+        patch.multiple(chapter2_pictures, N_HEADS=1, N_TEXTS=2),
+        patch.object(chapter2, "_evaluation", lambda *given: fewer(whole(*given))),
+        patch.object(
+            classifiers,
+            "from_pictures",
+            lambda model, images, examples: learnt(model, images, [some[:4] for some in examples]),
+        ),
+    ):
         path = chapter2.run(bench.model, bench.work / "chapter2", limit=12, quiet=True)
     return path.read_text().split("\nMade in")[0]
 
@@ -315,7 +331,7 @@ def main(work: Path) -> dict[str, str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     in_steps = labels.label_in_steps  # devices do not depend on how many draws or starts there are
-    labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=10)
+    labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=4)
     generation.N_STARTS = 6
     image_codes.STEP = 600.0  # the same batches, and so the same versions, however slow a device is
     evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 8

@@ -133,6 +133,20 @@ def with_texts(family: str) -> ClipModel:
     return wrap(network, name=family)
 
 
+def convolutional(name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """A small open_clip model with a tower that is no sum of heads, and which of its modules are units."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    text = CLIPTextCfg(context_length=8, vocab_size=49408, width=16, heads=2, layers=1)
+    if name == "ModifiedResNet":
+        vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=8, head_width=16, image_size=32)
+        return CLIP(20, vision, text).eval(), ("layer[1-4].*.act3",)
+    vision = CLIPVisionCfg(
+        timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", timm_drop=0.0, image_size=32
+    )
+    return CLIP(20, vision, text).eval(), ("trunk.stages.*.blocks.*.mlp.act",)
+
+
 def images(model, n_images: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(n_images, 3, *model.image_size, generator=generator)

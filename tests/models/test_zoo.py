@@ -21,7 +21,7 @@ from clipviz.loading import load_partner
 from clipviz.models import zoo
 from clipviz.models.preprocess import Preprocess, as_tensors
 from clipviz.models.zoo import Partner, clip_partner, open_partner
-from tests.models.families import FAMILIES
+from tests.models.families import FAMILIES, convolutional
 
 
 def test_pictures_of_every_kind_become_the_same_pixels():
@@ -110,20 +110,6 @@ def test_self_supervised_transformers_are_matched_on_their_grid(name, side, sigl
     assert matches.layers_b == tuple((layer, 192) for layer in maps)
     assert len(matches.pairs)
     assert 0 < float(matches.strength.max()) <= 1
-
-
-def convolutional(name):
-    """A small open_clip model with a tower that is no sum of heads, and which of its modules are units."""
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    text = CLIPTextCfg(context_length=8, vocab_size=49408, width=16, heads=2, layers=1)
-    if name == "ModifiedResNet":
-        vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=8, head_width=16, image_size=32)
-        return CLIP(20, vision, text).eval(), ("layer[1-4].*.act3",)
-    vision = CLIPVisionCfg(
-        timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", timm_drop=0.0, image_size=32
-    )
-    return CLIP(20, vision, text).eval(), ("trunk.stages.*.blocks.*.mlp.act",)
 
 
 @pytest.mark.parametrize("name", ["ModifiedResNet", "ConvNeXt"])
