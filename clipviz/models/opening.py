@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipviz.models import hf
 from clipviz.models.clip import ClipModel
-from clipviz.models.text_towers import check_clip_tokens
+from clipviz.models.text_towers import byte_pairs, check_clip_tokens
 from clipviz.models.towers import UnsupportedTower, read_tower
 from clipviz.values import TowerWeights
 
@@ -49,7 +49,7 @@ def wrap(
         size = getattr(visual, "image_size", None)
         preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
     if tokenizer is None:
-        tokenizer = open_clip.SimpleTokenizer(context_length=getattr(network, "context_length", 77))
+        tokenizer = byte_pairs(getattr(network, "context_length", 77))
     return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 import torch
@@ -9,6 +11,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 CLIP_VOCABULARY = 49408  # byte pairs of CLIP's own tokenizer
+
+
+def byte_pairs(context_length: int) -> Any:
+    """CLIP's tokenizer for texts of so many tokens; its vocabulary is read once, for all models."""
+    tokenizer = copy.copy(_byte_pairs())
+    tokenizer.context_length = context_length
+    return tokenizer
+
+
+@functools.cache
+def _byte_pairs() -> Any:
+    import open_clip
+
+    return open_clip.SimpleTokenizer()
 
 
 def check_clip_tokens(network: nn.Module) -> None:

@@ -6,14 +6,15 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from clipviz.models.sealed_weights import read_weights, write_weights
+from clipviz.models.text_towers import byte_pairs
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 CONFIG_FILE = ASSETS / "config.json"
@@ -61,8 +62,8 @@ def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = No
 
 
 @functools.cache
-def _bpe() -> SimpleTokenizer:
-    return SimpleTokenizer(context_length=CONTEXT_LENGTH)
+def _bpe() -> Any:
+    return byte_pairs(CONTEXT_LENGTH)
 
 
 @functools.lru_cache(maxsize=100_000)

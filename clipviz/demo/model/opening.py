@@ -10,6 +10,7 @@ import torch
 from clipviz.demo.model.network import WEIGHTS_FILE, build, load_weights, read_config
 from clipviz.models.bundle import Bundle
 from clipviz.models.clip import ClipModel
+from clipviz.models.text_towers import byte_pairs
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -32,5 +33,5 @@ def open_model(
     preprocess = open_clip.image_transform(
         pre["size"], is_train=False, mean=pre["mean"], std=pre["std"], interpolation=pre["interpolation"]
     )
-    tokenizer = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    tokenizer = byte_pairs(config["text_cfg"]["context_length"])
     return ClipModel(network, tokenizer, preprocess, name="demo", pretrained=checkpoint or "", bundle=bundle)
