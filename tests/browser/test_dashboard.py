@@ -12,6 +12,8 @@ from browser.lab import MESSAGES
 # 120 images of the collection: enough for every panel, read in a moment.
 SESSION = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(120)), "demo")"""
+# For tests that open a session of their own: few images to read, few heads to label.
+SMALL = SESSION.replace('range(120)), "demo")', 'range(24)), "demo", layers=(4, 5))')
 BOARD = """session.select(layer=5, head=0)
 dashboard = clipviz.Dashboard(session)
 dashboard"""
@@ -207,7 +209,7 @@ def test_choosing_images_and_describing_a_set(dashboard):
 def test_upload_and_bad_uploads(notebook, tmp_path):
     from PIL import Image
 
-    dashboard = open_board(notebook, SESSION + "  # which gains an image")
+    dashboard = open_board(notebook, SMALL + "  # which gains an image")
     good, bad, cut = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "cut.jpg"
     Image.new("RGB", (200, 120), (220, 40, 40)).save(good)
     bad.write_bytes(b"<script>alert(1)</script>")
@@ -215,16 +217,16 @@ def test_upload_and_bad_uploads(notebook, tmp_path):
     cut.write_bytes(cut.read_bytes()[:2000])
     chooser = dashboard.page.locator('[data-panel="images"] input[type=file]')
     chooser.set_input_files(good)
-    dashboard.panel("heatmap", image=120).wait_for()
+    dashboard.panel("heatmap", image=24).wait_for()
     dashboard.kernel("session.wait(60)")  # a panel's next view takes its error away
     for broken in (bad, cut):
         chooser.set_input_files(broken)
         message = dashboard.page.locator('[data-panel="images"] .cv-error')
         expect(message).to_contain_text(f"“{broken.name}” is not an image that can be read")
         dashboard.page.get_by_role("button", name="Dismiss").click()
-    head(dashboard, 3, 3).click()
-    dashboard.panel("textspan", layer=3, head=3).wait_for()
-    assert dashboard.kernel("print(len(session.images))").strip() == "121"
+    head(dashboard, 4, 3).click()
+    dashboard.panel("textspan", layer=4, head=3).wait_for()
+    assert dashboard.kernel("print(len(session.images))").strip() == "25"
 
 
 @pytest.mark.apart
@@ -294,7 +296,7 @@ def test_first_display_is_light(dashboard):
 
 @pytest.mark.apart
 def test_closing_leaves_no_widget(notebook):
-    dashboard = open_board(notebook, SESSION + "  # which is closed")
+    dashboard = open_board(notebook, SMALL + "  # which is closed")
     dashboard.kernel("dashboard.desks.show('ablate'); session.wait(60)")
     dashboard.kernel(
         "import builtins, weakref\nshown = [*dashboard.panels, *dashboard.desks.built.values(), dashboard, session]\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from browser.test_dashboard import SESSION, head, open_board
+from browser.test_dashboard import SMALL, head, open_board
 
 RESTART = """async () => {
   const context = window.jupyterapp.shell.currentWidget.sessionContext;
@@ -22,7 +22,7 @@ def middle(stage, right=0.0):
 
 @pytest.mark.apart
 def test_a_restarted_kernel_is_told_and_the_cell_brings_the_board_back(notebook):
-    opened = open_board(notebook, SESSION + "  # whose kernel is restarted")
+    opened = open_board(notebook, SMALL + "  # whose kernel is restarted")
     page, lost = opened.page, opened.page.locator('[data-panel="heads"] .cv-lost')
     expect(lost).to_be_hidden()
     page.locator('[data-panel="desks"] button[data-name="generate"]').click()
