@@ -18,6 +18,7 @@ from clipviz.session import ablation as asked
 from clipviz.values import Ablation
 from panels.asking import ask
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a car", "a star"]
 
 
@@ -282,13 +283,13 @@ def test_images_without_classes_wait_for_typed_ones(model):
 
 
 def test_before_anything_is_read_it_says_so(model, images):
-    session = clipviz.Session(model, images, texts=TEXTS, background=False)
+    session = clipviz.Session(model, images.subset(range(4)), texts=TEXTS, background=False)
     session.collection.ready[:] = False
     session.collection.version += 1
     session.reading.reached(0)
     panel = Ablate(session)
     session.wait(60)
-    assert panel.view["message"].startswith("Reading the images: 0 of 48")
+    assert panel.view["message"].startswith("Reading the images: 0 of 4")
     session.close()
 
 

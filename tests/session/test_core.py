@@ -26,6 +26,12 @@ def session(model):
     session.close()
 
 
+@pytest.fixture(scope="module")
+def head_effects(session, model):
+    """Of every image that the session begins with."""
+    return model.trace([session.images[i] for i in range(40)]).head_effects()
+
+
 def test_lenses_are_values(session):
     scores = session.head_scores("a red circle", 3)
     assert scores.heads.shape == (6, 8)
@@ -42,18 +48,20 @@ def test_cosine_is_the_models_own(session, model):
     assert session.head_scores("a dog", 5).cosine == pytest.approx(expected, abs=1e-5)
 
 
-def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, model):
+def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, model, head_effects):
     described = session.textspan(5, 2, n_texts=4, n_draws=0)
-    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 2] for i in range(40)])
-    raw = clipviz.lens.textspan.textspan(effects, model.encode_texts(TEXTS), 4)
+    raw = clipviz.lens.textspan.textspan(head_effects[:, 5, 2], model.encode_texts(TEXTS), 4)
     assert described.order.tolist() == raw.order.tolist()
     assert described.gains == pytest.approx(raw.gains.numpy(), abs=1e-4)
     assert described.texts == tuple(TEXTS[i] for i in raw.order)
 
 
-def test_texts_of_which_nothing_is_left_are_counted(session, model):
+def test_texts_of_which_nothing_is_left_are_counted(model):
     twice = clipviz.Session(
-        model, session.images, [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])], background=False
+        model,
+        clipviz.demo.images().subset(range(8)),
+        [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])],
+        background=False,
     )
     described = twice.textspan(5, 2, n_texts=3, n_draws=0)
     assert described.n_used_up >= 3  # the tokenizer lowers letters: each text is there twice
@@ -79,8 +87,8 @@ def test_two_images_vary_in_one_direction_and_one_text_explains_it(model):
     session.close()
 
 
-def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, model):
-    effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 5, 3] for i in range(40)])
+def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, head_effects):
+    effects = head_effects[:, 5, 3]
     expected = effects @ effects[7]
     found = session.neighbours(7, 5, 3, 40, by="product")
     assert [i for i, _ in found] == expected.argsort(descending=True).tolist()

@@ -14,7 +14,8 @@ from clipviz.lens import textspan
 
 def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypatch):
     """A click after every few draws: each is answered before the next draws, none of which is made twice."""
-    session = clipviz.Session(model, clipviz.demo.images().subset(range(12)), COMMON, background=False)
+    images = clipviz.demo.images().subset(range(12))
+    session = clipviz.Session(model, images, COMMON, layers=[4, 5], background=False)
     session.wait(60)
     real, made, answered = textspan.null_in_parts, [], []
 

@@ -19,6 +19,7 @@ from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked
 from clipviz.values import N_LATE, Ablation
 
+pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a car", "a star"]
 GROUPS = {f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")}
 
