@@ -60,6 +60,13 @@ def heads(trace):
     return trace.head_effects().double()
 
 
+@pytest.fixture(scope="module")
+def class_token(trace):
+    """Effects of the class token through every head, [image, layer, head, d_embed]."""
+    basis = torch.eye(128)  # token effects along every axis are the effects themselves
+    return trace.token_scores(basis)[..., 0].movedim(0, -1).double()
+
+
 def naive(session, trace, heads, task, image, ablation):
     """Class probabilities from the trace's own effects, term by term, float64; means over every image's trace."""
     rest = trace.mlp_effects().sum(1).double()
@@ -90,18 +97,18 @@ def test_the_desk_is_exact(session, panel, trace, heads, how):
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
-def test_single_mlps_and_the_class_token_are_exact_on_the_desk(session, panel, trace, heads, how):
+def test_single_mlps_and_the_class_token_are_exact_on_the_desk(
+    session, panel, trace, heads, class_token, how
+):
     out = {(5, 7), (3, 0)}
     session.select(ablation=Ablation(heads=out, how=how), image=3)
     ask(panel, options={"mlps": [2, 6], "class_token": True})
     task, labels = session.tasks()["objects"], torch.tensor(session.tasks()["objects"].labels)
     classes = asked.directions(session, task).double()
-    basis = torch.eye(128)  # token effects along every axis are the effects themselves
-    own = trace.token_scores(basis)[..., 0].movedim(0, -1).double()
     removed = trace.mlp_effects().double()[:, [2, 6]].sum(1)
     for layer in range(6):
         for head in range(8):
-            gone = heads if (layer, head) in out else own
+            gone = heads if (layer, head) in out else class_token
             removed = removed + gone[:, layer, head]
     if how == "mean":
         removed = removed - removed[labels >= 0].mean(0)

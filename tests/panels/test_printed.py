@@ -45,7 +45,7 @@ def panels(model):
 def outside(figure):
     """Texts that reach beyond the canvas by more than a point."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()  # lays everything out
     width, height, edge = figure.bbox.width, figure.bbox.height, figure.dpi / 72
     found, unseen = [], set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):

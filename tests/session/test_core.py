@@ -57,12 +57,8 @@ def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, 
 
 
 def test_texts_of_which_nothing_is_left_are_counted(model):
-    twice = clipviz.Session(
-        model,
-        clipviz.demo.images().subset(range(8)),
-        [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])],
-        background=False,
-    )
+    texts = [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])]
+    twice = clipviz.Session(model, clipviz.demo.images().subset(range(8)), texts, background=False)
     described = twice.textspan(5, 2, n_texts=3, n_draws=0)
     assert described.n_used_up >= 3  # the tokenizer lowers letters: each text is there twice
     assert len({text.lower() for text in described.texts}) == 3

@@ -16,7 +16,7 @@ from clipviz.session import generation
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a car", "a star"]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-N_IMAGES = 8
+N_IMAGES = 6
 FEW = {"Cues": {"n_sentences": 1, "n_pictures": 1, "layers": [3]}}  # the layer that `asked` reads
 
 

@@ -16,7 +16,7 @@ from clipviz.values import Ablation
 from tests.models.families import with_texts
 
 TEXTS = [*COMMON, "a car", "a blue square"]
-N_IMAGES = 30
+N_IMAGES = 20
 
 
 @pytest.fixture(scope="module", params=["SigLIP", "EVA-02", "PE-Core", "CLIPA"])
