@@ -21,7 +21,7 @@ from clipviz.panels.stored import Answer, Kept, Store, key
 
 @pytest.fixture
 def panel(lend, model):
-    with lend(model, demo().subset(range(12)), "demo") as session:
+    with lend(model, demo().subset(range(12)), [*clipviz.demo.texts()][:60]) as session:
         yield Heads(session)
 
 
