@@ -85,9 +85,10 @@ def test_a_storm_of_moves_settles_on_the_last(desk):
     start = place(desk)
     way = 1 if start[0] < 0.5 else -1
     seq = desk.request["seq"]
-    for i in range(40):
-        desk.request = {"seq": seq, "options": {"move": [5, -0.1 * way + 0.25 * way * i / 39, 0.0, 1.0]}}
-    desk.session.wait(120)
+    with brief_searches.few_steps(20):
+        for i in range(40):
+            desk.request = {"seq": seq, "options": {"move": [5, -0.1 * way + 0.25 * way * i / 39, 0.0, 1.0]}}
+        desk.session.wait(120)
     assert desk.view["settled"]
     assert (place(desk)[0] - start[0]) * way > 0.03  # the last went this way, the first the other
 

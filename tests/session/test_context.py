@@ -12,25 +12,26 @@ import clipviz
 from clipviz.values import Ablation, Selection, View
 
 TEXTS = [*COMMON, "a swan", "a tiger"]
+N_IMAGES = 14
 
 
 @pytest.fixture
 def session(lend, model):
-    with lend(model, clipviz.demo.images().subset(range(24, 54)), TEXTS) as session:
+    with lend(model, clipviz.demo.images().subset(range(30, 30 + N_IMAGES)), TEXTS) as session:
         yield session
 
 
 @pytest.mark.parametrize("ablation", [Ablation(), Ablation(heads={(5, 1), (3, 2)})])
 def test_standing_is_a_rank_among_texts_and_a_share_of_images(session, ablation):
     session.select(ablation=ablation)
-    cosines = np.array([session.head_scores("a dog", i).cosine for i in range(30)])
+    cosines = np.array([session.head_scores("a dog", i).cosine for i in range(N_IMAGES)])
     others = [session.head_scores(text, 7).cosine for text in TEXTS if text != "a dog"]
     found = session.standing("a dog", 7)
     assert found.cosine == pytest.approx(cosines[7], abs=1e-6)
     assert found.rank == 1 + sum(other > cosines[7] for other in others)
     assert found.share == pytest.approx((np.delete(cosines, 7) < cosines[7]).mean())
-    assert (found.n_texts, found.n_images) == (len(TEXTS), 29)
-    minus = cosines - [session.head_scores("a red circle", i).cosine for i in range(30)]
+    assert (found.n_texts, found.n_images) == (len(TEXTS), N_IMAGES - 1)
+    minus = cosines - [session.head_scores("a red circle", i).cosine for i in range(N_IMAGES)]
     found = session.standing("a dog", 7, "a red circle")
     assert found.rank is None
     assert found.share == pytest.approx((np.delete(minus, 7) < minus[7]).mean())
@@ -51,7 +52,7 @@ def test_a_mask_fits_texts_that_name_what_it_outlines(session):
 def test_photographs_are_far_and_demo_images_are_not(session):
     data = pytest.importorskip("sklearn.datasets")
     photograph = Path(data.__file__).parent / "images" / "china.jpg"
-    assert all(session.familiarity(i).known for i in range(30))
+    assert all(session.familiarity(i).known for i in range(N_IMAGES))
     far = session.familiarity(session.add_image(photograph))
     assert not far.known
     assert "not from the collection" in far.why
