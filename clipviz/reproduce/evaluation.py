@@ -311,17 +311,15 @@ def _waterbird_examples(model: ClipModel, folder: str, limit: int | None) -> tup
 
 
 def _demo_masks(images: Images, n: int) -> MaskedImages:
-    masked = segmentation.from_collection(images, "class")
+    """Lone objects without a treatment, n of them; every object has a mask, so that no other mask has to be read."""
     table = images.attributes or {}
-    number = {name: i for i, name in enumerate(images.names)}
+    columns = zip(table["kind"], table["second kind"], table["treatment"], strict=True)
     rows = [
-        place
-        for place, name in enumerate(masked.names)
-        if table["kind"][number[name]] == "object"
-        and table["second kind"][number[name]] is None
-        and table["treatment"][number[name]] in (None, "none")
+        i
+        for i, (kind, second, treatment) in enumerate(columns)
+        if kind == "object" and second is None and treatment in (None, "none")
     ]
-    return masked.subset([rows[i] for i in spaced(len(rows), n)])
+    return segmentation.from_collection(images.subset(rows[i] for i in spaced(len(rows), n)), "class")
 
 
 def _demo_pairs(images: Images, n: int) -> MaskedImages | None:

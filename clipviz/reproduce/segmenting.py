@@ -127,6 +127,8 @@ def _by_outcome(
     masks: list[Tensor],
 ) -> None:
     """The scores apart, where the model names the class and where it does not."""
+    if len(masks) < 2 * MIN_APART:
+        return
     right = named_right(model, evaluation)
     sides = {
         "named": [i for i, ok in enumerate(right) if ok],
