@@ -84,14 +84,17 @@ def encoder_of(model: ClipModel) -> Encoder:
     return Encoder(encode_images, encode_texts)
 
 
-def held_out(model: ClipModel, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]:
-    """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves."""
+def held_out(model: ClipModel, encoder: Encoder, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]:
+    """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves.
+
+    encoder: the model's, from `encoder_of`.
+    """
     scenes = join([render(sizes.traced, seed) for seed in sizes.seeds])
     birds = bird_groups(model, sizes.birds, sizes.seeds)
     return Evaluation(
         name="held-out scenes of the demo world",
         images=open_images(_pictures(scenes.images)),
-        tasks=family_tasks(model, scenes),
+        tasks=family_tasks(encoder, scenes),
         pools={"descriptions": demo.texts()},
         birds=birds,
         cue=classifiers.of_cue(model, birds[1]),
@@ -101,15 +104,14 @@ def held_out(model: ClipModel, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]
     ), scenes
 
 
-def family_tasks(model: ClipModel, scenes: Scenes) -> list[Task]:
+def family_tasks(encoder: Encoder, scenes: Scenes) -> list[Task]:
     """One task per family of FAMILIES; count is judged on 2 to 6 copies."""
-    directions = evaluate.prompt_directions(encoder_of(model))
     tasks = []
     for family in FAMILIES:
         first = 1 if family == "count" else 0
         labels = [-1 if value is None else value - first for value in evaluate.truths(family, scenes)]
         prompts = tuple(tuple(sentences) for sentences in FACTS[family])[first:]
-        names, classifier = tuple(own[0] for own in prompts), {"names": directions[family][first:]}
+        names, classifier = tuple(own[0] for own in prompts), {"names": encoder.directions[family][first:]}
         tasks.append(Task(family, names, prompts, tuple(labels), classifiers=classifier))
     return tasks
 

@@ -59,10 +59,11 @@ def run(
     sizes = HeldOutSizes.within(limit)
     folder = Path(out)
     steps = Steps(folder / "steps", {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
-    evaluation, scenes = held_out(model, sizes)
+    encoder = encoder_of(model)
+    evaluation, scenes = held_out(model, encoder, sizes)
     terms, kept, _ = trace_terms(model, evaluation.images, steps, "world-scenes", quiet)
     measured = Measured(evaluation, terms, kept)
-    families = measures.families(model, sizes, steps)
+    families = measures.families(encoder, sizes, steps)
     pool = evaluation.pools["descriptions"]
     table = measures.head_table(model, pool, late_terms(model, terms), scenes, sizes.n_seeds)
     birds = measures.background_ablation(model, evaluation, terms, table, steps, quiet)
@@ -79,7 +80,7 @@ def run(
     depths_section(report, depths, pairs)
     birds_section(report, birds, evaluation)
     neurons_section(report, neurons)
-    generator_section(report, measured_generator(encoder_of(model), steps, sizes.generated))
+    generator_section(report, measured_generator(encoder, steps, sizes.generated))
     return report.write("world")
 
 

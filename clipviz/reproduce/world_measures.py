@@ -21,6 +21,7 @@ from clipviz.analysis.neuron_sums import read_layers, read_together
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
+from clipviz.demo.model.evaluate import Encoder
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.scenes import Scenes
 from clipviz.lens import ablate, headset, roles, segment, textspan
@@ -37,7 +38,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.reproduce import spurious
 from clipviz.reproduce.chapter2 import Measured, late_terms
 from clipviz.reproduce.evaluation import Evaluation, trace_terms
-from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, two_objects
+from clipviz.reproduce.held_out import HeldOutSizes, two_objects
 from clipviz.reproduce.layers import usable_layers
 from clipviz.reproduce.pools import encoded_pool
 from clipviz.reproduce.report import Steps
@@ -75,13 +76,11 @@ class FamilyScore:
     chance: float
 
 
-def families(model: ClipModel, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
+def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
     """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
-    encoder = encoder_of(model)
-    directions = evaluate.prompt_directions(encoder)
 
     def measured(title: str, seed: int, unseen: bool) -> dict[str, dict]:
-        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large, directions)
+        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
         return steps.get(f"world-{title.replace(' ', '-')}-{seed}", make)
 
     return {

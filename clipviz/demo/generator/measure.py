@@ -15,7 +15,7 @@ from clipviz.demo.generator.demo_generator import DemoGenerator
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.scenes import COLOURS, GROUNDS, KINDS, TrueScenes
 from clipviz.demo.generator.train import render
-from clipviz.demo.model.evaluate import Encoder, prompt_directions
+from clipviz.demo.model.evaluate import Encoder
 from clipviz.demo.world import scenes as world
 from clipviz.demo.world import vocabulary as words
 from clipviz.lens.intervals import Estimate, share_of
@@ -67,7 +67,7 @@ class Names:
     """Zero-shot names of pictures by a CLIP, among the generator's own kinds, colours and grounds."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.directions = encoder, prompt_directions(encoder)
+        self.encoder, self.directions = encoder, encoder.directions
 
     def units(self, images: Float[Tensor, "image 3 rows cols"]) -> Float[Tensor, "image d_embed"]:
         return self.encoder.images(as_pixels(images)).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,15 @@ class Encoder:
     images: Callable[[np.ndarray], Tensor]
     texts: Callable[[Sequence[str]], Tensor]
 
+    @functools.cached_property
+    def directions(self) -> dict[str, Tensor]:
+        """For each family the unit mean of the sentences of each value, [value, d_embed]."""
+        found = {}
+        for family, values in FACTS.items():
+            units = self.texts([sentence for sentences in values for sentence in sentences])
+            found[family] = zeroshot.of_prompts(units, list(map(len, values)))
+        return found
+
 
 def encoder_of(model, batch_size: int = 100) -> Encoder:
     """Encoder of an open_clip model that takes the demo's images and token ids."""
@@ -62,15 +72,6 @@ def encoder_of(model, batch_size: int = 100) -> Encoder:
         )
 
     return Encoder(encode_images, encode_texts)
-
-
-def prompt_directions(encoder: Encoder) -> dict[str, Tensor]:
-    """For each family the unit mean of the sentences of each value, [value, d_embed]."""
-    directions = {}
-    for family, values in FACTS.items():
-        units = encoder.texts([sentence for sentences in values for sentence in sentences])
-        directions[family] = zeroshot.of_prompts(units, list(map(len, values)))
-    return directions
 
 
 def _untreated(scene: Scene) -> bool:
@@ -100,16 +101,13 @@ FAMILY_TESTS = (
 )
 
 
-def zero_shot(
-    encoder: Encoder, scenes: Scenes, directions: dict[str, Tensor] | None = None
-) -> dict[str, dict]:
+def zero_shot(encoder: Encoder, scenes: Scenes) -> dict[str, dict]:
     """Accuracy of every family on the scenes it applies to: {family: {accuracy, chance, n}}.
 
     All families but treatment are tested on untreated scenes with one kind of thing; count on 2 to 6 copies;
     "object, single, own colour" on lone objects as they were drawn.
     """
-    directions = prompt_directions(encoder) if directions is None else directions
-    units = encoder.images(scenes.images)
+    directions, units = encoder.directions, encoder.images(scenes.images)
     results = {}
     for family in FAMILY_TESTS:
         truth = truths(family, scenes)
@@ -153,8 +151,7 @@ def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Sce
 def bird_groups(encoder: Encoder, n_per_group: int, seed: int, painted: bool = True) -> dict[str, float]:
     """Accuracy of waterbird against landbird in each bird/place group, the worst and the mean."""
     scenes = spurious(n_per_group, seed, painted)
-    directions = prompt_directions(encoder)["bird"]
-    landbird = (encoder.images(scenes.images) @ directions.T).argmax(1).numpy()
+    landbird = (encoder.images(scenes.images) @ encoder.directions["bird"].T).argmax(1).numpy()
     right = landbird == (scenes.groups >= 2)
     by_group = {
         name: float(right[scenes.groups == group].mean()) for group, name in enumerate(words.BIRD_GROUPS)
@@ -168,19 +165,14 @@ def report(
     seed: int = HELD_OUT_SEED,
     unseen_views: bool = False,
     n_large: int = 720,
-    directions: dict[str, Tensor] | None = None,
 ) -> dict[str, dict]:
-    """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added.
-
-    directions: those of prompt_directions(encoder), where they are known.
-    """
-    directions = prompt_directions(encoder) if directions is None else directions
-    results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views), directions)
+    """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added."""
+    results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views))
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
         scenes = large_plain(kind, n_large, seed, unseen_views)
         truth = [scene.subject.word for scene in scenes.scenes]
         results[f"{family}, large, plain"] = _accuracy(
-            encoder.images(scenes.images), directions[family], truth
+            encoder.images(scenes.images), encoder.directions[family], truth
         )
     return results
 
