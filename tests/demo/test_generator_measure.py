@@ -50,12 +50,12 @@ def test_the_locator_measures_one_picture_as_in_company_and_at_any_size():
 def test_the_report_card_measures_the_generator(tmp_path):
     encoder = encoder_of(clipviz.load("demo"))
     steps = Steps(tmp_path / "steps", {"model": "demo"})
-    found = generating.measured(encoder, steps, 60)
+    found = generating.measured(encoder, steps, 100)
     kinds, colours, grounds = (
         found.named[next(what for what in found.named if what.startswith(start))]
         for start in ("kind", "colour", "ground")
     )
-    assert kinds["teacher"].n == 60
+    assert kinds["teacher"].n == 100
     assert kinds["teacher"].value > 0.85
     for what in (kinds, colours, grounds):
         assert what["teacher"].value > 0.85
@@ -64,7 +64,7 @@ def test_the_report_card_measures_the_generator(tmp_path):
         found.frechet["generator to held-out renders"]
         < found.frechet["scenes of the world to held-out renders"]
     )
-    again = generating.measured(encoder, steps, 60)
+    again = generating.measured(encoder, steps, 100)
     assert again == found
     assert steps.resumed == ["world-generator"]
     report = Report(tmp_path, "card")
