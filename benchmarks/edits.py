@@ -24,6 +24,7 @@ def run(n: int = 16) -> list[dict[str, Any]]:
         beside = ", ".join(
             f"{way} {share.value:.2f}" for way, share in zip(WAYS[1:], one.shares[1:], strict=True) if share
         )
-        what = f"edits: {one.edit}, {one.counted} ({one.judge}; {beside})"
-        found.append(row(what, one.shares[0].value, TARGETS[one.counted], at_least=True))
+        edited = one.shares[0]
+        what = f"edits: {one.edit}, {one.counted} ({one.judge}; n = {edited.n}: {edited.interval}; {beside})"
+        found.append(row(what, edited.value, TARGETS[one.counted], at_least=True))
     return found
