@@ -14,10 +14,17 @@ from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from clipviz.session.neurons import Reading
+    from clipviz.session.state import Rest
+    from clipviz.values import Selection
+    from clipviz.worker import Stale
 
 
 class WorkingDesk(Desk):
-    """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing."""
+    """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing.
+
+    Work stops while the desk is off screen and goes on with the first refresh after it, whether or not anything that the
+    desk looks at has changed meanwhile.
+    """
 
     progress = traitlets.Tuple(
         traitlets.Int(), traitlets.Int(), default_value=(0, 0), help="things done, things to do"
@@ -27,6 +34,7 @@ class WorkingDesk(Desk):
     )
 
     _working = False
+    _paused = False  # work stopped because nobody could see it
     _gone = False
 
     def step(self) -> bool:
@@ -35,9 +43,16 @@ class WorkingDesk(Desk):
 
     def follow(self) -> None:
         """Do what is missing, behind everything else."""
+        self._paused = False
         if not self._working:
             self._working = True
             self.session.worker.background(_steps(weakref.ref(self)))
+
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
+        rest = super().refresh(selection, stale)
+        if self._paused and self.on_screen:
+            self.follow()
+        return rest
 
     def tell(self, work: Work) -> None:
         """How far the work is; shown without a refresh."""
@@ -93,7 +108,8 @@ def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:
         if shown is None:
             return
         try:
-            more = not shown._gone and shown.visible and shown.step()
+            shown._paused = not shown.on_screen
+            more = not shown._gone and not shown._paused and shown.step()
         except BaseException as error:
             shown._working = False
             shown.show_error(error)

@@ -393,11 +393,13 @@ DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as th
 class Desk(Panel):
     """A panel that computes nothing while the browser does not show it (visible=False).
 
-    title, question: its button below the board, and what the panel answers.
+    title, question: its button below the board, and what the panel answers. closed: whether the row of desks shows
+    another one; visible is the browser's word, closed is the row's.
     """
 
     title: ClassVar[str] = ""
     question: ClassVar[str] = ""
+    closed = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -407,7 +409,12 @@ class Desk(Panel):
     visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})
+        return self.compute_shown(selection, stale) if self.on_screen else ({"waiting": True}, {})
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether anybody can see the desk now."""
+        return self.visible and not self.closed
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         raise NotImplementedError

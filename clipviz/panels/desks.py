@@ -54,14 +54,14 @@ class Desks(ipywidgets.Box):
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
             self.session.unwatch(panel)
-            panel.visible = False  # its background reading stops; what is opened next need not wait for it
+            panel.closed = True  # its background reading stops; what is opened next need not wait for it
         name = change["new"]
         self.session.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
             self.children = (self.bar,)
             return
         if name in self.built:
-            self.built[name].visible = True
+            self.built[name].closed = False
             self.session.watch(self.built[name])
             self.session.refresh()
         else:

@@ -154,7 +154,7 @@ class Rosetta(Desk):
     def _version(self) -> int:
         """Changes when a concept was named, here or in another panel."""
         try:
-            return self.dictionary().version if self.visible else -1
+            return self.dictionary().version if self.on_screen else -1
         except ValueError:
             return -1
 

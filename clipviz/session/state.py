@@ -94,6 +94,7 @@ class SessionState(traitlets.HasTraits):
         self.lock = threading.RLock()
         self._memory: Recent[Any, Any] = Recent(REMEMBERED)
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._joining = threading.Lock()
         self._serving: Watcher | None = None
         self._showing: weakref.WeakSet[Any] = weakref.WeakSet()
         self._options: dict[str, dict[str, Any]] = {}
@@ -233,11 +234,13 @@ class SessionState(traitlets.HasTraits):
 
     def watch(self, panel: Watcher) -> None:
         """Refresh `panel` whenever the selection changes, until it is unwatched or forgotten."""
-        self._watchers.add(panel)
+        with self._joining:  # another set, since the worker may be walking through this one
+            self._watchers = weakref.WeakSet([*self._watchers, panel])
 
     def unwatch(self, panel: Watcher) -> None:
         """No longer refresh `panel`."""
-        self._watchers.discard(panel)
+        with self._joining:
+            self._watchers = weakref.WeakSet(one for one in self._watchers if one is not panel)
 
     def refresh(self) -> None:
         """Ask the worker to bring every panel to the newest selection."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import random
+import time
 import weakref
 
 import pytest
@@ -103,3 +105,28 @@ def test_closing_leaves_nothing(session):
     del desks
     gc.collect()
     assert gone() is None
+
+
+def test_desks_switched_two_hundred_times_at_random_moments_all_finish_their_work(model, monkeypatch):
+    monkeypatch.setattr(neurons_read, "BATCH", 3)
+    monkeypatch.setattr(neurons_read, "FIRST", 6)
+    moments = random.Random(20)
+    names = ("neurons", "words", "cues")
+    stalls = []
+    session = clipviz.Session(model, demo().subset(range(24)), TEXTS, background=False)
+    desks = Desks(session)
+    panels = {name: desks.show(name) for name in names}
+    panels["cues"].n_sentences = panels["cues"].n_pictures = 1
+    for layer in range(session.model.n_layers - 1):
+        panels["neurons"].layer = panels["words"].layer = layer
+        panels["cues"].layers = [layer]
+        for _ in range(40):
+            desks.show(moments.choice(["", *names]))
+            time.sleep(moments.uniform(0, 0.02))
+        for name in names:  # shown once more and left alone: what each began is finished
+            desks.show(name)
+            session.wait(120, background=True)
+            if not panels[name].view.get("complete"):
+                stalls.append((layer, name))
+    session.close()
+    assert stalls == []

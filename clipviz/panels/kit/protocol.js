@@ -228,14 +228,26 @@ const mount = ({ model, el }, name, build) => {
 
 /** Tells Python whether the panel is on screen, so that a hidden one computes nothing. @param {Api} api @param {() => void} [shown] */
 const followVisibility = (api, shown = () => {}) => {
+  /** @type {boolean | null} */
+  let told = null; // what Python was told and has not confirmed
+  const tell = (visible) => {
+    if (api.standalone || visible === (told ?? api.model.get("visible"))) return;
+    told = visible;
+    api.ask({}, { options: { visible } });
+  };
   const seen = new ResizeObserver(() => {
     const visible = api.root.clientWidth > 0;
     if (visible) shown();
-    if (visible === api.model.get("visible") || api.standalone) return;
-    api.ask({}, { options: { visible } });
+    tell(visible);
   });
+  // A view that was taken off the page may be heard only after this one was put there.
+  const confirmed = () => {
+    told = null;
+    if (api.root.clientWidth > 0) tell(true);
+  };
   seen.observe(api.root);
-  api.cleanups.push(() => seen.disconnect());
+  api.model.on("change:visible", confirmed);
+  api.cleanups.push(() => { seen.disconnect(); api.model.off("change:visible", confirmed); });
 };
 
 /** How far the work behind the panel is: a thin bar, and `hint` in the kernel's words. Returns the bar and tell(). @param {Api} api @param {any} hint @returns {[any, () => void]} */
