@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class WorkingDesk(Desk):
     """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing.
 
-    Work stops while the desk is off screen and goes on with the first refresh after it, whether or not anything that the
-    desk looks at has changed meanwhile.
+    Work stops while the desk is off screen and goes on with the first refresh after it, whether or not anything that
+    the desk looks at has changed meanwhile.
     """
 
     progress = traitlets.Tuple(
