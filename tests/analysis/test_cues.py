@@ -135,9 +135,36 @@ def test_attempts_draw_the_class_and_measure_the_margin(model, found):
 
 
 def test_the_experiment_has_every_method(model, found):
-    one = cues.attack_pair(model, found, PAIR, 0, n_sentences=1, n_images=1)
+    """Table 3.3: each method's words literally, from the codes one by one in float64, and what is drawn of them."""
+    one = cues.attack_pair(model, found, PAIR, 0, n_sentences=1, n_images=2, n_neurons=9)
     assert list(one) == ["no words", "random neurons", "similar words", "second order"]
-    assert one["no words"][0] == []
+    texts = model.encode_texts(["a horse", "a zebra"]).double()
+    target = texts[1] - texts[0]
+    allowed = [i for i, text in enumerate(TEXTS) if "zebra" not in text]
+    along = [float(row.double() @ target) for row in found.directions]
+    chosen = {
+        "random neurons": torch.randperm(len(along), generator=torch.Generator().manual_seed(0))[:9].tolist(),
+        "second order": sorted(range(len(along)), key=lambda n: -abs(along[n]))[:9],
+    }
+    scores = {"similar words": {i: float(found.encoded[i].double() @ target) for i in allowed}}
+    for method, neurons in chosen.items():
+        scores[method] = dict.fromkeys(allowed, 0.0)
+        for n in neurons:
+            for text, weight in zip(
+                found.codes.atoms[n].tolist(), found.codes.weights[n].tolist(), strict=True
+            ):
+                if text in scores[method]:
+                    scores[method][text] += weight * along[n]
+    expected = {"no words": []}
+    for method, of in scores.items():
+        expected[method] = [TEXTS[i] for i in sorted(of, key=lambda i: -of[i]) if of[i] > 0]
+    assert {method: words for method, (words, _) in one.items()} == expected
+    assert len({tuple(words) for words in expected.values()}) == 4
+    for method, (words, attack) in one.items():
+        assert len(attack.images) == len(attack.margins) == 2
+        assert all("horse" in sentence and "zebra" not in sentence for sentence in attack.sentences)
+        assert attack.n_fooled == sum(margin > 0 for margin in attack.margins)
+        assert words or set(attack.sentences) == {"a horse"}, method
 
 
 def test_two_callables_make_a_studio():

@@ -22,6 +22,11 @@ def test_contribution_scores_by_hand():
     # v = (1, 0): <v, r> = 1, 0, 0.6; neuron 1 carries nothing, the padding weight 9 counts nowhere
     scores = cues.contribution_scores(CODES, DIRECTIONS, torch.tensor([1.0, 0.0]), torch.tensor([0, 1, 2]), 4)
     assert torch.allclose(scores, torch.tensor([0.5 + 0.6, 0.0, -1.0 + 0.6, 0.0]))
+    # v = (0, -1): <v, r> = 0, -1, 0.8; what a neuron writes away from v counts against its texts
+    scores = cues.contribution_scores(
+        CODES, DIRECTIONS, torch.tensor([0.0, -1.0]), torch.tensor([1, 2, 0]), 4
+    )
+    assert torch.allclose(scores, torch.tensor([0.8, -2.0, 0.8, 0.0]))
     alone = cues.contribution_scores(CODES, DIRECTIONS, torch.tensor([1.0, 0.0]), torch.tensor([2]), 4)
     assert torch.allclose(alone, torch.tensor([0.6, 0.0, 0.6, 0.0]))
 
@@ -116,6 +121,23 @@ def test_fair_sentences_name_whole_words():
     assert not cues.is_fair("a hotdog", "dog", [])
     assert cues.is_fair("a dog and a caterpillar", "dog", ["cat"])
     assert not cues.is_fair("a dog near ponies", "dog", ["pony"])
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_texts_map_is_that_of_the_neurons_most_along_it(signed):
+    """Table 3.4, literally: the five of largest |<r, t>| of all layers, their maps averaged, from 0 to 1."""
+    seconds = [example(0), example(1)]
+    draw = torch.Generator().manual_seed(7)
+    directions, target = torch.randn(14, 5, generator=draw).double(), torch.randn(5, generator=draw).double()
+    along = [sum(float(a * b) for a, b in zip(row, target, strict=True)) for row in directions]
+    best = sorted(range(14), key=lambda n: -along[n] if signed else -abs(along[n]))[:5]
+    assert {n // 7 for n in best} == {0, 1}
+    found = cues.map_towards(seconds, directions, target, 5, signed)
+    for image in range(12):
+        maps = [seconds[n // 7].activations[image, 1:, n % 7].reshape(2, 3) for n in best]
+        mean = sum(maps) / 5
+        low, high = min(mean.flatten().tolist()), max(mean.flatten().tolist())
+        assert torch.allclose(found[image], (mean - low) / (high - low))
 
 
 def test_neuron_maps_run_through_layers_and_heatmaps_are_stretched():

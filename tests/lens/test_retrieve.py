@@ -76,11 +76,17 @@ def test_similarity_through_everything_is_the_embeddings(model, trace):
     torch.testing.assert_close(found[0], rest @ rest[0], atol=1e-3, rtol=1e-3)
 
 
-def test_nearest_leaves_out_the_query_and_ranks(codes, basis):
-    found = retrieve.nearest(codes, basis, [5, 6], HEADS[:1], k=3, centre=True)
-    assert found.images.shape == (2, 3)
-    assert 5 not in found.images[0].tolist()
-    assert bool((found.scores[:, :-1] >= found.scores[:, 1:]).all())
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("centre", [False, True])
+def test_nearest_leaves_out_the_query_and_ranks(codes, basis, effects, centre, cosine):
+    found = retrieve.nearest(codes, basis, [5, 6], HEADS[:1], k=3, centre=centre, cosine=cosine)
+    own = effects[:, 0, 1].double()
+    own = own - own.mean(0) if centre else own
+    own = own / own.norm(dim=1, keepdim=True) if cosine else own
+    for query, images, scores in zip((5, 6), found.images.tolist(), found.scores.tolist(), strict=True):
+        alike = {image: float(own[query] @ own[image]) for image in range(40) if image != query}
+        assert images == sorted(alike, key=lambda image: -alike[image])[:3]
+        assert scores == pytest.approx([alike[image] for image in images], rel=1e-3, abs=1e-4)
     whole = retrieve.whole_similarity(codes, [5])
     assert whole[0].argmax() == 5
     assert float(whole[0, 5]) == pytest.approx(1, abs=1e-5)
@@ -190,11 +196,35 @@ def test_roles_by_hand():
 
 def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
     terms = ablate.terms_of(trace, layers=[4, 5])
-    labels, groups = [i % 2 for i in range(40)], ["ab"[i % 2] for i in range(40)]
+    effects, whole = trace.head_effects([4, 5]).double(), trace.embedding.double()
+    before = (whole @ texts[:2].double().T).argmax(
+        1
+    )  # labels that most of these agree with, unlike their neighbours'
+    labels = [int(kind) if i % 5 else 1 - int(kind) for i, kind in enumerate(before)]
+    groups = ["abc"[(i * i + labels[i]) % 3] for i in range(40)]
     ablation = Ablation(heads={(5, 1), (4, 2)})
     found = spurious.compare(terms, texts[:2], labels, groups, ablation, n_draws=4, seed=1)
-    assert found.before.groups.keys() == {"a", "b"}
     assert len(found.random) == 4
+    draws = spurious.random_draws(terms, ablation, 4, 1)
+    assert all(len(draw.heads) == 2 for draw in draws)
+    measured = zip(
+        [(), ablation.heads, *(d.heads for d in draws)],
+        [found.before, found.after, *found.random],
+        strict=True,
+    )
+    for heads, accuracy in measured:
+        after = whole
+        for layer, head in heads:
+            after = after - effects[:, layer - 4, head] + effects[:, layer - 4, head].mean(0)
+        hits = [
+            int((row @ texts[:2].double().T).argmax()) == label
+            for row, label in zip(after, labels, strict=True)
+        ]
+        assert accuracy.top1 == pytest.approx(sum(hits) / 40)
+        for name in "abc":
+            own = [hit for hit, group in zip(hits, groups, strict=True) if group == name]
+            assert accuracy.groups[name] == (pytest.approx(sum(own) / len(own)), len(own))
+        assert accuracy.worst_accuracy == min(value for value, _ in accuracy.groups.values())
     assert found.gain == pytest.approx(found.after.worst_accuracy - found.before.worst_accuracy)
     draws = spurious.random_draws(
         terms, Ablation(heads={(5, 1)}, mlps={2}, how="zero"), 3, draw_from=[(4, 0)]

@@ -53,6 +53,7 @@ def test_weights_are_the_least_squares_fit_and_the_error_falls():
         columns = dictionary[codes.atoms[neuron]].T
         fit = torch.linalg.lstsq(columns, directions[neuron, :, None]).solution[:, 0]
         assert torch.allclose(codes.weights[neuron], fit, atol=1e-9)
+        assert torch.allclose(reconstruct(codes, dictionary)[neuron], columns @ fit, atol=1e-9)
     errors = [
         (directions - reconstruct(sparse_code(directions, dictionary, m), dictionary)).norm()
         for m in (2, 6, 12)

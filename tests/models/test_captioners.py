@@ -55,7 +55,12 @@ def test_the_writer_prompts_with_words_and_reads_the_list():
     sentences = LanguageModelWriter(Model(), tokenizer)(["moon", "ball"], "dog", "cat")
     assert sentences == ["A dog under the moon", "A dog with a ball", "a dog at night"]
     assert tokenizer.prompt.startswith("<user>")
-    for part in ('"dog"', '"cat"', "moon, ball"):
+    for part in (
+        "Write 50 short descriptions",
+        'Every description must contain "dog". None may contain "cat", a synonym',
+        "Use as many words as possible from this list",
+        "that you do not know: moon, ball.",
+    ):
         assert part in tokenizer.prompt
 
 
@@ -64,7 +69,13 @@ def test_the_describer_asks_for_a_class_and_is_known_by_what_it_asks():
     describe = ClassDescriber(Model(), tokenizer, n_texts=7)
     assert describe("owl") == ["A dog under the moon", "A dog with a ball", "a dog at night"]
     assert tokenizer.prompt.count("owl") == 2
-    assert "List 7 short characteristics" in tokenizer.prompt
+    for part in (
+        "List 7 short characteristics",
+        "that hold for almost every image of owl. Each names one",
+        'None may contain "owl". Begin them',
+        '"Image with a texture of", "Picture taken in"',
+    ):
+        assert part in tokenizer.prompt
     assert describe.name == ClassDescriber(Model(), Tokenizer(), n_texts=7).name
     assert describe.name != ClassDescriber(Model(), tokenizer).name
 

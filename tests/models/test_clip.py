@@ -65,6 +65,23 @@ def test_effects_sum_to_the_embedding(variant):
         assert torch.allclose(trace.embedding, network.encode_image(images), atol=1e-5)
 
 
+def test_an_embedding_is_the_projection_of_the_class_token():
+    """Eq. 2.2 and A.1: P LN(ViT(I)), from the last layer's class token, number by number in float64."""
+    network = naive.small_clip(5)
+    model, images, last = wrapped(network), torch.randn(2, 3, 32, 32), []
+    handle = network.visual.transformer.register_forward_hook(lambda m, i, o: last.append(o.double()))
+    found = model.encode_images(images)
+    handle.remove()
+    norm, projection = network.visual.ln_post, network.visual.proj.double()
+    for token, embedding, traced in zip(last[0][:, 0], found, model.trace(images).embedding, strict=True):
+        mean = sum(token) / len(token)
+        variance = sum((x - mean) ** 2 for x in token) / len(token)
+        normed = norm.weight.double() * (token - mean) / (variance + norm.eps) ** 0.5 + norm.bias.double()
+        expected = sum(x * row for x, row in zip(normed, projection, strict=True)).float()
+        torch.testing.assert_close(embedding, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(traced, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14"])
 @pytest.mark.slow
 def test_sum_check_on_the_published_architectures_with_perturbed_weights(name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from open_clip.model import CLIP
@@ -123,6 +125,36 @@ def test_norms_equal_explicit_norms_with_and_without_the_shared_part():
         for normalize in (True, False):
             explicit = second.effects(shared=shared, normalize=normalize).norm(dim=-1)
             assert torch.allclose(second.norms(shared, normalize), explicit, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_first_order_effects_equal_the_literal_products(variant):
+    """Eq. 3.1 a neuron at a time: P (A (p_0 w_n + b / N - mean / c) + beta / c), in float64 from the modules."""
+    model, images, layer = random_model(7, **VARIANTS[variant]), pixels(), 1
+    visual, seen = copy.deepcopy(model.visual).double(), {}
+    block, norm = visual.transformer.resblocks[layer], visual.ln_post
+    block.mlp.gelu.register_forward_hook(lambda m, i, o: seen.update(activations=o[:, 0]))
+    visual.transformer.register_forward_hook(lambda m, i, o: seen.update(last=o[:, 0]))
+    with torch.no_grad():
+        embedding = visual(images.double())
+    scale = getattr(block.ls_2, "gamma", torch.ones(48).double())
+    columns, bias = scale[:, None] * block.mlp.c_proj.weight, scale * block.mlp.c_proj.bias
+    n_neurons, count = columns.shape[1], (1 + 2 * model.n_layers) * columns.shape[1]
+    plain, shared = (
+        model.second_order(images, layer).first_order(shared=own, normalize=False) for own in (False, True)
+    )
+    for image in range(len(images)):
+        mean, std = layer_norm(norm, seen["last"][image])
+        for neuron in range(n_neurons):
+            writes = seen["activations"][image, neuron] * columns[:, neuron]
+            expected = (norm.weight * writes / std) @ visual.proj
+            assert (plain[image, neuron] - expected).abs().max() < 1e-5 * embedding[image].norm()
+            writes = writes + bias / n_neurons - mean / count
+            expected = (norm.weight * writes / std + norm.bias / count) @ visual.proj
+            assert (shared[image, neuron] - expected).abs().max() < 1e-5 * embedding[image].norm()
+    unit = model.second_order(images, layer).first_order([3, 0])
+    lengths = embedding.norm(dim=1)[:, None, None].float()
+    torch.testing.assert_close(unit, shared[:, [3, 0]] / lengths, atol=1e-6, rtol=1e-4)
 
 
 def test_first_order_effects_sum_to_the_mlps_direct_effect():

@@ -14,6 +14,7 @@ from clipviz.lens.invert import Schedule
 from clipviz.reproduce import any_generator, concept_pages, editing, inverting, world_measures, world_summary
 from clipviz.reproduce import chapter4 as chapter4_report
 from clipviz.reproduce import world as world_report
+from clipviz.reproduce.report import Report
 from clipviz.session import generation as starting
 
 
@@ -34,10 +35,31 @@ def one_format(every_format):
 def undrawn(monkeypatch):
     """No figure is drawn or saved: for a report whose figures are there already, or of which the text is read."""
     monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    for module, name in _figures():
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The name of a function that draws a figure -> what it was asked to draw, each time; nothing is drawn."""
+    given = {}
+
+    def noting(name):
+        return lambda *values, **_: given.setdefault(name, []).append(values)
+
+    monkeypatch.setattr(style, "save", lambda *_, **__: [])
+    monkeypatch.setattr(Report, "interactive", lambda *_: None)
+    for module, name in _figures():
+        monkeypatch.setattr(module, name, noting(name))
+    return given
+
+
+def _figures():
+    """Every function that draws a figure: its module and name."""
     for module in (chapter2, chapter3, chapter4, world):
         for name, made in inspect.getmembers(module, inspect.isfunction):
             if hasattr(made, "__wrapped__") and made.__module__ == module.__name__:
-                monkeypatch.setattr(module, name, lambda *_, **__: None)
+                yield module, name
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -16,9 +16,10 @@ from PIL import Image
 import clipviz
 from clipviz import reproduce
 from clipviz.analysis import classifiers
+from clipviz.demo.tasks import world_tasks
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
-from clipviz.lens import headset, segment, spurious
+from clipviz.lens import ablate, headset, segment, spurious
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.reproduce import chapter2, chapter2_pictures, contents, evaluation, segmenting
 from clipviz.reproduce.report import Report, Steps
@@ -195,6 +196,72 @@ def test_accuracy_after_an_ablation_is_recomputed_from_the_traces(model, measure
         assert top1[task.name] == pytest.approx(float(right[labels >= 0].double().mean()), abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def few_traced(model):
+    """An evaluation of 40 pictures, what the chapter measures them by, and their effects in float64."""
+    images = clipviz.demo.images().subset(range(0, 800, 20))
+    world = world_tasks(images)
+    tasks = [classifiers.by_name(model, world[name]) for name in ("objects", "backgrounds")]
+    found, trace = evaluation.Evaluation("few", images, tasks, pools={}), model.trace(list(images))
+    measured = chapter2.Measured(found, ablate.terms_of(trace, tokens=[0]), range(len(images)))
+    heads, mlps, whole = (
+        part.double() for part in (trace.head_effects(), trace.mlp_effects(), trace.embedding)
+    )
+    basis = torch.eye(trace.embedding.shape[1])
+    own_token = sum(  # what the class token writes through every head, one coordinate after another
+        trace.token_scores(part)[..., 0].double().sum((2, 3)).T @ part.double() for part in basis.split(16)
+    )
+
+    def top1(removed):
+        """Accuracy by task with some terms replaced by their means over the images."""
+        after = whole - removed + removed.mean(0)
+        right = {}
+        for task in tasks:
+            classes, labels = task.directions.double(), task.labels
+            hits = [
+                int((classes @ row).argmax()) == label
+                for row, label in zip(after, labels, strict=True)
+                if label >= 0
+            ]
+            right[task.name] = sum(hits) / len(hits)
+        return right
+
+    return found, measured, (heads, mlps, own_token), top1
+
+
+def test_attention_layers_go_one_after_the_other_beginning_with_the_first(model, few_traced, tmp_path, drawn):
+    """Figure 2.2: its points and its table, each from the effects of the layers that are said to be ablated."""
+    _, measured, (heads, mlps, _), top1 = few_traced
+    report = Report(tmp_path, "layers")
+    chapter2.layers_section(report, model, measured)
+    expected = [top1(heads[:, :count].sum((1, 2))) for count in range(model.n_layers + 1)]
+    (curves,) = drawn["accumulated_ablation"][0]
+    assert {task: dict(enumerate(row[task] for row in expected)) for task in curves} == {
+        task: pytest.approx(curve) for task, curve in curves.items()
+    }
+    (table,) = [block for block in report.blocks if block["kind"] == "table"]
+    said = [[str(count), *(f"{value:.3f}" for value in row.values())] for count, row in enumerate(expected)]
+    assert table["rows"] == said
+    assert len({tuple(row[1:]) for row in said}) > 3
+    late = top1(heads[:, :-4].sum((1, 2)) + mlps.sum(1))
+    text = next(block["text"] for block in report.blocks if "leaves" in block.get("text", ""))
+    assert all(f"**{task} {value:.3f}** of {expected[0][task]:.3f}" in text for task, value in late.items())
+
+
+def test_terms_are_those_that_the_columns_name(model, few_traced, tmp_path, drawn):
+    """Tables 2.1 and A.1: nothing, the class token, the input term and all MLPs, both."""
+    found, measured, (_, mlps, own_token), top1 = few_traced
+    report = Report(tmp_path, "terms")
+    chapter2.terms_section(report, model, found, measured)
+    nothing = torch.zeros_like(own_token)
+    columns = [top1(removed) for removed in (nothing, own_token, mlps.sum(1), mlps.sum(1) + own_token)]
+    (table,) = [block for block in report.blocks if block["kind"] == "table"]
+    assert table["head"] == ["task", "images", "nothing", "class token", "MLPs", "both"]
+    for row, task in zip(table["rows"], found.tasks, strict=True):
+        n_images = sum(label >= 0 for label in task.labels)
+        assert row == [task.name, str(n_images), *(f"{column[task.name]:.3f}" for column in columns)]
+
+
 def test_neighbour_agreement_is_counted_over_effects(measured):
     found, terms, kept = measured
     late = chapter2_pictures_late(terms)
@@ -289,20 +356,30 @@ def test_maps_are_kept_as_they_are_made(model, measured, tmp_path, monkeypatch):
     assert len(passes) == 1 + 1 + 2
 
 
-def test_maps_of_two_say_which_object_is_meant(model, measured):
-    """One text minus another on the tokens of a picture that shows both: the sum of all is their difference in cosine
-    times the length, but for what no token writes."""
-    found = measured[0]
+def test_maps_of_two_say_which_object_is_meant(model, few_traced):
+    """Figure A.2b: what each token writes rather along one text than the other, and on which object that lies."""
+    pairs, found = evaluation._demo_pairs(clipviz.demo.images(), 4), few_traced[0]
     names = list(found.tasks[0].classes)
     prompts = [own[0] for own in found.tasks[0].prompts]
     directions = model.encode_texts(prompts)
-    (picture, maps), *_ = chapter2_pictures._of_two(model, found.pairs, prompts, names, directions)
+    rows = chapter2_pictures._of_two(model, pairs, prompts, names, directions)
+    on_own = 0
+    for place, (_, maps) in enumerate(rows):
+        for side, (text, shown) in enumerate(maps):
+            first, second = (
+                np.asarray(Image.fromarray(pairs[2 * place + one][1]).resize(shown.shape[::-1])).astype(bool)
+                for one in (side, 1 - side)
+            )
+            assert text.split(" − ")[0] == pairs.labels[2 * place + side]
+            on_own += shown[first].mean() > shown[second].mean()
+    assert on_own >= 0.75 * 2 * len(rows)
+    (picture, maps), *_ = rows
     assert picture.shape == (*model.image_size, 3)
     (text, there), (back, again) = maps
     assert text == " − ".join(reversed(back.split(" − ")))
     assert there == pytest.approx(-again, abs=1e-6)
     first, second = (directions[names.index(label)] for label in text.split(" − "))
-    trace = model.trace([found.pairs[0][0]])
+    trace = model.trace([pairs[0][0]])
     scores = trace.token_scores((first - second)[None])[0, 0].sum((0, 1))[1:]
     assert there.ravel() == pytest.approx(scores.cpu().numpy(), abs=1e-5)
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from tiny_dictionary import tiny, tiny_pair
 from torch import nn
 
+import clipviz
+from clipviz.analysis import generation
 from clipviz.analysis.generation import Guides, each_once
 from clipviz.demo.generator import scenes
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.zoo import Partner
 from clipviz.reproduce import inverting
+from clipviz.reproduce.report import Report
 
 
 def test_the_perceptual_distance_equals_a_loop_over_positions():
@@ -83,3 +90,206 @@ def test_overlap_and_centres_of_the_teachers_pictures():
     block = torch.zeros(1, 8, 8)
     block[0, 2:4, 4:8] = 1
     assert inverting.centroids(block).tolist() == [[0.75, 0.375]]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return clipviz.load_generator("demo")
+
+
+@pytest.fixture(scope="module")
+def guides(generator):
+    """Two units of the generator for each of two readers, with means and deviations of their own; all light up."""
+    latents, draw, pairs = generator.sample(6, seed=1), torch.Generator().manual_seed(4), {}
+
+    def lively(maps):
+        return maps.std((2, 3)).amin(0).topk(2).indices
+
+    for (name, reader), layer in zip(
+        tiny_pair().items(), (generator.layers[1], generator.layers[-1]), strict=True
+    ):
+        units = lively(generator.maps(latents)[layer]), lively(reader.maps(generator.images(latents))["3"])
+        numbers = torch.rand(4, 2, generator=draw) + 0.5
+        pairs[name] = (UnitPairs(layer, f"{name}/3", *units, *numbers),)
+    return Guides(pairs, tuple(each_once([group for groups in pairs.values() for group in groups])))
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Every step of every inversion that is asked for, search after search."""
+    searches, plain = [], generation.invert
+
+    def noted(*given, **how):
+        searches.append([])
+        return plain(*given, **{**how, "progress": searches[-1].append})
+
+    monkeypatch.setattr(inverting.generation, "invert", noted)
+    return searches
+
+
+def literal_maps(generator, step, label, readers, guides, pictures):
+    """For each image and pair: the generator's map and the reader's, normalised and at one size, float64."""
+    drawn = generator.maps(inverting.Latents(step.latents, label))
+    for image in range(len(step.latents)):
+        found = []
+        for name, reader in readers.items():
+            asked = reader.maps(pictures)
+            for group in guides.pairs[name]:
+                for k in range(len(group.units_a)):
+                    own = drawn[group.layer_a][image, group.units_a[k]].double()
+                    other = asked[group.layer_b.removeprefix(f"{name}/")][image, group.units_b[k]].double()
+                    own = (own - group.mean_a[k].double()) / group.std_a[k].double()
+                    other = (other - group.mean_b[k].double()) / group.std_b[k].double()
+                    size = tuple(map(max, own.shape, other.shape))
+                    found.append(
+                        [
+                            nn.functional.interpolate(
+                                m[None, None], size, mode="bilinear", align_corners=False
+                            )[0, 0]
+                            for m in (own, other)
+                        ]
+                    )
+        yield found
+
+
+def test_inversions_minimise_what_the_table_says_and_show_what_was_found(generator, guides, searched):
+    """Table 4.1, Figures 4.6 and C.13: perceptual loss + 0.01 mean z^2, and with guides + 0.1 distance of maps."""
+    readers, loss = tiny_pair(), inverting.Perceptual(tiny("judge", 2))
+    found = inverting.inversions(generator, loss, readers, guides, inverting.TargetSizes(targets=2, steps=2))
+    assert found["ways"] == ["perceptual loss", "+ one pairs", "+ two pairs"]
+    start, targets = inverting.held_out_targets(generator, 2)
+    for place, (names, steps) in enumerate(zip(([], ["one"], ["two"]), searched, strict=True)):
+        for step in steps:
+            perceived = loss(step.images, targets)
+            own = {name: readers[name] for name in names}
+            pairs = literal_maps(generator, step, start.label, own, guides, targets)
+            for image, maps in enumerate(pairs):
+                expected = float(perceived[image]) + 0.01 * float(
+                    step.latents[image].double().square().mean()
+                )
+                apart = [float((own - other).square().mean()) for own, other in maps]
+                assert len(apart) == 2 * len(names)
+                expected += 0.1 * sum(apart) / len(apart) if apart else 0
+                assert float(step.losses[image]) == pytest.approx(expected, rel=1e-4)
+        assert float(steps[-1].latents.abs().max()) > 0.1  # a step of the search changes the latents
+        last = steps[-1].images.clamp(0, 1)
+        assert np.array_equal(found[f"images{place}"], inverting.as_bytes(last))
+        assert found[f"images{place}"].std() > 10
+        expected = [inverting.psnr(last, targets), inverting.ssim(last, targets), loss(last, targets)]
+        assert found[f"scores{place}"] == pytest.approx(torch.stack(expected).numpy(), rel=1e-4)
+    assert np.array_equal(found["targets"], inverting.as_bytes(targets))
+
+
+def test_pairs_alone_search_for_the_maps_of_the_picture_in_the_class_asked_for(generator, guides, searched):
+    """Figures 4.4, 4.5, C.1, C.2: one minus the correlation of maps + 0.1 mean z^2; the pictures are those found."""
+    readers, labels = tiny_pair(), [3, 7]
+    pictures = inverting.painted(generator.sample(2, seed=1))[0].flip(3)
+    found = inverting.by_pairs_alone(generator, readers, guides, pictures, labels, 2)
+    (steps,) = searched
+    for step in steps:
+        pairs = literal_maps(generator, step, torch.tensor(labels), readers, guides, pictures)
+        for image, maps in enumerate(pairs):
+            unlike = [1 - np.corrcoef(own.flatten(), other.flatten())[0, 1] for own, other in maps]
+            assert len(unlike) == 4
+            assert float(step.objectives[image]) == pytest.approx(sum(unlike) / 4, abs=1e-4)
+            size = 0.1 * float(step.latents[image].square().mean())
+            assert float(step.losses[image]) == pytest.approx(sum(unlike) / 4 + size, abs=1e-4)
+    last = inverting.Latents(steps[-1].latents, torch.tensor(labels))
+    torch.testing.assert_close(found, generator.images(last).clamp(0, 1))
+    assert found.std() > 0.05
+
+
+def test_what_is_said_of_translations_is_counted_on_the_pictures_that_are_shown(generator, monkeypatch):
+    """Classes by the CLIP that names, overlaps of the objects found; another class is asked of the same pictures."""
+    asked = []
+
+    def by_pairs(generator, readers, guides, images, labels, steps):
+        asked.append((images, labels))
+        return images.roll(1, 0)  # "found" is the next target, so that each number can be told
+
+    named = SimpleNamespace(
+        units=lambda images: images, of=lambda images: SimpleNamespace(kind=kinds(images))
+    )
+
+    def kinds(images):
+        return (images.flatten(1).mean(1) * 1e4).long().numpy() % len(scenes.KINDS)
+
+    monkeypatch.setattr(inverting, "by_pairs_alone", by_pairs)
+    monkeypatch.setattr(inverting, "_inverted", lambda *given: given[5])
+    sizes = inverting.TargetSizes(foreign=(4, 3, 3), crossed=4, steps=1)
+    found = inverting.translated(generator, {}, None, named, None, sizes)
+    for place, kind in enumerate(inverting.FOREIGN):
+        latents, images, alpha = inverting.foreign(kind, sizes.foreign[place])
+        assert asked[place][1] == kinds(images).tolist()
+        assert np.array_equal(found[f"foreign{place}"], inverting.as_bytes(images))
+        assert np.array_equal(found[f"images{place}"], inverting.as_bytes(images.roll(1, 0)))
+        right = kinds(images.roll(1, 0)) == latents.label.numpy()
+        assert found[f"right{place}"].tolist() == right.tolist()
+        for name, pictures, where in (
+            ("overlap", images.roll(1, 0), alpha),
+            ("without", images, alpha),
+            ("others", images.roll(1, 0), alpha.roll(1, 0)),
+        ):
+            assert found[f"{name}{place}"].tolist() == inverting.overlap(pictures, where).tolist()
+    images, labels = asked[-1]
+    plain = inverting.plain(4, inverting.SEED + 2)
+    assert torch.equal(images, inverting.painted(plain)[0])
+    assert all(one != other for one, other in zip(labels, plain.label.tolist(), strict=True))
+    assert len({*labels}) > 1
+    assert np.array_equal(found["crossed"], inverting.as_bytes(images))
+    assert np.array_equal(found["crossed images"], inverting.as_bytes(images.roll(1, 0)))
+    assert found["crossed right"].tolist() == (kinds(images.roll(1, 0)) == np.array(labels)).tolist()
+
+
+def test_figures_of_inversions_have_each_target_beside_what_was_found(tmp_path, monkeypatch, undrawn):
+    """The first rows are the chapter's figure (4.6; 4.4 and 4.5), the others the appendix's (C.13; C.1 and C.2)."""
+    shown = []
+    monkeypatch.setattr(
+        inverting.figures, "image_rows", lambda rows, heads, width: shown.append((heads, rows))
+    )
+    monkeypatch.setattr(inverting, "N_SHOWN", 2)
+    monkeypatch.setattr(inverting, "N_TRANSLATED", 2)
+    report, draw = Report(tmp_path, "inversions"), np.random.default_rng(0)
+
+    def pictures():
+        return draw.integers(0, 256, (3, 4, 4, 3), np.uint8)
+
+    ways = ["perceptual loss", "+ one pairs", "+ R over all"]
+    found = {"ways": ways, "targets": pictures()}
+    found |= {f"images{place}": pictures() for place in range(3)}
+    found |= {f"scores{place}": draw.random((3, 3)) for place in range(3)}
+    inverting.report_table(report, found, "judge", inverting.TargetSizes(), "pictures")
+    columns = [found["targets"], found["images0"], found["images2"]]
+    crossed = {"crossed": pictures(), "crossed images": pictures()}
+    for place in range(3):
+        crossed |= {f"foreign{place}": pictures(), f"images{place}": pictures()}
+        crossed[f"right{place}"] = np.array([True, False, True])
+        crossed |= {f"{name}{place}": draw.random(3) for name in ("overlap", "without", "true", "others")}
+    crossed |= {"crossed right": np.array([True, True, False]), "crossed miss": np.array([0.1, 0.2, 0.3])}
+    crossed["crossed others"] = np.array([0.3, 0.3, 0.3])
+    inverting._report_translated(report, crossed)
+    for place in range(3):
+        columns += [crossed[f"foreign{place}"], crossed[f"images{place}"]]
+    columns += [crossed["crossed"], crossed["crossed images"]]
+    captions = [block["caption"] for block in report.blocks if block["kind"] == "figure"]
+    assert [caption.split(":")[0] for caption in captions] == [
+        "Figure 4.6",
+        "Figure C.13",
+        "Figures 4.4, 4.5",
+        "Figures C.1, C.2",
+    ]
+    assert shown[0][0] == shown[1][0] == ["target", ways[0], ways[2]]
+    for own, (first, more) in ((columns[:3], shown[:2]), (columns[3:], shown[2:])):
+        assert (len(first[1]), len(more[1])) == (2, 1)
+        for row, cells in enumerate([*first[1], *more[1]]):
+            assert len(cells) == len(own) == len(first[0])
+            for (picture, _), column in zip(cells, own, strict=True):
+                assert np.array_equal(picture, column[row])
+    tables = [block for block in report.blocks if block["kind"] == "table"]
+    scores = [[way, *(f"{value:.3f}" for value in found[f"scores{p}"].mean(1))] for p, way in enumerate(ways)]
+    assert tables[0]["rows"] == scores
+    assert [row[0] for row in tables[2]["rows"]] == [*inverting.FOREIGN]
+    for place, row in enumerate(tables[2]["rows"]):
+        means = [crossed[f"{name}{place}"].mean() for name in ("overlap", "without", "true", "others")]
+        said = [f"{mean:.3f}".lstrip("0")[:3] for mean in means]
+        assert all(word in cell for word, cell in zip(said, [row[2], row[3], row[5], row[6]], strict=True))

@@ -13,6 +13,7 @@ import clipviz
 from clipviz.analysis import generation
 from clipviz.analysis.generation import edit, find_guides
 from clipviz.analysis.generator_concepts import open_concepts
+from clipviz.data.texts import class_texts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.session import generation as shared
@@ -68,6 +69,20 @@ def test_an_image_is_inverted_into_the_class_that_the_model_names(session):
     image = next(
         i for i, word in enumerate(session.images.attributes["class"]) if word in session.generator.classes
     )
+    classes = session.generator.classes
+    directions = torch.stack([  # each class's mean prompt, literally (Eq. 2.1)
+        sum(prompt.double() / prompt.double().norm() for prompt in session.model.encode_texts(prompts))
+        for prompts in class_texts(list(classes))
+    ])  # fmt: skip
+    named = []
+    for i in range(0, 400, 13):
+        embedding = session.model.encode_images(session.images[i])[0].double()
+        cosines = [float(embedding @ one / one.norm()) for one in directions]
+        named.append((i, classes[cosines.index(max(cosines))]))
+    assert len({name for _, name in named}) > 10
+    assert [shared.nearest_class(session, classes, i) for i, _ in named] == [name for _, name in named]
+    for i, name in named[:2]:
+        assert classes[int(session.invert(i, schedule=Schedule(1)).latents.label)] == name
     steps = []
     found = session.invert(image, schedule=Schedule(3), progress=lambda step: steps.append(step.number))
     assert found.images.shape == (1, 3, session.generator.side, session.generator.side)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from few_texts import COMMON
 
 import clipviz
@@ -64,6 +65,25 @@ def test_ablated_numbers_are_those_of_the_ablated_embedding(session, trace, case
     whole = session.head_scores("a dog", 3, ablation=Ablation())
     assert whole.cosine != pytest.approx(session.head_scores("a dog", 3).cosine, abs=1e-3)
     assert dict(session.search("a dog", 24, ablation=Ablation()))[3] == pytest.approx(whole.cosine, abs=1e-5)
+
+
+def test_cosines_are_literally_those_of_the_models_two_encodings(session, model):
+    """Eq. 2.1 from what the network itself makes of an image and of a text, number by number, in float64."""
+    with torch.no_grad():
+        pixels = torch.stack([model.preprocess(session.images[i]) for i in range(24)])
+        images = model.network.encode_image(pixels).double().tolist()
+        texts = model.network.encode_text(model.tokenizer(["a dog", "in the sea"])).double().tolist()
+
+    def cosine(one, other):
+        product = sum(a * b for a, b in zip(one, other, strict=True))
+        return product / (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5
+
+    expected = [[cosine(image, text) for image in images] for text in texts]
+    lengths = [sum(a * a for a in image) ** 0.5 for image in images]
+    assert max(lengths) > 1.05 * min(lengths)  # else what is not divided by them would look the same
+    assert session.cosines("a dog").tolist() == pytest.approx(expected[0], abs=1e-5)
+    both = [a - b for a, b in zip(*expected, strict=True)]
+    assert session.cosines("a dog", "in the sea").tolist() == pytest.approx(both, abs=1e-5)
 
 
 def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):

@@ -81,6 +81,8 @@ def test_groups_and_the_worst_of_them_come_from_the_table(session, head_effects)
         expected = {name: float(hits[rows[name]].float().mean()) for name in GROUPS}
         assert {row.name: getattr(row, column) for row in found.groups} == pytest.approx(expected)
         assert getattr(found.worst, column) == pytest.approx(min(expected.values()))
+        assert getattr(found, column).top1 == pytest.approx(float(hits.float().mean()))
+        assert 0.2 < float(hits.float().mean()) < 1
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])

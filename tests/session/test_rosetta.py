@@ -154,9 +154,26 @@ def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners
 
 
 def test_the_strongest_come_first(book):
-    found = book.strongest(3, book.listed(), "two")
+    """Each tile is the concept's own map on the image, read from the model and drawn by itself."""
+    found, concepts = book.strongest(3, book.listed(), "two"), book.concepts
     assert [one.strength for one in found] == sorted((one.strength for one in found), reverse=True)
-    assert all(book.concepts.units[one.concept, 2] >= 0 for one in found)
+    assert all(concepts.units[one.concept, 2] >= 0 for one in found)
+    maps = book.partners["two"].maps([book.session.images[3]])
+    size = max(one.shape[2] for one in maps.values())
+    assert len({one.map.tobytes() for one in found}) > 4
+    for one in found:
+        layer, unit = concepts.where(one.concept, 2)
+        own = nn.functional.interpolate(
+            maps[layer][:, [unit]], (size, size), mode="bilinear", align_corners=False
+        )
+        floor, peak = (
+            torch.tensor([getattr(concepts.thumbnails, end)[one.concept, 2]]) for end in ("floor", "peak")
+        )
+        expected = drawn(own, floor, peak, asked.SIDE)[0, 0].numpy().astype(int)
+        assert np.abs(one.map.astype(int) - expected).max() <= 1
+        assert one.title == book.title(one.concept)
+    silent = {*book.listed()} - {one.concept for one in found}
+    assert all(book.on_image(3).strength[row, 2] == 0 for row in silent)
 
 
 def test_names_are_kept_where_the_dictionary_is_the_users(book, session, folder, partners):
@@ -210,10 +227,35 @@ def test_columns_count_rows_and_pairs(book):
 
 
 def test_entries_are_a_page_of_the_dictionary(book):
-    entry = book.entries(book.listed()[:1], n_examples=2)[0]
-    assert len(entry.pictures) == 2
-    assert entry.maps.shape == (3, 2, 24, 24)
-    assert entry.units[0] == "1.00"
+    """Each picture is an example of the concept, and below it lies every model's map of that picture."""
+    rows, concepts = book.listed()[:3], book.concepts
+    entries = book.entries(rows, n_examples=2)
+    for row, entry in zip(rows, entries, strict=True):
+        examples = concepts.examples[row][:2].tolist()
+        for picture, image in zip(entry.pictures, examples, strict=True):
+            assert np.array_equal(picture, np.asarray(book.session.images.thumbnail(image, 96)))
+        assert entry.maps.shape == (3, 2, 24, 24)
+        assert entry.title == book.title(row)
+        there = [i for i in (1, 2) if concepts.where(row, i) is not None]
+        layer, neuron = book.neuron(row)
+        held = sum(float(concepts.heldout[row, i]) for i in there) / len(there)
+        assert entry.note == f"L{layer}.{neuron}, held out {held:.2f}"
+        for i, name in enumerate(("clip", "one", "two")):
+            if concepts.where(row, i) is None:
+                assert entry.units[i] == ""
+                assert not entry.maps[i].any()
+                continue
+            assert entry.units[i] == f"{concepts.heldout[row, i]:.2f}"
+            used, unit = concepts.where(row, i)
+            maps = book.partners[name].maps([book.session.images[image] for image in examples])[used][
+                :, [unit]
+            ]
+            floor, peak = (
+                torch.tensor([getattr(concepts.thumbnails, end)[row, i]]) for end in ("floor", "peak")
+            )
+            size = concepts.thumbnails.maps.shape[-1]
+            expected = drawn(maps, floor, peak, size)[:, 0].numpy().astype(int)
+            assert np.abs(entry.maps[i].astype(int) - expected).max() <= 1, (row, name)
 
 
 def test_the_session_lets_go(model, images, folder, partners):
