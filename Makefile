@@ -2,6 +2,7 @@
 # make test   everything, browser tests included   ARGS="-k heads" JOBS=3
 # make bench  measured ratios beside their budgets
 # make hostile   random hostile input at length   ARGS="--attempts 5000 files"
+# make mutate   each line of docs/thesis.md made false in a copy: its test has to fail   ARGS="'Equation 3.1' Figure --fresh"
 # make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
 # make lint   ruff, mypy, tsc and eslint
 PYTHON ?= python3
@@ -13,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PI
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 FOUND := command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]
 
-.PHONY: demo test bench hostile lowest lint browser chromium scripts clean
+.PHONY: demo test bench hostile mutate lowest lint browser chromium scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -54,6 +55,9 @@ bench: $(VENV)/.tools
 
 hostile: $(VENV)/.tools
 	$(BIN)/python -m tests.hostile $(ARGS)
+
+mutate: $(VENV)/.tools
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 # Old packages warn of each other, so warnings are no errors here. uv resolves the least versions.
 lowest: $(VENV)/.tools
