@@ -28,6 +28,10 @@ def test_a_planted_property_is_found_and_noise_is_not():
     assert len(found.null_order) == labels.N_DRAWS
     nothing = labels.label_head(*planted(1e-3))
     assert nothing.role.label == "no clear role"
+    covariance, span, pool, texts = planted(1e-3)
+    everything = Texts([*texts], ["colour"] * len(texts), "of one family")  # any rotation finds as many
+    usual = labels.label_head(covariance, span, pool, everything)
+    assert (usual.role.n_texts, usual.role.p_value, usual.role.label) == (5, 1.0, "no clear role")
 
 
 def test_a_label_does_not_depend_on_the_heads_beside_it():

@@ -42,7 +42,7 @@ MUTATIONS = [
     _of("Equation 2.7", "lens/textspan", "return gains.cumsum(-1) / total.to(chosen)[:, None]", "return (gains.cumsum(-1) / total.to(chosen)[:, None]).sqrt()", "explained shares are square roots"),
     _of("Algorithm 1", "lens/textspan", "position = exact.masked_fill_(~known, -torch.inf).argmax(", "position = exact.masked_fill_(~known, torch.inf).argmin(", "the worst of the leading texts is chosen"),
     _of("Table 2.1", "reproduce/chapter2", '"MLPs": ablate.all_mlps(model.weights.n_mlp_terms)', '"MLPs": Ablation()', "no MLP is ablated"),
-    _of("Table 2.2", "analysis/labels", "0.05, 200", "1.0, 200", "heads of noise have roles"),
+    _of("Table 2.2", "analysis/labels", "0.05, 200", "1.0, 200", "heads have roles that any rotation has"),
     _of("Table 2.3", "lens/spurious", "class_directions, labels, groups", "class_directions, [*labels[1:], labels[0]], groups", "labels are rolled by one"),
     _of("Table 2.4", "lens/segment", "miou=(background + foreground) / 2", "miou=foreground", "the background does not count"),
     _of("Figure 2.2", "lens/ablate", "layers=frozenset(layers[:count])", "layers=frozenset(layers[len(layers) - count :])", "layers go from the last"),
