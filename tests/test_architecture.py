@@ -56,8 +56,9 @@ ARROWS = {
         "files",
         "version",
     },
+    "page": {"panels", "session", "models", "values", "files", "version"},
     "first_run": set(),
-    "cli": {"panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},
+    "cli": {"page", "panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},
 }
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
@@ -69,6 +70,7 @@ OUTSIDE = {
     "lens": {"torch", "numpy", "sklearn", "jaxtyping"},
     "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs"},
     "figures": {"numpy", "matplotlib", "plotly"},
+    "page": {"torch", "numpy", "PIL", "onnx"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
 }
 # Imports by a variable, and what it can be.

@@ -1,0 +1,89 @@
+"""A model's tokenizer as files that run elsewhere: CLIP's byte pairs, compactly, or a tokenizer.json."""
+
+from __future__ import annotations
+
+import html.entities
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipviz.models.clip import ClipModel
+from clipviz.models.hf import HfTokenizer
+
+BYTES = 256
+
+
+class Tokens(NamedTuple):
+    """kind: "byte pairs", "json" or "none" (the ids cannot be made elsewhere, facts["why"]); facts: what is needed
+    besides; files: content by name."""
+
+    kind: str
+    facts: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def tokens_of(model: ClipModel) -> Tokens:
+    """A model's tokenizer, "none" with the reason where its ids cannot be made elsewhere."""
+    import open_clip
+
+    given = model.tokenizer
+    if isinstance(given, open_clip.SimpleTokenizer):
+        return _byte_pairs(given)
+    if isinstance(given, HfTokenizer):
+        return _from_json(given.tokenizer, given.context_length, "")
+    if isinstance(given, open_clip.HFTokenizer) and not given.tokenizer_mode and not given.strip_sep_token:
+        return _from_json(given.tokenizer, given.context_length, given.clean_fn.__name__)
+    return _none(f"the tokenizer {type(given).__name__} is not known outside Python")
+
+
+def _none(why: str) -> Tokens:
+    return Tokens("none", {"why": why}, {})
+
+
+def _byte_pairs(given: Any) -> Tokens:
+    """Merges as pairs of ids: merge i of the vocabulary makes id 512 + i of two smaller ones."""
+    if given.clean_fn.__name__ != "_clean_lower" or given.reduction_fn is not None:
+        return _none("its byte pairs clean or shorten texts in another way than CLIP's")
+    pairs = sorted(given.bpe_ranks.items(), key=lambda item: item[1])
+    ids = np.array([[given.encoder[a], given.encoder[b]] for (a, b), _ in pairs], np.uint16)
+    facts = {"context": given.context_length, "start": given.sot_token_id, "end": given.eot_token_id}
+    return Tokens("byte pairs", facts, {"merges": ids.tobytes(), "entities": _entities()})
+
+
+def _entities() -> bytes:
+    """HTML's names for characters, which texts are cleaned of."""
+    return json.dumps(html.entities.html5, ensure_ascii=False).encode()
+
+
+def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
+    """A fast tokenizer of the package tokenizers, whose JSON tokenizers.js reads."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        return _none(f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json")
+    clean = clean.removeprefix("_clean_")
+    if clean not in ("", "whitespace", "lower", "canonicalize"):
+        return _none(f"texts are cleaned by {clean}, which is not known outside Python")
+    said = json.loads(fast.to_str())
+    said["truncation"] = said["padding"] = None
+    config = {
+        "model_max_length": context,
+        "tokenizer_class": type(tokenizer).__name__.removesuffix("Fast"),
+        **{
+            f"{name}_token": getattr(tokenizer, f"{name}_token")
+            for name in ("bos", "eos", "pad", "unk")
+            if getattr(tokenizer, f"{name}_token", None)
+        },
+    }
+    facts = {
+        "context": context,
+        "pad": tokenizer.pad_token_id,
+        "clean": clean,
+        "side": tokenizer.padding_side,
+    }
+    files = {
+        "tokenizer": json.dumps(said, ensure_ascii=False).encode(),
+        "config": json.dumps(config, ensure_ascii=False).encode(),
+        "entities": _entities(),
+    }
+    return Tokens("json", facts, files)

@@ -1,0 +1,150 @@
+"""The page's tokenizers give the ids that Python's give, for texts as people type them."""
+
+from __future__ import annotations
+
+import random
+
+import ftfy
+import open_clip
+
+import clipviz
+from clipviz.models.tokens import Tokens, tokens_of
+from tests.page.node import answer
+
+N_TEXTS = 2000
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "photo",
+    "of",
+    "Cat",
+    "DOG",
+    "naïve",
+    "café",
+    "Ångström",
+    "Zürich",
+    "smörgåsbord",
+    "İstanbul",
+    "ŒUVRE",
+    "straße",
+    "Ωmega",
+    "Привет",
+    "мир",
+    "東京",
+    "日本語",
+    "한국어",
+    "عربى",
+    "नमस्ते",
+    "ไทย",
+    "it's",
+    "don't",
+    "WE'LL",
+    "they've",
+    "I'm",
+    "3D",
+    "1,234.5",
+    "2026-12-01",
+    "50%",
+    "#hashtag",
+    "@name",
+    "http://x.org/?q=1&r=2",
+    "c++",
+    "hello_world",
+    "semi;colon",
+    "(brackets)",
+    "[more]",
+    "{curly}",
+    "<tag>",
+    "&amp;",
+    "&lt;b&gt;",
+    "&#233;",
+    "…",
+    "—",
+    "–",
+    "“quoted”",
+    "‘single’",
+    "ﬁne",
+    "ﬂower",
+    "ＦＵＬＬ",
+    "ｗｉｄｔｈ",
+    "école",
+    "ñ",
+    "🦩",
+    "👩\u200d🚀",
+    "👍🏽",
+    "🇫🇷",
+    "❤️",
+    "☃",
+    "😀😀😀",
+    "½",
+    "²",
+    "x²",
+    "H₂O",
+    "№5",
+    "™",
+    "©",
+    "°",
+    "\xa0",
+    "\u200b",
+    "\t",
+    "\n",
+    "\x07",
+    "antidisestablishmentarianism",
+    "Donaudampfschifffahrtsgesellschaft",
+    "zzzzzzzzzzzzzzz",
+    "$9.99",
+    "'tis",
+    "'''",
+    "--",
+    "...",
+    "?!",
+    "<start_of_text>",
+    "ａｂｃ\u3000ｄ",
+    "ﷺ",
+    "ĳ",
+    "Ǆ",
+]
+
+
+def texts(n: int = N_TEXTS) -> list[str]:
+    """Every word alone, then some in a row, with odd capitals and spaces."""
+    draw = random.Random(1)
+    found = list(WORDS)
+    while len(found) < n:
+        chosen = [draw.choice(WORDS) for _ in range(draw.randint(2, 12))]
+        text = draw.choice([" ", "  ", "", "-"]).join(chosen)
+        text = draw.choice([text, text.upper(), text.title(), text.swapcase()])
+        if ftfy.fix_text(text) == ftfy.fix_text(
+            text, fix_encoding=False
+        ):  # what looks wrongly decoded is repaired in Python alone
+            found.append(text)
+    return found
+
+
+def ids(tokens: Tokens, given: list[str], folder) -> list[list[int]]:
+    files = {}
+    for name, content in tokens.files.items():
+        (folder / name).write_bytes(content)
+        files[name] = str(folder / name)
+    return answer("ids.mjs", kind=tokens.kind, facts=tokens.facts, files=files, texts=given)
+
+
+def different(found, wanted, given) -> list[tuple]:
+    pairs = zip(given, found, wanted.tolist(), strict=True)
+    return [(text, one, other) for text, one, other in pairs if one != other]
+
+
+def test_byte_pairs_are_those_of_open_clip(tmp_path):
+    model = clipviz.load("demo", device="cpu")
+    tokens, given = tokens_of(model), texts()
+    assert tokens.kind == "byte pairs"
+    for context in (model.network.context_length, 77):
+        tokens.facts["context"] = context
+        found = ids(tokens, given, tmp_path)
+        assert different(found, open_clip.SimpleTokenizer(context_length=context)(given), given) == []
+
+
+def test_merges_are_kept_in_two_bytes_each():
+    content = tokens_of(clipviz.load("demo", device="cpu")).files["merges"]
+    assert len(content) == 4 * (49408 - 512 - 2)
