@@ -36,7 +36,7 @@ def load(
 ) -> ClipModel:
     """A CLIP model, ready to be traced.
 
-    name: "demo" (embedded, no network; with `pretrained`, a file that clipviz.demo.model.train wrote), any
+    name: "demo" (embedded, no network; with `pretrained`, a file that tools.demo.train wrote), any
     open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
     file), "hf-hub:owner/model" (a checkpoint in open_clip's format), or a Hugging Face CLIP, SigLIP or MetaCLIP 2:
     "openai/clip-vit-base-patch32", or a local folder; those need the extra clipviz[hf].

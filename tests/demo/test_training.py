@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ import torch
 import torch.nn.functional as F
 
 import clipviz
-from clipviz.demo.model import batches, evaluate, network, objective, train
+from clipviz.demo.model import evaluate, network
 from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.sampling import PLAIN, Theme, counting_theme, sample_scene, spotlight_theme
 from clipviz.demo.world.scene import GLYPH, SHAPE
+from clipviz.demo.world.truth import FALSE, TRUE, UNKNOWN
+from tools.demo import batches, objective, train, varying
 
 TINY = {
     "embed_dim": 16,
@@ -35,19 +38,31 @@ def tiny_config(tmp_path):
 
 
 def arguments(folder, config, samples):
-    quiet = ["--watched", "0", "--ahead", "0", "--warmup", "2", "--checkpoint-minutes", "0"]
+    quiet = [
+        "--watched",
+        "0",
+        "--ahead",
+        "0",
+        "--reference",
+        "40",
+        "--warmup",
+        "2",
+        "--checkpoint-minutes",
+        "0",
+    ]
     options = ["--batch-size", "8", "--threads", "1", "--device", "cpu", *quiet]
     return [str(folder), "--config", str(config), "--samples", str(samples), *options]
 
 
 FORKED = """
 import os, runpy, sys
-from clipviz.demo.model import batches, evaluate, network, objective
+from clipviz.demo.model import evaluate, network
+from tools.demo import batches, objective
 for options in sys.argv[1:]:
     pid = os.fork()
     if not pid:
         sys.argv = ["train", *options.split("|")]
-        runpy.run_module("clipviz.demo.model.train", run_name="__main__")
+        runpy.run_module("tools.demo.train", run_name="__main__")
         os._exit(0)
     print(pid, flush=True)
     sys.stdin.readline()
@@ -118,7 +133,7 @@ def test_patches_are_left_out_first_and_all_shown_at_the_end(tmp_path, tiny_conf
         lambda _, inputs, __: seen.append(inputs[0].shape[1])
     )
     for step in range(20):
-        trainer.step(batches.make_batch(0, step, 8))
+        trainer.step(batches.make_batch(0, step, 8, batches.Mixture(n_reference=40)))
         assert (trainer.dropout.things is None) == (step >= 8), "background first in the first part only"
     whole = 1 + (96 // TINY["vision_cfg"]["patch_size"]) ** 2
     assert seen == [1 + int((whole - 1) * 0.5)] * 8 + [1 + int((whole - 1) * 0.75)] * 7 + [whole] * 5
@@ -195,11 +210,13 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else(tmp_path, tiny_c
 
 
 def test_a_batch_depends_on_seed_and_step_only():
-    first, again, other = (batches.make_batch(3, step, 8) for step in (5, 5, 6))
+    first, again, other = (
+        batches.make_batch(3, step, 8, batches.Mixture(n_reference=40)) for step in (5, 5, 6)
+    )
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.caption_ids, again.caption_ids)
     assert not torch.equal(first.images, other.images)
-    assert len(first.prompt_ids) == sum(len(values) for values in FACTS.values())
+    assert len(first.prompt_ids) == sum(len(values) for values in FACTS.values()) + batches.N_POOL
 
 
 def test_caption_contrast_of_distinct_captions_is_clips_loss():
@@ -304,3 +321,81 @@ def test_other_files_are_refused_as_weights_of_the_demo(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"expected weights of the demo model at .*model.safetensors"):
         clipviz.load("demo", pretrained=str(path))
+
+
+def test_the_truth_loss_equals_its_definition_and_is_least_at_pointwise_mutual_information():
+    """By plain loops in float64; 0 where every true sentence has its share, whatever is unknown."""
+    rng = torch.Generator().manual_seed(4)
+    images, texts = (F.normalize(torch.randn(n, 6, generator=rng).double(), dim=1) for n in (5, 9))
+    truth = torch.randint(0, 3, (5, 9), generator=rng)
+    truth[0], truth[1, 0] = 0, 2
+    frequency, scale = torch.rand(9, generator=rng).double(), 7.0
+    found, _ = objective.truth_contrast(images, texts, torch.tensor(scale), truth, frequency)
+    expected = []
+    for image in range(5):
+        known = [text for text in range(9) if truth[image, text] != UNKNOWN]
+        weights = {t: frequency[t] * torch.exp(scale * images[image] @ texts[t]) for t in known}
+        total, true = sum(weights.values()), [t for t in known if truth[image, t] == TRUE]
+        if true:
+            share = 1 / len(true)
+            expected.append(sum(share * torch.log(share * total / weights[t]) for t in true))
+    assert len(expected) == 4
+    torch.testing.assert_close(found, sum(expected) / len(expected))
+
+    certain = torch.tensor([[2, 0, 2], [0, 2, 1]])
+    shares, common = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([1e-9, 1.0])
+    best = torch.where(certain == TRUE, common[1], common[0]).double() / shares
+    one = torch.ones(()).double()
+    least, first = objective.truth_contrast(torch.eye(2).double(), best.log().T, one, certain, shares)
+    assert least < 1e-6
+    assert first == 1
+
+
+def test_a_rare_true_sentence_comes_before_a_common_one():
+    """What the correction is for: two sentences are always true, and the rarer one is to be nearest."""
+    images = torch.ones(4, 1)
+    texts = torch.zeros(2, 1, requires_grad=True)
+    truth, frequency = torch.full((4, 2), TRUE), torch.tensor([0.9, 0.01])
+    optimizer = torch.optim.Adam([texts], lr=0.1)
+    for _ in range(200):
+        loss, _ = objective.truth_contrast(images, texts, torch.ones(()), truth, frequency)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    difference = (texts[1] - texts[0]).item()
+    assert difference == pytest.approx(math.log(0.9 / 0.01), abs=0.05)
+
+
+def test_a_named_letter_is_a_certain_one():
+    said = [
+        "a photo of a letter a",
+        "a large red number 3 and a letter b at night",
+        "a letter",
+        "two letters a",
+    ]
+    assert [batches.definite(text) for text in said] == [
+        "a photo of the letter a",
+        "the large red number 3 and the letter b at night",
+        "a letter",
+        "two letters a",
+    ]
+
+
+def test_sentences_of_a_batch_come_with_their_truth():
+    """Captions are true of their own images; how common a sentence is comes from free scenes."""
+    batch = batches.make_batch(0, 2, 16, batches.Mixture(n_reference=200))
+    n_prompts = len(batch.prompt_ids)
+    assert batch.truth.shape == (16, n_prompts + 16)
+    assert (batch.truth[:, n_prompts:].diagonal() != FALSE).all()
+    assert ((batch.frequency > 0) & (batch.frequency < 1)).all()
+    assert batches.frequency("a letter", 200) > batches.frequency("the letter a", 200)
+
+
+def test_altered_sprites_keep_their_canvas_and_their_alpha():
+    rng = np.random.default_rng(3)
+    pixels = np.zeros((30, 40, 4), np.uint8)
+    pixels[6:24, 8:32] = (90, 40, 20, 255)
+    changed = [varying.vary(pixels, rng) for _ in range(60)]
+    assert {one.shape for one in changed} == {pixels.shape}
+    assert all((one[..., :3] <= one[..., 3:]).all() for one in changed)
+    assert 15 < sum((one != pixels).any() for one in changed) < 45

@@ -21,7 +21,7 @@ CONFIG_FILE = ASSETS / "config.json"
 WEIGHTS_FILE = ASSETS / "model.safetensors"
 CONTEXT_LENGTH = 24
 TOKENS, TRAINED_ROWS = "token_embedding.weight", "token_embedding.rows"
-REMEDY = "train some with python -m clipviz.demo.model.train FOLDER, or leave pretrained out"
+REMEDY = "train some with python -m tools.demo.train FOLDER in a checkout, or leave pretrained out"
 MEAN, STD = 0.5, 0.25
 
 

@@ -20,7 +20,7 @@ def open_model(
 ) -> ClipModel:
     """The demo model on a device.
 
-    precision: "fp32", "fp16" or "bf16"; checkpoint: a file that clipviz.demo.model.train wrote, default the shipped
+    precision: "fp32", "fp16" or "bf16"; checkpoint: a file that tools.demo.train wrote, default the shipped
     one. Raises ValueError for another precision or a file that does not hold this model's weights.
     """
     if precision not in PRECISIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -18,14 +20,20 @@ MULTIPLE_SIZES = {2: (2, 1), 3: (2, 1), 4: (1, 0), 5: (1, 0), 6: (0, 0)}
 _TILT_DEGREES = 22
 
 
-def draw(scene: Scene, rng: np.random.Generator, unseen_views: bool = False) -> tuple[np.ndarray, np.ndarray]:
+Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""What changes the premultiplied pixels [row, column, 4] uint8 of an object or a glyph before it is painted."""
+
+
+def draw(
+    scene: Scene, rng: np.random.Generator, unseen_views: bool = False, alter: Alter | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene: image [row, column, 3] uint8 and mask [row, column] uint8 (0 background, k the k-th thing).
 
-    unseen_views: tilt every sprite and use background tiles that training never shows.
+    unseen_views: tilt every sprite and use background tiles that training never shows. alter: changes sprites.
     """
     canvas = draw_background(scene, rng, unseen_views)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    for index, (sprite, left, top) in enumerate(layout(scene, rng, unseen_views)):
+    for index, (sprite, left, top) in enumerate(layout(scene, rng, unseen_views, alter)):
         paste(canvas, mask, sprite, left, top, index + 1)
     return treat(canvas, words.TREATMENTS[scene.treatment], rng), mask
 
@@ -40,15 +48,17 @@ def paste(canvas: np.ndarray, mask: np.ndarray, sprite: np.ndarray, left: int, t
     mask[top : top + height, left : left + width][alpha[..., 0] > 0.5] = label
 
 
-def layout(scene: Scene, rng, unseen_views: bool) -> list[tuple[np.ndarray, int, int]]:
+def layout(
+    scene: Scene, rng, unseen_views: bool, alter: Alter | None = None
+) -> list[tuple[np.ndarray, int, int]]:
     """(sprite, left, top) of every thing in the scene."""
     if scene.thing is None:
         return []
     if scene.second is not None:
-        return _pair(scene, scene.second, rng, unseen_views)
+        return _pair(scene, scene.second, rng, unseen_views, alter)
     if scene.count > 1:
-        return _several(scene, rng, unseen_views)
-    sprite = draw_thing(scene.subject, scene.sprite_size, rng, unseen_views)
+        return _several(scene, rng, unseen_views, alter)
+    sprite = draw_thing(scene.subject, scene.sprite_size, rng, unseen_views, alter)
     height, width = sprite.shape[:2]
     return [(sprite, _placed(scene.column, width, rng), _placed(scene.row, height, rng))]
 
@@ -61,9 +71,11 @@ def _placed(third: int, length: int, rng) -> int:
     return int(np.clip((inset, free // 2, free - inset)[third] + play, 0, free))
 
 
-def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool):
+def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool, alter: Alter | None):
     size = (2, 2, 3)[rng.integers(3)]
-    first, second = (draw_thing(thing, size, rng, unseen_views) for thing in (scene.subject, second_thing))
+    first, second = (
+        draw_thing(thing, size, rng, unseen_views, alter) for thing in (scene.subject, second_thing)
+    )
     along = (int(rng.integers(18, 31)), int(rng.integers(64, 79)))
     across = rng.integers(34, 63, 2)
     placed = []
@@ -75,12 +87,12 @@ def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool):
     return placed
 
 
-def _several(scene: Scene, rng, unseen_views: bool):
+def _several(scene: Scene, rng, unseen_views: bool, alter: Alter | None):
     size = MULTIPLE_SIZES[scene.count][rng.integers(2)]
     corners = _scatter(scene.count, words.SPRITE_SIZES[size], rng)
     placed = []
     for left, top in corners:
-        sprite = draw_thing(scene.subject, size, rng, unseen_views)
+        sprite = draw_thing(scene.subject, size, rng, unseen_views, alter)
         height, width = sprite.shape[:2]
         slack = words.SPRITE_SIZES[size]
         placed.append((sprite, left + (slack - width) // 2, top + (slack - height) // 2))
@@ -113,7 +125,7 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
     return red + green + blue
 
 
-def draw_thing(thing: Thing, size: int, rng, unseen_views: bool) -> np.ndarray:
+def draw_thing(thing: Thing, size: int, rng, unseen_views: bool, alter: Alter | None = None) -> np.ndarray:
     """A premultiplied sprite [row, column, 4] float32: colours 0-255, alpha 0-1."""
     atlas = {OBJECT: sprites.object_atlas, GLYPH: sprites.glyph_atlas, SHAPE: lambda _: "shapes"}[thing.kind](
         thing.style
@@ -128,6 +140,8 @@ def draw_thing(thing: Thing, size: int, rng, unseen_views: bool) -> np.ndarray:
         pixels = variants[variant][size]
     if thing.kind == OBJECT and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
+    if alter is not None and thing.kind != SHAPE:
+        pixels = alter(pixels, rng)
     sprite = pixels.astype(np.float32)
     sprite[..., 3] /= 255
     if thing.kind == OBJECT:

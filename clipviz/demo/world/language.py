@@ -48,19 +48,25 @@ Choice = tuple[int, int]
 
 
 @dataclass
-class _Noun:
-    """One noun phrase: what it may stand for, how many, and its adjectives (None where unsaid)."""
+class Noun:
+    """One noun phrase: its noun, what that may stand for, how many, and its adjectives.
 
+    count: None where the number is vague ("several"). exact: whether a number was said ("one duck", not "a duck").
+    """
+
+    word: str
     choices: tuple[Choice, ...]
     count: int | None = 1
+    exact: bool = False
     said: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
-class _Reading:
-    """Everything a sentence says."""
+class Reading:
+    """Everything a sentence says. empty: whether it says that there is nothing."""
 
-    nouns: list[_Noun] = field(default_factory=list)
+    nouns: list[Noun] = field(default_factory=list)
+    empty: bool = False
     relation: int | None = None
     background: int | None = None
     background_colours: tuple[int, ...] = ()
@@ -91,7 +97,7 @@ def parse(text: str, rng: np.random.Generator) -> Scene:
     return _on_background(_placed(scene, noun, reading, rng) if count == 1 else scene, reading, rng)
 
 
-def _thing(noun: _Noun, reading: _Reading, rng) -> Thing:
+def _thing(noun: Noun, reading: Reading, rng) -> Thing:
     kind, word = noun.choices[rng.integers(len(noun.choices))]
     thing = replace(sample_thing(kind, rng), word=word, fill=noun.said.get("fill", 0))
     own = -1 if kind == OBJECT else thing.colour
@@ -99,7 +105,7 @@ def _thing(noun: _Noun, reading: _Reading, rng) -> Thing:
     return replace(thing, style=reading.style) if kind == OBJECT and reading.style is not None else thing
 
 
-def _placed(scene: Scene, noun: _Noun, reading: _Reading, rng) -> Scene:
+def _placed(scene: Scene, noun: Noun, reading: Reading, rng) -> Scene:
     size = noun.said.get("size")
     sprite_size = int(rng.integers(2, 5)) if size is None else 2 * size + int(rng.integers(2))
     if reading.position is None:
@@ -110,7 +116,7 @@ def _placed(scene: Scene, noun: _Noun, reading: _Reading, rng) -> Scene:
     return replace(scene, sprite_size=sprite_size, column=column, row=row)
 
 
-def _on_background(scene: Scene, reading: _Reading, rng) -> Scene:
+def _on_background(scene: Scene, reading: Reading, rng) -> Scene:
     colours = list(reading.background_colours)
     taken = {*colours, scene.thing.colour if scene.thing is not None else -1}
     free = [colour for colour in range(len(words.COLOURS)) if colour not in taken]
@@ -126,25 +132,26 @@ def _on_background(scene: Scene, reading: _Reading, rng) -> Scene:
     )
 
 
-def read(text: str) -> _Reading:
+def read(text: str) -> Reading:
     """What a sentence says, without chance. The grammar: [medium of] noun [relation noun] [position] [background]."""
     rest = " ".join(re.sub(r"[^a-z0-9' -]", " ", text.lower()).split())
     if not rest:
         raise ValueError(f"expected a sentence, got {text!r}; try 'two red apples on a striped background'")
-    reading = _Reading()
+    reading = Reading()
     rest = _read_medium(rest, reading)
     rest = _read_background(rest, reading)
     for phrase, place in _POSITIONS.items():
         if f" {rest}".endswith(f" {phrase}"):
             rest, reading.position = rest[: -len(phrase)].strip(), place
             break
-    if rest in ("", "nothing", "an empty scene") and reading.background is not None:
+    if rest in ("nothing", "an empty scene") or (rest == "" and reading.background is not None):
+        reading.empty = bool(rest)
         return reading
     _read_nouns(rest, text, reading)
     return reading
 
 
-def _read_medium(rest: str, reading: _Reading) -> str:
+def _read_medium(rest: str, reading: Reading) -> str:
     """Take 'a blurry photo of' or 'a flat icon of' off the front."""
     for style, phrases in enumerate(words.STYLE_PHRASES):
         for phrase in phrases:
@@ -162,7 +169,7 @@ def _read_medium(rest: str, reading: _Reading) -> str:
     return rest[match.end() :] or "something"
 
 
-def _read_background(rest: str, reading: _Reading) -> str:
+def _read_background(rest: str, reading: Reading) -> str:
     """Take the background off the end."""
     for phrase, background in _background_phrases():
         padded = f" {rest}"
@@ -193,7 +200,7 @@ def _background_phrases() -> list[tuple[str, int]]:
     return sorted(phrases, key=lambda entry: -len(entry[0]))
 
 
-def _read_nouns(rest: str, text: str, reading: _Reading) -> None:
+def _read_nouns(rest: str, text: str, reading: Reading) -> None:
     for phrase, (relation, swapped) in _RELATIONS.items():
         if phrase in rest:
             halves = rest.split(phrase)
@@ -207,16 +214,17 @@ def _read_nouns(rest: str, text: str, reading: _Reading) -> None:
     reading.nouns = [_read_noun(rest)]
 
 
-def _read_noun(phrase: str) -> _Noun:
+def _read_noun(phrase: str) -> Noun:
     """'three small red circles': number or article, adjectives, noun."""
     count: int | None = 1
+    exact = False
     rest = phrase
     for vague in _VAGUE_NUMBERS:
         if rest.startswith(f"{vague} "):
             count, rest = None, rest[len(vague) + 1 :]
     first, _, tail = rest.partition(" ")
     if tail and first in _NUMBER_WORDS:
-        count, rest = _NUMBER_WORDS[first], tail
+        count, exact, rest = _NUMBER_WORDS[first], True, tail
     elif tail and first in ("a", "an", "the"):
         rest = tail
     said: dict[str, int] = {}
@@ -241,7 +249,7 @@ def _read_noun(phrase: str) -> _Noun:
             raise ValueError(
                 f"expected a fill with a shape only, got {phrase!r}; shapes are {', '.join(words.SHAPES)}"
             )
-    return _Noun(choices, count, said)
+    return Noun(rest, choices, count, exact, said)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.truth import TRUE, UNKNOWN
 
 FACT_WEIGHTS = {
     "object": 2.0,
@@ -57,6 +58,29 @@ def fact_contrast(
         weights += FACT_WEIGHTS[family]
         accuracy[family] = (logits.argmax(1) == values[family]).float().mean().item()
     return total / weights, accuracy
+
+
+def truth_contrast(
+    image_units: Tensor, text_units: Tensor, scale: Tensor, truth: Tensor, frequency: Tensor
+) -> tuple[Tensor, float]:
+    """Each image against sentences of all families at once, corrected by how common each sentence is.
+
+    One softmax of scaled cosines plus the logarithm of a sentence's frequency, whose target is spread evenly over
+    the sentences that are true of the image; what is unknown is left out. At the optimum a scaled cosine is
+    log p(sentence | image) - log p(sentence) up to a constant of the image (pointwise mutual information), so that
+    what is special about a picture comes before what is true of most.
+    truth: [image, text] of FALSE, UNKNOWN, TRUE. Returns the divergence from the target, 0 at best, and the share of
+    images whose nearest sentence is true.
+    """
+    true = truth == TRUE
+    cosines = scale * image_units @ text_units.T
+    logits = (cosines + frequency.log()).masked_fill(truth == UNKNOWN, -torch.inf)
+    logp = F.log_softmax(logits, 1).masked_fill(~true, 0.0)
+    n_true = true.sum(1)
+    some = n_true > 0
+    divergence = -(logp.sum(1)[some] / n_true[some]) - n_true[some].log()
+    nearest = cosines.masked_fill(truth == UNKNOWN, -torch.inf).argmax(1, keepdim=True)
+    return divergence.mean(), true.gather(1, nearest).float().mean().item()
 
 
 def attention(

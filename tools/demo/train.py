@@ -1,4 +1,4 @@
-"""Train the demo model: python -m clipviz.demo.model.train FOLDER --minutes 90.
+"""Train the demo model: python -m tools.demo.train FOLDER --minutes 90.
 
 FOLDER receives checkpoint.pt (weights, optimiser, counters; written atomically every few minutes), log.jsonl,
 curves.png and at the end model.safetensors. The same command continues a run that was stopped in any way; asked to
@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipviz.demo.model import evaluate
-from clipviz.demo.model.batches import Batch, Mixture, stream
 from clipviz.demo.model.network import (
     CONFIG_FILE,
     BackgroundDropout,
@@ -34,8 +33,9 @@ from clipviz.demo.model.network import (
     read_config,
     save_weights,
 )
-from clipviz.demo.model.objective import attention, caption_contrast, fact_contrast
 from clipviz.files import replacing
+from tools.demo.batches import Batch, Mixture, stream
+from tools.demo.objective import attention, caption_contrast, fact_contrast, truth_contrast
 
 BACKGROUND_FIRST, WHOLE = 0.4, 0.75
 """Until when, as shares of a run, patches without things are left out first; from when on none is left out."""
@@ -93,6 +93,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="orthogonal updates of the blocks' matrices; the default where torch has it (2.9 and later)",
     )
     parser.add_argument("--fact-weight", type=float, default=1.5, help="weight of the single facts")
+    parser.add_argument(
+        "--truth-weight", type=float, default=1.5, help="weight of the sentences of all families"
+    )
+    parser.add_argument(
+        "--reference", type=int, default=6000, help="free scenes that say how common a sentence is"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
@@ -192,7 +198,7 @@ class Trainer:
             options.seed,
             progress.step,
             options.batch_size,
-            Mixture(options.themed, options.spotlight, options.counting),
+            Mixture(options.themed, options.spotlight, options.counting, options.reference),
             options.ahead,
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
@@ -257,8 +263,17 @@ class Trainer:
         found = {family: rows.to(device) for family, rows in batch.fact_images.items()}
         values = {family: rows.to(device) for family, rows in batch.fact_values.items()}
         fact, accuracy = fact_contrast(images, prompts, scale, found, values)
-        measured = {"caption loss": contrast.item(), "fact loss": fact.item()}
-        return contrast + self.options.fact_weight * fact, {**measured, **accuracy}
+        truth, true_first = truth_contrast(
+            images,
+            torch.cat([prompts, captions]),
+            scale,
+            batch.truth.to(device),
+            batch.frequency.to(device),
+        )
+        measured = {"caption loss": contrast.item(), "fact loss": fact.item(), "truth loss": truth.item()}
+        measured["true first"] = true_first
+        loss = contrast + self.options.fact_weight * fact + self.options.truth_weight * truth
+        return loss, {**measured, **accuracy}
 
     def report(self) -> None:
         """One line of progress: how far, how fast, how long still."""

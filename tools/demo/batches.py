@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
 import os
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -17,8 +19,18 @@ from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.captions import FACTS, caption, facts
 from clipviz.demo.world.drawing import draw
 from clipviz.demo.world.sampling import Theme, counting_theme, sample_scene, sample_theme, spotlight_theme
+from clipviz.demo.world.scene import attributes
+from clipviz.demo.world.truth import TRUE, UNKNOWN, truths
+from tools.demo.texts import pool
+from tools.demo.varying import vary
 
 _GROUPS = 4
+N_POOL = 300
+"""Texts of the demo's pool that a batch is compared with."""
+
+REFERENCE_SEED = 9
+_ADJECTIVES = "|".join((*words.COLOURS, *sum(words.SIZE_WORDS, ())))
+_NAMED_GLYPH = re.compile(rf"\ban?((?: (?:{_ADJECTIVES}))* (?:letter|number) [a-z0-9]\b)")
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,9 @@ class Batch:
     """images: [image, row, column, 3] uint8; things: [image, row, column] bool, where things are; caption_ids:
     [image, 24]; same: [image, image], 1 where two captions are the same sentence; fact_images, fact_values: for each
     family of facts the images it applies to and their values, [fact] each; prompt_ids: [prompt, 24], one sentence
-    for every value of every family in order.
+    for every value of every family in order, then sentences of the demo's pool; truth: [image, prompt + caption]
+    uint8, what each of these sentences and of the captions is of each image; frequency: [prompt + caption], the share
+    of free scenes that a sentence is true of.
     """
 
     images: Tensor
@@ -36,6 +50,8 @@ class Batch:
     fact_images: dict[str, Tensor]
     fact_values: dict[str, Tensor]
     prompt_ids: Tensor
+    truth: Tensor
+    frequency: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,12 +60,13 @@ class Mixture:
 
     spotlight: single large shapes or glyphs on a plain background; counting: several copies on one; themed, a share
     of the groups that are neither: scenes that agree in kind, background and more, so that only details tell them
-    apart.
+    apart. n_reference: free scenes by which it is known how common a sentence is.
     """
 
     themed: float = 0.6
     spotlight: float = 0.0
     counting: float = 0.0
+    n_reference: int = 6000
 
     def theme(self, rng: np.random.Generator) -> Theme:
         draw = rng.random() if self.spotlight or self.counting else 1.0
@@ -70,9 +87,9 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
     images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
     things = torch.empty(images.shape[:3], dtype=torch.bool)
     for index, scene in enumerate(scenes):
-        image, mask = draw(scene, rng)
+        image, mask = draw(scene, rng, alter=vary)
         images[index], things[index] = torch.from_numpy(image), torch.from_numpy(mask > 0)
-    captions = [caption(scene, rng) for scene in scenes]
+    captions = [definite(caption(scene, rng)) for scene in scenes]
     first = {text: index for index, text in reversed(list(enumerate(captions)))}
     twins = torch.tensor([first[text] for text in captions])
     pairs: dict[str, list[tuple[int, int]]] = {family: [] for family in FACTS}
@@ -80,7 +97,12 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
         for family, value in facts(scene):
             pairs[family].append((index, value))
     found = {family: torch.tensor(listed) for family, listed in pairs.items() if listed}
-    prompts = [choices[rng.integers(len(choices))] for values in FACTS.values() for choices in values]
+    prompts = [
+        definite(choices[rng.integers(len(choices))]) for values in FACTS.values() for choices in values
+    ]
+    prompts += _some_of_the_pool(rng)
+    sentences = [*prompts, *captions]
+    table = np.array([attributes(scene) for scene in scenes], np.int16)
     return Batch(
         images,
         things,
@@ -89,7 +111,38 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
         {family: listed[:, 0] for family, listed in found.items()},
         {family: listed[:, 1] for family, listed in found.items()},
         tokenize(prompts),
+        torch.from_numpy(truths(sentences, table)),
+        torch.tensor([frequency(text, mixture.n_reference) for text in sentences]),
     )
+
+
+def definite(text: str) -> str:
+    """'a letter a' -> 'the letter a', with adjectives too: a letter that is named is a certain one."""
+    return _NAMED_GLYPH.sub(r"the\1", text)
+
+
+@functools.cache
+def _pool() -> tuple[str, ...]:
+    return tuple(pool())
+
+
+def _some_of_the_pool(rng: np.random.Generator) -> list[str]:
+    return [_pool()[index] for index in rng.permutation(len(_pool()))[:N_POOL]]
+
+
+@functools.cache
+def _reference(n: int) -> np.ndarray:
+    """Attributes of free scenes."""
+    rng = np.random.default_rng([REFERENCE_SEED, 7])
+    return np.array([attributes(sample_scene(rng)) for _ in range(n)], np.int16)
+
+
+@functools.lru_cache(maxsize=20_000)
+def frequency(text: str, n_scenes: int) -> float:
+    """Share of free scenes that a sentence is true of, never 0; what is unknown of a scene does not count."""
+    truth = truths([text], _reference(n_scenes))
+    known = (truth != UNKNOWN).sum()
+    return (float((truth == TRUE).sum()) + 0.3) / (float(known) + 0.6)
 
 
 def stream(

@@ -1,0 +1,255 @@
+"""Which sentences are true of a picture of the demo world, by its attributes: true, false, or not known."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from clipviz.demo.world import sprites
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.language import Noun, Reading, read
+from clipviz.demo.world.sampling import PLAIN
+from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS, OBJECT, SHAPE
+
+FALSE, UNKNOWN, TRUE = range(3)
+"""What a sentence is of a picture. "And" is the least of its parts, "or" the greatest."""
+
+_COLOURLESS = tuple(words.TREATMENTS.index(name) for name in ("black and white", "sepia"))
+_KIND_NOUNS = {"object": OBJECT, "objects": OBJECT, "shape": SHAPE, "shapes": SHAPE}
+_ANYTHING = ("something", "thing", "things")
+_VAGUE, _FEW = 3, 2
+
+
+def truths(texts: Sequence[str], attributes: np.ndarray) -> np.ndarray:
+    """[image, text] uint8 of FALSE, UNKNOWN and TRUE.
+
+    attributes: [image, column] as in `Scenes.attributes`. A noun with "a" is true of any number of its things, a
+    plural of two or more, a number of exactly so many; "several", "many" and "a group of" of three or more, unknown
+    of two. A colour is unknown in a picture without colours, and of an object in the colours it was drawn with where
+    that colour neither prevails nor is missing; a size and a place are unknown of several things.
+    Raises ValueError for a text that the world's grammar does not read.
+    """
+    pictures = _Pictures(np.asarray(attributes))
+    columns = [pictures.truth(_reading(text)) for text in texts]
+    return np.stack(columns, 1) if columns else np.empty((len(attributes), 0), np.uint8)
+
+
+def true_texts(texts: Sequence[str], attributes: np.ndarray) -> list[list[str]]:
+    """For every picture the texts that are known to be true of it."""
+    found = truths(texts, attributes) == TRUE
+    return [[texts[column] for column in np.flatnonzero(row)] for row in found]
+
+
+@functools.lru_cache(maxsize=50_000)
+def _reading(text: str) -> Reading:
+    return read(text)
+
+
+@dataclass
+class _Pictures:
+    """The attribute table by columns."""
+
+    attributes: np.ndarray
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.attributes[:, ATTRIBUTE_COLUMNS.index(column)]
+
+    @functools.cached_property
+    def pair(self) -> np.ndarray:
+        return self["second class"] >= 0
+
+    @functools.cached_property
+    def n_first(self) -> np.ndarray:
+        """How many copies of the first thing there are; 0 in an empty scene."""
+        return np.where(self["class"] < 0, 0, np.where(self.pair, 1, self["count"]))
+
+    @functools.cached_property
+    def single(self) -> np.ndarray:
+        return (self.n_first == 1) & ~self.pair
+
+    @functools.cached_property
+    def colourless(self) -> np.ndarray:
+        return np.isin(self["treatment"], _COLOURLESS)
+
+    def truth(self, reading: Reading) -> np.ndarray:
+        parts = [self._backdrop(reading)]
+        if reading.treatment:
+            parts.append(_known(self["treatment"] == reading.treatment))
+        if reading.empty:
+            parts.append(_known(self.n_first == 0))
+        if len(reading.nouns) == 2:
+            parts.append(self._two(reading))
+        elif reading.nouns:
+            parts += [self._one(reading.nouns[0], reading), self._place(reading)]
+        return functools.reduce(np.minimum, parts)
+
+    def _backdrop(self, reading: Reading) -> np.ndarray:
+        if reading.background is None:
+            return np.full(len(self.attributes), TRUE, np.uint8)
+        here = _known(self["background"] == reading.background)
+        painted = (self["background colour"], self["background colour 2"])
+        for colour in reading.background_colours:
+            known = _known((painted[0] == colour) | (painted[1] == colour))
+            here = np.minimum(here, np.where(self.colourless, UNKNOWN, known))
+        if reading.background == PLAIN and reading.background_colours:
+            # What is said of "a red background" says nothing of red stripes.
+            mixed = (self["background"] != PLAIN) & (
+                (painted[0] == reading.background_colours[0]) | (painted[1] == reading.background_colours[0])
+            )
+            here = np.where(mixed, UNKNOWN, here)
+        return here.astype(np.uint8)
+
+    def _one(self, noun: Noun, reading: Reading) -> np.ndarray:
+        """Whether there are things of a noun phrase, as many as it says."""
+        first = self._is(noun, reading.style, "")
+        second = np.where(self.pair, self._is(noun, reading.style, "second "), FALSE)
+        sure, possible = (
+            self.n_first * (first >= level).astype(int) + (second >= level) for level in (TRUE, UNKNOWN)
+        )
+        if noun.count is None:
+            enough = lambda n: np.where(n >= _VAGUE, TRUE, np.where(n == _FEW, UNKNOWN, FALSE))  # noqa: E731
+            low, high = enough(sure), enough(possible)
+        elif noun.exact:
+            low, high = _known(sure == noun.count), _known(possible == noun.count)
+        else:
+            least = 2 if _plural(noun.word) else 1
+            low, high = _known(sure >= least), _known(possible >= least)
+        return np.where(low == high, low, UNKNOWN).astype(np.uint8)
+
+    def _two(self, reading: Reading) -> np.ndarray:
+        """Whether two things are there, in the order that the relation says, if it says one."""
+        one, other = reading.nouns
+        found = np.minimum(self._is(one, None, ""), self._is(other, None, "second "))
+        stands = self.pair
+        if reading.relation is None:
+            swapped = np.minimum(self._is(other, None, ""), self._is(one, None, "second "))
+            found = np.maximum(found, swapped)
+        else:
+            stands = stands & (self["relation"] == reading.relation)
+        if reading.style is not None:  # said of the picture: one of the two is drawn so
+            drawn = (self["style"] == reading.style) | (self["second style"] == reading.style)
+            stands = stands & drawn
+        return np.where(stands, found, FALSE).astype(np.uint8)
+
+    def _is(self, noun: Noun, style: int | None, which: str) -> np.ndarray:
+        """Whether the first or the second thing is what a noun phrase says, numbers aside."""
+        index, kind = self[f"{which}class"], self[f"{which}kind"]
+        there = index >= 0
+        if noun.word in _ANYTHING:
+            found = _known(there)
+        elif noun.word in _KIND_NOUNS:
+            found = _known(there & (kind == _KIND_NOUNS[noun.word]))
+            if _KIND_NOUNS[noun.word] == OBJECT:  # a person may call a letter an object, or not
+                found = np.where(there & (kind != OBJECT), UNKNOWN, found)
+        else:
+            found = _known(there & _members(noun.choices)[np.maximum(index, 0)])
+        drawn = self[f"{which}style"]
+        for quality, value in noun.said.items():
+            if quality == "colour":
+                told = self._colour(value, which)
+            elif quality == "size":
+                told = np.where(self.single, _known(self["size"] == value), UNKNOWN)
+            else:
+                told = _known((kind == SHAPE) & (self["fill"] == value) & (which == ""))
+                if which:
+                    told = np.where(kind == SHAPE, UNKNOWN, told)
+            found = np.minimum(found, told)
+        if style is not None:
+            found = np.minimum(found, _known((kind == OBJECT) & (drawn == style)))
+        return found
+
+    def _colour(self, colour: int, which: str) -> np.ndarray:
+        painted, index = self[f"{which}colour"], self[f"{which}class"]
+        style = np.maximum(self[f"{which}style"], 0)
+        own = (painted < 0) & (index >= 0) & (index < len(words.OBJECTS))
+        told = _known(painted == colour)
+        told[own] = own_colours()[index[own], style[own], colour]
+        return np.where(self.colourless, UNKNOWN, told)
+
+    def _place(self, reading: Reading) -> np.ndarray:
+        if reading.position is None:
+            return np.full(len(self.attributes), TRUE, np.uint8)
+        column, row = reading.position
+        here = np.ones(len(self.attributes), bool)
+        if column != 1 or row == 1:
+            here &= self["column"] == column
+        if row != 1 or column == 1:
+            here &= self["row"] == row
+        several = self.n_first + self.pair > 1
+        return np.where(several, UNKNOWN, _known(here)).astype(np.uint8)
+
+
+def _known(found: np.ndarray) -> np.ndarray:
+    return np.where(found, TRUE, FALSE).astype(np.uint8)
+
+
+@functools.cache
+def _members(choices: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """[class] bool, the classes that a noun stands for."""
+    found = np.zeros(len(words.CLASSES), bool)
+    for kind, word in choices:
+        found[words.CLASS_OFFSET[words.KINDS[kind]] + word] = True
+    return found
+
+
+@functools.cache
+def _plural(noun: str) -> bool:
+    singular = {
+        *words.OBJECT_NAMES,
+        *words.CATEGORIES,
+        *words.SHAPES,
+        "something",
+        "thing",
+        "object",
+        "shape",
+    }
+    singular |= {"letter", "number", "animal", "waterbird", "landbird"}
+    return noun not in singular and not noun.startswith(("letter ", "number "))
+
+
+PREVAILS, MISSING = 0.45, 0.12
+"""From which share of a sprite's pixels on a colour is said of it, and below which it is not."""
+
+
+@functools.cache
+def own_colours() -> np.ndarray:
+    """[object, style, colour] of FALSE, UNKNOWN and TRUE: the colours of the sprites as they were drawn."""
+    palette = _lab(np.array(words.COLOUR_RGB, np.uint8)[None])[0]
+    table = np.full((len(words.OBJECTS), len(words.STYLES) + 1, len(words.COLOURS)), UNKNOWN, np.uint8)
+    for style in range(table.shape[1]):
+        pictures = sprites.originals(sprites.object_atlas(style))
+        for index, name in enumerate(words.OBJECT_NAMES):
+            if name not in pictures:
+                continue
+            shares = np.mean([_shares(picture, palette) for picture in pictures[name]], 0)
+            table[index, style] = np.where(
+                shares >= PREVAILS, TRUE, np.where(shares < MISSING, FALSE, UNKNOWN)
+            )
+    return table
+
+
+def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:
+    """The share of a sprite's opaque pixels that are nearest to each colour of the palette; lightness counts half."""
+    pixels = np.asarray(picture.convert("RGBA"))
+    opaque = pixels[..., 3] > 127
+    lab = _lab(pixels[..., :3])[opaque]
+    distance = ((lab[:, None] - palette[None]) ** 2).sum(-1)
+    return np.bincount(distance.argmin(1), minlength=len(palette)) / max(1, len(lab))
+
+
+def _lab(pixels: np.ndarray) -> np.ndarray:
+    """[row, column, 3] uint8 to CIE L*a*b*, with lightness at half its weight."""
+    linear = pixels.astype(np.float32) / 255
+    linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
+    xyz = linear @ np.array(
+        [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]], np.float32
+    )
+    xyz = xyz / np.array([0.9505, 1.0, 1.089], np.float32)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack(
+        [0.5 * (116 * f[..., 1] - 16), 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1
+    )
