@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 # Workers still at work when the interpreter exits are stopped first: torch aborts in a thread torn down mid-call.
 _LIVING: weakref.WeakSet[Worker] = weakref.WeakSet()
 
+RESTS = 30.0  # seconds without a job after which the thread ends
+
 Stale = Callable[[], bool]
 Job = Callable[[Stale], None]
 
@@ -27,6 +29,8 @@ class Worker:
 
     request(job): replaces any request that has not started; a running job can ask stale() between its stages
     and stop early. background(steps): an iterator advanced one step at a time while no request waits.
+    The thread ends when nothing has been asked for RESTS seconds, and another one begins with the next job, so that a
+    session that is forgotten without being closed keeps no thread.
     """
 
     def __init__(self, on_error: Callable[[BaseException], None] | None = None) -> None:
@@ -39,8 +43,7 @@ class Worker:
         self._number: int | None = None  # of the request that runs
         self._errors: list[BaseException] = []
         self._on_error = on_error
-        self._thread = threading.Thread(target=self._run, name="clipviz-worker", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
         _LIVING.add(self)
 
     def request(self, job: Job) -> None:
@@ -50,7 +53,7 @@ class Worker:
                 return
             self._slot = job
             self._newest += 1
-            self._wake.notify_all()
+            self._work()
 
     def background(self, steps: Iterator[object]) -> None:
         """Advance `steps` to its end, yielding to requests between steps."""
@@ -58,7 +61,14 @@ class Worker:
             if self._closed:
                 return
             self._background.append(steps)
-            self._wake.notify_all()
+            self._work()
+
+    def _work(self) -> None:
+        """Wake the thread, or begin one; the lock is held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="clipviz-worker", daemon=True)
+            self._thread.start()
+        self._wake.notify_all()
 
     def overtaken(self) -> bool:
         """In the worker's own thread: whether a newer request has come since the running job began."""
@@ -99,12 +109,15 @@ class Worker:
             self._background.clear()
             self._newest += 1
             self._wake.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+            thread = self._thread
+        if thread is not None and threading.current_thread() is not thread:
+            thread.join(timeout)
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether it takes jobs, or still runs one that began before it was closed."""
+        thread = self._thread
+        return not self._closed or (thread is not None and thread.is_alive())
 
     def _idle(self, background: bool) -> bool:
         requested = self._slot is not None or callable(self._running)
@@ -112,13 +125,17 @@ class Worker:
             requested or (background and (self._background or self._running is not None))
         )
 
+    def _asked(self) -> bool:
+        return self._closed or self._slot is not None or bool(self._background)
+
     def _run(self) -> None:
         while True:
             with self._wake:
                 self._running = None
                 self._wake.notify_all()
-                self._wake.wait_for(lambda: self._closed or self._slot is not None or bool(self._background))
-                if self._closed:
+                asked = self._wake.wait_for(self._asked, RESTS)
+                if self._closed or not asked:
+                    self._thread = None
                     return
                 job, self._slot, number = self._slot, None, self._newest
                 steps = self._background[0] if job is None else None

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from clipviz import worker as module
 from clipviz.worker import Worker
 
 
@@ -101,3 +102,18 @@ def test_nothing_starts_after_close(worker):
     worker.request(lambda stale: ran.append(1))
     worker.wait(1)
     assert not ran
+
+
+def test_the_thread_ends_when_nothing_is_asked_and_begins_again_with_the_next_job(worker, monkeypatch):
+    monkeypatch.setattr(module, "RESTS", 0.01, raising=False)
+    for number in range(3):
+        ran = []
+        worker.request(lambda stale, ran=ran: ran.append(threading.current_thread()))
+        worker.wait(5)
+        ran[0].join(5)
+        assert not ran[0].is_alive(), number
+        assert worker.alive
+    done = []
+    worker.background(iter([done.append(1)]))
+    worker.wait(5, background=True)
+    assert done == [1]

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
+
+from clipviz.lens.textspan import check_varies
 
 if TYPE_CHECKING:
     from clipviz.analysis.image_codes import ImageCodes
@@ -22,6 +24,7 @@ CELLS = 64  # of the grid in which dense places are found, along the plane's lon
 REACH = 3  # cells around a dense place that belong to it
 MOST_REGIONS = 40
 ALIKE = 0.9  # cosine of two texts beyond which only the better one names an end
+ROUNDING = 1e-5  # deviation of unit embeddings below which they are all the same
 SAMPLED = 400  # images that stand for those of a region; ten times as many for the whole collection
 
 
@@ -52,10 +55,14 @@ class Words(NamedTuple):
 
 
 def of_model(images: ImageCodes) -> Atlas:
-    """Principal components of the unit embeddings. Raises ValueError with fewer than 3 images read."""
+    """Principal components of the unit embeddings. Raises ValueError with fewer than 3 images read, or equal ones."""
     rows = _points(images)
     unit = normalize(images.embedding[rows], dim=-1)
     unit = unit - unit.mean(0)
+    if float(unit.square().sum(1).mean()) < ROUNDING**2:
+        raise ValueError(
+            "expected images whose embeddings differ, got the same one for all; add other images"
+        )
     values, vectors = torch.linalg.eigh((unit.T @ unit).double())
     axes = vectors[:, -2:].flip(-1).T
     return _made(rows, unit @ axes.T.to(unit), values, images.n_ready, axes)
@@ -71,9 +78,13 @@ def of_head(
     """Principal components of one head's effects (Eq. 2.6 summed over tokens).
 
     covariance: of the effects in the head's span (lens.textspan.head_span), so no [image, d_embed] effects are formed.
-    Raises ValueError with fewer than 3 images read.
+    A second axis along which nothing varies is 0. Raises ValueError with fewer than 3 images read, or where the head
+    writes the same on all of them.
     """
+    check_varies(span)
     rows = _points(images)
+    if covariance.shape[-1] == 1:
+        covariance, span = pad(covariance, (1, 0, 1, 0)), pad(span, (1, 0))
     values, vectors = torch.linalg.eigh(covariance.double())
     axes = (span.double() @ vectors[:, -2:].flip(-1)).T
     places = torch.stack([images.head_scores(axis.to(span), layer, head)[rows] for axis in axes], 1)
@@ -90,14 +101,17 @@ def words(
 ) -> Words:
     """A plane in texts of the pool, with the pool's mean direction subtracted from every text.
 
-    An end of an axis is named by the `n_texts` texts with the largest cosine with it, of texts that are ALIKE the best;
-    a dense place by the text with the largest cosine with what its images have on average beyond all images: their
-    unit embeddings, or the head's effects. A place whose text is that of a denser one, or ALIKE to it, has none.
+    An end of an axis along which anything varies is named by the `n_texts` texts with the largest cosine with it, of
+    texts that are ALIKE the best; a dense place by the text with the largest cosine with what its images have on
+    average beyond all images: their unit embeddings, or the head's effects. A place whose text is that of a denser
+    one, or ALIKE to it, has none.
     """
     centred = normalize(pool - pool.mean(0), dim=-1)
     along = centred @ torch.as_tensor(plane.axes).to(centred).T
     ends = [
         tuple(texts[i] for i in _first_unlike(sign * along[:, axis], centred, n_texts))
+        if np.any(plane.axes[axis])
+        else ()
         for axis in (0, 1)
         for sign in (-1, 1)
     ]

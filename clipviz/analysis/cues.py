@@ -193,6 +193,8 @@ def cues(
     scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
     banned = banned_words(found, drawn, mistaken, encoded[1])
     best = lens.top_words(scores, banned, n_words)
+    if not len(best):
+        return []
     shuffled = lens.shuffled_scores(
         found.codes,
         found.directions,

@@ -61,9 +61,8 @@ def label_in_steps(
     seed: int = 0,
 ) -> Generator[None, None, HeadLabel]:
     """`label_head` as a generator that returns the label: between two steps something else may be done."""
+    textspan.check_varies(span)
     kept = span.norm(dim=0) > 0.5
-    if not bool(kept.any()):
-        raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
     n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
     order = (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from clipviz.data.paths import path_of, shown
+from clipviz.values import check_characters
 
 BUILT_IN = "general"
 WORDS = re.compile(r"words:([1-9]\d*)")
@@ -211,6 +212,7 @@ def _pool(texts: list[Any], families: list[str | None] | None, name: str, where:
                 f"expected a string as {word} {place} of {where}, got {type(text).__name__} {text!r:.60};"
                 " write it as text"
             )
+        check_characters(f"{word} {place} of {where}", text)
         if len(text.strip()) > MAX_LENGTH:
             raise ValueError(
                 f"expected texts of at most {MAX_LENGTH:,} characters, got {len(text):,} in {word} {place} of {where};"

@@ -243,6 +243,17 @@ def head_span(
     return covariance.to(linear), (span[..., :rank] @ axes).to(linear)
 
 
+def varies(span: Float[Tensor, "d_embed rank"]) -> bool:
+    """Whether a head writes differently on the images: its span (see `head_span`) has an axis."""
+    return bool((span.norm(dim=0) > 0.5).any())
+
+
+def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
+    """ValueError for a head that writes the same on all images."""
+    if not varies(span):
+        raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
+
+
 def _greedy(
     pool: Float[Tensor, "pool rank text"],
     floors: Float[Tensor, " text"],

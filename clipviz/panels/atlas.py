@@ -92,7 +92,11 @@ class Atlas(Desk):
             return {**view, "message": few if complete else session.waiting}, {}
         one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
         which = (s.layer, s.head) if one else ()
-        found = session.atlas(*which)
+        try:
+            found = session.atlas(*which)
+        except ValueError:
+            alike = "These images are all alike to the model, or to the selected head, so there is no plane to show."
+            return {**view, "message": f"{alike} Choose images that differ."}, {}
         if stale():
             return None
         self.webgl = text("vendor/regl-scatterplot.js") if len(found.ids) > MANY else ""

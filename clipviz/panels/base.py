@@ -8,6 +8,7 @@ browser and are never sent.
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import standalone
-from clipviz.panels.requests import Request
+from clipviz.panels.requests import Request, numbered
 from clipviz.panels.stored import Choices, Kept, Stored
 from clipviz.session import Session
 from clipviz.values import Selection
@@ -76,7 +77,9 @@ class Panel(anywidget.AnyWidget):
     cost: ClassVar[int] = 1
     wide: ClassVar[bool] = False  # downloaded across the page, not in a column
 
-    request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(sync=True)
+    request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(
+        sync=True, echo_update=False
+    )  # an echo of a text that cannot be sent would end the message before it is answered
     view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
     blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
     error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
@@ -92,7 +95,7 @@ class Panel(anywidget.AnyWidget):
                 f"got {', '.join(map(repr, unknown))}"
             )
         remembered = session.join(self)
-        options = {name: value for name, value in remembered.items() if name in known} | options
+        options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
         super().__init__(**options)
         self.session = session
         self.observe(self._option_noted, names=self._lasting())
@@ -116,12 +119,25 @@ class Panel(anywidget.AnyWidget):
         return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
 
     def take(self, options: Mapping[str, Any]) -> None:
-        """Set every option: to what is given, else to its default. ValueError for a value that does not fit."""
-        for name in self._lasting():
-            try:
-                setattr(self, name, options.get(name, self.traits()[name].default()))
-            except traitlets.TraitError as error:
-                raise ValueError(str(error)) from error
+        """Set every option: to what is given, else to its default. ValueError for a value that does not fit, which
+        leaves all of them as they were."""
+        try:
+            with self.hold_trait_notifications():
+                for name in self._lasting():
+                    setattr(self, name, options.get(name, self.traits()[name].default()))
+        except traitlets.TraitError as error:
+            raise ValueError(str(error)) from error
+
+    def _fits(self, name: str, value: Any) -> bool:
+        """Whether an option of this name can have a value. One of an earlier view that cannot is left out, and said."""
+        if name not in self.option_names():
+            return False
+        try:
+            self.traits()[name].validate(self, value)  # type: ignore[attr-defined]
+        except traitlets.TraitError as error:
+            logging.getLogger("clipviz").warning("An option of the view is left out: %s", error)
+            return False
+        return True
 
     def _option_noted(self, _: Any = None) -> None:
         """Tell the session which options are not at their defaults."""
@@ -160,7 +176,12 @@ class Panel(anywidget.AnyWidget):
     # -- what a user asks ------------------------------------------------------------------------------------------
 
     def data(self) -> dict[str, Any]:
-        """What the panel shows now, as numbers and texts: the view, with its arrays in shape."""
+        """What the panel shows of the newest selection, as numbers and texts: the view, with its arrays in shape.
+
+        Waits until it is shown, as session.wait() does. Raises TimeoutError where that takes more than a minute.
+        """
+        if not self._carrying:  # a message of the browser asks for what is on screen
+            self.session.wait()
         shown = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack")}
         for name, place in self.view.get("arrays", {}).items():
             content = self.blob[place["offset"] : place["offset"] + place["size"]]
@@ -172,7 +193,7 @@ class Panel(anywidget.AnyWidget):
 
         width: inches (3.4 is a column, 7 a page); font: points of the body text. A line below says which model, images
         and texts it rests on. Saved with savefig, its text stays text in PDF and SVG. ValueError for sizes that cannot
-        be printed, and where nothing is shown yet.
+        be printed, and where nothing can be shown.
         """
         from clipviz.figures import style
 
@@ -335,9 +356,10 @@ class Panel(anywidget.AnyWidget):
             return
         asked = True
         try:
+            seq = numbered(change["new"])
+            asked, self._ack = seq != self._ack, seq
+            self.heard = seq
             request = Request.read(change["new"])
-            asked, self._ack = request.seq != self._ack, request.seq
-            self.heard = request.seq
             self._carrying = True
             self._set_options(request.options)
             if asked:

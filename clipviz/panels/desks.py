@@ -37,12 +37,12 @@ class Desks(ipywidgets.Box):
         super().__init__(children=shown)
         self.add_class("cv-desks")
         remembered = session.join(self).get("shown")
-        if remembered in DESKS:
+        if isinstance(remembered, str) and remembered in DESKS:
             self.bar.shown = remembered
 
     def show(self, name: str) -> Desk | None:
         """Show a desk; returns its panel. ValueError for a name that is not among DESKS."""
-        if name and name not in DESKS:
+        if name and not (isinstance(name, str) and name in DESKS):
             raise ValueError(f"expected one of {', '.join(DESKS)} or '' for none, got {name!r}")
         self.bar.shown = name
         return self.built.get(name)

@@ -133,6 +133,8 @@ def joint(session: Session, selection: Selection, n_texts: int) -> Part:
         about["message"] = f"Layer {layer} was not read for this collection."
     elif session.collection.n_ready < 2 or len(session.texts) < 2:
         about["message"] = "" if session.collection.complete else session.waiting
+    elif not session.varies(layer, head):
+        about["message"] = f"L{layer}·H{head} writes the same on all of these images."
     if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
         return {"joint": about}, {}
     found = session.joint_maps(layer, head, selection.image, n_texts=n_texts)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipviz.values import Ablation, Selection, whole
+from clipviz.values import Ablation, Selection, check_characters, whole
 
 MOST_TEXT = 4000
 
@@ -28,12 +28,9 @@ class Request:
     @classmethod
     def read(cls, raw: Any) -> Request:
         """The request that a browser sent, ValueError where it is none."""
-        if not isinstance(raw, Mapping):
-            raise ValueError(f"expected a request as a mapping, got {type(raw).__name__}")
-        fields = dict(raw)
-        seq = fields.pop("seq", None)
-        if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
-            raise ValueError(f"expected a request numbered by a whole seq >= 0, got {_short(seq)}")
+        seq, fields = numbered(raw), dict(raw)
+        fields.pop("seq")
+        _check_characters(fields)
         changes, options = (_mapping(fields.pop(name, None), name) for name in ("changes", "options"))
         action = fields.pop("action", None) or ""
         if not isinstance(action, str):
@@ -78,6 +75,29 @@ class Request:
             return whole("a layer", first), whole(f"a {name}", second)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected {name} as a layer and a number, got {_short(value)}") from error
+
+
+def numbered(raw: Any) -> int:
+    """The seq of what a browser sent, which is answered even where the rest of it cannot be read."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"expected a request as a mapping, got {type(raw).__name__}")
+    seq = raw.get("seq")
+    if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
+        raise ValueError(f"expected a request numbered by a whole seq >= 0, got {_short(seq)}")
+    return seq
+
+
+def _check_characters(value: Any) -> None:
+    """ValueError for half of a character in any text of a request."""
+    if isinstance(value, str):
+        check_characters("what is sent", value)
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_characters(name)
+            _check_characters(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_characters(inner)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:

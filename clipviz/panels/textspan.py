@@ -96,6 +96,9 @@ class TextSpan(Panel):
         few = self._too_few(selection)
         if few:
             return {**view, "message": few}, []
+        if not session.varies(layer, head, selection.images):
+            message = f"L{layer}·H{head} writes the same on all of these images, so no text can explain how it varies."
+            return {**view, "message": f"{message} Choose images that differ."}, []
         described = session.textspan(layer, head, self.n_texts, selection.images)
         view |= self._rows(described)
         view |= {

@@ -76,7 +76,7 @@ def task_of(session: Session, task: Task | str | None) -> Task:
     known = tasks(session)
     if task is None and known:
         return next(iter(known.values()))
-    if task is None or task not in known:
+    if not isinstance(task, str) or task not in known:
         names = ", ".join(known) or "none"
         raise ValueError(
             f"expected a task of these images ({names}), got {task!r}; name classes with "

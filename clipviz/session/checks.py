@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.values import Ablation, Selection, whole
+from clipviz.values import Ablation, Selection, check_characters, whole
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.session.state import SessionState
+
+
+NAMED = 5
+"""Wrong numbers that an error names."""
 
 
 def within(name: str, number: Any, limit: int, advice: str = "") -> int:
@@ -29,12 +33,56 @@ def within(name: str, number: Any, limit: int, advice: str = "") -> int:
 
 
 def several(name: str, numbers: Iterable[Any], limit: int) -> tuple[int, ...]:
-    """Numbers as ints within 0..limit-1, in their order. Raises ValueError naming those that are not."""
-    given = list(numbers)
-    wrong = [number for number in given if not _fits(number, limit)]
+    """Numbers as ints within 0..limit-1, in their order. Raises ValueError naming those that are not.
+
+    An iterable is read only as far as it can be right, so that a long one is refused before it fills the memory.
+    """
+    if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
+        raise ValueError(f"expected {name} as a list of whole numbers, got {numbers!r}")
+    given, wrong = list[int](), list[Any]()
+    for number in numbers:
+        if not _fits(number, limit):
+            wrong.append(number)
+        elif not wrong:
+            given.append(whole(name, number))
+        if len(wrong) == NAMED:
+            break
+        if len(given) > limit:
+            raise ValueError(
+                f"expected each of the {limit:,} {name} at most once, got more than {limit:,} numbers"
+            )
     if wrong:
-        raise ValueError(f"expected {name} within 0..{limit - 1}, got {wrong[:5]}")
-    return tuple(whole(name, number) for number in given)
+        raise ValueError(f"expected {name} within 0..{limit - 1}, got {wrong}")
+    return tuple(given)
+
+
+def pair(name: str, numbers: Any) -> tuple[int, int]:
+    """A layer and a head, or a layer and a neuron, as plain ints; ValueError for anything else."""
+    try:
+        one, other = numbers
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected {name} as a layer and a {name}, such as (5, 3), got {numbers!r}"
+        ) from error
+    return whole("a layer", one), whole(f"a {name}", other)
+
+
+def text(name: str, given: Any) -> str:
+    """A text that may be empty; ValueError for anything else."""
+    if not isinstance(given, str):
+        raise ValueError(
+            f"expected {name} to be a string, got {type(given).__name__} {given!r}; give one text"
+        )
+    check_characters(name, given)
+    return given
+
+
+def texts(name: str, given: Any) -> tuple[str, str]:
+    """Two texts; ValueError for anything else, one string of two letters included."""
+    two = () if isinstance(given, str | bytes) or not isinstance(given, Iterable) else tuple(given)
+    if len(two) != 2 or not all(isinstance(one, str) for one in two):
+        raise ValueError(f'expected {name} as two texts, such as ("a dog", "a cat"), got {given!r}')
+    return two
 
 
 def code_size(m: int | None) -> int | None:
@@ -42,14 +90,16 @@ def code_size(m: int | None) -> int | None:
     return None if m is None else count("m", m)
 
 
-def count(name: str, number: Any) -> int:
-    """How many of something, at least 1. Raises ValueError otherwise."""
+def count(name: str, number: Any, least: int = 1, most: int | None = None) -> int:
+    """How many of something, at least `least` and at most `most`. Raises ValueError otherwise."""
     try:
         found = whole(name, number)
     except ValueError:
-        found = 0
-    if found < 1:
-        raise ValueError(f"expected {name} to be a whole number of at least 1, got {number!r}")
+        found = -1
+    if found < least:
+        raise ValueError(f"expected {name} to be a whole number of at least {least}, got {number!r}")
+    if most is not None and found > most:
+        raise ValueError(f"expected {name} to be at most {most:,}, got {found:,}")
     return found
 
 

@@ -170,7 +170,7 @@ def attention(session: Session, image: int) -> np.ndarray:
 
 def variance_shares(session: Session, images: Sequence[int]) -> np.ndarray:
     variance = torch.diagonal(session.span(images)[0], dim1=1, dim2=2).sum(-1)
-    return to_numpy((variance / variance.sum()).reshape(len(session.collection.layers), -1))
+    return to_numpy((variance / variance.sum().clamp_min(1e-30)).reshape(len(session.collection.layers), -1))
 
 
 @spare_core()
@@ -178,6 +178,7 @@ def describe(
     session: Session, layer: int, head: int, n_texts: int, images: Sequence[int], n_draws: int
 ) -> Description:
     (covariance, span), pool = session.head_span(layer, head, images), session.pool()
+    lens.check_varies(span[0])
     n_texts = min(n_texts, len(session.texts), session.model.weights.d_code, covariance.shape[-1])
     basis = lens.textspan_from_covariance(covariance, span, pool, n_texts)
     null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)

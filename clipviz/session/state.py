@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -25,7 +25,7 @@ from clipviz.lens.trace import Trace
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import cells, checks, opening, words
 from clipviz.session.history import History
-from clipviz.values import Ablation, Selection, View
+from clipviz.values import Ablation, Selection, View, check_characters
 from clipviz.waits import Work
 from clipviz.worker import Overtaken, Stale, Worker
 
@@ -140,6 +140,8 @@ class SessionState(traitlets.HasTraits):
 
     def select(self, **changes: Unpack[SelectionFields]) -> Selection:
         """Change some fields of the selection: session.select(layer=5, head=3)."""
+        if "images" in changes:
+            changes["images"] = self._images(changes["images"])  # before all of a long range is read
         self.selection = self.selection.replace(**changes)
         return self.selection
 
@@ -185,11 +187,21 @@ class SessionState(traitlets.HasTraits):
                 f"expected a clipviz.View, got {type(view).__name__}; clipviz.View.from_token reads a token"
             )
         self.check(view.selection)
-        with self.lock:
-            self._options = {name: dict(options) for name, options in view.panels.items()}
-        for shown in list(self._showing):
-            shown.take(self._options.get(shown.name, {}))
+        before = self.view.panels
+        try:
+            self._show(view.panels)
+        except ValueError:  # an option that does not fit: everything is as it was
+            self._show(before)
+            raise
         self.selection = view.selection
+
+    def _show(self, panels: Mapping[str, Mapping[str, Any]]) -> None:
+        """Bring what is on screen to these options, and remember them for what is not; ValueError where one does not
+        fit."""
+        with self.lock:
+            self._options = {name: dict(options) for name, options in panels.items()}
+        for shown in list(self._showing):
+            shown.take(panels.get(shown.name, {}))
 
     def join(self, shown: Showing) -> dict[str, Any]:
         """Have something on screen follow `view`; the options that are remembered for it."""
@@ -213,17 +225,21 @@ class SessionState(traitlets.HasTraits):
     ) -> Selection:
         """Go to a head's page (the board) or a neuron's (the Neurons desk), given as (layer, head or neuron).
 
-        desk: a desk to open, such as "ablate". Without a dashboard, the next one opens there.
+        desk: a desk to open, such as "ablate". Without a dashboard, the next one opens there. Raises ValueError, and
+        changes nothing, for what is not there.
         """
+        chosen = self.selection
         if head is not None:
-            self.select(layer=head[0], head=head[1])
+            layer, number = checks.pair("head", head)
+            chosen = self.check(chosen.replace(layer=layer, head=number))
         if neuron is not None:
-            self.select(layer=neuron[0], neuron=neuron[1])
-        desk = desk or ("neurons" if neuron is not None else "")
+            layer, number = checks.pair("neuron", neuron)
+            chosen = self.check(chosen.replace(layer=layer, neuron=number))
+            desk = desk or "neurons"
         if desk:
-            self.note("desks", {"shown": desk})
-            for shown in [one for one in self._showing if one.name == "desks"]:
-                shown.take({"shown": desk})
+            self.view = View(chosen, {**self.view.panels, "desks": {"shown": desk}})
+        else:
+            self.selection = chosen
         return self.selection
 
     def to_code(self) -> str:
@@ -341,6 +357,7 @@ class SessionState(traitlets.HasTraits):
         """The text's unit direction, [d_embed]."""
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"expected a text, got {text!r}; type a few words")
+        check_characters("text", text)
         return self.remember(("text", text), lambda: self.model.encode_texts(text)[0])
 
     def contrast(self, text: str, text_b: str = "") -> Tensor:
@@ -396,6 +413,7 @@ class SessionState(traitlets.HasTraits):
             raise ValueError(
                 f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"
             )
+        name = checks.text("name", name)
         trace = self.model.trace(opened[0])
         with self.lock:
             self.images = self.images.with_image(opened[0], name)
@@ -452,7 +470,7 @@ class SessionState(traitlets.HasTraits):
         """What the means that stand for removed effects rest on; the same for every empty ablation."""
         return self.collection.version if ablation else 0
 
-    def _images(self, images: Sequence[int]) -> tuple[int, ...]:
+    def _images(self, images: Iterable[int]) -> tuple[int, ...]:
         return checks.several("images", images, len(self.images))
 
     def _head(self, layer: int, head: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ Values of the lenses hold tensors; Codes and Concepts that were read from files 
 from clipviz.values.axes import N_LATE, Head, Rows, late_layers, neuron_layers, rows_of, whole, wholes
 from clipviz.values.codes import Codes, HeadBasis
 from clipviz.values.concepts import Concepts, Matches, UnitThumbnails
-from clipviz.values.selection import Ablation, Selection, SelectionFields, View
+from clipviz.values.selection import Ablation, Selection, SelectionFields, View, check_characters
 from clipviz.values.texts import SparseCode, TextBasis
 from clipviz.values.towers import LayerWeights, Readout, TowerWeights
 
@@ -35,6 +35,7 @@ __all__ = [
     "TowerWeights",
     "UnitThumbnails",
     "View",
+    "check_characters",
     "late_layers",
     "neuron_layers",
     "rows_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ else:
 Head = tuple[int, int]
 
 N_LATE = 4  # attention layers at the end that write most of the embedding (thesis Fig. 2.2)
+
+
+MOST_NUMBERS = 10_000_000
+"""Images that can be chosen at once."""
 
 
 def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
@@ -46,13 +51,17 @@ def whole(name: str, number: Any) -> int:
     return found
 
 
-def wholes(name: str, numbers: Any) -> tuple[int, ...]:
-    """Whole numbers of at least 0, in their order; ValueError for one that is not, or for no list of them."""
+def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]:
+    """Whole numbers of at least 0, in their order; ValueError for one that is not, for no list of them, or for more
+    than `most`."""
     if isinstance(numbers, str | bytes | Mapping) or not isinstance(numbers, Iterable):
         raise ValueError(
             f"expected {name} as a list of whole numbers, got {numbers!r}; put a single one in [ ]"
         )
-    return tuple(whole(name, number) for number in numbers)
+    found = tuple(whole(name, number) for number in islice(numbers, most + 1))
+    if len(found) > most:
+        raise ValueError(f"expected at most {most:,} {name}, got more; choose fewer")
+    return found
 
 
 def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:

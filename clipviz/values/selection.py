@@ -27,6 +27,10 @@ def _heads(heads: Any) -> frozenset[Head]:
     return frozenset((whole("a layer", layer), whole("a head", head)) for layer, head in pairs)
 
 
+MOST_REMOVED = 1_000_000
+"""Tokens, layers or MLPs that an ablation names at most."""
+
+
 @dataclass(frozen=True)
 class Ablation:
     """Which direct effects are removed from the embedding, and how (thesis 2.3, App. A.2).
@@ -59,7 +63,7 @@ class Ablation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", _heads(self.heads))
         for name in ("layers", "mlps", "tokens"):
-            object.__setattr__(self, name, frozenset(wholes(name, getattr(self, name))))
+            object.__setattr__(self, name, frozenset(wholes(name, getattr(self, name), MOST_REMOVED)))
         if self.how not in ("mean", "zero"):
             raise ValueError(f"expected how='mean' or 'zero', got {self.how!r}; choose one of the two")
 
@@ -84,6 +88,17 @@ class Ablation:
         _check_fields("an ablation's", fields)
         rest = {k: fields.get(k, ()) for k in ("heads", "layers", "mlps", "tokens")}
         return cls(how=fields.get("how", "mean"), **rest)
+
+
+def check_characters(name: str, text: str) -> None:
+    """ValueError for a text with half of a character (a lone surrogate), which no message and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"expected {name} to be a text of whole characters, got half of one at position {error.start} of "
+            f"{text!r:.80}; type it again"
+        ) from error
 
 
 def _check_fields(whose: str, fields: Any) -> None:
@@ -140,6 +155,7 @@ class Selection:
                 raise ValueError(
                     f"expected {name} to be a string, got {type(text).__name__} {text!r}; put the words in quotes"
                 )
+            check_characters(name, text)
 
     def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
         """A copy with some fields changed; ValueError names the fields there are.

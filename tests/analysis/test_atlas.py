@@ -50,6 +50,17 @@ def test_the_models_plane_is_that_of_its_unit_embeddings(session):
     assert found.share == pytest.approx(share, abs=1e-4)
 
 
+def test_a_head_that_varies_along_one_direction_has_a_plane_with_one_axis(session):
+    pair = [session.images[0], session.images[1], session.images[0]]
+    made = clipviz.Session(session.model, pair, "demo", background=False)
+    found = made.atlas(4, 3)
+    effects = session.model.trace(pair).head_effects()[:, 4, 3]
+    assert found.places[:, 1].tolist() == [0, 0, 0]
+    assert_same_plane(found.places[:, :1].repeat(2, 1), plane(effects)[0][:, :1].repeat(2, 1))
+    assert [len(texts) > 0 for texts in made.atlas_words(4, 3).ends] == [True, True, False, False]
+    made.close()
+
+
 def cosines_with(axis, pool) -> np.ndarray:
     """Of every text, less the texts' mean, with a direction; one by one in float64."""
     mean = pool.double().mean(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 import sys
 from functools import partial
 
@@ -237,6 +238,66 @@ def test_a_view_says_what_its_selection_removes(session, kind):
     session.wait(60)
     assert panel.data()["removed"] == "without 2 heads"
     session.select(ablation=clipviz.Ablation())
+    panel.close()
+
+
+def test_an_option_that_does_not_fit_changes_nothing(session):
+    """Neither in the panels that are open, nor in those that are opened later."""
+    heatmap, texts = Heatmap(session, scope="head"), TextSpan(session)
+    before = session.view
+    options = {"textspan": {"n_texts": 5}, "heatmap": {"show": "LRP", "scope": "nonsense"}}
+    with pytest.raises(ValueError, match=r"'scope' trait .* not the str 'nonsense'"):
+        session.view = clipviz.View(session.selection.replace(image=5), options)
+    assert session.view == before
+    assert (heatmap.scope, heatmap.show, texts.n_texts) == ("head", "effect", 10)
+    for panel in (heatmap, texts):
+        panel.close()
+    session.view = clipviz.View(
+        session.selection, {"heatmap": {"scope": "nonsense"}}
+    )  # no panel to refuse it yet
+    later = Heatmap(session)
+    assert later.scope == "late"
+    assert session.view.panels.get("heatmap", {}) == {}
+    later.close()
+
+
+def test_a_panel_gives_its_numbers_without_being_waited_for(session):
+    session.select(image=6, layer=5, head=1, text="a dog")
+    panel = Heads(session)
+    assert np.allclose(panel.data()["heads"], session.head_scores("a dog").heads)
+    session.select(image=7)
+    assert panel.data()["selection"]["image"] == 7
+    session.select(image=8)
+    assert panel.figure().axes
+    assert panel.view["selection"]["image"] == 8
+    panel.close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"changes": {"text": "a \ud83d dog"}},
+        {"action": "role", "text": "\ud83d", "head": [4, 1]},
+        {"options": {"\ud83d": 1}},
+        {"changes": 3},
+        {"options": "x"},
+        {"action": 7},
+    ],
+)
+def test_every_numbered_message_is_answered(session, monkeypatch, fields):
+    """Also one that cannot be read or echoed: what comes back is a message that a kernel can send."""
+    panel = TextSpan(session)
+    panel.data()
+    sent, seq = [], panel.view["ack"] + 1
+    monkeypatch.setattr(
+        panel, "_send", lambda msg, buffers=None: sent.append(json.dumps(msg, ensure_ascii=False).encode())
+    )
+    panel.set_state({"request": {"seq": seq, **fields}})
+    assert panel.error["seq"] == seq
+    assert "expected" in panel.error["message"]
+    session.wait(60)
+    assert panel.view["ack"] == seq
+    assert sent
     panel.close()
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import sys
 import threading
+import tracemalloc
 import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from few_texts import COMMON
+from PIL import Image
 
 import clipviz
 from clipviz import Ablation
@@ -62,6 +66,32 @@ def session(model):
         (lambda s: s.ablate(Ablation(heads=frozenset({(9, 0)}))), "6 layers x 8 heads"),
         (lambda s: s.ablate(task="cheese"), "a task of these images .*got 'cheese'"),
         (lambda s: Ablation(heads=frozenset({(1.5, 0)})), r"a layer to be a non-negative integer, got 1\.5"),
+        (lambda s: s.presets(task="shapes"), r"a task of these images \(objects, .*got 'shapes'"),
+        (lambda s: s.n_labelled("shapes"), r"a task of these images \(objects, .*got 'shapes'"),
+        (lambda s: s.ablate(task=["objects"]), r"a task of these images .*got \['objects'\]"),
+        (lambda s: s.presets(cue="ab"), "cue as two texts, .*got 'ab'"),
+        (lambda s: s.cues(pair="ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.cues(pair=("dog",)), r"pair as two texts, .*got \('dog',\)"),
+        (lambda s: s.attack(pair="ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.drawable(["grass"], "ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.pair_map(s.images[0], "ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.rosetta(partners=["cnn"]), r"partners as a mapping .*got \['cnn'\]"),
+        (lambda s: s.open(head=()), r"head as a layer and a head, .*got \(\)"),
+        (lambda s: s.open(head=torch.tensor([4, 2]), neuron=17), "neuron as a layer and a neuron, .*got 17"),
+        (lambda s: s.open(head=(4, 2), neuron=(3, 10**9)), r"neuron within 0\.\.\d+ .*got 1000000000"),
+        (lambda s: s.open(head=(9, 2), neuron=(3, 1)), r"layer within 0\.\.5"),
+        (lambda s: s.textspan(5, 3, n_draws=-1), "n_draws to be a whole number of at least 0, got -1"),
+        (lambda s: s.textspan(5, 3, n_draws=10**9), "n_draws to be at most 10,000, got 1,000,000,000"),
+        (lambda s: s.head_scores(["a dog"]), r"text to be a string, got list \['a dog'\]"),
+        (lambda s: s.head_scores("a dog", text_b=["a"]), r"text_b to be a string, got list \['a'\]"),
+        (lambda s: s.token_maps({"a": 1}), "text to be a string, got dict"),
+        (lambda s: s.compare_maps(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.standing(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.find_heads(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.neuron_histogram(3, n_bins=10**9), "n_bins to be at most 1,000, got 1,000,000,000"),
+        (lambda s: s.select(images=range(3 * 10**7)), r"images within 0\.\.5, got \[6, 7, 8, 9, 10\]"),
+        (lambda s: s.select(images=[0] * 7), "each of the 6 images at most once"),
+        (lambda s: s.select(images=3), "images as a list of whole numbers, got 3"),
     ],
 )
 def test_what_is_not_there_is_a_clear_error(session, ask, message):
@@ -75,6 +105,75 @@ def test_what_is_not_there_is_a_clear_error(session, ask, message):
 def test_impossible_layers_are_refused(model, layers):
     with pytest.raises(ValueError, match=r"layers? .*|layer and none twice"):
         opened(model, layers=layers)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.select(images=range(3 * 10**7)),
+        lambda s: s.textspan(4, 1, images=range(3 * 10**7)),
+        lambda s: s.neuron_histogram(3, n_bins=10**8),
+        lambda s: clipviz.Selection(images=itertools.repeat(0)),
+        lambda s: Ablation(tokens=itertools.count()),
+    ],
+)
+def test_what_is_too_much_is_refused_before_it_fills_the_memory(session, ask):
+    session.neurons(n_images=2)  # read before the memory is measured
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="expected"):
+        ask(session)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 200e6
+
+
+def test_a_task_is_asked_for_by_its_name(session):
+    name = next(iter(session.tasks()))
+    assert session.n_labelled(name) == session.n_labelled(session.tasks()[name]) > 0
+    assert session.presets(task=name) == session.presets(task=session.tasks()[name])
+
+
+def test_a_head_and_a_neuron_are_opened_together_in_one_step(session):
+    before = len(session.history)
+    session.open(head=torch.tensor([4, 2]), neuron=(3, 17))
+    assert (session.selection.layer, session.selection.head, session.selection.neuron) == (3, 2, 17)
+    assert len(session.history) == before + 1
+    session.undo()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s, text: s.select(text=text),
+        lambda s, text: s.head_scores(text),
+        lambda s, text: s.direction(text),
+        lambda s, text: s.set_role(4, 2, text),
+        lambda s, text: s.add_image(s.images[0], text),
+        lambda s, text: clipviz.Session(s.model, s.images, ["a dog", text]),
+    ],
+)
+def test_half_of_a_character_is_refused_where_a_text_comes_in(session, ask):
+    with pytest.raises(ValueError, match="whole characters, got half of one at position 2"):
+        ask(session, "a \ud83d dog")
+
+
+def test_images_that_are_all_the_same_have_no_texts_and_no_nan(model, tmp_path):
+    same = [Image.new("RGB", (64, 64), (200, 30, 30))] * 10  # read in batches of several sizes
+    session = clipviz.Session(model, same, TEXTS, background=False)
+    assert session.head_variance().sum() == 0
+    assert session.label(4, 2).name == clipviz.session.NO_ROLE
+    with pytest.raises(ValueError, match="effects vary over the images, got a constant one"):
+        session.textspan(4, 2)
+    for plane in ((), (4, 2)):
+        with pytest.raises(ValueError, match=r"(embeddings differ|effects vary)"):
+            session.atlas(*plane)
+    board = clipviz.Dashboard(session)
+    for name in ("atlas", "words"):
+        board.desks.show(name)
+        board.save_html(tmp_path / f"{name}.html")
+    assert "writes the same on all of these images" in board.textspan.view["message"]
+    assert "alike" in board.desks.built["atlas"].view["message"]
+    board.close()
 
 
 def test_numbers_become_plain_ints_at_the_door(session):
@@ -151,6 +250,22 @@ def test_a_session_that_is_dropped_frees_its_memory_and_its_thread(model):
     assert not worker.alive
     session.close()
     assert threading.active_count() == before
+
+
+def test_sessions_forgotten_with_their_panels_keep_no_thread(model, monkeypatch):
+    monkeypatch.setattr(clipviz.worker, "RESTS", 0.01, raising=False)
+    before, made = set(threading.enumerate()), []
+    for _ in range(10):
+        made.append(clipviz.panels.Query(opened(model, 3, background=False)))
+        made[-1].session.wait(60, background=True)
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(2)
+    assert not any(thread.is_alive() for thread in left)
+    for panel in made:
+        panel.session.select(image=1)  # one that is used again goes on
+        assert panel.data()["selection"]["image"] == 1
+        panel.session.close()
 
 
 def test_a_cell_run_again_closes_its_session_even_when_a_panel_holds_it(model, monkeypatch):

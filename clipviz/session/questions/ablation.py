@@ -62,9 +62,9 @@ class AblationQuestions(SessionState):
         chosen = ablations.task_of(self._session, task)
         return ablations.projected(self._session, chosen, sizes, texts, N_LATE)
 
-    def n_labelled(self, task: Task) -> int:
-        """How many of a task's labelled images have been read."""
-        return ablations.n_labelled(self._session, task)
+    def n_labelled(self, task: Task | str | None = None) -> int:
+        """How many of a task's labelled images have been read; task: as in `ablate`."""
+        return ablations.n_labelled(self._session, ablations.task_of(self._session, task))
 
     def ablation_desk(
         self,
@@ -95,13 +95,18 @@ class AblationQuestions(SessionState):
         self,
         text: str = "",
         image: int | None = None,
-        task: Task | None = None,
+        task: Task | str | None = None,
         cue: tuple[str, str] = ("", ""),
     ) -> list[Preset]:
         """Sets of heads worth ablating: those that carry the task's cue or a typed one (see cue_heads), those of each
-        role and property, a text's, the early ones."""
+        role and property, a text's, the early ones.
+
+        task: one of `tasks()`, its name, or one made by `typed_task`; None for none. cue: two texts, or ("", "").
+        """
+        chosen = None if task is None else ablations.task_of(self._session, task)
+        sides = checks.texts("cue", cue)
         return ablations.presets(
-            self._session, text, None if image is None else self._image(image), task, cue
+            self._session, text, None if image is None else self._image(image), chosen, sides
         )
 
     def cue_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:

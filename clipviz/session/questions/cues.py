@@ -59,7 +59,7 @@ class CueQuestions(SessionState):
     @staticmethod
     def check_pair(pair: tuple[str, str]) -> None:
         """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
-        cue_words.check_pair(*pair)
+        cue_words.check_pair(*checks.texts("pair", pair))
 
     def class_text(self, name: str) -> str:
         """The text that stands for a class: "a horse", "grapes"."""
@@ -144,8 +144,10 @@ class CueQuestions(SessionState):
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
         """Whether each word can be drawn into a picture of pair[0] here."""
+        self.check_pair(pair)
         return cue_words.drawable(self.studio, texts, pair)
 
     def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
         """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
+        self.check_pair(pair)
         return cue_words.pair_map(self.model, picture, pair)

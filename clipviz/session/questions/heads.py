@@ -16,6 +16,8 @@ from clipviz.session.state import SessionState
 from clipviz.values import Ablation, Head
 
 SHOWN_TEXTS = 10
+MOST_DRAWS = 10_000
+"""Random rotations of a head, each of which holds some kilobytes."""
 
 
 class HeadQuestions(SessionState):
@@ -30,6 +32,7 @@ class HeadQuestions(SessionState):
         whole model. The effects add up to `cosine`, which is that of the ablated embedding.
         """
         i, chosen = self._image(image), self._ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
         key = ("heads", i, text, text_b, chosen, self._means_version(chosen))
         return self.remember(key, lambda: heads.head_scores(self._session, text, i, text_b, chosen))
 
@@ -59,13 +62,21 @@ class HeadQuestions(SessionState):
     def textspan(
         self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
     ) -> Description:
-        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without)."""
+        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without).
+
+        Raises ValueError for a head that writes the same on all of the images.
+        """
         layer, head = self._head(layer, head)
         images, n_texts = self._images(images), checks.count("n_texts", n_texts)
+        n_draws = checks.count("n_draws", n_draws, least=0, most=MOST_DRAWS)
         key = ("textspan", self.collection.version, layer, head, n_texts, images, n_draws)
         return self.remember(
             key, lambda: heads.describe(self._session, layer, head, n_texts, images, n_draws)
         )
+
+    def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
+        """Whether a head writes differently on the images, so that texts can explain how."""
+        return textspan_lens.varies(self.head_span(layer, head, images)[1][0])
 
     def label(self, layer: int, head: int, images: Sequence[int] = ()) -> Label:
         """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.labels.
@@ -88,7 +99,7 @@ class HeadQuestions(SessionState):
         A head is found where it varies more along the text than along 95% of the pool's texts (mean direction taken
         out of all), whatever its label says.
         """
-        key = ("find heads", self.collection.version, text)
+        key = ("find heads", self.collection.version, checks.text("text", text))
         return self.remember(key, lambda: heads.find(self._session, text))
 
     @property
@@ -122,7 +133,7 @@ class HeadQuestions(SessionState):
             checks.within("layer", layer, self.model.n_layers),
             checks.within("head", head, self.model.n_heads),
         )
-        self._roles.set(at, role)
+        self._roles.set(at, checks.text("role", role))
         self.refresh()
 
     def label_heads(self) -> None:

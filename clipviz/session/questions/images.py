@@ -127,6 +127,7 @@ class ImageQuestions(SessionState):
         text_b and ablation as in head_scores; every cosine that it is compared with is of the same quantity.
         """
         i, chosen = self._image(image), self._ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
         key = ("standing", i, text, text_b, chosen, self.collection.version)
         return self.remember(key, lambda: context.standing(self._session, text, i, text_b, chosen))
 

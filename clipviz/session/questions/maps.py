@@ -28,6 +28,7 @@ class MapQuestions(SessionState):
         text_b and ablation as in head_scores, whose head effects are the sums over the tokens.
         """
         i, chosen = self._image(image), self._ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
         key = ("tokens", i, text, text_b, chosen, self._means_version(chosen))
         return self.remember(key, lambda: heads.token_maps(self._session, text, i, text_b, chosen))
 
@@ -37,7 +38,7 @@ class MapQuestions(SessionState):
         text_b as in head_scores; of the whole model, whatever is removed. Raises ValueError for a model that reads
         a class token, which has no pool.
         """
-        i = self._image(image)
+        i, text, text_b = self._image(image), checks.text("text", text), checks.text("text_b", text_b)
         return self.remember(
             ("pool", i, text, text_b), lambda: heads.pool_map(self._session, text, i, text_b)
         )
@@ -48,7 +49,7 @@ class MapQuestions(SessionState):
 
     def compare_maps(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
         """The map [rows, cols] of every baseline of `baselines` for a text, or for one text minus another, by name."""
-        i = self._image(image)
+        i, text, text_b = self._image(image), checks.text("text", text), checks.text("text_b", text_b)
         return self.remember(
             ("compare", i, text, text_b), lambda: maps.compare(self._session, text, i, text_b)
         )

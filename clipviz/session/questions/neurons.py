@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from clipviz.session.neurons import Listed, Reading
 
 
+MOST_BINS = 1_000
+"""Intervals of a histogram, more than a screen can show."""
+
+
 class NeuronQuestions(SessionState):
     """The methods of a session about neurons."""
 
@@ -139,7 +143,7 @@ class NeuronQuestions(SessionState):
         """A histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
         known = self.neurons(layer)
         chosen = checks.within("neuron", neuron, known.n_neurons)
-        return known.histogram(chosen, checks.count("n_bins", n_bins))
+        return known.histogram(chosen, checks.count("n_bins", n_bins, most=MOST_BINS))
 
     def describe_neurons(
         self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None

@@ -35,6 +35,11 @@ class SharedUnitQuestions(SessionState):
         partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
         one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
         """
+        if partners is not None and not isinstance(partners, Mapping):
+            raise ValueError(
+                f"expected partners as a mapping from names to networks, got {partners!r:.80}; networks that "
+                "clipviz.load_partner knows are found by themselves, another one is given as {name: network}"
+            )
         number, own = 0, self._mined
         if own is not None and not folder and pivot == shared_units.CLIP:
             number, folder, partners = own.number, own.folder, {**own.partners, **(partners or {})}
