@@ -83,9 +83,14 @@ class Worker:
         return self._number is None and self._slot is not None
 
     @property
+    def here(self) -> bool:
+        """Whether this is the worker's own thread."""
+        return threading.current_thread() is self._thread
+
+    @property
     def answering(self) -> bool:
         """In the worker's own thread: whether a request runs, not background work."""
-        return threading.current_thread() is self._thread and self._number is not None
+        return self.here and self._number is not None
 
     def wait(self, timeout: float | None = None, background: bool = False) -> None:
         """Block until no request waits or runs (and no background work, if asked); raise a job's error.

@@ -71,22 +71,24 @@ def _add_sample(path: Path, name: str, stamp: str, members: dict[str, Member], f
             continue
         beside = extension.rpartition(".")[0]
         caption, words = _sidecars(path, members, f"{beside}." if beside else "")
-        found.add(TarSource(path, member.offset, member.size, f"{name}/{member.name}", stamp), caption, words)
+        picture = TarSource(path, member.offset, member.size, f"{name}/{member.name}", stamp, member.pieces)
+        found.add(picture, caption, words)
 
 
 @dataclass(frozen=True)
 class TarSource(Plain):
-    """A picture in a tar."""
+    """A picture in a tar; pieces: see tars.Member."""
 
     archive: Path
     offset: int
     size: int
     name: str
     stamp: str
+    pieces: tuple[tuple[int, int], ...] = ()
 
     def load(self, near: int | None = None) -> Image.Image:
         try:
-            content = read_range(self.archive, self.offset, self.size)
+            content = read_range(self.archive, self.offset, self.size, self.pieces)
         except (OSError, ValueError) as error:
             raise BrokenImage(f"it cannot be read from its tar: {error}") from error
         return read_image(content, near)

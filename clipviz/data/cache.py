@@ -2,7 +2,7 @@
 
 A file is found by a hash of everything that its answer depends on, and read only if its checksum holds. The folder is
 bounded: the files used least recently go first. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB
-another bound. What cannot be written is not kept, and nothing else happens.
+another bound, "inf" none. What cannot be written is not kept, and nothing else happens.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Cache:
     folder: made when the first answer is kept; None keeps nothing. limit: bytes in all.
     """
 
-    def __init__(self, folder: Path | None, limit: int = int(GIGABYTES * 1e9)) -> None:
+    def __init__(self, folder: Path | None, limit: float = GIGABYTES * 1e9) -> None:
         self.folder = folder
         self.limit = limit
 
@@ -70,7 +70,7 @@ class Cache:
         from safetensors.numpy import save
 
         path = self._path(key)
-        if path is None or sum(array.nbytes for array in arrays.values()) > self.limit // 2:
+        if path is None or sum(array.nbytes for array in arrays.values()) > self.limit / 2:
             return False
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         noted = {"about": about, "notes": json.dumps(dict(notes or {})), "checksum": _checksum(arrays)}
@@ -130,13 +130,16 @@ def default() -> Cache:
         from platformdirs import user_cache_path
 
         folder = user_cache_path("clipviz", appauthor=False)
+    asked = os.environ.get("CLIPVIZ_CACHE_GB", "")
     try:
-        limit = float(os.environ.get("CLIPVIZ_CACHE_GB", "") or GIGABYTES)
-    except ValueError as error:
+        limit = float(asked or GIGABYTES)
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
         raise ValueError(
-            f"expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {os.environ['CLIPVIZ_CACHE_GB']!r}"
-        ) from error
-    return Cache(folder, int(limit * 1e9))
+            f'expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {asked!r}; give 0 or more, "inf" for no bound'
+        )
+    return Cache(folder, limit * 1e9)
 
 
 def _noted(path: Path) -> dict[str, str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipviz.data.paths import printable
@@ -194,4 +195,14 @@ def _table(path: Path, name: str, columns: Sequence[str], file: str, rows: Seque
     if twice:
         raise NoTable(f"expected every column once, got {', '.join(twice)} more than once")
     others = tuple(column for column in columns if column != file)
-    return Table(path, name, others, tuple(rows), set(columns) >= WATERBIRDS)
+    waterbirds = set(columns) >= WATERBIRDS
+    return Table(path, name, others, tuple(map(_whole, rows) if waterbirds else rows), waterbirds)
+
+
+def _whole(row: Row) -> Row:
+    """A row of Waterbirds whose numbers are whole ones: a table that was written again may say 1.0."""
+    words = {
+        column: re.sub(r"^([+-]?\d+)\.0*$", r"\1", word) if column in CODED else word
+        for column, word in row.words.items()
+    }
+    return replace(row, words=words)

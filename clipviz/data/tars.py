@@ -16,7 +16,7 @@ import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +26,26 @@ MOST_BYTES = 1 << 30
 _BLOCK = tarfile.BLOCKSIZE
 
 
+MOST_SPARSE = 1 << 28
+"""Bytes that a file with holes may have at most: few bytes of a tar can stand for any number of zeros."""
+
+
 class Member(NamedTuple):
-    """One file of a tar: its name, and where its bytes are."""
+    """One file of a tar: its name, and where its bytes are.
+
+    pieces: of a file with holes (GNU's sparse files) the (place, bytes) that are stored, one behind the other; the
+    rest of its `size` bytes are zeros.
+    """
 
     name: str
     offset: int
     size: int
+    pieces: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Where the bytes that are stored of it end."""
+        return self.offset + (sum(n for _, n in self.pieces) if self.pieces else self.size)
 
 
 def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Iterator[Member]:
@@ -50,7 +64,7 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
                 if isinstance(found, int):
                     end = found
                 else:
-                    unclaimed += _unclaimed(stream, found.offset + found.size)
+                    unclaimed += _unclaimed(stream, found.end)
                     yield found
             start = _behind_zeros(stream, end)
             if start == end:
@@ -64,13 +78,19 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
         raise ValueError(f"the tar {path.name!r} is empty (0 bytes); copy it again")
 
 
-def read_range(path: Path, offset: int, size: int) -> bytes:
-    """The bytes of a member; ValueError for one that is too large to hold."""
-    if size > MOST_BYTES:
-        raise ValueError(f"it holds {size:,} bytes, over the limit of {MOST_BYTES:,}")
+def read_range(path: Path, offset: int, size: int, pieces: Sequence[tuple[int, int]] = ()) -> bytes:
+    """The bytes of a member, the arguments those of a Member; ValueError for one that is too large to hold."""
+    most = MOST_SPARSE if pieces else MOST_BYTES
+    if size > most:
+        raise ValueError(f"it holds {size:,} bytes, over the limit of {most:,}")
     with open(path, "rb") as stream:
         stream.seek(offset)
-        return stream.read(size)
+        if not pieces:
+            return stream.read(size)
+        whole = bytearray(size)
+        for place, n_bytes in pieces:
+            whole[place : place + n_bytes] = stream.read(n_bytes)
+        return bytes(whole)
 
 
 class _Bounded:
@@ -128,10 +148,11 @@ def _archive(
             break
         if info.size < 0 or archive.offset < info.offset_data or info.offset_data <= at:
             raise ValueError(_damaged(name, at, "it holds a negative size", False))
-        if info.isreg() and info.offset_data + info.size > size:
+        stored = archive.offset - info.offset_data if info.sparse is not None else info.size
+        if info.isreg() and info.offset_data + stored > size:
             raise ValueError(f"the tar {name!r} ends within {_shown(info.name)!r}; copy it again")
         at = archive.offset
-        member = _member(info, known, skipped)
+        member = _member(info, known, skipped, at - info.offset_data)
         if member is not None:
             known[member.name] = member
             yield member
@@ -189,11 +210,18 @@ def _unclaimed(stream: Any, end: int) -> int:
     return len(padding) - padding.count(0)
 
 
-def _member(info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple[str, str]]) -> Member | None:
-    """A file, or the file that a link stands for; None for what is neither, which is listed unless it is a folder."""
+def _member(
+    info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple[str, str]], stored: int
+) -> Member | None:
+    """A file, or the file that a link stands for; None for what is neither, which is listed unless it is a folder.
+
+    stored: bytes of the blocks that hold it.
+    """
     name = _shown(info.name)
     if info.isreg() and info.sparse is None:
         return Member(name, info.offset_data, info.size)
+    if info.isreg():
+        return _sparse(name, info, skipped, stored)
     if info.isdir():
         if info.size:
             skipped.append((name, "it is a folder that holds bytes, as only a file can"))
@@ -208,6 +236,24 @@ def _member(info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple
     else:
         skipped.append((name, "it is not a regular file"))
     return None
+
+
+def _sparse(name: str, info: tarfile.TarInfo, skipped: list[tuple[str, str]], stored: int) -> Member | None:
+    """A file with holes; None, and listed, where its map is not in order or does not fit what is stored."""
+    found: Any = info.sparse
+    given = [(int(place), int(n)) for place, n in found or ()]
+    end = 0
+    for place, n_bytes in given:
+        if n_bytes and not end <= place <= place + n_bytes <= info.size:
+            end = -1
+            break
+        end = place + n_bytes if n_bytes else end
+    blocks = -(-sum(n_bytes for _, n_bytes in given) // _BLOCK) * _BLOCK
+    if end < 0 or blocks != stored:
+        skipped.append((name, "it is a file with holes whose map is damaged; write the tar without --sparse"))
+        return None
+    pieces = tuple((place, n_bytes) for place, n_bytes in given if n_bytes)
+    return Member(name, info.offset_data, info.size, pieces or ((0, 0),))
 
 
 def _behind_zeros(stream: Any, start: int) -> int:

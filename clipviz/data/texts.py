@@ -134,7 +134,8 @@ def open_texts(source: Any) -> Texts:
         return _pool(
             [text for text, _ in rows], [family for _, family in rows], path.stem, repr(str(path)), unit
         )
-    if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray, dict)):
+    listed = isinstance(source, Iterable) and getattr(source, "ndim", 1) == 1
+    if listed and not isinstance(source, (bytes, bytearray, dict)):
         return _pool(list(source), None, "texts", "the list", "text 0")
     raise ValueError(
         f"expected 'general', a .txt, .csv or .tsv file or a list of texts, got {type(source).__name__}"

@@ -18,10 +18,11 @@ from clipviz.lens.decompose import head_basis
 from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
+from clipviz.models.numbers import check_weights
 from clipviz.models.preprocess import normalization
 from clipviz.models.sealed_weights import digest_of
 from clipviz.models.second import basis_of, each_second_order, second_orders
-from clipviz.models.text_towers import encode_tokens
+from clipviz.models.text_towers import check_ids, encode_tokens
 from clipviz.models.towers import read_tower, unsupported
 from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.recording import recording
@@ -59,6 +60,7 @@ class ClipModel:
                 f"expected an open_clip model with .visual and .encode_text, got {type(network).__name__}; "
                 "create one with open_clip.create_model_and_transforms, or pass a Hugging Face model and its processor"
             )
+        check_weights(network, f"model {name!r}")
         self.network = network.eval()
         self.name = name
         self.pretrained = pretrained
@@ -185,8 +187,9 @@ class ClipModel:
             raise ValueError(f"expected one or more texts, got {'none' if wrong is None else repr(wrong)}")
         rows = []
         for start in range(0, len(texts), batch):
-            tokens = self.tokenizer(texts[start : start + batch]).to(self.device)
-            rows.append(full(encode_tokens(self.network, tokens)))
+            tokens = self.tokenizer(texts[start : start + batch])
+            check_ids(self.network, tokens)
+            rows.append(full(encode_tokens(self.network, tokens.to(self.device))))
         encoded = torch.cat(rows)
         return encoded / encoded.norm(dim=-1, keepdim=True) if normalize else encoded
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps
+from clipviz.models.numbers import check_default_device, check_weights
 from clipviz.models.stylegan2 import StyleGan2
 from clipviz.models.zoo import load_weights, open_weights
 
@@ -121,6 +122,9 @@ class ModuleGenerator:
     latent: int
     draw: Callable[[Tensor], Tensor] | None = None
     loss: str = "generative"
+
+    def __post_init__(self) -> None:
+        check_weights(self.module, f"generator {self.name!r}")
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "image ..."]:
         """n latents from a seed, drawn on the CPU so that every device gets the same."""
@@ -289,6 +293,7 @@ def open_generator(
     ValueError for an unknown kind, a pickle, weights that do not fit, or the file of another StyleGAN without its
     module.
     """
+    check_default_device()
     for file in (source, checkpoint):
         if isinstance(file, str | Path) and Path(file).suffix in PICKLES:
             raise ValueError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipviz.models import hf
 from clipviz.models.clip import ClipModel
+from clipviz.models.numbers import check_default_device
 from clipviz.models.text_towers import byte_pairs, check_clip_tokens
 from clipviz.models.towers import UnsupportedTower, read_tower
 from clipviz.values import TowerWeights
@@ -139,7 +140,8 @@ def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the best there is; ValueError when the one asked for is not there."""
+    """The device asked for, or the best there is; ValueError for one that is not there, or that holds no numbers."""
+    check_default_device()
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -148,6 +150,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"expected a device like 'cpu', 'cuda:0' or 'mps', got {device!r}") from error
+    if chosen.type == "meta":
+        raise ValueError("expected a device that holds numbers, got 'meta'; use device='cpu'")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for but no CUDA device is there; use device='cpu'")
     if chosen.type == "mps" and not torch.backends.mps.is_available():

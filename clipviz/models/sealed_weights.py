@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.files import write_whole
+from clipviz.models.numbers import check_default_device, check_weights
 
 CHECKSUM = "checksum"
 
@@ -61,6 +62,7 @@ def open_network(make: Callable[..., Network], path: str | Path, what: str, reme
 
     Raises ValueError as `read_weights` does, and for weights of another network.
     """
+    check_default_device()
     tensors, metadata = read_weights(path, what, remedy)
     try:
         network = make(**json.loads(metadata.get("config", "{}")))
@@ -70,6 +72,7 @@ def open_network(make: Callable[..., Network], path: str | Path, what: str, reme
         raise ValueError(
             f"expected {what} at {path}, got weights of another network ({reason}); {remedy}"
         ) from error
+    check_weights(network, what)
     return network.eval().requires_grad_(False)
 
 

@@ -41,6 +41,36 @@ def check_clip_tokens(network: nn.Module) -> None:
         )
 
 
+def check_ids(network: nn.Module, tokens: Int[Tensor, "text token"]) -> None:
+    """ValueError for token ids that the text tower has no rows for: they come from another model's tokenizer.
+
+    On a GPU such an id would end the process's use of it; the ids are looked at where the tokenizer made them.
+    """
+    size = _vocabulary(network)
+    if size is None or not tokens.numel():
+        return
+    low, high = (int(bound) for bound in tokens.aminmax())
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"expected token ids within 0..{size - 1}, the text tower's vocabulary, got {low if low < 0 else high}; "
+            "pass the tokenizer of this model: wrap(..., tokenizer=open_clip.get_tokenizer(name)), or its processor"
+        )
+
+
+def _vocabulary(network: Any) -> int | None:
+    """Rows of the text tower's token embedding; None where it is not found."""
+    tower = getattr(network, "text", None) or getattr(network, "model", None) or network
+    table = getattr(network, "token_embedding", None) or getattr(tower, "token_embedding", None)
+    holders: list[Any] = [tower, getattr(tower, "text_model", None), getattr(tower, "transformer", None)]
+    for holder in holders:
+        if table is None and hasattr(holder, "get_input_embeddings"):
+            try:
+                table = holder.get_input_embeddings()
+            except (NotImplementedError, AttributeError):  # a model of several towers has no single one
+                continue
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
+
+
 def encode_tokens(network: nn.Module, tokens: Int[Tensor, "text token"]) -> Float[Tensor, "text d_embed"]:
     """Unnormalised text embeddings.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
+from clipviz.models.numbers import check_default_device, check_weights
 from clipviz.models.preprocess import (
     CLIP_MEAN,
     CLIP_STD,
@@ -47,6 +48,9 @@ class Partner:
     grid: tuple[int, int] | None = None
     batch_first: bool = True
     loss: str = ""
+
+    def __post_init__(self) -> None:
+        check_weights(self.module, f"partner {self.name!r}")
 
     @torch.no_grad()
     def maps(self, images: Any, layers: Sequence[str] | None = None) -> Maps:
@@ -188,6 +192,7 @@ def open_partner(
             f"expected a partner among {', '.join(ENTRIES)}, got {name!r}; choose one, or build a Partner around "
             "your own module"
         )
+    check_default_device()
     entry = ENTRIES[name]
     if checkpoint is not None:
         network = entry.build(False)

@@ -180,7 +180,7 @@ class Panel(anywidget.AnyWidget):
 
         Waits until it is shown, as session.wait() does. Raises TimeoutError where that takes more than a minute.
         """
-        if not self._carrying:  # a message of the browser asks for what is on screen
+        if not (self._carrying or self.session.worker.here):  # these ask for what is on screen
             self.session.wait()
         shown = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack")}
         for name, place in self.view.get("arrays", {}).items():

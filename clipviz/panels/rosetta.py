@@ -8,7 +8,7 @@ import numpy as np
 import traitlets
 
 from clipviz.panels import concepts
-from clipviz.panels.base import ASKED, FIXED, Arrays, Desk, View
+from clipviz.panels.base import ASKED, FIXED, PASSING, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
 from clipviz.session import PIVOTS, SORTS, Session
@@ -70,7 +70,7 @@ class Rosetta(Desk):
     page = traitlets.Int(0, min=0).tag(**ASKED)
     n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
     folder = traitlets.Unicode("").tag(**FIXED)
-    partners = traitlets.Dict().tag(option=True)
+    partners = traitlets.Dict().tag(option=True, **PASSING)  # networks cannot be written into a view
 
     def __init__(self, session: Session, **options: Unpack[RosettaOptions]) -> None:
         super().__init__(session, **options)

@@ -116,9 +116,14 @@ def bundled_index(model: ClipModel, images: Images) -> Index | None:
 def text_pool(model: ClipModel, texts: Any) -> Texts:
     """The pool given; the bundle's, also by its name; or the general one."""
     bundle = model.bundle
-    if bundle is not None and bundle.texts is not None and (texts is None or texts == bundle.name):
+    if bundle is not None and bundle.texts is not None and _named(texts, bundle.name):
         return bundle.texts()
     return open_texts("general" if texts is None else texts)
+
+
+def _named(texts: Any, name: str) -> bool:
+    """Whether no texts are given, or the bundle's by their name; an array of texts is no name."""
+    return texts is None or (isinstance(texts, str) and texts == name)
 
 
 def example_texts(session: Session) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from clipviz.data.recent import Recent
 from clipviz.data.roles import Roles
 from clipviz.data.texts import Texts
 from clipviz.lens.trace import Trace
+from clipviz.models.numbers import check_default_device
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import cells, checks, opening, words
 from clipviz.session.history import History
@@ -79,6 +80,7 @@ class SessionState(traitlets.HasTraits):
         layers: Sequence[int] | None = None,
         background: bool = True,
     ) -> None:
+        check_default_device()
         self.model = model
         self.images_source = images
         self.texts_source = texts
@@ -186,16 +188,19 @@ class SessionState(traitlets.HasTraits):
             raise ValueError(
                 f"expected a clipviz.View, got {type(view).__name__}; clipviz.View.from_token reads a token"
             )
-        self.check(view.selection)
-        before = self.view.panels
-        try:
-            self._show(view.panels)
-        except ValueError:  # an option that does not fit: everything is as it was
-            self._show(before)
-            raise
-        self.selection = view.selection
+        self._show(self.check(view.selection), view.panels)
 
-    def _show(self, panels: Mapping[str, Mapping[str, Any]]) -> None:
+    def _show(self, selection: Selection, panels: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show a selection with these options of the panels; where one does not fit, everything stays as it was."""
+        before = dict(self._options)
+        try:
+            self._set(panels)
+        except ValueError:
+            self._set(before)
+            raise
+        self.selection = selection
+
+    def _set(self, panels: Mapping[str, Mapping[str, Any]]) -> None:
         """Bring what is on screen to these options, and remember them for what is not; ValueError where one does not
         fit."""
         with self.lock:
@@ -237,7 +242,7 @@ class SessionState(traitlets.HasTraits):
             chosen = self.check(chosen.replace(layer=layer, neuron=number))
             desk = desk or "neurons"
         if desk:
-            self.view = View(chosen, {**self.view.panels, "desks": {"shown": desk}})
+            self._show(chosen, {**self._options, "desks": {"shown": desk}})
         else:
             self.selection = chosen
         return self.selection

@@ -81,3 +81,16 @@ def test_off_elsewhere_and_unwritable(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_bytes(b"")
     assert not Cache(tmp_path / "file" / "below").write("key", arrays=ARRAYS, about="x")
     assert "nothing was kept" in caplog.text
+
+
+def test_the_bound_is_a_number_of_gigabytes_or_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path))
+    monkeypatch.setenv("CLIPVIZ_CACHE_GB", "inf")
+    assert default().write("texts", "key", arrays=ARRAYS, about="three texts")
+    assert default().read("texts", "key") is not None
+    monkeypatch.setenv("CLIPVIZ_CACHE_GB", "1e-5")
+    assert default().limit == 1e4
+    for wrong in ("nan", "-1", "much"):
+        monkeypatch.setenv("CLIPVIZ_CACHE_GB", wrong)
+        with pytest.raises(ValueError, match=rf"CLIPVIZ_CACHE_GB to be a number of gigabytes, got '{wrong}'"):
+            default()

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from clipviz.data.images import open_images
+from clipviz.data.waterbirds import waterbirds
 
 
 @pytest.fixture
@@ -81,3 +82,14 @@ def test_what_is_no_table_of_pictures_is_left_out_by_name(birds):
     assert "expected every column once, got y" in reasons["odd.csv"]
     assert reasons["other.csv"] == "none of its rows names a picture of this folder"
     assert found.attributes["label"] == ["001.Gull", "001.Gull", "002.Wren", "002.Wren"]
+
+
+def test_waterbirds_numbers_may_be_written_with_a_point(birds):
+    rows = ("002.Wren/a.png,0.0,0,1.0", "001.Gull/a.png,1.0,2.0,1.", "001.Gull/b.png,1,2.00,0.0")
+    found = written(birds, "img_filename,y,split,place", *rows)
+    assert found.attributes["label"] == ["waterbird", "waterbird", "landbird", None]
+    assert found.attributes["group"] == ["waterbird on water", "waterbird on land", "landbird on water", None]
+    assert waterbirds(birds).attributes["label"] == ["waterbird", "waterbird"]
+    for wrong in ("2.0", "-1.0"):
+        with pytest.raises(ValueError, match=f"expected y to be 0 .* got '{wrong[:-2]}'"):
+            written(birds, "img_filename,y,split,place", f"002.Wren/a.png,{wrong},0,1")

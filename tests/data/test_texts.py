@@ -5,6 +5,7 @@ from importlib import resources
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -290,3 +291,14 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(ImportError, match=r"pip install 'clipviz\[words\]'"):
         common_words(10)
+
+
+def test_an_array_of_texts_is_a_list_of_them():
+    pool = open_texts(np.array(["a dog", "a cat"]))
+    assert list(pool) == ["a dog", "a cat"]
+    assert all(type(text) is str for text in pool)
+    for wrong in (np.array("a dog"), np.array([["a dog", "a cat"]])):
+        with pytest.raises(ValueError, match="a list of texts, got ndarray"):
+            open_texts(wrong)
+    with pytest.raises(ValueError, match="a string as text 0 of the list, got int64"):
+        open_texts(np.array([1, 2]))

@@ -78,23 +78,83 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def banded(seed: int) -> Image.Image:
+    """A picture whose middle is black, so that its uncompressed file has holes."""
+    made = picture(seed).resize((40, 40))
+    made.paste((0, 0, 0), (0, 8, 40, 32))
+    return made
+
+
+def with_holes(content: bytes) -> list[tuple[int, int]]:
+    """The (place, bytes) of a file that are not blocks of zeros, as GNU tar stores them with --sparse."""
+    blocks = [at for at in range(0, len(content), 512) if any(content[at : at + 512])]
+    return [(at, len(content[at : at + 512])) for at in blocks]
+
+
+def sparse_member(name: str, content: bytes, kind: str) -> bytes:
+    """One file with holes as GNU tar writes it: kind "gnu", with the map in its header, or "pax", behind it."""
+    pieces = with_holes(content)
+    stored = b"".join(content[place : place + n] for place, n in pieces)
+    if kind == "pax":
+        numbers = [len(pieces), *(number for piece in pieces for number in piece)]
+        table = "".join(f"{number}\n" for number in numbers).encode()
+        stored = table + bytes(-len(table) % 512) + stored
+        info = tarfile.TarInfo(f"GNUSparseFile.0/{name}")
+        info.size = len(stored)
+        known = {"major": "1", "minor": "0", "name": name, "realsize": str(len(content))}
+        info.pax_headers = {f"GNU.sparse.{key}": value for key, value in known.items()}
+        head = bytearray(info.tobuf(tarfile.PAX_FORMAT))
+    else:
+        info = tarfile.TarInfo(name)
+        info.size, info.type = len(stored), tarfile.GNUTYPE_SPARSE
+        head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        field = "".join(f"{number:011o}\0" for piece in pieces[:4] for number in piece).encode()
+        head[386 : 386 + len(field)] = field
+        head[482] = len(pieces) > 4
+        head[483:495] = f"{len(content):011o}\0".encode()
+        for at in range(4, len(pieces), 21):
+            field = "".join(f"{number:011o}\0" for piece in pieces[at : at + 21] for number in piece).encode()
+            head += field.ljust(504, b"\0") + bytes([len(pieces) > at + 21]) + bytes(7)
+        head[148:156] = b" " * 8
+        head[148:156] = f"{sum(head[:512]):06o}\0 ".encode()
+    return bytes(head) + stored + bytes(-len(stored) % 512)
+
+
+def sparse_tar(originals: list[Image.Image], kind: str) -> tuple[bytes, list[int]]:
+    """Pictures with holes in a tar, and where each begins."""
+    whole, starts = b"", []
+    for i, image in enumerate(originals):
+        stream = io.BytesIO()
+        image.save(stream, "PNG", compress_level=0)
+        starts.append(len(whole))
+        whole += sparse_member(f"{i}.png", stream.getvalue(), kind)
+    return whole + bytes(10240), starts
+
+
+def plain_tar(originals: list[Image.Image], kind: int) -> tuple[bytes, list[int]]:
+    """Pictures in a tar as tarfile writes it, and where each begins."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=kind) as archive:
+        for i, image in enumerate(originals):
+            info = tarfile.TarInfo(f"{'long/' * (30 * (i % 2))}{i}\u00fc.png")
+            content = encoded(image)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        starts = [info.offset for info in archive.getmembers()]
+    return stream.getvalue(), starts
+
+
 def tars(attempts: int, seed: int) -> Tally:
     """A changed tar gives pictures as they were written, and says so when any is missing."""
     tally, rng = Tally("tars"), random.Random(seed)
-    originals = [picture(i) for i in range(N_PICTURES)]
-    known = {image.tobytes() for image in originals}
+    plain, holed = ([make(i) for i in range(N_PICTURES)] for make in (picture, banded))
+    known = {image.tobytes() for image in (*plain, *holed)}
+    kinds: list[Any] = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, "gnu", "pax"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "t.tar")
-        for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-            with tarfile.open(path, "w", format=kind) as archive:
-                for i, image in enumerate(originals):
-                    info = tarfile.TarInfo(f"{'long/' * (30 * (i % 2))}{i}\u00fc.png")
-                    content = encoded(image)
-                    info.size = len(content)
-                    archive.addfile(info, io.BytesIO(content))
-                starts = [info.offset for info in archive.getmembers()]
-            whole = path.read_bytes()
-            for turn in range(-(-attempts // 3)):
+        for kind in kinds:
+            whole, starts = sparse_tar(holed, kind) if isinstance(kind, str) else plain_tar(plain, kind)
+            for turn in range(-(-attempts // len(kinds))):
                 content = mutated_headers(whole, rng) if turn % 2 else mutated(whole, rng)
                 path.write_bytes(content)
                 tally.attempt(
@@ -108,9 +168,9 @@ def mutated_headers(content: bytes, rng: random.Random) -> bytes:
     """A changed header of a file with a checksum that fits."""
     data = bytearray(content)
     heads = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
-    heads = [at for at in heads if data[at + 156 : at + 157] == b"0"]
+    heads = [at for at in heads if data[at + 156 : at + 157] in (b"0", b"S")]
     at = rng.choice(heads)
-    first, last = rng.choice(((0, 100), (124, 136), (156, 157), (157, 257), (345, 500)))
+    first, last = rng.choice(((0, 100), (124, 136), (156, 157), (157, 257), (345, 500), (386, 495)))
     for _ in range(rng.choice((1, 2, 12))):
         data[at + rng.randrange(first, last)] = rng.choice(
             (0, 255, 0x80, ord("7"), ord("x"), rng.randrange(256))
@@ -124,7 +184,10 @@ def mutated_headers(content: bytes, rng: random.Random) -> bytes:
 
 def _tar(path: Path, known: set[bytes], same: bool, starts: list[int]) -> None:
     images = open_images(path)
-    places = [(image.offset, image.offset + image.size) for image in images._sources]
+    places = [
+        (image.offset, image.offset + (sum(n for _, n in image.pieces) or image.size))
+        for image in images._sources
+    ]
     if any(begin < start < end for begin, end in places for start in starts):
         return  # a file that says it holds the next ones: a whole tar, to any reader
     assert all(image.tobytes() in known for image in images), "a picture that was never written"

@@ -7,6 +7,10 @@ import torch
 from torch import nn
 
 import clipviz
+from clipviz.demo.partners import ASSETS
+from clipviz.models.generator import ModuleGenerator
+from clipviz.models.sealed_weights import read_weights, write_weights
+from clipviz.models.zoo import Partner
 from tests.models.families import FAMILIES, images
 
 
@@ -96,3 +100,67 @@ def test_a_tokenizer_and_a_preprocess_the_wrong_way_round_are_named():
         clipviz.wrap(model.network, tokenizer=model.tokenizer, preprocess=model.tokenizer)
     with pytest.raises(ValueError, match="got function, which gives list; pass tokenizer="):
         clipviz.wrap(model.network, tokenizer=lambda texts: [0], preprocess=model.preprocess)
+
+
+WEIGHTS = [
+    "token_embedding.weight",
+    "text_projection",
+    "logit_scale",
+    "visual.transformer.resblocks.0.mlp.c_fc.bias",
+]
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weight_that_is_no_number_is_named(name, number):
+    network = FAMILIES["class token"]()
+    weight = network.get_parameter(name).data
+    weight.view(-1)[-1] = number
+    with pytest.raises(ValueError, match=rf"finite numbers, got NaN or infinity in '{name}' of model 'odd'"):
+        clipviz.wrap(network, name="odd")
+
+
+def test_partners_and_generators_are_made_of_numbers(tmp_path):
+    spoilt = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    spoilt[0].bias.data[1] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN or infinity in '0\.bias' of partner 'odd'"):
+        Partner("odd", spoilt, lambda images: images, ("1",))
+    with pytest.raises(ValueError, match=r"NaN or infinity in '0\.bias' of generator 'odd'"):
+        ModuleGenerator("odd", spoilt, spoilt, ("1",), 3)
+    tensors, about = read_weights(ASSETS / "cnn.safetensors", "a network", "")
+    spoiled = {
+        name: tensor.fill_(torch.nan) for name, tensor in tensors.items() if tensor.is_floating_point()
+    }
+    write_weights(tmp_path / "cnn.safetensors", {**tensors, **spoiled}, about)
+    with pytest.raises(ValueError, match="finite numbers, got NaN or infinity in"):
+        clipviz.load_partner("cnn", tmp_path / "cnn.safetensors")
+    norm = nn.BatchNorm2d(4)
+    norm.running_var.fill_(torch.nan)
+    with pytest.raises(ValueError, match="NaN or infinity in 'running_var'"):
+        Partner("odd", norm, lambda images: images, ("",))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: clipviz.load("demo"),
+        lambda model: clipviz.wrap(model.network, model.tokenizer, model.preprocess),
+        lambda model: clipviz.Session(model, clipviz.demo.images().subset(range(2))),
+        lambda model: clipviz.load_partner("cnn"),
+        lambda model: clipviz.load_partner("resnet50"),
+        lambda model: clipviz.load_generator("demo"),
+        lambda model: clipviz.load_generator("file.safetensors", kind="stylegan2"),
+    ],
+)
+def test_tensors_without_numbers_are_refused_at_every_way_in(model, ask):
+    with torch.device("meta"), pytest.raises(ValueError, match="torch's default device 'meta'; set it back"):
+        ask(model)
+
+
+def test_weights_without_numbers_are_refused():
+    with torch.device("meta"):
+        network = FAMILIES["class token"]()
+    with pytest.raises(ValueError, match="of model 'odd' on the meta device; load its weights first"):
+        clipviz.wrap(network, name="odd")
+    with pytest.raises(ValueError, match="device that holds numbers, got 'meta'"):
+        clipviz.load("demo", device="meta")

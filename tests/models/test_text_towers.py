@@ -9,6 +9,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clipviz
 from clipviz.models.text_towers import byte_pairs, encode_tokens
+from tests.models.families import FAMILIES
 
 TEXTS = ["a dog", "a photo of a red circle on the left", "x"]
 
@@ -80,3 +81,21 @@ def test_convolutional_towers_are_refused_before_any_download(name, named, monke
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: tags)
     with pytest.raises(ValueError, match=f"architecture '{name}'.*{named}.*Rosetta partner"):
         clipviz.load(name, pretrained=tags[0], device="cpu")
+
+
+@pytest.mark.parametrize("family", ["class token", "GAP", "SigLIP"])
+@pytest.mark.parametrize("wrong", [10**6, -1])
+def test_ids_of_another_vocabulary_are_refused_before_they_reach_the_tower(family, wrong):
+    network = FAMILIES[family]()
+    own = clipviz.wrap(network).tokenizer
+    size = network.token_embedding if hasattr(network, "token_embedding") else network.text.token_embedding
+
+    def other(texts):
+        return own(texts).index_fill(1, torch.tensor([1]), wrong)
+
+    model = clipviz.wrap(network, tokenizer=other)
+    with pytest.raises(
+        ValueError,
+        match=rf"token ids within 0\.\.{size.num_embeddings - 1}, .* got {wrong}; pass the tokenizer",
+    ):
+        model.encode_texts(["a dog"])

@@ -220,3 +220,11 @@ def test_a_generator_is_the_pivot_on_its_own_samples(lend, model):
         assert painted.max() > 0.5  # but it has maps of what it painted
         ask(panel, options={"pivot": "clip"})
         assert panel.view["columns"][0]["name"] == "clip"
+
+
+def test_the_view_is_written_though_networks_are_given(panel, session, partners):
+    panel.words = "a"
+    assert session.view.panels["rosetta"]["words"] == "a"
+    assert "partners" not in session.view.panels["rosetta"]
+    session.view = session.view
+    assert panel.partners == partners

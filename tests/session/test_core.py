@@ -219,3 +219,10 @@ def test_closing_leaves_nothing_behind(model):
     gc.collect()
     assert gone() is None
     assert threading.active_count() == before
+
+
+def test_texts_may_be_an_array(model):
+    """Also for a model whose bundle brings texts of its own, by their name."""
+    session = clipviz.Session(model, clipviz.demo.images().subset(range(2)), np.array(["a dog", "a cat"]))
+    assert list(session.texts) == ["a dog", "a cat"]
+    session.close()
