@@ -17,9 +17,12 @@ from clipviz.analysis.reading import read
 from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
+from clipviz.models.towers.anatomy import unmixed
 from clipviz.values import Codes, Head, HeadBasis, late_layers
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipviz.data.images import Images
     from clipviz.indexing import Index
     from clipviz.models.clip import ClipModel
@@ -48,26 +51,26 @@ class KeptCodes:
         self._key = lambda: ("codes", images.fingerprint, seen, str(tuple(layers)), *model.cache_key())
 
     def fill(self, collection: ImageCodes) -> bool:
-        """Take everything over that was kept, what is broken included; False when nothing was."""
+        """Take over what was kept; False when nothing was. Images that could not be read then are tried again."""
         kept = self.cache.read(*self._key()) if self._known and self.cache.folder else None
         if kept is None:
             return False
-        arrays, notes = kept
+        arrays, _ = kept
         for name in ("codes", "mean", "std", "embedding"):
             column = getattr(collection, name)
             setattr(collection, name, torch.from_numpy(arrays[name]).to(column))
         collection.ready = torch.from_numpy(arrays["ready"])
-        collection.broken = {int(row): reason for row, reason in notes["broken"].items()}
         collection.version += 1
         return True
 
     def keep(self, collection: ImageCodes) -> None:
-        """Keep a collection that has been read to its end."""
+        """Keep a collection that has been read to its end, but not why some images could not be read: memory that ran
+        out, or a disk that was gone, may be there the next time."""
         if not (self._known and collection.complete) or collection.mapped or collection.n_added:
             return
         columns = {name: getattr(collection, name) for name in ("codes", "mean", "std", "embedding", "ready")}
         arrays = {name: column.cpu().numpy() for name, column in columns.items()}
-        self.cache.write(*self._key(), arrays=arrays, about=self.about, notes={"broken": collection.broken})
+        self.cache.write(*self._key(), arrays=arrays, about=self.about)
 
 
 class ImageCodes:
@@ -161,7 +164,7 @@ class ImageCodes:
             rows, pictures, broken = read(images, waiting[:n])
             between = partial(_give_way, awaited) if gave_way < PATIENCE else None
             try:
-                codes = model.trace(pictures, False, between).to_codes(self.layers) if rows else None
+                codes = self._traced(model, pictures, between) if rows else None
             except _GaveWay:
                 gave_way += 1
                 yield self.n_ready
@@ -180,6 +183,13 @@ class ImageCodes:
             if codes is not None:
                 self.store(rows, codes)
                 yield self.n_ready
+
+    def _traced(
+        self, model: ClipModel, pictures: list[Image.Image], between: Callable[[], None] | None
+    ) -> Codes:
+        """The codes of some pictures, whatever autocast the caller is in: they are kept for other sessions."""
+        with unmixed(model.device):
+            return model.trace(pictures, False, between).to_codes(self.layers)
 
     def _halved(self, batch: int) -> int:
         """Half as many images per forward pass, and a note of it."""

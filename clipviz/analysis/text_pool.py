@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.data.cache import Cache, default
+from clipviz.models.towers.anatomy import unmixed
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class TextPool:
                 self.work.reached(at)
                 return False
             self.work.resume()
-            self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
+            with unmixed(self.model.device):  # whatever autocast the caller is in: they are kept for others
+                self._parts.append(self.model.encode_texts(texts[at : at + BATCH]))
             self.work.reached(self.n_ready)
             if self.n_ready == len(texts) and self.work.seconds > WORTH_KEEPING:
                 self._keep()

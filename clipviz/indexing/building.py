@@ -26,7 +26,7 @@ from clipviz.data.store.writer import Writer, read_plan, staged, to_plain
 from clipviz.indexing.gathering import Gathering, fold
 from clipviz.indexing.merging import check_disjoint
 from clipviz.indexing.ranks import Ranks
-from clipviz.indexing.reading import MISSING, Decoder, batches
+from clipviz.indexing.reading import MISSING, Decoder, batches, lost_worker
 from clipviz.lens.decompose import check_layers
 from clipviz.lens.neurons import check_layer
 from clipviz.values import late_layers
@@ -132,6 +132,11 @@ def _write(
         _deliver(shards, path, writer[0] if writer else None)
         ranks.wait()
         ranks.share(lambda: _finish(writer[0]))
+    except (RuntimeError, ConnectionResetError, EOFError) as error:
+        lost = lost_worker(error)
+        if lost is None:
+            raise
+        raise lost from error
     finally:
         for one in writer:
             one.close()

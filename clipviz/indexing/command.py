@@ -7,11 +7,9 @@ import sys
 import time
 from typing import Any
 
-import torch
-
 from clipviz.indexing.building import PRECISIONS
 from clipviz.indexing.index import Index
-from clipviz.indexing.ranks import Ranks, join_torchrun, local_device
+from clipviz.indexing.ranks import Ranks, join_torchrun, leave, local_device
 
 DESCRIPTION = """\
 One pass of a model over images into an index that every panel reads. Run it again after an interruption: it goes on
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     finally:
         if joined:
-            torch.distributed.destroy_process_group()
+            leave()
 
 
 def summary(index: Index, seconds: float) -> str:

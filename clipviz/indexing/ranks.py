@@ -8,7 +8,8 @@ last bit, and what lets a restart pick up the shards of a rank that was lost.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -50,7 +51,8 @@ class Ranks:
                 answer[0] = make()
             except (ValueError, OSError) as error:
                 answer[1] = error
-        torch.distributed.broadcast_object_list(answer, src=0, group=self.group)
+        with _together():
+            torch.distributed.broadcast_object_list(answer, src=0, group=self.group)
         if answer[1] is not None:
             raise answer[1]
         return answer[0]
@@ -58,7 +60,26 @@ class Ranks:
     def wait(self) -> None:
         """Until every rank is here."""
         if self.group is not None:
-            torch.distributed.barrier(group=self.group)
+            with _together():
+                torch.distributed.barrier(group=self.group)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """ConnectionError where another rank is gone, however it ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(
+            "another process of this run ended before its work was done (it was stopped, failed, or its memory ran "
+            "out); run the same command again: it continues where it stopped"
+        ) from error
+
+
+def leave() -> None:
+    """Leave the process group, which a rank that is gone has left already."""
+    with suppress(RuntimeError):
+        torch.distributed.destroy_process_group()
 
 
 def join_torchrun() -> bool:

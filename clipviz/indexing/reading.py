@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from clipviz.data.images import BrokenImage, Images
 
 MISSING = "there is no such file"
 _QUALITY = 80
+_LOST = re.compile(r"DataLoader worker \(pid.* (is killed|exited unexpectedly)")
 _WATCHED = 1.0  # seconds between a worker's looks at its parent
 
 
@@ -128,6 +130,24 @@ def batches(
         **options,
     )
     return iter(loader)
+
+
+def lost_worker(error: BaseException) -> ChildProcessError | None:
+    """What to say where a decoding process is gone, as torch's signal handler or a broken pipe told; else None.
+
+    torch raises wherever the main thread is at that moment, so that the error may come with another one.
+    """
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        if _LOST.search(str(at)) or isinstance(at, ConnectionResetError | EOFError):
+            return ChildProcessError(
+                "a process that decodes images was killed, often because memory ran out; run the same again: it "
+                "continues where it stopped. Fewer workers take less memory, workers=0 takes none of them"
+            )
+        at = at.__cause__ or at.__context__
+    return None
 
 
 def _leave_with(parent: int, _worker: int) -> None:

@@ -419,7 +419,8 @@ class SessionState(traitlets.HasTraits):
                 f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"
             )
         name = checks.text("name", name)
-        trace = self.model.trace(opened[0])
+        with unmixed(self.model.device):
+            trace = self.model.trace(opened[0])
         with self.lock:
             self.images = self.images.with_image(opened[0], name)
             self.collection.append(trace.to_codes(self.collection.layers))

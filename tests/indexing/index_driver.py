@@ -133,6 +133,8 @@ def crash(work: Path, points: int, seed: int) -> dict[str, object]:
             killed[kind] += 1
             if rng.random() < 0.5:
                 kill_after(rng.random() * (duration / 4 if kind == "merge" else duration), task)
+        if (out / "manifest.json").exists():
+            assert Index.verify(out) == [], (point, kind, "a kill is no damage")
         if kind == "append":
             assert len(Index.open(out)) in (16, 24), "readers see the index of before or of after"
         if not (
@@ -229,8 +231,7 @@ def ranks(work: Path) -> dict[str, object]:
     equal = bytes_of(work / "two") == expected
     pids = pair(model, images, work / "lost", work / "store2", lose=1)
     os.waitpid(pids[1], 0)
-    os.kill(pids[0], signal.SIGKILL)  # as torchrun does when a rank is lost
-    os.waitpid(pids[0], 0)
+    told = exit_of(pids[0])
     unfinished = not (work / "lost" / "manifest.json").exists()
     left = len(list((work / "lost" / "staging").glob("*.npz")))
     for pid in pair(model, images, work / "lost", work / "store3"):
@@ -238,6 +239,8 @@ def ranks(work: Path) -> dict[str, object]:
     return {
         "equal": equal,
         "unfinished": unfinished,
+        "told": told,
+        "said": (work / "lost.said").read_text(),
         "staged": left,
         "resumed": bytes_of(work / "lost") == expected,
     }
@@ -256,12 +259,41 @@ def pair(model: object, images: Path, out: Path, store: Path, lose: int | None =
             torch.distributed.init_process_group(
                 "gloo", init_method=f"file://{store}", rank=rank, world_size=2
             )
-            Index.build(model, images, out, **{**OPTIONS, "progress": progress})
+            saying(out, lambda: Index.build(model, images, out, **{**OPTIONS, "progress": progress}))
             torch.distributed.destroy_process_group()
 
         return run
 
     return [child(work(rank)) for rank in (0, 1)]
+
+
+def saying(out: Path, task: Callable[[], object]) -> None:
+    """Do the task; where it says what went wrong, as an OSError, leave with 3 and its words beside the index."""
+    try:
+        task()
+    except OSError as error:
+        out.with_name(f"{out.name}.said").write_text(f"{type(error).__name__}: {error}")
+        os._exit(3)
+
+
+def killed_loaders(work: Path) -> dict[str, object]:
+    """A build whose decoding processes are killed: what it says, and whether it goes on afterwards."""
+    model, images = tiny_model(), folder_of(work / "images", 60)
+    options = {**OPTIONS, "workers": 2, "batch": 1}
+    out = work / "index"
+
+    def progress(done: int, _: int) -> None:
+        if done == 12:
+            for one in children_of(os.getpid()):
+                os.kill(one, signal.SIGKILL)
+
+    told = exit_of(
+        child(
+            lambda: saying(out, lambda: Index.build(model, images, out, **{**options, "progress": progress}))
+        )
+    )
+    succeed(child(lambda: Index.build(model, images, out, **options)))
+    return {"told": told, "said": out.with_name("index.said").read_text(), "rows": len(Index.open(out))}
 
 
 def orphans(work: Path) -> dict[str, list[int]]:
@@ -315,4 +347,5 @@ if __name__ == "__main__":
     if also == ["ranks"]:
         answer["ranks"] = ranks(Path(folder, "ranks"))
         answer["orphans"] = orphans(Path(folder, "orphans"))
+        answer["loaders"] = killed_loaders(Path(folder, "loaders"))
     print(json.dumps(answer))

@@ -56,6 +56,18 @@ def test_two_ranks_equal_one_process(driven):
     assert driven["ranks"]["equal"]
 
 
+def test_a_rank_says_that_another_one_is_gone(driven):
+    assert driven["ranks"]["told"] == 3
+    assert driven["ranks"]["said"].startswith("ConnectionError: another process of this run ended")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")
+def test_a_killed_loader_is_said_and_the_build_goes_on(driven):
+    assert driven["loaders"]["told"] == 3
+    assert driven["loaders"]["said"].startswith("ChildProcessError: a process that decodes images was killed")
+    assert driven["loaders"]["rows"] == 60
+
+
 def test_a_lost_rank_is_picked_up_on_restart(driven):
     assert driven["ranks"]["unfinished"]
     assert driven["ranks"]["staged"] >= 1

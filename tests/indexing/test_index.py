@@ -210,6 +210,61 @@ def test_an_open_index_keeps_its_rows_while_others_are_appended(index):
         index.statistics()
 
 
+@pytest.mark.parametrize("sizes", [[4, 3], [2]])
+def test_a_kill_between_the_manifest_and_the_headers_is_no_damage(tmp_path, monkeypatch, sizes):
+    write(tmp_path / "i", [4, 3])
+    with (
+        monkeypatch.context() as patch,
+        Writer(tmp_path / "i", plan(len(sizes), "b"), fold, append=True) as writer,
+    ):
+        for seed, rows in enumerate(sizes):
+            writer.commit(shard(seed, rows))
+        patch.setattr(writer, "_tidy", lambda: None)
+        writer.finish()
+    assert Index.verify(tmp_path / "i") == []
+    assert len(Index.open(tmp_path / "i")) == 7 + sum(sizes)
+    for wrong in (header(Column("mean.npy", "<f4", ()), 10**6), b"\0" * 128):
+        content = (tmp_path / "i" / "mean.npy").read_bytes()
+        (tmp_path / "i" / "mean.npy").write_bytes(wrong + content[128:])
+        assert Index.verify(tmp_path / "i") == ["mean.npy: its first 128 bytes differ from what was written"]
+        (tmp_path / "i" / "mean.npy").write_bytes(content)
+    with Writer(tmp_path / "i", plan(len(sizes), "b"), fold, append=True) as writer:
+        writer.finish()
+    assert len(np.load(tmp_path / "i" / "mean.npy")) == 7 + sum(sizes)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index: index.codes(),
+        lambda index: index.names,
+        lambda index: index.skipped,
+        lambda index: index.statistics(),
+        lambda index: index.thumbnail(0),
+        lambda index: index.statistics([0, 1]),
+    ],
+)
+def test_an_index_that_was_moved_says_so(index, ask):
+    """Whatever was not read before the folder went; what was read goes on."""
+    other = Index.open(index.path)
+    before = other.codes().embedding.copy()
+    shutil.move(index.path, index.path.with_name("moved"))
+    with pytest.raises(
+        ValueError, match=r"was moved or deleted after it was opened; open it again with Index\.open"
+    ):
+        ask(index)
+    np.testing.assert_array_equal(other.codes().embedding, before)
+    assert Index.open(index.path.with_name("moved")).names
+
+
+def test_an_open_index_does_not_depend_on_the_working_folder(index, monkeypatch, tmp_path):
+    monkeypatch.chdir(index.path.parent)
+    opened = Index.open(index.path.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(opened.names) == len(opened.codes().mean) == 9
+
+
 def test_a_second_writer_is_refused(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(__file__).rpartition('/')[0]!r})\n"

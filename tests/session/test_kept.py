@@ -80,7 +80,7 @@ def test_other_texts_or_any_other_weight_are_another_answer(model, eager):
     assert pool._key() == key
 
 
-def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path, monkeypatch):
+def test_a_collection_is_read_once_and_its_broken_images_are_tried_again(model, eager, tmp_path, monkeypatch):
     folder = tmp_path / "photographs"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -96,6 +96,8 @@ def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path
     monkeypatch.setattr(model, "trace", never)
     second = ImageCodes(model, 3)
     assert KeptCodes(model, images, second.layers).fill(second)
+    assert second.broken == {}
+    assert list(second.read(model, images)) == []  # nothing is traced
     assert second.broken == first.collection.broken
     assert second.complete
     for name in ("codes", "mean", "std", "embedding", "ready"):
@@ -104,6 +106,43 @@ def test_a_collection_is_read_once_with_its_broken_images(model, eager, tmp_path
     (folder / "1.png").write_bytes(whole + b" ")
     assert not KeptCodes(model, open_images(folder), second.layers).fill(ImageCodes(model, 3))
     first.close()
+
+
+def test_memory_that_ran_out_is_not_remembered(model, eager, monkeypatch):
+    """An image that was too large for the memory that was left is read by the next session."""
+    real, images = model.trace, clipviz.demo.images().subset(range(5))
+
+    def trace(pictures, *args, **options):
+        listed = pictures if isinstance(pictures, list) else []
+        if any(picture.tobytes() == images[3].tobytes() for picture in listed):
+            raise MemoryError
+        return real(pictures, *args, **options)
+
+    monkeypatch.setattr(model, "trace", trace)
+    first = clipviz.Session(model, images, ["a", "b"], background=False)
+    assert list(first.collection.broken) == [3]
+    monkeypatch.setattr(model, "trace", real)
+    second = clipviz.Session(model, images, ["a", "b"], background=False)
+    assert second.collection.n_ready == 5
+    assert second.collection.broken == {}
+    for session in (first, second):
+        session.close()
+
+
+def test_what_is_kept_is_the_same_whatever_autocast_the_caller_is_in(model, eager):
+    images, texts = clipviz.demo.images().subset(range(5)), ["a dog", "a cat"]
+    with torch.autocast("cpu", torch.bfloat16):
+        made = clipviz.Session(model, images, texts, background=False)
+        TextPool(model, open_texts(texts), eager).directions()
+        added = made.add_image(images[0])
+    plain = model.trace([images[i] for i in range(5)])
+    torch.testing.assert_close(made.collection.embedding[added], plain.embedding[0], rtol=1e-4, atol=1e-5)
+    made.close()
+    found = clipviz.Session(model, images, texts, background=False)
+    assert sorted(entry.about.split(" ")[0] for entry in eager.entries()) == ["2", "codes"]
+    torch.testing.assert_close(found.collection.embedding, plain.embedding, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.pool(), model.encode_texts(texts), rtol=0, atol=1e-5)
+    found.close()
 
 
 def test_a_panel_says_what_it_waits_for(model, monkeypatch):

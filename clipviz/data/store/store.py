@@ -6,6 +6,8 @@ import functools
 import itertools
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from clipviz.data.paths import path_of
 from clipviz.data.store.checks import wrong_sizes
 from clipviz.data.store.layout import (
     BLOBS,
+    JOURNAL,
     MANIFEST,
     PLAN,
     TEXTS,
@@ -46,7 +49,7 @@ class Store:
     @classmethod
     def open(cls: type[Self], path: str | os.PathLike[str]) -> Self:
         """The finished index in a folder; ValueError says what is missing or damaged and what to do."""
-        path = folder_of(path)
+        path = folder_of(path).absolute()  # another working folder changes nothing
         if not (path / MANIFEST).exists():
             raise ValueError(no_index(path))
         manifest = read_manifest(path)
@@ -78,6 +81,8 @@ class Store:
     @property
     def skipped(self) -> list[tuple[str, str]]:
         """(name, reason) of every image that has no row."""
+        with self._there():
+            os.stat(self.path / JOURNAL)
         entries, _ = read_journal(self.path, self.manifest["segments"]["bytes"])
         return [(name, reason) for entry in entries for name, reason in entry["skipped"]]
 
@@ -118,7 +123,9 @@ class Store:
         try:
             return read_statistics(self.path, segments, checksum, prefix)
         except ValueError as error:
-            if read_manifest(self.path)["checksum"] == self.manifest["checksum"]:
+            with self._there():
+                newest = read_manifest(self.path)
+            if newest["checksum"] == self.manifest["checksum"]:
                 raise
             told = (
                 f"the index {str(self.path)!r} has grown since it was opened; open it again with Index.open"
@@ -203,12 +210,24 @@ class Store:
             column = self._columns[file]
             size = self.manifest["columns"][file]["bytes"] - column.header
             shape = (size // column.row_bytes, *column.shape)
-            self._maps[file] = (
-                np.memmap(self.path / file, column.dtype, "r", column.header, shape)
-                if size
-                else np.empty(shape, column.dtype)  # an empty file cannot be mapped
-            )
+            with self._there():
+                self._maps[file] = (
+                    np.memmap(self.path / file, column.dtype, "r", column.header, shape)
+                    if size
+                    else np.empty(shape, column.dtype)  # an empty file cannot be mapped
+                )
         return self._maps[file]
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """ValueError where a file of the index is not there any more."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"the index {str(self.path)!r} was moved or deleted after it was opened; open it again with Index.open "
+                "where it is now"
+            ) from error
 
     def _blob(self, name: str, row: int) -> bytes:
         return self.blobs(name, row, row + 1)[0]
