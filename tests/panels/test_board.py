@@ -143,12 +143,23 @@ def test_a_step_selects_and_sets_what_it_is_about(board, session):
     assert board.tour.view["at"] == 1
     assert (session.selection.text, session.selection.image, board.heatmap.scope) == ("a dog", 3, "late")
     assert board.tour.view["steps"][0] == {"title": "One", "text": "says", "panel": "heatmap"}
+
+
+def test_the_end_of_the_tour_gives_back_the_board_that_it_found(board, session):
+    session.select(image=5, layer=5, head=1, text="a chair", ablation=Ablation(heads=frozenset({(5, 0)})))
+    board.heatmap.scope = "layer"
+    board.desks.show("words")
+    found = session.view
+    for step in (1, 2):
+        board.tour.go(step)
+    assert session.selection.ablation != found.selection.ablation
     ask(board.tour, action="go", step=0)
-    session.wait(30)
+    session.wait(60)
     assert board.tour.view["at"] == 0
-    assert session.selection.text == "a dog"
+    assert session.view == found
+    assert (board.heatmap.scope, board.desks.bar.shown) == ("layer", "words")
     session.undo()
-    assert session.selection.text != "a dog"
+    assert session.selection.text == "a cat"  # what the tour showed is one step back
 
 
 def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, session, monkeypatch):
