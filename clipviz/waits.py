@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -44,6 +45,11 @@ class Work:
         said = f"{self.what}: {self.n_done:,} of {self.n_all:,}"
         done = self.n_done - self._n_before
         return f"{said}, {lasting(self.seconds / done * (self.n_all - self.n_done))}" if done > 0 else said
+
+
+def is_line(text: str) -> bool:
+    """Whether a text says where some work is, as `Work.line` does."""
+    return re.fullmatch(r".+: [\d,]+ of [\d,]+(, about \d+ (s|min) left)?", text) is not None
 
 
 class Line:

@@ -89,7 +89,7 @@ def lend():
         session.view = clipviz.View(session.selection)
         if as_new:
             pool = session.pool()
-            session._memory = Recent(REMEMBERED)
+            session._memory, session._works = Recent(REMEMBERED), Recent(REMEMBERED)
             session.remember("pool", lambda: pool)
         kept.append(session)
 

@@ -17,7 +17,7 @@ import anywidget
 
 from clipviz.files import write_whole
 from clipviz.panels.scripts import kit, text
-from clipviz.panels.stored import Kept, Store, Stored
+from clipviz.panels.stored import Kept, Store, Stored, at_rest
 from clipviz.session import Session
 
 
@@ -42,14 +42,23 @@ POLICY = (
 """The page's own rule: nothing is fetched from anywhere."""
 
 
+PROGRESS: dict[str, Any] = {"doing": "", "work": "", "progress": (0, 0)}
+"""What a page holds in place of the traits that say how far work is: nothing works on in it."""
+
+
 def traits(panel: Saveable) -> dict[str, Any]:
-    """What the panel's script reads: its synced traits; bytes as {"base64": text}."""
+    """What the panel's script reads: its synced traits, at rest; bytes as {"base64": text}."""
     own = (
         set(panel.trait_names(sync=True))
         - set(anywidget.AnyWidget.class_trait_names(sync=True))
         - {"request"}
     )
-    return {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
+    shown = {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
+    return {
+        **shown,
+        **{name: PROGRESS[name] for name in PROGRESS if name in shown},
+        "view": at_rest(panel.view),
+    }
 
 
 def packed(value: Any) -> Any:
@@ -96,7 +105,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{sheet}\n</style>\n</head>\n<body>\n"
-        f"<main></main>\n"
+        f"<main><h1>{html.escape(title)}</h1></main>\n"
         f'<script type="application/octet-stream" id="panels">{said}</script>\n'
         f'<script type="application/octet-stream" id="arrays">{content}</script>\n'
         f'<script id="kit">\n{common}</script>\n<script>\n{text("standalone.js")}</script>\n</body>\n</html>\n'

@@ -17,10 +17,13 @@ from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
+from clipviz import waits
 from clipviz.session import Session, checks
 from clipviz.values import Head, Selection
 
 MOST_TEXTS = 60
+SAYING = ("message", "waits", "work")  # fields of a view that may say how far some work is
+UNFINISHED = "This was not complete when the page was saved."
 FEW = 64  # numbers up to which an array is kept as it is
 STEPS = 32767  # of int16, to which the largest size in each row of a map is scaled
 
@@ -145,7 +148,7 @@ class Store:
 
     def _kept(self, answer: Answer) -> list[dict[str, int]]:
         return [
-            {name: self._value(value) for name, value in answer.view.items()},
+            {name: self._value(value) for name, value in at_rest(answer.view).items()},
             {name: self._array(array) for name, array in answer.arrays.items()},
             {name: self._array(content) for name, content in answer.traits.items()},
         ]
@@ -195,6 +198,19 @@ class Store:
             base64.b64encode(gzip.compress(content, mtime=0)).decode()
             for content in (json.dumps(said, allow_nan=False).encode(), bytes(self._content))
         )
+
+
+def at_rest(value: Any) -> Any:
+    """A value of a view with UNFINISHED for every line that says how far work is: in a page it would stand for ever."""
+    if isinstance(value, dict):
+        return {name: _at_rest(name, inner) for name, inner in value.items()}
+    return [at_rest(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _at_rest(name: str, value: Any) -> Any:
+    if name not in SAYING or not isinstance(value, str):
+        return at_rest(value)
+    return UNFINISHED if value.endswith("…") or waits.is_line(value) else value
 
 
 def key(of: Sequence[str], selection: Selection) -> str:

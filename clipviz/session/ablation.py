@@ -313,7 +313,7 @@ class Traced(NamedTuple):
 def _traced(session: Session, task: Task, tokens: frozenset[int]) -> Traced | None:
     """What the task is measured on where codes do not suffice; the newest is kept."""
     chosen = analysis.worth_tracing(task, len(session.images))
-    newest: dict[Any, Traced] = session.remember("ablation traced", dict)
+    newest: dict[Any, Traced] = session.keep("ablation traced", dict)
     key = tuple(chosen), tokens, session.images.fingerprint
     if key not in newest:
         between = session.telling("Tracing images again, with their MLPs", len(chosen))
@@ -413,7 +413,7 @@ def _summaries(session: Session) -> dict[str, dict[str, Any]]:
 def _kept(session: Session) -> _Kept | None:
     """Terms and means of the images read so far; made again only when more have been read."""
     collection = session.collection
-    newest: dict[str, _Kept] = session.remember("ablation terms", dict)  # one version at a time
+    newest: dict[str, _Kept] = session.keep("ablation terms", dict)  # one version at a time
     kept = newest.get("kept")
     if kept is not None and kept.version == collection.version:
         return kept

@@ -55,7 +55,7 @@ def readers_of(session: Session) -> dict[str, Any]:
         known = bundle.partners if bundle is not None else {}
         return {name: partner.load(session.model.device) for name, partner in known.items()}
 
-    return session.remember("readers", make)
+    return session.keep("readers", make)
 
 
 def guides(session: Session) -> Guides:
@@ -69,7 +69,7 @@ def guides(session: Session) -> Guides:
         between = session.telling("Matching the generator's units with other models", len(readers))
         return guides_between(generator, readers, shipped, session.model.device, between)
 
-    return session.remember(("guides", id(generator)), make)
+    return session.keep(("guides", id(generator)), make)
 
 
 def guides_between(
@@ -115,7 +115,7 @@ def concepts(session: Session) -> list[GeneratorConcept]:
             between=session.telling("Naming the generator's concepts", len(latents)),
         )
 
-    return session.remember(("generator concepts", id(generator)), make)
+    return session.keep(("generator concepts", id(generator)), make)
 
 
 def concepts_rest_on(session: Session) -> dict[str, str]:
@@ -230,7 +230,7 @@ def class_directions(session: Session, classes: tuple[str, ...]) -> Tensor:
         flat = [text for texts in prompts for text in texts]
         return zeroshot.of_prompts(session.model.encode_texts(flat), [len(texts) for texts in prompts])
 
-    return session.remember(("generator classes", classes), make)
+    return session.keep(("generator classes", classes), make)
 
 
 def visualise(

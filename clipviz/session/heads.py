@@ -235,7 +235,7 @@ def find(session: Session, text: str) -> list[HeadFound]:
     def pool_shares() -> Tensor:
         return lens.variance_along(covariance, span, normalize(pool - mean, dim=-1))
 
-    others = session.remember(("variance along pool", session.collection.version), pool_shares)
+    others = session.keep(("variance along pool", session.collection.version), pool_shares)
     shares = lens.variance_along(covariance, span, normalize(session.direction(text) - mean, dim=-1)[None])[
         :, 0
     ]

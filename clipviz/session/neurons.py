@@ -217,7 +217,7 @@ class Reading:
             norms=self._sums.norms,
             embedded=embedded,
             embedding=embedding,
-            dictionary=session.remember("neuron dictionary", lambda: prepare_dictionary(session.pool())),
+            dictionary=session.keep("neuron dictionary", lambda: prepare_dictionary(session.pool())),
             texts=session.texts,
         )
 
@@ -233,7 +233,7 @@ def _from_index(session: Session, layer: int) -> NeuronStats | None:
 def reading_of(session: Session, layer: int) -> Reading:
     """The session's reading of one layer, made on first use."""
     layer = check_layer(session.model.weights, whole("a layer", layer))
-    return session.remember(("neurons", layer), lambda: Reading(session, layer))
+    return session.keep(("neurons", layer), lambda: Reading(session, layer))
 
 
 def read(session: Session, layer: int, n_images: int | None = None) -> LayerNeurons:
@@ -282,7 +282,7 @@ def effects(session: Session, neuron: int, image: int, layer: int) -> Effects:
         some = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))
         return mean_activations(session.model, some, layer), len(chosen)
 
-    mean, n_images = session.remember(("mean activations", layer, len(session.images)), make)
+    mean, n_images = session.keep(("mean activations", layer, len(session.images)), make)
     indirect = indirect_effects(session.model, session.images[image], layer, mean, [neuron])[0, 0]
     second = reading.second(image).effects([neuron])[0, 0] - known.line.bias[neuron]
     return Effects(reading.first_order(image, neuron), second, indirect, n_images)

@@ -95,6 +95,7 @@ class SessionState(traitlets.HasTraits):
         self.labelling: Work | None = None
         self.lock = threading.RLock()
         self._memory: Recent[Any, Any] = Recent(REMEMBERED)
+        self._works: Recent[Any, Any] = Recent(REMEMBERED)
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._joining = threading.Lock()
         self._serving: Watcher | None = None
@@ -354,7 +355,7 @@ class SessionState(traitlets.HasTraits):
         self._watchers.clear()
         self._showing.clear()
         self.worker.close()
-        self._memory = Recent(REMEMBERED)
+        self._memory, self._works = Recent(REMEMBERED), Recent(REMEMBERED)
 
     # -- texts and images --------------------------------------------------------------------------------------
 
@@ -455,6 +456,12 @@ class SessionState(traitlets.HasTraits):
         """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last."""
         with self.lock, unmixed(self.model.device):
             return self._memory.get(key, make)
+
+    def keep(self, key: Any, make: Callable[[], Made]) -> Made:
+        """As remember, for what takes long to make, such as the reading of a layer's neurons: answers to other
+        questions, however many, do not push it out."""
+        with self.lock, unmixed(self.model.device):
+            return self._works.get(key, make)
 
     @property
     def _session(self) -> Session:

@@ -34,7 +34,7 @@ def session(lend, model):
 def unread(lend, model):
     """The module's, with nothing read of its neurons."""
     with lent(lend, model) as session:
-        session._memory = Recent(REMEMBERED)
+        session._works = Recent(REMEMBERED)
         yield session
 
 

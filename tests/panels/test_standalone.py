@@ -14,9 +14,11 @@ import pytest
 import clipviz
 from clipviz import waits
 from clipviz.demo import images as demo
+from clipviz.panels import standalone
 from clipviz.panels.heads import Heads
 from clipviz.panels.scripts import kit
-from clipviz.panels.stored import Answer, Kept, Store, key
+from clipviz.panels.stored import UNFINISHED, Answer, Kept, Store, key
+from clipviz.panels.words import Words
 
 
 @pytest.fixture
@@ -50,6 +52,30 @@ def test_the_page_holds_what_the_panel_shows(panel, tmp_path):
     content = inflated(text, "arrays")[place["offset"] : place["offset"] + place["size"]]
     assert np.frombuffer(content, "float32") == pytest.approx(panel.data()["heads"].ravel())
     assert [p.name for p in tmp_path.iterdir()] == ["heads.html"]
+
+
+def test_a_page_does_not_say_for_ever_how_far_some_work_is(lend, model):
+    with lend(model, demo().subset(range(12)), [*clipviz.demo.texts()][:60]) as session:
+        panel = Words(session)
+        session.wait(120, background=True)
+        work = waits.Work("Reading the neurons of layer 3", 2014)
+        work.reached(32)
+        panel.tell(work)
+        panel.doing = panel.view["message"] = work.line
+        text = standalone.page([panel], "words")
+        (part,) = json.loads(inflated(text, "panels"))["panels"]
+        shown = part["traits"]
+        assert (shown["progress"], shown["work"], shown["doing"]) == ([0, 0], "", "")
+        assert shown["view"]["message"] == UNFINISHED
+        assert panel.work.startswith("Reading the neurons of layer 3: 32 of 2,014, about ")
+    kept = Store()
+    view = {"waits": "Reading the images: 3 of 12", "joint": {"message": work.line}, "title": "text: 3 of 12"}
+    (fields, _, _) = kept._kept(Answer(view))
+    assert {name: kept.values[i] for name, i in fields.items()} == {
+        "waits": UNFINISHED,
+        "joint": {"message": UNFINISHED},
+        "title": "text: 3 of 12",
+    }
 
 
 def test_opening_and_saving_say_what_they_wait_for(model, tmp_path, monkeypatch, capsys):

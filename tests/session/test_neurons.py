@@ -224,3 +224,13 @@ def test_concepts_sum_the_codes_of_all_activated_neurons(session, known, effects
     found = session.concepts_of(image, LAYER, 3, m)
     assert [text for text, _ in found] == [TEXTS[j] for j in scores.topk(3).indices.tolist()]
     assert [score for _, score in found] == pytest.approx(scores.topk(3).values.tolist(), rel=2e-3)
+
+
+def test_a_finished_reading_is_not_begun_again_after_many_other_answers(session):
+    """As a saved page asks them: more than are remembered."""
+    known, reading = session.neurons(3), session.neuron_reading(3)
+    for text in range(30):
+        for image in range(10):
+            session.remember(("an answer", text, image), lambda: 0.0)
+    assert session.neuron_reading(3) is reading
+    assert session.neurons(3) is known

@@ -88,7 +88,7 @@ def test_cosines_are_literally_those_of_the_models_two_encodings(session, model)
 
 def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
     session.collection.ready[:] = False
-    session._memory = Recent(REMEMBERED)
+    session._memory, session._works = Recent(REMEMBERED), Recent(REMEMBERED)
     with pytest.raises(ValueError, match="none has been read yet"):
         session.head_scores("a dog", 3, ablation=CASES["mean"])
     session.collection.ready[:] = True

@@ -75,7 +75,7 @@ class CueQuestions(SessionState):
         )
         known = [self._session.neurons(layer) for layer in chosen]
         key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
-        return self.remember(key, lambda: cue_words.source(known, self.pool(), m))
+        return self.keep(key, lambda: cue_words.source(known, self.pool(), m))
 
     def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
         """The same in short steps for work between clicks: None until the last, which is the source."""

@@ -144,4 +144,4 @@ class HeadQuestions(SessionState):
 
     def known_labels(self) -> dict[Head, Label]:
         """The labels of the collection as it was read, those that have been found."""
-        return self.remember(("labels", heads.read_version(self._session)), dict)
+        return self.keep(("labels", heads.read_version(self._session)), dict)

@@ -46,7 +46,7 @@ class SharedUnitQuestions(SessionState):
         names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
         key = ("rosetta", str(folder or ""), names, pivot, number)
         painted = self.workbench.painted
-        return self.remember(
+        return self.keep(
             key, lambda: shared_units.open_shared(self._session, folder, partners, pivot, painted.get)
         )
 
@@ -66,7 +66,7 @@ class SharedUnitQuestions(SessionState):
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
         self._mined = mining.mine(self._session, folder, partners, n_images, options)
-        self._memory.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
+        self._works.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
         self.refresh()
         return self.rosetta()
 
