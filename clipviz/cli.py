@@ -100,7 +100,7 @@ def recipe(
     texts: str | None = None,
     device: str | None = None,
 ) -> str:
-    """The code that opens the dashboard of a model and images."""
+    """The code that opens the dashboard of a model and images, with a line for whom it does not run by itself."""
     arguments = [repr(model)]
     arguments += [f"pretrained={pretrained!r}"] if pretrained else []
     arguments += [f"device={device!r}"] if device else []
@@ -108,7 +108,8 @@ def recipe(
     named = texts if texts is None or not Path(texts).expanduser().is_file() else str(Path(texts).resolve())
     extra += f", texts={named!r}" if named else ""
     return (
-        f"import clipviz\n\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
+        "# The board below is live. Where it is blank, as after a restart, select this cell and press Shift+Enter.\n"
+        f"import clipviz\nsession = clipviz.Session(clipviz.load({', '.join(arguments)}){extra})\n"
         "dashboard = clipviz.Dashboard(session)\ndashboard"
     )
 
@@ -151,8 +152,8 @@ def notebook(**chosen: str | None) -> str:
     """The dashboard notebook as JSON, for any model and images; see `recipe`."""
     code = recipe(**chosen)  # type: ignore[arg-type]
     cells = [
-        ("markdown", what_you_see(toured=chosen.get("model", "demo") == "demo" and not chosen.get("images"))),
         ("code", code),
+        ("markdown", what_you_see(toured=chosen.get("model", "demo") == "demo" and not chosen.get("images"))),
         (
             "markdown",
             "What is on screen is also a value: `session.selection`, `session.to_code()`, `session.textspan(5, 0)`. "
@@ -179,12 +180,10 @@ def notebook(**chosen: str | None) -> str:
 
 
 def what_you_see(toured: bool) -> str:
-    """The board in four lines, above it."""
+    """The board in four lines, below it, so that the first screen shows a picture."""
     tour = " **Tour** shows the board in five steps." if toured else ""
     return (
-        "# clipviz\n"
-        "The board below is live. Where it is blank, as after a restart, select the next cell and press "
-        "**Shift+Enter**.\n\n"
+        "## What the board shows\n"
         f"- **Top:** a text. Type one and press Enter; everything answers for it.{tour}\n"
         "- **Middle:** an image. Orange patches raise its cosine with the text, blue ones lower it.\n"
         "- **Right:** every attention head, coloured by what it adds to that cosine. Click one: the texts below it say "

@@ -60,7 +60,7 @@ def test_a_second_start_with_other_arguments_opens_a_new_notebook(capsys, tmp_pa
     assert again == first
     assert "again" in said
     written = json.loads((tmp_path / "dashboard-2.ipynb").read_text())
-    assert f"texts={str(tmp_path / 'texts.txt')!r}" in written["cells"][1]["source"]
+    assert f"texts={str(tmp_path / 'texts.txt')!r}" in written["cells"][0]["source"]
 
 
 def test_an_edited_notebook_is_opened_as_it_is_and_another_programs_left_alone(capsys, tmp_path):

@@ -51,6 +51,9 @@ Given = ParamSpec("Given")
 SMALL, BODY = 6.5, 7.5
 """Font sizes in points that stay readable at column width."""
 
+READABLE = 6.0
+"""The least size in points of a line that has to be read in print."""
+
 
 def as_written(make: Callable[Given, Figure]) -> Callable[Given, Figure]:
     """Texts of a figure are shown letter by letter: a "$" in them begins no formula."""
@@ -105,27 +108,41 @@ def new(width: float, height: float, constrained: bool = True) -> Print:
 
 
 def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
-    """The figure with its letters scaled so that body text has `font` points, and a line below that says its source.
+    """The figure with its letters scaled so that body text has `font` points, and lines below that say its source.
 
-    The figure grows by the height of that line; what is on it keeps its size.
+    These have at least READABLE points where the body has; parts of the source stay whole. The figure grows by their
+    height; what is on it keeps its size.
     """
     for text in figure.findobj(Text):
         text.set_fontsize(float(text.get_fontsize()) * font / BODY)  # type: ignore[attr-defined]
     if provenance:
         width, height = figure.get_size_inches()
-        points = min(font * 0.62, 72 * (width - 0.08) / (0.56 * max(1, len(provenance))))
-        grown = height + 1.9 * points / 72
+        parts, across = provenance.split(" · "), 72 * (width - 0.08) / 0.6  # letters of one point
+        points = min(font, max(READABLE, 0.8 * font), across / max(map(len, parts)))
+        lines = _lines(parts, across / points)
+        grown = height + (0.6 + 1.3 * len(lines)) * points / 72
         _make_room(figure, height / grown, grown)
         figure.set_size_inches(width, grown)
         figure.text(
             0.04 / width,
             0.35 * points / 72 / grown,
-            provenance,
+            "\n".join(lines),
             fontsize=points,
+            linespacing=1.3,
+            va="bottom",
             color=FAINT,
             parse_math=False,
         )
     return figure
+
+
+def _lines(parts: Sequence[str], n_letters: float) -> list[str]:
+    """Parts joined to as few lines of about `n_letters` as hold them."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]} · {part}"
+        lines[-1:] = [longer] if len(longer) <= n_letters else [lines[-1], part]
+    return lines
 
 
 def _make_room(figure: Figure, share: float, grown: float) -> None:

@@ -108,7 +108,7 @@ const removalGrid = (api, removed, desk) => {
     return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
   };
   const words = (at) => `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
-  const tip = tipOver(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : cell.dataset.mlp ? mlpWords(Number(cell.dataset.mlp)) : words(headKey(cell.dataset.layer, cell.dataset.head))));
+  const about = lineBelow(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : cell.dataset.mlp ? mlpWords(Number(cell.dataset.mlp)) : words(headKey(cell.dataset.layer, cell.dataset.head))), api.standalone ? "" : "Point at a head to read what it adds; click it to remove it.");
   const single = (mlp, L, H) => h("button", { type: "button", class: "cell mlp", role: "gridcell", tabindex: -1, "data-mlp": mlp, style: { gridRow: `${2 + place(mlp, L)}`, gridColumn: `${H + 3}` },
     onclick: () => { if (!removed.mlps.delete(mlp)) removed.mlps.add(mlp); removed.changed(); } });
   const make = ({ n_layers: L, n_heads: H, n_mlps: M, kept, rest: others }) => {
@@ -163,9 +163,9 @@ const removalGrid = (api, removed, desk) => {
     const colour = diverging(desk.lead(D.heads.length), limit, api.theme);
     Object.assign(rest.style, { background: rgb(colour), color: inkOn(colour) });
     rest.setAttribute("aria-selected", String(removed.rest));
-    legend.replaceChildren(...colourBar(D.names[D.second], D.names[D.first], divergingGradient(api.theme), `what each head adds to either class, ${removed.how === "mean" ? "compared with its mean, " : ""}up to ${signed(limit)}`));
+    legend.replaceChildren(...colourBar(D.names[D.second], D.names[D.first], divergingGradient(api.theme), `what each head adds to either class, ${removed.how === "mean" ? "compared with its mean, " : ""}up to ${scaleEnds(limit)[1]}`));
   };
-  return { part: h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid, tip), legend), make, paint };
+  return { part: h("div", { class: "part heads" }, h("div", { class: "wrap" }, grid), about, legend), make, paint };
 };
 
 /** The image's classes before and now. */
@@ -260,7 +260,7 @@ const collectionPlot = () => {
     plot.replaceChildren(keys, accuracyLine(found.everything, "all images", true, found.removed), ...(found.worst ? [accuracyLine(found.worst, "worst group", true, found.removed)] : []), ...groups.map((row) => accuracyLine(row, row.name, false, found.removed)));
     sentence.textContent = say(found, groups.length);
   };
-  return { part: h("div", { class: "part all" }, h("h4", {}, "The collection", about), plot, sentence, kept), kept, paint };
+  return { part: h("div", { class: "part all" }, h("h3", {}, "The collection", about), plot, sentence, kept), kept, paint };
 };
 
 /** Whose classes: the collection's tasks, or names that are typed. */
@@ -295,7 +295,7 @@ const taskChooser = (api) => {
 /** Sets of heads worth removing. */
 const presetButtons = (api, removed) => {
   const token = h("button", { type: "button", class: "preset", "data-kind": "token", title: "What the class token writes by attending to itself, in every layer (Table A.1)", onclick: () => { removed.token = !removed.token; removed.changed(); } }, "the class token on itself");
-  const presets = h("div", { class: "presets", "data-local": true, "aria-label": "Sets of heads" }), clear = link("clear", () => removed.clear());
+  const presets = roving(h("div", { class: "presets", role: "group", "data-local": true, "aria-label": "Sets of heads" })), clear = link("clear", () => removed.clear());
   const names = { text: (name) => `towards “${name}”`, property: (name) => `${name} heads`, cue: (name) => `heads that tell ${name}`, role: (name) => `heads you called ${name}` };
   const paint = () => {
     clear.disabled = !removed.heads.size && !removed.rest && !removed.mlps.size && !removed.token;
@@ -321,7 +321,7 @@ const cueForm = (api) => {
     if (!hint.textContent) api.ask({}, { options: { cue, cue_b: other } });
   };
   for (const input of [first, second]) input.addEventListener("keydown", onEnter(tell));
-  const part = h("div", { class: "cue", role: "group", "aria-label": "Your own cue", title: "Two texts for what goes with the classes but is not what they are; Enter finds the late heads that vary along their difference" },
+  const part = h("div", { class: "cue", role: "group", "aria-label": "Your own cue", title: "Name the shortcut: two texts that differ as the backgrounds do, such as “the sea” and “a forest”. Enter finds the late heads that vary along their difference." },
     "heads that tell", h("span", { class: "field" }, first), "from", h("span", { class: "field" }, second), hint);
   const draw = () => {
     if (part.contains(document.activeElement)) return;
@@ -338,7 +338,7 @@ function build(api) {
   const sets = presetButtons(api, removed), cue = cueForm(api), grid = removalGrid(api, removed, desk), bars = classBars(api, desk), all = collectionPlot();
   for (const part of [hows, sets.clear, grid.part]) part.dataset.local = "";
   const parts = h("div", { class: "desk" }, grid.part, bars.part, all.part), [empty, says] = messageInstead();
-  api.body.append(h("h3", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows, sets.clear), sets.presets, cue.part, empty, parts);
+  api.body.append(h("h2", {}, "Ablation", hint), h("div", { class: "controls" }, ...task.parts, hows, sets.clear), sets.presets, cue.part, empty, parts);
   followVisibility(api);
   const paint = () => {
     const n = removed.heads.size;

@@ -323,7 +323,7 @@ function build(api) {
   const stage = planeStage(api, choose), tools = planeTools(api, stage);
   const see = link("see them in the gallery", () => api.ask({}, { action: "gallery" }), { hidden: true }), clear = link("back to the whole collection", () => api.ask({ images: [] }));
   const foot = h("p", { class: "foot" }, told, chosen, see, clear), [empty, says] = messageInstead(stage.stage, tools.element, foot);
-  api.body.append(h("h3", {}, "Atlas", h("small", {}, `wheel zooms, drag moves${api.standalone ? "" : ", Shift-drag draws around images to describe them"}`)), tools.element, stage.stage, empty, foot);
+  api.body.append(h("h2", {}, "Atlas", h("small", {}, `wheel zooms, drag moves${api.standalone ? "" : ", Shift-drag draws around images to describe them"}`)), tools.element, stage.stage, empty, foot);
   followVisibility(api);
 
   return (view, arrays) => {

@@ -59,7 +59,7 @@ const wordList = (api) => {
       ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: what the word of that rank stays below in 95% of shuffles of the neurons' codes; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
       : "No text has a positive score for this pair.";
   };
-  return { element: h("div", { class: "finding" }, h("h4", {}, "Words", h("small", {}, "contribution score, and the neurons behind it")), list, note), draw };
+  return { element: h("div", { class: "finding" }, h("h3", {}, "Words", h("small", {}, "contribution score, and the neurons behind it")), list, note), draw };
 };
 
 /** A strip of pictures for every method. */
@@ -128,9 +128,9 @@ function build(api) {
   const again = h("button", { type: "button", class: "square again", onclick: () => api.ask({}, { action: "draw" }) }, "Draw again");
   const verdict = h("p", { class: "verdict", role: "status" }), why = h("p", { class: "note why" });
   const columns = h("div", { class: "columns", hidden: true }, words.element,
-    h("div", { class: "pictures" }, h("div", { class: "head" }, h("h4", {}, "Pictures"), again), verdict, why, strips.strips, closely.element));
+    h("div", { class: "pictures" }, h("div", { class: "head" }, h("h3", {}, "Pictures"), again), verdict, why, strips.strips, closely.element));
   const [empty, says] = messageInstead(columns);
-  api.body.append(h("h3", {}, "Spurious cues", hint), meter, h("div", { class: "controls" }, pair, layers, sizes), empty, columns);
+  api.body.append(h("h2", {}, "Spurious cues", hint), meter, h("div", { class: "controls" }, pair, layers, sizes), empty, columns);
   followVisibility(api);
   const drawState = ({ attempts, drawing, note, draws, verdict: said }) => {
     why.textContent = note;

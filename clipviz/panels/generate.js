@@ -166,7 +166,7 @@ function build(api) {
   const canvas = h("canvas", { class: "picture" });
   const stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-label": "Generated picture. Drag to move the concept, wheel to zoom; arrow keys and plus and minus do the same." }, canvas);
   const [bench, setBench, setOpacity] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
-  api.body.append(h("h3", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
+  api.body.append(h("h2", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
   followVisibility(api);
   const load = pictureLoader(api), drawPixels = pixelDrawer(), addresses = ["first", "kept", "tiles"].map(() => pictureUrl(api));
   let picture = null, layer = null, frames = 0, told = 0, drawn = 0, due = 0, width = 288;

@@ -84,7 +84,7 @@ const painter = (api, grid, legend, { value, words }) => (cells) => {
   const what = (text) => [h("span", { class: "what" }, text)];
   const key = (text, background) => h("span", { class: "key" }, h("b", { style: { background } }), text);
   legend.replaceChildren(...(quantity === "effect"
-    ? cosine === null ? what("type a text to see which heads write towards it") : colourBar(signed(-limit), signed(limit), divergingGradient(theme), "direct effect on the cosine")
+    ? cosine === null ? what("type a text to see which heads write towards it") : colourBar(...scaleEnds(limit), divergingGradient(theme), "direct effect on the cosine")
     : !summaries ? what(api.view.waits || "Labelling the heads")
       : quantity === "variance" ? colourBar("0%", percent(limit), gradient(rgb(zero), rgb(accent)), "share of the heads' variance")
         : [...labels.map((label, i) => key(label, category(i))), key("no clear role", "")]));
@@ -116,7 +116,7 @@ function build(api) {
   const mark = (layer, head) => markSelected([...cells.values()], (cell) => cell.dataset.layer === String(layer) && cell.dataset.head === String(head));
   const select = (layer, head) => { mark(layer, head); api.ask({ layer, head }); };
   const toggle = (layer, head) => {
-    if (api.standalone) return;
+    if (api.standalone) return api.ask({ ablation: "toggle" }); // a page says that it cannot
     const { ablation } = api.view.selection, off = ablation.heads.some(([l, hd]) => l === layer && hd === head);
     ablation.heads = off ? ablation.heads.filter(([l, hd]) => l !== layer || hd !== head) : [...ablation.heads, [layer, head]];
     cells.get(headKey(layer, head)).classList.toggle("ablated", !off); // shown at once; the kernel's answer confirms it
@@ -125,8 +125,8 @@ function build(api) {
   const said = reader(api), paint = painter(api, grid, legend, said);
   const [find, filter] = headSearch(api, () => cells, select);
   const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
-  const tip = tipOver(grid, (cell) => (cell.dataset.mlp ? `${Number(cell.dataset.mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${cell.dataset.mlp - 1}`} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}` : said.words(...place(cell))));
-  api.body.append(h("h3", {}, "Heads", hint), h("div", { class: "controls" }, control, find), h("div", { class: "wrap" }, grid, tip), legend, removed, describe);
+  const about = lineBelow(grid, (cell) => (cell.dataset.mlp ? `${Number(cell.dataset.mlp) > api.view.n_layers ? "MLP after the pool" : `MLP ${cell.dataset.mlp - 1}`} · ${signed(api.arrays.mlps[Number(cell.dataset.mlp)], 4)}` : said.words(...place(cell))), api.standalone ? "A click selects a head; removing heads needs the notebook." : "A click selects a head; Ctrl/⌘-click removes it.");
+  api.body.append(h("h2", {}, "Heads", hint), h("div", { class: "controls" }, control, find), h("div", { class: "wrap" }, grid), legend, removed, about, describe);
 
   grid.addEventListener("click", (event) => {
     const cell = closest(event, "button.cell");
@@ -156,8 +156,7 @@ function build(api) {
     paint(cells);
     filter();
     drawRemoved(view);
-    const remove = api.standalone ? "" : "Ctrl/⌘-click removes a head";
-    hint.textContent = { effect: text ? `Effect on ${other ? "A − B" : "text A"}${remove && ` · ${remove}`}` : remove, variance: "over the collection", property: "from the first TextSpan texts" }[quantity];
+    hint.textContent = { effect: text ? `Effect on ${other ? "A − B" : "text A"}` : "", variance: "over the collection", property: "from the first TextSpan texts" }[quantity];
     Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", text, quantity, ablated: ablation.heads.length, summaries: String(Boolean(view.summaries)), cosine: view.cosine?.toFixed(6) ?? "", cosineBefore: view.cosine_before?.toFixed(6) ?? "" });
     describe.textContent = layer === null || head === null ? "no head selected" : `selected ${said.words(layer, head)}`;
   };

@@ -4,6 +4,9 @@ const OURS_POOLED = [["effect", "Where heads read from"], ["centred", "… mean 
 
 const BY_NEURONS = [["neurons", "Neurons that write the text"], ["neuron", "The selected neuron"]];
 
+/** Whether the selected head is among those that are removed. @param {any} selection */
+const isRemoved = ({ layer, head, ablation }) => ablation.layers.includes(layer) || ablation.heads.some(([l, at]) => l === layer && at === head);
+
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
   const baselines = () => api.view.baselines ?? [];
@@ -19,8 +22,8 @@ const mapMaker = (api) => {
     const at = (layer, head, i) => { const j = (layer * H + head) * T + i; return a[j] - (b ? b[j] : 0); };
     return { at, plain };
   };
-  const finish = (values, kind, show) => ({
-    values, kind, show, limit: api.option("scale") ?? largest(values), largest: largest(values),
+  const finish = (values, kind, show, gone = false) => ({
+    values, kind, show, gone, limit: api.option("scale") ?? largest(values), largest: largest(values),
     floor: kind === "plain" ? Math.max(0, values.reduce((least, value) => Math.min(least, value), Infinity)) : 0 });
   const summed = () => {
     const { n_layers: L, n_heads: H, rows, cols, selection } = api.view, scope = api.option("scope");
@@ -32,7 +35,7 @@ const mapMaker = (api) => {
         if (scope === "head" && selection.head !== null && head !== selection.head) continue;
         for (let i = 0; i < values.length; i++) values[i] += at(layer, head, i + 1);
       }
-    return finish(values, plain ? "plain" : "signed", plain ? "attention" : BY_NEURONS.some(([value]) => value === name()) || isBaseline() ? "effect" : name());
+    return finish(values, plain ? "plain" : "signed", plain ? "attention" : BY_NEURONS.some(([value]) => value === name()) || isBaseline() ? "effect" : name(), !plain && scope === "head" && isRemoved(selection));
   };
   const baseline = (which) => finish(api.arrays[which], "plain", which);
   const isPool = () => name() === "pool" && Boolean(api.arrays.pool);
@@ -53,7 +56,7 @@ const mapMaker = (api) => {
 
 const passing = new OffscreenCanvas(1, 1); // for maps that are drawn at once
 const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
-const scoreOf = (api, m) => (api.arrays.mask && api.view.fits !== false ? maskScores(m.values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size, BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null) : null);
+const scoreOf = (api, m) => (api.arrays.mask && api.view.fits !== false && !m.gone && m.largest > 1e-9 ? maskScores(m.values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size, BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null) : null);
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
 /** The picture with its map; hover reads a token, a click or the arrows choose one. */
@@ -131,7 +134,7 @@ const tokenHeads = (api, { reader }) => {
   const draw = () => {
     const { n_layers: L, n_heads: H, cols, selection } = api.view, chosen = selection.token, { at, plain } = reader();
     part.dataset.heads = "";
-    if (!chosen) return part.replaceChildren(h("h4", {}, "Heads active at this patch"), h("p", { class: "note" }, "Click a patch, or move over the image with the arrow keys, to see the heads that write there."));
+    if (!chosen) return part.replaceChildren(h("h3", {}, "Heads active at this patch"), h("p", { class: "note" }, "Click a patch, or move over the image with the arrow keys, to see the heads that write there."));
     const all = [];
     for (let layer = 0; layer < L; layer++) for (let head = 0; head < H; head++) all.push([layer, head, at(layer, head, chosen)]);
     const total = all.reduce((sum, [, , v]) => sum + v, 0), first = all.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, TOKEN_HEADS), widest = Math.abs(first[0][2]) || 1;
@@ -139,7 +142,7 @@ const tokenHeads = (api, { reader }) => {
       h("span", { class: "name" }, headName(layer, head)), h("span", { class: "bar" }, fill(Math.abs(v) / widest, plain ? "plain" : signName(v))), h("span", { class: "num" }, plain ? v.toFixed(3) : signed(v, 4)));
     part.dataset.heads = first.map(([layer, head]) => `${layer},${head}`).join(" ");
     part.dataset.spoken = `Most active: ${first.slice(0, 3).map(([layer, head]) => headName(layer, head)).join(", ")}`;
-    part.replaceChildren(h("h4", {}, `Heads active at patch (${Math.floor((chosen - 1) / cols)}, ${(chosen - 1) % cols})`, h("span", { class: "num" }, plain ? "attention" : `all heads ${signed(total, 4)}`)), h("div", { class: "writers" }, ...first.map(row)));
+    part.replaceChildren(h("h3", {}, `Heads active at patch (${Math.floor((chosen - 1) / cols)}, ${(chosen - 1) % cols})`, h("span", { class: "num" }, plain ? "attention" : `all heads ${signed(total, 4)}`)), roving(h("div", { class: "writers" }, ...first.map(row))));
   };
   return { part, draw };
 };
@@ -153,7 +156,7 @@ const headTexts = (api, stage) => {
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
     const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
-    const title = h("h4", {}, h("b", {}, "How ", name, " reads this image"), h("span", {}, "strongest and weakest of its first ", api.standalone ? String(about.n_texts) : counts, ` texts${api.view.removed && ", before the removal"}`));
+    const title = h("h3", {}, h("b", {}, "How ", name, " reads this image"), api.standalone ? null : h("span", { class: "sizes" }, "Texts considered", counts), h("span", {}, `The strongest and weakest of its ${api.standalone ? `first ${about.n_texts} texts` : "texts"}${api.view.removed && ", before the removal"}`));
     setCount(about.n_texts);
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
     const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
@@ -164,14 +167,14 @@ const headTexts = (api, stage) => {
         small, h("b", { class: `num ${signName(value)}` }, signed(value)), h("span", { class: "words" }, text));
     };
     part.dataset.texts = about.texts.join("\n");
-    part.replaceChildren(title, h("div", { class: "tiles" }, ...about.texts.map(tile)));
+    part.replaceChildren(title, roving(h("div", { class: "tiles" }, ...about.texts.map(tile))));
   };
   return { part, draw };
 };
 
 /** Every method on this image, side by side. */
 const methodStrip = (api, stage, maker) => {
-  const strip = h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true });
+  const strip = roving(h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true }));
   /** @type {WeakMap<object, { of: any[], made: any[] }>} what was drawn of a map, until something else that it rests on changes */
   const known = new WeakMap();
   const drawn = (m) => {
@@ -201,7 +204,8 @@ const methodStrip = (api, stage, maker) => {
 const mapControls = (api, stage, maker) => {
   const option = ([value, text]) => h("option", { value }, text);
   const [scopes, setScope] = segmented("Sum over", [
-    ["all", "All heads"], ["late", "Late layers", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
+    ["all", "All heads"], ["late", "Late", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
+  scopes.querySelector('[data-value="late"]').setAttribute("aria-label", "Late layers");
   const shows = h("select", { class: "pick", "aria-label": "What is shown" }), ours = h("optgroup", { label: "Token decomposition" }), others = h("optgroup", { label: "Compare with" });
   shows.append(ours, h("optgroup", { label: "Where neurons are active" }, ...BY_NEURONS.map(option)), others);
   shows.addEventListener("change", () => api.put({ show: shows.value }));
@@ -213,16 +217,18 @@ const mapControls = (api, stage, maker) => {
   const fixed = h("input", { type: "checkbox", onchange: () => api.put({ scale: fixed.checked ? stage.map?.largest ?? null : null }) });
   const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
   const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
+  const gone = h("p", { class: "stranger", role: "status", hidden: true });
   const set = ({ selection: { layer, head, text, neuron } }) => {
     const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons(), known = api.view.pools ? OURS_POOLED : OURS;
     setScope(api.option("scope"));
     const [, , layerButton, headButton] = scopes.children;
     layerButton.textContent = layer === null ? "Layer" : `Layer ${layer}`;
-    headButton.textContent = layer === null || head === null ? "Head" : `Head ${headName(layer, head)}`;
+    headButton.textContent = layer === null || head === null ? "Head" : headName(layer, head);
+    headButton.setAttribute("aria-label", layer === null || head === null ? "Head" : `Head ${headName(layer, head)}`);
     for (const button of scopes.children) button.disabled = whole;
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
-    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : maker.isNeurons() ? "Neurons are of MLPs: no sum over heads" : whole ? "These methods explain the whole model only" : "";
+    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : maker.isNeurons() ? "Neurons belong to MLPs, so this map has no sum over heads." : whole ? "These methods explain the whole model only" : "";
     if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
     if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
     for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && !["attention", "neuron"].includes(entry.value)) || (entry.value === "neuron" && neuron === null) || (api.standalone && !maker.stored(entry.value));
@@ -232,10 +238,10 @@ const mapControls = (api, stage, maker) => {
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  const say = ({ selection: { text, text_b: other, layer, neuron }, cosine, cosine_before: before, removed, ignoring, neuron_layers: among }, m) => {
+  const say = ({ selection: { text, text_b: other, layer, head, neuron }, cosine, cosine_before: before, removed, ignoring, neuron_layers: among }, m) => {
     const { kind, limit, floor, show } = m;
-    const size = (v) => (v === 0 || v >= 1e-3 ? v.toFixed(v ? 3 : 0) : v.toExponential(1)), { pos, neg } = DIVERGING.light, sign = kind === "signed";
-    bar.replaceChildren(...colourBar(sign ? signed(-limit) : size(floor), sign ? signed(limit) : size(limit), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
+    const { pos, neg } = DIVERGING.light, sign = kind === "signed";
+    bar.replaceChildren(...colourBar(...(sign ? scaleEnds(limit) : /** @type {[string, string]} */ ([scaled(floor), scaled(limit)])), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
     const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
     const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
@@ -244,12 +250,17 @@ const mapControls = (api, stage, maker) => {
       : maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
       : show === "attention" ? (text ? `${attention} (ignores the text)` : `no text yet: ${attention}`)
       : show === "pool" ? `effect on ${quoted} of what the pool reads at each token${whole}` : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
+    gone.hidden = !m.gone;
+    if (m.gone) {
+      const back = link("Put it back", () => api.ask({ ablation: { ...api.view.selection.ablation, heads: api.view.selection.ablation.heads.filter(([l, at]) => l !== layer || at !== head) } }), { class: "to", hidden: api.standalone || api.view.selection.ablation.layers.includes(layer) });
+      gone.replaceChildren(`${headName(layer, head)} is removed: `, api.view.selection.ablation.how === "zero" ? "it adds nothing to this image. " : "the map shows its mean over the images, which stands in for it. ", back);
+    }
     const found = scoreOf(api, m);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";
     Object.assign(api.root.dataset, { pixels: found ? found.accuracy.toFixed(5) : "", iou: found ? found.miou.toFixed(5) : "" });
   };
-  return { controls: h("div", { class: "controls" }, shows, scopes), legend: h("div", { class: "legend" }, bar, fixing, h("label", { class: "overlay" }, "overlay", slider), outlined, truth), what, set, say };
+  return { gone, controls: h("div", { class: "controls" }, shows, scopes), legend: h("div", { class: "legend" }, bar, fixing, h("label", { class: "overlay" }, "overlay", slider), outlined, truth), what, set, say };
 };
 
 /** What the numbers are compared with: the pool, the collection, the image's nearest texts. */
@@ -264,7 +275,7 @@ const comparison = (api) => {
     if (!about) return;
     const { nearest, standing, far } = about;
     const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
-    part.replaceChildren(h("h4", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), h("div", { class: "nears" }, ...nearest.map(one)), ...(standing ? [stands(standing, selection)] : []));
+    part.replaceChildren(h("h3", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), roving(h("div", { class: "nears" }, ...nearest.map(one))), ...(standing ? [stands(standing, selection)] : []));
     banner.hidden = !far;
     banner.textContent = far ? `${far.why} Best text: cosine ${signed(far.cosine)}, higher than on ${percent(far.share)} of ${counted(far.n_images, "image")}.` : "";
     Object.assign(api.root.dataset, { far: String(Boolean(far)), rank: standing?.rank ?? "", share: standing?.share.toFixed(6) ?? "", nearest: nearest[0]?.[0] ?? "" });
@@ -277,7 +288,7 @@ function build(api) {
   const maker = mapMaker(api), stage = mapStage(api, () => { heads.draw(); spoken.textContent = `${stage.tip.textContent}. ${heads.part.dataset.spoken ?? ""}`; });
   const heads = tokenHeads(api, maker), texts = headTexts(api, stage), strip = methodStrip(api, stage, maker), tools = mapControls(api, stage, maker), beside = comparison(api);
   const below = h("div", { class: "below" }, heads.part, texts.part), [empty, says] = messageInstead(stage.stage, below, beside.part);
-  api.body.append(h("h3", {}, "Heatmap", hint), tools.controls, empty, beside.banner, stage.stage, tools.legend, tools.what, beside.part, strip.strip, below, spoken);
+  api.body.append(h("h2", {}, "Heatmap", hint), tools.controls, empty, beside.banner, stage.stage, tools.gone, tools.legend, tools.what, beside.part, strip.strip, below, spoken);
   const load = pictureLoader(api);
   let pictureOf = "", loading = "";
 

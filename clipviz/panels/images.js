@@ -61,7 +61,7 @@ const thumbnails = (api) => {
     galleries.replaceChildren(...view.lists.map(({ title, count: n }, k) => {
       const from = start, name = view.order !== "near" ? `Images ${title}`.trim() : k ? `Nearest by ${title}` : "Nearest by the whole model";
       start += n;
-      return h("div", { class: "list", "data-list": k }, title ? h("h4", { class: k ? "by-head" : "" }, k ? headLink(api, view.selection.layer, view.selection.head) : title) : null,
+      return h("div", { class: "list", "data-list": k }, title ? h("h3", { class: k ? "by-head" : "" }, k ? headLink(api, view.selection.layer, view.selection.head) : title) : null,
         h("div", { class: "gallery", role: "listbox", "aria-label": name }, ...Array.from({ length: n }, (_, i) => tile(view, url, from + i))),
         n ? null : h("p", { class: "empty" }, "No images."));
     }));
@@ -119,7 +119,7 @@ function build(api) {
   const [pages, setPage] = pager((step) => api.ask({}, { options: { page: Math.max(0, api.view.page + step) } }));
   const describe = link("", () => api.ask({}, { action: "describe" }), { class: "describe", title: "TextSpan of the selected head over these images alone" });
   const chosen = h("p", { class: "chosen-set", hidden: true }), note = h("span", { class: "note" });
-  api.body.append(h("h3", {}, "Images", hint), orders, bys, subset, galleries, h("div", { class: "foot" }, pages, upload, describe), chosen, note, file);
+  api.body.append(h("h2", {}, "Images", hint), orders, bys, subset, galleries, roving(h("div", { class: "foot", role: "group", "aria-label": "Pages, upload, describe" }, pages, upload, describe)), chosen, note, file);
 
   return (view, arrays) => {
     const set = view.selection.images;

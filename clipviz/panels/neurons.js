@@ -25,7 +25,7 @@ const finder = (api) => {
 
 /** The neurons that were found, with their first words. */
 const neuronList = (api) => {
-  const title = h("h4", {}), list = h("div", { class: "list", role: "listbox", "aria-label": "Neurons" });
+  const title = h("h3", {}), list = h("div", { class: "list", role: "listbox", "aria-label": "Neurons" });
   const pick = (neuron) => {
     markSelected([...list.children], (row) => Number(row.dataset.neuron) === neuron);
     api.ask({ layer: api.view.layer, neuron });
@@ -51,7 +51,7 @@ const neuronList = (api) => {
 
 /** One neuron: how one-dimensional it is, and its sparse text code with signs. */
 const neuronAbout = (api, lookFor) => {
-  const title = h("h4", { class: "title" }), facts = h("p", { class: "facts" }), note = h("p", { class: "note" });
+  const title = h("h3", { class: "title" }), facts = h("p", { class: "facts" }), note = h("p", { class: "note" });
   const code = h("div", { class: "code", role: "list", "aria-label": "Sparse text code" });
   code.addEventListener("click", (event) => lookFor(closest(event, "[data-word]")?.dataset.word));
   walk(code, () => [...code.querySelectorAll("button")]);
@@ -183,7 +183,7 @@ const neuronImages = (api, paint) => {
       random: "Random images of the collection, strongest first; maps on the scale of the top images.",
     }[how];
   };
-  return { element: h("div", { class: "images" }, h("div", { class: "head" }, h("h4", {}, "Images"), shows, h("label", { class: "overlay" }, "map", slider)), gallery, note), draw };
+  return { element: h("div", { class: "images" }, h("div", { class: "head" }, h("h3", {}, "Images"), shows, h("label", { class: "overlay" }, "map", slider)), gallery, note), draw };
 };
 
 function build(api) {
@@ -191,7 +191,7 @@ function build(api) {
   const about = neuronAbout(api, finding.lookFor), profile = profilePlot(api), current = onThisImage(api, profile), images = neuronImages(api, current.paint);
   const columns = h("div", { class: "columns", hidden: true }, list.element, h("div", { class: "about" }, ...about.parts, current.element), images.element);
   const [empty, says] = messageInstead(columns);
-  api.body.append(h("h3", {}, "Neurons", hint), meter, finding.element, empty, columns);
+  api.body.append(h("h2", {}, "Neurons", hint), meter, finding.element, empty, columns);
   followVisibility(api, () => api.arrays.counts && profile.draw(api.view));
 
   return (view, arrays) => {

@@ -32,12 +32,14 @@ function build(api) {
   const fill = () => (document.fullscreenElement ? document.exitFullscreen() : board()?.requestFullscreen?.());
   const full = square("⤢", "Fill the screen (F)", () => void fill(), { "aria-label": "Fill the screen", hidden: !document.fullscreenEnabled });
   const tour = h("button", { type: "button", class: "square tour", title: "A few steps through the board", hidden: api.standalone || !api.model.get("n_steps"), onclick: () => api.ask({}, { action: "tour" }) }, "Tour");
-  const examples = h("div", { class: "examples", role: "group", "aria-label": "Example texts" });
-  api.body.append(
+  const examples = roving(h("div", { class: "examples", role: "group", "aria-label": "Example texts" }));
+  const skip = h("button", { type: "button", class: "skip", hidden: true, onclick: () => board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')?.focus() }, "Skip to the heads");
+  api.printed = false; // a bar of texts is no figure
+  api.body.append(skip,
     h("div", { class: "bar" },
-      h("span", { class: "brand" }, "clipviz"), chips, h("div", { class: "texts" }, a.form, b.form),
-      h("span", { class: "tools" }, undo, redo, code, share, full, tour)),
-    cut, examples, said);
+      h("span", { class: "brand" }, "clipviz"), h("div", { class: "texts" }, a.form, b.form),
+      roving(h("span", { class: "tools", role: "toolbar", "aria-label": "Board" }, tour, undo, redo, code, share, full))),
+    cut, h("div", { class: "bar" }, examples, chips), said);
   api.root.addEventListener("keydown", (event) => {
     if (api.standalone || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
     event.preventDefault();
@@ -52,6 +54,7 @@ function build(api) {
   requestAnimationFrame(() => {
     board()?.addEventListener("keydown", pressed);
     full.hidden ||= !board();
+    skip.hidden = !board()?.querySelector('[data-panel="heads"]');
   });
   api.cleanups.push(() => board()?.removeEventListener("keydown", pressed));
 

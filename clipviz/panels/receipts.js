@@ -25,6 +25,7 @@ const receipts = (api, view) => {
 function build(api) {
   const items = h("div", { class: "items num" }), said = h("span", { role: "status", class: "said" });
   const copy = h("button", { type: "button", class: "copy", onclick: () => copyText(said, "Code", api.view.code) }, "copy code");
+  api.printed = false; // nothing is drawn
   api.body.append(items, said, copy);
   return (view) => {
     items.replaceChildren(...receipts(api, view).map(([text, title, kind]) => h("span", { title, class: kind }, ...[text].flat())));

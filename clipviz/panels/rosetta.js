@@ -211,7 +211,7 @@ function build(api) {
   const [pages, setPage] = pager((step) => api.ask({}, { options: { page: api.view.page + step } }));
   const all = h("div", { class: "all" }, controls, detail.element, table.table, tiles.tiles, h("div", { class: "foot" }, note, pages));
   const [empty, says] = messageInstead(all);
-  api.body.append(h("h3", {}, "Rosetta neurons", hint), empty, advice, all);
+  api.body.append(h("h2", {}, "Rosetta neurons", hint), empty, advice, all);
   const items = () => [...(api.view.show === "image" ? tiles.tiles : table.rows).children];
   pickConcepts(api, [table.rows, tiles.tiles], items);
   followVisibility(api);

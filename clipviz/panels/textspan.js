@@ -65,7 +65,7 @@ function build(api) {
   const key = h("p", { class: "foot key" }, "Ticks: 95th percentile of random rotations; bars that stay below it are grey.");
   const whole = h("button", { type: "button", class: "example", hidden: true, onclick: () => api.ask({ images: [] }) }, "back to the whole collection");
   const [empty, says] = messageInstead(list, foot);
-  api.body.append(h("h3", {}, title, h("span", { class: "roles" }, own.part, label)), empty, list, key, foot, whole);
+  api.body.append(h("h2", {}, title, h("span", { class: "roles" }, own.part, label)), empty, list, key, foot, whole);
   const address = pictureUrl(api);
   walk(list, () => [...list.querySelectorAll("button.text")]);
 

@@ -1,4 +1,4 @@
-/** The card of a step, placed inside the panel that the step is about. */
+/** The card of a step, placed inside the panel that the step is about; on a lecture's board, which has little room, below the texts. */
 const card = (go) => {
   const title = h("b", { class: "title", id: "cv-tour-title" }), text = h("p", { class: "told", id: "cv-tour-text" }), where = h("span", { class: "where num" }), note = h("p", { class: "note", role: "alert", hidden: true });
   const back = h("button", { type: "button", class: "square back", onclick: () => go(-1) }, "Back");
@@ -20,9 +20,11 @@ const bring = (panel, grows) => {
 function build(api) {
   /** @type {any} */
   let panel = null;
-  const board = () => api.root.closest(".cv-dashboard");
+  let held = false; // the focus was on the card, whose panel may be closed before the answer comes
+  const board = () => api.root.closest(".cv-dashboard"), lecture = () => board()?.querySelector('.cv-lecture [data-panel="query"]');
   const go = (by) => {
     const { at, steps } = api.view;
+    held = made.node.contains(document.activeElement);
     api.ask({}, { action: "go", step: by === 0 || at + by > steps.length ? 0 : at + by });
   };
   const made = card(go);
@@ -33,13 +35,14 @@ function build(api) {
   };
   const place = () => {
     const step = api.view.steps?.[api.view.at - 1], found = step && board()?.querySelector(`[data-panel="${step.panel}"]`);
-    if (!found || found === panel && panel.contains(made.node)) return;
+    if (!found || found === panel && made.node.isConnected) return;
     leave();
     panel = found;
     panel.dataset.toured = "true";
-    panel.prepend(made.node);
+    if (lecture()) lecture().append(made.node);
+    else panel.prepend(made.node);
     made.next.focus({ preventScroll: true });
-    bring(panel, Boolean(panel.closest(".cv-desks")));
+    if (!lecture()) bring(panel, Boolean(panel.closest(".cv-desks")));
     api.root.dataset.panelShown = step.panel;
   };
   const waiting = new MutationObserver(place); // a desk is built only when it is opened
@@ -57,10 +60,11 @@ function build(api) {
     Object.assign(api.root.dataset, { at, steps: steps.length, panelShown: "" });
     problem();
     if (!step) {
-      const had = made.node.contains(document.activeElement);
+      const lost = document.activeElement === document.body || made.node.contains(document.activeElement);
       waiting.disconnect();
       leave();
-      if (had) board()?.querySelector('[data-panel="query"] .tour')?.focus();
+      if (held && lost) board()?.querySelector('[data-panel="query"] .tour')?.focus();
+      held = false;
       return;
     }
     made.title.textContent = step.title;

@@ -180,7 +180,7 @@ def test_single_mlps_and_the_class_token(desk):
     ).split()
     assert shown == pytest.approx(float(found[0]), abs=2e-5)
     assert accuracy == pytest.approx(float(found[1]), abs=1e-5)
-    expect(page.locator('[data-panel="ablate"] h3 small')).to_contain_text(
+    expect(page.locator('[data-panel="ablate"] h2 small')).to_contain_text(
         "without 1 head, 3 MLP terms and the class token"
     )
     page.get_by_role("button", name="clear").click()

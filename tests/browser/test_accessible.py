@@ -5,6 +5,7 @@ A saved page holds every panel, so that one page and no kernel are enough.
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -38,14 +39,14 @@ NAMELESS = """() => [...document.querySelectorAll('.cv button, .cv input, .cv se
 # What sticks out of its panel, and texts of controls and lines that are cut without saying so.
 OUTSIDE = """() => [...document.querySelectorAll('[data-panel]')].flatMap((panel) => {
   const frame = panel.getBoundingClientRect();
-  return [...panel.querySelectorAll('button, input, select, canvas, img, p, h3, h4, b, span, i, label, td, th, svg')]
+  return [...panel.querySelectorAll('button, input, select, canvas, img, p, h2, h3, b, span, i, label, td, th, svg')]
     .filter((node) => node.checkVisibility() && !node.closest('.tip, svg *'))
     .map((node) => [node, node.getBoundingClientRect()])
     .filter(([node, box]) => box.width > 1 && box.height > 1)
     .filter(([node, box]) => {
       const out = box.left < frame.left - 1.5 || box.right > frame.right + 1.5;
       const style = getComputedStyle(node), hides = style.overflowX !== 'visible' && style.textOverflow !== 'ellipsis';
-      const cut = node.matches('button, p, h3, h4') && hides && node.scrollWidth > node.clientWidth + 1;
+      const cut = node.matches('button, p, h2, h3') && hides && node.scrollWidth > node.clientWidth + 1;
       let clipped = false; // by something that scrolls or hides between it and the panel
       for (let up = node.parentElement; out && up !== panel; up = up.parentElement)
         clipped ||= getComputedStyle(up).overflowX !== 'visible';
@@ -103,14 +104,24 @@ def test_nothing_sticks_out_of_any_panel(page, size):
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.wait_for_timeout(300)
     found = page.evaluate(OUTSIDE)
-    page.evaluate("document.querySelector('[data-panel=words] h3').style.marginLeft = '-40px'")
+    page.evaluate("document.querySelector('[data-panel=words] h2').style.marginLeft = '-40px'")
     moved = page.evaluate(OUTSIDE)
-    page.evaluate("document.querySelector('[data-panel=words] h3').style.marginLeft = ''")
+    page.evaluate("document.querySelector('[data-panel=words] h2').style.marginLeft = ''")
     wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     page.set_viewport_size({"width": 1500, "height": 1200})
     assert found == []
-    assert any(one.startswith("words: H3") for one in moved)  # what does stick out is seen
+    assert any(one.startswith("words: H2") for one in moved)  # what does stick out is seen
     assert wide <= 1
+
+
+def test_headings_are_in_order(page):
+    levels = page.evaluate(
+        "() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].filter((one) => one.checkVisibility())"
+        ".map((one) => Number(one.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert set(levels[1:]) == {2, 3}
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_every_control_has_a_name_and_what_is_selected_shows_in_forced_colours(page):

@@ -99,7 +99,7 @@ def test_other_classes_and_one_picture_closely(panel):
 def test_a_wait_says_how_far_it_is(panel):
     page = panel.page
     page.evaluate(
-        "() => { const hint = document.querySelector('[data-panel=\"cues\"] h3 small'); window.said = [];"
+        "() => { const hint = document.querySelector('[data-panel=\"cues\"] h2 small'); window.said = [];"
         " new MutationObserver(() => window.said.push(hint.textContent)).observe(hint, { childList: true }); }"
     )
     page.locator(f"{PANEL} .again").click()

@@ -122,7 +122,11 @@ def test_hovering_sends_nothing(dashboard):
     )
     for index in range(8):
         head(dashboard, 2, index).hover()
-    assert "L2·H7" in page.locator("[data-panel=heads] .tip").inner_text()
+    assert "L2·H7" in page.locator("[data-panel=heads] .about-cell").inner_text()
+    line, cells = (
+        page.locator(f"[data-panel=heads] {part}").bounding_box() for part in (".about-cell", ".grid")
+    )
+    assert line["y"] >= cells["y"] + cells["height"]  # it covers no cell
     assert page.evaluate("window.sent") == 0
 
 
@@ -337,11 +341,59 @@ def test_screenshots(dashboard, artifacts):
 def test_a_panel_is_downloaded_as_a_figure(dashboard, tmp_path):
     panel = dashboard.panel("textspan")
     for kind, begins in (("SVG", b"<?xml"), ("PDF", b"%PDF")):
+        panel.get_by_role("button", name="Download this panel as a figure").click()
+        expect(panel.get_by_role("menuitem", name="SVG")).to_be_focused()
         with dashboard.page.expect_download() as download:
-            panel.get_by_role("button", name=f"Download as {kind}").click()
+            panel.get_by_role("menuitem", name=kind).click()
+        expect(panel.get_by_role("menu")).to_be_hidden()
         assert download.value.suggested_filename == f"clipviz-textspan.{kind.lower()}"
         download.value.save_as(tmp_path / kind)
         assert (tmp_path / kind).read_bytes().startswith(begins)
+
+
+STOPS = """() => {
+  const seen = [...document.querySelectorAll('.cv-dashboard :is(a, button, input, select, [tabindex])')]
+    .filter((node) => node.tabIndex >= 0 && !node.disabled && node.checkVisibility());
+  const first = seen.findIndex((node) => node.matches('.cv-heads .cell'));
+  return seen.slice(0, first + 1).map((node) => node.className); }"""
+
+
+def test_the_first_head_is_one_skip_or_a_few_stops_away(dashboard):
+    page = dashboard.page
+    stops = page.evaluate(STOPS)
+    assert stops[0] == "skip"
+    assert 10 < len(stops) <= 26
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(head(dashboard, 5, 0)).to_be_focused()
+    page.get_by_role("button", name="Late layers").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("button", name="Layer 5")).to_be_focused()
+    assert page.evaluate(STOPS) == stops  # the group is one stop wherever one is in it
+    for without in ("query", "receipts"):
+        expect(dashboard.panel(without).get_by_role("button", name="Download this panel")).to_have_count(0)
+
+
+def test_a_scale_is_never_rounded_to_nothing(dashboard):
+    dashboard.kernel("dashboard.heatmap.scale = 0.00042")
+    expect(dashboard.panel("heatmap").locator(".scale")).to_have_text("−0.00042+0.00042")
+
+
+def test_a_removed_head_that_is_selected_is_said_and_not_scored(dashboard):
+    dashboard.kernel(
+        "from clipviz.values import Ablation\n"
+        "swan = next(i for i, c in enumerate(session.images.captions) if 'swan' in c)\n"
+        "dashboard.heatmap.scope = 'head'\nsession.select(image=swan, text='a swan'); session.wait(60)"
+    )
+    panel = dashboard.panel("heatmap")
+    expect(panel.locator(".truth")).to_be_visible()
+    dashboard.kernel("session.select(ablation=Ablation(heads=frozenset({(5, 0)}))); session.wait(60)")
+    expect(panel.get_by_text("L5·H0 is removed")).to_be_visible()
+    expect(panel.locator(".truth")).to_be_hidden()
+    panel.get_by_role("button", name="Put it back").click()
+    dashboard.panel("heads", ablated=0).wait_for()
+    expect(panel.get_by_text("L5·H0 is removed")).to_be_hidden()
+    expect(panel.locator(".truth")).to_be_visible()
 
 
 LECTURE = """() => {
@@ -381,6 +433,20 @@ def test_a_lecture_board_is_read_from_the_last_row(notebook, artifacts):
         assert top >= 0
         assert right <= 1280
         assert bottom <= 720
+    page.get_by_role("button", name="Tour", exact=True).click()
+    shows = {"heatmap": "canvas.map", "heads": ".grid", "textspan": ".rows", "images": ".tile"}
+    for number, name in enumerate(shows, start=1):
+        toured, card = opened.panel(name, toured="true", ready="true"), page.locator(".cv-tour-card")
+        toured.wait_for()
+        expect(card).to_contain_text(f"Step {number} of 5")
+        page.wait_for_timeout(200)
+        page.screenshot(path=artifacts / f"lecture-tour-{number}.png")
+        shown = toured.locator(shows[name]).first.bounding_box()
+        told = card.bounding_box()
+        assert told["y"] + told["height"] <= shown["y"]  # the card hides nothing of what it is about
+        assert shown["y"] + shown["height"] <= 720
+        page.keyboard.press("Enter" if number < len(shows) else "Escape")
+    expect(page.locator(".cv-tour-card")).to_have_count(0)
     page.locator('.cv-desks-bar button[data-name="ablate"]').click()
     opened.panel("ablate", ready="true").wait_for()
     page.wait_for_timeout(400)

@@ -48,6 +48,8 @@ def test_the_board_is_painted_and_alive_without_a_key_press(started):
     opened, log = started
     for name in ("query", "images", "heatmap", "heads", "textspan", "receipts"):
         opened.panel(name, ready="true").wait_for()
+    picture = opened.page.locator('[data-panel="heatmap"] canvas.map').bounding_box()
+    assert picture["y"] + picture["height"] <= 700  # a whole picture on the first screen of 1280 x 720
     opened.page.locator('[data-panel="heads"] button[data-layer="4"][data-head="3"]').click()
     opened.panel("textspan", layer=4, head=3).wait_for()
     assert not opened.console
@@ -78,6 +80,7 @@ def told(opened, name):
 def test_next_alone_finishes_the_tour_and_every_step_changes_the_board(started, artifacts):
     opened, log = started
     page = opened.page
+    found = opened.kernel("print(session.view)")
     page.get_by_role("button", name="Tour", exact=True).click()
     seen = []
     for number, name in enumerate(("heatmap", "heads", "textspan", "images", "ablate"), start=1):
@@ -96,10 +99,14 @@ def test_next_alone_finishes_the_tour_and_every_step_changes_the_board(started, 
         assert around["y"] + around["height"] <= inside["y"]  # not on top of what it explains
         assert 0 <= around["y"] <= 720 - around["height"]
         page.screenshot(path=artifacts / f"tour-{number}.png")
+        if number == 5:
+            expect(panel.locator(".verdict")).to_contain_text("waterbird")
         page.keyboard.press("Enter")
     expect(page.locator(".cv-tour-card")).to_have_count(0)
     expect(page.get_by_role("button", name="Tour", exact=True)).to_be_focused()
-    expect(opened.panel("ablate").locator(".verdict")).to_contain_text("waterbird")
+    expect(opened.panel("heads", ablated="0")).to_be_visible()  # the board that the tour found is given back
+    expect(opened.panel("ablate")).to_have_count(0)
+    assert opened.kernel("print(session.view)") == found
     assert [text for _, text in seen] == [
         "a flamingo",
         "in the forest",

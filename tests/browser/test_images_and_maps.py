@@ -26,7 +26,7 @@ def test_choosing_a_head_changes_its_neighbours_alone(dashboard):  # noqa: F811
     whole, seen = near(dashboard, "model"), {near(dashboard, "head")}
     for index in (1, 2, 5):
         head(dashboard, 4, index).click()
-        title = dashboard.page.locator('[data-panel="images"] h4.by-head')
+        title = dashboard.page.locator('[data-panel="images"] h3.by-head')
         expect(title).to_have_text(f"L4·H{index}")
         seen.add(near(dashboard, "head"))
         assert near(dashboard, "model") == whole
@@ -133,7 +133,7 @@ def test_a_heads_texts_on_the_image_follow_the_head_and_can_be_chosen(dashboard)
     joint = page.locator('[data-panel="heatmap"] .joint')
     expect(page.locator('[data-panel="heatmap"] .says')).to_have_count(4)
     head(dashboard, 4, 2).click()
-    expect(joint.locator("h4")).to_contain_text("L4·H2")
+    expect(joint.locator("h3")).to_contain_text("L4·H2")
     expected = dashboard.kernel("session.wait(30)\nprint(chr(10).join(session.joint_maps(4, 2).texts))")
     expect(joint).to_have_attribute("data-texts", expected.strip())
     text = expected.splitlines()[0]

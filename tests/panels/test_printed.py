@@ -91,6 +91,8 @@ def test_every_panel_prints_in_a_column_and_across_the_page(panels, tmp_path):
                 assert outside(figure) == [], (name, width)
                 assert covered(figure) == [], (name, width)
                 assert figure.get_figwidth() == width
+                source = next(text for text in figure.texts if clipviz.__version__ in text.get_text())
+                assert source.get_fontsize() >= 6, name  # letters that are read in print
             figure.set_layout_engine("none")  # it is laid out
             assert isinstance(figure, Print), name  # which sets what is written below, one figure at a time
             figure.savefig(pages, format="pdf")

@@ -23,6 +23,14 @@ const closest = (event, selector) => /** @type {Element} */ (event.target).close
 
 /** @param {number} value @param {number} [digits] */
 const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+/** A number of a scale, with as many digits as tell it from zero: 0.057, 0.00042, 3.1e−7. @param {number} value */
+const scaled = (value) => {
+  const size = Math.abs(value);
+  if (!size || size >= 0.01) return value.toFixed(size ? 3 : 0).replace("-", "−");
+  return (size >= 1e-5 ? value.toFixed(1 - Math.floor(Math.log10(size))) : value.toExponential(1)).replaceAll("-", "−");
+};
+/** The two ends of a scale around zero. @param {number} limit @returns {[string, string]} */
+const scaleEnds = (limit) => [`−${scaled(limit)}`, `+${scaled(limit)}`];
 /** @param {number} value */
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
 /** How rare a finding is under its null: "p = .005". @param {number} p */
@@ -50,7 +58,7 @@ const segmented = (label, options, choose) => {
   const buttons = options.map(([value, text, title]) =>
     h("button", { type: "button", "data-value": value, title, "aria-pressed": "false", onclick: () => choose(String(value)) }, text));
   const set = (value) => buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
-  return [h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons), set];
+  return [roving(h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons)), set];
 };
 
 /** A button that looks like a link. @param {string} text @param {() => void} act @param {Record<string, any>} [more] */

@@ -41,20 +41,15 @@ const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
 /** A bar to the right of its track's middle for a positive value, to the left for a negative one. @param {number} value @param {number} widest */
 const signedBar = (value, widest) => h("span", { class: "signed" }, fill(Math.abs(value) / widest / 2, minusOrPlus(value)));
 
-/** A tip over the cells of a grid: words(cell) is its text, null hides it. @param {any} grid @param {(cell: any) => string | null} words */
-const tipOver = (grid, words) => {
-  const tip = h("div", { class: "tip", hidden: true });
-  grid.addEventListener("mouseover", (event) => {
-    const cell = closest(event, ".cell"), said = cell && words(cell);
-    tip.hidden = !said;
-    if (!said) return;
-    tip.textContent = said;
-    const box = cell.getBoundingClientRect(), frame = tip.parentElement.getBoundingClientRect();
-    tip.style.maxWidth = `${frame.width}px`;
-    const half = tip.offsetWidth / 2;
-    tip.style.left = `${Math.max(half, Math.min(frame.width - half, box.left - frame.left + box.width / 2))}px`;
-    tip.style.top = `${box.top - frame.top}px`;
-  });
-  grid.addEventListener("mouseleave", () => (tip.hidden = true));
-  return tip;
+/**
+ * A line below a grid about the cell under the pointer: words(cell) is its text, null where there is nothing to say; idle
+ * is what it says without one. It covers no cell and is as wide as the grid.
+ * @param {any} grid @param {(cell: any) => string | null} words @param {string} [idle]
+ */
+const lineBelow = (grid, words, idle = "") => {
+  const line = h("p", { class: "about-cell", "aria-hidden": "true" }, idle); // cells say it themselves
+  const tell = (said) => { line.textContent = said ?? idle; };
+  grid.addEventListener("mouseover", (event) => { const cell = closest(event, ".cell"); tell(cell && words(cell)); });
+  grid.addEventListener("mouseleave", () => tell(null));
+  return line;
 };

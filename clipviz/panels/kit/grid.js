@@ -35,6 +35,23 @@ const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
     moved(target);
   });
 
+/**
+ * The buttons within `root` as one stop of the Tab key, between which arrow keys move: what is pressed, else the first.
+ * What is drawn, hidden or disabled later keeps a stop. @param {any} root @param {string} [selector] @returns {any} root
+ */
+const roving = (root, selector = "button") => {
+  const all = () => [...root.querySelectorAll(selector)], enabled = () => all().filter((item) => !item.disabled && !item.hidden);
+  const settle = () => {
+    const items = enabled(), now = items.includes(document.activeElement) ? document.activeElement : items.find((item) => item.getAttribute("aria-pressed") === "true") ?? items[0];
+    for (const item of all()) if (item.tabIndex !== (item === now ? 0 : -1)) item.tabIndex = item === now ? 0 : -1;
+  };
+  new MutationObserver(settle).observe(root, { childList: true, subtree: true, attributeFilter: ["disabled", "hidden", "aria-pressed"] });
+  root.addEventListener("focusin", settle);
+  walk(root, enabled, { columns: (items) => items.length });
+  settle();
+  return root;
+};
+
 /** Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
 const markSelected = (items, isOn) => {
   const put = (item, name, value) => { if (item.getAttribute(name) !== value) item.setAttribute(name, value); }; // writing styles an item anew

@@ -10,6 +10,7 @@
  * @property {Record<string, any>} arrays the view's arrays
  * @property {(() => void)[]} cleanups called when the panel goes
  * @property {boolean} standalone a saved page: nobody answers
+ * @property {boolean} printed whether the panel can be downloaded as a figure
  * @property {(changes?: object, extra?: Record<string, any>) => boolean} offers whether that would be answered: always, but in a saved page
  * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or act
  * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here; tell Python
@@ -70,17 +71,16 @@ const followTheme = (root, changed = () => {}) => {
 const frame = (name) => {
   const body = h("div", { class: "cv-body" }), errors = h("div", { role: "alert" });
   const lost = h("div", { class: "cv-lost", "aria-live": "assertive", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
+  const print = h("div", { class: "cv-print", hidden: true });
   const doing = h("div", { class: "cv-doing", role: "status", hidden: true });
   const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" },
-    h("div", { class: "cv-busy" }), lost, doing, errors, body);
+    h("div", { class: "cv-busy" }), lost, doing, errors, h("div", { class: "cv-main" }, body, print));
   const showError = (error) => {
     errors.replaceChildren();
     if (!error?.message) return;
     const detail = error.detail ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)) : null;
     errors.append(h("div", { class: "cv-error" }, h("p", {}, error.message, detail), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕")));
   };
-  const print = h("div", { class: "cv-print", role: "group", "aria-label": "Download this panel as a figure" }, h("span", { "aria-hidden": "true" }, "Figure"));
-  root.append(print);
   // Lab asks the element with the focus itself whether it keeps its keys: "a" would also insert a cell.
   root.addEventListener("focusin", (event) => /** @type {Element} */ (event.target).setAttribute("data-lm-suppress-shortcuts", "true"));
   const say = (words) => { doing.textContent = words; doing.hidden = !words; };
@@ -150,12 +150,22 @@ const speak = (api, life) => {
   return newest;
 };
 
-/** Buttons that ask for the panel as a file, which the kernel draws; a saved page has no kernel. @param {Api} api @param {any} print */
+/** A menu that asks for the panel as a file, which the kernel draws; a saved page has no kernel. @param {Api} api @param {any} print */
 const offerFigures = (api, print) => {
-  print.hidden = api.standalone;
-  if (api.standalone) return;
-  for (const kind of ["svg", "pdf", "png"])
-    print.append(h("button", { type: "button", "data-kind": kind, "aria-label": `Download as ${kind.toUpperCase()}`, onclick: () => api.ask({}, { action: "figure", kind }) }, kind.toUpperCase()));
+  if (api.standalone || !api.printed) return;
+  const show = (is) => { menu.hidden = !is; opener.setAttribute("aria-expanded", String(is)); };
+  const ask = (kind) => { show(false); opener.focus(); api.ask({}, { action: "figure", kind }); };
+  const opener = h("button", { type: "button", class: "opener", "aria-haspopup": "menu", "aria-expanded": "false", "aria-label": "Download this panel as a figure", title: "Download this panel as a figure", onclick: () => { show(menu.hidden); if (!menu.hidden) menu.firstChild.focus(); } }, "⤓");
+  const menu = roving(h("div", { class: "menu", role: "menu", "aria-label": "Format of the figure", hidden: true }, ...["svg", "pdf", "png"].map((kind) =>
+    h("button", { type: "button", role: "menuitem", "data-kind": kind, onclick: () => ask(kind) }, kind.toUpperCase()))));
+  print.append(opener, menu);
+  print.addEventListener("focusout", (event) => { if (!print.contains(event.relatedTarget)) show(false); });
+  print.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || menu.hidden) return;
+    event.stopPropagation();
+    show(false);
+    opener.focus();
+  });
   const save = (/** @type {any} */ message, /** @type {DataView[]} */ buffers) => {
     if (!message?.file) return;
     const url = URL.createObjectURL(new Blob([/** @type {any} */ (buffers[0])], { type: message.type }));
@@ -182,13 +192,13 @@ const mount = ({ model, el }, name, build) => {
   const life = vitals(root, lost);
   const nothing = () => {};
   /** @type {Api} */
-  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
+  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), printed: true, ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
   const newest = speak(api, life);
   let draw = (/** @type {any} */ _view, /** @type {any} */ _arrays) => {};
   api.redraw = () => {
     if (!api.view.seq || api.view.waiting) return;
     draw(api.view, api.arrays);
-    print.hidden = api.standalone || Boolean(api.view.message); // a message alone is no figure
+    print.hidden = api.standalone || !api.printed || Boolean(api.view.message); // a message alone is no figure
     root.dataset.seq = api.view.seq;
     root.dataset.ready = "true";
   };
@@ -259,8 +269,8 @@ const readingMeter = (api, hint) => {
     bar.style.width = `${all ? (100 * read) / all : 0}%`;
     meter.setAttribute("aria-valuenow", read);
     meter.setAttribute("aria-valuemax", all);
-    const known = api.view.n_read ?? 0;
-    hint.textContent = reading ? api.model.get("work") : known ? `from ${counted(known, "image")}` : "";
+    const known = api.view.n_read ?? 0, unfinished = api.standalone && api.view.complete === false ? ", all that had been read when this page was saved" : "";
+    hint.textContent = reading ? api.model.get("work") : known ? `from ${counted(known, "image")}${unfinished}` : "";
     api.root.dataset.read = read;
   };
   for (const name of ["change:progress", "change:work"]) {
