@@ -24,7 +24,7 @@ ARROWS = {
     "lens": {"values"},
     "data": {"values", "files"},
     "figures": {"values"},
-    "models": {"lens", "values", "files"},
+    "models": {"data", "lens", "values", "files"},
     "analysis": {"models", "data", "lens", "values", "files", "waits"},
     "demo": {"analysis", "models", "data", "lens", "values", "files"},
     "loading": {"demo", "models"},

@@ -37,8 +37,8 @@ LARGE = 1 << 30  # bytes of float32 codes above which half precision, and only t
 class KeptCodes:
     """A place on disk for the codes of one collection, as one model and preprocessing see it.
 
-    Found again for the same weights, preprocessing, precision, kind of device, layers, and images (their names, sizes
-    and times of change). A preprocessing that cannot be told apart in words is not kept.
+    Found again for the same weights, preprocessing (by what it does to two pictures), precision, kind of device,
+    layers, and images (by their content).
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class KeptCodes:
     ) -> None:
         self.cache = default() if cache is None else cache
         self.about = f"codes of {len(images):,} images ({images.fingerprint}) as {model.name} sees them"
-        seen = f"{model.preprocess!r}{model.identity()}"
-        self._known = " at 0x" not in seen
+        self._images = images
+        seen = str(model.identity())
         self._key = lambda: ("codes", images.fingerprint, seen, str(tuple(layers)), *model.cache_key())
 
     def fill(self, collection: ImageCodes) -> bool:
         """Take over what was kept; False when nothing was. Images that could not be read then are tried again."""
-        kept = self.cache.read(*self._key()) if self._known and self.cache.folder else None
+        kept = self.cache.read(*self._key()) if self.cache.folder else None
         if kept is None:
             return False
         arrays, _ = kept
@@ -65,8 +65,10 @@ class KeptCodes:
 
     def keep(self, collection: ImageCodes) -> None:
         """Keep a collection that has been read to its end, but not why some images could not be read: memory that ran
-        out, or a disk that was gone, may be there the next time."""
-        if not (self._known and collection.complete) or collection.mapped or collection.n_added:
+        out, or a disk that was gone, may be there the next time. Nothing is kept where a file was replaced since."""
+        if not collection.complete or collection.mapped or collection.n_added:
+            return
+        if not self.cache.folder or self._images.changed():
             return
         columns = {name: getattr(collection, name) for name in ("codes", "mean", "std", "embedding", "ready")}
         arrays = {name: column.cpu().numpy() for name, column in columns.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from clipviz.data.decode import BrokenImage, read_image
+from clipviz.data.marks import mark_of_file, mark_of_picture, stamp_of
 from clipviz.data.sources import SUFFIXES, Found, Plain
 from clipviz.data.tars import Member, read_range, tar_members
 
@@ -37,7 +37,7 @@ def read_tar(path: Path, name: str, found: Found) -> None:
     except (OSError, ValueError) as error:
         found.skip(name, error)
     found.skipped += [(f"{name}/{member}", reason) for member, reason in skipped]
-    stamp = _stamp(path)
+    stamp = stamp_of(path)
     for sample in _samples(members):
         _add_sample(path, name, stamp, sample, found)
 
@@ -94,7 +94,18 @@ class TarSource(Plain):
         return read_image(content, near)
 
     def key(self) -> str:
-        return f"{self.name}|{self.offset}|{self.size}|{self.stamp}"
+        """Name, place and content of the member; the tar's size and time too where the content is sampled."""
+        try:
+            mark = mark_of_file(self.archive, self.offset, self.size)
+        except OSError:
+            return f"{self.name}|{self.offset}|missing|"
+        return f"{self.name}|{self.offset}|{mark}|{self.stamp if mark.startswith('?') else ''}"
+
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        return "|".join(key.split("|")[-3:-1])
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        return self.key() != key
 
 
 def read_parquet(path: Path, name: str, found: Found) -> None:
@@ -115,7 +126,8 @@ def read_parquet(path: Path, name: str, found: Found) -> None:
             f"{', '.join(schema.names)}; choose a file with images"
         )
     others = [column for column in schema.names if column != image]
-    words, stamp = _class_names(schema.metadata), _stamp(path)
+    words = _class_names(schema.metadata)
+    stamp = f"{stamp_of(path)}#{mark_of_file(path, whole=1 << 20, n_blocks=64)}"
     for group in range(n_groups):
         try:
             rows = file.read_row_group(group, columns=others).to_pylist()
@@ -160,7 +172,15 @@ class ParquetSource(Plain):
         return read_image(content, near)
 
     def key(self) -> str:
-        return f"{self.name}|{self.stamp}"
+        """Name, row and content of the file; its size and time too where the content is sampled."""
+        mark = self.stamp.partition("#")[2]
+        return f"{self.name}|{self.stamp if mark.startswith('?') else mark}"
+
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        return "" if picture is None else mark_of_picture(picture)
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        return stamp_of(self.archive) != self.stamp.partition("#")[0]
 
 
 @functools.lru_cache(maxsize=2)  # rows are read in order: the group in hand and the one before
@@ -238,11 +258,6 @@ def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str,
 
 def _text(content: bytes) -> str:
     return content.split(b"\0", 1)[0].decode("utf-8", "backslashreplace").strip()
-
-
-def _stamp(path: Path) -> str:
-    status = os.stat(path)
-    return f"{status.st_size}|{status.st_mtime_ns}"
 
 
 def _short(error: Exception) -> str:

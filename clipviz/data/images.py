@@ -20,14 +20,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clipviz.data.decode import BrokenImage
+from clipviz.data.marks import digest
 from clipviz.data.openers import gather
 from clipviz.data.recent import Recent
-from clipviz.data.sources import Source, digest
+from clipviz.data.sources import Source
 
 __all__ = ["BrokenImage", "Images", "open_images"]
 
 _THUMBNAIL_BYTES = 128_000_000
 _JPEG_SIDE = 65_500
+CHANGED = "it has been replaced since the collection was opened"
 
 Skipped = list[tuple[str, str]]
 
@@ -52,6 +54,7 @@ class Images(Sequence[Image.Image]):
         self.captions = captions
         self.attributes = attributes
         self._skipped = list(skipped or ())
+        self._keys: dict[int, str] = {}
         self._thumbnails: Recent[tuple[int, int], Image.Image] = Recent(
             _THUMBNAIL_BYTES, lambda picture: 3 * picture.width * picture.height
         )
@@ -96,13 +99,25 @@ class Images(Sequence[Image.Image]):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with any image of the set: names, sizes and times of files, content of pictures in memory."""
+        """Changes with the content, the name or the place of any image of the set; see data.marks for its cost."""
         return digest("\n".join(self.keys).encode("utf-8", "backslashreplace"))[:12]
 
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
-        """What tells each image from others: name, size and time of a file, content of a picture in memory."""
-        return tuple(source.key() for source in self._sources)
+        """What tells each image from others: its content, and a file's name. They stay as they were first asked."""
+        return tuple(self._key(i) for i in range(len(self)))
+
+    def content(self, i: int, picture: Image.Image | None = None) -> str:
+        """What tells the content of image i from others, whatever it is called; "" where that is not known.
+
+        picture: the image itself where it is at hand; it says what the key of an item of a large data set does not.
+        """
+        return self._sources[i].essence(self._key(i), picture)
+
+    def changed(self, indices: Iterable[int] | None = None) -> list[int]:
+        """Images, of all or of some, whose files are no longer what they were when they were first looked at."""
+        asked = range(len(self)) if indices is None else [self._index(i) for i in indices]
+        return [i for i in asked if self._sources[i].changed(self._key(i))]
 
     def masks(self, i: int) -> np.ndarray | None:
         """The true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""
@@ -161,6 +176,7 @@ class Images(Sequence[Image.Image]):
         attributes = self.attributes and {column: [*words, None] for column, words in self.attributes.items()}
         names = [*self.names, str(name)]
         made = Images([*self._sources, source], captions, attributes, self._skipped, names)
+        made._keys = dict(self._keys)
         made.stand_ins = self.stand_ins
         return made
 
@@ -171,7 +187,9 @@ class Images(Sequence[Image.Image]):
         attributes = self.attributes and {
             column: [words[i] for i in chosen] for column, words in self.attributes.items()
         }
-        return Images([self._sources[i] for i in chosen], captions, attributes)
+        made = Images([self._sources[i] for i in chosen], captions, attributes)
+        made._keys = {place: self._keys[i] for place, i in enumerate(chosen) if i in self._keys}
+        return made
 
     def _index(self, i: int) -> int:
         i = operator.index(i)
@@ -179,9 +197,13 @@ class Images(Sequence[Image.Image]):
             raise IndexError(f"expected an image index in 0..{len(self) - 1}, got {i}")
         return i % len(self)
 
+    def _key(self, i: int) -> str:
+        found = self._keys.get(i)
+        return self._keys.setdefault(i, self._sources[i].key()) if found is None else found
+
     def _load(self, i: int, near: int | None = None) -> Image.Image:
         try:
-            return self._sources[i].load(near)
+            return self._unchanged(i, self._sources[i].load(near))
         except BrokenImage as error:
             with self._lock:
                 if (self.names[i], str(error)) not in self._skipped:
@@ -189,6 +211,12 @@ class Images(Sequence[Image.Image]):
             raise BrokenImage(
                 f"expected a readable image, got {self.names[i]!r}: {error}; remove it and open the images again"
             ) from error
+
+    def _unchanged(self, i: int, picture: Image.Image) -> Image.Image:
+        """What was just loaded, if it is the image that the collection was opened with."""
+        if self._sources[i].changed(self._key(i), picture):
+            raise BrokenImage(CHANGED)
+        return picture
 
     def _tile(self, i: int, size: int) -> Image.Image:
         try:

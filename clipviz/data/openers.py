@@ -14,20 +14,19 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from clipviz.data.archives import holds_pictures, read_parquet, read_tar
+from clipviz.data.datasets import EAGER, ItemSource, add_dataset
 from clipviz.data.decode import BrokenImage, as_numpy
 from clipviz.data.paths import path_of, printable, shown
-from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, ItemSource, PictureSource, Source
+from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, PictureSource, Source
 from clipviz.data.tables import NoTable, Table, read_table
 from clipviz.data.walking import walk
 
-EAGER = 2_000  # up to this many images are decoded once when a collection is opened
 ARCHIVES = {".tar": read_tar, ".parquet": read_parquet}
 LISTS = (".txt", ".lst", ".tsv")
 TABLES = (".csv", ".parquet")
@@ -49,7 +48,7 @@ def gather(source: Any) -> Found:
     elif isinstance(source, (list, tuple)):
         _add_list(found, source)
     elif _is_dataset(source):
-        _add_dataset(found, source)
+        add_dataset(found, source)
     else:
         raise ValueError(
             f"expected {_EXPECTED}, got {type(source).__name__}; a generator needs list(...) around it"
@@ -261,33 +260,6 @@ def _add_pictures(found: Found, pictures: Iterable[Any]) -> None:
     for i, picture in enumerate(pictures):
         name = _name_of(picture, i)
         found.attempt(name, partial(PictureSource.of, picture, name))
-
-
-def _add_dataset(found: Found, dataset: Any) -> None:
-    lock = Lock()
-    items = [ItemSource(dataset, lock, i, f"item {i}") for i in range(len(dataset))]
-    for i, item in enumerate(items):
-        if len(items) > EAGER:
-            found.add(item)
-        else:
-            found.attempt(item.name, partial(items.__getitem__, i), partial(_words, dataset, item))
-
-
-def _words(dataset: Any, item: ItemSource) -> dict[str, str | None]:
-    label = _label(dataset, item.load_labelled()[1])
-    return {} if label is None else {"label": label}
-
-
-def _label(dataset: Any, label: Any) -> str | None:
-    """A label in words: the data set's class name where it has one."""
-    if label is None or isinstance(label, str):
-        return label
-    classes = getattr(dataset, "classes", None)
-    try:
-        number = int(label)
-        return str(classes[number]) if classes is not None else str(number)
-    except (TypeError, ValueError, IndexError, KeyError):
-        return None
 
 
 def _checked(found: Found) -> Found:

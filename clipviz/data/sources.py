@@ -1,12 +1,11 @@
-"""Where one image comes from: a file, bytes, a picture in memory, a zip's member or a data set's item.
+"""Where one image comes from: a file, bytes, a picture in memory or a zip's member.
 
-A source has a name, loads its picture whenever asked, and has a key: what its collection's fingerprint is
-made of. Nothing here is kept open, so any thread may load any source.
+A source has a name, loads its picture whenever asked, and has a key that follows its content: what its collection's
+fingerprint is made of. Nothing here is kept open, so any thread may load any source.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 import zipfile
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from clipviz.data.decode import BrokenImage, from_array, read_image, to_rgb
+from clipviz.data.marks import digest, mark_of_file, stamp_of
 
 _JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 _WEB = (".png", ".apng", ".gif", ".webp", ".avif")
@@ -41,7 +41,20 @@ class Source(Protocol):
 
     def mask(self) -> np.ndarray | None: ...
 
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """What tells this image from others: its content, for a file as it is now."""
+        ...
+
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        """The part of a key that is the content alone, without name and time.
+
+        picture: as it was loaded just now, for a source whose key says less than that.
+        """
+        ...
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        """Whether this is another image by now than the one that had this key; picture: as it was loaded just now."""
+        ...
 
 
 @dataclass
@@ -103,6 +116,12 @@ class Plain:
     def mask(self) -> np.ndarray | None:
         return None
 
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        return key
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        return False  # held in memory
+
 
 @dataclass(frozen=True)
 class FileSource(Plain):
@@ -117,11 +136,19 @@ class FileSource(Plain):
         return read_image(self.file, near)
 
     def key(self) -> str:
+        """Name, size and content; the time of change too where the content is sampled or cannot be read."""
+        stamp = stamp_of(self.file)
         try:
-            status = self.file.stat()
+            mark = mark_of_file(self.file)
         except OSError:
-            return f"{self.name}|missing"
-        return f"{self.name}|{status.st_size}|{status.st_mtime_ns}"
+            return f"{self.name}|{stamp or 'missing'}|"
+        return f"{self.name}|{mark}|{stamp if mark.startswith('?') else ''}"
+
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        return "|".join(key[len(self.name) + 1 :].split("|")[:2])
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        return self.key() != key
 
 
 @dataclass(frozen=True)
@@ -187,45 +214,3 @@ class MemberSource(Plain):
 
     def key(self) -> str:
         return f"{self.member}|{self.checksum:08x}"
-
-
-@dataclass(frozen=True, eq=False)
-class ItemSource(Plain):
-    """An item of a torch-style data set: a picture, (picture, label, ...) or {"image": ..., "label": ...}."""
-
-    dataset: Any = field(repr=False)
-    lock: threading.Lock = field(repr=False)
-    index: int
-    name: str
-
-    def item(self) -> tuple[Any, Any]:
-        """The picture as the data set gives it, and its label or None."""
-        try:
-            with self.lock:  # most data sets keep one file handle
-                item = self.dataset[self.index]
-        except Exception as error:
-            raise BrokenImage(f"the data set raised {type(error).__name__}: {error}") from error
-        if isinstance(item, dict):
-            return item.get("image"), item.get("label")
-        if isinstance(item, (tuple, list)):
-            return (item[0] if item else None), (item[1] if len(item) > 1 else None)
-        return item, None
-
-    def load(self, near: int | None = None) -> Image.Image:
-        return self.load_labelled(near)[0]
-
-    def load_labelled(self, near: int | None = None) -> tuple[Image.Image, Any]:
-        """The RGB picture and its label or None."""
-        picture, label = self.item()
-        if isinstance(picture, (str, Path)):
-            return read_image(Path(picture), near), label
-        if isinstance(picture, bytes):
-            return read_image(picture, near), label
-        return PictureSource.of(picture, self.name).picture, label
-
-    def key(self) -> str:
-        return f"{type(self.dataset).__name__}|{self.index}"
-
-
-def digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from clipviz.data.images import Images, open_images
 from clipviz.data.store.layout import (
     MANIFEST,
+    N_MARKS,
     PLAN,
     Shard,
     columns,
@@ -92,7 +93,11 @@ def append(
             return index.path
         check_disjoint([index.paths, [os.path.abspath(path) for path in collection.paths or ()]])
     settings = index.manifest["settings"]
-    return _write(model, collection, index.path, index.layers, settings, workers, progress, len(index))
+    after, marks = len(index), "marks" in index.manifest["dims"]
+    identity = index.identity  # checked above; an earlier version says less of the preprocessing
+    return _write(
+        model, collection, index.path, index.layers, settings, workers, progress, after, marks, identity
+    )
 
 
 def _write(
@@ -104,17 +109,20 @@ def _write(
     workers: int | None,
     progress: Progress,
     after: int | None = None,
+    marks: bool = True,
+    identity: dict[str, Any] | None = None,
 ) -> Path:
-    """Build, or append to an index of `after` images."""
+    """Build, or append to an index of `after` images, which may be of a version that kept no marks."""
     weights = model.weights
     plan = {
-        "model": model.identity(),
+        "model": model.identity() if identity is None else identity,
         "layers": list(layers),
         "dims": {
             "n_layers": len(layers),
             "n_heads": weights.n_heads,
             "d_head": weights.d_code,
             "d_embed": weights.d_embed,
+            **({"marks": N_MARKS} if marks else {}),
         },
         "settings": settings,
         "images": [{"fingerprint": images.fingerprint, "count": len(images)}],
@@ -128,7 +136,8 @@ def _write(
     try:
         todo = ranks.share(lambda: _start(writer, path, plan, after))
         _check_same_plan(ranks, path, plan)
-        shards = _pass(model, images, layers, settings, todo[ranks.rank :: ranks.world], workers, progress)
+        todo = todo[ranks.rank :: ranks.world]
+        shards = _pass(model, images, layers, settings, todo, workers, progress, marks)
         _deliver(shards, path, writer[0] if writer else None)
         ranks.wait()
         ranks.share(lambda: _finish(writer[0]))
@@ -189,6 +198,7 @@ def _pass(
     shards: list[int],
     workers: int | None,
     progress: Progress,
+    marks: bool = True,
 ) -> Iterator[tuple[int, Shard]]:
     """The given shards in order, through one stream of batches."""
     positions = {
@@ -201,7 +211,7 @@ def _pass(
     unopened = _unopened(images) if 0 in parts else []
     with _counter(progress, sum(map(len, positions.values()))) as count:
         for k in shards:
-            gathering = Gathering(model, layers, settings)
+            gathering = Gathering(model, layers, settings, marks)
             gathering.skipped += unopened if k == 0 else []
             for part in parts[k]:
                 gathering.add(next(stream))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.data.store.layout import BLOBS, Shard
+from clipviz.data.store.layout import BLOBS, MARKS, N_MARKS, Shard
 from clipviz.indexing.reading import Batch
 from clipviz.indexing.second import batch_statistics, fold_neurons
 from clipviz.lens.covariance import Moments, code_moments, merge_means
 from clipviz.lens.trace import Trace
+from clipviz.models.towers.anatomy import unmixed
 
 HALF_MAX = 65_504.0
 _CHECKED = 2  # images per shard whose effects are summed and compared with the model's output
@@ -23,8 +24,11 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 class Gathering:
     """The rows and the statistics of one shard, batch by batch, in the order of the images."""
 
-    def __init__(self, model: Any, layers: tuple[int, ...], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Any, layers: tuple[int, ...], settings: dict[str, Any], marks: bool = True
+    ) -> None:
         self.model = model
+        self.marks = marks  # an index of an earlier version keeps none, and what is appended neither
         self.layers = list(layers)
         self.precision = settings["precision"]
         self.neurons: list[int] = settings["neurons"]
@@ -62,8 +66,12 @@ class Gathering:
             "mean.npy": np.empty(0, np.float32),
             "std.npy": np.empty(0, np.float32),
         }
+        arrays = {f: np.concatenate(self.columns[f]) if self.columns else empty[f] for f in empty}
+        if self.marks:
+            marks = b"".join(fact["marks"] for fact in self.facts)
+            arrays[MARKS] = np.frombuffer(marks, "<u8").reshape(-1, N_MARKS)
         return Shard(
-            arrays={f: np.concatenate(self.columns[f]) if self.columns else empty[f] for f in empty},
+            arrays=arrays,
             blobs={name: [fact[name] for fact in self.facts] for name in BLOBS},
             statistics=self.statistics or {},
             skipped=self.skipped,
@@ -72,7 +80,7 @@ class Gathering:
 
     def _mixed(self) -> AbstractContextManager[Any]:
         if self.precision not in _DTYPES:
-            return nullcontext()
+            return unmixed(self.model.device)  # whatever autocast the caller is in
         return torch.autocast(self.model.device.type, _DTYPES[self.precision])
 
     def _keep(self, trace: Trace, pixels: Tensor, facts: list[dict[str, bytes]]) -> None:

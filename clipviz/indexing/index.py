@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from clipviz.data.datasets import SAMPLED
+from clipviz.data.marks import number
 from clipviz.data.store.checks import damage
 from clipviz.data.store.images import IndexedImages
 from clipviz.data.store.layout import MANIFEST, read_manifest
@@ -21,6 +23,7 @@ from clipviz.values import Codes
 if TYPE_CHECKING:
     import torch
 
+    from clipviz.data.images import Images
     from clipviz.lens.neuron_stats import NeuronStats
 
 BLOCK = 4096  # rows held in memory at a time
@@ -160,6 +163,32 @@ class Index(Store):
     def images(self) -> IndexedImages:
         """The collection as `Images`: the files where they are still there, their thumbnails where not."""
         return IndexedImages(self)
+
+    def check_images(self, images: Images) -> None:
+        """ValueError naming an image that is another one than the index was built from, its content compared.
+
+        Of a large data set, and of an index of an earlier version, which only knows names, as much as is cheap.
+        """
+        if images.fingerprint == self.fingerprint:
+            return
+        marks, n = self.marks, len(self)
+        sampled = {k * (n - 1) // max(SAMPLED - 1, 1) for k in range(SAMPLED)}
+        for i in range(n) if len(images) == n else ():
+            known = 0 if marks is None else int(marks[i, 0])
+            content = images.content(i)
+            if known and not content and i in sampled:
+                content = images.content(i, images[i])
+            if number(content) != known if known and content else self.names[i] != images.names[i]:
+                break
+        else:
+            if len(images) == n:
+                return
+            i = min(n, len(images)) - 1
+        raise ValueError(
+            f"the index {str(self.path)!r} was built from other images: its image {i} is {self.names[i]!r}, of these "
+            f"it is {images.names[i]!r}{', whose content differs' if self.names[i] == images.names[i] else ''}; leave "
+            "images out, the index knows its own, or build an index of these"
+        )
 
     @functools.cached_property
     def _statistics(self) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipviz.data.store.layout import BLOBS, Shard, read_journal, writing
+from clipviz.data.store.layout import BLOBS, MARKS, Shard, read_journal, writing
 from clipviz.data.store.store import Store
 from clipviz.data.store.writer import Writer
 from clipviz.files import locked
@@ -87,6 +87,12 @@ def check_disjoint(collections: Sequence[Sequence[str]]) -> None:
 
 def _check_alike(parts: list[Store]) -> None:
     first = parts[0]
+    old = [str(part.path) for part in parts if part.marks is None]
+    if 0 < len(old) < len(parts):
+        raise ValueError(
+            f"expected indexes of one version, got {old[0]!r}, which an earlier version of clipviz built without the "
+            "images' marks; build it again"
+        )
     for part in parts[1:]:
         for key in ("model", "layers", "dims", "neurons", "neuron_top"):
             one, other = ({**index.manifest, **index.manifest["settings"]}[key] for index in (first, part))
@@ -114,6 +120,7 @@ def _shards_of(part: Store) -> Iterator[Shard]:
             f"{name}.npy": np.asarray(getattr(codes, name)[rows])
             for name in ("codes", "embedding", "mean", "std")
         }
+        arrays |= {} if part.marks is None else {MARKS: np.asarray(part.marks[rows])}
         skipped = [(name, reason) for name, reason in entry["skipped"]]
         yield Shard(arrays, blobs, statistics if entry["rows"] else {}, skipped, entry["sum_check"])
         statistics = {} if entry["rows"] else statistics

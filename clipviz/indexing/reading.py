@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import struct
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from clipviz.data.images import BrokenImage, Images
+from clipviz.data.marks import number, stamp_of
 
 MISSING = "there is no such file"
 _QUALITY = 80
@@ -68,6 +70,7 @@ class Decoder:
             image = self.images[position]
             pixels = self.preprocess(image)
             facts = {**self.facts(position), "thumbnail": jpeg(image, self.thumbnail)}
+            facts["marks"] = self.marks(position, image)
         except FileNotFoundError:
             return Decoded(None, {}, name, MISSING)
         except BrokenImage as error:
@@ -75,6 +78,12 @@ class Decoder:
         except Exception as error:  # whatever one image does, the pass goes on
             return Decoded(None, {}, name, f"{type(error).__name__}: {error}"[:300])
         return Decoded(pixels, facts, name, "")
+
+    def marks(self, position: int, image: Image.Image) -> bytes:
+        """The row of marks.npy: what tells the image's content from others, and its file's time of change."""
+        content = self.images.content(position, image)
+        stamp = stamp_of(self.paths[position]) if self.paths else ""
+        return struct.pack("<2Q", number(content) if content else 0, number(stamp) if stamp else 0)
 
     def facts(self, position: int) -> dict[str, bytes]:
         """The text columns of one image."""

@@ -66,7 +66,7 @@ def load_writer(name: str) -> PipelineWriter:
     """A language model of Hugging Face, by its name or folder, as a writer."""
     with _needing("transformers", "a language model"):
         transformers = importlib.import_module("transformers")
-    return PipelineWriter(transformers.pipeline("text-generation", name))
+    return PipelineWriter(transformers.pipeline("text-generation", name, trust_remote_code=False))
 
 
 def load_describer(name: str) -> ClassDescriber:
@@ -79,7 +79,9 @@ def load_painter(name: str) -> PipelineDrawer:
     """A text-to-image model of Hugging Face, by its name or folder, as a painter."""
     with _needing("diffusers", "a text-to-image model"):
         diffusers = importlib.import_module("diffusers")
-    return PipelineDrawer(diffusers.AutoPipelineForText2Image.from_pretrained(name), name=name)
+    return PipelineDrawer(
+        diffusers.AutoPipelineForText2Image.from_pretrained(name, trust_remote_code=False), name=name
+    )
 
 
 @contextmanager

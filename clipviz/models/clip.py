@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,18 +15,27 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from clipviz.data.decode import to_rgb
 from clipviz.lens.decompose import head_basis
 from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
 from clipviz.models.forward_lock import turn
 from clipviz.models.numbers import check_weights
-from clipviz.models.preprocess import normalization
+from clipviz.models.preprocess import normalization, signature
 from clipviz.models.sealed_weights import digest_of
 from clipviz.models.second import basis_of, each_second_order, second_orders
 from clipviz.models.text_towers import check_ids, encode_tokens
 from clipviz.models.towers import read_tower, unsupported
 from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.recording import recording
+from clipviz.models.vetting import (
+    Watch,
+    adapted,
+    check_image_encoder,
+    check_matrices,
+    check_plain,
+    whole_texts,
+)
 from clipviz.values import HeadBasis, TowerWeights
 
 if TYPE_CHECKING:
@@ -54,6 +64,7 @@ class ClipModel:
         pretrained: str = "",
         bundle: Bundle | None = None,
     ) -> None:
+        check_plain(network)
         visual = getattr(network, "visual", None)
         if visual is None or not hasattr(network, "encode_text"):
             raise ValueError(
@@ -70,8 +81,10 @@ class ClipModel:
         _check_parts(tokenizer, preprocess)
         self.tower = read_tower(visual)
         self.fingerprint = _fingerprint(network, self.activation)
-        self._hashed = _versions(network), self.fingerprint
+        self._watch = Watch(network)
+        check_matrices(self.tower, self.limit)
         self.sum_check = self._check_sum()
+        self._whole_texts = whole_texts(network, tokenizer, self.limit)
 
     def __repr__(self) -> str:
         tag = f", {self.pretrained}" if self.pretrained else ""
@@ -91,7 +104,15 @@ class ClipModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.visual.parameters()).dtype
+        """Of the pixels that the tower takes: that of its first convolution, where other parts stay in float32."""
+        convolutions = (module for module in self.visual.modules() if isinstance(module, nn.Conv2d))
+        first = next(convolutions, None)
+        return next(self.visual.parameters()).dtype if first is None else first.weight.dtype
+
+    @property
+    def limit(self) -> float:
+        """How far apart two ways to the same number may be in this model's precision, relative."""
+        return SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
 
     @property
     def n_layers(self) -> int:
@@ -140,7 +161,10 @@ class ClipModel:
     def prepare(
         self, images: Tensor | Image.Image | Sequence[Image.Image]
     ) -> Float[Tensor, "image 3 rows cols"]:
-        """Images as the network takes them, on its device: PIL images are preprocessed, tensors checked."""
+        """Images as the network takes them, on its device: PIL images are preprocessed, tensors checked.
+
+        PIL images are made upright, opaque and 8-bit first, as those of a collection are (data.decode.to_rgb).
+        """
         if isinstance(images, Tensor):
             return self._check_pixels(images).to(self.device, self.dtype)
         images = [images] if isinstance(images, Image.Image) else list(images)
@@ -150,9 +174,7 @@ class ClipModel:
                 f"expected PIL images or a tensor [image, 3, rows, cols], got {wrong or 'an empty list'}; "
                 "open other sources with clipviz.data.images.open_images(...)"
             )
-        return torch.stack([self.preprocess(image.convert("RGB")) for image in images]).to(
-            self.device, self.dtype
-        )
+        return torch.stack([self.preprocess(to_rgb(image)) for image in images]).to(self.device, self.dtype)
 
     def shown(self, pixels: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
         """Preprocessed images as the network sees them, back in uint8 [image, rows, cols, 3], for display."""
@@ -164,10 +186,11 @@ class ClipModel:
         """One image as `shown`, at up to `scale` times the resolution when the preprocessing is resize and crop."""
         rows, cols = self.image_size
         steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
+        image = to_rgb(image)
         if "CenterCrop" not in steps or rows != cols or min(image.size) <= rows:
             return self.shown(self.prepare(image))[0]
         side = min(scale * rows, min(image.size))
-        return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC))
+        return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
 
     @torch.no_grad()
     def encode_images(
@@ -185,11 +208,13 @@ class ClipModel:
         wrong = next((text for text in texts if not isinstance(text, str)), None)
         if wrong is not None or not texts:
             raise ValueError(f"expected one or more texts, got {'none' if wrong is None else repr(wrong)}")
+        self.check_unchanged()
         rows = []
-        for start in range(0, len(texts), batch):
-            tokens = self.tokenizer(texts[start : start + batch])
-            check_ids(self.network, tokens)
-            rows.append(full(encode_tokens(self.network, tokens.to(self.device))))
+        with self._evaluated():
+            for start in range(0, len(texts), batch):
+                tokens = self.tokenizer(texts[start : start + batch])
+                check_ids(self.network, tokens)
+                rows.append(full(encode_tokens(self.network, tokens.to(self.device), self._whole_texts)))
         encoded = torch.cat(rows)
         return encoded / encoded.norm(dim=-1, keepdim=True) if normalize else encoded
 
@@ -246,7 +271,8 @@ class ClipModel:
         return other
 
     def identity(self) -> dict[str, Any]:
-        """What a cache must agree on to belong to this model."""
+        """What a cache must agree on to belong to this model. preprocess: what becomes of two pictures, in numbers."""
+        self.check_unchanged()
         return {
             "name": self.name,
             "pretrained": self.pretrained,
@@ -254,20 +280,39 @@ class ClipModel:
             "activation": self.activation,
             "image_size": list(self.image_size),
             "normalization": [list(v) for v in normalization(self.preprocess, self.visual)],
+            "preprocess": signature(self.preprocess),
         }
 
     def cache_key(self) -> tuple[str, ...]:
-        """What answers kept on disk depend on: weights, activation, precision and kind of device, as they are now.
+        """What answers kept on disk depend on: weights, activation, precision and kind of device."""
+        self.check_unchanged()
+        return self.fingerprint, str(self.dtype), self.device.type
 
-        Weights that were edited in place since the model was opened, which counts a tensor's version up, are hashed
-        again.
+    def check_unchanged(self) -> None:
+        """ValueError where the network is no longer what was opened: what was computed of it holds no more.
+
+        Weights that were changed and have been restored since are the same weights. Takes about a millisecond.
         """
-        state = _versions(self.network)
-        if self._hashed[0] != state:
-            self._hashed = state, _fingerprint(self.network, self.activation)
-        return self._hashed[1], str(self.dtype), self.device.type
+        if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self.fingerprint):
+            return
+        name = self._watch.changed()
+        raise ValueError(
+            f"the weights of model {self.name!r} have been changed since it was opened"
+            f"{f' ({name})' if name else ''}, and what was computed before does not hold for them; open the network "
+            "again with clipviz.wrap(network, tokenizer, preprocess) and give it to a new session"
+        )
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[None]:
+        """No dropout in the text tower, whatever mode the network was left in."""
+        if not any(module.training for module in self.network.modules()):
+            yield
+            return
+        with turn(self.visual), turn(self.network):
+            yield
 
     def _forward(self, pixels: Tensor) -> Tensor:
+        self.check_unchanged()
         with turn(self.visual):
             output = self.visual(pixels)
         return output[0] if isinstance(output, tuple) else output
@@ -285,9 +330,9 @@ class ClipModel:
 
     def _check_sum(self) -> float:
         generator = torch.Generator().manual_seed(0)
-        trace = self.trace(torch.randn(1, 3, *self.image_size, generator=generator), tokens=False)
-        residual = trace.sum_check()
-        limit = SUM_CHECK_LIMIT.get(self.dtype, 1e-4)
+        pixels = self.prepare(torch.randn(1, 3, *self.image_size, generator=generator))
+        trace = self.trace(pixels, tokens=False)
+        residual, limit = trace.sum_check(), self.limit
         if not residual <= limit:
             offset = float((trace.mean.abs() / trace.std).max())
             if offset > FAR_OFF and self.dtype != torch.float64:
@@ -298,7 +343,14 @@ class ClipModel:
                     "clipviz.wrap(network.double())"
                 )
             found = f"model {self.name!r}, whose terms miss its output by {residual:.1e} (limit {limit:.0e})"
-            raise unsupported(found)
+            wrappers = adapted(self.visual)
+            hint = (
+                f"these modules add something to the weights: {wrappers}; merge them first"
+                if wrappers
+                else ""
+            )
+            raise unsupported(found, hint)
+        check_image_encoder(self.network, pixels, trace.embedding, limit, self.name)
         return residual
 
 
@@ -325,10 +377,11 @@ def _check_parts(tokenizer: Any, preprocess: Any) -> None:
                 f"expected a {name} that turns {what}, got {type(part).__name__}, which {said}; pass tokenizer= and "
                 "preprocess= as open_clip or the processor gives them, not the other way round"
             ) from cause
-
-
-def _versions(network: nn.Module) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in network.state_dict(keep_vars=True).values())
+    if preprocess is not None and len({tuple(signature(preprocess)) for _ in range(3)}) > 1:
+        raise ValueError(
+            f"expected a preprocess that gives the same pixels each time, got {type(preprocess).__name__}, which does "
+            "not; pass the transform for evaluation, the third that open_clip.create_model_and_transforms gives"
+        )
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:

@@ -1,13 +1,15 @@
 """One pass through a network at a time: a hook hears every pass of its module, whichever thread runs it.
 
 A panel reads images in the session's worker while a notebook traces others in its own thread. Whoever has hooks on a
-network, or runs it, takes its turn; the same thread may take it again.
+network, or runs it, takes its turn; the same thread may take it again. During a turn the network is in eval mode,
+whatever mode a notebook has left it in, and goes back to that mode afterwards: no dropout in what is shown.
 """
 
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +19,21 @@ _TURNS: WeakKeyDictionary[nn.Module, AbstractContextManager[Any]] = WeakKeyDicti
 _GUARD = threading.Lock()
 
 
-def turn(network: nn.Module) -> AbstractContextManager[Any]:
-    """The network's lock, to be held as `with turn(network):`; kept beside the network, not in it."""
+def lock_of(network: nn.Module) -> AbstractContextManager[Any]:
+    """The one lock of a network."""
     with _GUARD:
         return _TURNS.setdefault(network, threading.RLock())
+
+
+@contextmanager
+def turn(network: nn.Module) -> Iterator[None]:
+    """The network's turn, to be held as `with turn(network):`; its lock is kept beside the network, not in it."""
+    with lock_of(network):
+        training = [module for module in network.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True

@@ -1,11 +1,11 @@
-"""Hugging Face models: CLIPModel, MetaClip2Model and SiglipModel with their processor, from the hub or a folder.
+"""Hugging Face models (CLIP, MetaCLIP 2, SigLIP, AltCLIP, Chinese CLIP) with their processor, from the hub or a folder.
 
 Needs the extra `clipviz[hf]`. Preprocessing and tokenizer are the processor's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,17 @@ from clipviz.models.towers.anatomy import UnsupportedTower
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MODEL_TYPES = {"clip": "CLIPModel", "siglip": "SiglipModel", "metaclip_2": "MetaClip2Model"}
+MODEL_TYPES = {
+    "clip": "CLIPModel",
+    "siglip": "SiglipModel",
+    "metaclip_2": "MetaClip2Model",
+    "altclip": "AltCLIPModel",
+    "chinese_clip": "ChineseCLIPModel",
+}
 CAUSAL = ("clip", "metaclip_2")  # causal text towers that read the end-of-text token's row
+MASKED = ("altclip", "chinese_clip")  # text towers that read all tokens, and are told which are padding
+MOST_TOKENS = 77  # that a text is padded to where a text tower could take more
+_SHOWN = 5
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NEEDED = 'Hugging Face models need the package transformers: pip install "clipviz[hf]"'
 
@@ -44,9 +53,10 @@ class HfNetwork(nn.Module):
 
     model: Any
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, pad: int = 0) -> None:
         super().__init__()
         self.model = model
+        self.pad = pad
         self.__dict__["visual"] = HfTower(model)  # not registered: its tensors are the model's own
 
     @property
@@ -57,15 +67,32 @@ class HfNetwork(nn.Module):
     def logit_bias(self) -> Tensor | None:
         return getattr(self.model, "logit_bias", None)
 
+    @property
+    def shortens(self) -> bool:
+        """Whether encode_text leaves out what stands behind the end of every text."""
+        return self.model.config.model_type in CAUSAL
+
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Token ids [text, token] to unnormalised embeddings [text, d_embed]."""
-        config = self.model.config
-        if config.model_type in CAUSAL:  # nothing reads what stands behind the end of a text
-            end = config.text_config.eos_token_id
+        if self.shortens:  # nothing reads what stands behind the end of a text
+            end = self.model.config.text_config.eos_token_id
             ends = tokens.argmax(-1) if end == 2 else (tokens == end).int().argmax(-1)
             tokens = tokens[:, : int(ends.max()) + 1]
-        features = self.model.get_text_features(input_ids=tokens)
-        return features if isinstance(features, Tensor) else features.pooler_output
+        return self.encode_whole(tokens)
+
+    def encode_whole(self, tokens: Tensor) -> Tensor:
+        """The same by the model's own way, over all tokens."""
+        masked = self.model.config.model_type in MASKED
+        mask = {"attention_mask": torch.ne(tokens, self.pad).long()} if masked else {}
+        return _features(self.model.get_text_features(input_ids=tokens, **mask))
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pixels to unnormalised embeddings by the model's own way, which is compared with that of its tower."""
+        return _features(self.model.get_image_features(pixel_values=pixels))
+
+
+def _features(found: Any) -> Tensor:
+    return found if isinstance(found, Tensor) else found.pooler_output
 
 
 class HfTokenizer:
@@ -116,7 +143,7 @@ def open_up(model: Any, processor: Any) -> tuple[HfNetwork, HfTokenizer, HfPrepr
         )
     if not hasattr(model, "vision_model") or not hasattr(model, "text_model"):
         raise ValueError(
-            f"expected an image-text model (CLIPModel, SiglipModel, MetaClip2Model), got {type(model).__name__}; "
+            f"expected an image-text model ({', '.join(MODEL_TYPES.values())}), got {type(model).__name__}; "
             "load the whole model, not one tower"
         )
     preprocess, size = HfPreprocess(images), model.config.vision_config.image_size
@@ -126,8 +153,8 @@ def open_up(model: Any, processor: Any) -> tuple[HfNetwork, HfTokenizer, HfPrepr
             f"expected a processor that gives [3, {size}, {size}] for {type(model).__name__}, got {list(got)}; "
             "pass the processor of the same checkpoint"
         )
-    context = model.config.text_config.max_position_embeddings
-    return HfNetwork(model), HfTokenizer(tokenizer, context), preprocess
+    context = min(model.config.text_config.max_position_embeddings, MOST_TOKENS)
+    return HfNetwork(model, tokenizer.pad_token_id or 0), HfTokenizer(tokenizer, context), preprocess
 
 
 def check_type(model_type: str, name: str) -> None:
@@ -160,11 +187,15 @@ def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, H
     transformers = require_transformers()
     source = str(Path(name).expanduser()) if is_folder(name) else name
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_type(config.model_type, name)
         kind = getattr(transformers, MODEL_TYPES[config.model_type])
-        model = kind.from_pretrained(source)
-        processor = transformers.AutoProcessor.from_pretrained(source)
+        asked = {
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,
+        }  # what does not fit is named below
+        model, report = kind.from_pretrained(source, trust_remote_code=False, **asked)
+        processor = transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except UnsupportedTower:
         raise
     except Exception as error:
@@ -173,7 +204,32 @@ def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, H
             f"could not get the Hugging Face model {name!r}: {reason}. Check the name and the network, pass a local "
             'folder, or start with clipviz.load("demo"), which needs no network'
         ) from error
+    check_complete(report, name)
     return open_up(model.to(device, DTYPES[precision]), processor)
+
+
+def check_complete(report: Mapping[str, Any], name: str) -> None:
+    """ValueError naming tensors that a checkpoint lacks, which would be random, or that the model has no place for.
+
+    report: the loading info of from_pretrained.
+    """
+    told = []
+    for kind, what in (
+        ("missing", "lacks"),
+        ("mismatched", "has another shape of"),
+        ("unexpected", "also holds"),
+    ):
+        named = [key if isinstance(key, str) else key[0] for key in report.get(f"{kind}_keys") or ()]
+        keys = sorted(key for key in named if not key.endswith("position_ids"))  # counters of older versions
+        if keys:
+            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+            told.append(f"{what} {', '.join(keys[:_SHOWN])}{more}")
+    if told:
+        raise ValueError(
+            f"expected a checkpoint with every weight of the model and no others, got {name!r}, which "
+            f"{'; '.join(told)}; what is missing would be random. Save the whole model with save_pretrained, or fetch "
+            "the checkpoint again"
+        )
 
 
 def require_transformers() -> Any:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.models import hf
+from clipviz.models.adapters import check_merged, merged
 from clipviz.models.clip import ClipModel
 from clipviz.models.numbers import check_default_device
 from clipviz.models.text_towers import byte_pairs, check_clip_tokens
@@ -35,8 +36,18 @@ def wrap(
     tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor (AutoProcessor).
     preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that open_clip gives a model
     of this size, or the processor's. bundle: what the model brings along, see models.bundle.Bundle.
-    Raises ValueError for an unsupported tower, or a text tower of another vocabulary without its tokenizer.
+    Adapters of the package peft are merged into the weights of a copy. Raises ValueError for an unsupported tower, a
+    wrapper that hides it (torch.compile, DataParallel), a layer or an encoder that adds something to the tower's
+    weights, or a text tower of another vocabulary without its tokenizer.
     """
+    plain = merged(network)
+    model = _wrapped(plain, tokenizer, preprocess, name, bundle)
+    if plain is not network:
+        check_merged(network, model)
+    return model
+
+
+def _wrapped(network: Any, tokenizer: Any, preprocess: Any, name: str, bundle: Bundle | None) -> ClipModel:
     if hf.is_hf_model(network):
         opened, texts, images = hf.open_up(network, tokenizer)
         return ClipModel(opened, texts, preprocess or images, name=name, bundle=bundle)
@@ -51,7 +62,7 @@ def wrap(
         preprocess = None if size is None else open_clip.image_transform(size, False, mean=mean, std=std)
     if tokenizer is None:
         tokenizer = byte_pairs(getattr(network, "context_length", 77))
-    return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)  # type: ignore[arg-type]
+    return ClipModel(network, tokenizer, preprocess, name=name, bundle=bundle)
 
 
 def load_hf(
@@ -100,6 +111,7 @@ def load_open_clip(
                 precision=precision,
                 force_quick_gelu=_wants_quick_gelu(name, pretrained),
             )
+            _halve_queries(network)
             tokenizer = open_clip.get_tokenizer(name)
     except ImportError as error:
         raise ImportError(
@@ -185,6 +197,14 @@ def check_open_clip(name: str, pretrained: str | None) -> None:
             f"tags are {', '.join(tags)}"
         )
     check_architecture(name)
+
+
+def _halve_queries(network: nn.Module) -> None:
+    """In half precision open_clip leaves the queries of an attention pool in float32, and the pool cannot run."""
+    for pool in network.modules():
+        query, inside = getattr(pool, "query", None), getattr(pool, "attn", None)
+        if isinstance(query, nn.Parameter) and isinstance(inside, nn.MultiheadAttention):
+            query.data = query.data.to(inside.out_proj.weight.dtype)
 
 
 def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
+
+from clipviz.data.decode import to_rgb
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -76,9 +80,7 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
         raise ValueError(
             f"expected PIL images, a tensor or an array, got {type(images).__name__}; pass a list of images"
         )
-    tensors = [
-        torch.from_numpy(np.array(one.convert("RGB"))).permute(2, 0, 1).float() / 255 for one in images
-    ]
+    tensors = [torch.from_numpy(np.array(to_rgb(one))).permute(2, 0, 1).float() / 255 for one in images]
     return torch.stack(tensors) if len({one.shape for one in tensors}) == 1 else tensors
 
 
@@ -89,6 +91,36 @@ def take(images: Any, rows: Sequence[int]) -> Any:
     if isinstance(images, Tensor | np.ndarray):
         return images[list(rows)]
     return [images[i] for i in rows]
+
+
+def signature(preprocess: Any) -> list[float]:
+    """What a preprocessing does to a wide and a tall picture, as numbers that are the same up to 1e-3 on any machine.
+
+    Means of two gradients and the deviation of a fine pattern in the quarters of what comes out: another size, crop,
+    interpolation or normalisation changes them. [] where there is no preprocessing.
+    """
+    found: list[float] = []
+    for picture in _probes() if preprocess is not None else ():
+        pixels = torch.as_tensor(preprocess(picture)).detach().cpu().float()
+        rows, cols = pixels.shape[1] // 2, pixels.shape[2] // 2
+        quarters = [
+            (r, c) for r in (slice(rows), slice(rows, None)) for c in (slice(cols), slice(cols, None))
+        ]
+        parts = [pixels[:, r, c] for r, c in quarters]
+        found += [float(v) for part in parts for v in (part[0].mean(), part[1].mean(), part[2].std())]
+    return [round(value, 4) for value in found]
+
+
+@functools.cache
+def _probes() -> tuple[Image.Image, Image.Image]:
+    """A wide and a tall picture: gradients along both sides and a fine pattern."""
+    pictures = []
+    for width, height in ((157, 101), (120, 211)):
+        y, x = np.mgrid[:height, :width]
+        pattern = (3 * x + 5 * y) ** 2 % 251
+        channels = [255 * x // (width - 1), 255 * y // (height - 1), pattern]
+        pictures.append(Image.fromarray(np.stack(channels, -1).astype(np.uint8)))
+    return pictures[0], pictures[1]
 
 
 def normalization(preprocess: Any, visual: Any = None) -> tuple[list[float], list[float]]:

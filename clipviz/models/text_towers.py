@@ -71,14 +71,23 @@ def _vocabulary(network: Any) -> int | None:
     return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
-def encode_tokens(network: nn.Module, tokens: Int[Tensor, "text token"]) -> Float[Tensor, "text d_embed"]:
+def shortens(network: nn.Module) -> bool:
+    """Whether `encode_tokens` leaves tokens out that the network's own encode_text runs."""
+    return _is_causal_clip(network) or bool(getattr(network, "shortens", False))
+
+
+def encode_tokens(
+    network: nn.Module, tokens: Int[Tensor, "text token"], whole: bool = False
+) -> Float[Tensor, "text d_embed"]:
     """Unnormalised text embeddings.
 
     A causal text tower that reads the end-of-text token's row never looks at what stands behind it: only the tokens
-    up to the longest text's end are run, which is exact.
+    up to the longest text's end are run, which is exact. whole: all are run, as the network itself does it.
     """
     model: Any = network
-    if not _is_causal_clip(model):
+    if whole and hasattr(model, "encode_whole"):
+        return model.encode_whole(tokens)
+    if whole or not _is_causal_clip(model):
         return model.encode_text(tokens)
     length = int(_ends(model, tokens).max()) + 1
     kept, dtype = tokens[:, :length], model.transformer.get_cast_dtype()

@@ -29,6 +29,8 @@ from clipviz.models.towers import read_tower
 
 __all__ = ["ENTRIES", "Partner", "Preprocess", "clip_partner", "open_partner"]
 
+_COUNTERS = ("position_ids", "relative_position_index", "num_batches_tracked", "attn_mask", "periods")
+"""Ends of names of buffers that hold nothing learnt."""
 _NOT_READ = ("fc.", "head.", "decoder", "mask_token", "heads.", "classifier.")  # parts no unit depends on
 
 
@@ -226,11 +228,18 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
     missing = [key for key in there if key not in weights and not key.startswith(_NOT_READ)]
     misfit = [key for key in there if key in weights and weights[key].shape != there[key].shape]
     misfit = [key for key in misfit if not key.startswith(_NOT_READ)]
-    if missing or misfit:
-        which = f"lacks {missing[0]}" if missing else f"has another shape of {misfit[0]}"
+    extra = [
+        key
+        for key in weights
+        if key not in there and not key.startswith(_NOT_READ) and not key.endswith(_COUNTERS)
+    ]
+    if missing or misfit or extra:
+        lists = (("lacks", missing), ("has another shape of", misfit), ("also holds", extra))
+        which = next(f"{what} {keys[0]}" for what, keys in lists if keys)
         raise ValueError(
             f"{path.name} does not fit {name}: it {which} ({len(missing)} missing, {len(misfit)} misfit of "
-            f"{len(there)} tensors); check that it is a checkpoint of this architecture"
+            f"{len(there)} tensors, {len(extra)} that it has no place for); check that it is a checkpoint of this "
+            "architecture"
         )
     fitting = {
         key: weights[key] for key in there if key in weights and weights[key].shape == there[key].shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from clipviz.analysis.image_codes import ImageCodes, KeptCodes
 from clipviz.analysis.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
+from clipviz.data.store.store import differing
 from clipviz.data.texts import Texts, open_texts
 from clipviz.indexing import Index
 from clipviz.values import Ablation, Head, Selection
@@ -40,6 +40,8 @@ def images_of(model: ClipModel, images: Any, index: Index | None) -> Images:
                 f"expected the {len(index):,} images of the index, got {len(opened):,}; leave images out, the index "
                 "knows them"
             )
+        if images is not None:
+            index.check_images(opened)
         return opened
     if images is None:
         if model.bundle is None or model.bundle.images is None:
@@ -109,7 +111,7 @@ def bundled_index(model: ClipModel, images: Images) -> Index | None:
         index = Index.open(bundle.index)
     except ValueError:
         return None
-    same = index.identity == json.loads(json.dumps(model.identity()))
+    same = not differing(index.identity, model.identity())
     return index if same and index.fingerprint == images.fingerprint and len(index) == len(images) else None
 
 

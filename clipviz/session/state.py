@@ -103,6 +103,7 @@ class SessionState(traitlets.HasTraits):
         self._options: dict[str, dict[str, Any]] = {}
         self.drawn: set[int] = set()  # images added by hand that are of the model's own world
         self._seconds = 0.0
+        self._changed = ""  # what the worker found changed of the network
         self._line = waits.Line()
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
@@ -269,6 +270,11 @@ class SessionState(traitlets.HasTraits):
         self.worker.request(self._refresh)
 
     def _refresh(self, stale: Stale) -> None:
+        self._changed = ""
+        try:
+            self.model.check_unchanged()
+        except ValueError as error:  # each panel says it, as soon as it asks for something
+            self._changed = str(error)
         selection, started, turn = self.selection, time.perf_counter(), itertools.count()
         waiting = [
             (panel.cost, next(turn), panel, partial(panel.refresh, selection, stale))
@@ -453,15 +459,27 @@ class SessionState(traitlets.HasTraits):
         return words.provenance(self)
 
     def remember(self, key: Any, make: Callable[[], Made]) -> Made:
-        """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last."""
+        """A value made once, whatever autocast the caller is in, and kept while among the REMEMBERED used last.
+
+        ValueError where the network has been changed since: what was kept, and what would be made of it, are old.
+        """
+        self._check_unchanged()
         with self.lock, unmixed(self.model.device):
             return self._memory.get(key, make)
 
     def keep(self, key: Any, make: Callable[[], Made]) -> Made:
         """As remember, for what takes long to make, such as the reading of a layer's neurons: answers to other
         questions, however many, do not push it out."""
+        self._check_unchanged()
         with self.lock, unmixed(self.model.device):
             return self._works.get(key, make)
+
+    def _check_unchanged(self) -> None:
+        """ValueError where the network has been changed; the worker has looked before it began with the panels."""
+        if not (hasattr(self, "worker") and self.worker.answering):
+            self.model.check_unchanged()
+        elif self._changed:
+            raise ValueError(self._changed)
 
     @property
     def _session(self) -> Session:

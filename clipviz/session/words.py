@@ -57,8 +57,18 @@ def receipts(session: SessionState) -> dict[str, Any]:
         "images": f"{len(session.images)}@{session.images.fingerprint[:6]}",
         "texts": f"{session.texts.name}-{len(session.texts)}@{session.texts.fingerprint[:6]}",
         "device": str(model.device),
-        "notes": list(session.collection.notes),
+        "notes": [*session.collection.notes, *_replaced(session)],
     }
+
+
+def _replaced(session: SessionState) -> list[str]:
+    """What is no longer on disk as it was when the session was opened."""
+    if session.index is not None and session.index.replaced:
+        return ["the index has been deleted or built again since it was opened"]
+    image = session.selection.image
+    if image is not None and session.images.changed([image]):
+        return [f"the file of {session.images.names[image]!r} has been replaced since it was read"]
+    return []
 
 
 def provenance(session: SessionState) -> str:

@@ -126,7 +126,9 @@ def crash(work: Path, points: int, seed: int) -> dict[str, object]:
             "merge": lambda out=out: Index.merge([base, other], out),
         }[kind]
         if point % 5 == 4:
-            held = work / f"held{point}" if rng.random() < 0.5 else None
+            held = (
+                work / f"held{point}" if rng.random() < 0.5 and kind != "merge" else None
+            )  # a merge waits instead
             twice[kind] += two_at_once(rng, task, duration, calls[kind], held)
         else:
             assert died(child(dying_at(rng.randint(1, calls[kind]), task))), (point, kind)

@@ -64,6 +64,34 @@ def siglip():
     return perturbed(model), transformers.SiglipProcessor(image_processor=images, tokenizer=tokenizer())
 
 
+def chinese_clip():
+    """A ChineseCLIPModel and its processor: a text tower that reads all tokens."""
+    import transformers
+
+    text = {**TEXT, "type_vocab_size": 2}
+    config = transformers.ChineseCLIPConfig(vision_config=VISION, text_config=text, projection_dim=20)
+    torch.manual_seed(2)
+    model = transformers.ChineseCLIPModel(config).eval()
+    images = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return perturbed(model), transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+
+
+def altclip():
+    """An AltCLIPModel and its processor."""
+    import transformers
+
+    text = {**TEXT, "type_vocab_size": 2, "project_dim": 28, "max_position_embeddings": 16}
+    config = transformers.AltCLIPConfig(vision_config=VISION, text_config=text, projection_dim=20)
+    torch.manual_seed(3)
+    model = transformers.AltCLIPModel(config).eval()
+    images = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return perturbed(model), transformers.CLIPProcessor(image_processor=images, tokenizer=tokenizer())
+
+
 def perturbed(model):
     network = torch.nn.Module()
     network.visual = model.vision_model

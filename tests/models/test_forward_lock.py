@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from clipviz.models.forward_lock import turn
+from clipviz.models.forward_lock import lock_of
 from clipviz.models.hooks import activation_maps
 
 
@@ -49,4 +49,4 @@ def test_a_pass_waits_for_whoever_has_hooks_on_the_model(model):
         assert len(maps) == 1
     assert done.wait(20)
     thread.join()
-    assert turn(model.visual) is turn(model.visual)
+    assert lock_of(model.visual) is lock_of(model.visual)

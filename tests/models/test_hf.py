@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -115,3 +116,46 @@ def test_without_a_network_the_name_and_the_reason_are_told(monkeypatch):
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", offline)
     with pytest.raises(ValueError, match=r"openai/clip-vit-base-patch32.*no route to host.*local folder"):
         clipviz.load("openai/clip-vit-base-patch32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w.pop("visual_projection.weight"), "lacks visual_projection.weight"),
+        (
+            lambda w: w.update({"vision_model.extra.weight": torch.zeros(3)}),
+            "also holds vision_model.extra.weight",
+        ),
+        (
+            lambda w: w.update({"text_projection.weight": torch.zeros(3, 4)}),
+            "has another shape of text_projection.weight",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused_by_the_tensors_name(tmp_path, change, told):
+    from safetensors.torch import load_file, save_file
+
+    network, processor = hf_models.clip()
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=re.escape(told)):
+        clipviz.load(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["chinese_clip", "altclip"])
+def test_text_towers_that_read_all_tokens_are_told_which_are_padding(kind, tmp_path):
+    network, processor = getattr(hf_models, kind)()
+    model = clipviz.wrap(network, processor)
+    inputs = processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        texts = features(network.get_text_features(**inputs))
+        images = features(network.get_image_features(pixel_values=model.prepare(picture())))
+    torch.testing.assert_close(model.encode_texts(TEXTS, normalize=False), texts, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.trace(picture()).embedding, images, rtol=1e-4, atol=1e-5)
+    assert model.sum_check < 1e-5
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert clipviz.load(str(tmp_path), device="cpu").fingerprint == model.fingerprint

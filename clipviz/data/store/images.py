@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from PIL import Image
 
 from clipviz.data.decode import BrokenImage, read_image
 from clipviz.data.images import Images
-from clipviz.data.sources import Plain
+from clipviz.data.marks import number, stamp_of
+from clipviz.data.sources import FileSource, Plain
 from clipviz.data.store.store import Store
 
 MOST_LOOKED_FOR = 5000  # files of an index whose presence is checked once
@@ -35,15 +35,36 @@ class IndexedSource(Plain):
 
     def load(self, near: int | None = None) -> Image.Image:
         path = self.path
-        if path is not None and path.exists():
+        if path is not None and self.there(path):
             return read_image(path, near)
         content = self.store.thumbnail_jpeg(self.row)
         if not content:
-            raise BrokenImage("its file is not there and the index keeps no thumbnail of it")
+            gone = "has been replaced since" if path is not None and path.exists() else "is not there"
+            raise BrokenImage(f"its file {gone} and the index keeps no thumbnail of it")
         return read_image(content)
+
+    def there(self, path: Path, at_a_glance: bool = False) -> bool:
+        """Whether the file that was indexed is still there; at a glance a file of the same time is the same one."""
+        stamp = stamp_of(path)
+        known = None if self.store.marks is None else self.store.marks[self.row].tolist()
+        if not stamp or known is None or not known[0]:
+            return bool(stamp)
+        if at_a_glance and number(stamp) == known[1]:
+            return True
+        file = FileSource(path, "")
+        return number(file.essence(file.key())) == known[0]
 
     def key(self) -> str:
         return f"{self.store.fingerprint}|{self.row}"
+
+    def changed(self, key: str, picture: Image.Image | None = None) -> bool:
+        path = (
+            self.path if picture is None else None
+        )  # what was loaded is the file that was indexed, or its thumbnail
+        return path is not None and path.exists() and not self.there(path, at_a_glance=True)
+
+    def essence(self, key: str, picture: Image.Image | None = None) -> str:
+        return ""  # what the index shows may be a thumbnail
 
 
 class IndexedImages(Images):
@@ -57,9 +78,10 @@ class IndexedImages(Images):
 
     @functools.cached_property
     def stand_ins(self) -> tuple[int, int]:
-        """How many files are gone, of how many looked for: all of them, or an even sample of a large index."""
+        """How many files are gone or replaced, of how many looked for: all, or an even sample of a large index."""
         rows = range(0, len(self), -(-len(self) // MOST_LOOKED_FOR) or 1)
-        gone = [not path or not os.path.exists(path) for path in self._read.texts("path", list(rows))]
+        paths = zip(rows, self._read.texts("path", list(rows)), strict=True)
+        gone = [not path or not IndexedSource(self._read, row).there(Path(path), True) for row, path in paths]
         return sum(gone), len(gone)
 
     @functools.cached_property

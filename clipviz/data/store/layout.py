@@ -3,6 +3,7 @@
     manifest.json            what the index is, written last and whole; absent while the first build is unfinished
     segments.jsonl           one line per finished shard: rows, bytes and checksum of each file's part, skipped images
     codes.npy embedding.npy mean.npy std.npy        one row per image
+    marks.npy                content and time of change of each image, hashed; left out by versions before 0.2
     NAME.bin                 packed texts and JPEGs (name path label group caption attributes thumbnail)
     ends.npy                 where each image's bytes end in each of them, one row per image
     statistics-NNNNNN.npz    float64 statistics over all rows, after NNNNNN segments
@@ -32,6 +33,10 @@ FORMAT, VERSION = "clipviz index", 1
 MANIFEST, JOURNAL, PLAN, STAGING, LOCK = "manifest.json", "segments.jsonl", "plan.json", "staging", "lock"
 TEXTS = ("name", "path", "label", "group", "caption", "attributes")
 BLOBS = (*TEXTS, "thumbnail")
+MARKS, N_MARKS = (
+    "marks.npy",
+    2,
+)  # what tells an image's content from others, and its file's time of change; 0: unknown
 HEADER = 128  # bytes before the first row of a .npy file; fits any shape used here
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -51,13 +56,14 @@ class Column(NamedTuple):
 
 
 def columns(dims: dict[str, int]) -> dict[str, Column]:
-    """Every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed."""
+    """Every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks where kept."""
     rows = [
         Column("codes.npy", "<f2", (dims["n_layers"], dims["n_heads"], dims["d_head"])),
         Column("embedding.npy", "<f2", (dims["d_embed"],)),
         Column("mean.npy", "<f4", ()),
         Column("std.npy", "<f4", ()),
     ]
+    rows += [Column(MARKS, "<u8", (dims["marks"],))] if dims.get("marks") else []
     rows.append(Column("ends.npy", "<i8", (len(BLOBS),)))
     rows += [Column(f"{name}.bin", "|u1", (), 0) for name in BLOBS]
     return {column.file: column for column in rows}

@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from clipviz.data.checksums import digest
+from clipviz.data.checksums import digest, file_digest
+from clipviz.data.marks import stamp_of
 from clipviz.data.paths import path_of
 from clipviz.data.store.checks import wrong_sizes
 from clipviz.data.store.layout import (
     BLOBS,
     JOURNAL,
     MANIFEST,
+    MARKS,
     PLAN,
     TEXTS,
     columns,
@@ -30,6 +32,7 @@ from clipviz.data.store.writer import read_plan, read_statistics
 from clipviz.values import Codes
 
 Self = TypeVar("Self", bound="Store")
+_NEAR = 2e-3  # by which numbers of one preprocessing differ between machines, at most
 
 
 class Store:
@@ -45,6 +48,7 @@ class Store:
         self.layers: tuple[int, ...] = tuple(manifest["layers"])
         self._columns = columns(manifest["dims"])
         self._maps: dict[str, np.ndarray] = {}
+        self._seen = stamp_of(path / MANIFEST)
 
     @classmethod
     def open(cls: type[Self], path: str | os.PathLike[str]) -> Self:
@@ -95,8 +99,8 @@ class Store:
 
     def check_model(self, model: Any) -> None:
         """ValueError naming both models unless this one built the index."""
-        mine, theirs = self.identity, json.loads(json.dumps(model.identity()))
-        differ = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+        mine, theirs = self.identity, model.identity()
+        differ = differing(mine, theirs)
         if differ:
             told = "; ".join(f"{key} {mine.get(key)!r} there, {theirs.get(key)!r} here" for key in differ)
             raise ValueError(
@@ -171,6 +175,11 @@ class Store:
             )
         return chosen
 
+    @property
+    def marks(self) -> np.ndarray | None:
+        """Content and time of change of each image, hashed [image, 2]; None in an index of an earlier version."""
+        return self._map(MARKS) if MARKS in self._columns else None
+
     @functools.cached_property
     def names(self) -> list[str]:
         return self.texts("name")
@@ -205,7 +214,25 @@ class Store:
                 found[column] = [word or None for word in words]
         return found
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the folder was deleted, or holds another index than the one that was opened; appending is none."""
+        seen = stamp_of(self.path / MANIFEST)
+        if seen == self._seen:
+            return False
+        size, checksum = (self.manifest["segments"][key] for key in ("bytes", "checksum"))
+        journal = self.path / JOURNAL
+        if not seen or not journal.exists() or file_digest(journal, 0, size) != checksum:
+            return True
+        self._seen = seen
+        return False
+
     def _map(self, file: str) -> np.ndarray:
+        if self.replaced:
+            raise ValueError(
+                f"the index {str(self.path)!r} has been deleted or built again since it was opened; open it again with "
+                "Index.open"
+            )
         if file not in self._maps:
             column = self._columns[file]
             size = self.manifest["columns"][file]["bytes"] - column.header
@@ -231,6 +258,20 @@ class Store:
 
     def _blob(self, name: str, row: int) -> bytes:
         return self.blobs(name, row, row + 1)[0]
+
+
+def differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """In what two models' identities differ.
+
+    What their preprocessings do is compared up to rounding, and not at all where an earlier version did not say.
+    """
+    mine, theirs = json.loads(json.dumps(mine)), json.loads(json.dumps(theirs))
+    one, other = (identity.pop("preprocess", None) for identity in (mine, theirs))
+    found = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+    if one is None or other is None:
+        return found
+    near = len(one) == len(other) and all(abs(a - b) <= _NEAR for a, b in zip(one, other, strict=True))
+    return found if near else [*found, "preprocess"]
 
 
 def folder_of(path: str | os.PathLike[str]) -> Path:

@@ -332,7 +332,9 @@ def _own_files(folder: Path) -> list[Path]:
     names = {MANIFEST, JOURNAL, PLAN, STAGING, LOCK}
     columns_ = {
         column.file
-        for column in columns(dict.fromkeys(("n_layers", "n_heads", "d_head", "d_embed"), 1)).values()
+        for column in columns(
+            dict.fromkeys(("n_layers", "n_heads", "d_head", "d_embed", "marks"), 1)
+        ).values()
     }
     return [
         path
@@ -355,6 +357,12 @@ def _another(folder: Path, old: dict[str, Any], new: dict[str, Any], differ: Seq
     shown = {key: (old.get(key, old.get("sources")), new.get(key)) for key in differ}
     told = "; ".join(f"{key} {_brief(a)} there, {_brief(b)} here" for key, (a, b) in shown.items())
     state = "an unfinished index" if "base" in old else "an index"
+    if "marks" not in old["dims"] and "marks" in new["dims"]:
+        return (
+            f"{str(folder)!r} holds {state} of an earlier version, clipviz {old['library']}, which did not know images "
+            "by their content: whether these are its images cannot be told. Open it with Index.open, or choose another "
+            "folder"
+        )
     return (
         f"{str(folder)!r} holds {state} that does not agree: {told}. Give the same arguments, add images with "
         "append, or choose another folder"
