@@ -64,7 +64,7 @@ def receipts(session: SessionState) -> dict[str, Any]:
 def _replaced(session: SessionState) -> list[str]:
     """What is no longer on disk as it was when the session was opened."""
     if session.index is not None and session.index.replaced:
-        return ["the index has been deleted or built again since it was opened"]
+        return ["the index was built again after it was opened"]
     image = session.selection.image
     if image is not None and session.images.changed([image]):
         return [f"the file of {session.images.names[image]!r} has been replaced since it was read"]

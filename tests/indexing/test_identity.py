@@ -145,13 +145,21 @@ def test_an_index_that_was_deleted_or_built_again_says_so(model, index):
     index.append(model, Drawn(2), progress=False, workers=0)
     assert not opened.replaced
     assert opened.codes().codes.shape[0] == 12
+    codes = opened.codes().codes
     shutil.rmtree(index.path)
-    assert opened.replaced
-    with pytest.raises(ValueError, match=r"deleted or built again since it was opened; open it again"):
+    assert opened.codes().codes is codes, "what was read goes on"
+    with pytest.raises(ValueError, match=r"moved or deleted after it was opened; open it again"):
         opened.texts("caption")
+    (index.path / "caption.bin").parent.mkdir()
+    (index.path / "caption.bin").write_bytes(b"another build has begun")
+    with pytest.raises(ValueError, match=r"moved or deleted after it was opened"):
+        opened.texts("caption")
+    shutil.rmtree(index.path)
     Index.build(model, Drawn(1), index.path, **QUICK)
-    with pytest.raises(ValueError, match=r"deleted or built again"):
-        opened.codes()
+    assert opened.replaced
+    for ask in (opened.codes, lambda: opened.texts("caption")):
+        with pytest.raises(ValueError, match=r"was built again after it was opened; open it again"):
+            ask()
 
 
 def old(index) -> Index:

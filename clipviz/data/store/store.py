@@ -216,13 +216,13 @@ class Store:
 
     @property
     def replaced(self) -> bool:
-        """Whether the folder was deleted, or holds another index than the one that was opened; appending is none."""
+        """Whether the folder holds another index by now than the one that was opened; appending makes no other."""
         seen = stamp_of(self.path / MANIFEST)
-        if seen == self._seen:
+        if seen in ("", self._seen):
             return False
         size, checksum = (self.manifest["segments"][key] for key in ("bytes", "checksum"))
         journal = self.path / JOURNAL
-        if not seen or not journal.exists() or file_digest(journal, 0, size) != checksum:
+        if not journal.exists() or file_digest(journal, 0, size) != checksum:
             return True
         self._seen = seen
         return False
@@ -230,10 +230,11 @@ class Store:
     def _map(self, file: str) -> np.ndarray:
         if self.replaced:
             raise ValueError(
-                f"the index {str(self.path)!r} has been deleted or built again since it was opened; open it again with "
-                "Index.open"
+                f"the index {str(self.path)!r} was built again after it was opened; open it again with Index.open"
             )
         if file not in self._maps:
+            with self._there():
+                os.stat(self.path / MANIFEST)  # what lies there without one is being built
             column = self._columns[file]
             size = self.manifest["columns"][file]["bytes"] - column.header
             shape = (size // column.row_bytes, *column.shape)
