@@ -4,6 +4,7 @@
 # make hostile   random hostile input at length   ARGS="--attempts 5000 files"
 # make mutate   each line of docs/thesis.md made false in a copy: its test has to fail   ARGS="'Equation 3.1' Figure --fresh"
 # make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
+# make demo-assets   what the demo ships, made again where something changed   ARGS=--list
 # make lint   ruff, mypy, tsc and eslint
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PI
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 FOUND := command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]
 
-.PHONY: demo test bench hostile mutate lowest lint browser chromium scripts clean
+.PHONY: demo demo-assets test bench hostile mutate lowest lint browser chromium scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -58,6 +59,9 @@ hostile: $(VENV)/.tools
 
 mutate: $(VENV)/.tools
 	$(BIN)/python -m tests.mutations $(ARGS)
+
+demo-assets: $(VENV)/.tools
+	$(BIN)/python -m tools.demo $(ARGS)
 
 # Old packages warn of each other, so warnings are no errors here. uv resolves the least versions.
 lowest: $(VENV)/.tools

@@ -1,4 +1,4 @@
-"""Make the shipped index of the embedded collection: python tools/demo_index.py (after new weights or images)."""
+"""Make the shipped index of the embedded collection: python -m tools.demo.index."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Write what the demo knows of its generator: the units that the embedded partners share, grouped and named.
 
-    python tools/demo_guides.py [SAMPLES]
+    python -m tools.demo.guides [SAMPLES]
 
 Writes guides.safetensors and generator_concepts.json of clipviz/demo/assets. Needed whenever the weights of the
 generator, a partner or the model change; without the files a session finds both by itself.
@@ -16,10 +16,11 @@ from clipviz.analysis import generation, generator_concepts, guides, leaping
 from clipviz.demo.shipped import ASSETS
 from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 
-if __name__ == "__main__":
+
+def main(n_samples: int = 512) -> None:
     session = clipviz.Session(clipviz.load("demo"))
     generator, readers = generator_of(session), readers_of(session)
-    samples = generator.sample(int(sys.argv[1]) if len(sys.argv) > 1 else 512, seed=SEED)
+    samples = generator.sample(n_samples, seed=SEED)
     found = generation.find_guides(generator, readers, samples)
     found = replace(found, felt=leaping.usual_sensitivity(generator, found.own))
     guides.save(ASSETS / "guides.safetensors", found, guides.identity(generator, readers))
@@ -31,3 +32,7 @@ if __name__ == "__main__":
     for one in named:
         print(f"{one.name} ({one.similarity:.2f}): {len(one.units)} units")
     session.close()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:2]))

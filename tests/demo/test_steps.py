@@ -1,0 +1,108 @@
+"""The command that makes the demo again: what has changed is made again, in order, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.demo import __main__ as demo
+from tools.demo import cards
+from tools.demo.steps import Ledger, Step, run
+
+
+@pytest.fixture
+def kitchen(tmp_path):
+    """Dough rests on flour, bread on dough; the log says what was made."""
+    made = []
+
+    def step(name, rests_on, makes, **how):
+        def work():
+            made.append(name)
+            text = (tmp_path / rests_on).read_text()
+            (tmp_path / makes).write_text(f"{name} of {text}")
+
+        return Step(name, f"make {name}", (rests_on,), (makes,), work, **how)
+
+    (tmp_path / "flour").write_text("flour")
+    steps = [step("dough", "flour", "dough"), step("bread", "dough", "bread")]
+    return tmp_path, steps, made, lambda: Ledger(tmp_path / "made.json", tmp_path)
+
+
+def test_a_second_run_does_nothing_and_a_change_runs_what_rests_on_it(kitchen):
+    folder, steps, made, ledger = kitchen
+    assert run(steps, ledger(), print=lambda _: None) == 2
+    assert run(steps, ledger(), print=lambda _: None) == 0
+    (folder / "flour").write_text("rye")
+    assert run(steps, ledger(), print=lambda _: None) == 2
+    assert (folder / "bread").read_text() == "bread of dough of rye"
+    (folder / "bread").write_text("stale")
+    assert run(steps, ledger(), print=lambda _: None) == 1
+    assert made == ["dough", "bread", "dough", "bread", "bread"]
+
+
+def test_a_run_that_failed_goes_on_where_it_stopped(kitchen):
+    _, steps, made, ledger = kitchen
+
+    def burn():
+        raise OSError("burnt")
+
+    broken = [steps[0], Step("bread", "make bread", ("dough",), ("bread",), burn)]
+    with pytest.raises(OSError, match="burnt"):
+        run(broken, ledger(), print=lambda _: None)
+    assert run(steps, ledger(), print=lambda _: None) == 1
+    assert made == ["dough", "bread"]
+
+
+def test_long_steps_run_only_where_they_are_named(kitchen):
+    _, steps, _, ledger = kitchen
+    told = []
+    slow = [Step("dough", "knead", ("flour",), ("dough",), steps[0].run, long=True)]
+    assert run(slow, ledger(), print=told.append) == 0
+    assert "hours" in told[0]
+    assert run(slow, ledger(), ["dough"], print=told.append) == 1
+    with pytest.raises(ValueError, match="expected steps among dough, got cake"):
+        run(slow, ledger(), ["cake"])
+
+
+def test_every_step_of_the_demo_rests_on_files_that_are_there():
+    names = [step.name for step in demo.STEPS]
+    assert len(names) == len(set(names))
+    for step in demo.STEPS:
+        for pattern in (*step.rests_on, *step.makes):
+            assert any(demo.ROOT.glob(pattern)), f"{step.name}: {pattern}"
+
+
+REPORT = """# A card
+
+## In short
+
+Words.
+
+| what | measured |
+| --- | --- |
+| colours | 0.99 |
+
+More words.
+
+| what | n |
+| --- | --- |
+| scenes | 4,000 |
+
+## Elsewhere
+"""
+
+
+def test_tables_of_a_report_take_their_places():
+    place = "before\n<!-- table: world / In short / 2 -->\nold\n<!-- end of table -->\nafter\n"
+    filled = cards.filled(place, {"world": REPORT})
+    assert filled.splitlines() == [
+        "before",
+        "<!-- table: world / In short / 2 -->",
+        *("| what | n |", "| --- | --- |", "| scenes | 4,000 |"),
+        "<!-- end of table -->",
+        "after",
+    ]
+    assert cards.filled(filled, {"world": REPORT}) == filled
+    with pytest.raises(ValueError, match="expected table 3 of section 'In short'"):
+        cards.filled(place.replace("/ 2", "/ 3"), {"world": REPORT})
+    with pytest.raises(ValueError, match="run it first"):
+        cards.filled(place, {})

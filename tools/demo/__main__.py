@@ -1,0 +1,192 @@
+"""Make the demo again: python -m tools.demo [STEP ...] [--list] [--adopt].
+
+Every step that depends on the world or on a model runs in order and is recorded in tools/demo/made.json; a step whose
+files have not changed is skipped, and a run that was stopped goes on where it stopped. Training takes hours and runs
+only where it is named. --list says which steps are due and why; --adopt records the files as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.demo import cards
+from tools.demo.steps import Ledger, Step, run
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build" / "demo"
+ASSETS = "clipviz/demo/assets"
+WORLD = ("clipviz/demo/world/*.py", f"{ASSETS}/sprites.zip")
+MODEL = ("clipviz/demo/model/network.py", "clipviz/demo/model/assets/*")
+COLLECTION, TEXTS = f"{ASSETS}/collection.zip", f"{ASSETS}/texts/demo.tsv"
+PARTNERS = ("clipviz/demo/partners/nets.py", "clipviz/demo/partners/assets/*")
+GENERATOR = ("clipviz/demo/generator/network.py", "clipviz/demo/generator/assets/generator.safetensors")
+CARDS = ("clipviz/demo/model/MODEL_CARD.md", "clipviz/demo/generator/MODEL_CARD.md", "README.md")
+REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4")}
+HELD_OUT = 4000
+"""Scenes of the report card."""
+
+
+def module(name: str, *arguments: str) -> None:
+    """`python -m NAME` in a process of its own, from the repository's root; raises CalledProcessError if it fails."""
+    subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, check=True)
+
+
+def train(name: str, target: str, *arguments: str) -> None:
+    """A training run in a folder that is kept, so that a stopped one goes on; its weights go to their place."""
+    folder = WORK / name.rsplit(".", 2)[-2 if name.startswith("clipviz") else -1]
+    module(name, str(folder), *arguments)
+    shutil.copyfile(folder / Path(target).name, ROOT / target)
+
+
+def train_partner(kind: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        module("clipviz.demo.partners.train", kind, "--out", folder)
+        shutil.copyfile(
+            Path(folder) / f"{kind}.safetensors", ROOT / f"clipviz/demo/partners/assets/{kind}.safetensors"
+        )
+
+
+def report(chapter: str, *arguments: str) -> None:
+    out = REPORTS[chapter].parent
+    module("clipviz.cli", "reproduce", chapter, "--out", str(out), *arguments)
+    cards.fill_files([ROOT / card for card in CARDS], REPORTS)
+
+
+STEPS = (
+    Step(
+        "collection",
+        "draw the embedded collection",
+        WORLD,
+        (COLLECTION,),
+        lambda: module("clipviz.demo.world.archive", COLLECTION),
+    ),
+    Step(
+        "model",
+        "train the CLIP",
+        (
+            *WORLD,
+            "tools/demo/train.py",
+            "tools/demo/batches.py",
+            "tools/demo/objective.py",
+            "tools/demo/texts.py",
+        ),
+        ("clipviz/demo/model/assets/model.safetensors",),
+        lambda: train("tools.demo.train", "clipviz/demo/model/assets/model.safetensors"),
+        long=True,
+    ),
+    *(
+        Step(
+            kind,
+            f"train the partner {kind}",
+            (*WORLD, "clipviz/demo/partners/train.py", "clipviz/demo/partners/nets.py"),
+            (f"clipviz/demo/partners/assets/{kind}.safetensors",),
+            lambda kind=kind: train_partner(kind),
+            long=True,
+        )
+        for kind in ("cnn", "vit")
+    ),
+    Step(
+        "generator",
+        "train the generator",
+        (
+            "clipviz/demo/generator/network.py",
+            "clipviz/demo/generator/scenes.py",
+            "clipviz/demo/generator/train.py",
+        ),
+        ("clipviz/demo/generator/assets/generator.safetensors",),
+        lambda: train("clipviz.demo.generator.train", "clipviz/demo/generator/assets/generator.safetensors"),
+        long=True,
+    ),
+    Step(
+        "locator",
+        "train the network that measures the generator's pictures",
+        ("clipviz/demo/generator/locator.py", "clipviz/demo/generator/scenes.py"),
+        ("clipviz/demo/generator/assets/locator.safetensors",),
+        lambda: train("clipviz.demo.generator.locator", "clipviz/demo/generator/assets/locator.safetensors"),
+        long=True,
+    ),
+    Step(
+        "texts",
+        "write the texts of the collection",
+        ("tools/demo_texts.py", COLLECTION),
+        (TEXTS,),
+        lambda: subprocess.run([sys.executable, "tools/demo_texts.py"], cwd=ROOT, check=True),
+    ),
+    Step(
+        "index",
+        "index the collection",
+        (*MODEL, COLLECTION),
+        (f"{ASSETS}/index/**/*",),
+        lambda: module("tools.demo.index"),
+    ),
+    Step(
+        "dictionary",
+        "mine the units that CLIP shares with its partners",
+        (
+            *MODEL,
+            *PARTNERS,
+            *GENERATOR,
+            COLLECTION,
+            TEXTS,
+            "clipviz/analysis/mining.py",
+            "clipviz/lens/rosetta.py",
+        ),
+        (f"{ASSETS}/rosetta/*",),
+        lambda: module("clipviz.demo.partners.mine"),
+    ),
+    Step(
+        "generator dictionary",
+        "mine the units that the generator shares with its readers",
+        (*MODEL, *PARTNERS, *GENERATOR, TEXTS, "clipviz/analysis/mining.py", "clipviz/lens/rosetta.py"),
+        (f"{ASSETS}/generator_rosetta/*",),
+        lambda: module("clipviz.demo.partners.mine", "--pivot", "generator"),
+    ),
+    Step(
+        "guides",
+        "find and name the units that guide edits",
+        (*MODEL, *PARTNERS, *GENERATOR, TEXTS, "clipviz/analysis/guides.py"),
+        (f"{ASSETS}/guides.safetensors", f"{ASSETS}/generator_concepts.json"),
+        lambda: module("tools.demo.guides"),
+    ),
+    Step(
+        "world card",
+        "measure the model on held-out scenes and fill in its card",
+        (*MODEL, *WORLD, COLLECTION, TEXTS),
+        ("clipviz/demo/model/MODEL_CARD.md",),
+        lambda: report("world", "--limit", str(HELD_OUT)),
+    ),
+    Step(
+        "pictures",
+        "take the pictures of the README and the gallery",
+        (*MODEL, COLLECTION, TEXTS, f"{ASSETS}/rosetta/*", "clipviz/panels/**/*", "tools/gallery.py"),
+        ("docs/*.png", "docs/gallery/*"),
+        lambda: subprocess.run([sys.executable, "tools/gallery.py"], cwd=ROOT, check=True),
+        long=True,
+    ),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("steps", nargs="*", help="only these steps, whether they are due or not")
+    parser.add_argument("--list", action="store_true", help="say which steps are due, and run none")
+    parser.add_argument("--adopt", action="store_true", help="record the files as they are, and run no step")
+    options = parser.parse_args(arguments)
+    ledger = Ledger(Path(__file__).with_name("made.json"), ROOT)
+    if options.adopt or options.list:
+        for step in STEPS:
+            if options.adopt and (not options.steps or step.name in options.steps):
+                ledger.record(step)
+            print(f"{step.name:22} {ledger.reason(step) or 'as it was left'}")
+        return
+    if not run(STEPS, ledger, options.steps):
+        print("nothing to do")
+
+
+if __name__ == "__main__":
+    main()

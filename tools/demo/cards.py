@@ -1,0 +1,47 @@
+"""Tables of a report, written into their places in a document: no number of a card is typed by hand.
+
+A place is a pair of lines, `<!-- table: REPORT / SECTION / N -->` and `<!-- end of table -->`; what stands between them
+is the N-th table (from 1) of that section of the report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+PLACE = re.compile(r"(<!-- table: ([^/]+) / (.+) / (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def tables(report: str) -> dict[str, list[str]]:
+    """Section title to its tables, each as Markdown lines."""
+    found: dict[str, list[str]] = {}
+    for part in re.split(r"^## ", report, flags=re.MULTILINE)[1:]:
+        title = part.splitlines()[0].strip()
+        found[title] = [table.strip() for table in re.findall(r"(?:^\|.*\n?)+", part, flags=re.MULTILINE)]
+    return found
+
+
+def filled(document: str, reports: Mapping[str, str]) -> str:
+    """The document with every place filled. Raises ValueError for a place whose table is in no report."""
+
+    def fill(place: re.Match[str]) -> str:
+        report, section, number = place[2].strip(), place[3].strip(), int(place[4])
+        if report not in reports:
+            raise ValueError(f"expected a report among {', '.join(reports)}, got {report!r}; run it first")
+        there = tables(reports[report]).get(section, [])
+        if not 1 <= number <= len(there):
+            raise ValueError(
+                f"expected table {number} of section {section!r} in the report {report!r}, which has "
+                f"{len(there)} there; correct the place in the document"
+            )
+        return f"{place[1]}{there[number - 1]}\n{place[5]}"
+
+    return PLACE.sub(fill, document)
+
+
+def fill_files(paths: list[Path], reports: Mapping[str, Path]) -> None:
+    """Fill the places of documents from reports in Markdown."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in reports.items() if path.exists()}
+    for path in paths:
+        path.write_text(filled(path.read_text(encoding="utf-8"), texts), encoding="utf-8")
