@@ -64,8 +64,7 @@ def labelled_tasks(images: Images) -> dict[str, Task]:
     By example, classes are learnt from the images whose attribute "split" is "train", or from two in five of each
     class where every class has five. Empty where the images say nothing about their classes.
     """
-    table = images.attributes or {}
-    labels = table.get("label") or [class_folder(name) or None for name in images.names]
+    table, labels = images.attributes or {}, class_labels(images)
     names = sorted({label for label in labels if label is not None})
     if len(names) < 2:
         return {}
@@ -156,6 +155,12 @@ def waterbird_task(images: Images) -> Task:
         "birds", classes, class_texts(classes), table["label"], table["group"], "bird and background"
     )
     return replace(task, cue=WATERBIRD_CUE)
+
+
+def class_labels(images: Images) -> list[str | None]:
+    """The class of every image: its label (of a table beside the pictures, of a data set), else that of its folder."""
+    said = (images.attributes or {}).get("label")
+    return list(said) if said else [class_folder(name) or None for name in images.names]
 
 
 def class_folder(name: str) -> str:

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("--data", "--images"),
         dest="data",
-        help="folder of images, one subfolder per class (default: the demo world)",
+        help="folder of images, one subfolder per class or a table of labels (default: the demo world)",
     )
     parser.add_argument("--segmentation", help="gtsegs_ijcv.mat, or a folder that holds images/ and masks/")
     parser.add_argument("--waterbirds", help="folder of the Waterbirds data set, with its metadata.csv")

@@ -73,11 +73,11 @@ def run(
 ) -> Path:
     """Tables 2.1-2.4 and A.1, A.7-A.10, Figures 2.2-2.6 and A.1, A.4-A.6; returns the report's path.
 
-    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images. pool,
-    describe_classes: further pools of texts (reproduce.pools). summed: layers whose token effects a segmentation sums,
-    the "late" ones or "all", as in the thesis. neighbours: of an image under a head (Figures 2.5, A.6), by the "cosine"
-    of the head's effects or by their "product", as in the thesis. Traced images are kept in out/steps: an interrupted
-    run continues from there.
+    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most this
+    many images. pool, describe_classes: further pools of texts (reproduce.pools). summed: layers whose token effects a
+    segmentation sums, the "late" ones or "all", as in the thesis. neighbours: of an image under a head (Figures 2.5,
+    A.6), by the "cosine" of the head's effects or by their "product", as in the thesis. Traced images are kept in
+    out/steps: an interrupted run continues from there.
     """
     started = time.monotonic()
     pool = open_pools(pool)

@@ -95,14 +95,14 @@ def run(
 ) -> Path:
     """Tables 3.1-3.4, Figures 3.3-3.7 and B.1-B.5; returns the report's path.
 
-    data: a folder with one subfolder per class; without it the demo world. limit: at most this many images, and as many
-    others as reference. index: of other images, whose statistics of neurons (clipviz index --neurons) take the place of
-    those images; the report is then on the layers that it holds. repeats: of the adversarial experiment. pool,
-    describe_classes: further pools of texts (reproduce.pools). quick: a small version of everything, to look at.
-    summed: layers of the token decomposition's maps, "late" or "all" (the thesis's). describe, draw: who writes and
-    draws adversarial scenes, as callables or by the names of their models (models.captioners); pairs: "cifar10",
-    "traffic", "cat/dog, ship/truck" or pairs, by default those of the task whose classes the data have. shifted: a
-    folder of the same classes in another style, as ImageNet-R.
+    data: a folder with one subfolder per class or a table of labels; without it the demo world. limit: at most this
+    many images, and as many others as reference. index: of other images, whose statistics of neurons (clipviz index
+    --neurons) take the place of those images; the report is then on the layers that it holds. repeats: of the
+    adversarial experiment. pool, describe_classes: further pools of texts (reproduce.pools). quick: a small version of
+    everything, to look at. summed: layers of the token decomposition's maps, "late" or "all" (the thesis's). describe,
+    draw: who writes and draws adversarial scenes, as callables or by the names of their models (models.captioners);
+    pairs: "cifar10", "traffic", "cat/dog, ship/truck" or pairs, by default those of the task whose classes the data
+    have. shifted: a folder of the same classes in another style, as ImageNet-R.
     Layers are kept in out/steps as they are done: an interrupted run continues from there.
     """
     started = time.monotonic()

@@ -17,7 +17,7 @@ from PIL import Image
 from clipviz.analysis import generation
 from clipviz.analysis.generation import Guides
 from clipviz.analysis.shared_units import SharedUnits
-from clipviz.analysis.tasks import class_folder
+from clipviz.analysis.tasks import class_labels
 from clipviz.data.images import Images, open_images
 from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
@@ -62,8 +62,8 @@ def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
 
 def class_of(images: Images) -> list[str]:
     """The class of every image, from its attributes or its folder; "" for none."""
-    column = (images.attributes or {}).get("class")
-    return [str(one or "") for one in column] if column else [class_folder(name) for name in images.names]
+    column = (images.attributes or {}).get("class") or class_labels(images)
+    return [str(one or "") for one in column]
 
 
 def concepts_of_class(book: SharedUnits, classes: Sequence[str], name: str) -> list[int]:

@@ -1,7 +1,8 @@
 """What chapter 2 is measured on: images with classification tasks, texts, groups and masks.
 
-On the demo world everything comes from the embedded collection. With a folder of images (a subfolder per class)
-there is one task, its classes; groups and masks come from Waterbirds and a segmentation set where the user has them.
+On the demo world everything comes from the embedded collection. With a folder of images (a subfolder per class, or a
+table of labels) there is one task, its classes; groups and masks come from Waterbirds and a segmentation set where the
+user has them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from clipviz import demo
 from clipviz.analysis import classifiers, reading
-from clipviz.analysis.tasks import Task, class_folder, waterbird_task
+from clipviz.analysis.tasks import Task, class_labels, waterbird_task
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
 from clipviz.data.images import Images
@@ -119,14 +120,19 @@ def folder_evaluation(
     masks: str | None = None,
     birds: str | None = None,
 ) -> Evaluation:
-    """A folder of images, one subfolder per class (ImageNet's folders are known by their WordNet ids)."""
+    """A folder of images with one subfolder per class, or with a table that names their classes.
+
+    As a session reads them (analysis.tasks.class_labels). ImageNet's folders are known by their WordNet ids. Images
+    without a class are left out.
+    """
     everything = image_data.open_images(data)
-    chosen = spaced(len(everything), limit or 2_000)
+    folders, said = class_folders(everything, data), class_labels(everything)
+    labelled = [i for i, label in enumerate(said) if label is not None]
+    chosen = [labelled[i] for i in spaced(len(labelled), limit or 2_000)]
     images = everything.subset(chosen)
-    folders = class_folders(everything, data)
     names, templates = class_names(folders)
     prompts = class_texts(names, templates)
-    labels = tuple(folders.index(class_folder(name)) for name in images.names)
+    labels = tuple(folders.index(str(said[i])) for i in chosen)
     task = Task("classes", tuple(folders), tuple(map(tuple, prompts)), labels)
     found = None if birds is None else _waterbirds(model, birds, limit)
     pool = open_texts("general")
@@ -147,12 +153,12 @@ def folder_evaluation(
 
 
 def class_folders(images: Images, data: str) -> list[str]:
-    """The subfolders of a folder of images, which are its classes. ValueError where there are fewer than two."""
-    folders = sorted({class_folder(name) for name in images.names} - {""})
+    """The classes of a folder of images, which its subfolders or a table name. ValueError for fewer than two."""
+    folders = sorted({label for label in class_labels(images) if label is not None})
     if len(folders) < 2:
         raise ValueError(
             f"expected a folder with a subfolder for each class, got {len(folders)} classes in {data!r}; "
-            "arrange the images as class/name.jpg"
+            "arrange the images as class/name.jpg, or add a table labels.csv with the columns filename and label"
         )
     return folders
 

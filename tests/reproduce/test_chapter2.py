@@ -16,6 +16,8 @@ from PIL import Image
 import clipviz
 from clipviz import reproduce
 from clipviz.analysis import classifiers
+from clipviz.analysis.tasks import labelled_tasks
+from clipviz.data.images import open_images
 from clipviz.demo.tasks import world_tasks
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
@@ -420,6 +422,25 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
     assert "8 of 8 images, 1 skipped as unreadable" in text
     assert "Needs `--segmentation FOLDER`, images/ and masks/" in text
     assert "Needs `--waterbirds FOLDER`, the Waterbirds data" in text
+
+
+def test_a_table_names_the_classes_as_it_does_for_a_session(model, tmp_path):
+    """A flat folder with a CSV: the classes and labels that a session reads; pictures without a label are left out."""
+    rng, lines = np.random.default_rng(0), ["filename,label"]
+    for i, label in enumerate(["dog", "cat", "", "cat", "dog", "cat"]):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{label}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "open_texts", lambda name: clipviz.demo.texts())
+        found = evaluation.folder_evaluation(model, str(tmp_path))
+    task = found.tasks[0]
+    assert task.classes == ("cat", "dog")
+    assert [found.images.names[i] for i in range(len(found.images))] == [f"{i}.png" for i in (0, 1, 3, 4, 5)]
+    assert task.labels == (1, 0, 0, 1, 0)
+    asked = labelled_tasks(open_images(str(tmp_path)))["classes"]
+    assert asked.classes == task.classes
+    assert tuple(label for label in asked.labels if label >= 0) == task.labels
 
 
 def test_waterbirds_are_also_learnt_from_their_training_part(model, tmp_path):
