@@ -7,6 +7,7 @@ moved = edit(generator, generator.sample(1, seed=3), guides, "shift", right=0.25
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,11 +29,16 @@ CHANGES = ("none", "zoom", "shift", "copy", "remove", "amplify")
 LEAPS = {"copy": leaping.N_SOUGHT, "remove": leaping.N_STEPS}
 """Changes that small steps do not find, since nothing on the picture tells where an object would appear that is hidden,
 and the steps that it takes to choose their start."""
-PRIOR = 0.002
-"""Weight of the mean square of the latent in an edit: enough to stay where the prior is, too little to be seen."""
+PRIOR, THERE = 0.002, 1e-6
+"""Weight of the mean square of the latent in an edit, enough to stay where the prior is, too little to be seen; and the
+distance of maps (mean square, in deviations) from which on they are as asked, and the latent is left as it is."""
 TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
 """The short search that each start of an inversion is tried by."""
 Progress = Callable[[Step], bool | None]
+
+
+class NoPairError(ValueError):
+    """No unit of a generator is shared with a reader."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +123,7 @@ def find_guides(
             pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
     every = [group for groups in pairs.values() for group in groups]
     if not every:
-        raise ValueError(
+        raise NoPairError(
             f"no unit of {generator.name!r} correlates above {above} with a unit of "
             f"{', '.join(readers) or 'no reader'}; lower above=..., or match with another model"
         )
@@ -147,14 +153,17 @@ def change_of(
     down: float = 0.0,
     factor: float = 1.0,
     where: Float[Tensor, "image 1 rows cols"] | None = None,
+    literal: bool = False,
 ) -> edits.Change:
     """A change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or "amplify".
 
     right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
     at a border goes on from it, so that grounds stay. where: the region (lens.edits.region) that is written once more
     beside itself by "copy" and filled with its surroundings by "remove"; without it the maps' halves and minima are
-    taken, as in the thesis. Raises ValueError for another name or impossible numbers.
+    taken. literal: as in thesis 4.4, zeros come in at a border, and `where` is left out.
+    Raises ValueError for another name or impossible numbers.
     """
+    fill, where = ("zeros", None) if literal else ("edge", where)
     if change not in CHANGES:
         raise ValueError(f"expected a change among {', '.join(CHANGES)}, got {change!r}")
     if change == "none":
@@ -162,14 +171,14 @@ def change_of(
     if change == "remove":
         return edits.removed if where is None else partial(edits.filled, where=where)
     if change == "copy":
-        return partial(edits.copied, fill="edge") if where is None else partial(edits.pasted, where=where)
+        return partial(edits.copied, fill=fill) if where is None else partial(edits.pasted, where=where)
     if change == "amplify":
         if not 0 <= factor < float("inf"):
             raise ValueError(f"expected a factor of 0 or more, got {factor}; 2 doubles the concept")
         return partial(edits.scaled, factor=factor)
     zoom = factor if change == "zoom" else 1.0
     edits.placed(torch.zeros(1, 1, 2, 2), right, down, zoom)  # says what is wrong before a search begins
-    return partial(edits.placed, right=right, down=down, zoom=zoom, fill="edge")
+    return partial(edits.placed, right=right, down=down, zoom=zoom, fill=fill)
 
 
 def asked_maps(
@@ -179,10 +188,14 @@ def asked_maps(
     right: float = 0.0,
     down: float = 0.0,
     factor: float = 1.0,
+    literal: bool = False,
 ) -> dict[str, Tensor]:
-    """The maps that a change of some units asks for; "copy" and "remove" act on the region where these stand out."""
-    where = edited_region(maps, chosen) if change in LEAPS else None
-    return edits.edited_maps(maps, chosen, change_of(change, right, down, factor, where))
+    """The maps that a change of some units asks for; "copy" and "remove" act on the region where these stand out.
+
+    literal: as in thesis 4.4 instead (see `change_of`).
+    """
+    where = edited_region(maps, chosen) if change in LEAPS and not literal else None
+    return edits.edited_maps(maps, chosen, change_of(change, right, down, factor, where, literal))
 
 
 class EditOptions(TypedDict, total=False):
@@ -195,7 +208,9 @@ class EditOptions(TypedDict, total=False):
     factor: float
     start: Any
     alpha: float
+    objective: str
     schedule: Schedule | None
+    literal: bool
 
 
 def edit_steps(
@@ -211,19 +226,28 @@ def edit_steps(
     factor: float = 1.0,
     start: Any = None,
     alpha: float = PRIOR,
+    objective: str = "distance",
     schedule: Schedule | None = None,
+    literal: bool = False,
 ) -> Iterator[Step]:
     """The search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
 
     units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
-    that the search begins at, default `latents`. A step's objectives are the distance of the maps from those asked
-    (lens.invert.map_distance), for each image. The steps of "copy" and "remove" begin with those of the searches that
-    choose a start (analysis.leaping), LEAPS more than the schedule has.
+    that the search begins at, default `latents`. literal: the maps that thesis 4.4 asks for (see `change_of`).
+    objective: as in lens.invert, "product" for that of Eq. 4.6; a step's objectives are these, by default the distance
+    of the maps from those asked (lens.invert.map_distance), for each image. The steps of "copy" and "remove" begin
+    with those of the searches that choose a start (analysis.leaping), LEAPS more than the schedule has.
     """
     chosen = guides.own if units is None else guides.of(units)
     others = guides.without(chosen) if units is not None and keep else ()
-    asked = asked_maps(generator.maps(latents), chosen, change, right, down, factor)
-    goal: dict[str, Any] = {"target_maps": asked, "pairs": [*chosen, *others], "alpha": alpha}
+    asked = asked_maps(generator.maps(latents), chosen, change, right, down, factor, literal)
+    goal: dict[str, Any] = {
+        "target_maps": asked,
+        "pairs": [*chosen, *others],
+        "alpha": alpha,
+        "objective": objective,
+        "still": -math.inf if objective == "product" else THERE,
+    }
     generate, start = generate_from(generator, latents), latents if start is None else start
     steps = lens.search(generate, numbers_of(start), schedule=schedule, **goal)
     if change in LEAPS:
@@ -366,7 +390,7 @@ def invert(
 
 def pairs_with(readers: Mapping[str, Any], guides: Guides) -> list[UnitPairs]:
     """The guides' pairs with some readers."""
-    return [group for name in readers for group in guides.pairs[name]]
+    return [group for name in readers for group in guides.pairs.get(name, ())]
 
 
 def nearest_starts(
@@ -376,6 +400,7 @@ def nearest_starts(
     target_maps: lens.Maps,
     pairs: Sequence[UnitPairs],
     n: int = 1,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> list[Any]:
     """Of several starts the n whose maps correlate best with those asked, for each image by itself, the best first.
 
@@ -385,7 +410,8 @@ def nearest_starts(
     if not starts:
         raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
     asked, scores = None, []
-    for numbers in starts:
+    for place, numbers in enumerate(starts):
+        between(place)
         maps = generator.maps(with_numbers(latents, numbers))
         asked = asked or lens.Asked(maps, target_maps, pairs)
         scores.append(asked.objective(maps, "correlation"))

@@ -58,14 +58,14 @@ def leap(
     target_maps: lens.Maps,
     pairs: Sequence[UnitPairs],
     *,
-    alpha: float,
     seed: int = 0,
     of: int = N_STEPS,
+    **how: Any,
 ) -> Generator[Step, None, Any]:
     """For each of the latents that start, of itself and a few around it, from which a short search comes nearest.
 
-    Yields the steps of these searches, numbered 1..N_STEPS of `of`, so that whoever watches can stop; returns the
-    latents.
+    how: alpha and objective of these searches. Yields their steps, numbered 1..N_STEPS of `of`, so that whoever
+    watches can stop; returns the latents.
     """
     own = numbers_of(latents)
     drawn = around(generator, latents, pairs, N_DRAWN, seed)
@@ -80,12 +80,7 @@ def leap(
     best = scores.topk(N_KEPT, 0).indices
     every, image = torch.stack(drawn), torch.arange(len(own), device=own.device)
     starts = (own, *(every[rows, image] for rows in best))
-    asking: lens.SearchOptions = {
-        "target_maps": target_maps,
-        "pairs": pairs,
-        "alpha": alpha,
-        "schedule": TRIAL,
-    }
+    asking: dict[str, Any] = {**how, "target_maps": target_maps, "pairs": pairs, "schedule": TRIAL}
     return (yield from trials(generator, latents, starts, of, **asking))
 
 

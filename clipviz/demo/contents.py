@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from clipviz.data.images import Images
 from clipviz.data.texts import with_article
@@ -15,6 +16,11 @@ from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
 from clipviz.models.bundle import Bundle, FirstView, Studio, TourStep
 from clipviz.values import Ablation
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipviz.demo.generator.locator import Located
+
 NAME = "demo"
 EXAMPLES = (
     "a flamingo",
@@ -26,6 +32,13 @@ EXAMPLES = (
 )
 BIRDS = "birds by example"
 FIRST = {"class": "flamingo", "size": "large", "treatment": "none", "second class": None}
+
+
+def _locate(images: Tensor) -> Located:
+    """What the locator sees; its network is opened when it is first asked."""
+    from clipviz.demo.generator.locator import locate
+
+    return locate(images)
 
 
 @functools.cache
@@ -46,6 +59,7 @@ def bundle() -> Bundle:
         guides=shipped.ASSETS / "guides.safetensors",
         generator_concepts=shipped.ASSETS / "generator_concepts.json",
         generator_dictionary=shipped.ASSETS / "generator_rosetta",
+        locate=_locate,
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),

@@ -212,6 +212,7 @@ class SearchOptions(TypedDict, total=False):
     regulariser: str
     reconstruction: Callable[[Tensor, Tensor], Tensor]
     schedule: Schedule | None
+    still: float
 
 
 def search(
@@ -227,6 +228,7 @@ def search(
     regulariser: str = "l2",
     reconstruction: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
     schedule: Schedule | None = None,
+    still: float = -math.inf,
 ) -> Iterator[Step]:
     """The search of Eq. 4.7, one step at a time: stop iterating to cancel it; each step shows where it is.
 
@@ -236,7 +238,8 @@ def search(
     alpha, beta: 0.1 and 1, as in the thesis. objective: "distance" (default), "cosine" or "correlation", or "product"
     for the thesis's L_act, Eq. 4.6. regulariser: L_reg, the mean of z^2 ("l2") or of |z| ("l1"). reconstruction: L_rec,
     any function of (generated, target) that gives one number, or one for each image. schedule: default that of the
-    thesis, 500 steps at 0.1.
+    thesis, 500 steps at 0.1. still: an objective down to which an image is left as it is; Adam takes steps of full
+    length along gradients of rounding, too, and so leaves an optimum that it begins at.
     The steps hold the latents before their update, so the last one yielded (number n_steps) is the result. The sum over
     images is minimised, so images that are searched together do not slow each other down.
     Raises ValueError when neither images nor maps are given, for maps that are not finite, and for a generator without
@@ -288,7 +291,9 @@ def search(
         )
         if number == schedule.n_steps:
             return
-        (latents.grad,) = torch.autograd.grad(losses.sum(), [latents])
+        (slope,) = torch.autograd.grad(losses.sum(), [latents])
+        moving = (objectives.detach() > still).reshape(-1, *[1] * (latents.ndim - 1))
+        latents.grad = torch.where(moving, slope, 0.0)
         optimiser.param_groups[0]["lr"] = schedule.at(number)
         optimiser.step()
 

@@ -110,7 +110,9 @@ class Bundle:
     collection's index by this model. dictionary: folder of the units that the model shares with its partners.
     partners: name -> networks of other kinds. studio: who writes and draws. generator: device -> a generator of the
     world's pictures; guides: file of its units that the partners share; generator_concepts: file of these units'
-    groups and names; generator_dictionary: folder of the units that the model and all partners share with it.
+    groups and names; generator_dictionary: folder of the units that the model and all partners share with it. locate:
+    pictures [image, 3, rows, cols] -> count, centroid and area of the objects there, for generators whose true scenes
+    are not known.
     """
 
     name: str
@@ -128,3 +130,4 @@ class Bundle:
     guides: Path | None = None
     generator_concepts: Path | None = None
     generator_dictionary: Path | None = None
+    locate: Callable[[torch.Tensor], Any] | None = None

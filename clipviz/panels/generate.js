@@ -98,8 +98,8 @@ const pixelDrawer = () => {
 /** What the model says before and after. @param {any} view */
 const verdicts = (view) => view.before.map((before, i) => {
   const after = view.after[i] ?? before, same = before.answer === after.answer;
-  const cell = (said, other) => h("td", { class: other && !same ? "changed" : null }, said.answer, " ", h("span", { class: "num" }, percent(said.probability)));
-  return h("tr", {}, h("th", { scope: "row" }, before.question), cell(before), cell(after, true));
+  const cell = (said, other) => h("td", { class: other && !same ? "changed" : null }, said.answer, " ", said.probability === null ? null : h("span", { class: "num" }, percent(said.probability)));
+  return h("tr", {}, h("th", { scope: "row" }, before.question), cell(before), cell(after, true), view.scene ? h("td", { class: "true" }, view.scene[before.question] ?? "") : null);
 });
 
 const unitsOf = (one) => counted(one.units.length, "unit");
@@ -122,11 +122,11 @@ const concepts = (api) => {
   return [list, set];
 };
 
-/** How near the maps came to what was asked, beside leaving the picture as it is: a share, and words that stay while it moves. @param {any} view @returns {[number, string]} */
+/** How much of the way to the maps asked was made, and whether the edit did what was asked; on the way, how far the search is. @param {any} view @returns {[number, string]} */
 const progressOf = (view) => {
   if (!view.settled) return [view.of ? view.step / view.of : 0, view.work];
-  if (!view.asked) return [0, "Drag the picture, or press a button"];
-  return [Math.max(0, 1 - view.distance / view.asked), `Maps are ${view.distance.toFixed(3)} from what was asked; the picture before is ${view.asked.toFixed(3)} away`];
+  if (!view.verdict) return [0, "Drag the picture, or press a button"];
+  return [Math.max(0, view.reached), view.verdict];
 };
 
 /** Copy, remove, amplify; reset, keep, add. @param {Api} api */
@@ -143,7 +143,8 @@ const benchOf = (api, stage, list) => {
   const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), way = h("i"), says = h("span", {});
   const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", "data-local": true, oninput: () => api.put({ opacity: Number(opacity.value) }) });
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
-  const heads = ["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text));
+  const truth = h("th", { scope: "col", title: "What the latent of this picture stands for, which this generator was taught" }, "true scene now");
+  const heads = [...["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text)), truth];
   const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),
     h("p", { class: "status", role: "status", title: "Searches here take 40 steps to follow the hand, 120 from an image; session.edit and session.invert take the thesis's 500 unless given a schedule" }, h("span", { class: "way", role: "presentation" }, way), says), tools(api), kept);
   const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
@@ -151,7 +152,10 @@ const benchOf = (api, stage, list) => {
     const [share, text] = progressOf(view);
     way.style.width = percent(share);
     if (says.textContent !== text) says.textContent = text;
+    says.classList.toggle("failed", view.settled && view.done === false);
     if (!view.settled) return;
+    says.title = view.asked ? `The maps are ${view.distance.toFixed(3)} from those asked; before the edit, ${view.asked.toFixed(3)}` : "";
+    truth.hidden = !view.scene;
     first.src = addresses[0](arrays.first);
     table.replaceChildren(...verdicts(view));
     formula.textContent = view.link;
@@ -185,7 +189,7 @@ function build(api) {
       setConcepts(view, arrays, addresses[2](arrays.picture));
     }
     now();
-    Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept });
+    Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept, done: view.settled ? String(view.done) : "" });
   };
   return (view, arrays) => {
     if (says(view)) return void (api.root.dataset.state = "message");

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clipviz.session import Session
-    from clipviz.session.workbench import Frame, Workbench
+    from clipviz.session.workbench import Frame, Said, Workbench
 
 SHOWN = 12  # concepts listed, the strongest on the picture
 DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "image": "Searching for the image"}
@@ -27,6 +27,7 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
     maps = bench.maps()
     order = np.argsort(-maps.max((1, 2)), kind="stable")[:SHOWN].tolist()
     concepts = session.generator_concepts()
+    verdict = bench.verdict()
     view: View = {
         "message": "",
         "settled": True,
@@ -34,6 +35,10 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
         "of": 0,
         "asked": bench.asked,
         "distance": bench.distance,
+        "done": verdict and verdict.done,
+        "verdict": verdict.words if verdict else "",
+        "reached": verdict.reached if verdict else 0.0,
+        "scene": bench.scene(),
         "side": maps.shape[1],
         "classes": list(bench.classes),
         "label": bench.label,
@@ -89,11 +94,12 @@ def before_and_after(bench: Workbench, width: float) -> Figure:
     if bench.latents is None:
         raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
     shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
-    pairs = [
-        (np.asarray(bench.picture(latents)), ", ".join(f"{one.answer} {one.probability:.0%}" for one in said))
-        for latents, said in shown
-    ]
+    pairs = [(np.asarray(bench.picture(latents)), ", ".join(map(_answer, said))) for latents, said in shown]
     return image_rows([pairs], ["before", "after"], width)
+
+
+def _answer(said: Said) -> str:
+    return said.answer if said.probability is None else f"{said.answer} {said.probability:.0%}"
 
 
 def drawn(maps: np.ndarray) -> np.ndarray:

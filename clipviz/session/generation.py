@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,18 @@ from torch.nn import functional as F
 from clipviz.analysis import generation
 from clipviz.analysis import generator_concepts as named
 from clipviz.analysis import guides as stored
+from clipviz.analysis.generation import NoPairError
 from clipviz.analysis.generator_concepts import GeneratorConcept
 from clipviz.data.texts import class_texts
 from clipviz.lens import zeroshot
+from clipviz.loading import load_partner
 from clipviz.models.threads import spare_core, sparing
+from clipviz.models.zoo import clip_partner
 from clipviz.session import checks
 
 if TYPE_CHECKING:
     from clipviz.analysis.generation import Edited, Guides, Progress
-    from clipviz.lens.invert import Schedule, Step
+    from clipviz.lens.invert import Schedule, SearchOptions, Step
     from clipviz.session.core import Session
 
 N_SAMPLES = 96
@@ -48,18 +51,58 @@ def generator_of(session: Session) -> Any:
 
 
 def readers_of(session: Session) -> dict[str, Any]:
-    """The bundle's partners, which look at pictures: what the generator's units are matched with."""
+    """The models that look at pictures, which the generator's units are matched with: those given, else those that a
+    dictionary was mined with, else the bundle's partners, else the session's own model."""
+    if session._readers is not None:
+        return session._readers
+    if session._mined is not None:
+        return dict(session._mined.partners)
 
     def make() -> dict[str, Any]:
         bundle = session.model.bundle
         known = bundle.partners if bundle is not None else {}
+        if not known:
+            return {"clip": clip_partner(session.model, "clip")}
         return {name: partner.load(session.model.device) for name, partner in known.items()}
 
     return session.keep("readers", make)
 
 
+def checked_readers(session: Session, readers: Any) -> dict[str, Any] | None:
+    """Readers as a session keeps them; names are loaded. ValueError for anything that does not look at pictures."""
+    if readers is None:
+        return None
+    if isinstance(readers, str) or not isinstance(readers, Iterable):
+        raise ValueError(
+            f"expected readers as a list of names or models, or by name in a dict, got {readers!r}; "
+            'session.readers = ["cnn"] is one'
+        )
+    named = readers if isinstance(readers, Mapping) else {_name(one): one for one in readers}
+    found = {
+        str(name): load_partner(one, device=session.model.device) if isinstance(one, str) else one
+        for name, one in named.items()
+    }
+    blind = [name for name, one in found.items() if not callable(getattr(one, "maps", None))]
+    if blind or not found:
+        raise ValueError(
+            f"expected models with .maps(images), got {', '.join(blind) or 'none'}; clipviz.load_partner makes them"
+        )
+    return found
+
+
+def _name(one: Any) -> str:
+    return one if isinstance(one, str) else str(getattr(one, "name", type(one).__name__))
+
+
+def _units_key(session: Session, what: str) -> tuple[Any, ...]:
+    """What is remembered of a generator's units rests on the generator and on who reads its pictures."""
+    generator, readers = generator_of(session), readers_of(session)
+    return what, id(generator), *((name, id(reader)) for name, reader in readers.items())
+
+
 def guides(session: Session) -> Guides:
-    """The generator's units that the readers share (Eq. 4.3): shipped, or found on N_SAMPLES of its own pictures."""
+    """The generator's units that the readers share (Eq. 4.3): given, shipped, or found on N_SAMPLES of its own
+    pictures."""
     generator = generator_of(session)
 
     def make() -> Guides:
@@ -69,7 +112,21 @@ def guides(session: Session) -> Guides:
         between = session.telling("Matching the generator's units with other models", len(readers))
         return guides_between(generator, readers, shipped, session.model.device, between)
 
-    return session.keep(("guides", id(generator)), make)
+    return session.keep(_units_key(session, "guides"), make)
+
+
+def give_guides(session: Session, found: Guides) -> None:
+    """Take guides instead of those that would be found; concepts are named anew. ValueError for other readers'."""
+    readers = readers_of(session)
+    unknown = sorted(set(found.pairs) - set(readers))
+    if unknown:
+        raise ValueError(
+            f"expected guides with {', '.join(readers)}, got pairs with {', '.join(unknown)}; set session.readers to "
+            "the models that they were found with"
+        )
+    keys = _units_key(session, "guides"), _units_key(session, "generator concepts")
+    session._works.forget(lambda key: key in keys)
+    session.keep(keys[0], lambda: found)
 
 
 def guides_between(
@@ -80,18 +137,23 @@ def guides_between(
     between: Callable[[int], None] = lambda n_done: None,
 ) -> Guides:
     """The units that a generator shares with readers: those in the file `shipped` where it rests on the same weights,
-    else found now. between: as find_guides calls it. ValueError without a reader."""
-    if not readers:
-        raise ValueError(
-            "expected models that look at the generator's pictures, got none; give them to "
-            "clipviz.analysis.generation.find_guides"
-        )
-    if shipped is not None and hasattr(generator, "module"):
+    else found now. between: as find_guides calls it. ValueError where no unit is shared."""
+    if shipped is not None and _known_by_weights(generator, readers):
         kept = stored.open_guides(shipped, stored.identity(generator, readers), device)
         if kept is not None:
             return kept
     samples = generator.sample(N_SAMPLES, seed=SEED)
-    return generation.find_guides(generator, readers, samples, between=between)
+    try:
+        return generation.find_guides(generator, readers, samples, between=between)
+    except NoPairError as error:
+        raise NoPairError(
+            f"{error}; in a session, session.readers = [...] sets the models, and session.guides = "
+            "clipviz.analysis.generation.find_guides(generator, session.readers, latents, above=0.2) the units"
+        ) from error
+
+
+def _known_by_weights(generator: Any, readers: Mapping[str, Any]) -> bool:
+    return all(hasattr(one, "module") for one in (generator, *readers.values()))
 
 
 def concepts(session: Session) -> list[GeneratorConcept]:
@@ -101,7 +163,7 @@ def concepts(session: Session) -> list[GeneratorConcept]:
     def make() -> list[GeneratorConcept]:
         bundle = session.model.bundle
         shipped = bundle.generator_concepts if bundle is not None else None
-        if shipped is not None and hasattr(generator, "module"):
+        if shipped is not None and _known_by_weights(generator, readers_of(session)):
             kept = named.open_concepts(shipped, concepts_rest_on(session))
             if kept is not None:
                 return kept
@@ -115,7 +177,7 @@ def concepts(session: Session) -> list[GeneratorConcept]:
             between=session.telling("Naming the generator's concepts", len(latents)),
         )
 
-    return session.keep(("generator concepts", id(generator)), make)
+    return session.keep(_units_key(session, "generator concepts"), make)
 
 
 def concepts_rest_on(session: Session) -> dict[str, str]:
@@ -160,6 +222,7 @@ def invert(
     seed: int,
     alpha: float,
     beta: float,
+    objective: str | None,
     schedule: Schedule | None,
     progress: Progress | None,
 ) -> Edited:
@@ -173,9 +236,13 @@ def invert(
     if label is None and classes:
         label = nearest_class(session, classes, image)
     labels = None if label is None else [label]
-    start = starts_for(generator, readers, found, picture, labels, seed, 1 if pixels else N_SEARCHED)
+    between = session.telling("Choosing where the search begins", N_STARTS)
+    start = starts_for(generator, readers, found, picture, labels, seed, 1 if pixels else N_SEARCHED, between)
     size = generator.images(start).shape[2:]
     target = F.interpolate(picture, size, mode="bilinear", antialias=True) if pixels else None
+    how: SearchOptions = {"alpha": alpha, "beta": beta, "schedule": schedule}
+    if objective is not None:
+        how["objective"] = objective
     return generation.invert(
         generator,
         start,
@@ -183,10 +250,8 @@ def invert(
         readers=readers,
         guides=found,
         target=target,
-        alpha=alpha,
-        beta=beta,
-        schedule=schedule,
         progress=progress,
+        **how,
     )
 
 
@@ -198,11 +263,12 @@ def starts_for(
     labels: Any,
     seed: int,
     n_tried: int = N_SEARCHED,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> Any:
     """For each picture that one of N_STARTS random latents whose maps are most like the readers' maps of it.
 
     labels: a class for each picture, None for a generator without classes. n_tried: how many of the best are searched
-    briefly before one is chosen; 1 for none.
+    briefly before one is chosen; 1 for none. between: called with how many have been compared.
     """
     drawn = generator.sample(N_STARTS, seed=seed)
     latents = generator.sample(len(pictures), seed=seed)
@@ -212,7 +278,7 @@ def starts_for(
     numbers = generation.numbers_of(drawn)
     starts = [one.expand(len(pictures), *one.shape[1:]) for one in numbers.split(1)]
     pairs, asked = generation.pairs_with(readers, found), generation.read(readers, pictures)
-    nearest = generation.nearest_starts(generator, latents, starts, asked, pairs, n_tried)
+    nearest = generation.nearest_starts(generator, latents, starts, asked, pairs, n_tried, between)
     return nearest[0] if n_tried == 1 else generation.tried_start(generator, nearest, asked, pairs)
 
 

@@ -108,6 +108,7 @@ class SessionState(traitlets.HasTraits):
         self._labels_asked = -1  # the collection's version that labels were last asked for
         self._history = History()
         self._generator: Any = None
+        self._readers: dict[str, Any] | None = None
         self._studio: Any = None
         self._workbench: Any = None
         self._mined: Mined | None = None

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis import generation
+from clipviz.analysis import generation, verdicts
 from clipviz.lens import invert as lens
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
@@ -34,6 +34,10 @@ EVERY = -1
 """The concept that stands for all of them."""
 MOST = 100_000
 """Steps of a search whose goal keeps moving."""
+NOTHING = "nothing here"
+"""The kind of a picture without an object, by its true scene or a locator: no class of a model stands for that."""
+OF_OBJECTS = ("kind", "colour")
+"""What is asked about an object, and has no answer where there is none."""
 SIDE = 32
 """Rows and columns of a concept's map."""
 
@@ -52,6 +56,17 @@ class Goal(NamedTuple):
         return self.base is other.base and self[1:] == other[1:]
 
 
+class Asked(NamedTuple):
+    """An edit as it was asked last: its name, the latents that it began with, and its numbers."""
+
+    change: str
+    base: Any
+    concept: int
+    right: float = 0.0
+    down: float = 0.0
+    factor: float = 1.0
+
+
 class Frame(NamedTuple):
     """Where a search is: its steps so far, those since the goal moved last and how many these will be, the picture
     and the maps' distance."""
@@ -65,11 +80,14 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """What the session's model says of a picture: for each question its best class and that class's probability."""
+    """What the session's model says of a picture: for each question its best class and that class's probability.
+
+    Where the picture shows no object there is none to name: NOTHING, without a probability.
+    """
 
     question: str
     answer: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,7 @@ class Workbench:
         self.first: Any = None
         self.distance = 0.0
         self._asked: Callable[[], float] = float
+        self._edit: Asked | None = None
         self._held: tuple[Any, Any, lens.Maps] = (
             None,
             None,
@@ -140,7 +159,7 @@ class Workbench:
     def begin(self, latents: Any) -> None:
         """Begin from given latents."""
         self.first = self.latents = latents
-        self._asked, self.distance = float, 0.0
+        self._asked, self.distance, self._edit = float, 0.0, None
         self._before = None
 
     def from_image(
@@ -170,6 +189,7 @@ class Workbench:
         """
         base, chosen = self.latents, None if concept == EVERY else [concept]
         how = {"factor": factor, "schedule": schedule or LIVE}
+        self._edit = Asked(change, base, concept, factor=factor)
         for step in shared.edit_steps(self.session, base, change, chosen, **how):
             self.latents = generation.with_numbers(base, step.latents)
             self.distance = float(step.objectives.mean())
@@ -194,6 +214,7 @@ class Workbench:
             target_maps=targets,
             pairs=[*chosen, *others],
             alpha=generation.PRIOR,
+            still=generation.THERE,
             schedule=schedule,
         )
         for step in sparing(steps):
@@ -224,6 +245,7 @@ class Workbench:
 
         Only the last of many goals is measured, when somebody asks.
         """
+        self._edit = Asked("zoom", *goal)
         maps = self._recorded(goal.base)
         wanted = generation.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
         self._asked = lru_cache(lambda: float(lens.map_distance(maps, wanted, [*chosen, *others]).mean()))
@@ -273,12 +295,66 @@ class Workbench:
     def before(self) -> list[Said]:
         """What the model says of the picture as it began."""
         if self._before is None:
-            self._before = self.said(self.picture(self.first))
+            self._before = self._said_of(self.first)
         return self._before
 
     def now(self) -> list[Said]:
         """What the model says of the picture as it is."""
-        return self.before() if self.latents is self.first else self.said(self.picture())
+        return self.before() if self.latents is self.first else self._said_of(self.latents)
+
+    def _said_of(self, latents: Any) -> list[Said]:
+        found = self.said(self.picture(latents))
+        if not self.empty(latents):
+            return found
+        return [
+            Said(one.question, NOTHING if one.question == "kind" else "–", None)
+            if one.question in OF_OBJECTS
+            else one
+            for one in found
+        ]
+
+    def empty(self, latents: Any = None) -> bool:
+        """Whether the picture of latents, default that of now, shows no object: by the true scene where the generator
+        knows it, else by the locator of the model's bundle; False where neither is there."""
+        latents = self.latents if latents is None else latents
+        if hasattr(self.generator, "true_scenes"):
+            return int(self.generator.true_scenes(latents).count[0]) == 0
+        located = self._located(latents)
+        return located is not None and int(located.count[0]) == 0
+
+    def scene(self, latents: Any = None) -> dict[str, str] | None:
+        """The true scene of latents in words, default that of now; None where the generator does not know it."""
+        described = getattr(self.generator, "described", None)
+        return None if described is None else described(self.latents if latents is None else latents)
+
+    def verdict(self) -> verdicts.Verdict | None:
+        """Whether the edit that was asked last did what was asked; None where nothing was.
+
+        An edit of everything is judged by the true scene, or by the bundle's locator, as far as these can; that of one
+        concept, which may be any part of a picture, by the maps.
+        """
+        edit = self._edit
+        if edit is None or not self.asked:
+            return None
+        reached, numbers = 1 - self.distance / self.asked, (edit.right, edit.down, edit.factor)
+        if edit.concept == EVERY:
+            if hasattr(self.generator, "judged"):
+                parts = self.generator.judged(edit.base, self.latents, edit.change, *numbers)
+                if parts is not None:
+                    return verdicts.of_parts(parts, edit.change, verdicts.TRUTH, reached)
+            before, after = self._located(edit.base), self._located(self.latents)
+            seen = before and verdicts.by_locator(before, after, edit.change, *numbers)
+            if seen:
+                return verdicts.of_parts(seen, edit.change, verdicts.LOCATOR, reached)
+        return verdicts.by_maps(reached)
+
+    @torch.no_grad()
+    def _located(self, latents: Any) -> Any:
+        """What the bundle's locator sees on the picture of latents; None without one."""
+        bundle = self.session.model.bundle
+        if bundle is None or bundle.locate is None:
+            return None
+        return bundle.locate(self.generator.images(latents).clamp(0, 1))
 
     def said(self, picture: Image.Image) -> list[Said]:
         """What the session's model says of a picture: class, colour, place, as far as there are names for them."""

@@ -102,6 +102,69 @@ def test_no_change_leaves_every_number_in_place(generator, guides):
     assert found.distance.tolist() == found.asked.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("change", ["none", "zoom", "shift"])
+def test_a_search_for_what_is_there_ends_where_it_began(generator, guides, change):
+    """Adam leaves an optimum by steps of full length along gradients of rounding, and so does a pull to the mean."""
+    latents, steps = generator.sample(5, seed=1), []
+    found = generation.edit(
+        generator, latents, guides, change, start=latents, schedule=QUICK, progress=steps.append
+    )
+    torch.testing.assert_close(found.latents, latents, atol=1e-5, rtol=0)
+    assert (found.distance <= found.asked).all()
+    assert [step.number for step in steps] == list(range(QUICK.n_steps + 1))
+
+
+def test_literal_maps_are_those_of_the_thesis(generator, guides):
+    """Zeros come in, halves are copied and minima removed, whatever stands out."""
+    maps = generator.maps(torch.tensor([[0.4, 0.1, 1.0]]))
+    units = guides.own[0].units_a
+    before = maps["units"][:, units] + 1.0
+    maps = {"units": maps["units"] + 1.0}
+    asked = {
+        change: generation.asked_maps(maps, guides.own, change, right, 0.0, factor, literal=True)["units"][
+            :, units
+        ]
+        for change, right, factor in (
+            ("shift", 0.25, 1.0),
+            ("zoom", 0.0, 2.0),
+            ("copy", 0, 1),
+            ("remove", 0, 1),
+        )
+    }
+    moved = SIDE // 4
+    assert (asked["shift"][..., :moved] == 0).all()
+    torch.testing.assert_close(asked["shift"][..., moved:], before[..., :-moved])
+    doubled = torch.nn.functional.interpolate(before, scale_factor=2.0, mode="bilinear", align_corners=False)
+    middle = slice(SIDE // 2, SIDE // 2 + SIDE)
+    torch.testing.assert_close(asked["zoom"], doubled[..., middle, middle], atol=1e-5, rtol=1e-5)
+    left, right = torch.zeros_like(before), torch.zeros_like(before)
+    left[..., :-moved], right[..., moved:] = before[..., moved:], before[..., :-moved]
+    half = SIDE // 2
+    torch.testing.assert_close(asked["copy"], torch.cat([left[..., :half], right[..., half:]], 3))
+    torch.testing.assert_close(asked["remove"], before.amin((2, 3), keepdim=True).expand_as(before))
+    usual = generation.asked_maps(maps, guides.own, "shift", 0.25)["units"][:, units]
+    assert (usual[..., 0] > 0.4).any()  # the border goes on
+
+
+def test_a_literal_edit_searches_for_literal_maps_by_the_literal_objective(generator, guides):
+    latents = torch.tensor([[0.4, 0.1, 1.0]])
+    for literal in (False, True):
+        asked = generation.asked_maps(generator.maps(latents), guides.own, "shift", 0.25, literal=literal)
+        for objective in ("distance", "product"):
+            found = generation.edit(
+                generator,
+                latents,
+                guides,
+                "shift",
+                right=0.25,
+                literal=literal,
+                objective=objective,
+                schedule=Schedule(1),
+            )
+            expected = Asked(generator.maps(latents), asked, guides.own)
+            torch.testing.assert_close(found.asked, expected.objective(generator.maps(latents), objective))
+
+
 def test_a_shift_moves_what_is_painted_by_what_was_asked(generator, guides):
     latents = torch.tensor([[-0.8, 0.2, 1.0], [0.0, -0.5, 0.5]])
     found = generation.edit(generator, latents, guides, "shift", right=0.125, down=0.0625, schedule=QUICK)

@@ -9,6 +9,7 @@ from scipy.linalg import sqrtm
 
 import clipviz
 from clipviz.demo.generator import locator, measure
+from clipviz.demo.generator.scenes import rotation
 from clipviz.demo.generator.train import draw_latents, render
 from clipviz.reproduce import generating
 from clipviz.reproduce.held_out import encoder_of
@@ -33,6 +34,20 @@ def test_the_locator_is_small_and_measures_held_out_pictures():
     assert found["centroid"] < 0.02
     assert found["area"] < 0.1
     assert found["count"] < 0.1
+
+
+def test_the_locator_sees_that_there_is_nothing():
+    """On pictures of the generator itself: empty ones, made so by the factor of the number, and others."""
+    generator = clipviz.load_generator("demo")
+    latents = generator.sample(120, seed=5_000_011)
+    factors = latents.z @ rotation().float().T
+    factors[:60, 3] = -3.5
+    latents = latents.moved(factors @ rotation().float())
+    truth, seen = generator.true_scenes(latents), locator.locate(measure.paint(generator, latents)).count
+    empty, there = truth.opacity.max(1) < 0.1, truth.opacity.max(1) > 0.9
+    assert empty.sum() >= 60
+    assert (seen.numpy()[empty] == 0).mean() > 0.95
+    assert (seen.numpy()[there] > 0).mean() > 0.95
 
 
 def test_the_locator_measures_one_picture_as_in_company_and_at_any_size():

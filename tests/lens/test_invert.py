@@ -271,3 +271,22 @@ def test_a_running_search_follows_targets_that_are_replaced():
         if step.number == 10:
             targets["layer"] = torch.full((1, 3, 2, 2), 3.0)
     torch.testing.assert_close(step.latents, torch.full((1, 12), 3.0), atol=0.05, rtol=0)
+
+
+def test_images_whose_maps_are_there_stay_while_others_move():
+    """still: an objective down to which an image is left as it is, though Adam would take steps of full length."""
+    wanted = torch.randn(2, 12, generator=torch.Generator().manual_seed(3))
+    nearly = wanted + torch.tensor([[1e-6], [0.5]])
+
+    def generate(latents):
+        maps = latents.reshape(-1, 3, 2, 2)
+        return maps, {"layer": maps}
+
+    units, zeros, ones = torch.arange(3), torch.zeros(3), torch.ones(3)
+    pairs = [invert.UnitPairs("layer", "layer", units, units, zeros, ones, zeros, ones)]
+    how = {"target_maps": generate(wanted)[1], "pairs": pairs, "alpha": 0.0, "schedule": invert.Schedule(3)}
+    left = invert.invert(generate, nearly, **how).latents
+    assert (left[0] - nearly[0]).abs().max() > 1e-2
+    kept = invert.invert(generate, nearly, **how, still=1e-6).latents
+    assert torch.equal(kept[0], nearly[0])
+    torch.testing.assert_close(kept[1], left[1])

@@ -80,6 +80,37 @@ def test_a_drag_moves_the_true_object_and_a_new_grip_holds_what_is_there(desk):
     assert desk._grip[1] is held
 
 
+@pytest.mark.usefixtures("brief")
+def test_what_an_edit_did_is_said_by_the_true_scene(desk):
+    ask(desk, action="begin", source="class", label="car")
+    shown = desk.data()
+    assert shown["verdict"] == ""
+    assert shown["done"] is None
+    assert shown["scene"]["kind"].startswith("car")
+    before = place(desk)
+    ask(desk, options={"move": [11, 0.15 if before[0] < 0.5 else -0.15, 0.0, 1.0]})
+    shown = desk.data()
+    parts = desk.session.generator.judged(
+        desk.session.workbench.first,
+        desk.session.workbench.latents,
+        "zoom",
+        desk.move[1],
+        0.0,
+        1.0,
+    )
+    right = all(bool(one[0]) for one in parts.values())
+    assert shown["done"] == right
+    assert shown["verdict"].startswith(
+        "Done, by the true scene" if right else "Not done, by the true scene: "
+    )
+    ask(desk, options={"concept": 1})
+    ask(desk, options={"move": [12, 0.1, 0.0, 1.0]})
+    assert "of the way to those asked" in desk.data()["verdict"]
+    ask(desk, options={"concept": EVERY})
+    ask(desk, action="reset")
+    assert desk.data()["verdict"] == ""
+
+
 def test_a_storm_of_moves_settles_on_the_last(desk):
     ask(desk, action="begin", source="class", label="house")
     start = place(desk)
@@ -201,16 +232,18 @@ class Broken(Blind):
 def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk, kind, told):
     ask(desk, action="begin", source="random")
     bench, good = desk.session.workbench, desk.session.generator
-    held, guides = bench.latents, generation.guides(desk.session)
-    stand_in = kind(good)
-    desk.session.remember(("guides", id(stand_in)), lambda: guides)
-    desk.session.remember(("generator concepts", id(stand_in)), desk.session.generator_concepts)
-    desk.session.generator = stand_in
+    held, session = bench.latents, desk.session
+    concepts, guides = session.generator_concepts(), session.guides
+    session._generator = kind(
+        good
+    )  # the picture in hand stays, as it would not with another one of `generator`
+    session.guides = guides
+    session.keep(generation._units_key(session, "generator concepts"), lambda: concepts)
     ask_wrong(desk, {"action": "change", "change": "copy"})
     assert told in desk.error["message"]
     assert bench.latents is held
     assert desk.view["settled"]
-    desk.session.generator = good
+    session._generator = good
     ask(desk, action="change", change="copy")
     assert not desk.error
     assert desk.view["settled"]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipviz.demo.generator import judging
 from clipviz.demo.generator.network import LAYERS, LayoutGenerator
 from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, TrueScenes, true_scenes
 from clipviz.models.generator import Latents
@@ -89,6 +90,20 @@ class DemoGenerator:
         """The scenes that the latents stand for: what the teacher would paint, also for latents found by an edit."""
         self.check(latents)
         return true_scenes(latents.z, latents.label)
+
+    def judged(
+        self, before: Latents, after: Latents, change: str, right: float, down: float, factor: float
+    ) -> judging.Parts | None:
+        """What of an edit the true scenes say is right, by part; None for what they cannot judge (see judging.judged):
+        another change, or a copy of anything but one object."""
+        source = self.true_scenes(before)
+        if change not in judging.EDITS or (change == "copy" and (source.count != 1).any()):
+            return None
+        return judging.judged(source, self.true_scenes(after), change, right, down, factor)
+
+    def described(self, latents: Latents) -> dict[str, str]:
+        """The true scene of the first latent in words: kind, colour, background."""
+        return judging.described(self.true_scenes(latents), 0)
 
     def check(self, latents: Latents) -> None:
         """Raises TypeError or ValueError, with what to do, for latents that this generator cannot paint."""

@@ -14,7 +14,7 @@ from clipviz.session.workbench import Workbench
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from clipviz.analysis.generation import Edited, Progress
+    from clipviz.analysis.generation import Edited, Guides, Progress
     from clipviz.analysis.generator_concepts import GeneratorConcept
     from clipviz.analysis.shared_units import SharedUnits
     from clipviz.lens.invert import Schedule
@@ -62,7 +62,8 @@ class SharedUnitQuestions(SessionState):
         folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
         how many images are drawn; a quarter of them is held out for the correlations that are shown. options: at_least
         (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
-        k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found.
+        k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found, and the
+        generator's units are matched with these partners from then on (see `readers`).
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
         self._mined = mining.mine(self._session, folder, partners, n_images, options)
@@ -78,6 +79,36 @@ class SharedUnitQuestions(SessionState):
     @generator.setter
     def generator(self, generator: Any) -> None:
         self._generator = generator
+        self._workbench = None  # the picture in hand was another generator's
+        self.refresh()
+
+    @property
+    def readers(self) -> dict[str, Any]:
+        """The models that the generator's units are matched with (Eq. 4.3), by name: those set here, else the partners
+        of the dictionary mined last, else the bundle's, else this session's own model.
+
+        Set them as names that clipviz.load_partner knows, as models with .maps(images), or by name in a dict; None goes
+        back to the others.
+        """
+        return generation.readers_of(self._session)
+
+    @readers.setter
+    def readers(self, readers: Mapping[str, Any] | Sequence[Any] | None) -> None:
+        self._readers = generation.checked_readers(self._session, readers)
+        self.refresh()
+
+    @property
+    def guides(self) -> Guides:
+        """The generator's units that the readers share, with their pairs: what edits and inversions are guided by.
+
+        Set it to what clipviz.analysis.generation.find_guides returns for other latents, or another threshold.
+        """
+        return generation.guides(self._session)
+
+    @guides.setter
+    def guides(self, guides: Guides) -> None:
+        generation.give_guides(self._session, guides)
+        self.refresh()
 
     def generator_concepts(self) -> list[GeneratorConcept]:
         """The generator's units that other models share (Eq. 4.3), those that light up together as one named concept.
@@ -103,16 +134,21 @@ class SharedUnitQuestions(SessionState):
         factor: float = 1.0,
         schedule: Schedule | None = None,
         progress: Progress | None = None,
+        objective: str = "distance",
+        literal: bool = False,
     ) -> Edited:
         """Change the maps of shared units and search for the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
 
         latents: from `generator.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the
         sides), "copy", "remove" or "amplify" (factor). concepts: indices into `generator_concepts()`, default all; the
         others are asked to stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps,
-        where the Generate desk takes 40 to follow a hand (clipviz.session.workbench.LIVE).
+        where the Generate desk takes 40 to follow a hand (clipviz.session.workbench.LIVE). literal: ask for the maps as
+        thesis 4.4 does (zeros come in at a border, halves are copied, minima removed). objective: "product" is that of
+        Eq. 4.5 and 4.6 as the thesis writes it, which has no optimum at the maps asked for (clipviz.lens.invert).
         Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
         """
-        how = {"right": right, "down": down, "factor": factor, "schedule": schedule, "progress": progress}
+        how: dict[str, Any] = {"right": right, "down": down, "factor": factor, "schedule": schedule}
+        how |= {"progress": progress, "objective": objective, "literal": literal}
         return generation.edit(self._session, latents, change, concepts, **how)
 
     def invert(
@@ -125,6 +161,7 @@ class SharedUnitQuestions(SessionState):
         beta: float = 1.0,
         schedule: Schedule | None = None,
         progress: Progress | None = None,
+        objective: str | None = None,
     ) -> Edited:
         """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
 
@@ -132,10 +169,14 @@ class SharedUnitQuestions(SessionState):
         names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, by their
         correlation, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the
         one whose maps are most alike is taken, by maps alone after short searches from the best three. schedule:
-        default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.workbench.INVERSION).
+        default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.workbench.INVERSION). objective:
+        how maps are compared, by default their distance, by maps alone their correlation; "product" is that of Eq. 4.5
+        and 4.6 as the thesis writes it (clipviz.lens.invert).
         """
         i = self._image(image)
-        return generation.invert(self._session, i, label, pixels, seed, alpha, beta, schedule, progress)
+        return generation.invert(
+            self._session, i, label, pixels, seed, alpha, beta, objective, schedule, progress
+        )
 
     def visualise(
         self,
