@@ -41,7 +41,8 @@ def textspan(
 
     effects: one head's effects over images, [image, d_embed], or several heads' at once, [image, head, d_embed];
     they are centred here (Eq. 2.7). text_directions: the encoded pool R. n_texts: how many to choose, m.
-    rank: None takes the numerical rank of the centred data. A number takes as many leading directions of the data
+    rank: None takes the numerical rank of the centred data, which is that of float32 where float32 holds the effects,
+    also when they are handed over as float64. A number takes as many leading directions of the data
     before centring, as the authors' code does (80, wider than a head's span: numerical noise then has a say).
     centre_pool: subtract the pool's mean direction first. normalised: score unit-length residual texts, so that
     long texts have no advantage; the thesis's raw greedy is the default.
@@ -52,7 +53,7 @@ def textspan(
     _check(effects, text_directions, n_texts)
     data = effects.reshape(effects.shape[0], -1, effects.shape[-1]).transpose(0, 1)
     centred = data - data.mean(1, keepdim=True)
-    span, n_valid = _span_of_data(centred) if rank is None else _leading(data, rank)
+    span, n_valid = _span_of_data(centred, _is_single(data)) if rank is None else _leading(data, rank)
     coordinates = centred @ span
     covariance = coordinates.transpose(1, 2) @ coordinates / data.shape[1]
     total = centred.square().sum((1, 2)) / data.shape[1]
@@ -407,10 +408,14 @@ def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Ten
     return span.transpose(1, 2) @ texts.to(span).T
 
 
-def _span_of_data(data: Float[Tensor, "head image d_embed"]) -> tuple[Tensor, Tensor]:
-    """Orthonormal columns spanning each head's data, zero columns where a head's rank is smaller."""
+def _span_of_data(data: Float[Tensor, "head image d_embed"], single: bool) -> tuple[Tensor, Tensor]:
+    """Orthonormal columns spanning each head's data, zero columns where a head's rank is smaller.
+
+    single: the numbers were computed in float32, whatever they are held in.
+    """
     _, singular, right = torch.linalg.svd(data.double(), full_matrices=False)
-    n_valid = (singular > _tolerance(data.dtype) * singular[:, :1]).sum(-1)
+    tolerance = _tolerance(torch.float32 if single else data.dtype)
+    n_valid = (singular > tolerance * singular[:, :1]).sum(-1)
     if int(n_valid.min()) == 0 or bool((singular[:, 0] <= 1e-12).any()):
         raise ValueError(
             "expected effects that vary over images, got constant effects; use more than one image"
@@ -426,6 +431,11 @@ def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tens
         raise ValueError(f"expected rank within 1..{min(data.shape[1:])}, got {rank}")
     right = torch.linalg.svd(data.double(), full_matrices=False)[2][:, :rank]
     return right.transpose(1, 2).to(data), torch.full((len(data),), rank, device=data.device)
+
+
+def _is_single(data: Tensor) -> bool:
+    """Whether float32 holds these numbers as they are, so that what it rounded off is in them."""
+    return data.dtype != torch.float64 or bool((data == data.float().double()).all())
 
 
 def _tolerance(dtype: torch.dtype) -> float:

@@ -30,6 +30,17 @@ def test_choices_equal_the_literal_algorithm(seed):
     assert torch.allclose(chosen.explained.double(), torch.tensor(explained, dtype=torch.float64), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_float32_effects_held_in_float64_choose_the_same_texts(seed):
+    """What float32 rounded off is no span, also where float64 could hold it."""
+    effects, pool = problem(seed)
+    single, double = lens.textspan(effects, pool, 12), lens.textspan(effects.double(), pool.double(), 12)
+    assert double.order.tolist() == single.order.tolist()
+    torch.testing.assert_close(double.explained.float(), single.explained, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"within 1\.\.12 "):  # the span has as many directions
+        lens.textspan(effects.double(), pool.double(), 13)
+
+
 @pytest.mark.parametrize("rank", [5, 20])
 def test_a_fixed_rank_equals_the_literal_algorithm_at_that_rank(rank):
     effects, pool = problem(3, rank=30)
