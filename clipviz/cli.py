@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.machinery
 import importlib.util
 import itertools
 import json
@@ -19,6 +20,10 @@ from clipviz.files import write_whole
 from clipviz.version import __version__
 
 NOTEBOOK = "dashboard.ipynb"
+_LAB = (
+    "import sys; sys.path = [p for p in sys.path if p]; from jupyterlab.labapp import main; sys.exit(main())"
+)
+"""JupyterLab without the working folder among the places of its modules, where a file could pose as one of them."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +64,7 @@ def demo(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in ("model", "pretrained", "images", "texts", "device")}
     check(**chosen)
     folder = Path(options.folder).expanduser()
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target, known = place_of(folder, recipe(**chosen))
     if known and not options.fresh:
@@ -91,6 +97,49 @@ def check(
 
         open_texts(texts)
     loading.check(model, pretrained, device)
+
+
+def check_folder(folder: Path) -> None:
+    """ValueError for a notebook's folder in which somebody else could place what Python or the notebook would run.
+
+    Python looks for modules beside a notebook before it looks among the installed ones.
+    """
+    if not os.path.lexists(folder):
+        return
+    advice = "choose another one with --folder"
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder for the notebook, got {str(folder)!r}, which is none; {advice}")
+    if hasattr(os, "geteuid"):
+        owners = {folder.lstat().st_uid, folder.stat().st_uid}
+        if owners != {os.geteuid()}:
+            raise ValueError(
+                f"expected a folder of your own for the notebook, got {str(folder)!r}, which another user owns; "
+                f"{advice}"
+            )
+        if folder.stat().st_mode & 0o002:
+            raise ValueError(
+                f"expected a folder of your own for the notebook, got {str(folder)!r}, in which everybody may write; "
+                f"change that with chmod o-w, or {advice}"
+            )
+    hiding = sorted(path.name for path in folder.iterdir() if _hides_a_module(path))
+    if hiding:
+        raise ValueError(
+            f"expected a folder without modules that hide installed ones, got {str(folder)!r} with "
+            f"{', '.join(hiding[:3])}, which the notebook would run in their place; move it away, or {advice}"
+        )
+
+
+def _hides_a_module(path: Path) -> bool:
+    """Whether Python would take a file or folder for a module that is installed or its own."""
+    name = path.name.partition(".")[0]
+    is_module = path.suffix in (".py", ".pyc", ".so", ".pyd") or (path.is_dir() and "." not in path.name)
+    if not is_module or not name.isidentifier():
+        return False
+    if name in sys.stdlib_module_names or name == "clipviz":
+        return True
+    here = {os.getcwd(), str(path.parent), str(path.parent.resolve())}
+    installed = [place for place in sys.path if place and place not in here]
+    return importlib.machinery.PathFinder.find_spec(name, installed) is not None
 
 
 def recipe(
@@ -136,7 +185,7 @@ def made_with(target: Path) -> str | None:
 def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
     """The command that opens JupyterLab on a notebook once its board is run (`clipviz.first_run`), without news."""
     command = [
-        *(sys.executable, "-m", "jupyterlab", str(target)),
+        *(sys.executable, "-c", _LAB, str(target)),
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
     ]
     command += ["--ServerApp.jpserver_extensions={'clipviz.first_run': True}"]

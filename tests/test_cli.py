@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 import shlex
+import subprocess
 
 import pytest
 
@@ -101,3 +104,41 @@ def test_what_cannot_work_is_said_before_anything_is_written(capsys, tmp_path, a
     assert message in said.err
     assert said.out == ""
     assert not folder.exists()
+
+
+def test_a_module_planted_in_the_working_folder_is_not_run(capsys, tmp_path, monkeypatch):
+    for name in ("clipviz", "jupyterlab", "traitlets"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    command, _ = started(capsys)
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert not (tmp_path / "ran").exists(), done.stderr
+    assert done.returncode == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\s*", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "planted", ["clipviz.py", "clipviz/__init__.py", "json.py", "ipykernel_launcher.py", "torch/__init__.py"]
+)
+def test_a_folder_with_modules_that_hide_installed_ones_is_refused(capsys, tmp_path, planted):
+    (tmp_path / planted).parent.mkdir(exist_ok=True)
+    (tmp_path / planted).write_text("")
+    (tmp_path / "helper_of_mine.py").write_text("")  # hides nothing
+    assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert planted.partition("/")[0] in said
+    assert "hide installed ones" in said
+    assert "helper" not in said
+    assert not (tmp_path / "dashboard.ipynb").exists()
+
+
+def test_a_folder_of_somebody_else_is_refused(capsys, tmp_path, monkeypatch):
+    tmp_path.chmod(0o777)
+    assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
+    assert "in which everybody may write" in capsys.readouterr().err
+    tmp_path.chmod(0o755)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert cli.main(["demo", "--dry-run", "--folder", str(tmp_path)]) == 2
+    assert "which another user owns" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,8 @@
 """Answers kept on disk between sessions: encoded text pools and the codes of collections.
 
 A file is found by a hash of everything that its answer depends on, and read only if its checksum holds. The folder is
-bounded: the files used least recently go first. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB
+bounded: the files used least recently go first. Users may share a folder: each reads, counts and removes what is
+his own. CLIPVIZ_CACHE names another folder, or "off"; CLIPVIZ_CACHE_GB
 another bound, "inf" none. What cannot be written is not kept, and nothing else happens.
 """
 
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,18 +53,21 @@ class Cache:
         from safetensors.numpy import load
 
         path = self._path(key)
-        if path is None or not path.is_file():
+        if path is None or not path.is_file() or not _own(path):
             return None
         try:
             arrays, noted = load(path.read_bytes()), _noted(path)
             if noted["checksum"] != _checksum(arrays):
                 raise ValueError("its checksum does not hold")
+            if noted["key"] != path.stem:
+                raise ValueError("it was kept under another name")
             notes = json.loads(noted["notes"])
-            os.utime(path)
         except Exception as error:  # whatever is wrong with the file, the answer can be computed again
             logging.getLogger("clipviz").warning("%s is left out of the cache: %s", path, error)
-            path.unlink(missing_ok=True)
+            _remove(path)
             return None
+        with suppress(OSError):  # when it was used is a help to what goes first, no more
+            os.utime(path)
         return arrays, notes
 
     def write(self, *key: str, arrays: Arrays, about: str, notes: Mapping[str, Any] | None = None) -> bool:
@@ -74,6 +79,7 @@ class Cache:
             return False
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         noted = {"about": about, "notes": json.dumps(dict(notes or {})), "checksum": _checksum(arrays)}
+        noted["key"] = path.stem
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, save(arrays, noted))
@@ -84,30 +90,30 @@ class Cache:
         return True
 
     def entries(self) -> list[Entry]:
-        """What is kept, the answer used last first."""
+        """What this user has kept, the answer used last first."""
         found = []
         for path in self._files():
             try:
                 state = path.stat()
                 found.append(Entry(path, _noted(path)["about"], state.st_size, state.st_mtime))
             except Exception:  # being written, just removed, or damaged: its size still counts
-                if path.exists():
+                with suppress(OSError):
                     found.append(Entry(path, "damaged", path.stat().st_size, 0.0))
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> int:
-        """Remove everything; returns how many bytes that were."""
-        freed = sum(entry.n_bytes for entry in self.entries())
-        for path in [*self._files(), *(self.folder.glob(TEMPORARY) if self.folder else ())]:
-            path.unlink(missing_ok=True)
+        """Remove all that this user has kept; returns how many bytes that were."""
+        freed = sum(entry.n_bytes for entry in self.entries() if _remove(entry.path))
+        for path in filter(_own, self.folder.glob(TEMPORARY) if self.folder else ()):
+            _remove(path)
         return freed
 
     def _files(self) -> list[Path]:
-        return [] if self.folder is None else list(self.folder.glob(f"*{SUFFIX}"))
+        return [] if self.folder is None else [path for path in self.folder.glob(f"*{SUFFIX}") if _own(path)]
 
     def _path(self, key: tuple[str, ...]) -> Path | None:
         hashed = hashlib.blake2b(
-            "\0".join(key).encode("utf-8", "backslashreplace"), digest_size=16
+            "\0".join((*key, str(_user()))).encode("utf-8", "backslashreplace"), digest_size=16
         ).hexdigest()
         return None if self.folder is None else self.folder / f"{hashed}{SUFFIX}"
 
@@ -116,7 +122,7 @@ class Cache:
         for entry in self.entries():
             kept += entry.n_bytes
             if kept > self.limit:
-                entry.path.unlink(missing_ok=True)
+                _remove(entry.path)
 
 
 def default() -> Cache:
@@ -140,6 +146,28 @@ def default() -> Cache:
             f'expected CLIPVIZ_CACHE_GB to be a number of gigabytes, got {asked!r}; give 0 or more, "inf" for no bound'
         )
     return Cache(folder, limit * 1e9)
+
+
+def _user() -> int:
+    """The user who asks, 0 for all where the system does not tell."""
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _own(path: Path) -> bool:
+    """Whether this user has written a file: what others put into a shared folder is neither read nor removed."""
+    try:
+        return not hasattr(os, "geteuid") or path.lstat().st_uid == _user()
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file; False where that may not be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _noted(path: Path) -> dict[str, str]:

@@ -162,7 +162,8 @@ def check_type(model_type: str, name: str) -> None:
     if model_type in MODEL_TYPES:
         return
     hint = (
-        "its resolution varies with the image; load a checkpoint of fixed resolution such as "
+        "its resolution varies with the image (NaFlex), so that maps and tokens of two images cannot be laid on one "
+        "grid or kept in one index; load a checkpoint of fixed resolution such as "
         "google/siglip2-base-patch16-224"
         if model_type == "siglip2"
         else "use its vision tower as a Rosetta partner: clipviz.models.zoo.Partner(name, module, preprocess, layers)"

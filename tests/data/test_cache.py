@@ -94,3 +94,59 @@ def test_the_bound_is_a_number_of_gigabytes_or_none(tmp_path, monkeypatch):
         monkeypatch.setenv("CLIPVIZ_CACHE_GB", wrong)
         with pytest.raises(ValueError, match=rf"CLIPVIZ_CACHE_GB to be a number of gigabytes, got '{wrong}'"):
             default()
+
+
+def test_users_who_share_a_folder_leave_each_other_alone(tmp_path, monkeypatch):
+    me = os.geteuid()
+    mine, theirs = Cache(tmp_path, limit=30_000), Cache(tmp_path, limit=30_000)
+    assert mine.write("key", arrays=ARRAYS, about="mine")
+    (path,) = tmp_path.iterdir()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)  # the second user
+    assert theirs.read("key") is None
+    assert theirs.entries() == []
+    assert theirs.clear() == 0
+    for name in "abc":  # more than the bound, so that the oldest go
+        theirs.write(name, arrays={"a": np.zeros(2_500, np.float32)}, about=name)
+    assert path.exists()
+    monkeypatch.undo()
+    assert mine.read("key") is not None
+
+
+def test_an_entry_of_another_user_under_the_right_name_is_not_trusted(tmp_path, monkeypatch):
+    cache = Cache(tmp_path)
+    cache.write("key", arrays=ARRAYS, about="x")
+    (path,) = tmp_path.iterdir()
+    real = os.stat(path)
+    monkeypatch.setattr(
+        type(path), "lstat", lambda self: os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
+    )
+    assert cache.read("key") is None
+    assert path.exists()
+
+
+def test_an_entry_moved_to_another_name_is_not_taken_for_it(tmp_path):
+    cache = Cache(tmp_path)
+    cache.write("one", arrays={"a": np.zeros(3)}, about="x")
+    (one,) = tmp_path.iterdir()
+    cache.write("two", arrays={"a": np.ones(3)}, about="x")
+    (two,) = set(tmp_path.iterdir()) - {one}
+    os.replace(one, two)
+    assert cache.read("two") is None
+
+
+def test_a_folder_in_which_nothing_may_be_touched_is_only_read(tmp_path, monkeypatch, caplog):
+    cache = Cache(tmp_path, limit=100)
+    Cache(tmp_path).write("key", arrays=ARRAYS, about="x")
+    (path,) = tmp_path.iterdir()
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(type(path), "unlink", refused)
+    assert cache.read("key") is not None
+    path.write_bytes(path.read_bytes()[:40])
+    assert cache.read("key") is None
+    assert cache.clear() == 0
+    cache._shrink()
+    assert path.exists()

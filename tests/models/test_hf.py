@@ -159,3 +159,22 @@ def test_text_towers_that_read_all_tokens_are_told_which_are_padding(kind, tmp_p
     network.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     assert clipviz.load(str(tmp_path), device="cpu").fingerprint == model.fingerprint
+
+
+def test_no_code_of_a_checkpoint_is_run(tmp_path, monkeypatch):
+    import transformers
+
+    network, processor = hf_models.clip()
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    asked = []
+    for kind in (transformers.AutoConfig, transformers.CLIPModel, transformers.AutoProcessor):
+        real = kind.from_pretrained
+
+        def noted(*arguments, real=real, **options):
+            asked.append(options.get("trust_remote_code"))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", noted)
+    clipviz.load(str(tmp_path), device="cpu")
+    assert asked == [False] * 3

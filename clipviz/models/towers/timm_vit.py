@@ -58,6 +58,12 @@ def read(visual: nn.Module) -> Tower | None:
 def check_trunk(trunk: Any) -> None:
     """ValueError naming the trunk, unless it is a transformer whose blocks are known."""
     name = type(trunk).__name__
+    if name.startswith("NaFlex"):
+        raise unsupported(
+            f"timm tower {name}, whose grid of patches follows each image's shape, so that maps and tokens of two "
+            "images cannot be laid on one grid or kept in one index",
+            "open a checkpoint of fixed resolution instead",
+        )
     if name not in _TRUNKS or not hasattr(trunk, "blocks"):
         raise unsupported(f"timm tower {name}")
     if not hasattr(trunk.patch_embed, "grid_size") or getattr(trunk, "dynamic_img_size", False):
