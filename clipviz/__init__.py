@@ -22,6 +22,7 @@ _NAMES = {
     "View": "clipviz.values",
     "Session": "clipviz.session",
     "Dashboard": "clipviz.panels",
+    "publish": "clipviz.page",
 }
 _MODULES = (
     "lens",
@@ -32,6 +33,7 @@ _MODULES = (
     "panels",
     "values",
     "indexing",
+    "page",
     "session",
     "worker",
     "reproduce",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from clipviz.loading import load_generator as load_generator
     from clipviz.loading import load_partner as load_partner
     from clipviz.models import wrap as wrap
+    from clipviz.page import publish as publish
     from clipviz.panels import Dashboard as Dashboard
     from clipviz.session import Session as Session
     from clipviz.values import Ablation as Ablation

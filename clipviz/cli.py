@@ -1,4 +1,4 @@
-"""The command line: clipviz demo, index, doctor, reproduce."""
+"""The command line: clipviz demo, index, publish, doctor, reproduce."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     checking.add_argument("--clear-cache", action="store_true", help="remove the answers kept on disk")
     for name, room, text in (
         ("index", "clipviz.indexing.command", "read a collection of images once, into small files"),
+        (
+            "publish",
+            "clipviz.page.command",
+            "the board with its model inside, as a folder for any web server",
+        ),
         ("reproduce", "clipviz.reproduce", "the thesis's tables and figures"),
     ):
         if importlib.util.find_spec(room) is not None:

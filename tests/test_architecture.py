@@ -56,7 +56,7 @@ ARROWS = {
         "files",
         "version",
     },
-    "page": {"panels", "session", "models", "values", "files", "version"},
+    "page": {"panels", "session", "loading", "analysis", "models", "values", "files", "version"},
     "first_run": set(),
     "cli": {"page", "panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},
 }
@@ -73,10 +73,11 @@ OUTSIDE = {
     "page": {"torch", "numpy", "PIL", "onnx"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
 }
+ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce"}
 # Imports by a variable, and what it can be.
 BY_VARIABLE = {
-    ("clipviz.cli", "options.room"): {"clipviz.indexing.command", "clipviz.reproduce"},
-    ("clipviz.cli", "room"): {"clipviz.indexing.command", "clipviz.reproduce"},
+    ("clipviz.cli", "options.room"): ROOMS_WITH_A_COMMAND,
+    ("clipviz.cli", "room"): ROOMS_WITH_A_COMMAND,
 }
 
 

@@ -17,3 +17,13 @@ def script(name: str) -> bytes:
 def runtime() -> bytes:
     """The runtime's WebAssembly, which is kept compressed."""
     return lzma.decompress(script("ort-wasm-simd-threaded.wasm.xz"))
+
+
+def notices() -> bytes:
+    """The licences of what a published folder holds of others."""
+    about = (
+        b"This folder holds onnxruntime-web 1.30.0 (MIT License, Copyright (c) Microsoft Corporation) and, for models "
+        b"whose tokenizer\nis a tokenizer.json, tokenizers.js 0.2.0 (Apache License 2.0, the Hugging Face team). What "
+        b"follows is the notice of\nwhat ONNX Runtime contains.\n\n"
+    )
+    return about + lzma.decompress(script("onnxruntime-notices.txt.xz"))

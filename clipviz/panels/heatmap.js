@@ -231,7 +231,7 @@ const mapControls = (api, stage, maker) => {
     scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : maker.isNeurons() ? "Neurons belong to MLPs, so this map has no sum over heads." : whole ? "These methods explain the whole model only" : "";
     if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
     if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
-    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && !["attention", "neuron"].includes(entry.value)) || (entry.value === "neuron" && neuron === null) || (api.standalone && !maker.stored(entry.value));
+    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && !["attention", "neuron"].includes(entry.value)) || (entry.value === "neuron" && neuron === null) || ((api.standalone || api.model.live) && !maker.stored(entry.value));
     shows.value = text || maker.isNeurons() ? maker.name() : "attention";
     slider.value = Math.round(100 * api.option("opacity"));
     outline.checked = api.option("outline");

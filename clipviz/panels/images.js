@@ -51,7 +51,7 @@ const thumbnails = (api) => {
   } });
   const tile = (view, url, i) => {
     const id = view.ids[i], score = view.scores[i], about = `${view.names[i]}${score === null ? "" : ` · ${score.toFixed(3)}`}`;
-    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "option", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.ids.length) });
+    return h("button", { type: "button", class: `tile${set.has(id) ? " chosen" : ""}`, role: "option", "data-image": id, title: about, "aria-label": about, style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.n_tiles ?? view.ids.length) });
   };
   const draw = (view, arrays) => {
     const url = address(arrays.sprite), focused = galleries.contains(document.activeElement) ? [/** @type {any} */ (document.activeElement.closest("[data-list]"))?.dataset.list, /** @type {any} */ (document.activeElement).dataset.image] : null;

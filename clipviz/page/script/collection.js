@@ -9,12 +9,12 @@ export class Collection {
   /** @param {Tower} tower @param {{ codes: Float32Array, mean: Float32Array, std: Float32Array, embedding: Float32Array }} arrays codes [image, layer, head, d_code] */
   constructor(tower, arrays) {
     this.tower = tower;
-    Object.assign(this, arrays);
     this.codes = arrays.codes;
     this.mean = arrays.mean;
     this.std = arrays.std;
     this.embedding = arrays.embedding;
     this.n_published = this.std.length;
+    this.published = Array.from({ length: this.n_published }, (_, i) => i); // which every statistic is taken over
     /** @type {Trace[]} pictures that were added here, after the published ones */
     this.added = [];
     /** @type {Map<string, any>} */
@@ -48,9 +48,6 @@ export class Collection {
     });
     return found;
   }
-
-  /** The published images, which every statistic is taken over. */
-  get published() { return (this.everyone ??= Array.from({ length: this.n_published }, (_, i) => i)); }
 
   /** Mean and population covariance of v of one head. @param {number} layer @param {number} head @param {number[]} [images] */
   moments(layer, head, images = this.published) {

@@ -21,6 +21,8 @@ export class Engine {
     this.directions = new Map();
     /** @type {import("./picture.js").Picture[]} */
     this.dropped = [];
+    /** @type {Map<string, import("./tower.js").Reading>} */
+    this.readings = new Map();
   }
 
   /** Opens everything; say(what) is called before each step. @param {(what: string) => void} [say] */
@@ -114,11 +116,10 @@ export class Engine {
 
   /** A direction brought back through the readout; the newest are kept. @param {string} key @param {ArrayLike<number>} direction */
   reading(key, direction) {
-    this.readings ??= new Map();
     const known = this.readings.get(key) ?? this.tower.reading(direction);
     this.readings.delete(key);
     this.readings.set(key, known);
-    if (this.readings.size > KEPT) this.readings.delete(this.readings.keys().next().value);
+    if (this.readings.size > KEPT) this.readings.delete(/** @type {string} */ (this.readings.keys().next().value));
     return known;
   }
 }

@@ -16,7 +16,7 @@ const windows = (from, to, filter) => {
   const [reach, weigh] = FILTERS[filter], scale = from / to, wide = Math.max(scale, 1), support = reach * wide;
   return Array.from({ length: to }, (_, place) => {
     const centre = (place + 0.5) * scale, first = Math.max(0, Math.trunc(centre - support + 0.5)), last = Math.min(from, Math.trunc(centre + support + 0.5));
-    const weights = Array.from({ length: last - first }, (_, k) => weigh((k + first - centre + 0.5) / wide)), total = weights.reduce((a, b) => a + b, 0);
+    const weights = Array.from({ length: last - first }, (_empty, k) => weigh((k + first - centre + 0.5) / wide)), total = weights.reduce((a, b) => a + b, 0);
     return { first, weights: weights.map((w) => { const share = (w / total) * 2 ** BITS; return Math.trunc(share + (share < 0 ? -0.5 : 0.5)); }) };
   });
 };

@@ -5,7 +5,7 @@ import { fromHalves } from "./numbers.js";
 /** @typedef {{ bytes: number, sent: number, parts: string[], arrays?: Record<string, { dtype: string, shape: number[], offset: number }> }} Content */
 
 /** @param {ArrayBuffer | Uint8Array} packed @returns {Promise<Uint8Array>} */
-const inflated = async (packed) => {
+export const inflated = async (packed) => {
   const stream = new Blob([/** @type {any} */ (packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };

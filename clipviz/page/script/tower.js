@@ -19,6 +19,7 @@ import { dot, norm } from "./numbers.js";
  * @property {number} n_terms
  * @property {number} mlp_share
  * @property {boolean} post_norm
+ * @property {string} kind
  * @property {boolean} pools
  * @property {boolean} has_tail
  * @property {[number, number]} image_size
@@ -162,7 +163,7 @@ export class Tower {
   linear(layer, head) {
     const one = layer * this.facts.n_heads + head, known = this.maps.get(one);
     if (known) return known;
-    const { n_heads: H, d_head: e, d_model: D, d_embed: E, n_readout: P, n_tallies, d_code, post_norm } = this.facts;
+    const { n_heads: H, d_head: e, d_model: D, d_embed: E, n_readout: P, d_code, post_norm } = this.facts;
     const { matrices, output, output_bias: own, scaled_bias: scaled, bias } = this.arrays, made = new Float64Array((d_code + 2) * E);
     /** adds vector @ matrices[p], times a factor, to a row @param {number} row @param {Float32Array} vector @param {number} at @param {number} p @param {number} factor */
     const write = (row, vector, at, p, factor) => {
@@ -180,7 +181,7 @@ export class Tower {
       made[(d_code + 1) * E + k] = -this.meanMatrix[k] / this.shares;
     }
     const kept = Float32Array.from(made);
-    if (n_tallies >= 0) this.maps.set(one, kept);
+    this.maps.set(one, kept);
     return kept;
   }
 

@@ -8,8 +8,8 @@ const headLink = (api, layer, head) =>
 const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
   link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), { class: "to num", "data-neuron-link": `${layer},${neuron}`, tabindex, disabled: api.standalone, title: `Open neuron ${neuron} of layer ${layer}` });
 
-/** A link that opens a desk; a saved page has no other desks. @param {Api} api @param {string} desk @param {string} text */
-const deskLink = (api, desk, text) => (api.standalone ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
+/** A link that opens a desk; pages have no others than theirs (model.desks). @param {Api} api @param {string} desk @param {string} text */
+const deskLink = (api, desk, text) => (api.standalone || api.model.desks?.includes(desk) === false ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
 
 /** A number before a removal and after it; one number where nothing is removed. @param {number} after @param {number | null | undefined} before @param {number} [digits] */
 const change = (after, before, digits = 3) => (before === null || before === undefined ? signed(after, digits) : `${signed(before, digits)} → ${signed(after, digits)}`);

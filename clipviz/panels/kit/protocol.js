@@ -192,7 +192,7 @@ const mount = ({ model, el }, name, build) => {
   const life = vitals(root, lost);
   const nothing = () => {};
   /** @type {Api} */
-  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), printed: true, ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
+  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), printed: !model.live, ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
   const newest = speak(api, life);
   let draw = (/** @type {any} */ _view, /** @type {any} */ _arrays) => {};
   api.redraw = () => {

@@ -1,0 +1,285 @@
+"""clipviz.publish: a session as a folder of static files, the board with the model inside."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipviz.analysis.standing import FAR, THINGS
+from clipviz.files import write_whole
+from clipviz.page import vendor
+from clipviz.page.carrying import carry
+from clipviz.page.export import Precision, check_exporter, check_memory, in_precision, memory_needed
+from clipviz.page.packing import Folder, manifest
+from clipviz.panels import Dashboard
+from clipviz.panels.base import DESKS, Panel
+from clipviz.panels.pictures import title
+from clipviz.panels.scripts import kit, text
+from clipviz.panels.standalone import traits
+from clipviz.session import Session
+from clipviz.session.heads import FOUND
+from clipviz.values import N_LATE
+from clipviz.version import __version__
+
+N_IMAGES = 240
+LIVE = ("query", "images", "heatmap", "heads", "textspan", "receipts")
+"""Panels that the page answers itself."""
+
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
+    "style-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'"
+)
+"""The page's own rule: nothing comes from elsewhere, and nothing goes there."""
+
+
+def publish(
+    session: Session,
+    path: str | Path,
+    *,
+    model: bool = True,
+    precision: Precision = "float32",
+    images: int | Sequence[int] = N_IMAGES,
+    desks: Sequence[str] = (),
+    title: str | None = None,
+) -> Path:
+    """Write the board of a session with its model inside as a folder that any web server shows; returns the folder.
+
+    In the page, without Python: texts are typed, pictures dropped, pasted or taken with the camera, and every head,
+    token and text answers. Nothing leaves the browser.
+
+    path: a folder, new, empty, or one that was published before. model=False writes the saved page alone, as
+    Dashboard.save_html does. precision: "float32", or "float16" for weights rounded to half precision, which take half
+    the room; the page computes in float32 either way. images: those published, or how many, evenly spaced over the
+    collection; TextSpan, search and ablations are over these. desks: names of desks that the page shows as they are
+    now ("neurons", "rosetta", ...), since they compute with Python.
+    Needs clipviz[web]. Raises ValueError for a folder that holds something else, for images and desks that are not
+    there, and, as CannotExport, for a model that the page cannot carry, with the reason.
+    """
+    folder = _folder(path)
+    if not model:
+        dashboard = Dashboard(session)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            dashboard.save_html(folder / "index.html")
+        finally:
+            _close(dashboard)
+        return folder
+    check_exporter()
+    unknown = [name for name in desks if name not in DESKS]
+    if unknown:
+        raise ValueError(f"expected desks among {', '.join(DESKS)}, got {unknown[0]!r}")
+    chosen = _chosen(session, images)
+    check_memory(session.model)
+    print(
+        f"publishing {session.model.name}: the page will need about {memory_needed(session.model) / 1e9:.1f} GB of a "
+        "browser's memory"
+    )
+    with _published(session, chosen, precision) as shown:
+        _write(shown, folder, precision, desks, title)
+    return folder
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"expected a folder to publish in, got the file {str(folder)!r}; name another")
+    known = ("manifest.json", "index.html")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        raise ValueError(
+            f"expected a new, an empty or a published folder, got {str(folder)!r} with other files; name another"
+        )
+    return folder
+
+
+def _chosen(session: Session, images: int | Sequence[int]) -> list[int]:
+    """The images to publish, in the collection's order, the selected one among them."""
+    n_images = len(session.images)
+    if isinstance(images, int):
+        if images < 2:
+            raise ValueError(f"expected at least 2 images to publish, got {images}")
+        some = {round(i) for i in np.linspace(0, n_images - 1, min(images, n_images)).tolist()}
+    else:
+        some = set(images)
+        outside = [i for i in some if not 0 <= i < n_images]
+        if outside:
+            raise ValueError(f"expected images within 0..{n_images - 1}, got {outside[0]}")
+    selected = session.selection.image
+    if selected is not None and selected not in some:
+        if isinstance(images, int) and len(some) >= images:
+            some.remove(min(some, key=lambda i: abs(i - selected)))
+        some.add(selected)
+    return sorted(some)
+
+
+@contextmanager
+def _published(session: Session, chosen: list[int], precision: Precision) -> Iterator[Session]:
+    """A session of what is published: the model as the page computes with it, and the chosen images."""
+    model, place = in_precision(session.model, precision), {image: i for i, image in enumerate(chosen)}
+    shown = Session(
+        model,
+        images=session.images.subset(chosen),
+        texts=session.texts,
+        layers=range(model.n_layers),
+        background=False,
+    )
+    try:
+        broken = shown.collection.broken
+        if broken:
+            raise ValueError(
+                f"expected images that can be read, got {len(broken)} that cannot, the first because "
+                f"{next(iter(broken.values()))}; leave them out with images=..."
+            )
+        s = session.selection
+        shown.selection = s.replace(
+            image=None if s.image is None else place[s.image],
+            images=tuple(place[i] for i in s.images if i in place),
+            neuron=None,
+            concept=None,
+            ablation=type(s.ablation)(),
+        )
+        yield shown
+    finally:
+        shown.close()
+
+
+def _write(
+    shown: Session, folder: Path, precision: Precision, desks: Sequence[str], heading: str | None
+) -> None:
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    parts = Folder(folder / "parts")
+    (folder / "manifest.json").unlink(missing_ok=True)  # a page that is half written has none
+    said = carry(shown, parts, precision)
+    contents = said["contents"]
+    contents["runtime"] = parts.add(vendor.runtime())
+    heading = heading or f"clipviz · {shown.model.name}"
+    board, css = _board(shown, desks, heading)
+    contents["board"] = parts.add(_json(board))
+    contents["about"] = parts.add(_json(_about(shown)))
+    masks = _masks(shown)
+    if masks is not None:
+        contents["masks"] = parts.add(masks)
+    _scripts(folder, board, css, said["tokens"]["kind"])
+    write_whole(folder / "index.html", _page(heading).encode())
+    parts.keep_only_these()
+    manifest(folder / "manifest.json", said)
+
+
+def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str, Any], str]:
+    """What the page draws before the model is loaded: the panels as they are; and their style sheets."""
+    shown.head_summaries()
+    dashboard = Dashboard(shown, tour=())
+    try:
+        shown.wait(None, background=True)
+        panels: dict[str, Panel] = {panel.name: panel for panel in dashboard.panels}
+        for name in desks:
+            desk = dashboard.desks.show(name)
+            assert desk is not None
+            shown.wait(None, background=True)
+            panels[name] = desk
+        drawn = [
+            {"name": name, "live": name in LIVE, "traits": _elsewhere(name, traits(panel))}
+            for name, panel in panels.items()
+        ]
+        css = _styles([str(dashboard.desks.bar._css), *(str(panel._css) for panel in panels.values())])
+    finally:
+        _close(dashboard)
+    return {
+        "title": heading,
+        "selection": shown.selection.to_dict(),
+        "panels": drawn,
+        "desks": [[name, DESKS[name].title, DESKS[name].question] for name in desks],
+        "foot": f"{shown.provenance()} · published with clipviz {__version__}",
+    }, css
+
+
+def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
+    """A panel's traits without what the page cannot answer, and with the device that answers there."""
+    views: dict[str, dict[str, Any]] = {
+        "heatmap": {"baselines": [], "ignoring": [], "neuron_layers": []},
+        "query": {"device": "this browser"},
+        "receipts": {"device": "this browser (WebAssembly)", "notes": [], "index": ""},
+    }
+    options: dict[str, dict[str, Any]] = {"query": {"n_steps": 0}, "heatmap": {"show": "effect"}}
+    return {**drawn, **options.get(name, {}), "view": {**drawn["view"], **views.get(name, {})}}
+
+
+def _styles(sheets: Sequence[str]) -> str:
+    """Style sheets one after the other, what they share once."""
+    shared = text("base.css")
+    own = dict.fromkeys(sheet.removeprefix(shared) for sheet in sheets)
+    around = [text(f"{name}.css") for name in ("dashboard", "standalone")]
+    return "\n".join([shared, *own, *around, _resource("page.css")])
+
+
+def _about(shown: Session) -> dict[str, Any]:
+    """What the page's answers rest on besides the model."""
+    bundle, n_images = shown.model.bundle, len(shown.images)
+    labels = {f"{layer},{head}": shown.label(layer, head)._asdict() for layer, head in shown.heads}
+    return {
+        "titles": [title(shown, i) for i in range(n_images)],
+        "columns": shown.images.attributes or {},
+        "attributes": shown.attributes(),
+        "masked": [shown.true_mask(i) is not None for i in range(n_images)],
+        "own": bundle is not None and bundle.images is not None,
+        "labels": labels,
+        "rules": {"n_late": N_LATE, "far": FAR, "things": [list(group) for group in THINGS], "found": FOUND},
+    }
+
+
+def _masks(shown: Session) -> bytes | None:
+    """The true masks one after the other, those of images that have one."""
+    found = [mask for i in range(len(shown.images)) if (mask := shown.true_mask(i)) is not None]
+    return b"".join(mask.astype(np.uint8).tobytes() for mask in found) if found else None
+
+
+def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None:
+    """The modules, the panels' own scripts, the runtime and the style sheet."""
+    for name in ("script", "panels", "runtime"):
+        (folder / name).mkdir(exist_ok=True)
+    for found in resources.files("clipviz.page").joinpath("script").iterdir():
+        if found.name.endswith(".js"):
+            write_whole(folder / "script" / found.name, found.read_bytes())
+    shared = kit()
+    write_whole(folder / "panels/kit.js", f"{shared}\nexport {{ h }};\n".encode())
+    names = [panel["name"] for panel in board["panels"]] + ["desks"]
+    for name in names:
+        write_whole(folder / f"panels/{name}.js", (shared + text(f"{name}.js")).encode())
+    for module in (vendor.RUNTIME, *([vendor.TOKENIZERS] if tokens == "json" else [])):
+        write_whole(folder / "runtime" / module, vendor.script(module))
+    write_whole(folder / "page.css", css.encode())
+    write_whole(folder / "NOTICES.txt", vendor.notices())
+
+
+def _page(heading: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(heading)}</title>\n"
+        '<link rel="stylesheet" href="page.css">\n</head>\n<body>\n<main></main>\n'
+        '<script type="module" src="script/board.js"></script>\n</body>\n</html>\n'
+    )
+
+
+def _resource(name: str) -> str:
+    return (resources.files("clipviz.page") / name).read_text(encoding="utf-8")
+
+
+def _json(said: Any) -> bytes:
+    return json.dumps(said, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _close(dashboard: Dashboard) -> None:
+    """Close the widgets and leave the session open."""
+    for panel in dashboard.panels:
+        panel.close()
+    dashboard.desks.close()
+    dashboard.tour.close()

@@ -1,0 +1,229 @@
+// The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent anywhere.
+
+// @ts-ignore written when the page is published
+import { h } from "../panels/kit.js";
+import { address, OPTIONS, read } from "./address.js";
+import { Kernel } from "./kernel.js";
+import { inflated } from "./store.js";
+
+const base = new URL("./", document.baseURI).href;
+const raw = (/** @type {string} */ text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const unpacked = (/** @type {any} */ value) => (value && typeof value === "object" && typeof value.base64 === "string" ? new DataView(raw(value.base64).buffer) : value);
+const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+
+/** The worker, one question after the other. @param {(message: any) => void} told what comes unasked */
+const beside = (told) => {
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" }), waiting = new Map();
+  let last = 0;
+  worker.addEventListener("message", ({ data }) => {
+    if (!("id" in data)) return told(data);
+    const { resolve, reject } = waiting.get(data.id);
+    waiting.delete(data.id);
+    if (data.error) reject(data.error);
+    else resolve(data.found);
+  });
+  worker.addEventListener("error", (event) => waiting.forEach(({ reject }) => reject({ message: event.message || "The page's worker could not start." })));
+  return (/** @type {string} */ what, /** @type {any} */ given) => new Promise((resolve, reject) => {
+    waiting.set(++last, { resolve, reject });
+    worker.postMessage({ id: last, what, given });
+  });
+};
+
+/** A model as panels know it. @param {any} panel @param {Record<string, any>} more */
+const standIn = ({ name, traits }, more) => {
+  const values = Object.fromEntries(Object.entries(traits).map(([trait, value]) => [trait, unpacked(value)])), listeners = {};
+  const one = { name, values, key: "", ack: 0, seq: 0, arrays: {}, fire: (/** @type {string} */ event) => listeners[event]?.forEach((/** @type {any} */ listener) => listener()) };
+  const model = {
+    get: (/** @type {string} */ trait) => values[trait],
+    set: (/** @type {string} */ trait, /** @type {any} */ value) => { values[trait] = value; },
+    on: (/** @type {string} */ event, /** @type {any} */ listener) => (listeners[event] ??= new Set()).add(listener),
+    off: (/** @type {string} */ event, /** @type {any} */ listener) => listeners[event]?.delete(listener),
+    save_changes: () => {}, send: () => {}, ...more,
+  };
+  return { model, one };
+};
+
+const followTheme = () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)"), set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
+  dark.addEventListener("change", set);
+  set();
+};
+
+/** What the page is, how far it is loaded, and how a picture gets in. @param {any} about @param {(blob: Blob, name: string) => void} bring @param {() => string} link */
+const header = (about, bring, link) => {
+  const bar = h("i"), meter = h("div", { class: "meter", role: "progressbar", "aria-label": "Loading the model", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 }, bar);
+  const state = h("span", { class: "state", role: "status" }, "Loading the model…"), said = h("span", { class: "said", role: "status" });
+  const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-hidden": "true", tabindex: -1, onchange: () => { if (file.files[0]) bring(file.files[0], file.files[0].name); file.value = ""; } });
+  const pick = h("button", { type: "button", onclick: () => file.click() }, "Picture…"), shoot = h("button", { type: "button", hidden: !navigator.mediaDevices?.getUserMedia, onclick: () => camera(bring) }, "Camera");
+  const copy = h("button", { type: "button", onclick: async () => {
+    try { await navigator.clipboard.writeText(link()); said.textContent = "Link copied"; } catch { said.textContent = "The browser does not let this page copy; take the link from the address bar"; }
+    setTimeout(() => (said.textContent = ""), 2500);
+  } }, "Copy link");
+  const element = h("header", { class: "cv-top" }, h("h1", {}, about.title), h("p", { class: "cv-private" }, h("b", {}, "Everything is computed in this browser. "), "Texts and pictures stay on this machine: the page sends nothing anywhere, and works without a network once it is loaded. Drop or paste a picture anywhere."),
+    h("div", { class: "tools" }, pick, shoot, copy, said, file), h("div", { class: "loading" }, meter, state));
+  return {
+    element,
+    loaded: (/** @type {number} */ share, /** @type {string} */ words) => {
+      bar.style.width = `${100 * share}%`;
+      meter.setAttribute("aria-valuenow", String(Math.round(100 * share)));
+      state.textContent = words;
+    },
+    ready: () => { element.dataset.ready = "true"; meter.hidden = true; state.textContent = ""; },
+    failed: (/** @type {string} */ words) => { element.dataset.failed = "true"; meter.hidden = true; state.textContent = words; },
+  };
+};
+
+/** A picture from the camera. @param {(blob: Blob, name: string) => void} bring */
+const camera = async (bring) => {
+  const video = h("video", { autoplay: true, playsinline: true }), dialog = h("dialog", { class: "cv-camera", "aria-label": "Camera" });
+  /** @type {MediaStream | null} */
+  let stream = null;
+  const close = () => { stream?.getTracks().forEach((track) => track.stop()); dialog.close(); dialog.remove(); };
+  const take = () => {
+    const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    canvas.toBlob((/** @type {Blob} */ blob) => bring(blob, "camera"), "image/png");
+    close();
+  };
+  const note = h("p", {}, "The picture stays in this browser.");
+  dialog.append(video, note, h("div", { class: "tools" }, h("button", { type: "button", onclick: take }, "Take the picture"), h("button", { type: "button", onclick: close }, "Cancel")));
+  dialog.addEventListener("cancel", close);
+  document.body.append(dialog);
+  dialog.showModal();
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    video.srcObject = stream;
+  } catch (error) {
+    note.textContent = `The browser gives no camera: ${/** @type {Error} */ (error).message}`;
+  }
+};
+
+/** Pictures dropped or pasted anywhere. @param {(blob: Blob, name: string) => void} bring */
+const bringing = (bring) => {
+  const first = (/** @type {DataTransfer | null} */ data) => [...(data?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (event.defaultPrevented) return; // a panel took it
+    event.preventDefault();
+    const file = first(event.dataTransfer);
+    if (file) bring(file, file.name);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = first(event.clipboardData);
+    if (file) bring(file, "pasted picture");
+  });
+};
+
+/** Where panels stand: the board, and the row of desks below it. @param {any} about */
+const frame = (about) => {
+  const desks = h("div", { class: "cv-desks jupyter-widgets" }), board = h("div", { class: "cv-board jupyter-widgets" });
+  const places = Object.fromEntries(about.panels.map(({ name, live }) => [name, h("div", { class: live ? `cv-at-${name}` : "cv-at-desk" })]));
+  board.append(...about.panels.filter(({ live, name }) => live && name !== "receipts").map(({ name }) => places[name]), ...(about.desks.length ? [desks] : []), places.receipts);
+  return { board, desks, places };
+};
+
+/** Desks that need Python: what they showed when they were published. @param {any} about @param {ReturnType<typeof frame>} places */
+const openDesks = async (about, { desks, places }) => {
+  const bar = h("div", {}), mounted = new Set(), load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
+  const scripts = Object.fromEntries(await Promise.all(about.desks.map(async ([name]) => [name, await load(name)])));
+  const shown = { name: "desks", traits: { desks: about.desks, shown: "" } }, { model, one } = standIn(shown, {});
+  const open = (/** @type {string} */ name) => {
+    for (const [desk] of about.desks) places[desk].hidden = desk !== name;
+    if (!name || mounted.has(name)) return;
+    mounted.add(name);
+    const panel = about.panels.find((/** @type {any} */ { name: own }) => own === name), stored = standIn(panel, { standalone: true, fixed: true, offers: () => false }).model;
+    places[name].append(h("p", { class: "cv-stale" }, "As published: this desk computes with Python and does not follow what is chosen above."));
+    scripts[name].render({ model: stored, el: places[name] });
+  };
+  model.save_changes = () => { one.fire("change:shown"); open(one.values.shown); };
+  desks.append(bar, ...about.desks.map(([name]) => places[name]));
+  open("");
+  (await load("desks")).render({ model, el: bar });
+};
+
+/** @param {string} name @param {any} manifest */
+const content = async (name, manifest) => {
+  const whole = [];
+  for (const part of manifest.contents[name].parts) whole.push(await inflated(await (await fetch(new URL(`parts/${part}`, base))).arrayBuffer()));
+  return JSON.parse(await new Blob(/** @type {any} */ (whole)).text());
+};
+
+const start = async () => {
+  followTheme();
+  const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json(), about = await content("board", manifest);
+  const total = Object.entries(manifest.contents).reduce((sum, [name, { sent }]) => sum + (name === "board" ? 0 : sent), 0);
+  let loaded = 0;
+  const ask = beside((message) => {
+    if (message.loaded) loaded += message.loaded;
+    top.loaded(Math.min(1, loaded / total), loaded < total ? `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB` : "Opening the model…");
+  });
+  const opened = ask("open", { manifest, base });
+  const link = () => location.href, kernel = new Kernel({ facts: manifest.facts, selection: about.selection, n_images: manifest.n_images }, async (panel, selection, options) => { await opened; return ask("ask", { panel, selection, options }); }, () => write(), (is) => (document.body.dataset.busy = String(is)));
+  const bring = (/** @type {Blob} */ blob, /** @type {string} */ name) => {
+    const images = kernel.panels.find((panel) => panel.name === "images");
+    if (images) void kernel.requested(images, { seq: images.ack + 1, action: "bring", blob, name });
+  };
+  const top = header(about, bring, link);
+  wire(kernel, ask, opened);
+  const models = {}, defaults = {};
+  const write = () => {
+    const options = /** @type {Record<string, any>} */ ({});
+    for (const { name, values } of kernel.panels) for (const option of OPTIONS[name] ?? []) if (values[option] !== defaults[name][option]) (options[name] ??= {})[option] = values[option];
+    history.replaceState(null, "", `#${address(kernel.selection, options, manifest.n_images)}`);
+  };
+  for (const panel of about.panels.filter(({ live }) => live)) {
+    const { model, one } = standIn(panel, { live: true, desks: about.desks.map(([name]) => name) });
+    defaults[panel.name] = Object.fromEntries((OPTIONS[panel.name] ?? []).map((option) => [option, one.values[option]]));
+    model.save_changes = () => { if (one.values.request && one.values.request !== one.asked) { one.asked = one.values.request; void kernel.requested(one, one.values.request); } };
+    models[panel.name] = model;
+    kernel.panels.push(one);
+  }
+  const places = frame(about);
+  document.querySelector("main").append(top.element, h("div", { class: "cv-dashboard jupyter-widgets" }, places.board), h("footer", { class: "cv-foot" }, about.foot));
+  const scripts = await Promise.all(Object.keys(models).map(async (name) => [name, (await import(`../panels/${name}.js`)).default]));
+  for (const [name, script] of scripts) script.render({ model: models[name], el: places.places[name] });
+  if (about.desks.length) await openDesks(about, places);
+  document.body.dataset.drawn = "true";
+  bringing(bring);
+  const follow = () => {
+    const { changes, options } = read(location.hash);
+    for (const { name, values, fire } of kernel.panels) for (const [option, value] of Object.entries(options[name] ?? {})) { values[option] = value; fire(`change:${option}`); }
+    try { kernel.select(changes); } catch { /* an address of another page */ }
+    void kernel.refresh();
+  };
+  if (location.hash.length > 1) follow();
+  addEventListener("hashchange", follow);
+  try {
+    await opened;
+    top.ready();
+    document.body.dataset.ready = "true";
+    await kernel.refresh();
+  } catch (error) {
+    top.failed(`The model could not be opened: ${/** @type {any} */ (error).message}`);
+    document.body.dataset.failed = "true";
+  }
+};
+
+/** What panels ask for besides a selection. @param {Kernel} kernel @param {ReturnType<typeof beside>} ask @param {Promise<any>} opened */
+const wire = (kernel, ask, opened) => {
+  const bring = async (/** @type {Blob} */ blob, /** @type {string} */ name) => {
+    await opened;
+    const { image, n } = /** @type {any} */ (await ask("add", { blob, name }));
+    kernel.n = n;
+    kernel.select({ image });
+  };
+  Object.assign(kernel.actions, {
+    undo: () => kernel.go(-1),
+    redo: () => kernel.go(1),
+    bring: ({ blob, name }) => bring(blob, name),
+    upload: ({ content: text, name }) => bring(new Blob([raw(text)]), name),
+    visit: ({ head, desk }) => { if (head) kernel.select({ layer: head[0], head: head[1] }); if (desk) document.querySelector(`.cv-desks-bar [data-name="${desk}"][aria-expanded="false"]`)?.dispatchEvent(new Event("click")); },
+    role: ({ head, role }) => { kernel.roles = { ...kernel.roles, [head.join()]: role }; },
+    describe: ({ panel }) => { const { ids, lists } = panel.values.view; kernel.select({ images: ids.slice(-lists[lists.length - 1].count) }); },
+  });
+};
+
+start().catch((error) => {
+  document.body.dataset.failed = "true";
+  document.querySelector("main")?.append(`The page could not be opened: ${error.message ?? error}`);
+});

@@ -1,0 +1,332 @@
+"""The published page in Chromium, from a plain static server, with the network cut once it is loaded."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipviz
+from clipviz.page import publishing
+from clipviz.values import Ablation
+from tests.browser.lab import chromium_browser, find_chromium
+
+pytestmark = pytest.mark.browser
+CLOSE = 2e-6  # of a cosine, which views are read with
+DESK = "words"
+AXE = Path(__file__).parents[2] / "tools/js/node_modules/axe-core/axe.min.js"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def published(demo, tmp_path_factory):
+    """The folder, published from the session of these tests, served as any web server would."""
+    pytest.importorskip("onnxscript", reason="the page's export needs the extra web")
+    folder = clipviz.publish(
+        demo, tmp_path_factory.mktemp("page") / "site", images=len(demo.images), desks=[DESK]
+    )
+    handler = functools.partial(Quiet, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", folder
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium; see `make browser`")
+    with chromium_browser(path) as found:
+        yield found
+
+
+class Page:
+    """An opened page: what it complained of, and what it asked of the network since `cut`."""
+
+    def __init__(self, context, url):
+        self.context, self.complaints, self.asked = context, [], []
+        self.page = context.new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asks)
+        self.page.goto(url)
+
+    def _asks(self, request):
+        if not request.url.startswith("blob:"):  # made in the page itself
+            self.asked.append(request.url)
+
+    def ready(self):
+        self.page.wait_for_selector("body[data-ready], body[data-failed]", timeout=120_000)
+        self.page.wait_for_selector("body[data-busy=false], body[data-failed]")
+        return self
+
+    def cut(self):
+        """From here on nothing may be asked for; what was asked so far is forgotten."""
+        self.asked.clear()
+        self.context.set_offline(True)
+        return self
+
+    def panel(self, name, **data):
+        where = "".join(f'[data-{key.replace("_", "-")}="{value}"]' for key, value in data.items())
+        return self.page.wait_for_selector(f".cv-{name}{where}")
+
+    def told(self, name, key):
+        return self.page.locator(f".cv-{name}").get_attribute(f"data-{key}")
+
+    def settled(self):
+        """Every panel shows the newest request."""
+        self.page.wait_for_selector("body[data-busy=false]")
+
+    def type(self, label, text):
+        field = self.page.get_by_label(label, exact=True)
+        field.fill(text)
+        field.press("Enter")
+
+
+@pytest.fixture(scope="module")
+def opened(browser, published):
+    """One page for the tests that only look or act, its network cut."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce")
+    yield Page(context, published[0]).ready().cut()
+    context.close()
+
+
+def test_typed_texts_answer_as_in_python(demo, opened):
+    image = demo.selection.image
+    for text, other in (("a Red square, please", ""), ("the sea", "a forest 🌲")):
+        opened.type("Text A", text)
+        opened.type("Text B, subtracted", other)
+        opened.panel("heatmap", text=text, text_b=other)
+        opened.settled()
+        wanted = demo.head_scores(text, image, other, Ablation())
+        assert abs(float(opened.told("heatmap", "cosine")) - wanted.cosine) < CLOSE
+        assert abs(float(opened.told("heads", "cosine")) - wanted.cosine) < CLOSE
+        maps = demo.token_maps(text, image, other, Ablation()).map("late")
+        assert int(opened.told("heatmap", "peak")) == int(maps.argmax())
+        assert opened.told("images", "first") == str(demo.search(text, 1, other, Ablation())[0][0])
+        standing = demo.standing(text, image, other, Ablation())
+        assert abs(float(opened.told("heatmap", "share")) - standing.share) < 1e-5
+        assert opened.told("heatmap", "rank") == ("" if standing.rank is None else str(standing.rank))
+        assert opened.told("heatmap", "nearest") == demo.nearest_texts(image, 1, Ablation())[0][0]
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_heads_are_described_and_removed_as_in_python(demo, opened):
+    image, page = demo.selection.image, opened.page
+    opened.type("Text B, subtracted", "")
+    opened.type("Text A", "a flamingo")
+    page.locator('.cv-heads .cell[data-layer="5"][data-head="2"]').click()
+    opened.panel("textspan", layer=5, head=2)
+    opened.settled()
+    described = demo.textspan(5, 2)
+    rows = page.locator(".cv-textspan .row .text").all_inner_texts()
+    assert rows == list(described.texts)
+    shares = page.locator(".cv-textspan .row .share").all_inner_texts()
+    assert shares == [f"{100 * gain:.1f}%" for gain in described.gains]
+    joint = demo.joint_maps(5, 2, image)
+    assert page.locator(".cv-heatmap .joint").get_attribute("data-texts").split("\n") == list(joint.texts)
+    page.locator('.cv-heads .cell[data-layer="4"][data-head="1"]').click(modifiers=["Control"])
+    opened.panel("heads", ablated=1)
+    opened.settled()
+    ablation = Ablation(heads=frozenset({(4, 1)}))
+    for removed, (panel, key) in (
+        (ablation, ("heads", "cosine")),
+        (Ablation(), ("receipts", "cosine-before")),
+    ):
+        wanted = demo.head_scores("a flamingo", image, "", removed).cosine
+        assert abs(float(opened.told(panel, key)) - wanted) < CLOSE
+    assert opened.told("images", "first") == str(demo.search("a flamingo", 1, "", ablation)[0][0])
+    page.get_by_label("Restore every removed head").click()
+    opened.panel("heads", ablated=0)
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_a_picture_that_is_brought_is_traced_in_the_page(demo, opened, tmp_path):
+    draw = np.random.default_rng(0)
+    blocks = Image.fromarray(draw.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
+        (240, 180), Image.Resampling.NEAREST
+    )
+    file = tmp_path / "blocks.png"
+    blocks.save(file)
+    n = len(demo.images)
+    with opened.page.expect_file_chooser() as chooser:
+        opened.page.get_by_role("button", name="Picture…").click()
+    chooser.value.set_files(file)
+    opened.panel("heatmap", image=n)
+    opened.settled()
+    trace, direction = demo.model.trace(blocks), demo.model.encode_texts("a flamingo")[0]
+    assert (
+        abs(float(opened.told("heatmap", "cosine")) - float(trace.embedding[0] @ direction / trace.norm[0]))
+        < CLOSE
+    )
+    assert float(opened.told("receipts", "sum-check")) < 1e-5
+    assert opened.told("images", "n-images") == str(n + 1)
+    assert opened.told("heatmap", "far") == "true"
+    file.write_bytes(b"no picture at all")
+    with opened.page.expect_file_chooser() as chooser:
+        opened.page.get_by_role("button", name="Picture…").click()
+    chooser.value.set_files(file)
+    opened.page.wait_for_selector(".cv-images .cv-error")
+    assert "which the browser cannot decode" in opened.page.locator(".cv-images .cv-error").inner_text()
+    opened.page.get_by_label("Dismiss").click()
+    opened.page.locator(".cv-query").get_by_label("Undo").click()
+    opened.settled()
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_everything_else_on_the_board_answers_too(demo, opened):
+    page = opened.page
+    page.locator(".cv-images .tile").nth(3).click()
+    opened.settled()
+    page.get_by_role("button", name="Neighbours").click()
+    opened.panel("images", order="near")
+    opened.settled()
+    image = int(opened.told("images", "image"))
+    near = [i for i, _ in demo.neighbours(image, k=14)]
+    under = [i for i, _ in demo.neighbours(image, 5, 2, k=14)]
+    assert opened.told("images", "near-model") == ",".join(map(str, near))
+    assert opened.told("images", "near-head") == ",".join(map(str, under))
+    page.get_by_role("button", name="Inner product").click()
+    opened.panel("images", by="product")
+    opened.settled()
+    assert opened.told("images", "near-head") == ",".join(
+        str(i) for i, _ in demo.neighbours(image, 5, 2, k=14, by="product")
+    )
+    page.get_by_role("button", name="Text", exact=True).click()
+    page.locator(".cv-images .describe").click()
+    opened.panel("textspan", images=28)
+    opened.settled()
+    ids = [int(tile.get_attribute("data-image")) for tile in page.locator(".cv-images .tile").all()]
+    assert (
+        page.locator(".cv-textspan .row .text").first.inner_text() == demo.textspan(5, 2, images=ids).texts[0]
+    )
+    page.get_by_role("button", name="back to the whole collection").click()
+    opened.panel("textspan", images=0)
+    page.get_by_label("Find heads by what they vary with").fill("the sea")
+    opened.settled()
+    found = " ".join(f"{one.layer},{one.head}" for one in demo.find_heads("the sea"))
+    page.wait_for_selector(f'.cv-heads[data-meant="{found}"]')
+    page.get_by_label("Find heads by what they vary with").fill("")
+    for name in ("Variance", "Property", "Effect"):
+        page.get_by_role("button", name=name, exact=True).click()
+    for name in ("All heads", "Layer 5", "Head L5·H2", "Late layers"):
+        page.get_by_role("button", name=name, exact=True).click()
+    page.get_by_label("What is shown").select_option("centred")
+    opened.panel("heatmap", show="centred")
+    page.locator(".cv-heatmap canvas.map").click(position={"x": 60, "y": 90})
+    opened.settled()
+    token = int(opened.told("heatmap", "token"))
+    scores = demo.token_maps(opened.told("heatmap", "text"), image, "", Ablation())
+    shared = demo.shared_maps(image)
+    centred = scores.scores - shared
+    writers = np.argsort(-np.abs(centred[:, :, token]).ravel())[:5]
+    heads = page.locator(".cv-heatmap .part.token").get_attribute("data-heads").split()
+    assert heads == [f"{i // 8},{i % 8}" for i in writers]
+    for name in ("Undo", "Redo"):
+        page.locator(".cv-query").get_by_label(name).click()
+        opened.settled()
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+def test_a_link_opens_at_its_view(demo, browser, published, opened):
+    opened.settled()
+    address = opened.page.evaluate("location.hash")
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    phone = Page(context, published[0] + address).ready()
+    phone.settled()
+    for name, key in (
+        ("heatmap", "text"),
+        ("heatmap", "image"),
+        ("heatmap", "token"),
+        ("heads", "layer"),
+        ("heatmap", "show"),
+    ):
+        assert phone.told(name, key) == opened.told(name, key), (name, key)
+    wide = phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0
+    assert phone.complaints == []
+    context.close()
+
+
+def test_a_desk_that_needs_python_shows_its_stored_view_and_says_so(opened):
+    page = opened.page
+    page.locator(f'.cv-desks-bar [data-name="{DESK}"]').click()
+    desk = page.wait_for_selector(f'.cv-at-desk:not([hidden]) [data-panel="{DESK}"][data-ready="true"]')
+    assert "computes with Python" in page.locator(".cv-at-desk:not([hidden]) .cv-stale").inner_text()
+    assert desk.query_selector("button:enabled:not([data-local] *)") is None
+    page.locator(f'.cv-desks-bar [data-name="{DESK}"]').click()
+    assert page.locator(".cv-at-desk").is_hidden()
+    assert opened.complaints == []
+    assert opened.asked == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page(browser, published, theme):
+    if not AXE.is_file():
+        pytest.skip("no axe-core; make scripts installs it")
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, color_scheme=theme, bypass_csp=True
+    )
+    opened = Page(context, published[0]).ready()
+    opened.page.add_script_tag(path=AXE)
+    found = opened.page.evaluate(
+        """async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }))
+          .violations.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.html.slice(0, 100)).join(' | ')}`)"""
+    )
+    assert found == []
+    context.close()
+
+
+def test_the_model_is_kept_by_the_browser(browser, published):
+    context = browser.new_context()
+    Page(context, published[0]).ready()
+    again = Page(context, published[0]).ready()
+    parts = [url for url in again.asked if "/parts/" in url]
+    assert len(parts) == 1  # of the board, which is drawn before the rest
+    assert again.complaints == []
+    context.close()
+
+
+def test_a_damaged_part_is_refused_in_words(browser, published, tmp_path):
+    import shutil
+
+    folder = tmp_path / "site"
+    shutil.copytree(published[1], folder)
+    large = max((folder / "parts").iterdir(), key=lambda path: path.stat().st_size)
+    large.write_bytes(large.read_bytes()[:-1] + b"?")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    page = Page(context, f"http://127.0.0.1:{server.server_port}/").ready()
+    assert "got other bytes; load the page again" in page.page.locator(".cv-top .state").inner_text()
+    context.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_policy_lets_nothing_out(opened, published):
+    page = (published[1] / "index.html").read_text()
+    assert publishing.POLICY in page
+    opened.context.set_offline(False)
+    refused = opened.page.evaluate(
+        """async () => {
+          try { await fetch('http://127.0.0.1:9/'); return 'went out'; } catch { return 'refused'; }
+        }"""
+    )
+    assert refused == "refused"
+    assert any("Content Security Policy" in said for said in opened.complaints)
