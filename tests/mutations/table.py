@@ -26,13 +26,16 @@ class Mutation(NamedTuple):
 
 
 def _of(rows: str, file: str, old: str, new: str, lie: str) -> Mutation:
-    """rows: "Table A.3, A.4" or "Equation 2.1"."""
-    kind, _, numbers = rows.partition(" ")
-    return Mutation(tuple(f"{kind} {n}" for n in numbers.split(", ")), f"clipviz/{file}.py", old, new, lie)
+    """rows: "Table A.3, A.4", "Equation 2.1" or "Table 4.1, Figure 4.6"."""
+    kind, named = "", []
+    for part in rows.split(", "):
+        kind, number = part.split(" ") if " " in part else (kind, part)
+        named.append(f"{kind} {number}")
+    return Mutation(tuple(named), f"clipviz/{file}.py", old, new, lie)
 
 
 MUTATIONS = [
-    # -- chapter 2
+    # -- chapter 2, and what its report makes of the numbers
     _of("Equation 2.1", "analysis/retrieval", "unit = normalize(embeddings, dim=-1)", "unit = embeddings", "images are not normalised"),
     _of("Equation 2.2", "models/clip", "full(self._forward(self.prepare(images)))", "full(torch.tanh(self._forward(self.prepare(images))))", "embeddings are squeezed"),
     _of("Equation 2.3", "models/towers/recording", "sorted(self.writes)]", "sorted(self.writes, reverse=True)]", "MLPs of the last layer stand for those of the first"),
@@ -65,7 +68,14 @@ MUTATIONS = [
     _of("Figure A.4", "lens/baselines/table", '"partial LRP": partial_lrp', '"partial LRP": lrp', "one method's maps are another's"),
     _of("Figure A.5", "lens/retrieve", "found = scores.topk(min(k, scores.shape[1]), dim=1)", "found = scores.abs().topk(min(k, scores.shape[1]), dim=1)", "images written away from the text are among the best"),
     _of("Figure A.6", "lens/retrieve", "asked = vectors[index] @ linear", "asked = vectors[index.flip(0)] @ linear", "each query has another's neighbours"),
-    # -- chapter 3
+    _of("Table 2.2", "reproduce/chapter2", "for head, role in labelled.items()\n        ],", "for head, role in zip(labelled, reversed(labelled.values()))\n        ],", "heads have each other's roles in the report"),
+    _of("Table 2.3, A.7, A.8, A.9, A.10", "reproduce/spurious", "worst_of(cue.before), worst_of(cue.after)", "worst_of(cue.after), worst_of(cue.before)", "before is after in the report"),
+    _of("Table 2.4", "reproduce/segmenting", '"mIoU": s.miou, "mAP": s.map', '"mIoU": s.map, "mAP": s.miou', "measures have each other's names in the report"),
+    _of("Figure 2.3, A.1", "reproduce/chapter2", "measured.of(embedding).items()", "measured.of(late.embedding).items()", "nothing is projected in the report"),
+    _of("Figure 2.4, A.5", "reproduce/chapter2_pictures", "direction = model.encode_texts([text]).cpu()", "direction = -model.encode_texts([text]).cpu()", "the report shows the images written least"),
+    _of("Figure 2.5", "reproduce/chapter2_pictures", '[query], [head], k=4, cosine=neighbours == "cosine")', '[query], [head], k=4, cosine=neighbours != "cosine")', "the report compares by the other measure"),
+    _of("Figure 2.6, A.3", "reproduce/chapter2_pictures", '"negative_text": texts[int(found.negative[0])]', '"negative_text": texts[int(found.positive[0])]', "the least similar text is the most similar in the report"),
+    # -- chapter 3, and what its report makes of the numbers
     _of("Equation 3.1", "lens/neurons", "self.read[..., chosen], directions", "self.read[..., chosen].flip(-1), directions", "neurons are numbered from the last"),
     _of("Equation 3.2", "models/second", "paths = paths.flatten(1, 2)", "paths = paths.flatten(1, 2).roll(1, -1)", "tokens have their neighbours' attention"),
     _of("Equation 3.3", "lens/neurons", "(attention @ passage.activations).transpose", "(attention @ passage.activations.flip(-1)).transpose", "neurons are numbered from the last"),
@@ -94,7 +104,16 @@ MUTATIONS = [
     _of("Figure B.6", "analysis/neurons", "stats.top_images[neuron, kept].tolist()", "stats.top_images[neuron, kept.flip(0)].tolist()", "pictures stand in the wrong order"),
     _of("Figure B.7", "analysis/neurons", "to_numpy(stats.top_maps[neuron, kept].float())", "to_numpy(stats.top_maps[neuron, kept.flip(0)].float())", "pictures lie below each other's maps"),
     _of("Figure B.8", "analysis/cues", "@ (pair[1] - pair[0])", "@ pair[1]", "the class drawn does not count"),
-    # -- chapter 4
+    _of("Table 3.1", "reproduce/chapter3", '"second-order": study.accuracy(second[CONDITIONS[0]]', '"second-order": study.accuracy(second["baseline"]', "nothing is ablated in the report"),
+    _of("Table 3.3", "reproduce/attacks", "share = sum(margin > 0 for", "share = sum(margin < 0 for", "pictures that do not fool are counted"),
+    _of("Table 3.4", "reproduce/neuron_segmenting", "segment.score(found, own_masks, lens.SEGMENT_THRESHOLD)", "segment.score(found, own_masks)", "maps of neurons are cut at their mean in the report"),
+    _of("Figure 3.3, B.2", "reproduce/chapter3", 'study.accuracy(found[condition], found["rows"])', 'study.accuracy(found["baseline"], found["rows"])', "nothing is replaced in the report"),
+    _of("Figure 3.4", "reproduce/chapter3", "study.accuracy(left + coefficients @ rebuilt", "study.accuracy(left - coefficients @ rebuilt", "texts are taken away in the report"),
+    _of("Table 3.2", "reproduce/neuron_texts", "{'+' if pair[1] >= 0 else '−'}", "{'+' if pair[1] < 0 else '−'}", "signs of texts are turned in the report"),
+    _of("Figure 3.5, B.6, B.7", "reproduce/neuron_texts", "known.stats.top_images[neuron, :n].tolist()", "known.stats.top_images[neuron].flip(0)[:n].tolist()", "the report shows the weakest of the top images"),
+    _of("Figure 3.6, B.8", "reproduce/attacks", "np.argsort(ours.margins)[::-1][:N_EXAMPLES]", "np.argsort(ours.margins)[:N_EXAMPLES]", "the report shows the pictures that fool least"),
+    _of("Figure B.1", "reproduce/neuron_texts", "scores.topk(min(N_CONCEPTS, n_texts), dim=1)", "scores.abs().neg().topk(min(N_CONCEPTS, n_texts), dim=1)", "the report has the texts of least weight"),
+    # -- chapter 4, and what its report makes of the numbers
     _of("Equation 4.1", "lens/upsample", "smoothed = (maps.flatten(2) @ torch.kron", "smoothed = 0.5 * (maps.flatten(2) @ torch.kron", "variances are halves"),
     _of("Equation 4.2", "lens/rosetta", ".mul_(scales[1]).clamp_(-1, 1)", ".mul_(scales[1]).clamp_(-1, 1).abs_()", "correlations have no sign"),
     _of("Equation 4.3", "lens/best_buddies", "(self.index_b[unit_b] == unit_a[:, None]).any(1)", "(self.index_b[unit_b] >= 0).any(1)", "one side's neighbour is enough"),
@@ -118,6 +137,10 @@ MUTATIONS = [
     _of("Figure C.7, C.8, C.9, C.10, C.11", "reproduce/concept_pages", "shown.strongest(place, ", "shown.strongest(0, ", "every figure has the first picture's maps"),
     _of("Figure C.12", "reproduce/concept_pages", "(own - group.mean_a) / group.std_a", "(own - group.mean_a) * group.std_a", "heights are multiplied by deviations"),
     _of("Figure C.13", "reproduce/inverting", "reconstruction=loss.towards(targets[some]),\n            schedule=Schedule(steps, 0.1),\n        )\n        parts.append(found.images", "reconstruction=loss.towards(targets[some]),\n            schedule=Schedule(steps, 0.1),\n        )\n        parts.append(0 * found.images", "inversions are black"),
+    _of("Table 4.1, Figure 4.6", "reproduce/inverting", 'enumerate(found["ways"])\n    ]\n    report.table', 'enumerate(reversed(found["ways"]))\n    ]\n    report.table', "ways have each other's scores in the report"),
+    _of("Table 4.2", "reproduce/chapter4", "n_units = sum(found.shape[1] for found in maps.values())", "n_units = max(found.shape[1] for found in maps.values())", "units of one layer are told as all"),
+    _of("Figure 4.4, 4.5", "reproduce/inverting", '(f"foreign{p}", f"images{p}") for p', '(f"images{p}", f"foreign{p}") for p', "pictures are told to be found where they were asked for"),
+    _of("Figure 4.8", "figures/chapter4", "(one.picture, one.picture, one.less, one.more)", "(one.picture, one.picture, one.more, one.less)", "less is more in the figure"),
 ]  # fmt: skip
 
 

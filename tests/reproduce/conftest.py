@@ -11,7 +11,16 @@ import pytest
 from clipviz.analysis import generation, labels, leaping
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce import any_generator, concept_pages, editing, inverting, world_measures, world_summary
+from clipviz.reproduce import (
+    any_generator,
+    concept_pages,
+    editing,
+    inverting,
+    neuron_texts,
+    world_measures,
+    world_summary,
+)
+from clipviz.reproduce import chapter3 as chapter3_report
 from clipviz.reproduce import chapter4 as chapter4_report
 from clipviz.reproduce import world as world_report
 from clipviz.reproduce.report import Report
@@ -95,3 +104,22 @@ def few_draws():
             patch.setattr(module, "N_DRAWS", 40)
         patch.setattr(labels, "label_head", partial(labels.label_head, n_draws=40))
         yield
+
+
+@pytest.fixture(scope="module")
+def short_codes():
+    """Codes of 4 texts, as many as a neuron's line shows, and few of its images."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (chapter3_report, neuron_texts):
+            patch.setattr(module, "QUICK_ATOMS", neuron_texts.N_WORDS)
+        for name, few in (("N_GALLERY", 2), ("N_TOP_IMAGES", 3), ("N_SHEET", 6)):
+            patch.setattr(neuron_texts, name, few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(model, short_codes, tmp_path_factory):
+    """Chapter 3 on 20 pictures, 20 others as reference."""
+    return chapter3_report.open_study(
+        model, tmp_path_factory.mktemp("study"), limit=20, quiet=True, quick=True
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +17,11 @@ from clipviz import reproduce
 from clipviz.analysis import classifiers
 from clipviz.analysis.tasks import labelled_tasks
 from clipviz.data.images import open_images
-from clipviz.demo.tasks import world_tasks
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
-from clipviz.lens import ablate, headset, segment, spurious
-from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens import headset, segment, spurious
 from clipviz.reproduce import chapter2, chapter2_pictures, contents, evaluation, segmenting
-from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.report import Steps
 
 LIMIT = 60
 FIGURES = (
@@ -143,35 +140,6 @@ def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch, und
     assert again.read_text().rsplit("Made in", 1)[0] == before
 
 
-@pytest.mark.parametrize("by", ["cosine", "product"])
-def test_neighbours_are_by_cosine_or_literally_by_inner_product(model, measured, tmp_path, monkeypatch, by):
-    """Figure 2.5 shows the images of largest <c(I), c(J)>, or of largest cosine, computed from explicit effects."""
-    found, terms, kept = measured
-    head, shown = (5, 1), []
-    monkeypatch.setattr(chapter2_pictures, "_varied", lambda *_: [head])
-    monkeypatch.setattr(
-        chapter2_pictures.figures, "gallery", lambda rows, *queries: shown.append((rows, *queries))
-    )
-    monkeypatch.setattr(style, "save", lambda *_, **__: [])
-    roles = {head: (SimpleNamespace(label="a role"), ["a dog"])}
-    late, report = chapter2.late_terms(model, terms), Report(tmp_path, "neighbours")
-    chapter2_pictures.retrieval_section(report, model, found, late, kept, roles, {head: ["a dog"]}, by)
-    codes = terms.codes
-    effects = effects_from_codes(codes.codes, codes.mean, codes.std, terms.basis).double()[:, 5, 1]
-    effects = effects if by == "product" else torch.nn.functional.normalize(effects, dim=1)
-    unit = torch.nn.functional.normalize(terms.codes.embedding, dim=-1)
-    query = int((unit @ unit.mean(0)).argmin())
-    scores = effects @ effects[query]
-    scores[query] = -torch.inf
-    expected = [chapter2_pictures._pixels(found, kept[i]) for i in scores.topk(4).indices.tolist()]
-    rows, _ = shown[1]
-    assert rows[1][0].endswith("a role")
-    for one, other in zip(rows[1][1], expected, strict=True):
-        assert np.array_equal(one, other)
-    said = "by inner product, as in the thesis" if by == "product" else "single heads (by cosine)"
-    assert said in report.write("neighbours").read_text()
-
-
 def test_neighbours_in_another_way_are_refused_before_any_work(model, tmp_path):
     with pytest.raises(ValueError, match="expected neighbours by cosine or product, got 'dot'; choose"):
         reproduce.run("chapter2", model, tmp_path, neighbours="dot")
@@ -196,72 +164,6 @@ def test_accuracy_after_an_ablation_is_recomputed_from_the_traces(model, measure
         labels = torch.tensor(task.labels)
         right = (after @ task.directions.double().T).argmax(1) == labels
         assert top1[task.name] == pytest.approx(float(right[labels >= 0].double().mean()), abs=1e-6)
-
-
-@pytest.fixture(scope="module")
-def few_traced(model):
-    """An evaluation of 40 pictures, what the chapter measures them by, and their effects in float64."""
-    images = clipviz.demo.images().subset(range(0, 800, 20))
-    world = world_tasks(images)
-    tasks = [classifiers.by_name(model, world[name]) for name in ("objects", "backgrounds")]
-    found, trace = evaluation.Evaluation("few", images, tasks, pools={}), model.trace(list(images))
-    measured = chapter2.Measured(found, ablate.terms_of(trace, tokens=[0]), range(len(images)))
-    heads, mlps, whole = (
-        part.double() for part in (trace.head_effects(), trace.mlp_effects(), trace.embedding)
-    )
-    basis = torch.eye(trace.embedding.shape[1])
-    own_token = sum(  # what the class token writes through every head, one coordinate after another
-        trace.token_scores(part)[..., 0].double().sum((2, 3)).T @ part.double() for part in basis.split(16)
-    )
-
-    def top1(removed):
-        """Accuracy by task with some terms replaced by their means over the images."""
-        after = whole - removed + removed.mean(0)
-        right = {}
-        for task in tasks:
-            classes, labels = task.directions.double(), task.labels
-            hits = [
-                int((classes @ row).argmax()) == label
-                for row, label in zip(after, labels, strict=True)
-                if label >= 0
-            ]
-            right[task.name] = sum(hits) / len(hits)
-        return right
-
-    return found, measured, (heads, mlps, own_token), top1
-
-
-def test_attention_layers_go_one_after_the_other_beginning_with_the_first(model, few_traced, tmp_path, drawn):
-    """Figure 2.2: its points and its table, each from the effects of the layers that are said to be ablated."""
-    _, measured, (heads, mlps, _), top1 = few_traced
-    report = Report(tmp_path, "layers")
-    chapter2.layers_section(report, model, measured)
-    expected = [top1(heads[:, :count].sum((1, 2))) for count in range(model.n_layers + 1)]
-    (curves,) = drawn["accumulated_ablation"][0]
-    assert {task: dict(enumerate(row[task] for row in expected)) for task in curves} == {
-        task: pytest.approx(curve) for task, curve in curves.items()
-    }
-    (table,) = [block for block in report.blocks if block["kind"] == "table"]
-    said = [[str(count), *(f"{value:.3f}" for value in row.values())] for count, row in enumerate(expected)]
-    assert table["rows"] == said
-    assert len({tuple(row[1:]) for row in said}) > 3
-    late = top1(heads[:, :-4].sum((1, 2)) + mlps.sum(1))
-    text = next(block["text"] for block in report.blocks if "leaves" in block.get("text", ""))
-    assert all(f"**{task} {value:.3f}** of {expected[0][task]:.3f}" in text for task, value in late.items())
-
-
-def test_terms_are_those_that_the_columns_name(model, few_traced, tmp_path, drawn):
-    """Tables 2.1 and A.1: nothing, the class token, the input term and all MLPs, both."""
-    found, measured, (_, mlps, own_token), top1 = few_traced
-    report = Report(tmp_path, "terms")
-    chapter2.terms_section(report, model, found, measured)
-    nothing = torch.zeros_like(own_token)
-    columns = [top1(removed) for removed in (nothing, own_token, mlps.sum(1), mlps.sum(1) + own_token)]
-    (table,) = [block for block in report.blocks if block["kind"] == "table"]
-    assert table["head"] == ["task", "images", "nothing", "class token", "MLPs", "both"]
-    for row, task in zip(table["rows"], found.tasks, strict=True):
-        n_images = sum(label >= 0 for label in task.labels)
-        assert row == [task.name, str(n_images), *(f"{column[task.name]:.3f}" for column in columns)]
 
 
 def test_neighbour_agreement_is_counted_over_effects(measured):
@@ -356,34 +258,6 @@ def test_maps_are_kept_as_they_are_made(model, measured, tmp_path, monkeypatch):
     segmenting.all_methods(model, found, found.masks.subset([1]), quiet=True, steps=steps)
     segmenting.all_methods(model, found, two, quiet=True, summed="all", steps=steps)
     assert len(passes) == 1 + 1 + 2
-
-
-def test_maps_of_two_say_which_object_is_meant(model, few_traced):
-    """Figure A.2b: what each token writes rather along one text than the other, and on which object that lies."""
-    pairs, found = evaluation._demo_pairs(clipviz.demo.images(), 4), few_traced[0]
-    names = list(found.tasks[0].classes)
-    prompts = [own[0] for own in found.tasks[0].prompts]
-    directions = model.encode_texts(prompts)
-    rows = chapter2_pictures._of_two(model, pairs, prompts, names, directions)
-    on_own = 0
-    for place, (_, maps) in enumerate(rows):
-        for side, (text, shown) in enumerate(maps):
-            first, second = (
-                np.asarray(Image.fromarray(pairs[2 * place + one][1]).resize(shown.shape[::-1])).astype(bool)
-                for one in (side, 1 - side)
-            )
-            assert text.split(" − ")[0] == pairs.labels[2 * place + side]
-            on_own += shown[first].mean() > shown[second].mean()
-    assert on_own >= 0.75 * 2 * len(rows)
-    (picture, maps), *_ = rows
-    assert picture.shape == (*model.image_size, 3)
-    (text, there), (back, again) = maps
-    assert text == " − ".join(reversed(back.split(" − ")))
-    assert there == pytest.approx(-again, abs=1e-6)
-    first, second = (directions[names.index(label)] for label in text.split(" − "))
-    trace = model.trace([pairs[0][0]])
-    scores = trace.token_scores((first - second)[None])[0, 0].sum((0, 1))[1:]
-    assert there.ravel() == pytest.approx(scores.cpu().numpy(), abs=1e-5)
 
 
 def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):

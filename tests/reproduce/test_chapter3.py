@@ -10,32 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import orthogonal_mp_gram
 
 import clipviz
 from clipviz.analysis import cues, neuron_sums
-from clipviz.demo.world import render
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.models.second import basis_bytes
 from clipviz.reproduce import attacks, chapter3, contents, layers, neuron_texts, published, run
 from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
 
-
-@pytest.fixture(scope="module", autouse=True)
-def short_codes():
-    """Codes of 4 texts, as many as a neuron's line shows, and few of its images."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (chapter3, neuron_texts):
-            patch.setattr(module, "QUICK_ATOMS", neuron_texts.N_WORDS)
-        for name, few in (("N_GALLERY", 2), ("N_TOP_IMAGES", 3), ("N_SHEET", 6)):
-            patch.setattr(neuron_texts, name, few)
-        yield
-
-
-@pytest.fixture(scope="module")
-def study(model, tmp_path_factory):
-    return chapter3.open_study(model, tmp_path_factory.mktemp("study"), limit=20, quiet=True, quick=True)
+pytestmark = pytest.mark.usefixtures("short_codes")
 
 
 @pytest.mark.slow
@@ -205,72 +189,6 @@ def test_first_order_effects_of_a_layer_are_ablated_together(model, study, tmp_p
     before = study.accuracy(unit, range(len(unit)))
     said = "; ".join(f"{task} {top1:.3f} of {before[task]:.3f}" for task, top1 in after.items())
     assert f"mean-ablated together they leave {said}." in report.write("first").read_text()
-
-
-def test_attention_layers_are_ablated_one_after_the_other_beginning_with_the_first(
-    study, model, tmp_path, drawn
-):
-    """Figures B.4 and B.5: accuracy with the direct effects of the first n attentions at their means, from a trace."""
-    chapter3.first_order_section(Report(tmp_path, "attention"), study, 3)
-    (curves,) = drawn["accumulated_ablation"][0]
-    trace = model.trace(list(study.evaluation.images))
-    heads, whole = trace.head_effects().double(), trace.embedding.double()
-    seen = set()
-    for task in study.evaluation.tasks:
-        for count in range(model.n_layers + 1):
-            gone = sum(heads[:, layer, head] for layer in range(count) for head in range(model.n_heads))
-            after = whole - (gone - gone.mean(0) if count else 0)
-            named = [int((task.directions.double() @ row).argmax()) for row in after]
-            hits = [name == label for name, label in zip(named, task.labels, strict=True) if label >= 0]
-            assert curves[task.name][count] == pytest.approx(sum(hits) / len(hits))
-            seen.add((task.name, sum(hits)))
-    assert len(seen) > 2 * len(study.evaluation.tasks)
-
-
-def test_told_texts_are_the_largest_of_the_code_with_their_signs(study):
-    """Tables 3.2 and B.1 beside scikit-learn's pursuit in float64."""
-    known = study.layer(3)
-    dictionary = neuron_texts.Dictionary(study, study.evaluation.pools[neuron_texts.GENERAL][:60])
-    neurons = [5, 700, 31, 8]
-    found = neuron_texts.told(known, dictionary, neurons)
-    assert list(found) == neurons
-    rows, directions = dictionary.rows.double().numpy(), known.line.directions[neurons].double().numpy()
-    codes = orthogonal_mp_gram(rows @ rows.T, rows @ directions.T, n_nonzero_coefs=dictionary.n_atoms).T
-    for pairs, code in zip(found.values(), codes, strict=True):
-        best = sorted(np.flatnonzero(code), key=lambda j: -abs(code[j]))[: neuron_texts.N_WORDS]
-        assert [text for text, _ in pairs] == [dictionary.pool[j] for j in best]
-        assert [weight for _, weight in pairs] == pytest.approx([code[j] for j in best], abs=1e-4)
-    assert any(weight < 0 for pairs in found.values() for _, weight in pairs)
-    assert [neuron_texts._signed(("a dog", weight)) for weight in (0.5, -0.5)] == ["+ a dog", "− a dog"]
-
-
-def test_unseen_views_are_those_that_training_never_showed(study, model, tmp_path, drawn):
-    """Figure B.3: pictures of the world's unseen views, and the accuracies of each replacement on them."""
-    images, tasks = chapter3.unseen_views(model, 20)
-    expected, usual = (render(20, 31, unseen_views=unseen).images for unseen in (True, False))
-    assert all(
-        np.array_equal(np.asarray(image), pixels) for image, pixels in zip(images, expected, strict=True)
-    )
-    assert not any(
-        np.array_equal(np.asarray(image), pixels) for image, pixels in zip(images, usual, strict=True)
-    )
-    chapter3._unseen(Report(tmp_path, "unseen"), study)
-    curves, baseline, title = drawn["layer_ablation"][0]
-    assert title == "unseen views"
-    layer, (task,) = study.late[-1], tasks
-    second = model.second_order(list(images), layer)
-    effects, mean = (
-        second.effects().double(),
-        model.second_order(list(study.reference), layer).effects().double().mean(0),
-    )
-    unit = torch.nn.functional.normalize(second.embedding, dim=1).double()
-    for value, after in (
-        (baseline, unit),
-        (curves["w/o all neurons"][layer], unit - (effects - mean).sum(1)),
-    ):
-        named = [int((task.directions.double() @ row).argmax()) for row in after]
-        hits = [name == label for name, label in zip(named, task.labels, strict=True) if label >= 0]
-        assert value == pytest.approx(sum(hits) / len(hits))
 
 
 def test_component_shares_by_hand():

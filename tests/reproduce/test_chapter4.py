@@ -18,6 +18,7 @@ from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
 from clipviz.reproduce import any_generator, chapter4, chapters, contents, inverting
+from clipviz.reproduce.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,20 @@ def test_the_report_has_its_tables_and_figures(made):
         "copy | two objects",
     ):
         assert f"| {row} |" in text
+
+
+def test_models_stand_beside_their_layers_units_and_maps(model, tmp_path):
+    """Table 4.2."""
+    images = clipviz.demo.images().subset(range(2))
+    mining = chapter4.Mining(model, images, [*tiny_pair().values()], None, [])
+    chapter4.models_section(report := Report(tmp_path, "models"), mining)
+    (table,) = [block for block in report.blocks if block["kind"] == "table"]
+    assert table["head"] == ["model", "taught by", "layers", "units", "maps"]
+    assert table["rows"] == [
+        ["clip", "text-supervised (CLIP)", "6", "4,608", "12 x 12"],
+        ["one", "untrained 0", "2", "20", "24 x 24, 12 x 12"],
+        ["two", "untrained 1", "2", "20", "24 x 24, 12 x 12"],
+    ]
 
 
 def test_the_dictionary_beside_it_opens_in_a_session(made, model):
