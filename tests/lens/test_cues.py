@@ -126,6 +126,7 @@ def test_fair_sentences_name_whole_words():
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_texts_map_is_that_of_the_neurons_most_along_it(signed):
     """Table 3.4, literally: the five of largest |<r, t>| of all layers, their maps averaged, from 0 to 1."""
+    assert (cues.N_SEGMENT_NEURONS, cues.SEGMENT_THRESHOLD) == (200, 0.5)  # the thesis's
     seconds = [example(0), example(1)]
     draw = torch.Generator().manual_seed(7)
     directions, target = torch.randn(14, 5, generator=draw).double(), torch.randn(5, generator=draw).double()

@@ -206,6 +206,7 @@ def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
     found = spurious.compare(terms, texts[:2], labels, groups, ablation, n_draws=4, seed=1)
     assert len(found.random) == 4
     draws = spurious.random_draws(terms, ablation, 4, 1)
+    assert len(spurious.random_draws(terms, ablation)) == 5  # of which the thesis reports the best
     assert all(len(draw.heads) == 2 for draw in draws)
     measured = zip(
         [(), ablation.heads, *(d.heads for d in draws)],
