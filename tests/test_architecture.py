@@ -68,7 +68,7 @@ OUTSIDE = {
     "files": set(),
     "waits": set(),
     "lens": {"torch", "numpy", "sklearn", "jaxtyping"},
-    "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs"},
+    "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs", "fsspec"},
     "figures": {"numpy", "matplotlib", "plotly"},
     "page": {"torch", "numpy", "PIL", "onnx"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},

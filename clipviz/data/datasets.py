@@ -193,8 +193,8 @@ def word_of(value: Any, names: Sequence[str] | None = None) -> str | None:
         return str(names[value]) if 0 <= value < len(names) else None  # -1 stands for no label
     if isinstance(value, str):
         return _clean(value)[:_WORD]
-    if isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, (int, float)):  # a column of whole numbers with a gap holds floats
+        return str(int(value) if float(value).is_integer() else value)
     if isinstance(value, (list, tuple, dict)):
         said = json.dumps(value, default=lambda _: "…", ensure_ascii=False)
         return said if len(said) <= _WORD else None

@@ -236,7 +236,10 @@ def open_images(source: Any) -> Images:
     (.txt, .lst, .tsv) has a line per image, relative to the file: path, or path TAB label, or path TAB label TAB
     caption. A tar may follow WebDataset (KEY.jpg with KEY.txt, KEY.cls, KEY.json); a parquet file has an image
     column. Lists may mix all of these with PIL pictures, arrays, tensors and bytes. A data set has __len__ and
-    __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label".
+    __getitem__, and its items are a picture or (picture, label, ...); labels become the attribute "label". Of a
+    datasets.Dataset (one split) the column of the type Image is taken, and classes have their names; its captions and
+    further columns become captions and attributes, as do those of a data frame (pandas, polars, pyarrow), whose images
+    are a column of paths or of images. Addresses (hf://, s3://) are read where fsspec is installed.
     Up to 2,000 images are decoded once to find the broken ones; beyond that they are found when first used. Whatever
     is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable, or when a
     row of a table contradicts itself.

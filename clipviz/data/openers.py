@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipviz.data.addresses import add_address, is_address
 from clipviz.data.archives import holds_pictures, read_parquet, read_tar
-from clipviz.data.datasets import EAGER, ItemSource, add_dataset
+from clipviz.data.datasets import EAGER, ItemSource, add_dataset, is_table
 from clipviz.data.decode import BrokenImage, as_numpy
+from clipviz.data.frames import add_frame, is_frame
 from clipviz.data.paths import path_of, printable, shown
 from clipviz.data.sources import SUFFIXES, BytesSource, FileSource, Found, PictureSource, Source
 from clipviz.data.tables import NoTable, Table, read_table
@@ -33,7 +35,7 @@ TABLES = (".csv", ".parquet")
 _PROBE = 32  # pixels per side that are enough to have read a whole file
 _SHOWN = 5
 _MOST_NAMES = 1_000_000  # that {000..099} ranges may stand for
-_EXPECTED = "a folder, files, pictures, arrays, a data set or the bytes of an image"
+_EXPECTED = "a folder, files, pictures, arrays, a data set, a data frame or the bytes of an image"
 
 
 def gather(source: Any) -> Found:
@@ -41,6 +43,8 @@ def gather(source: Any) -> Found:
     found = Found()
     if isinstance(source, (str, os.PathLike)):
         _add_path(found, source)
+    elif is_frame(source):
+        add_frame(found, source)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         found.add(BytesSource(bytes(source)))
     elif isinstance(source, Image.Image) or _is_array(source):
@@ -49,6 +53,17 @@ def gather(source: Any) -> Found:
         _add_list(found, source)
     elif _is_dataset(source):
         add_dataset(found, source)
+    elif isinstance(source, dict) and source and all(map(is_table, source.values())):
+        raise ValueError(
+            f"expected one split of a data set, got a {type(source).__name__} with {', '.join(map(str, source))}; pass "
+            f"one of them: data[{next(iter(source))!r}]"
+        )
+    elif isinstance(source, Iterable) and not isinstance(source, (dict, set, frozenset, Iterator)):
+        raise ValueError(
+            f"expected {_EXPECTED}, got {type(source).__name__}, which gives its items in order alone and has no "
+            "length; read it into an index with clipviz.Index.build(model, stream, path), or pass a list of its first "
+            "items"
+        )
     else:
         raise ValueError(
             f"expected {_EXPECTED}, got {type(source).__name__}; a generator needs list(...) around it"
@@ -86,10 +101,9 @@ def expand(pattern: str) -> list[str]:
 def _add_path(found: Found, source: str | os.PathLike[str]) -> None:
     """One path or a pattern; ValueError where there is nothing."""
     text = os.fsdecode(source)
-    if "://" in text:
-        raise ValueError(
-            f"expected a folder or a file on this machine, got the address {text!r}; download it first"
-        )
+    if is_address(text):
+        add_address(found, text)
+        return
     path = path_of(text, "a folder or a file")
     names = [text] if path.exists() else expand(os.path.expanduser(text))
     if names == [text] or len(names) == 1:

@@ -69,8 +69,7 @@ class Table:
                     f"{printable(row.file)!r}; remove one of them"
                 )
             at[picture] = row.number
-        tell = self._coded if self.waterbirds else self._plain
-        return {picture: tell(row) for row, picture in found}, missing
+        return {picture: self.words(row) for row, picture in found}, missing
 
     def _matched(self, pictures: list[Path]) -> tuple[list[tuple[Row, Path]], list[tuple[str, str]]]:
         whole = {os.path.normpath(path): path for path in pictures}
@@ -92,6 +91,10 @@ class Table:
     def _looked_up(self, known: Mapping[str, Path], key: Callable[[str], str]) -> list[tuple[Row, Path]]:
         places = [(row, known.get(key(row.file.replace("\\", "/")))) for row in self.rows]
         return [(row, picture) for row, picture in places if picture is not None]
+
+    def words(self, row: Row) -> dict[str, str | None]:
+        """The words of one row, with "label" and "group"."""
+        return self._coded(row) if self.waterbirds else self._plain(row)
 
     def _coded(self, row: Row) -> dict[str, str | None]:
         """A row of Waterbirds, whose numbers have names; words in their place are taken as they are."""

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from clipviz.data.store.layout import (
 )
 from clipviz.data.store.store import Store
 from clipviz.data.store.writer import Writer, read_plan, staged, to_plain
+from clipviz.data.streams import is_stream, parts
 from clipviz.indexing.gathering import Gathering, fold
 from clipviz.indexing.merging import check_disjoint
 from clipviz.indexing.ranks import Ranks
@@ -34,6 +36,7 @@ from clipviz.values import late_layers
 from clipviz.version import __version__
 
 Progress = bool | Callable[[int, int], None]
+STREAMED = 1_024  # images of a stream that are held at once, and that a kill can lose at most
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 _TEXT_BYTES, _THUMBNAIL_BYTES = 200, 3_000  # rough sizes per image, to notice a disk that is too small
 
@@ -55,16 +58,16 @@ def build(
 ) -> Path:
     """One pass of `model` over `images` into a new index at `path`; returns the folder.
 
-    images: whatever open_images takes: folders, lists, tars, parquet files, pictures, data sets. layers: whose head
-    codes are kept, default the last 4. batch: images per forward pass; shard: images per commit, all that a kill can
-    lose. workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA, else fp32.
+    images: whatever open_images takes: folders, lists, tars, parquet files, pictures, data sets, data frames; or a
+    stream, such as an IterableDataset, which is read once, STREAMED images at a time, each an append. layers: whose
+    head codes are kept, default the last 4. batch: images per forward pass; shard: images per commit, all that a kill
+    can lose. workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA, else fp32.
     thumbnail: pixels of the shorter side, 0 for none. neurons: MLP layers whose second-order statistics are kept, a
     further forward pass each, with the neuron_top strongest images of every neuron. progress: a bar, or a function
     of (images done, images).
     Called again with the same arguments it continues where it stopped, and opens the index once it is finished.
     Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
     """
-    collection = open_images(images)
     chosen = check_layers(model.weights, _default_layers(model, layers))
     settings = {
         "batch": _positive("batch", batch),
@@ -74,7 +77,44 @@ def build(
         "neurons": sorted({check_layer(model.weights, layer) for layer in neurons}),
         "neuron_top": _positive("neuron_top", neuron_top),
     }
-    return _write(model, collection, path, chosen, settings, workers, progress)
+    if is_stream(images):
+        return _build_from(images, model, path, chosen, settings, workers, progress)
+    return _write(model, open_images(images), path, chosen, settings, workers, progress)
+
+
+def _build_from(
+    stream: Any,
+    model: Any,
+    path: Path,
+    layers: tuple[int, ...],
+    settings: dict[str, Any],
+    workers: int | None,
+    progress: Progress,
+) -> Path:
+    """An index of a stream: its first part is built, the others are appended, those that are there are passed over."""
+    n_parts = done = 0
+    for part in parts(stream, min(STREAMED, settings["shard"])):
+        told = partial(_further, progress, done) if callable(progress) else progress
+        known = read_manifest(path)["sources"] if (path / MANIFEST).exists() else []
+        if n_parts < len(known):
+            if known[n_parts]["fingerprint"] != part.fingerprint:
+                raise ValueError(
+                    f"{str(path)!r} holds an index of other images: {part.names[0]!r} of the stream begins a part that "
+                    "differs from the one there; choose another folder"
+                )
+        elif n_parts:
+            append(Store.open(path), model, part, workers=workers, progress=told)
+        else:
+            _write(model, part, path, layers, settings, workers, told)
+        n_parts, done = n_parts + 1, done + len(part)
+    if not n_parts:
+        raise ValueError("expected at least one image, got a stream without any; check what it gives")
+    return path
+
+
+def _further(progress: Callable[[int, int], None], before: int, done: int, n_images: int) -> None:
+    """Progress within a part of a stream, whose end is not known: as far as it has been read."""
+    progress(before + done, before + n_images)
 
 
 def append(

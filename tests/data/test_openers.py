@@ -43,7 +43,7 @@ def test_nothing_usable_lists_the_reasons(tmp_path):
     [
         ("no/such/folder", "got 'no/such/folder', which does not exist; check the path"),
         ("", "got an empty path"),
-        ("https://example.org/cat.jpg", "got the address .*; download it first"),
+        ("nope://example.org/cat.jpg", "got the address .*, or download it first"),
         ("a\0b", "check the path"),
         ([], "at least one image, got none in list"),
         (["no-such.png"], "no-such.png: there is no such file"),

@@ -14,7 +14,7 @@ from PIL import Image
 import clipviz
 from clipviz.data.checksums import sealed
 from clipviz.data.images import open_images
-from clipviz.indexing import Index
+from clipviz.indexing import Index, building
 
 QUICK = {"progress": False, "workers": 0, "thumbnail": 16}
 
@@ -205,3 +205,73 @@ def test_thumbnails_of_a_replaced_file_without_one_are_told(model, tmp_path):
     Image.new("RGB", (40, 40)).save(folder / "00000.jpg")
     with pytest.raises(ValueError, match="its file has been replaced since and the index keeps no thumbnail"):
         index.images()[0]
+
+
+class Stream:
+    """Items in order, as an IterableDataset gives them."""
+
+    def __init__(self, items) -> None:
+        self.items, self.read = items, 0
+
+    def __iter__(self):
+        for item in self.items:
+            self.read += 1
+            yield item
+
+
+def test_a_stream_is_indexed_part_by_part_and_passed_over_when_it_is_there(
+    model, index, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(building, "STREAMED", 5)
+    data = Drawn(0)
+    items = [{"image": data[i][0], "label": "ab"[i % 2], "text": f"item {i}"} for i in range(12)]
+    seen = []
+    options = {**QUICK, "progress": lambda done, total: seen.append((done, total))}
+    streamed = Index.build(model, Stream(items), tmp_path / "s", **options)
+    assert len(streamed) == 12
+    assert streamed.names == [f"item {i}" for i in range(12)]
+    assert streamed.labels == ["a", "b"] * 6
+    assert streamed.captions[3] == "item 3"
+    assert np.array_equal(streamed.codes().embedding, index.codes().embedding)
+    assert seen[-1] == (12, 12)
+    assert Index.verify(streamed.path) == []
+    monkeypatch.setattr(model, "trace", None)
+    assert len(Index.build(model, Stream(items), tmp_path / "s", **QUICK)) == 12
+    with pytest.raises(
+        ValueError, match=r"index of other images: 'item 5' of the stream begins a part that differs"
+    ):
+        Index.build(model, Stream([*items[:7], items[0], *items[8:]]), tmp_path / "s", **QUICK)
+
+
+def test_a_stream_goes_on_where_it_was_stopped(model, index, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "STREAMED", 4)
+    data, counted = Drawn(0), []
+
+    def stop(done, _):
+        if done >= 8:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        Index.build(
+            model, Stream([data[i] for i in range(12)]), tmp_path / "s", **{**QUICK, "progress": stop}
+        )
+    assert len(Index.open(tmp_path / "s")) in (4, 8)
+    options = {**QUICK, "progress": lambda done, _: counted.append(done)}
+    again = Index.build(model, Stream([data[i] for i in range(12)]), tmp_path / "s", **options)
+    assert np.array_equal(again.codes().embedding, index.codes().embedding)
+    assert counted[0] > 4, "what was there is not traced again"
+
+
+def test_iterable_data_sets_of_the_packages_are_streams(model, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from tests.data.test_datasets import cifar
+
+    monkeypatch.setattr(building, "STREAMED", 4)
+    whole = cifar()
+    streamed = Index.build(model, whole.to_iterable_dataset(), tmp_path / "s", **QUICK)
+    plain = Index.build(model, whole, tmp_path / "p", **QUICK)
+    assert isinstance(whole, datasets.Dataset)
+    assert np.array_equal(streamed.codes().embedding, plain.codes().embedding)
+    assert streamed.labels == plain.labels
+    assert streamed.captions == plain.captions
+    assert streamed.attributes == plain.attributes
