@@ -1,4 +1,4 @@
-"""A CLIP's dictionary of shared units: mined, with hints in words, and with where it comes from (thesis 4.3)."""
+"""A CLIP's dictionary of shared units: mined, with names in words, and with where it comes from (thesis 4.3)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def mined(
     generator: Any = None,
     **options: Any,
 ) -> Concepts:
-    """The dictionary of a CLIP and its partners, with a hint in words for every concept.
+    """The dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
 
-    images, heldout: pictures to mine and to check on; texts: what hints are chosen from; generator: one more partner,
-    matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
+    images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
+    one more partner, matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
     """
     pivot = clip_partner(model, "clip")
     if generator is not None:
         partners = [*partners, generator]
         options["own"] = {generator.name: _samples(generator, len(images), len(heldout))}
     concepts = mine(pivot, partners, images, heldout=heldout, **options)
-    if not len(concepts):
+    if not len(concepts) or not texts:
         return concepts
     return replace(
-        concepts, hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, texts)
+        concepts,
+        hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, heldout, texts),
     )
 
 
@@ -53,17 +54,27 @@ def mined_from_generator(
 ) -> tuple[Concepts, dict[int, Any]]:
     """R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its examples.
 
-    The CLIP, called "clip", and every partner must share a unit. Named by the texts whose CLIP heatmaps are most like
-    the generator's maps.
+    The CLIP, called "clip", and every partner must share a unit. Named by texts that fit where the generator's units
+    are strongest (text_labels.names).
     """
     latents, others = _samples(generator, n_latents, n_heldout)
     company = [clip_partner(model, "clip"), *partners]
     concepts = mine(generator, company, latents, heldout=others, **options)
-    units = torch.as_tensor(concepts.units)[:, 0]
-    named = hints(model, units, concepts.layers[0], latents, texts, partner=generator) if len(units) else ()
+    named = name_generator(concepts, generator, model, n_latents, n_heldout, texts)
     examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
     pictures = {i: as_image(generator.images(latents[i : i + 1])[0]) for i in examples}
     return replace(concepts, hints=named), pictures
+
+
+def name_generator(
+    concepts: Concepts, generator: Any, model: ClipModel, n_latents: int, n_heldout: int, texts: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    """Names of a generator's units, chosen on the samples that they were mined on and checked on others."""
+    if not len(concepts):
+        return ()
+    units = torch.as_tensor(concepts.units)[:, 0]
+    latents, others = _samples(generator, n_latents, n_heldout)
+    return hints(model, units, concepts.layers[0], latents, others, list(texts), generator)
 
 
 def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 
 from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.mining import maps_of_units
+from clipviz.analysis.text_labels import LEAST
 from clipviz.data import dictionary as saved
 from clipviz.data.images import Images
 from clipviz.data.recent import Recent
@@ -34,15 +35,13 @@ if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
     from clipviz.values import Concepts
 
-SORTS = ("heldout", "correlation", "size", "layer")
+SORTS = ("named", "heldout", "correlation", "size", "layer")
 SIDE = 48
 """Rows and columns of a unit's map on the image that is looked at."""
 CLIP = "clip"
 """What the CLIP of a session is called in a dictionary."""
 PIVOTS = (CLIP, "generator")
 KEPT = 8  # images whose maps are kept
-SURE = 0.3
-"""Correlation from which on the text most like a unit's maps is used as its name."""
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
 
 
@@ -258,9 +257,9 @@ class SharedUnits:
     ) -> list[int]:
         """Concepts in order, one row per cluster (its best) unless `every_unit`.
 
-        sort: "heldout" or "correlation" (mean over the partners), "size" (units of the pivot that share it) or
-        "layer" (from the pivot's first to its last). models: only concepts that these models have. words: only
-        concepts whose name or hint holds all of them.
+        sort: "named" (those that have a name or a hint first), "heldout" or "correlation" (mean over the partners),
+        "size" (units of the pivot that share it) or "layer" (from the pivot's first to its last). models: only concepts
+        that these models have. words: only concepts whose name or hint holds all of them.
         Raises ValueError for another sort or model.
         """
         if sort not in SORTS:
@@ -283,6 +282,10 @@ class SharedUnits:
     def _keys(self, sort: str) -> tuple[np.ndarray, ...]:
         """Keys for lexsort, the most important last; strong ones first."""
         means = {name: self._means(getattr(self.concepts, name)) for name in ("heldout", "correlation")}
+        if sort == "named":
+            return -means["heldout"], np.array(
+                [not self.about(row).strip() for row in range(len(self.concepts))]
+            )
         if sort == "size":
             return -means["heldout"], -self.sizes
         if sort == "layer":
@@ -304,7 +307,7 @@ class SharedUnits:
         return first
 
     def about(self, concept: int) -> str:
-        """A person's name and the text that is most like it, for searching."""
+        """A person's name and the text that fits it, for searching."""
         return f"{self.label(concept)} {self.hint(concept)[0]}"
 
     def label(self, concept: int) -> str:
@@ -312,9 +315,10 @@ class SharedUnits:
         return self.concepts.labels[concept] if self.concepts.labels else ""
 
     def hint(self, concept: int) -> tuple[str, float]:
-        """The text whose heatmap is most like the pivot's maps and that correlation; ("", 0) below SURE."""
+        """The text that fits the pivot's strongest images, also such as it was not chosen on, and the share of those
+        that it fits; ("", 0) where none does."""
         text, value = self.concepts.hints[concept] if self.concepts.hints else ("", 0.0)
-        return (text, float(value)) if value >= SURE else ("", 0.0)
+        return (text, float(value)) if text and value >= LEAST else ("", 0.0)
 
     def title(self, concept: int) -> str:
         """What a concept is called: a person's name, else its hint, else the pivot's unit."""

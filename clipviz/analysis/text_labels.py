@@ -1,13 +1,15 @@
-"""A first guess at what a unit is about: the text whose heatmap lights up where the unit does."""
+"""What a unit is about, in words: the text that fits the images where it is strongest, also on other images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from clipviz.analysis.matching import Layers
 from clipviz.analysis.mining import maps_of_units
@@ -15,6 +17,13 @@ from clipviz.lens.rosetta import CorrelationSums
 from clipviz.models.clip import ClipModel
 from clipviz.models.preprocess import take
 from clipviz.models.zoo import clip_partner
+
+STRONGEST, FEWEST = 0.05, 5
+"""A name is judged by this share of all images, those where the unit is strongest, and by so many at least."""
+LEAST = 0.6
+"""The share of a unit's strongest images that its name has to fit."""
+SURE = 0.05
+"""How often chance may give as much."""
 
 
 @torch.no_grad()
@@ -40,26 +49,89 @@ def likeness(
     return sums.correlation().cpu()
 
 
+def fitting(cosines: Float[Tensor, "image text"]) -> Bool[Tensor, "image text"]:
+    """Which images a text fits, as the model sees it: those with the highest cosines among all images, a tenth of them
+    and at least twice as many as `n_strongest`."""
+    n = min(len(cosines), max(2 * n_strongest(len(cosines)), len(cosines) // 10))
+    return cosines >= cosines.sort(0, descending=True).values[n - 1]
+
+
+def n_strongest(n_images: int) -> int:
+    """How many of a unit's strongest images a name is judged by."""
+    return min(n_images, max(FEWEST, round(STRONGEST * n_images)))
+
+
+def shares(
+    peaks: Float[Tensor, "image unit"], fits: Bool[Tensor, "image text"]
+) -> tuple[Float[Tensor, "text unit"], Float[Tensor, "text unit"]]:
+    """Of each unit's strongest images the share that each text fits, and how often chance alone gives as much.
+
+    Chance: the strongest images drawn at random from all of them, of which a text fits the share that it does.
+    """
+    from scipy.stats import binom
+
+    k = n_strongest(len(peaks))
+    top = peaks.topk(k, dim=0).indices
+    found = fits[top].double().sum(0).T  # [text, unit]
+    base = fits.double().mean(0)[:, None]
+    chance = binom.sf(found.numpy() - 1, k, base.expand_as(found).numpy())
+    return found / k, torch.from_numpy(np.asarray(chance))
+
+
+def names(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], texts: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    """For each unit the text that fits its strongest images best, where it also fits on other images: ("", share) else.
+
+    first, second: peaks [image, unit] and fits [image, text], those that the text is chosen on and those that it has
+    to hold on. It is chosen among the texts that fit more often than chance gives to any of all texts, and holds where
+    it fits at least LEAST of the strongest, which chance gives at most in one of twenty. The share is that on `second`.
+    """
+    share, chance = shares(*first)
+    clear = chance <= SURE / len(texts)
+    best = torch.where(clear, share - 1e-3 * chance.clamp_min(1e-30).log10() / 30, -1.0).argmax(0)
+    held, luck = shares(*second)
+    found = []
+    for unit, text in enumerate(best.tolist()):
+        holds = clear[text, unit] and held[text, unit] >= LEAST and luck[text, unit] <= SURE
+        found.append((texts[text] if holds else "", float(held[text, unit])))
+    return tuple(found)
+
+
+@torch.no_grad()
 def hints(
     model: ClipModel,
     units: Tensor,
     layers: Layers,
     images: Any,
+    heldout: Any,
     texts: Sequence[str],
     partner: Any = None,
     batch: int = 8,
+    true: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[tuple[str, float], ...]:
-    """For each unit the text of `texts` whose heatmap has the highest correlation with its maps, and that correlation.
+    """A name for each unit that holds on images which it was not chosen on, see `names`.
 
-    units: counted through `layers`, units of `partner` (default the model's own MLPs); images: pictures on which the
-    units are active and others, or latents where the partner is a generator. See `likeness`.
+    units: counted through `layers`, units of `partner` (default the model's own MLPs); images, heldout: pictures to
+    choose on and others, or latents where the partner is a generator; true: of both, [image, text] what is known to
+    be true, in place of the model's own judgement (`fitting`), which is right about seven of ten such names of the
+    embedded model.
     """
+    directions = model.encode_texts(list(texts))
+    directions = directions - directions.mean(0)
+    prepare = clip_partner(model).preprocess
 
-    def batches() -> Iterator[tuple[Any, Tensor]]:
-        for start in range(0, len(images), batch):
-            chosen = take(images, range(start, min(start + batch, len(images))))
+    def seen(collection: Any, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        peaks, cosines = [], []
+        for start in range(0, len(collection), batch):
+            chosen = take(collection, range(start, min(start + batch, len(collection))))
             maps = maps_of_units(model if partner is None else partner, chosen, units, layers)
-            yield (partner.images(chosen) if hasattr(partner, "images") else chosen), maps
+            peaks.append(maps.amax((2, 3)))
+            if known is None:
+                pictures = partner.images(chosen) if hasattr(partner, "images") else chosen
+                embedding = model.trace(prepare(pictures).to(model.device)).embedding
+                cosines.append((normalize(embedding, dim=-1) @ directions.T).cpu())
+        return torch.cat(peaks).cpu(), fitting(torch.cat(cosines)) if known is None else known
 
-    strength, best = likeness(model, texts, batches()).max(0)
-    return tuple((texts[i], value) for i, value in zip(best.tolist(), strength.tolist(), strict=True))
+    given = (None, None) if true is None else true
+    return names(seen(images, given[0]), seen(heldout, given[1]), texts)

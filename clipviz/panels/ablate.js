@@ -108,7 +108,7 @@ const removalGrid = (api, removed, desk) => {
     return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
   };
   const words = (at) => `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
-  const about = lineBelow(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : cell.dataset.mlp ? mlpWords(Number(cell.dataset.mlp)) : words(headKey(cell.dataset.layer, cell.dataset.head))), api.standalone ? "" : "Point at a head to read what it adds; click it to remove it.");
+  const about = lineBelow(grid, (cell) => (!desk.data || cell.disabled ? null : cell === rest ? `${rest.textContent} · ${signed(desk.lead(desk.data.heads.length), 4)}` : cell.dataset.mlp ? mlpWords(Number(cell.dataset.mlp)) : words(headKey(cell.dataset.layer, cell.dataset.head))), "Point at a head to read what it adds; click it to remove it.");
   const single = (mlp, L, H) => h("button", { type: "button", class: "cell mlp", role: "gridcell", tabindex: -1, "data-mlp": mlp, style: { gridRow: `${2 + place(mlp, L)}`, gridColumn: `${H + 3}` },
     onclick: () => { if (!removed.mlps.delete(mlp)) removed.mlps.add(mlp); removed.changed(); } });
   const make = ({ n_layers: L, n_heads: H, n_mlps: M, kept, rest: others }) => {
@@ -245,7 +245,7 @@ const collectionPlot = () => {
     const row = worst ?? everything, draws = row.random, layers = from.length === 1 ? `layer ${from[0]}` : `layers ${from[0]}–${from[from.length - 1]}`;
     const change = out ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after: ${changeWords(row)}.` : "No heads are removed. Click heads to remove them.";
     const chance = draws.length ? ` Removing ${counted(k, "random head")} from ${layers} instead (${draws.length} draws): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
-    return change + chance + (groups.length > shown ? ` Groups: ${by}; the ${shown} worst of ${groups.length}.` : by ? ` Groups: ${by}.` : "");
+    return change + chance + (groups.length > shown ? ` The groups differ by ${by}; these are the ${shown} worst of ${groups.length}.` : by ? ` The groups differ by ${by}.` : "");
   };
   const paint = (view) => {
     const found = view.outcome, read = view.complete ? "" : ` · ${count(view.n_read)} of ${count(view.n_images)} read`;
@@ -345,7 +345,7 @@ function build(api) {
     setHow(removed.how);
     const m = removed.rest ? 0 : removed.mlps.size, gone = [n ? counted(n, "head") : "", removed.rest ? "the MLPs" : m ? counted(m, "MLP term") : "", removed.token ? "the class token" : ""].filter(Boolean);
     Object.assign(api.root.dataset, { heads: n, rest: String(removed.rest), how: removed.how, mlps: [...removed.mlps].sort((a, b) => a - b).join(), token: String(removed.token) });
-    hint.textContent = gone.length ? `without ${gone.join(", ").replace(/, ([^,]*)$/, " and $1")}${m || removed.token ? " (the other panels know of heads and of all MLPs alone)" : ""}` : "click heads or MLPs to remove them";
+    hint.textContent = gone.length ? `without ${gone.join(", ").replace(/, ([^,]*)$/, " and $1")}${m || removed.token ? "; the other panels leave the single MLPs and the class token in" : ""}` : "click heads or MLPs to remove them";
     if (!desk.data) return;
     parts.classList.toggle("lacking", desk.lacks());
     grid.paint();

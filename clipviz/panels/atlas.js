@@ -314,7 +314,7 @@ const planeTools = (api, stage) => {
 function build(api) {
   const told = h("span", {}), chosen = h("span", { role: "status" });
   const choose = (found) => {
-    if (found.length < 2) return void (chosen.textContent = found.length ? "One image is not enough to describe: draw around more." : "No image inside: draw around some.");
+    if (found.length < 2) return void (chosen.textContent = found.length ? "One image is not enough to describe. Draw the loop around more." : "There is no image in the loop. Draw it around some.");
     const most = Math.min(found.length, MOST_CHOSEN), even = Array.from({ length: most }, (_, i) => found[Math.floor((i * found.length) / most)]);
     inside = found.length;
     api.ask({ images: even.map((i) => api.arrays.ids[i]) });
@@ -323,7 +323,7 @@ function build(api) {
   const stage = planeStage(api, choose), tools = planeTools(api, stage);
   const see = link("see them in the gallery", () => api.ask({}, { action: "gallery" }), { hidden: true }), clear = link("back to the whole collection", () => api.ask({ images: [] }));
   const foot = h("p", { class: "foot" }, told, chosen, see, clear), [empty, says] = messageInstead(stage.stage, tools.element, foot);
-  api.body.append(h("h2", {}, "Atlas", h("small", {}, `wheel zooms, drag moves${api.standalone ? "" : ", Shift-drag draws around images to describe them"}`)), tools.element, stage.stage, empty, foot);
+  api.body.append(h("h2", {}, "Atlas", h("small", {}, `scroll to zoom, drag to move${api.standalone ? "" : ", Shift-drag around images to describe them"}`)), tools.element, stage.stage, empty, foot);
   followVisibility(api);
 
   return (view, arrays) => {

@@ -83,13 +83,13 @@ def detail(
 
 def about(book: SharedUnits, concept: int) -> dict[str, Any]:
     """A concept's names, its neuron in CLIP and how many units share it."""
-    neuron, (hint, correlation) = book.neuron(concept), book.hint(concept)
+    neuron, (hint, share) = book.neuron(concept), book.hint(concept)
     return {
         "concept": concept,
         "name": book.title(concept),
         "label": book.label(concept),
         "hint": hint,
-        "hint_r": correlation,
+        "hint_share": share,
         "neuron": list(neuron) if neuron else None,
         "size": int(book.sizes[concept]),
         "unit": _unit(book, concept),

@@ -1,5 +1,5 @@
 const SORTS = [
-  ["heldout", "Held out", "Mean correlation on held-out images"], ["correlation", "Correlation", "Mean correlation on the images used for matching"],
+  ["named", "Named", "Concepts with a name first, then by the mean correlation on held-out images"], ["heldout", "Held out", "Mean correlation on held-out images"], ["correlation", "Correlation", "Mean correlation on the images used for matching"],
   ["size", "Size", "Number of the pivot's units that share the concept"], ["layer", "Layer", "From the pivot's first layer to its last"]];
 
 // "encoder.blocks.3.mlp.act" reads "blocks.3"; the whole name is in the tooltip.
@@ -15,7 +15,8 @@ const whatUnit = (view) => `${pivotOf(view)}’s unit`;
 const neuronName = (about) => about.unit || (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
 const manyUnits = (about) => (about.size > 1 ? h("span", { class: "size", title: `${about.size} units are each other's best buddies` }, counted(about.size, "unit")) : null);
 const unitLine = (about) => h("span", { class: "unit" }, about.name === neuronName(about) ? null : neuronName(about), manyUnits(about));
-const called = (about) => (about.label || !about.hint ? h("b", { class: "name" }, about.name) : h("b", { class: "name guess", title: `Not named yet; the heatmap of “${about.hint}” is the most similar one (r ${fixed(about.hint_r)})` }, about.hint));
+const called = (about) => (about.label || !about.hint ? h("b", { class: "name" }, about.name) : h("b", { class: "name guess", title: `A guess: ${guessed(about)}` }, about.hint));
+const guessed = ({ hint, hint_share: share }) => `“${hint}” fits ${Math.round(100 * share)}% of the images where the unit is strongest, among images that were not used to choose the text`;
 const unitPlace = (cell) => h("span", { class: "place", title: `${cell.layer}, unit ${cell.unit}` }, `${layerName(cell.layer)} · ${cell.unit}`);
 const unitScore = (cell, pivot) => (pivot ? null : h("span", { class: "num r", title: `correlation ${cell.correlation.toFixed(3)} ${MATCHED}, ${cell.heldout.toFixed(3)} on held-out images` }, fixed(cell.heldout)));
 
@@ -90,7 +91,7 @@ const conceptTable = (api) => {
     const column = view.columns[view.at[model]], own = view.at[model] === 0 && column.name === "clip" && about.neuron;
     const place = own ? neuronLink(api, about.neuron[0], about.neuron[1], `L${about.neuron[0]} · ${about.neuron[1]}`, -1) : unitPlace(cell);
     const under = h("div", { class: "under" }, place, unitScore(cell, view.at[model] === 0));
-    if (column.paints) return h("div", { class: "cell paints", role: "gridcell", title: "It paints and does not look: matched on its own pictures, shown with the generator as pivot" }, h("span", { class: "loss" }, "paints its own"), under);
+    if (column.paints) return h("div", { class: "cell paints", role: "gridcell", title: "This model generates images and reads none, so it has no map here. Its units were matched on its own images; the pivot “Generator” shows them." }, h("span", { class: "loss" }, "generates images"), under);
     const n = about.tiles.length, side = view.side ?? 0, area = side * side, start = (row * view.at.length + model) * n;
     const shots = about.tiles.map((tile, i) => shot(view, url, tile, maps ? glow(maps.subarray((start + i) * area, (start + i + 1) * area), side, side, 255) : h("i", {})));
     return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), under);
@@ -142,7 +143,7 @@ const conceptDetail = (api) => {
     facts.replaceChildren(
       view.chosen ? "" : "First in the list. ", view.columns[0].name === "clip" ? "CLIP’s " : `The ${view.columns[0].name}’s `, view.columns[0].name === "clip" && about.neuron ? neuronLink(api, about.neuron[0], about.neuron[1], `layer ${about.neuron[0]}, neuron ${about.neuron[1]}`) : h("b", {}, `unit ${neuronName(about)}`), ` and ${counted(known.length, "partner")}: correlation `,
       h("b", { class: "num" }, fixed(mean)), " on held-out images.",
-      ...(about.hint ? [" Most similar to the heatmap of “", h("b", {}, about.hint), `” (r ${fixed(about.hint_r)}).`] : []),
+      ...(about.hint ? [" A guess at what it sees: ", h("b", {}, about.hint), `, which fits ${Math.round(100 * about.hint_share)}% of its strongest held-out images.`] : about.label ? [] : [" No text fits its strongest held-out images beyond chance, so it has a number."]),
       ...(about.size > 1 ? [` ${about.size} of its units share it.`] : []));
     missed.textContent = view.missed;
     missed.hidden = !view.missed;
@@ -154,7 +155,7 @@ const conceptDetail = (api) => {
     return [shown(null, "this image", h("span", { class: "place", title: about.caption }, about.caption)), ...view.columns.map((column, i) => {
       const cell = about.cells[i];
       if (!cell) return none(column.name, "no partner");
-      if (about.shows && !about.shows[i]) return none(column.name, "paints, does not look", unitPlace(cell));
+      if (about.shows && !about.shows[i]) return none(column.name, "no map: it generates images", unitPlace(cell));
       if (!column.at_hand) return none(column.name, "not loaded", unitPlace(cell));
       return shown(glow(arrays.now.subarray(i * area, (i + 1) * area), side, side, 255), column.name, h("span", { class: "both" }, unitPlace(cell), unitScore(cell, i === 0)));
     })];
@@ -177,9 +178,7 @@ const conceptDetail = (api) => {
 const pickConcepts = (api, lists, items) => {
   const pick = (item) => {
     markSelected(items(), (other) => other === item);
-    const concept = Number(item.dataset.concept), found = (api.view.rows ?? []).concat(api.view.tiles ?? []).find((one) => one.concept === concept);
-    const [layer, neuron] = found?.neuron ?? [null, null];
-    api.ask(neuron === null ? { concept, neuron: null } : { concept, layer, neuron });
+    api.ask({ concept: Number(item.dataset.concept), neuron: null }); // the selected head stays; the neuron's own link goes to it
   };
   for (const list of lists) {
     list.addEventListener("click", (event) => {
@@ -197,12 +196,15 @@ const pickConcepts = (api, lists, items) => {
   }
 };
 
+/** What names in italics are, where there are any. */
+const italic = (view) => ((view.rows ?? view.tiles).some((one) => one.hint && !one.label) ? " Italics: a guess at what the unit sees, a text that fits most of its strongest images, held-out ones too. A number: no text does." : "");
+
 /** The line below. */
 const noteOf = (api, view) => {
   const n = count(view.n_found);
-  if (view.show !== "image") return view.n_found ? `${n} ${view.every_unit ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.` : "No concept matches the filter.";
+  if (view.show !== "image") return view.n_found ? `${n} ${view.every_unit ? "units" : "concepts"}. Glow: from the unit's mean to its usual peak. Numbers: correlation with ${whatUnit(view)} on held-out images.${italic(view)}` : "No concept matches the filter.";
   if (view.selection.image === null) return "Select an image to see every concept on it.";
-  return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.`;
+  return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.${italic(view)}`;
 };
 
 function build(api) {

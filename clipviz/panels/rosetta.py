@@ -28,7 +28,7 @@ MINE = "session.mine(folder) looks for units that it shares with other networks 
 
 class RosettaOptions(TypedDict, total=False):
     show: Literal["grid", "image", "pair"]
-    sort: Literal["heldout", "correlation", "size", "layer"]
+    sort: Literal["named", "heldout", "correlation", "size", "layer"]
     models: list[str]
     other: str
     whose: str
@@ -46,10 +46,11 @@ class Rosetta(Desk):
     """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2).
 
     show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a "pair".
-    sort: "heldout" or "correlation" (mean over the partners), "size" (units that share a concept) or "layer". models:
-    only concepts that these models have; other: the model of the pair; whose: the model drawn on one image. words:
-    only concepts whose name or hint holds them. every_unit: one row per unit, not per concept. folder: a saved
-    dictionary instead of the shipped one; partners: model name -> network, for models that are not shipped.
+    sort: "named" (those with a name first), "heldout" or "correlation" (mean over the partners), "size" (units that
+    share a concept) or "layer". models: only concepts that these models have; other: the model of the pair; whose: the
+    model drawn on one image. words: only concepts whose name or hint holds them. every_unit: one row per unit, not per
+    concept. folder: a saved dictionary instead of the shipped one; partners: model name -> network, for models that are
+    not shipped.
     """
 
     name = "rosetta"
@@ -60,7 +61,7 @@ class Rosetta(Desk):
     _css = style("rosetta")
 
     show = traitlets.Enum(VIEWS, "grid").tag(**ASKED)
-    sort = traitlets.Enum(SORTS, "heldout").tag(**ASKED)
+    sort = traitlets.Enum(SORTS, "named").tag(**ASKED)
     models = traitlets.List(traitlets.Unicode()).tag(**ASKED)
     other = traitlets.Unicode("").tag(**ASKED)
     whose = traitlets.Unicode("").tag(**ASKED)

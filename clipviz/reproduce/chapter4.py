@@ -262,7 +262,7 @@ def dictionary_section(report: Report, book: SharedUnits, images: Images) -> Non
             f"{int((n_models == n).sum())} units in {n} models" for n in sorted(set(n_models.tolist()))
         )
         + f". {len(everywhere)} concepts are shared by all {len(concepts.models)} models. A concept is named by the "
-        "text whose heatmap is most like the CLIP unit's maps, where their correlation is at least 0.3.",
+        "text that fits most images on which the CLIP unit is strongest, held-out images too, where there is one.",
     )
     listed = everywhere or sorted(book.listed(), key=lambda row: -n_models[row])
     rows = []

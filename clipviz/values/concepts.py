@@ -50,8 +50,8 @@ class Concepts:
     image ids, the strongest first; layers: a model's (layer name, number of units); n_pairs, n_chance: [model] best
     buddies with the pivot, and how many arise when its images are shuffled (0 for the pivot); k: neighbours;
     threshold: [model] correlation that a pair had to have beyond its own on shuffled images; labels: [concept] a
-    person's names, "" where none; hints: [concept] (text, correlation) of the text whose heatmap is most like the
-    pivot's maps, or empty.
+    person's names, "" where none; hints: [concept] a text that fits the pivot's strongest images, "" where none does on
+    images that it was not chosen on, and the share of those that it fits; or empty.
     """
 
     models: tuple[str, ...]
@@ -76,7 +76,7 @@ class Concepts:
         """A person's name for a concept, else its hint, else the pivot's unit."""
         if self.labels and self.labels[concept]:
             return self.labels[concept]
-        return self.hints[concept][0] if self.hints else f"unit {int(self.units[concept, 0])}"
+        return (self.hints[concept][0] if self.hints else "") or f"unit {int(self.units[concept, 0])}"
 
     def where(self, concept: int, model: int) -> tuple[str, int] | None:
         """Layer name and unit inside it of one cell, or None where the model has no unit."""

@@ -34,7 +34,9 @@ def concepts(opened, place="rows"):
 
 def test_a_concept_is_clicked_and_the_other_panels_follow(panel):
     page = panel.page
-    assert str(concepts(panel)) == panel.kernel("print(panel.dictionary().listed()[:8])").strip()
+    assert str(concepts(panel)) == panel.kernel("print(panel.dictionary().listed('named')[:8])").strip()
+    expect(page.locator('[data-panel="rosetta"] .note')).to_contain_text("Italics: a guess")
+    panel.kernel("session.select(layer=5, head=2); session.wait(60)")
     page.get_by_role("button", name="Layer", exact=True).click()
     panel.panel("rosetta", sort="layer").wait_for()
     assert str(concepts(panel)) == panel.kernel("print(panel.dictionary().listed('layer')[:8])").strip()
@@ -44,12 +46,9 @@ def test_a_concept_is_clicked_and_the_other_panels_follow(panel):
     concept = int(row.get_attribute("data-concept"))
     row.locator(".what").click()
     panel.panel("rosetta", concept=concept, chosen="true").wait_for()
-    layer, neuron = panel.kernel(f"print(*panel.dictionary().neuron({concept}))").split()
-    selected = panel.kernel("s = session.selection; print(s.concept, s.layer, s.neuron)").split()
-    assert selected == [str(concept), layer, neuron]
-    panel.panel("heads", layer=layer).wait_for()
-    if int(layer) <= 4:  # the last layer's neurons are read by no later attention
-        panel.panel("neurons", layer=layer, neuron=neuron, pinned="true").wait_for()
+    selected = panel.kernel("s = session.selection; print(s.concept, s.layer, s.head, s.neuron)").split()
+    assert selected == [str(concept), "5", "2", "None"]  # the selected head stays
+    panel.panel("heads", layer=5, head=2).wait_for()
     image = panel.kernel("print(session.selection.image)").strip()
     expect(panel.panel("rosetta")).to_have_attribute("data-map-of", image)
     shown = int(panel.panel("rosetta").get_attribute("data-lit"))
@@ -61,6 +60,12 @@ def test_a_concept_is_clicked_and_the_other_panels_follow(panel):
     row.press("ArrowDown")
     panel.panel("rosetta", concept=concepts(panel)[3]).wait_for()
     expect(page.locator(ROWS).nth(3)).to_be_focused()
+    own = page.locator(f"{ROWS} [data-neuron-link]").first  # the unit's own link goes to it
+    layer, neuron = own.get_attribute("data-neuron-link").split(",")
+    own.click()
+    panel.panel("heads", layer=layer).wait_for()
+    if int(layer) <= 4:  # the last layer's neurons are read by no later attention
+        panel.panel("neurons", layer=layer, neuron=neuron, pinned="true").wait_for()
     assert not panel.console
 
 
@@ -109,7 +114,7 @@ def test_a_name_is_text_and_filters_work(panel):
     find.press("Enter")
     page.locator('[data-panel="rosetta"] [data-model="demo generator"]').click()
     panel.panel("rosetta", models="demo generator").wait_for()
-    expected = panel.kernel("print(panel.dictionary().listed(models=['demo generator'])[:8])").strip()
+    expected = panel.kernel("print(panel.dictionary().listed('named', ['demo generator'])[:8])").strip()
     assert str(concepts(panel)) == expected
     page.get_by_role("button", name="Pairs", exact=True).click()
     page.get_by_role("button", name="demo generator", exact=True).click()

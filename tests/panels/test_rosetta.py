@@ -46,7 +46,7 @@ def panel(session, folder, partners):
 
 def test_it_opens_on_a_grid_of_concepts_by_models(panel):
     shown, book = panel.data(), panel.dictionary()
-    assert [row["concept"] for row in shown["rows"]] == book.listed()[:5]
+    assert [row["concept"] for row in shown["rows"]] == book.listed("named")[:5]
     assert [column["name"] for column in shown["columns"]] == ["clip", "one", "two"]
     assert shown["maps"].shape == (5, 3, 3, 24, 24)
     concept = shown["rows"][0]["concept"]
@@ -111,13 +111,13 @@ def test_every_concept_on_one_image(panel, session):
     panel.show = "image"
     ask(panel)
     shown, book = panel.data(), panel.dictionary()
-    found = book.strongest(4, book.listed(), "clip")
+    found = book.strongest(4, book.listed("named"), "clip")
     assert [tile["concept"] for tile in shown["tiles"]] == [one.concept for one in found][:120]
     assert shown["here"].shape == (len(shown["tiles"]), 24, 24)
     panel.whose = "two"
     ask(panel)
     assert [tile["concept"] for tile in panel.data()["tiles"]] == [
-        one.concept for one in book.strongest(4, book.listed(), "two")
+        one.concept for one in book.strongest(4, book.listed("named"), "two")
     ]
     session.select(image=None)
     session.wait(60)
@@ -130,7 +130,7 @@ def test_a_pair_of_models_side_by_side(panel):
     shown, book = panel.data(), panel.dictionary()
     assert [shown["columns"][at]["name"] for at in shown["at"]] == ["clip", "two"]
     assert shown["maps"].shape[1:3] == (2, 6)
-    assert [row["concept"] for row in shown["rows"]] == book.listed(models=["two"])[:5]
+    assert [row["concept"] for row in shown["rows"]] == book.listed("named", models=["two"])[:5]
 
 
 def test_a_name_is_text_and_is_kept(panel, session, folder, partners):

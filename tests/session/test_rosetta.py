@@ -74,6 +74,7 @@ def test_sorting_equals_sorting_rows_one_by_one(book, sort):
         layer = int(concepts.units[row, 0]) // 768
         held, mined = mean(concepts.heldout, row), mean(concepts.correlation, row)
         return {
+            "named": (not (book.label(row) or book.hint(row)[0]), -held),
             "heldout": (-held,),
             "correlation": (-mined,),
             "size": (-size, -held),
@@ -105,7 +106,9 @@ def test_filters_keep_what_fits(book):
 
 
 def test_wrong_questions_say_what_there_is(book, session, tmp_path, model):
-    with pytest.raises(ValueError, match="a sort among heldout, correlation, size, layer, got 'colour'"):
+    with pytest.raises(
+        ValueError, match="a sort among named, heldout, correlation, size, layer, got 'colour'"
+    ):
         book.listed("colour")
     with pytest.raises(ValueError, match="models among clip, one, two, got 'dino'"):
         book.listed(models=["dino"])

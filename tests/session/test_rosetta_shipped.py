@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 import clipviz
 from clipviz.analysis.guides import fingerprint
+from clipviz.analysis.mining import maps_of_units
 from clipviz.analysis.shared_units import SharedUnits
+from clipviz.analysis.text_labels import shares
 from clipviz.data import dictionary as saved
-from clipviz.demo import bundle
+from clipviz.demo import bundle, world
+from clipviz.demo.world.truth import TRUE, truths
 
 
 def test_the_shipped_dictionary_fits_the_shipped_models(model):
@@ -33,4 +37,27 @@ def test_a_generator_among_the_partners_given_is_not_asked_to_look(model):
     assert [given.reads(name) for name in opened.concepts.models] == [True, True, True, False]
     for one, other in zip(given.on_image(0), by_itself.on_image(0), strict=True):
         np.testing.assert_array_equal(one, other)
+    session.close()
+
+
+def test_shipped_names_are_true_of_fresh_scenes_where_their_units_are_strongest(model):
+    """Scenes of the demo world that no name was chosen on or checked on, with what is known to be true of them."""
+    session = clipviz.Session(
+        model, clipviz.demo.images().subset(range(2)), ["a dog", "a cat"], background=False
+    )
+    book = SharedUnits(session, saved.open_folder(bundle().dictionary, model.fingerprint))
+    named = [row for row in range(len(book.concepts)) if book.hint(row)[0]]
+    assert len(named) >= 20
+    scenes = world.render(160, seed=5_000_011)
+    units = torch.as_tensor(np.asarray(book.concepts.units)[named, 0])
+    maps = [
+        maps_of_units(model, scenes.images[i : i + 16], units, book.concepts.layers[0])
+        for i in range(0, 160, 16)
+    ]
+    said = sorted({book.hint(row)[0] for row in named})
+    true = torch.from_numpy(truths(said, scenes.attributes) == TRUE)
+    share, chance = shares(torch.cat(maps).amax((2, 3)), true)
+    own = torch.tensor([said.index(book.hint(row)[0]) for row in named]), torch.arange(len(named))
+    assert share[own].mean() >= 0.5
+    assert (chance[own] <= 0.05).double().mean() >= 0.85
     session.close()

@@ -70,7 +70,7 @@ const sizeChooser = (choose) => {
     if (!slot.children.length) {
       const [element, set] = segmented("Texts in a code", sizes.map(([size]) => [size, size, `Codes of ${size} texts`]), (value) => choose(Number(value)));
       mark = set;
-      slot.append("codes of ", element, " texts");
+      slot.append("Texts in a code", element);
     }
     sizes.forEach(([, fits], i) => (slot.querySelectorAll("button")[i].disabled = !fits));
     mark(m);
