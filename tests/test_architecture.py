@@ -56,7 +56,7 @@ ARROWS = {
         "files",
         "version",
     },
-    "page": {"panels", "session", "loading", "analysis", "models", "values", "files", "version"},
+    "page": {"panels", "session", "loading", "analysis", "data", "models", "values", "files", "version"},
     "first_run": set(),
     "cli": {"page", "panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},
 }

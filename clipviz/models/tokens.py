@@ -65,6 +65,9 @@ def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
     if clean not in ("", "whitespace", "lower", "canonicalize"):
         return _none(f"texts are cleaned by {clean}, which is not known outside Python")
     said = json.loads(fast.to_str())
+    kind = said["model"].get("type")
+    if kind not in ("BPE", "Unigram"):  # words are cut in other places where letters have accents
+        return _none(f"its tokenizer is of the kind {kind}, not byte pairs or sentence pieces")
     said["truncation"] = said["padding"] = None
     config = {
         "model_max_length": context,

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from clipviz.analysis.standing import FAR, THINGS
+from clipviz.analysis.tasks import Task
+from clipviz.data.texts import TEMPLATES
 from clipviz.files import write_whole
 from clipviz.page import vendor
 from clipviz.page.carrying import carry
@@ -24,12 +26,13 @@ from clipviz.panels.pictures import title
 from clipviz.panels.scripts import kit, text
 from clipviz.panels.standalone import traits
 from clipviz.session import Session
+from clipviz.session import ablation as ablations
 from clipviz.session.heads import FOUND
 from clipviz.values import N_LATE
 from clipviz.version import __version__
 
 N_IMAGES = 240
-LIVE = ("query", "images", "heatmap", "heads", "textspan", "receipts")
+LIVE = ("query", "images", "heatmap", "heads", "textspan", "receipts", "ablate")
 """Panels that the page answers itself."""
 
 POLICY = (
@@ -46,7 +49,7 @@ def publish(
     model: bool = True,
     precision: Precision = "float32",
     images: int | Sequence[int] = N_IMAGES,
-    desks: Sequence[str] = (),
+    desks: Sequence[str] = ("ablate",),
     title: str | None = None,
 ) -> Path:
     """Write the board of a session with its model inside as a folder that any web server shows; returns the folder.
@@ -57,8 +60,8 @@ def publish(
     path: a folder, new, empty, or one that was published before. model=False writes the saved page alone, as
     Dashboard.save_html does. precision: "float32", or "float16" for weights rounded to half precision, which take half
     the room; the page computes in float32 either way. images: those published, or how many, evenly spaced over the
-    collection; TextSpan, search and ablations are over these. desks: names of desks that the page shows as they are
-    now ("neurons", "rosetta", ...), since they compute with Python.
+    collection; TextSpan, search and ablations are over these. desks: names of desks below the board; "ablate" answers
+    in the page, the others ("neurons", "rosetta", ...) compute with Python and are shown as they are now.
     Needs clipviz[web]. Raises ValueError for a folder that holds something else, for images and desks that are not
     there, and, as CannotExport, for a model that the page cannot carry, with the reason.
     """
@@ -162,6 +165,11 @@ def _write(
     board, css = _board(shown, desks, heading)
     contents["board"] = parts.add(_json(board))
     contents["about"] = parts.add(_json(_about(shown)))
+    classes = {name: ablations.directions(shown, task) for name, task in _tasks(shown).items()}
+    if classes:
+        contents["tasks"] = parts.add_arrays(
+            {name: made.float().cpu().numpy() for name, made in classes.items() if made is not None}
+        )
     masks = _masks(shown)
     if masks is not None:
         contents["masks"] = parts.add(masks)
@@ -205,8 +213,13 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
         "heatmap": {"baselines": [], "ignoring": [], "neuron_layers": []},
         "query": {"device": "this browser"},
         "receipts": {"device": "this browser (WebAssembly)", "notes": [], "index": ""},
+        "ablate": {"has_token": False, "apart": {"mlps": [], "token": False}, "waiting": True},
     }
-    options: dict[str, dict[str, Any]] = {"query": {"n_steps": 0}, "heatmap": {"show": "effect"}}
+    options: dict[str, dict[str, Any]] = {
+        "query": {"n_steps": 0},
+        "heatmap": {"show": "effect"},
+        "ablate": {"mlps": [], "class_token": False, "cue": "", "cue_b": "", "visible": False},
+    }
     return {**drawn, **options.get(name, {}), "view": {**drawn["view"], **views.get(name, {})}}
 
 
@@ -223,6 +236,12 @@ def _about(shown: Session) -> dict[str, Any]:
     bundle, n_images = shown.model.bundle, len(shown.images)
     labels = {f"{layer},{head}": shown.label(layer, head)._asdict() for layer, head in shown.heads}
     return {
+        "tasks": [_task(task) for task in _tasks(shown).values()],
+        "templates": list(TEMPLATES),
+        "presets": {
+            name: [preset._asdict() for preset in shown.presets(task=task)]
+            for name, task in [*_tasks(shown).items(), ("", None)]
+        },
         "titles": [title(shown, i) for i in range(n_images)],
         "columns": shown.images.attributes or {},
         "attributes": shown.attributes(),
@@ -230,6 +249,19 @@ def _about(shown: Session) -> dict[str, Any]:
         "own": bundle is not None and bundle.images is not None,
         "labels": labels,
         "rules": {"n_late": N_LATE, "far": FAR, "things": [list(group) for group in THINGS], "found": FOUND},
+    }
+
+
+def _tasks(shown: Session) -> dict[str, Task]:
+    """The tasks of the published images that have a classifier."""
+    return {
+        name: task for name, task in shown.tasks().items() if ablations.directions(shown, task) is not None
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        name: getattr(task, name) for name in ("name", "note", "classes", "prompts", "labels", "groups", "by")
     }
 
 

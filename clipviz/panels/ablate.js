@@ -155,7 +155,7 @@ const removalGrid = (api, removed, desk) => {
       cell.setAttribute("aria-label", words(at));
     }
     singles.forEach((cell, mlp) => {
-      cell.disabled = api.standalone && !D.apart;
+      cell.disabled = (api.standalone || api.model.live) && !D.apart;
       cell.style.background = D.apart ? rgb(diverging(leads[D.heads.length + 1 + mlp], limit, api.theme)) : "";
       cell.setAttribute("aria-selected", String(removed.mlps.has(mlp) || removed.rest));
       cell.setAttribute("aria-label", mlpWords(mlp));
@@ -360,7 +360,7 @@ function build(api) {
     removed.adopt(view);
     says(view);
     parts.hidden = !view.desk;
-    cue.part.hidden = !view.desk || !view.complete || api.standalone;
+    cue.part.hidden = !view.desk || !view.complete || api.standalone || Boolean(api.model.live);
     cue.draw();
     grid.make(view);
     if (desk.load(view)) bars.reset();

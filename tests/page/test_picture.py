@@ -18,6 +18,7 @@ STEPS = [
     Steps({"short": 50}, [48, 47], "bilinear", MEAN, STD),
     Steps({"size": [64, 80]}, None, "bilinear", MEAN, STD),
     Steps({"size": [224, 224]}, None, "bicubic", MEAN, STD),
+    Steps({"short": 51}, [48, 47], "bicubic", MEAN, STD, odd="below"),
 ]
 SIZES = ((131, 97), (60, 201), (96, 96), (33, 1000), (480, 640))
 
@@ -65,3 +66,13 @@ def test_steps_are_tried_before_they_are_believed(monkeypatch):
     monkeypatch.setattr(model, "preprocess", Odd())
     with pytest.raises(CannotExport, match="pixels differ"):
         steps_of(model)
+
+
+@pytest.mark.parametrize("build", ["clip", "siglip"])
+def test_processors_of_hugging_face_have_steps(build):
+    pytest.importorskip("transformers")
+    from tests.models import hf_models
+
+    steps = steps_of(clipviz.wrap(*getattr(hf_models, build)()))
+    wanted = {"clip": ({"short": 32}, [32, 32]), "siglip": ({"size": [32, 32]}, None)}[build]
+    assert (steps.resize, steps.crop) == wanted

@@ -6,6 +6,7 @@ import random
 
 import ftfy
 import open_clip
+import pytest
 
 import clipviz
 from clipviz.models.tokens import Tokens, tokens_of
@@ -148,3 +149,59 @@ def test_byte_pairs_are_those_of_open_clip(tmp_path):
 def test_merges_are_kept_in_two_bytes_each():
     content = tokens_of(clipviz.load("demo", device="cpu")).files["merges"]
     assert len(content) == 4 * (49408 - 512 - 2)
+
+
+def trained(kind: str):
+    """A tokenizer of one of the kinds that other families have, trained on these texts."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "</s>", "<unk>", "<s>"]
+    ends = [("<s>", 3), ("</s>", 1)]
+    if kind == "sentence pieces":  # SigLIP
+        made = Tokenizer(models.Unigram())
+        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        made.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token="<unk>")
+        made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=ends)
+    elif kind == "bytes":  # Hugging Face's CLIP
+        made = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<unk>"))
+        made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=900, special_tokens=special, initial_alphabet=alphabet, end_of_word_suffix="</w>"
+        )
+        made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    else:  # words
+        made = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.WordLevelTrainer(special_tokens=special)
+        made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    made.train_from_iterator(texts(400), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", eos_token="</s>", bos_token="<s>"
+    )
+
+
+@pytest.mark.parametrize("kind", ["sentence pieces", "bytes"])
+def test_a_tokenizer_json_gives_the_ids_of_transformers(kind, tmp_path):
+    pytest.importorskip("transformers")
+    from clipviz.models import tokens as module
+    from clipviz.models.hf import HfTokenizer
+
+    given = HfTokenizer(trained(kind), 20)
+    tokens = module._from_json(given.tokenizer, given.context_length, "")
+    wanted = given(asked := [text.replace("<start_of_text>", "start") for text in texts(600)])
+    assert different(ids(tokens, asked, tmp_path), wanted, asked) == []
+    assert len({tuple(row) for row in wanted.tolist()}) > 500
+
+
+def test_a_tokenizer_that_the_page_would_read_otherwise_is_declined():
+    from clipviz.models import tokens as module
+
+    pytest.importorskip("transformers")
+    tokens = module._from_json(trained("words"), 20, "")
+    assert tokens.kind == "none"
+    assert "of the kind WordLevel, not byte pairs or sentence pieces" in tokens.facts["why"]

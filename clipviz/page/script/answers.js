@@ -1,5 +1,6 @@
 // What each panel shows for a selection: the dict and arrays that Python's panels compute, from the engine alone.
 
+import { packed } from "./packing.js";
 import { dot, norm, ranked } from "./numbers.js";
 import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
 
@@ -13,6 +14,7 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
  * @property {Record<string, Record<string, number>>} attributes
  * @property {boolean[]} masked
  * @property {Record<string, any>} labels
+ * @property {Record<string, { kind: string, name: string, heads: number[][] }[]>} presets
  * @property {boolean} own whether the model knows the pictures of its own world alone
  * @property {{ n_late: number, far: number, things: string[][], found: number }} rules
  */
@@ -23,8 +25,9 @@ const floats = (/** @type {ArrayLike<number>} */ values) => Float32Array.from(va
 const escaped = (/** @type {string} */ text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 export class Answers {
-  /** @param {import("./engine.js").Engine} engine @param {About} about @param {Uint8Array | null} masks @param {any} tiles the sheet of thumbnails, see thumbnails.js */
-  constructor(engine, about, masks, tiles) {
+  /** @param {import("./engine.js").Engine} engine @param {About} about @param {Uint8Array | null} masks @param {any} tiles the sheet of thumbnails, see thumbnails.js @param {import("./desk.js").Bench} bench */
+  constructor(engine, about, masks, tiles, bench) {
+    this.bench = bench;
     this.engine = engine;
     this.about = about;
     this.masks = masks;
@@ -241,6 +244,17 @@ export class Answers {
       },
       arrays: { sprite: sheet.bytes },
     };
+  }
+
+  /** @param {Selection} s @returns {Promise<Answer>} */
+  async ablate(s, { task: name = "", classes = "" } = {}) {
+    const { bench, about } = this, task = await bench.task(name, classes), view = /** @type {Record<string, any>} */ ({ task: name || (task ? task.name : "typed"), classes, note: task?.note ?? "", apart: { mlps: [], token: false }, desk: null, outcome: null, presets: [], message: "", waiting: false });
+    if (!task) return { view: { ...view, message: "The classes of these images are not known. Type class names, separated by commas." }, arrays: {} };
+    if (s.image === null) return { view: { ...view, message: "Select an image." }, arrays: {} };
+    const made = bench.sums(task, s.image), towards = s.text ? [bench.towards(s.text, (await this.#scores({ ...s, text_b: "" }, NOTHING)).heads)] : [], sets = about.presets[task.name] ?? about.presets[""] ?? [];
+    const early = sets.filter(({ kind }) => kind === "early"), others = sets.filter(({ kind }) => kind !== "early");
+    const found = packed({ thumbnail: await this.tiles.picture(s.image), ...made.arrays });
+    return { view: { ...view, desk: { ...made.view, arrays: found.places }, outcome: bench.outcome(task, s.ablation), presets: [...others, ...towards, ...early] }, arrays: {}, traits: { desk: new Uint8Array(found.blob.buffer) } };
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */

@@ -114,18 +114,21 @@ const bringing = (bring) => {
   });
 };
 
+const isDesk = (/** @type {any} */ about, /** @type {string} */ name) => about.desks.some((/** @type {string[]} */ [desk]) => desk === name);
+
 /** Where panels stand: the board, and the row of desks below it. @param {any} about */
 const frame = (about) => {
   const desks = h("div", { class: "cv-desks jupyter-widgets" }), board = h("div", { class: "cv-board jupyter-widgets" });
-  const places = Object.fromEntries(about.panels.map(({ name, live }) => [name, h("div", { class: live ? `cv-at-${name}` : "cv-at-desk" })]));
-  board.append(...about.panels.filter(({ live, name }) => live && name !== "receipts").map(({ name }) => places[name]), ...(about.desks.length ? [desks] : []), places.receipts);
+  const places = Object.fromEntries(about.panels.map(({ name }) => [name, h("div", { class: isDesk(about, name) ? "cv-at-desk" : `cv-at-${name}` })]));
+  board.append(...about.panels.filter(({ live, name }) => live && name !== "receipts" && !isDesk(about, name)).map(({ name }) => places[name]), ...(about.desks.length ? [desks] : []), places.receipts);
   return { board, desks, places };
 };
 
-/** Desks that need Python: what they showed when they were published. @param {any} about @param {ReturnType<typeof frame>} places */
-const openDesks = async (about, { desks, places }) => {
+/** The desks; those that need Python as they were when they were published. @param {any} about @param {ReturnType<typeof frame>} frames @param {Record<string, any>} models of those that answer */
+const openDesks = async (about, { desks, places }, models) => {
   const bar = h("div", {}), mounted = new Set(), load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
   const scripts = Object.fromEntries(await Promise.all(about.desks.map(async ([name]) => [name, await load(name)])));
+  for (const [name] of about.desks) if (models[name]) { mounted.add(name); scripts[name].render({ model: models[name], el: places[name] }); }
   const shown = { name: "desks", traits: { desks: about.desks, shown: "" } }, { model, one } = standIn(shown, {});
   const open = (/** @type {string} */ name) => {
     for (const [desk] of about.desks) places[desk].hidden = desk !== name;
@@ -180,9 +183,9 @@ const start = async () => {
   }
   const places = frame(about);
   document.querySelector("main").append(top.element, h("div", { class: "cv-dashboard jupyter-widgets" }, places.board), h("footer", { class: "cv-foot" }, about.foot));
-  const scripts = await Promise.all(Object.keys(models).map(async (name) => [name, (await import(`../panels/${name}.js`)).default]));
+  const scripts = await Promise.all(Object.keys(models).filter((name) => !isDesk(about, name)).map(async (name) => [name, (await import(`../panels/${name}.js`)).default]));
   for (const [name, script] of scripts) script.render({ model: models[name], el: places.places[name] });
-  if (about.desks.length) await openDesks(about, places);
+  if (about.desks.length) await openDesks(about, places, models);
   document.body.dataset.drawn = "true";
   bringing(bring);
   const follow = () => {

@@ -107,10 +107,15 @@ export class Collection {
 
   /** Embeddings of every image after an ablation, [image][d_embed]; the newest ablation's are kept. @param {Ablation} ablation @returns {Float64Array[]} */
   after(ablation) {
-    const any = ablation.heads.length || ablation.layers.length || ablation.mlps.length, key = JSON.stringify([ablation, this.n]);
-    if (this.known.get("after")?.key !== key)
-      this.known.set("after", { key, found: Array.from({ length: this.n }, (_, i) => (any ? this.left(i, ablation).embedding : Float64Array.from(this.one(i).embedding))) });
+    const key = JSON.stringify([ablation, this.n]);
+    if (this.known.get("after")?.key !== key) this.known.set("after", { key, found: Array.from({ length: this.n }, (_, i) => this.afterOne(i, ablation)) });
     return this.known.get("after").found;
+  }
+
+  /** One image's embedding after an ablation. @param {number} image @param {Ablation} ablation */
+  afterOne(image, ablation) {
+    const any = ablation.heads.length || ablation.layers.length || ablation.mlps.length;
+    return any ? this.left(image, ablation).embedding : Float64Array.from(this.one(image).embedding);
   }
 
   /** Cosine of every image with a direction. @param {ArrayLike<number>} direction @param {Ablation} ablation */
@@ -145,23 +150,24 @@ export class Collection {
   }
 }
 
+/** The class of highest cosine for each embedding. @param {Float64Array[]} embeddings @param {Float32Array} classes [class, d_embed] */
+export const predictions = (embeddings, classes) => embeddings.map((embedding) => {
+  const E = embedding.length, logits = Array.from({ length: classes.length / E }, (_, c) => dot(embedding, 0, classes, c * E, E));
+  return ranked(logits, 1)[0];
+});
+
 /**
  * Top-1 accuracy of embeddings, in all and by group; images labelled -1 do not count.
  * @param {Float64Array[]} embeddings @param {Float32Array} classes [class, d_embed] @param {number[]} labels @param {string[]} groups
  */
 export const accuracy = (embeddings, classes, labels, groups) => {
-  const E = embeddings[0].length, n_classes = classes.length / E;
+  const found = predictions(embeddings, classes);
   /** @type {Map<string, [number, number]>} */
   const byGroup = new Map();
   let right = 0, n = 0;
   labels.forEach((label, i) => {
     if (label < 0) return;
-    let best = 0, most = -Infinity;
-    for (let c = 0; c < n_classes; c++) {
-      const logit = dot(embeddings[i], 0, classes, c * E, E);
-      if (logit > most) [best, most] = [c, logit];
-    }
-    const hit = Number(best === label), group = byGroup.get(groups[i] ?? "") ?? [0, 0];
+    const hit = Number(found[i] === label), group = byGroup.get(groups[i] ?? "") ?? [0, 0];
     byGroup.set(groups[i] ?? "", [group[0] + hit, group[1] + 1]);
     right += hit;
     n += 1;

@@ -1,9 +1,11 @@
 // What stands in Python's place: the selection with its history, and each panel brought to it, the cheapest first.
 
+import { packed } from "./packing.js";
+
 /** @typedef {import("./answers.js").Selection} Selection */
 /** @typedef {{ name: string, values: Record<string, any>, key: string, ack: number, seq: number, fire: (event: string) => void, arrays: Record<string, any> }} Live a panel that answers */
 
-const COST = { query: 0, heads: 1, heatmap: 2, textspan: 3, images: 4, receipts: 9 };
+const COST = { query: 0, heads: 1, heatmap: 2, textspan: 3, images: 4, ablate: 6, receipts: 9 };
 
 /** What a panel depends on; nothing is computed where it stays. @type {Record<string, (s: Selection, o: any) => any>} */
 const LOOKS_AT = {
@@ -12,6 +14,7 @@ const LOOKS_AT = {
   heatmap: ({ image, layer, head, text, text_b, ablation }, { joint_texts }) => [image, layer, head, text, text_b, ablation, joint_texts],
   textspan: ({ layer, head, images }, { roles }) => [layer, head, images, roles],
   images: ({ image, layer, head, images, text, text_b, ablation }, { order, by, page, column, value }) => [{ text: [text, text_b, ablation], near: [image, layer, head], chosen: [images, text, text_b, ablation], all: [] }[order], order, by, page, column, value],
+  ablate: ({ image, text, ablation }, { task, classes }) => [image, text, ablation, task, classes],
   receipts: ({ image, text, text_b, ablation }) => [image, text, text_b, ablation],
 };
 
@@ -19,19 +22,6 @@ const LOOKS_AT = {
 export const removed = ({ heads, layers, mlps }, H) => {
   const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * H, parts = [...(n ? [`${n} ${n === 1 ? "head" : "heads"}`] : []), ...(mlps.length ? ["the MLPs"] : [])];
   return parts.length ? `without ${parts.join(" and ")}` : "";
-};
-
-/** Arrays as a panel gets them: one buffer, and where each begins. @param {Record<string, any>} arrays */
-const packed = (arrays) => {
-  const places = {}, kinds = { Float32Array: "float32", Uint8Array: "uint8", Int32Array: "int32" };
-  let size = 0;
-  for (const [name, array] of Object.entries(arrays)) {
-    places[name] = { dtype: kinds[array.constructor.name], offset: size, size: array.byteLength };
-    size += array.byteLength + (-array.byteLength & 7);
-  }
-  const buffer = new Uint8Array(size);
-  for (const [name, array] of Object.entries(arrays)) buffer.set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), places[name].offset);
-  return { places, blob: new DataView(buffer.buffer) };
 };
 
 export class Kernel {
@@ -92,8 +82,8 @@ export class Kernel {
 
   /** A panel's options, by name. @param {Live} panel */
   #options({ name, values }) {
-    const { order, by, page, column, value, find, joint_texts } = values;
-    return { query: {}, receipts: {}, heads: { find }, heatmap: { joint_texts }, textspan: { roles: this.roles }, images: { order, by, page, column, value } }[name];
+    const { order, by, page, column, value, find, joint_texts, task, classes } = values;
+    return { query: {}, receipts: {}, heads: { find }, heatmap: { joint_texts }, textspan: { roles: this.roles }, images: { order, by, page, column, value }, ablate: { task, classes } }[name];
   }
 
   /** A request of a panel's script. @param {Live} panel @param {any} request */
@@ -150,7 +140,7 @@ export class Kernel {
 
   /** @param {Live} panel @param {Selection} selection @param {number} mine @param {number} began */
   async #bring(panel, selection, mine, began) {
-    if (mine !== this.turn) return;
+    if (mine !== this.turn || panel.values.visible === false) return;
     const options = this.#options(panel), key = JSON.stringify([LOOKS_AT[panel.name](selection, options), this.n]);
     if (key === panel.key) return this.#publish(panel, panel.name === "query" ? this.#history() : {}, null);
     try {

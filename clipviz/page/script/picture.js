@@ -57,10 +57,10 @@ export const resized = (picture, rows, cols, filter) => {
 /** Half a number to the nearest even one, as Python rounds. @param {number} twice */
 const halved = (twice) => { const half = Math.floor(twice / 2); return twice % 2 === 0 ? half : half + (half % 2 === 0 ? 0 : 1); };
 
-/** @typedef {{ resize: { short: number } | { size: [number, number] } | null, crop: [number, number] | null, filter: string, mean: number[], std: number[] }} Steps */
+/** @typedef {{ resize: { short: number } | { size: [number, number] } | null, crop: [number, number] | null, filter: string, mean: number[], std: number[], odd: "even" | "below" }} Steps */
 
 /** The picture as the network sees it, in whole numbers. @param {Picture} picture @param {Steps} steps @returns {Picture} */
-export const fitted = (picture, { resize, crop, filter }) => {
+export const fitted = (picture, { resize, crop, filter, odd }) => {
   let made = picture;
   if (resize) {
     let rows, cols;
@@ -71,7 +71,7 @@ export const fitted = (picture, { resize, crop, filter }) => {
     made = resized(picture, rows, cols, filter);
   }
   if (!crop || (crop[0] === made.rows && crop[1] === made.cols)) return made;
-  const [rows, cols] = crop, top = halved(made.rows - rows), left = halved(made.cols - cols), data = new Uint8Array(rows * cols * 3);
+  const [rows, cols] = crop, half = odd === "below" ? (/** @type {number} */ twice) => Math.floor(twice / 2) : halved, top = half(made.rows - rows), left = half(made.cols - cols), data = new Uint8Array(rows * cols * 3);
   for (let row = 0; row < rows; row++) data.set(made.data.subarray(((top + row) * made.cols + left) * 3, ((top + row) * made.cols + left + cols) * 3), row * cols * 3);
   return { rows, cols, data };
 };

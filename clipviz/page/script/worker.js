@@ -3,6 +3,7 @@
 // @ts-ignore written when the page is published
 import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
 import { Answers } from "./answers.js";
+import { Bench } from "./desk.js";
 import { Engine } from "./engine.js";
 import { keeping } from "./keeping.js";
 import { Store } from "./store.js";
@@ -23,7 +24,8 @@ const open = async ({ manifest, base }) => {
   const engine = new Engine(store, ort, tokenizers);
   await engine.open((step) => post({ step }));
   const about = await store.json("about"), masks = store.has("masks") ? await store.bytes("masks") : null;
-  answers = new Answers(engine, about, masks, new Thumbnails(engine));
+  const directions = store.has("tasks") ? await store.arrays("tasks") : {}, tasks = about.tasks.map((/** @type {any} */ task) => ({ ...task, directions: directions[task.name] }));
+  answers = new Answers(engine, about, masks, new Thumbnails(engine), new Bench(engine, tasks, about.templates));
   return { n: engine.collection.n };
 };
 
