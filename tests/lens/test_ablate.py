@@ -215,7 +215,7 @@ def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, mon
     monkeypatch.setattr(ablate, "IMAGES_AT_ONCE", 3)
     monkeypatch.setattr(ablate, "CLASSIFIED_AT_ONCE", 3)
     terms = ablate.with_rest(ablate.terms_of(trace))
-    texts = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
+    texts = torch.randn(4000, 128, generator=torch.Generator().manual_seed(4))
     for ablation in (
         Ablation(how=how),
         Ablation(heads={(5, 1), (0, 2)}, layers={4}, how=how),
@@ -234,7 +234,7 @@ def test_predictions_after_equal_those_of_the_ablated_embeddings(trace, how, mon
 def test_with_most_heads_out_the_kept_ones_are_added_up(trace, how, mlps, monkeypatch):
     terms = ablate.with_rest(Terms64.of(trace))
     texts = torch.nn.functional.normalize(
-        torch.randn(300, 128, generator=torch.Generator().manual_seed(3)), dim=1
+        torch.randn(4000, 128, generator=torch.Generator().manual_seed(3)), dim=1
     )
     texts = texts.double()
     everyone = headset.all_heads(terms.codes)
@@ -258,11 +258,13 @@ class Terms64:
     def of(trace):
         terms = ablate.terms_of(trace)
         codes, basis = terms.codes, terms.basis
-        wide = Codes(
-            *(x.double() for x in (codes.codes, codes.mean, codes.std, codes.embedding)), codes.layers
-        )
+        numbers = codes.codes.double()
+        numbers[..., -1] *= 50  # a last number that counts
+        wide = Codes(numbers, *(x.double() for x in (codes.mean, codes.std, codes.embedding)), codes.layers)
         names = ("basis", "output_bias", "mean_share", "constant")
-        return ablate.Terms(wide, HeadBasis(*(getattr(basis, n).double() for n in names), basis.layers))
+        wider = {name: getattr(basis, name).double() for name in names}
+        wider["constant"] = 30 * wider["constant"]  # large enough to decide between texts
+        return ablate.Terms(wide, HeadBasis(*wider.values(), basis.layers))
 
 
 def test_accumulated_isolated_and_random_sets():

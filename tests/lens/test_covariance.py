@@ -65,6 +65,7 @@ def test_merging_with_nothing_changes_nothing():
     assert_same(some + nothing, some)
     assert_same(nothing + some, some)
     assert merge_means(0, torch.zeros(2), 3, torch.ones(2)).tolist() == [1.0, 1.0]
+    assert merge_means(1, torch.tensor([4.0]), 3, torch.tensor([8.0])).tolist() == [7.0]  # (4 + 3 x 8) / 4
 
 
 def test_merging_other_shapes_is_refused():

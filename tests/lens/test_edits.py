@@ -137,3 +137,12 @@ def test_a_region_is_written_once_more_where_there_is_room_or_filled_with_its_su
     gone = edits.filled(maps, where)
     torch.testing.assert_close(gone, torch.full_like(gone, 0.2), atol=0.02, rtol=0)
     assert edits.region([(torch.zeros(1, 2, 8, 8), torch.ones(2))]).sum() == 0
+
+
+def test_a_copy_that_reaches_into_its_own_region_leaves_that_as_it_is():
+    maps = torch.rand(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    where = torch.zeros(1, 1, 32, 32)
+    where[..., 8:24, 2:22] = 1  # 20 of 32 columns wide, moved by at most 15
+    twice = edits.pasted(maps, where)
+    assert torch.equal(twice[..., 8:24, 2:22], maps[..., 8:24, 2:22])
+    assert not torch.equal(twice, maps)

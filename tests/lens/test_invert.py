@@ -290,3 +290,10 @@ def test_images_whose_maps_are_there_stay_while_others_move():
     kept = invert.invert(generate, nearly, **how, still=1e-6).latents
     assert torch.equal(kept[0], nearly[0])
     torch.testing.assert_close(kept[1], left[1])
+
+
+def test_a_layer_that_is_silent_everywhere_contributes_nothing():
+    maps = {"layer": torch.zeros(2, 2, 4, 4)}
+    silent = [unit_pairs("layer", [0, 1], [0, 1], std_a=torch.zeros(2), std_b=torch.zeros(2))]
+    for objective, value in (("distance", 0.0), ("product", 0.0), ("correlation", 1.0)):
+        assert invert.Asked(maps, maps, silent).objective(maps, objective).tolist() == [value] * 2

@@ -284,3 +284,14 @@ def test_images_can_be_ranked_by_their_deviation_from_the_mean(shared):
     torch.testing.assert_close(about.total, deviations.square().sum(0))
     assert torch.equal(plain.top_images, effects.norm(dim=-1).topk(4, dim=0).indices.T)
     assert not torch.equal(plain.top_images, about.top_images)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e3])
+def test_components_of_effects_do_not_depend_on_their_size(size):
+    effects = size * torch.randn(3, 6, 4, generator=generator(2), dtype=torch.float64)
+    directions, share, total = first_component(effects)
+    for neuron, rows in enumerate(effects):
+        _, singular, right = torch.linalg.svd(rows, full_matrices=False)
+        assert float(share[neuron]) == pytest.approx(float(singular[0] ** 2 / singular.square().sum()))
+        assert float(total[neuron]) == pytest.approx(float(rows.square().sum()))
+        assert abs(float(directions[neuron] @ right[0])) == pytest.approx(1)

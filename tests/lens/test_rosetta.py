@@ -260,3 +260,10 @@ def test_a_unit_beneath_the_rounding_of_its_layer_is_dead(faint):
     assert (sums.correlation()[1] == 0).all()
     small = rosetta.CorrelationSums(4, 4).update(maps_a[:, [1, 1, 1, 1]], maps_b)
     assert not small.dead()[0].any()  # a whole layer of small numbers is not dead
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_maps_in_half_precision_are_read_as_float32(dtype):
+    maps_a, maps_b = (random_maps(8, 4, (6, 6), seed).to(dtype) for seed in (8, 9))
+    found = rosetta.CorrelationSums(4, 4).update(maps_a, maps_b).correlation()
+    torch.testing.assert_close(found.double(), brute_force(maps_a, maps_b), atol=1e-5, rtol=0)

@@ -125,3 +125,13 @@ def test_codes_of_several_sizes_are_those_made_one_by_one():
         assert torch.allclose(code.weights, alone.weights, atol=1e-5)
     with pytest.raises(ValueError, match=r"expected n_nonzero within 1\.\.20"):
         sparse_codes(directions, dictionary, [2, 21])
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_codes_are_as_long_as_their_directions(size):
+    """Where a pursuit stops is a matter of rounding, and so of a direction's own length."""
+    directions, pool = random_problem(6)
+    dictionary = prepare_dictionary(pool)
+    plain, scaled = sparse_code(directions, dictionary, 10), sparse_code(size * directions, dictionary, 10)
+    assert torch.equal(scaled.atoms, plain.atoms)
+    assert torch.allclose(scaled.weights / size, plain.weights)

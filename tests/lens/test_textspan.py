@@ -113,6 +113,17 @@ def test_texts_orthogonal_to_the_span_gain_nothing_and_are_counted():
     assert int(more.n_used_up) == 6
 
 
+def test_a_text_of_which_little_lies_in_the_span_is_not_used_up():
+    """A thousandth of its length is a direction, a hundred-thousandth is rounding."""
+    effects = torch.randn(50, 2, generator=torch.Generator().manual_seed(1)) @ torch.eye(2, 6)
+    pool = torch.eye(6)[[0, 2, 3]].clone()
+    pool[1, 1] = 1e-3
+    chosen = lens.textspan(effects, pool, 2)
+    assert chosen.order.tolist() == [0, 1]
+    assert float(chosen.explained[-1]) == pytest.approx(1, abs=1e-4)
+    assert int(chosen.n_used_up) == 1
+
+
 def test_the_count_of_texts_used_up_is_a_heads_own():
     draw = torch.Generator().manual_seed(1)
     narrow = torch.randn(50, 3, generator=draw) @ torch.eye(3, 10)
