@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +80,12 @@ def text(name: str, given: Any) -> str:
 
 def texts(name: str, given: Any) -> tuple[str, str]:
     """Two texts; ValueError for anything else, one string of two letters included."""
-    two = () if isinstance(given, str | bytes) or not isinstance(given, Iterable) else tuple(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    two = tuple(itertools.islice(given, 3)) if several else ()
     if len(two) != 2 or not all(isinstance(one, str) for one in two):
-        raise ValueError(f'expected {name} as two texts, such as ("a dog", "a cat"), got {given!r}')
+        raise ValueError(f'expected {name} as two texts, such as ("a dog", "a cat"), got {given!r:.200}')
+    for one in two:
+        check_characters(name, one)
     return two
 
 

@@ -415,6 +415,12 @@ class SessionState(traitlets.HasTraits):
 
         drawn: whether it was drawn by what the model's bundle brings, so that it is of the model's world.
         """
+        if (
+            isinstance(source, Sequence)
+            and not isinstance(source, str | bytes | bytearray)
+            and len(source) != 1
+        ):
+            raise ValueError(f"expected one image, got {len(source):,} of them; add one after the other")
         try:
             opened = open_images(source)
         except ValueError as error:

@@ -7,18 +7,20 @@ never raises: what it cannot do it shows in the panel.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import clipviz
 from clipviz import panels
@@ -49,6 +51,7 @@ WORDS = [
     "a\nb",
     "../..",
     "'\"`",
+    "a \ud83d dog",
 ]
 NUMBERS: list[Any] = [-(10**30), -9, -1, 0, 1, 2, 5, 6, 7, 8, 11, 99, 10**6, 10**30, 0.5, 1.0, -0.0]
 NUMBERS += [math.nan, math.inf, -math.inf, True, False, None, np.int64(3), np.float32(1.5), np.array(2)]
@@ -130,10 +133,31 @@ def selections(attempts: int, seed: int) -> Tally:
                 assert number is None or (type(number) is int and 0 <= number < limit), (name, number)
             assert all(type(i) is int and 0 <= i < 12 for i in chosen.images), chosen.images
 
+        panel = panels.Heatmap(session)
+
+        def view(**changes: Any) -> None:
+            before, options = (
+                session.view,
+                {name: value(rng) for name in ("scope", "show", rng.choice(WORDS))},
+            )
+            try:
+                session.view = clipviz.View(session.selection.replace(**changes), {"heatmap": options})
+            except ALLOWED:
+                assert session.view == before, "it raised and changed the view"
+                raise
+            finally:
+                later = panels.Heatmap(session)  # whatever is remembered, a panel can be opened
+                later.close()
+            panel.take({})
+
         for _ in range(attempts):
-            changes = {rng.choice(FIELDS): value(rng) for _ in range(rng.randrange(1, 3))}
+            changes = {
+                rng.choice(FIELDS): LONG if rng.random() < 0.05 else value(rng)
+                for _ in range(rng.randrange(1, 3))
+            }
             calls: list[tuple[str, Callable[[], Any]]] = [
                 (f"select({changes})", lambda changes=changes: select(**changes)),
+                (f"view({changes})", lambda changes=changes: view(**changes)),
                 (f"Selection({changes})", lambda changes=changes: clipviz.Selection(**changes)),
                 (f"from_dict({changes})", lambda changes=changes: clipviz.Selection.from_dict(changes)),
             ]
@@ -147,7 +171,10 @@ def selections(attempts: int, seed: int) -> Tally:
 
 
 ASKED = {
-    "textspan": 2, "label": 2, "neighbours": 4, "atlas": 2, "head_scores": 2, "token_maps": 2, "compare_maps": 2,
+    "presets": 3, "n_labelled": 1, "open": 3, "neuron_histogram": 3, "find_heads": 1, "standing": 3, "span": 1,
+    "attack": 1, "pair_map": 2, "check_pair": 1, "project_heads": 2, "nearest_texts": 2, "agreement": 2, "set_role": 3,
+    "neuron_map": 4, "find_neurons": 3, "neuron_effects": 2, "top_images": 4, "cue_heads": 3, "can_draw": 1,
+    "textspan": 5, "label": 2, "neighbours": 4, "atlas": 2, "head_scores": 2, "token_maps": 2, "compare_maps": 2,
     "joint_maps": 3, "search": 2, "trace": 1, "pixels": 1, "picture": 1, "attention": 1, "true_mask": 1,
     "ablate": 2, "typed_task": 1, "subset": 2, "direction": 1, "neuron_direction": 2, "cues": 1, "drawable": 2,
     "class_text": 1, "add_image": 1, "head_variance": 1, "rosetta": 1, "describe_neurons": 2, "concepts_of": 2,
@@ -155,21 +182,59 @@ ASKED = {
 
 
 def questions(attempts: int, seed: int) -> Tally:
-    """Every method of a session, with anything for its arguments; a number asked for is never another's answer."""
+    """Every method of a session, with anything for its arguments: numbers, or an error that clipviz itself words.
+
+    What raises leaves the selection and the view as they were, and no answer has a number that is none.
+    """
     rng, tally = random.Random(seed), Tally("questions")
     with opened() as session:
+
+        def ask(name: str, given: list[Any]) -> None:
+            before = session.view
+            try:
+                answer = getattr(session, name)(*given)
+            except ALLOWED as error:
+                if session.view != before or not worded(error):
+                    raise AssertionError(f"{type(error).__name__} after {session.view}: {error}") from error
+                raise
+            assert finite(answer), "a number that is none"
+
         for _ in range(attempts):
             name = rng.choice(list(ASKED))
             given = [
-                rng.choice(("a dog", 1, 2, value(rng), value(rng)))
+                rng.choice(("a dog", 1, 2, LONG, value(rng), value(rng)))
                 for _ in range(rng.randint(1, ASKED[name]))
             ]
-            tally.attempt(
-                f"{name}{tuple(given)}",
-                lambda name=name, given=given: getattr(session, name)(*given),
-                ALLOWED,
-            )
+            tally.attempt(f"{name}{tuple(given)}", partial(ask, name, given), ALLOWED)
     return tally
+
+
+LONG = range(10**9)
+"""What would fill the memory if it were read before it is checked."""
+
+
+def worded(error: BaseException) -> bool:
+    """Whether clipviz raised an error, not Python or a library on the way; or an argument was left out."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    ours = trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("clipviz.")
+    return ours or "required positional argument" in str(error)
+
+
+def finite(answer: Any, depth: int = 0) -> bool:
+    """Whether an answer, whatever it is made of, has no NaN."""
+    if isinstance(answer, torch.Tensor):
+        return not answer.is_floating_point() or not bool(answer.isnan().any())
+    if isinstance(answer, np.ndarray):
+        return answer.dtype.kind != "f" or not bool(np.isnan(answer).any())
+    if isinstance(answer, float):
+        return not math.isnan(answer)
+    if isinstance(answer, list | tuple) and depth < 4:
+        return all(finite(part, depth + 1) for part in answer)
+    if isinstance(answer, dict) and depth < 4:
+        return all(finite(part, depth + 1) for part in answer.values())
+    return True
 
 
 def lenses(attempts: int, seed: int) -> Tally:
@@ -237,14 +302,55 @@ def messages(attempts: int, seed: int) -> Tally:
 
             def send(panel: Any = panel, request: Any = request) -> None:
                 try:
-                    panel.request = request
+                    panel.set_state({"request": request})
                     session.wait(60)
                 except ALLOWED as error:  # shown, never raised
                     raise AssertionError(f"raised {type(error).__name__}: {error}") from error
+                seq = request["seq"]
+                if type(seq) is int and seq >= 0:  # what is numbered is answered
+                    assert seq in (panel.view.get("ack"), panel.error.get("seq")), "no answer"
+                for sent in (panel.view, panel.error):  # and the answer can be sent
+                    json.dumps(sent, allow_nan=False, ensure_ascii=False).encode()
 
             tally.attempt(f"{panel.name} {request}", send, ())
         session.select(image=5, layer=2, head=4)
         tally.attempt("the session goes on", lambda: session.wait(60), ())
+    return tally
+
+
+def collections(attempts: int, seed: int) -> Tally:
+    """Sessions over a few odd pictures, many of them the same, and a few texts: every panel's numbers are numbers."""
+    rng, tally = random.Random(seed), Tally("collections")
+    flat = [
+        Image.new("RGB", (rng.randint(1, 90), rng.randint(1, 90)), shade)
+        for shade in ("black", "white", "#c81e1e")
+    ]
+    pictures = [*flat, *(clipviz.demo.images()[i] for i in range(3))]
+    quick = ("Heads", "Heatmap", "TextSpan", "ImageGallery", "Query", "Receipts", "Atlas", "Ablate", "Words")
+
+    def show(chosen: list[Image.Image], texts: list[str], names: list[str]) -> None:
+        session = clipviz.Session(model(), chosen, texts, background=False)
+        try:
+            session.select(text=rng.choice(texts), layer=rng.randrange(6), head=rng.randrange(8))
+            for name in names:
+                panel = getattr(panels, name)(session)
+                shown = panel.data()
+                assert finite(list(shown.values())), name
+                json.dumps(panel.view, allow_nan=False)
+                panel.close()
+            session.wait(60, background=True)
+        finally:
+            session.close()
+
+    for number in range(attempts):
+        chosen = [rng.choice(pictures[: rng.choice((1, 3, 6))]) for _ in range(rng.randint(1, 9))]
+        texts = rng.sample(TEXTS, rng.randint(2, len(TEXTS)))
+        names = rng.sample(quick, 3)
+        tally.attempt(
+            f"{number}: {len(chosen)} pictures, {len(texts)} texts, {names}",
+            partial(show, chosen, texts, names),
+            (),
+        )
     return tally
 
 
@@ -331,5 +437,5 @@ def pages(attempts: int, seed: int) -> Tally:
 
 CAMPAIGNS = {
     "selections": selections, "questions": questions, "lenses": lenses, "messages": messages, "storms": storms,
-    "saved pages": pages,
+    "saved pages": pages, "collections": collections,
 }  # fmt: skip

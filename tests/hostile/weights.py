@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import random
@@ -27,6 +28,7 @@ from clipviz.demo.generator import demo_generator
 from clipviz.demo.model import network
 from clipviz.demo.partners import ASSETS, NETS, load_net
 from clipviz.models.sealed_weights import read_weights
+from clipviz.models.zoo import Partner
 
 from .files import concepts, mutated, picture, small_index
 from .tally import Tally
@@ -174,4 +176,35 @@ def shipped_bytes(attempts: int, seed: int) -> Tally:
     return tally
 
 
-CAMPAIGNS = {"pickles": pickles, "shipped bytes": shipped_bytes}
+def spoilt(attempts: int, seed: int) -> Tally:
+    """One number of a network's weights is NaN or infinite: the network is refused, and the weight named."""
+    tally, rng = Tally("spoilt weights"), random.Random(seed)
+    models: list[tuple[nn.Module, Callable[[nn.Module], Any]]] = [
+        (clipviz.load("demo", device="cpu").network, clipviz.wrap),
+        *((load_net(name), partial(_partner, name)) for name in NETS),
+    ]
+    for turn in range(attempts):
+        network, open_it = rng.choice(models)
+        name, weight = rng.choice([pair for pair in network.named_parameters() if pair[1].numel()])
+        flat, at = weight.data.view(-1), rng.randrange(weight.numel())
+        before, flat[at] = flat[at].item(), rng.choice((math.nan, math.inf, -math.inf))
+
+        def attempt(network: nn.Module = network, open_it: Any = open_it, name: str = name) -> None:
+            try:
+                open_it(network)
+            except ValueError as error:
+                if repr(name) not in str(error):
+                    raise AssertionError(f"{name} is not named: {error}") from error
+                return
+            raise AssertionError("weights that are no numbers were taken")
+
+        tally.attempt(f"{name} {turn}", attempt)
+        flat[at] = before
+    return tally
+
+
+def _partner(name: str, network: nn.Module) -> Partner:
+    return Partner(name, network, lambda images: images, ("",))
+
+
+CAMPAIGNS = {"pickles": pickles, "shipped bytes": shipped_bytes, "spoilt weights": spoilt}

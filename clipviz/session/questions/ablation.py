@@ -116,5 +116,5 @@ class AblationQuestions(SessionState):
         texts and least along the classes of `task` (see lens.spurious.cue_heads). Each side is one text, or several
         with commas between them. Raises ValueError until the collection has been read.
         """
-        cue = ablations.typed_cue(text, text_b)
+        cue = ablations.typed_cue(*checks.texts("a cue", (text, text_b)))
         return ablations.cue_heads(self._session, cue, ablations.task_of(self._session, task))

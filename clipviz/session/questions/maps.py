@@ -83,4 +83,8 @@ class MapQuestions(SessionState):
 
         threshold: of the map in 0..1, default its mean (the thesis takes 0.5 for neurons).
         """
+        if getattr(heatmap, "ndim", 0) != 2:
+            raise ValueError(
+                f"expected a map as an array [rows, cols], got {type(heatmap).__name__}; see token_maps"
+            )
         return maps.agreement(heatmap, self.true_mask(image), threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,10 @@ class SharedUnitQuestions(SessionState):
         partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
         one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
         """
+        if folder and not isinstance(folder, str | os.PathLike):
+            raise ValueError(
+                f"expected the folder of a dictionary, got {folder!r:.80}; session.mine names it"
+            )
         if partners is not None and not isinstance(partners, Mapping):
             raise ValueError(
                 f"expected partners as a mapping from names to networks, got {partners!r:.80}; networks that "
