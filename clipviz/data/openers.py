@@ -51,7 +51,7 @@ def gather(source: Any) -> Found:
         _add_pictures(found, _batch(source))
     elif isinstance(source, (list, tuple)):
         _add_list(found, source)
-    elif _is_dataset(source):
+    elif _is_dataset(source) and not isinstance(source, range):
         add_dataset(found, source)
     elif isinstance(source, dict) and source and all(map(is_table, source.values())):
         raise ValueError(

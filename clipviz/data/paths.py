@@ -27,7 +27,10 @@ def path_of(source: Any, what: str) -> Path:
 
 def shown(path: Any) -> str:
     r"""A path as text that can be printed: bytes that are not UTF-8 become escapes such as \xe9."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a character, which no system has in a name
+        return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:

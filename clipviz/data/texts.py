@@ -136,7 +136,7 @@ def open_texts(source: Any) -> Texts:
         )
     listed = isinstance(source, Iterable) and getattr(source, "ndim", 1) == 1
     if listed and not isinstance(source, (bytes, bytearray, dict)):
-        return _pool(list(source), None, "texts", "the list", "text 0")
+        return _pool(source, None, "texts", "the list", "text 0")
     raise ValueError(
         f"expected 'general', a .txt, .csv or .tsv file or a list of texts, got {type(source).__name__}"
     )
@@ -204,10 +204,11 @@ def _general() -> Texts:
     return Texts([text for text, _ in rows], [family for _, family in rows], BUILT_IN)
 
 
-def _pool(texts: list[Any], families: list[str | None] | None, name: str, where: str, unit: str) -> Texts:
+def _pool(given: Iterable[Any], families: list[str | None] | None, name: str, where: str, unit: str) -> Texts:
     """The pool of the texts that are not blank; `unit` is what an error calls a text, "line 1" being the first."""
     word, first = unit.split()
-    for place, text in enumerate(texts, int(first)):
+    texts = list[str]()
+    for place, text in enumerate(given, int(first)):
         if not isinstance(text, str):
             raise ValueError(
                 f"expected a string as {word} {place} of {where}, got {type(text).__name__} {text!r:.60};"
@@ -219,6 +220,7 @@ def _pool(texts: list[Any], families: list[str | None] | None, name: str, where:
                 f"expected texts of at most {MAX_LENGTH:,} characters, got {len(text):,} in {word} {place} of {where};"
                 " CLIP reads a sentence or two, shorten it"
             )
+        texts.append(text)
     kept = [place for place, text in enumerate(texts) if text.strip()]
     clean = [" ".join(texts[place].split()) for place in kept]
     pool = Texts(clean, None if families is None else [families[place] for place in kept], name)

@@ -186,14 +186,17 @@ def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[i
     """The layers as a tuple (all when None); ValueError names an unknown one."""
     if layers is None:
         return tuple(range(weights.n_layers))
-    chosen = tuple(int(layer) for layer in layers)
-    unknown = [layer for layer in chosen if not 0 <= layer < weights.n_layers]
-    if unknown or not chosen:
+    chosen = list[int]()
+    for layer in layers:
+        chosen.append(int(layer))
+        if not 0 <= chosen[-1] < weights.n_layers:
+            break
+    if not chosen or not 0 <= chosen[-1] < weights.n_layers:
         raise ValueError(
-            f"expected layers within 0..{weights.n_layers - 1} (counted from 0), got {list(layers)}; "
+            f"expected layers within 0..{weights.n_layers - 1} (counted from 0), got {chosen[-1:] or 'none'}; "
             "leave layers=None for all"
         )
-    return chosen
+    return tuple(chosen)
 
 
 def check_heads(

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.lens.decompose import tally_biases
-from clipviz.values import TowerWeights
+from clipviz.values import TowerWeights, whole
 
 KEPT_BYTES = 1 << 30  # a basis keeps its Gram matrices up to this size
 GRAM_AT_ONCE = (
@@ -217,12 +217,16 @@ def _direct_shares(weights: TowerWeights, layer: int) -> Float[Tensor, "share d_
 
 def check_layer(weights: TowerWeights, layer: int) -> int:
     """The layer as an int; ValueError when it has no later attention layer."""
-    if isinstance(layer, bool) or int(layer) != layer or not 0 <= layer < weights.n_layers - 1:
+    try:
+        found = whole("layer", layer)
+    except ValueError:
+        found = weights.n_layers
+    if found >= weights.n_layers - 1:
         raise ValueError(
             f"expected a layer within 0..{weights.n_layers - 2} (counted from 0: the last layer, "
             f"{weights.n_layers - 1}, has no later attention), got {layer!r}; choose an earlier layer"
         )
-    return int(layer)
+    return found
 
 
 def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:

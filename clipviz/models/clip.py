@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,10 +36,12 @@ from clipviz.models.vetting import (
     check_plain,
     whole_texts,
 )
-from clipviz.values import HeadBasis, TowerWeights
+from clipviz.values import HeadBasis, TowerWeights, check_characters
 
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
+
+Kind = TypeVar("Kind")
 
 FAR_OFF = 1e3  # a residual mean so many deviations large costs float32 half its digits
 SUM_CHECK_LIMIT = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
@@ -167,12 +169,12 @@ class ClipModel:
         """
         if isinstance(images, Tensor):
             return self._check_pixels(images).to(self.device, self.dtype)
-        images = [images] if isinstance(images, Image.Image) else list(images)
-        wrong = next((type(image).__name__ for image in images if not isinstance(image, Image.Image)), None)
+        images, wrong = _listed(images, Image.Image)
         if wrong or not images:
+            got = type(wrong[0]).__name__ if wrong else "an empty list"
             raise ValueError(
-                f"expected PIL images or a tensor [image, 3, rows, cols], got {wrong or 'an empty list'}; "
-                "open other sources with clipviz.data.images.open_images(...)"
+                f"expected PIL images or a tensor [image, 3, rows, cols], got {got}; open other sources with "
+                "clipviz.data.images.open_images(...)"
             )
         return torch.stack([self.preprocess(to_rgb(image)) for image in images]).to(self.device, self.dtype)
 
@@ -204,10 +206,11 @@ class ClipModel:
         self, texts: str | Sequence[str], normalize: bool = True, batch: int = 256
     ) -> Float[Tensor, "text d_embed"]:
         """Text embeddings, unit vectors unless normalize=False, float32 on the model's device."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        wrong = next((text for text in texts if not isinstance(text, str)), None)
-        if wrong is not None or not texts:
-            raise ValueError(f"expected one or more texts, got {'none' if wrong is None else repr(wrong)}")
+        texts, wrong = _listed(texts, str)
+        if wrong or not texts:
+            raise ValueError(f"expected one or more texts, got {repr(wrong[0]) if wrong else 'none'}")
+        for text in texts:
+            check_characters("a text", text)
         self.check_unchanged()
         rows = []
         with self._evaluated():
@@ -352,6 +355,16 @@ class ClipModel:
             raise unsupported(found, hint)
         check_image_encoder(self.network, pixels, trace.embedding, limit, self.name)
         return residual
+
+
+def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
+    """The things given, or the one, read up to the first of another kind; that one, if there is one."""
+    listed: list[Kind] = []
+    for one in (given,) if isinstance(given, kind) or not isinstance(given, Iterable) else given:
+        if not isinstance(one, kind):
+            return listed, [one]
+        listed.append(one)
+    return listed, []
 
 
 def _check_parts(tokenizer: Any, preprocess: Any) -> None:

@@ -8,6 +8,7 @@ clipviz.lens.invert.invert(generator.generate, latents[:1], target_images=...)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,6 +295,10 @@ def open_generator(
     module.
     """
     check_default_device()
+    if not isinstance(source, str | os.PathLike | nn.Module):
+        raise ValueError(
+            f"expected 'demo', a generator's module, or a file of its weights, got {type(source).__name__}"
+        )
     for file in (source, checkpoint):
         if isinstance(file, str | Path) and Path(file).suffix in PICKLES:
             raise ValueError(

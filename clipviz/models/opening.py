@@ -40,6 +40,10 @@ def wrap(
     wrapper that hides it (torch.compile, DataParallel), a layer or an encoder that adds something to the tower's
     weights, or a text tower of another vocabulary without its tokenizer.
     """
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"expected an open_clip or Hugging Face model, got {type(network).__name__}; clipviz.load opens one by name"
+        )
     plain = merged(network)
     model = _wrapped(plain, tokenizer, preprocess, name, bundle)
     if plain is not network:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import anywidget
 
+from clipviz.data.paths import path_of
 from clipviz.files import write_whole
 from clipviz.panels.scripts import kit, text
 from clipviz.panels.stored import Kept, Store, Stored, at_rest
@@ -114,7 +115,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
 
 def page_path(path: str | Path) -> Path:
     """Where a page will be written. ValueError for a name that does not end in .html, or a missing folder."""
-    path = Path(path).expanduser()
+    path = path_of(path, "the name of a file that ends in .html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"expected a file name that ends in .html, got {str(path)!r}")
     if not path.parent.is_dir():

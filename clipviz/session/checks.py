@@ -15,8 +15,19 @@ if TYPE_CHECKING:
     from clipviz.session.state import SessionState
 
 
+MOST_COUNTS = 1_000
 NAMED = 5
 """Wrong numbers that an error names."""
+
+
+def counts(name: str, numbers: Any, least: int = 1) -> list[int]:
+    """One or several counts, as many as a person would ask for at once. Raises ValueError otherwise."""
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        return [count(name, numbers, least)]
+    found = [count(name, number, least) for number in itertools.islice(numbers, MOST_COUNTS + 1)]
+    if len(found) > MOST_COUNTS:
+        raise ValueError(f"expected at most {MOST_COUNTS} numbers as {name}, got more; ask for fewer at once")
+    return found
 
 
 def within(name: str, number: Any, limit: int, advice: str = "") -> int:

@@ -45,6 +45,12 @@ def mine(
     session: Session, folder: str | Path, partners: Sequence[Any], n_images: int, options: MiningOptions
 ) -> Mined:
     """See Session.mine."""
+    wrong = next((one for one in partners if not (isinstance(one, str) or hasattr(one, "maps"))), None)
+    if isinstance(partners, str) or wrong is not None:
+        raise ValueError(
+            f"expected partners as a list of names or of models with .maps, got {wrong or partners!r:.80}; "
+            'write ["cnn"] for one'
+        )
     loaded = [
         load_partner(one, device=session.model.device) if isinstance(one, str) else one for one in partners
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .tally import Tally
 
+MEMORY = 12 << 30  # bytes of addresses, of which torch alone takes several GB
 HERE = Path(__file__).parent
 
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
+    _bounded()
     n_bad = 0
     print(f"{'campaign':32} {'tried':>7} {'clean':>7} {'bad':>5} {'seconds':>8}")
     for name, run in campaigns().items():
@@ -48,6 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"    {line}", flush=True)
         n_bad += len(tally.bad)
     return 1 if n_bad else 0
+
+
+def _bounded() -> None:
+    """Whatever asks for more memory than a campaign needs fails with MemoryError, and the machine goes on."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    bound = MEMORY if limit == resource.RLIM_INFINITY else min(limit, MEMORY)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, limit))
 
 
 if __name__ == "__main__":

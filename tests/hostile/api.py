@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,10 @@ from PIL import Image
 
 import clipviz
 from clipviz import panels
+from clipviz.data.images import open_images
+from clipviz.data.texts import class_texts, open_texts
 from clipviz.lens import segment, sparse, textspan
+from clipviz.panels import standalone
 
 from .tally import Tally
 
@@ -354,6 +358,61 @@ def collections(attempts: int, seed: int) -> Tally:
     return tally
 
 
+DOORS: dict[str, Callable[[Any, Any], Any]] = {
+    "open_texts": lambda session, given: len(open_texts(given)),
+    "open_images": lambda session, given: len(open_images(given)),
+    "class_texts": lambda session, given: class_texts(given),
+    "encode_texts": lambda session, given: session.model.encode_texts(given),
+    "encode_images": lambda session, given: session.model.encode_images(given),
+    "trace": lambda session, given: session.model.trace(given),
+    "second_order": lambda session, given: session.model.second_order(session.images[0], given),
+    "head_basis": lambda session, given: session.model.head_basis(given),
+    "neuron_basis": lambda session, given: session.model.neuron_basis(given),
+    "load_partner": lambda session, given: clipviz.load_partner(given),
+    "load_generator": lambda session, given: clipviz.load_generator(given),
+    "wrap": lambda session, given: clipviz.wrap(given),
+    "Index.open": lambda session, given: clipviz.Index.open(given),
+    "Index.build": lambda session, given: clipviz.Index.build(session.model, session.images, given),
+    "images=": lambda session, given: clipviz.Session(session.model, given).close(),
+    "texts=": lambda session, given: clipviz.Session(session.model, session.images, given).close(),
+    "layers=": lambda session, given: clipviz.Session(
+        session.model, session.images, TEXTS, layers=given
+    ).close(),
+    "index=": lambda session, given: clipviz.Session(
+        session.model, session.images, TEXTS, index=given
+    ).close(),
+    "View": lambda session, given: clipviz.View(panels=given),
+    "Dashboard": lambda session, given: clipviz.Dashboard(given),
+    "save_html": lambda session, given: standalone.page_path(given),
+    "mine": lambda session, given: session.mine("nowhere", given),
+}
+
+
+def doors(attempts: int, seed: int) -> Tally:
+    """Everything that opens something of a caller's, given anything: it is opened, or clipviz says why not."""
+    rng, tally = random.Random(seed), Tally("doors")
+    with opened() as session, tempfile.TemporaryDirectory() as folder:
+        before = os.getcwd()
+        os.chdir(folder)
+
+        def open_it(name: str, given: Any) -> None:
+            try:
+                DOORS[name](session, given)
+            except (*ALLOWED, OSError) as error:
+                if not worded(error):
+                    raise AssertionError(f"{type(error).__name__}: {error}") from error
+                raise
+
+        try:
+            for _ in range(attempts):
+                name = rng.choice(list(DOORS))
+                given = LONG if rng.random() < 0.1 else value(rng)
+                tally.attempt(f"{name}({given!r:.80})", partial(open_it, name, given), (*ALLOWED, OSError))
+        finally:
+            os.chdir(before)
+    return tally
+
+
 def storms(attempts: int, seed: int) -> Tally:
     """Selections, undo, redo and requests faster than they are answered: the last one is what all panels show."""
     rng, tally = random.Random(seed), Tally("storms")
@@ -437,5 +496,5 @@ def pages(attempts: int, seed: int) -> Tally:
 
 CAMPAIGNS = {
     "selections": selections, "questions": questions, "lenses": lenses, "messages": messages, "storms": storms,
-    "saved pages": pages, "collections": collections,
+    "saved pages": pages, "collections": collections, "doors": doors,
 }  # fmt: skip

@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import clipviz
+from clipviz.data.images import open_images
+from clipviz.data.texts import open_texts
 from clipviz.lens import segment, textspan
 from clipviz.lens.invert import Schedule
+from clipviz.panels import standalone
 
-from .api import opened
+from .api import DOORS, opened
 
 QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 NUMBERS = st.one_of(
@@ -150,3 +153,48 @@ def test_an_edit_moves_latents_or_says_what_it_takes(session, change, concepts, 
         assert not wrong
         assert len(found.images) == n
         assert torch.isfinite(found.images).all()
+
+
+class Counted:
+    """A great many numbers, which notes how many of them were read."""
+
+    def __init__(self) -> None:
+        self.n_read = 0
+
+    def __iter__(self):
+        for self.n_read in range(1, 100_001):
+            yield self.n_read
+
+
+@pytest.mark.parametrize(
+    "door", ["open_texts", "encode_texts", "encode_images", "trace", "head_basis", "layers=", "texts="]
+)
+def test_a_long_list_of_something_else_is_refused_at_once(session, door):
+    given = Counted()
+    with pytest.raises(ValueError, match="expected"):
+        DOORS[door](session, given)
+    assert 1 <= given.n_read <= 10
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.cue_heads(2, "a forest"), r"a cue as two texts, .*got \(2, 'a forest'\)"),
+        (lambda s: s.rosetta(4), "the folder of a dictionary, got 4"),
+        (lambda s: s.agreement([[0, 1]]), r"a map as an array \[rows, cols\], got list"),
+        (lambda s: s.add_image(range(9)), "one image, got 9 of them"),
+        (lambda s: s.project_heads(m=range(1, 5000)), "at most 1000 numbers as m, got more"),
+        (lambda s: s.mine("nowhere", [3]), "partners as a list of names or of models with .maps, got 3"),
+        (lambda s: s.mine("nowhere", "cnn"), r"partners as a list .*got 'cnn'; write"),
+        (lambda s: clipviz.wrap([s.model.network]), "open_clip or Hugging Face model, got list"),
+        (lambda s: s.model.neuron_basis(float("inf")), r"a layer within 0\.\.4 .*got inf"),
+        (lambda s: open_images(range(9)), "got range"),
+        (lambda s: open_texts("a \ud83d dog"), r"which does not exist|check the path"),
+        (lambda s: clipviz.load_generator(4), "a file of its weights, got int"),
+        (lambda s: standalone.page_path(4), "the name of a file that ends in .html, got int"),
+        (lambda s: s.model.encode_texts("a \ud83d"), "a text of whole characters|got half of one"),
+    ],
+)
+def test_what_cannot_be_opened_says_what_was_expected(session, ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(session)

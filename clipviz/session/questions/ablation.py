@@ -56,7 +56,7 @@ class AblationQuestions(SessionState):
         several; task: as in `ablate`. texts: the pool, default the session's: a list, a file, "words:10000" (see
         clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
         """
-        sizes = sorted({checks.count("m", size) for size in ([m] if isinstance(m, int) else m)})
+        sizes = sorted(set(checks.counts("m", m)))
         if not sizes:
             raise ValueError("expected numbers of texts per head, got none; m=(10, 60) are two")
         chosen = ablations.task_of(self._session, task)

@@ -130,12 +130,11 @@ class NeuronQuestions(SessionState):
         r's text code of so many texts of the pool, for each m asked for; and "nothing changed". task: as in `ablate`;
         up to 1,024 of its labelled images are run. n_images: read for the means and directions.
         """
-        sizes = [m] if isinstance(m, int) else list(m)
         return readings.ablate(
             self._session,
             self.default_layer if layer is None else layer,
             task_of(self._session, task),
-            [checks.count("m", size) for size in sizes],
+            checks.counts("m", m),
             n_images,
         )
 
