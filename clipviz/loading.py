@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipviz.data.paths import path_of
 from clipviz.models.clip import ClipModel
 from clipviz.models.hf import is_folder, require_transformers
 from clipviz.models.opening import (
@@ -68,7 +69,7 @@ def check(name: str = DEMO, pretrained: str | None = None, device: str | None = 
         require_transformers()
     elif name != DEMO:
         check_open_clip(name, pretrained)
-    elif pretrained and not Path(pretrained).expanduser().is_file():
+    elif pretrained and not path_of(pretrained, "a file of weights").is_file():
         raise ValueError(
             f"expected a file of weights for the demo model, got {pretrained!r}, which does not exist"
         )
@@ -85,6 +86,7 @@ def load_partner(
     """
     from clipviz.demo.partners.reading import PARTNERS
 
+    checkpoint = None if checkpoint is None else path_of(checkpoint, "a file of weights")
     if name in PARTNERS:
         return PARTNERS[name].load(device, checkpoint)
     if name not in ENTRIES:
@@ -120,4 +122,5 @@ def load_generator(
         return open_generator(source, kind, checkpoint, device, **options)
     from clipviz.demo.generator.demo_generator import open_demo_generator
 
+    checkpoint = None if checkpoint is None else path_of(checkpoint, "a file of weights")
     return open_demo_generator(checkpoint, device)

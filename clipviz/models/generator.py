@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from clipviz.data.paths import path_of
 from clipviz.models.hooks import Maps, activation_maps
 from clipviz.models.numbers import check_default_device, check_weights
 from clipviz.models.stylegan2 import StyleGan2
@@ -306,6 +307,8 @@ def open_generator(
                 'with its own library and keep the weights: safetensors.torch.save_file(network.state_dict(), "g.'
                 'safetensors")'
             )
+    if not isinstance(source, nn.Module):
+        source = path_of(source, "a file of a generator's weights")
     if kind is None and not isinstance(source, nn.Module) and Path(source).is_file():
         kind = _kind_of(Path(source))
     if kind not in ADAPTERS:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clipviz.data.paths import path_of
 from clipviz.models.towers.anatomy import UnsupportedTower
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def check_type(model_type: str, name: str) -> None:
 
 def is_folder(name: str) -> bool:
     """Whether a name is a local folder that holds a Hugging Face checkpoint."""
-    return (Path(name).expanduser() / "config.json").is_file()
+    return (path_of(name, "a model's name or folder") / "config.json").is_file()
 
 
 def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:

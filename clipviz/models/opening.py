@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clipviz.data.paths import path_of
 from clipviz.models import hf
 from clipviz.models.adapters import check_merged, merged
 from clipviz.models.clip import ClipModel
@@ -195,7 +195,7 @@ def check_open_clip(name: str, pretrained: str | None) -> None:
         raise ValueError(
             f"model {name!r} needs pretrained=..., one of {', '.join(tags)} or a local checkpoint"
         )
-    if pretrained not in tags and not Path(pretrained).expanduser().is_file():
+    if pretrained not in tags and not path_of(pretrained, "a pretrained tag or a checkpoint").is_file():
         raise ValueError(
             f"model {name!r} has no pretrained tag {pretrained!r} and no such file exists; "
             f"tags are {', '.join(tags)}"

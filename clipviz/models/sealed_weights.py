@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from clipviz.data.paths import path_of
 from clipviz.files import write_whole
 from clipviz.models.numbers import check_default_device, check_weights
 
@@ -37,7 +38,7 @@ def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Te
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = path_of(path, what)
     if not path.is_file():
         raise ValueError(f"expected {what} at {path}, which does not exist; {remedy}")
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipviz.data.paths import path_of
 from clipviz.models.hooks import Maps, activation_maps, matching_modules
 from clipviz.models.numbers import check_default_device, check_weights
 from clipviz.models.preprocess import (
@@ -252,6 +253,7 @@ def open_weights(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError for a file that is not there or holds more than weights.
     """
+    path = path_of(path, "a checkpoint")
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}; pass the path of a .safetensors or .pth file")
     try:

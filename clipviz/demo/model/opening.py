@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import open_clip
 import torch
 
+from clipviz.data.paths import path_of
 from clipviz.demo.model.network import WEIGHTS_FILE, build, load_weights, read_config
 from clipviz.models.bundle import Bundle
 from clipviz.models.clip import ClipModel
@@ -26,7 +25,7 @@ def open_model(
     if precision not in PRECISIONS:
         raise ValueError(f"expected precision one of {', '.join(PRECISIONS)}, got {precision!r}")
     config = read_config()
-    path = Path(checkpoint).expanduser() if checkpoint else WEIGHTS_FILE
+    path = path_of(checkpoint, "a file of weights") if checkpoint else WEIGHTS_FILE
     network = load_weights(build(config), path)
     network.to(device, PRECISIONS[precision])
     pre = config["preprocess"]
