@@ -431,7 +431,15 @@ class Desk(Panel):
     visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        return self.compute_shown(selection, stale) if self.on_screen else ({"waiting": True}, {})
+        if self.closed:  # while it was about to compute: it is refreshed when it is opened again
+            return None
+        return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})
+
+    def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
+        rest = super()._computed(selection, key, marks, computed)
+        if self.view.get("waiting") and (self.visible or self._asked_options() != key[1]):
+            self._key = None  # it went off screen after its key was made, which says that it was shown
+        return rest
 
     @property
     def on_screen(self) -> bool:

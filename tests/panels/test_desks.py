@@ -107,6 +107,38 @@ def test_closing_leaves_nothing(session):
     assert gone() is None
 
 
+@pytest.mark.parametrize("back", ["before it computes", "afterwards"])
+@pytest.mark.parametrize("name", ["closed", "visible"])
+def test_a_desk_that_goes_off_screen_as_it_begins_to_compute_is_shown_later(model, monkeypatch, name, back):
+    session = clipviz.Session(model, demo().subset(range(6)), TEXTS, background=False)
+    desk = Desks(session).show("atlas")
+    session.wait(60)
+    away, here = (True, False) if name == "closed" else (False, True)
+    real, shown = desk.marks, desk._show
+
+    def marks(selection):  # the browser's message comes when the key has been made
+        monkeypatch.setattr(desk, "marks", real)
+        setattr(desk, name, away)
+        return real(selection)
+
+    def show(*view):
+        shown(*view)
+        if back == "before it computes":
+            setattr(desk, name, here)
+
+    monkeypatch.setattr(desk, "marks", marks)
+    monkeypatch.setattr(desk, "_show", show)
+    session.select(layer=2)
+    session.wait(60)
+    setattr(desk, name, here)
+    session.refresh()
+    session.wait(60)
+    assert desk.view["selection"]["layer"] == 2
+    assert not desk.view.get("waiting")
+    assert desk.view["n_points"] == 6
+    session.close()
+
+
 def test_desks_switched_two_hundred_times_at_random_moments_all_finish_their_work(model, monkeypatch):
     monkeypatch.setattr(neurons_read, "BATCH", 3)
     monkeypatch.setattr(neurons_read, "FIRST", 6)
