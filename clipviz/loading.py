@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipviz.data.paths import path_of
+from clipviz.files import path_of
 from clipviz.models.clip import ClipModel
 from clipviz.models.hf import is_folder, require_transformers
 from clipviz.models.opening import (

@@ -27,7 +27,7 @@ ARROWS = {
     "models": {"data", "lens", "values", "files"},
     "analysis": {"models", "data", "lens", "values", "files", "waits"},
     "demo": {"analysis", "models", "data", "lens", "values", "files"},
-    "loading": {"demo", "models"},
+    "loading": {"demo", "models", "files"},
     "indexing": {"loading", "analysis", "models", "data", "lens", "values", "version", "files"},
     "session": {
         "indexing",

@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 import anywidget
 
-from clipviz.data.paths import path_of
-from clipviz.files import write_whole
+from clipviz.files import path_of, write_whole
 from clipviz.panels.scripts import kit, text
 from clipviz.panels.stored import Kept, Store, Stored, at_rest
 from clipviz.session import Session
