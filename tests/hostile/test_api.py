@@ -167,7 +167,7 @@ class Counted:
 
 
 @pytest.mark.parametrize(
-    "door", ["open_texts", "encode_texts", "encode_images", "trace", "head_basis", "layers=", "texts="]
+    "door", ["open_texts", "encode_texts", "encode_images", "trace", "layers=", "texts="]
 )
 def test_a_long_list_of_something_else_is_refused_at_once(session, door):
     given = Counted()

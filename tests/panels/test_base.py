@@ -243,18 +243,17 @@ def test_a_view_says_what_its_selection_removes(session, kind):
 
 def test_an_option_that_does_not_fit_changes_nothing(session):
     """Neither in the panels that are open, nor in those that are opened later."""
-    heatmap, texts = Heatmap(session, scope="head"), TextSpan(session)
+    heatmap, texts = Heatmap(session, scope="head", show="effect"), TextSpan(session, n_texts=10)
     before = session.view
-    options = {"textspan": {"n_texts": 5}, "heatmap": {"show": "LRP", "scope": "nonsense"}}
+    options = {"textspan": {"n_texts": 5}, "heatmap": {"show": "attention", "scope": "nonsense"}}
     with pytest.raises(ValueError, match=r"'scope' trait .* not the str 'nonsense'"):
         session.view = clipviz.View(session.selection.replace(image=5), options)
     assert session.view == before
     assert (heatmap.scope, heatmap.show, texts.n_texts) == ("head", "effect", 10)
     for panel in (heatmap, texts):
         panel.close()
-    session.view = clipviz.View(
-        session.selection, {"heatmap": {"scope": "nonsense"}}
-    )  # no panel to refuse it yet
+    # there is no panel yet to refuse it
+    session.view = clipviz.View(session.selection, {"heatmap": {"scope": "nonsense"}})
     later = Heatmap(session)
     assert later.scope == "late"
     assert session.view.panels.get("heatmap", {}) == {}
