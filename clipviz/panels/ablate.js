@@ -305,7 +305,7 @@ const presetButtons = (api, removed) => {
     presets.replaceChildren(...api.view.presets.map(({ kind, name, heads }) => {
       const keys = heads.map(([l, hd]) => headKey(l, hd));
       return h("button", { type: "button", class: "preset", "data-kind": kind, "data-name": name, "aria-pressed": String(keys.length > 0 && keys.every((at) => removed.heads.has(at))), title: heads.map(([l, hd]) => headName(l, hd)).join(", "), onclick: () => removed.toggleAll(keys) }, names[kind]?.(name) ?? name, h("span", { class: "num" }, keys.length));
-    }), api.view.complete ? "" : h("span", { class: "wait" }, "more sets once the collection has been read"), token);
+    }), api.view.complete ? "" : h("span", { class: "wait" }, "More sets appear once the collection has been read."), token);
   };
   return { presets, clear, paint };
 };

@@ -217,7 +217,7 @@ const mapControls = (api, stage, maker) => {
   const fixed = h("input", { type: "checkbox", onchange: () => api.put({ scale: fixed.checked ? stage.map?.largest ?? null : null }) });
   const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
   const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
-  const gone = h("p", { class: "stranger", role: "status", hidden: true });
+  const gone = h("p", { class: "gone", role: "status", hidden: true });
   const set = ({ selection: { layer, head, text, neuron } }) => {
     const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons(), known = api.view.pools ? OURS_POOLED : OURS;
     setScope(api.option("scope"));
@@ -245,8 +245,8 @@ const mapControls = (api, stage, maker) => {
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
     const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
     const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
-    what.textContent = show === "neurons" ? `the neurons of layers ${among[0]}–${among[among.length - 1]} whose effects are most along ${quoted}: their mean activation, stretched to 0..1${whole}`
-      : show === "neuron" ? `activation of neuron ${neuron} of layer ${layer}, stretched to 0..1${whole}`
+    what.textContent = show === "neurons" ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
+      : show === "neuron" ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
       : maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
       : show === "attention" ? (text ? `${attention} (ignores the text)` : `no text yet: ${attention}`)
       : show === "pool" ? `effect on ${quoted} of what the pool reads at each token${whole}` : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;

@@ -106,9 +106,9 @@ const describing = (view) => {
 function build(api) {
   const hint = h("small", {});
   const [orders, setOrder] = segmented("Order", [
-    ["text", "Text", "Highest cosine with text A, or with A minus B, without the removed heads"],
+    ["text", "Text", "Images with the highest cosine with text A (or A minus B), computed without the removed heads"],
     ["near", "Neighbours", "Nearest to the selected image, under the whole model and under the selected head alone"],
-    ["chosen", "Chosen", "Those chosen by Ctrl-click, by “describe these” or in the Atlas, the nearest to the text first"],
+    ["chosen", "Chosen", "The images that you chose by Ctrl-click, by “describe these” or in the Atlas, the nearest to the text first"],
     ["all", "All", "In the order of the collection"]], (order) => api.ask({}, { options: { order, page: 0 } }));
   const [bys, setBy] = segmented("Neighbours under the head by", [
     ["cosine", "Cosine", "By the cosine of the head's effects"],

@@ -39,7 +39,7 @@ def test_a_restarted_kernel_is_told_and_the_cell_brings_the_board_back(notebook)
     expect(lost).to_be_visible()
     expect(page.locator('[data-panel="heads"]')).to_have_attribute("data-busy", "false")
     for name in ("heads", "textspan"):  # the whole board is dimmed: none of it follows
-        expect(page.locator(f'[data-panel="{name}"] > .cv-body')).to_have_css("opacity", "0.45")
+        expect(page.locator(f'[data-panel="{name}"] > .cv-main')).to_have_css("opacity", "0.45")
     opened.run_all()
     opened.panel("heads", ready="true").wait_for()
     expect(opened.page.locator('[data-panel="heads"] .cv-lost')).to_be_hidden()

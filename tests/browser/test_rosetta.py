@@ -88,7 +88,7 @@ def test_an_example_is_selected_and_partners_light_up_on_it(panel):
     assert (
         str(concepts(panel, "tiles")[:5])
         == panel.kernel(
-            f"d = panel.dictionary(); print([x.concept for x in d.strongest({image}, d.listed(), 'vit')][:5])"
+            f"d = panel.dictionary(); print([x.concept for x in d.strongest({image}, d.listed('named'), 'vit')][:5])"
         ).strip()
     )
     assert not panel.console

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from clipviz.panels import stored
 from clipviz.panels.ablate import Ablate
@@ -253,6 +254,16 @@ def test_every_method_is_stored_for_every_image_and_text(session, whole):
         )
         size = max(1.0, float(np.abs(values).sum()))
         assert float(shown["heatmap"]["total"]) == pytest.approx(float(values.sum()), abs=1e-4 * size), step
+    assert complaints == []
+
+
+def test_removing_a_head_in_a_saved_page_is_declined_in_words(whole):
+    page, complaints, *_ = whole
+    heads = page.locator('[data-panel="heads"]')
+    assert "removing heads needs the notebook" in heads.locator(".about-cell").inner_text()
+    heads.locator("button.cell:enabled").nth(3).click(modifiers=["Control"])
+    expect(page.locator(".cv-asked")).to_be_visible()
+    assert heads.get_attribute("data-ablated") == "0"
     assert complaints == []
 
 
