@@ -25,9 +25,9 @@ from clipviz.data.sources import Found, PictureSource, Plain
 
 EAGER = 2_000  # up to this many images are decoded once when a collection is opened
 SAMPLED = 64
-CAPTIONS = ("caption", "text", "captions", "sentences")
+CAPTIONS = ("caption", "text", "captions", "sentences", "txt")
 IMAGES = ("image", "img", "jpg", "png", "picture", "pixel_values")
-_LABELS = ("label", "labels", "fine_label", "class", "target", "category")
+_LABELS = ("label", "labels", "fine_label", "class", "target", "category", "cls")
 _DEPTH = 8  # data sets inside data sets that are looked into
 _WORD = 300  # characters of an attribute
 
@@ -172,6 +172,9 @@ def words_of(
     caption = ""
     label = next((name for name in _LABELS if name in values), None)
     for name, value in values.items():
+        if name.startswith("__"):  # what a reader of tars notes for itself
+            continue
+        value = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
         text = value[0] if isinstance(value, (list, tuple)) and value else value
         if name in CAPTIONS and isinstance(text, str):
             caption = caption or _clean(text)

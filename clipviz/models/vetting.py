@@ -61,6 +61,11 @@ def check_matrices(tower: Tower, limit: float) -> None:
             weight: Tensor = module.weight
             if weight.is_meta:
                 return
+            if not weight.is_floating_point():
+                raise unsupported(
+                    f"layer {layer} whose MLP ends in {type(module).__name__} with weights of {weight.dtype}",
+                    "open the model in float32, float16 or bfloat16",
+                )
             x = torch.randn(4, weight.shape[1], generator=generator).to(weight)
             with unmixed(weight.device):
                 nothing = full(module(torch.zeros_like(x)))
@@ -169,7 +174,10 @@ class Watch:
         return [id(module) for module in self.network.modules()]
 
     def _sample(self) -> Tensor:
-        return torch.nan_to_num(torch.cat(self.views)) if self.views else torch.empty(0)
+        views = self.views
+        if len({view.device for view in views}) > 1:
+            views = [view.cpu() for view in views]
+        return torch.nan_to_num(torch.cat(views)) if views else torch.empty(0)
 
 
 def _sampled(tensor: Tensor | None) -> Tensor | None:

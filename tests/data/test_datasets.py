@@ -11,6 +11,7 @@ from PIL import Image
 
 import clipviz
 from clipviz.data import datasets as reading
+from clipviz.data import streams
 from clipviz.data.images import open_images
 
 
@@ -101,6 +102,17 @@ def test_a_data_set_without_images_names_its_columns():
         ValueError, match=r"a column of the type Image in Standing, got columns text \(Value\)"
     ):
         open_images(Standing({"text": ["a"]}, {"text": Value()}))
+
+
+def test_samples_of_tars_that_another_reader_gives_are_understood():
+    """As webdataset gives them undecoded: bytes by the ends of their files' names."""
+    samples = [
+        {"__key__": f"{i}", "jpg": png(i), "cls": str(i % 2).encode(), "txt": b"a text"} for i in range(3)
+    ]
+    (part,) = streams.parts(type("Reader", (), {"__iter__": lambda _: iter(samples)})(), 8)
+    assert part.attributes == {"label": ["0", "1", "0"]}
+    assert part.captions == ["a text"] * 3
+    assert part[2].tobytes() == noise(2).tobytes()
 
 
 def test_a_stream_is_sent_to_the_index():

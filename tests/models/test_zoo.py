@@ -239,3 +239,17 @@ def test_embedded_networks_survive_the_disk_and_give_maps(name, net, tmp_path):
     maps = partner.maps(random_images(2, 96))
     assert all(m.ndim == 4 and len(m) == 2 and torch.isfinite(m).all() for m in maps.values())
     assert not any(p.requires_grad for p in partner.module.parameters())
+
+
+def test_a_checkpoint_with_a_tensor_too_many_is_refused_by_its_name(tmp_path):
+    entry = zoo.ENTRIES["resnet50"]
+    weights = entry.build(False).state_dict()
+    for name, told in (("layer3.7.conv1.weight", "layer3.7.conv1.weight"), ("fc.extra", "")):
+        torch.save({**weights, name: torch.zeros(3)}, tmp_path / "w.pth")
+        if told:
+            with pytest.raises(ValueError, match=rf"does not fit resnet50: it also holds {told}"):
+                open_partner("resnet50", tmp_path / "w.pth")
+        else:
+            assert (
+                open_partner("resnet50", tmp_path / "w.pth").name == "resnet50"
+            )  # a head that nothing reads
