@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from clipviz import demo
 from clipviz.analysis import labels
 from clipviz.analysis.labels import AT_LEAST
 from clipviz.analysis.neuron_sums import read_layers, read_together
@@ -23,7 +24,7 @@ from clipviz.data.texts import Texts, broad
 from clipviz.demo.model import evaluate
 from clipviz.demo.model.evaluate import Encoder
 from clipviz.demo.world.captions import FACTS
-from clipviz.demo.world.scenes import Scenes
+from clipviz.demo.world.scenes import Scenes, render
 from clipviz.lens import ablate, headset, roles, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
@@ -97,6 +98,24 @@ def pooled(parts: Sequence[Mapping[str, dict]]) -> dict[str, FamilyScore]:
         n_right = sum(round(one["accuracy"] * one["n"]) for one in known)
         scores[family] = FamilyScore(share(n_right, sum(one["n"] for one in known)), first["chance"])
     return scores
+
+
+def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, Estimate]:
+    """How often the world's texts nearest to a picture are true of it, all seeds pooled, and of another picture."""
+    pool = list(demo.texts())
+    directions = encoder.texts(pool)
+
+    def measured(seed: int) -> dict[str, list[int]]:
+        scenes = render(sizes.traced, seed)
+        return evaluate.nearest_texts(encoder.images(scenes.images), directions, pool, scenes)
+
+    parts = [steps.get(f"world-texts-{seed}", partial(measured, seed)) for seed in sizes.seeds]
+    totals = {what: np.sum([part[what] for part in parts], 0) for what in parts[0]}
+    shares = np.arange(evaluate.N_NEAREST + 1) / evaluate.N_NEAREST
+    return {
+        what: mean(np.repeat(shares, total), 0.0, 1.0) if what.startswith("five") else share(*map(int, total))
+        for what, total in totals.items()
+    }
 
 
 def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from clipviz.analysis.labels import AT_LEAST, N_FIRST
+from clipviz.demo.model import evaluate
 from clipviz.lens.intervals import Estimate, mean, share, spread
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.reproduce import spurious
@@ -19,6 +20,7 @@ from clipviz.values import N_LATE
 def summary_section(
     report: Report,
     families: dict[str, dict[str, FamilyScore]],
+    nearest: dict[str, Estimate],
     table: HeadTable,
     birds: dict[Way, SpuriousCue],
     depths: dict[str, dict[int, MapScore]],
@@ -36,6 +38,7 @@ def summary_section(
         ["held-out scenes of the demo world", "measured", "95%", "n"],
         [
             *recognition_rows(families),
+            *text_rows(nearest),
             *map_rows(depths, pairs),
             *head_rows(table),
             *bird_rows(birds),
@@ -68,6 +71,19 @@ def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[s
         ("large plain letter or digit", seen["glyph, large, plain"]),
     ]
     return [row(what, score.accuracy, "scenes") for what, score in wanted]
+
+
+def text_rows(nearest: dict[str, Estimate]) -> list[list[str]]:
+    """How true the nearest texts of the pool are, of a picture and of another one."""
+    n = evaluate.N_NEAREST
+    wanted = [
+        ("nearest of all texts: true of the picture", "first", "scenes"),
+        ("the same text: true of another picture", "first, of another picture", "scenes"),
+        (f"{n} nearest texts: share that is true of the picture", "five", "scenes"),
+        ("the same texts: share that is true of another picture", "five, of another picture", "scenes"),
+        (f"scenes of one class: named among the {n} nearest texts", "class", "scenes"),
+    ]
+    return [row(what, nearest[key], unit) for what, key, unit in wanted]
 
 
 def map_rows(

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from clipviz.demo import world
+from clipviz.demo.model import evaluate
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.captions import FACTS, caption, facts
 from clipviz.demo.world.sampling import sample_scene
 from clipviz.demo.world.scene import FOREST, GLYPH, OBJECT, SHAPE, WATER, Scene, Thing, attributes
-from clipviz.demo.world.truth import FALSE, TRUE, UNKNOWN, true_texts, truths
+from clipviz.demo.world.truth import FALSE, TRUE, UNKNOWN, classes_named, true_texts, truths
 
 DUCK, CAT = words.OBJECT_NAMES.index("duck"), words.OBJECT_NAMES.index("cat")
 RED, BLUE = words.COLOURS.index("red"), words.COLOURS.index("blue")
@@ -130,3 +132,25 @@ def test_true_texts_of_rendered_scenes():
 def test_an_unknown_word_is_named():
     with pytest.raises(ValueError, match="unicorn"):
         truths(["a unicorn"], world.render(1, seed=0).attributes)
+
+
+def test_nearest_texts_are_counted_by_hand():
+    """Two scenes, four texts: the first picture's nearest text is true of it, the second's is not."""
+    scenes = world.scenes.compose([ONE_DUCK, RED_STAR], seed=0)
+    texts = ["a duck", "a star", "a bird", "something red", "on the water", "a cat"]
+    units = torch.eye(2)
+    text_units = torch.tensor([[0.9, 0.1], [0.0, 0.5], [0.8, 0.2], [0.1, 0.4], [0.7, 0.6], [0.2, 0.3]])
+    found = evaluate.nearest_texts(units, text_units, texts, scenes)
+    assert found == {
+        "class": [2, 2],  # the duck and the star are both among the five
+        "first": [1, 2],  # a duck; on the water, where the star is not
+        "five": [0, 0, 1, 1, 0, 0],
+        "first, of another picture": [1, 2],
+        "five, of another picture": [0, 1, 1, 0, 0, 0],
+    }
+    assert classes_named(["a duck", "a bird", "two cats", "on the water"]) == [
+        {DUCK},
+        frozenset(),
+        {CAT},
+        frozenset(),
+    ]

@@ -416,6 +416,8 @@ def test_the_summary_names_what_it_measures(written):
         "random late heads ablated",
         "worst group",
         "cosine > 0.5",
+        "true of the picture",
+        "true of another picture",
     ):
         assert phrase in summary
     assert f"token maps of the last {N_LATE} layers" in summary

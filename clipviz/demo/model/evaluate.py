@@ -22,6 +22,7 @@ from clipviz.demo.model.network import (
     read_config,
     tokenize,
 )
+from clipviz.demo.world import truth
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.captions import FACTS, facts
 from clipviz.demo.world.sampling import Theme, sample_scene
@@ -130,6 +131,42 @@ def _accuracy(units: Tensor, directions: Tensor, truth: Sequence[int | None], fi
     chosen = (units[rows] @ directions[first:].T).argmax(1) + first
     accuracy = (chosen == wanted).float().mean().item() if rows else float("nan")
     return {"accuracy": accuracy, "chance": 1 / (len(directions) - first), "n": len(rows)}
+
+
+N_NEAREST = 5
+"""Texts nearest to a picture that are judged."""
+
+
+def nearest_texts(
+    units: Tensor, text_units: Tensor, texts: Sequence[str], scenes: Scenes
+) -> dict[str, list[int]]:
+    """How often the texts nearest to a picture are true of it.
+
+    units: [image, d_embed] and text_units: [text, d_embed], unit length. Returns for "first" and "class" how often and
+    of how many scenes, for "five" how many scenes have 0, 1, ... 5 true ones among their nearest five. "class": the
+    true texts among these name the class of a scene with one kind of thing, where a text of the pool names it. "of
+    another picture" is the chance level: the same texts judged on the next scene. What is not known counts as not true.
+    """
+    known = truth.truths(texts, scenes.attributes) == truth.TRUE
+    nearest = (units @ text_units.T).topk(N_NEAREST, 1).indices.numpy()
+    found = np.take_along_axis(known, nearest, 1)
+    others = np.take_along_axis(np.roll(known, -1, 0), nearest, 1)
+    named = truth.classes_named(texts)
+    nameable: frozenset[int] = frozenset().union(*named)
+    first, second = (scenes.attribute(column).tolist() for column in ("class", "second class"))
+    one = [i for i in range(len(scenes)) if first[i] in nameable and second[i] < 0]
+    right = [any(first[i] in named[text] for text in nearest[i][found[i]].tolist()) for i in one]
+    return {
+        "class": [sum(right), len(one)],
+        **{
+            f"{what}{whose}": counted
+            for whose, true in (("", found), (", of another picture", others))
+            for what, counted in (
+                ("first", [int(true[:, 0].sum()), len(true)]),
+                ("five", np.bincount(true.sum(1), minlength=N_NEAREST + 1).tolist()),
+            )
+        },
+    }
 
 
 def large_plain(kind: int, n: int, seed: int, unseen_views: bool = False) -> Scenes:

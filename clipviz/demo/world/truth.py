@@ -44,6 +44,19 @@ def true_texts(texts: Sequence[str], attributes: np.ndarray) -> list[list[str]]:
     return [[texts[column] for column in np.flatnonzero(row)] for row in found]
 
 
+def classes_named(texts: Sequence[str]) -> list[frozenset[int]]:
+    """For every text the classes that it names ("a duck", not "a bird"), as positions in vocabulary.CLASSES."""
+    return [
+        frozenset(
+            words.CLASS_OFFSET[words.KINDS[kind]] + word
+            for noun in _reading(text).nouns
+            if len(noun.choices) == 1
+            for kind, word in noun.choices
+        )
+        for text in texts
+    ]
+
+
 @functools.lru_cache(maxsize=50_000)
 def _reading(text: str) -> Reading:
     return read(text)
