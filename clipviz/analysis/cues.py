@@ -83,9 +83,19 @@ class Cue(NamedTuple):
         return self.score > self.null
 
 
-def source(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Source:
-    """The words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes)."""
-    *_, made = coding(known, encoded, m)
+def source(
+    known: Sequence[LayerNeurons],
+    encoded: Tensor,
+    m: int | None = None,
+    between: Callable[[int], None] = lambda n_done: None,
+) -> Source:
+    """The words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes).
+
+    between: called after every CODED neurons with how many times it was.
+    """
+    made = None
+    for n_done, made in enumerate(coding(known, encoded, m), 1):
+        between(n_done)
     assert made is not None
     return made
 

@@ -93,12 +93,15 @@ class Reading:
         chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
         return chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist()
 
-    def step(self, n_images: int | None) -> bool:
-        """Read the next few images; False when the planned ones have been read."""
-        with self._lock:
-            return self._step(n_images)
+    def step(self, n_images: int | None, early: bool = True) -> bool:
+        """Read the next few images; False when the planned ones have been read.
 
-    def _step(self, n_images: int | None) -> bool:
+        early: summarise them at every doubling, too, for whoever looks on; a summary takes as long as many images.
+        """
+        with self._lock:
+            return self._step(n_images, early)
+
+    def _step(self, n_images: int | None, early: bool) -> bool:
         wanted = self._todo(n_images)
         if not wanted:
             return False
@@ -112,7 +115,7 @@ class Reading:
             self._add(ids, self.session.model.second_order(pictures, self.layer))
         complete = len(wanted) <= BATCH
         shown = 0 if self.latest is None else len(self.latest.ids)
-        if self._sums.count and (complete or self.n_read >= max(FIRST, 2 * shown)):
+        if self._sums.count and (complete or (early and self.n_read >= max(FIRST, 2 * shown))):
             self.latest = self._gather()
             self.version += 1
         self.work.reached(self.work.n_all if complete else self.n_read)
@@ -239,7 +242,8 @@ def reading_of(session: Session, layer: int) -> Reading:
 def read(session: Session, layer: int, n_images: int | None = None) -> LayerNeurons:
     """One layer's neurons over the collection, read now (at most MOST images, spread evenly)."""
     reading = reading_of(session, layer)
-    while reading.step(n_images):
+    while reading.step(n_images, early=False):
+        session.tell(reading.work)
         session.checkpoint()
     if reading.latest is None:
         raise ValueError("expected at least one readable image, got none; open the session with more images")

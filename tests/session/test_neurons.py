@@ -234,3 +234,25 @@ def test_a_finished_reading_is_not_begun_again_after_many_other_answers(session)
             session.remember(("an answer", text, image), lambda: 0.0)
     assert session.neuron_reading(3) is reading
     assert session.neurons(3) is known
+
+
+def test_a_line_of_code_summarises_a_layer_once_and_says_how_far_it_is(model, monkeypatch):
+    """A desk shows the first images early; who waits for all of them need not pay for a summary on the way."""
+    gathered, said = [], []
+    gather = neurons.Reading._gather
+    monkeypatch.setattr(neurons.Reading, "_gather", lambda self: gathered.append(self.n_read) or gather(self))
+    monkeypatch.setattr(neurons, "FIRST", 16)
+    session = clipviz.Session(
+        model, clipviz.demo.images().subset(range(48)), ["a dog", "a red circle", "the sea"], background=False
+    )
+    monkeypatch.setattr(type(session), "tell", lambda self, work: said.append(work.line))
+    session.neurons(3)
+    assert gathered == [48]
+    assert any(line.startswith("Reading the neurons of layer 3: 16 of 48") for line in said)
+    session.cue_source([3])
+    assert any(line.startswith("Coding the neurons in texts: ") for line in said)
+    reading = session.neuron_reading(2)
+    while reading.step(None):
+        pass
+    assert gathered[1:] == [16, 32, 48]
+    session.close()

@@ -75,7 +75,13 @@ class CueQuestions(SessionState):
         )
         known = [self._session.neurons(layer) for layer in chosen]
         key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
-        return self.keep(key, lambda: cue_words.source(known, self.pool(), m))
+
+        def make() -> Source:
+            n_parts = -(-sum(one.n_neurons for one in known) // cue_words.CODED)
+            between = self.telling("Coding the neurons in texts", n_parts)
+            return cue_words.source(known, self.pool(), m, between)
+
+        return self.keep(key, make)
 
     def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
         """The same in short steps for work between clicks: None until the last, which is the source."""
