@@ -98,7 +98,7 @@ const pixelDrawer = () => {
 /** What the model says before and after. @param {any} view */
 const verdicts = (view) => view.before.map((before, i) => {
   const after = view.after[i] ?? before, same = before.answer === after.answer;
-  const cell = (said, other) => h("td", { class: other && !same ? "changed" : null }, said.answer, " ", said.probability === null ? null : h("span", { class: "num" }, percent(said.probability)));
+  const cell = (said, other) => h("td", { class: other && !same ? "changed" : null, title: said.probability === null ? "No object is there: by the true scene, or by a locator where that is not known" : null }, said.answer, " ", said.probability === null ? null : h("span", { class: "num" }, percent(said.probability)));
   return h("tr", {}, h("th", { scope: "row" }, before.question), cell(before), cell(after, true), view.scene ? h("td", { class: "true" }, view.scene[before.question] ?? "") : null);
 });
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clipviz.session import Session
-    from clipviz.session.workbench import Frame, Said, Workbench
+    from clipviz.session.workbench import Frame, Workbench
 
 SHOWN = 12  # concepts listed, the strongest on the picture
 DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "image": "Searching for the image"}
@@ -94,12 +94,8 @@ def before_and_after(bench: Workbench, width: float) -> Figure:
     if bench.latents is None:
         raise ValueError("expected a picture, got none; open the desk or call workbench.random()")
     shown = ((bench.first, bench.before()), (bench.latents, bench.now()))
-    pairs = [(np.asarray(bench.picture(latents)), ", ".join(map(_answer, said))) for latents, said in shown]
+    pairs = [(np.asarray(bench.picture(latents)), ", ".join(map(str, said))) for latents, said in shown]
     return image_rows([pairs], ["before", "after"], width)
-
-
-def _answer(said: Said) -> str:
-    return said.answer if said.probability is None else f"{said.answer} {said.probability:.0%}"
 
 
 def drawn(maps: np.ndarray) -> np.ndarray:

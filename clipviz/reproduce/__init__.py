@@ -86,7 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--generator-class", type=int, help="chapter4: the class that the generator paints")
     parser.add_argument("--out", default="reproduction", help="folder for report, figures and finished steps")
-    parser.add_argument("--limit", type=int, help="use at most this many images")
+    parser.add_argument(
+        "--limit", type=int, help="use at most this many images (below 256, chapter 4 is a small version)"
+    )
     parser.add_argument("--quick", action="store_true", help="all, chapter3: a small version, to look at")
     parser.add_argument(
         "--summed",

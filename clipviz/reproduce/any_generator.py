@@ -1,7 +1,8 @@
 """Chapter 4 through any generator: what can be measured without knowing the true scene of a picture.
 
 Its units that other models share, against chance (Eq. 4.3, 4.4); inversions of its own held-out pictures (Table 4.1);
-and how much of an asked change the maps reach, beside a step of the same length in a random direction.
+images of a collection by pairs alone, beside another of them; and how much of an asked change the maps reach, beside a
+step of the same length in a random direction.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipviz.analysis import generation
 from clipviz.analysis.dictionaries import about, mined_from_generator
@@ -21,13 +23,16 @@ from clipviz.analysis.generation import Guides, asked_maps
 from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.leaping import numbers_of, with_numbers
 from clipviz.data import dictionary
-from clipviz.lens import intervals
+from clipviz.data.images import Images
+from clipviz.data.texts import class_texts
+from clipviz.lens import intervals, zeroshot
 from clipviz.lens.invert import Schedule, map_distance
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.concept_pages import single_units_section
 from clipviz.reproduce.editing import CHUNK, QUARTER, SEED, ZOOM, search_for
+from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.inverting import (
     N_MORE,
     N_SHOWN,
@@ -35,12 +40,14 @@ from clipviz.reproduce.inverting import (
     Perceptual,
     TargetSizes,
     as_bytes,
+    by_pairs_alone,
     in_two,
     inversions,
     psnr,
     report_table,
 )
 from clipviz.reproduce.report import Report, Result, Steps
+from clipviz.session.generation import N_STARTS
 from clipviz.values import Concepts
 
 EDITS = {
@@ -68,9 +75,10 @@ def generator_sections(
     partners: Mapping[str, Partner],
     sizes: TargetSizes,
     texts: list[str],
+    images: Images,
 ) -> None:
     """All that is measured of a generator. partners: models that look at pictures; the first judges inversions, the
-    model and the others guide."""
+    model and the others guide. images: pictures that it did not paint."""
     concepts = _mined(report.folder / "generator_rosetta", model, generator, partners, sizes, texts)
     units_section(report, generator, concepts)
     (judge, loss_network), *others = partners.items()
@@ -88,13 +96,92 @@ def generator_sections(
         )
     else:
         edits_section(report, steps, generator, guides, min(N_EDITED, sizes.edited))
-    report.section(
-        "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)",
-        "These are judged by the true scene of a latent and by true masks, as are where an object truly is and whether "
-        "it was copied or is gone; the embedded generator's are known. The thesis's Table 4.1 takes photographs "
-        "instead of the generator's own pictures, and LPIPS.",
+    outside_section(report, steps, model, generator, readers, guides, images, loss, judge, sizes)
+
+
+def outside_section(
+    report: Report,
+    steps: Steps,
+    model: ClipModel,
+    generator: Any,
+    readers: Mapping[str, Partner],
+    guides: Guides | None,
+    images: Images,
+    loss: Perceptual,
+    judge: str,
+    sizes: TargetSizes,
+) -> None:
+    """Figures 4.4, 4.5, C.1 and C.2: pictures of the collection, which the generator did not paint, inverted by pairs
+    alone. loss: the distance of the model that judges, and guides nothing."""
+    title = "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)"
+    if guides is None:
+        report.section(title, f"No unit is shared at a correlation above {SHARED}: nothing to invert by.")
+        return
+    found = steps.get("outside", lambda: outside(model, generator, readers, guides, images, loss, sizes))
+    n, classes = len(found["images"]), getattr(generator, "classes", ())
+    turned = (
+        "with the class that the model names, and with the next one"
+        if classes
+        else "whatever class they show, into what the generator paints"
     )
-    report.needs("--generator demo", "the embedded generator, whose true scenes are known")
+    report.section(
+        title,
+        f"{n} images of the collection are inverted by pairs alone (Eq. 4.5, by the correlation of maps, {sizes.steps} "
+        f"steps from the best of {N_STARTS} random latents), {turned}. Distance: that of what was found to the image "
+        f"in the maps of {judge}, which guides nothing, beside the distance to another of the images: the difference "
+        "is what the inversion says about its own image. Means with 95% intervals. What was found is judged by the "
+        "true scene of a latent where that is known: with `--generator demo`.",
+    )
+    rows = []
+    for way in found["ways"]:
+        own, other = found[f"{way} own"], found[f"{way} other"]
+        cells = (intervals.mean(own), intervals.mean(other), intervals.mean(other - own))
+        rows.append([way, *(cell.in_full for cell in cells)])
+    report.table(["class", "distance to the image", "to another image", "difference"], rows)
+    kept = min(n, N_SHOWN + N_MORE)
+    pictures = [
+        [(found["images"][i], ""), *((found[f"{way} images"][i], "") for way in found["ways"])]
+        for i in range(kept)
+    ]
+    heads, said = ["image", *found["ways"]], "images found by Rosetta neurons alone"
+    in_two(report, "translated", pictures, N_SHOWN, heads, ("4.4, 4.5", "C.1, C.2"), said, 4.2)
+
+
+def outside(
+    model: ClipModel,
+    generator: Any,
+    readers: Mapping[str, Partner],
+    guides: Guides,
+    images: Images,
+    loss: Perceptual,
+    sizes: TargetSizes,
+) -> Result:
+    """Images of a collection, spread evenly, inverted by pairs alone: pictures, and the judge's distances to the image
+    itself ("own") and to the next one of these images ("other")."""
+    chosen = spaced(len(images), max(2, sizes.crossed))
+    shown = np.stack([model.shown(model.prepare(images[i]))[0] for i in chosen])
+    targets = torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255).to(model.device)
+    classes = tuple(getattr(generator, "classes", ()))
+    ways: dict[str, list[int] | None] = {"the generator's": None}
+    if classes:
+        prompts = class_texts(list(classes))
+        flat = [text for texts in prompts for text in texts]
+        directions = zeroshot.of_prompts(model.encode_texts(flat), [len(texts) for texts in prompts])
+        named = (model.encode_images([images[i] for i in chosen]) @ directions.T).argmax(1).tolist()
+        ways = {"as named": named, "another": [(label + 1) % len(classes) for label in named]}
+    size = generator.images(generator.sample(1)).shape[2:]
+    small = F.interpolate(targets, size, mode="bilinear", antialias=True)
+    result: Result = {"ways": list(ways), "images": as_bytes(small)}
+    for way, labels in ways.items():
+        pictures = by_pairs_alone(generator, readers, guides, targets, labels, sizes.steps)
+        with torch.no_grad():
+            own, other = loss(pictures, small), loss(pictures, small.roll(1, 0))
+        result |= {
+            f"{way} images": as_bytes(pictures),
+            f"{way} own": own.cpu().numpy(),
+            f"{way} other": other.cpu().numpy(),
+        }
+    return result
 
 
 def _mined(

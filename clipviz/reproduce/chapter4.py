@@ -35,10 +35,10 @@ from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
 from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, page_of, painted_section
-from clipviz.reproduce.editing import editing_section
+from clipviz.reproduce.editing import editing_section, search_for
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.held_out import encoder_of
-from clipviz.reproduce.inverting import TargetSizes, inversion_section
+from clipviz.reproduce.inverting import FEW, TargetSizes, inversion_section
 from clipviz.reproduce.report import Needed, Report, Steps
 from clipviz.session.generation import guides_between
 from clipviz.session.opening import text_pool
@@ -84,10 +84,10 @@ def run(
 
     data: a folder of images, half of them mined and half held out; without it the demo world. partners: names for
     load_partner, or Partners; default the embedded ones on the demo world and the thesis's on a folder. limit: at most
-    so many mined images. generator: "demo" (the default on the demo world; on other images, too, it measures all that
-    chapter 4 has, since its scenes are known), a file for load_generator, or a generator; generator_class: the class
-    that it paints. A finished dictionary and finished steps
-    in `out` are used again.
+    so many mined images; fewer than 256 also mean fewer and shorter inversions and edits, as the report says.
+    generator: "demo" (the default on the demo world; on other images, too, it measures all that chapter 4 has, since
+    its scenes are known), a file for load_generator, or a generator; generator_class: the class that it paints. A
+    finished dictionary and finished steps in `out` are used again.
     """
     started = time.monotonic()
     model = load(model, pretrained) if isinstance(model, str) else model
@@ -97,10 +97,11 @@ def run(
     concepts = mine_into(folder / "rosetta", mining)
     key = {**_key(mining), "rows": len(concepts)}
     steps = Steps(folder / "steps", key)
+    sizes = TargetSizes.within(len(mining.images))
     report = Report(
         folder,
         "Chapter 4: Rosetta neurons, the units that models share",
-        _lead(mining),
+        _lead(mining, sizes),
         model.device,
         "rosetta-",
         started,
@@ -110,13 +111,12 @@ def run(
     book = SharedUnits(mining, dictionary.open_folder(folder / "rosetta"), _named(mining.partners))
     dictionary_section(report, book, mining.images)
     image_section(report, mining, book)
-    sizes = TargetSizes.within(len(mining.images))
     if painter is not None:
         own = Steps(folder / "steps", {**key, "generator": identity_of(painter), "class": generator_class})
         readers = _named(mining.partners)
         texts = list(text_pool(mining.model, None))
         painted_section(report, mining, book, painter)
-        generator_sections(report, own, model, painter, readers, sizes, texts)
+        generator_sections(report, own, model, painter, readers, sizes, texts, mining.images)
     elif embedded is not None:
         bundle = demo.bundle()
         readers = {name: bundle.partners[name].load(model.device) for name in ("cnn", "vit")}
@@ -393,7 +393,7 @@ def _key(mining: Mining) -> dict[str, Any]:
     }
 
 
-def _lead(mining: Mining) -> str:
+def _lead(mining: Mining, sizes: TargetSizes) -> str:
     names = ", ".join(partner.name for partner in mining.partners)
     painter = "" if mining.generator is None else f", {mining.generator.name} on as many of its own pictures"
     lead = (
@@ -401,6 +401,14 @@ def _lead(mining: Mining) -> str:
         f"{mining.n_all:,} images; {len(mining.heldout):,} other images for the honesty check{painter}. One Pearson "
         "correlation over images and positions per pair (Eq. 4.2)."
     )
+    if sizes != TargetSizes():
+        whole = TargetSizes()
+        lead += (
+            f" With fewer than {FEW} mined images this is a small version, to look at: {sizes.targets} inversions of "
+            f"{sizes.steps} steps and {sizes.edited} edits of {search_for(sizes.edited).n_steps}, where the whole has "
+            f"{whole.targets} of {whole.steps} and {whole.edited} of {search_for(whole.edited).n_steps}; how good "
+            "inversions and edits are is not to be read here."
+        )
     return " ".join([lead, *(f"Left out: {note}" for note in mining.notes)])
 
 

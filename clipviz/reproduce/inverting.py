@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis import generation
-from clipviz.analysis.generation import Guides
-from clipviz.analysis.leaping import numbers_of, with_numbers
+from clipviz.analysis.generation import TRIAL, Guides
+from clipviz.analysis.leaping import generate_from, numbers_of, with_numbers
 from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.measure import Names
@@ -27,7 +27,7 @@ from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
 from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
-from clipviz.lens.invert import Schedule, UnitPairs
+from clipviz.lens.invert import Schedule, Step, UnitPairs, search
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Latents
 from clipviz.models.hooks import activation_maps
@@ -40,6 +40,8 @@ ALPHA, BETA = 0.01, 0.1
 """Weights of Eq. 4.7 beside the perceptual loss; the thesis's, 0.1 and 1, hold the latent at the prior's mean here."""
 PAIRS = 60
 CHUNK = 10
+FEW = 256
+"""Mined images below which inversions and edits are few and short, too."""
 N_MEAN = 256
 """Latents whose mean stands for the prior's."""
 N_SHOWN, N_TRANSLATED, N_MORE = 4, 2, 6
@@ -61,8 +63,8 @@ class TargetSizes:
 
     @classmethod
     def within(cls, n_mined: int) -> TargetSizes:
-        """The usual sizes, or a quick run's where fewer than 256 images are mined."""
-        return cls() if n_mined >= 256 else cls(5, (3, 3, 3), 3, 5, 24, 3)
+        """The usual sizes, or a small version's where fewer than FEW images are mined."""
+        return cls() if n_mined >= FEW else cls(5, (3, 3, 3), 3, 5, 24, 3)
 
 
 # -- measures ------------------------------------------------------------------------------------------------------
@@ -287,14 +289,18 @@ def by_pairs_alone(
     readers: Mapping[str, Partner],
     guides: Guides,
     images: Tensor,
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     steps: int,
 ) -> Tensor:
-    """Pictures of given classes whose maps are like those of other pictures (Eq. 4.5); as in `Session.invert`."""
+    """Pictures of given classes whose maps are like those of other pictures (Eq. 4.5), as `Session.invert` finds them.
+
+    labels: None for a generator without classes.
+    """
     parts = []
     for first in range(0, len(images), CHUNK):
         some = slice(first, first + CHUNK)
-        start = starts_for(generator, dict(readers), guides, images[some], labels[some], seed=0)
+        asked = None if labels is None else labels[some]
+        start = starts_for(generator, dict(readers), guides, images[some], asked, seed=0)
         found = generation.invert(
             generator,
             start,
@@ -305,6 +311,39 @@ def by_pairs_alone(
         )
         parts.append(found.images.clamp(0, 1))
     return torch.cat(parts)
+
+
+def by_the_loss_alone(
+    generator: Any, loss: Perceptual, images: Tensor, labels: Sequence[int], steps: int
+) -> Tensor:
+    """Pictures of given classes that are like others by the perceptual loss, with the same budget as by_pairs_alone.
+
+    Of the same N_STARTS random latents the N_SEARCHED whose pictures are nearest are searched as briefly, and from the
+    best of these the search goes on.
+    """
+    drawn, parts = generator.sample(N_STARTS, seed=0), []
+    for first in range(0, len(images), CHUNK):
+        some = slice(first, first + CHUNK)
+        targets, n = images[some], len(images[some])
+        latents = Latents(torch.zeros(n, drawn.z.shape[1]), torch.tensor(list(labels[some])))
+        distance = loss.towards(targets)
+        with torch.no_grad():
+            every = [z.expand(n, -1).contiguous() for z in drawn.z.split(1)]
+            scores = torch.stack([distance(generator.images(latents.moved(z)), targets) for z in every])
+        rows, image = scores.topk(N_SEARCHED, 0, largest=False).indices, torch.arange(n)
+        starts = [torch.stack(every)[row, image] for row in rows]
+        how: dict[str, Any] = {"target_images": targets, "reconstruction": distance, "alpha": ALPHA}
+        ends = [_last(generator, latents, start, TRIAL, how) for start in starts]
+        best = torch.stack([step.losses for step in ends]).argmin(0)
+        start = torch.stack([step.latents for step in ends])[best, image]
+        parts.append(_last(generator, latents, start, Schedule(steps, 0.1), how).images.clamp(0, 1))
+    return torch.cat(parts)
+
+
+def _last(generator: Any, latents: Latents, start: Tensor, schedule: Schedule, how: dict[str, Any]) -> Step:
+    """The last step of a search by the loss."""
+    *_, step = search(generate_from(generator, latents), start, schedule=schedule, **how)
+    return step
 
 
 def translated(
@@ -321,8 +360,7 @@ def translated(
         latents, images, alpha = foreign(kind, sizes.foreign[place])
         label = names.of(names.units(images)).kind  # the class that CLIP names, as in Session.invert
         pictures = by_pairs_alone(generator, readers, guides, images, label.tolist(), sizes.steps)
-        start = Latents(torch.zeros_like(latents.z), torch.from_numpy(label))
-        without = _inverted(generator, loss, {}, None, start, images, sizes.steps)
+        without = by_the_loss_alone(generator, loss, images, label.tolist(), sizes.steps)
         result |= {
             f"foreign{place}": as_bytes(images),
             f"images{place}": as_bytes(pictures),
@@ -444,8 +482,9 @@ def _report_translated(report: Report, found: Result) -> None:
         f"of maps, since heights and levels differ): of {N_STARTS} random latents the {N_SEARCHED} whose maps are most "
         "alike are searched briefly and the best of them further, with the class that CLIP names. Right: CLIP names "
         "the true kind on what was found. Overlap: intersection over union of the object found (locator) and the true "
-        "one, beside the perceptual loss without pairs (from the prior's mean; their difference is paired), the true "
-        "scene's own latent, painted in the generator's style, and the true object of another picture.",
+        "one, beside the perceptual loss without pairs (with as many starts, trials and steps; their difference is "
+        "paired), the true scene's own latent, painted in the generator's style, and the true object of another "
+        "picture.",
     )
     rows = []
     for place, kind in enumerate(FOREIGN):

@@ -89,6 +89,9 @@ class Said:
     answer: str
     probability: float | None
 
+    def __str__(self) -> str:
+        return self.answer if self.probability is None else f"{self.answer} {self.probability:.0%}"
+
 
 @dataclass(frozen=True)
 class Following(Schedule):

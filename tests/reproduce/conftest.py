@@ -80,7 +80,9 @@ def short_searches():
         for name, few in (("SOUGHT", (6, 3, 3)), ("N_DRAWN", 4), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
             patch.setattr(leaping, name, few)
         patch.setattr(generation, "TRIAL", Schedule(1, 0.1))
-        patch.setattr(starting, "N_STARTS", 4)
+        patch.setattr(inverting, "TRIAL", Schedule(1, 0.1))
+        for module in (starting, inverting):
+            patch.setattr(module, "N_STARTS", 4)
         patch.setattr(chapter4_report, "text_pool", lambda *given: [*pool(*given)][:100])
         for module in (editing, any_generator):
             patch.setattr(module, "search_for", lambda *_: Schedule(1, 0.1))

@@ -215,7 +215,7 @@ def test_what_is_said_of_translations_is_counted_on_the_pictures_that_are_shown(
         return (images.flatten(1).mean(1) * 1e4).long().numpy() % len(scenes.KINDS)
 
     monkeypatch.setattr(inverting, "by_pairs_alone", by_pairs)
-    monkeypatch.setattr(inverting, "_inverted", lambda *given: given[5])
+    monkeypatch.setattr(inverting, "by_the_loss_alone", lambda *given: given[2])
     sizes = inverting.TargetSizes(foreign=(4, 3, 3), crossed=4, steps=1)
     found = inverting.translated(generator, {}, None, named, None, sizes)
     for place, kind in enumerate(inverting.FOREIGN):
@@ -293,3 +293,45 @@ def test_figures_of_inversions_have_each_target_beside_what_was_found(tmp_path, 
         means = [crossed[f"{name}{place}"].mean() for name in ("overlap", "without", "true", "others")]
         said = [f"{mean:.3f}".lstrip("0")[:3] for mean in means]
         assert all(word in cell for word, cell in zip(said, [row[2], row[3], row[5], row[6]], strict=True))
+
+
+def test_the_loss_alone_has_the_budget_that_pairs_have(monkeypatch):
+    """As many random latents looked at, as many trials and steps of the search: counted, and by hand."""
+    generator = clipviz.load_generator("demo")
+    network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU())
+    partner = Partner("tiny", network.requires_grad_(False), lambda images: images, ("1",))
+    guides = generation.find_guides(
+        generator, {"tiny": partner}, generator.sample(12, seed=1), above=0.0, most=4
+    )
+    latents = generator.sample(2, seed=5)
+    images, labels = generator.images(latents).detach(), latents.label.tolist()
+    counted = {}
+    for name, way in (
+        ("pairs", lambda: inverting.by_pairs_alone(generator, {"tiny": partner}, guides, images, labels, 4)),
+        (
+            "loss",
+            lambda: inverting.by_the_loss_alone(generator, inverting.Perceptual(partner), images, labels, 4),
+        ),
+    ):
+        passes = []
+        hook = generator.module.register_forward_hook(lambda _, __, out, seen=passes: seen.append(len(out)))
+        pictures = way()
+        hook.remove()
+        assert pictures.shape == images.shape
+        counted[name] = passes
+    assert counted["loss"] == counted["pairs"]
+    assert (
+        len(counted["loss"]) == inverting.N_STARTS + inverting.N_SEARCHED * (inverting.TRIAL.n_steps + 1) + 5
+    )
+
+
+def test_the_loss_alone_goes_on_from_the_best_of_its_starts(monkeypatch):
+    """Where one of the random latents paints the picture itself, it is found."""
+    generator = clipviz.load_generator("demo")
+    drawn = generator.sample(inverting.N_STARTS, seed=0)
+    images = generator.images(drawn[2:3]).detach()
+    network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU())
+    loss = inverting.Perceptual(Partner("tiny", network.requires_grad_(False), lambda one: one, ("1",)))
+    found = inverting.by_the_loss_alone(generator, loss, images, drawn.label[2:3].tolist(), 1)
+    far = inverting.by_the_loss_alone(generator, loss, images.flip(3), drawn.label[2:3].tolist(), 1)
+    assert float(loss(found, images)) < 0.5 * float(loss(far, images))

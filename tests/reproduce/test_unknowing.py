@@ -123,7 +123,13 @@ def test_every_chapter_is_written_and_only_what_an_option_gives_is_missing(page)
         found = contents.where_shown(blocks)
         assert contents.missing(found, chapter) == [], chapter
         options = {option for _, option in found.values()} - {""}
-        assert options <= {"--generator demo", "pip install 'clipviz[words]'"}, chapter
+        assert options <= {"pip install 'clipviz[words]'"}, chapter
+    blocks = json.loads(blocks_of(folder, "chapter4").read_bytes())["blocks"]
+    (table,) = [block for block in blocks if block.get("head", [""])[-1:] == ["difference"]]
+    assert [row[0] for row in table["rows"]] == ["the generator's"]  # one without classes
+    assert {"rosetta-translated", "rosetta-translated-more"} & {
+        block.get("name", "") for block in blocks
+    } or any("Figures 4.4, 4.5" in block.get("caption", "") for block in blocks)
     assert "Not measured" not in page.read_text()
 
 
