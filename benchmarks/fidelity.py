@@ -15,19 +15,24 @@ import torch
 from torch.nn.functional import normalize
 
 import clipviz
+from clipviz.analysis.generation import asked_maps
 from clipviz.lens import ablate, intervals, projection, segment, textspan
 from clipviz.lens.ablate import Terms
+from clipviz.lens.invert import map_distance
 from clipviz.lens.neuron_stats import ablated, large_norms, neuron_stats, rank_one, rebuilt
+from clipviz.lens.sparse import code_size, prepare_dictionary, reconstruct, sparse_code
 from clipviz.reproduce.chapter2 import late_terms
 from clipviz.reproduce.chapter2_pictures import neighbour_agreement
 from clipviz.reproduce.chapter3 import others
+from clipviz.reproduce.editing import one_object
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation
 from clipviz.reproduce.layers import component_share
 from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, late_layers
 
 N_IMAGES, N_MASKS, LAYER, N_NEURONS, BATCH = 400, 60, 3, 48, 40
-SIZES = (4, 8, 16)
+SIZES = (4, 8, 16, 24)
+N_EDITED, N_REFERENCE = 64, 120
 
 
 def run() -> list[dict[str, Any]]:
@@ -50,6 +55,8 @@ def rows(folder: Path) -> Iterator[tuple[str, str]]:
     yield from retrieved(evaluation, late_terms(model, own))
     yield from segmented(model, evaluation)
     yield from neurons(model, evaluation)
+    yield from codes(model, evaluation)
+    yield from edits(model)
 
 
 def traced_terms(model: Any, evaluation: Evaluation) -> tuple[Terms, Terms]:
@@ -243,6 +250,49 @@ def neurons(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         f"variance of PC 1 over the top quarter of 64 images / the top 100 of {len(effects)}",
         (f"{component_share(effects[:64]):.3f} and {component_share(effects, n_top=100):.3f}"),
     )
+
+
+def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Sparse codes of neurons with texts minus their mean, and with texts as they are."""
+    stats: Any = None
+    for start in range(0, N_REFERENCE, BATCH):
+        rows_ = range(start, start + BATCH)
+        second = model.second_order([evaluation.images[i] for i in rows_], LAYER)
+        part = neuron_stats(second, list(rows_), n_top=16)
+        stats = part if stats is None else stats.merge(part)
+    directions = rank_one(stats, model.neuron_basis(LAYER)).directions[:N_NEURONS].cpu()
+    texts = model.encode_texts(list(evaluation.pools["descriptions"])).cpu()
+    size, shares, first = code_size(texts.shape[1]), [], []
+    for centre in (True, False):
+        dictionary = prepare_dictionary(texts, centre=centre)
+        found = sparse_code(directions, dictionary, size)
+        rebuilt_ = reconstruct(found, dictionary)
+        shares.append(float((normalize(rebuilt_, dim=1) * normalize(directions, dim=1)).sum(1).mean()))
+        first.append(found.weights.abs().argmax(1))
+        first[-1] = found.atoms.gather(1, first[-1][:, None])[:, 0]
+    same = float((first[0] == first[1]).float().mean())
+    yield (
+        f"sparse codes of {size} texts, texts minus their mean / as they are: cosine of a neuron with its code",
+        f"{shares[0]:.3f} and {shares[1]:.3f}; the text of largest weight stays for {same:.2f} of {N_NEURONS}",
+    )
+
+
+def edits(model: Any) -> Iterator[tuple[str, str]]:
+    """The maps that edits ask for beside those of thesis 4.4, and how far either is from the picture's own."""
+    session = clipviz.Session(model)
+    latents, units = one_object(session.generator, N_EDITED), session.guides.own
+    maps = session.generator.maps(latents)
+    for change, right in (("shift", 0.25), ("copy", 0.0), ("remove", 0.0)):
+        ours, literal = (
+            asked_maps(maps, units, change, right=right, literal=literally) for literally in (False, True)
+        )
+        moved = map_distance(maps, literal, units)
+        apart = (map_distance(ours, literal, units) / moved).sqrt()
+        yield (
+            f"edits, {change}: distance of the maps asked from the literal ones, in lengths of the literal change",
+            intervals.mean(apart.numpy()).in_full,
+        )
+    session.close()
 
 
 def passes(models: dict[str, Any], pictures: list) -> dict[str, Any]:

@@ -93,11 +93,12 @@ def source(
 
     between: called after every CODED neurons with how many times it was.
     """
-    made = None
-    for n_done, made in enumerate(coding(known, encoded, m), 1):
-        between(n_done)
-    assert made is not None
-    return made
+    made: list[Source | None] = []
+    for step in coding(known, encoded, m):
+        made.append(step)
+        between(len(made))
+    assert made[-1] is not None
+    return made[-1]
 
 
 def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Iterator[Source | None]:
