@@ -67,7 +67,7 @@ OUTSIDE = {
     "worker": set(),
     "files": set(),
     "waits": set(),
-    "lens": {"torch", "numpy", "sklearn", "jaxtyping"},
+    "lens": {"torch", "numpy", "scipy", "sklearn", "jaxtyping"},
     "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs", "fsspec"},
     "figures": {"numpy", "matplotlib", "plotly"},
     "page": {"torch", "numpy", "PIL", "onnx"},

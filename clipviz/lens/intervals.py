@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -90,13 +91,26 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 
 
 def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """The mean of independent values; mean +- 1.96 standard errors, within what a value can be."""
+    """The mean of independent values; mean +- t standard errors, within what a value can be.
+
+    t: the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that 95% of the intervals of
+    normal values hold their mean whatever n is. Skewed values are held less often while there are few of them:
+    exponential ones 88% of the time for n = 5, 90% for n = 10, 93% for n = 30.
+    """
     n = len(values)
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     centre = float(np.mean(values))
-    half = Z * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    half = _student(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     return Estimate(centre, max(least, centre - half), min(most, centre + half), n)
+
+
+@lru_cache(maxsize=1024)
+def _student(freedom: int) -> float:
+    """The 97.5% quantile of Student's t distribution."""
+    from scipy.special import stdtrit  # a part of a second that nothing else at the start needs
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def spread(draws: Sequence[float] | np.ndarray) -> Estimate:

@@ -32,7 +32,7 @@ def test_the_ends_of_a_share_solve_its_equation():
 
 def test_a_mean_by_hand():
     found = intervals.mean([1.0, 2.0, 3.0, 6.0])
-    half = 1.96 * math.sqrt((4 + 1 + 0 + 9) / 3) / 2
+    half = 3.18245 * math.sqrt((4 + 1 + 0 + 9) / 3) / 2  # Student's t with 3 degrees of freedom
     assert (found.value, found.low, found.high, found.n) == pytest.approx(
         (3, 3 - half, 3 + half, 4), abs=1e-3
     )
@@ -52,6 +52,21 @@ def test_intervals_cover_the_truth_19_times_of_20(p):
     samples = rng.exponential(1, (2000, 300))
     means = [intervals.mean(row) for row in samples]
     assert np.mean([found.low <= 1 <= found.high for found in means]) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_the_mean_of_a_few_values_is_covered_as_often_as_is_said(n):
+    """95% of normal samples, and of skewed ones as many as the docstring says."""
+    rng = np.random.default_rng(n)
+
+    def covered(samples, truth):
+        found = [intervals.mean(row) for row in samples]
+        return np.mean([one.low <= truth <= one.high for one in found])
+
+    assert covered(rng.normal(3, 2, (4000, n)), 3) == pytest.approx(0.95, abs=0.012)
+    said = {5: 0.88, 10: 0.90}
+    if n in said:
+        assert covered(rng.exponential(1, (4000, n)), 1) == pytest.approx(said[n], abs=0.015)
 
 
 def test_a_paired_change_by_hand():
@@ -97,6 +112,7 @@ def test_paired_changes_cover_the_truth(lost, gained, n):
 
 def test_the_interval_of_a_mean_stays_within_what_a_value_can_be():
     whole = intervals.mean([1.0, 1.0, 1.0, 0.0])
+    assert whole.low < 0
     assert whole.high > 1
     kept = intervals.mean([1.0, 1.0, 1.0, 0.0], 0.0, 1.0)
-    assert (kept.value, kept.low, kept.high) == (whole.value, whole.low, 1)
+    assert (kept.value, kept.low, kept.high) == (whole.value, 0, 1)
