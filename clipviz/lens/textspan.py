@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from clipviz.lens.covariance import code_moments, linear_maps
+from clipviz.lens.rotations import random_rotations
 from clipviz.values import Codes, HeadBasis, TextBasis
 
 REFRESH = 15
@@ -188,8 +189,8 @@ def null_in_parts(
 def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor, "draw head rank rank"]:
     """Random rotations, the same for every head that is searched alone: those are kept, since they cost as much as a
     search."""
-    gaussian = torch.randn(n_draws, n_heads, rank, rank, generator=torch.Generator().manual_seed(seed))
-    return torch.linalg.qr(gaussian)[0]
+    rotations = random_rotations(n_draws * n_heads, rank, torch.Generator().manual_seed(seed))
+    return rotations.unflatten(0, (n_draws, n_heads))
 
 
 def _explained(
