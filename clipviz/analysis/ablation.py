@@ -1,7 +1,7 @@
 """What an ablation does to one image and to a collection, linear in the codes: the model never runs again.
 
 `desk` is one image's class scores under any set of heads, which the browser toggles alone; `outcome` is accuracy
-before, after and under the same number of random heads.
+before, after and under as many other heads of the same layers, drawn at random.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipviz.data.images import Images
     from clipviz.models.clip import ClipModel
 
-N_DRAWS = 5
+N_DRAWS = 20
 MIN_GROUP = 8  # images below which a group's accuracy is chance
 CUE_SHARE = 5  # one in so many of the late heads is removed with a cue
 MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
@@ -74,7 +74,9 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A collection before and after an ablation, and under random draws of as many heads from `drawn_from` layers.
+    """A collection before and after an ablation, and under random draws of as many other heads.
+
+    drawn_from: the layers of the draws, those of the removed heads where these have enough others.
 
     change: of the accuracy over all images, paired; changes: the same by group.
     """
@@ -282,18 +284,12 @@ def embeddings_after(
 def outcome(
     part: Part, means: Means, ablation: Ablation, between: Callable[[int], None] = lambda n_done: None
 ) -> Outcome:
-    """Accuracy before and after an ablation and under N_DRAWS draws of the same number of heads.
+    """Accuracy before and after an ablation and under up to N_DRAWS draws of as many other heads of its layers.
 
-    The draws come from the earliest ablated layer and those after it, so that they are no weaker by their place.
     between: called before each of these with how many are done, and may raise to end the work.
     """
-    codes = part.terms.codes
-    heads = ablate.heads_of(codes, ablation)
-    layers = tuple(layer for layer in codes.layers if heads and layer >= heads[0][0])
-    pool = [(layer, head) for layer in layers for head in range(codes.codes.shape[2])]
-    draws = (
-        spurious.random_draws(part.terms, ablation, N_DRAWS, draw_from=pool) if len(heads) < len(pool) else []
-    )
+    draws = spurious.random_draws(part.terms, ablation, N_DRAWS)
+    layers = sorted({layer for draw in draws for layer, _ in draw.heads})
     predictions: list[Tensor] = []
     for step in (ablation, *draws):
         between(len(predictions))
@@ -302,9 +298,10 @@ def outcome(
         else:
             predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
         predictions.append(predicted)
+    n_heads = len(ablate.heads_of(part.terms.codes, ablation))
     found = [zeroshot.accuracy_of(one, part.labels, len(part.directions), part.groups) for one in predictions]
     changes = zeroshot.changes_of(part.predicted, predictions[0], part.labels, part.groups)
-    return Outcome(part.before, found[0], *changes, tuple(found[1:]), len(heads), layers)
+    return Outcome(part.before, found[0], *changes, tuple(found[1:]), n_heads, tuple(layers))
 
 
 def cue_heads(

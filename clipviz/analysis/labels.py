@@ -1,9 +1,10 @@
 """What a head is about: one definition of its label, for the session, the panels and the reports.
 
-A head's label is the broad family that at least 3 of its first 5 texts share, where at most 5% of 200 random rotations
-of the head's data inside its span do as well (lens.roles). The texts are those of TextSpan with a centred pool and
-length-normalised scores: the raw search of Alg. 1 prefers long texts and what all texts have in common. Every head is
-searched alone in its own span with the same rotations, so its label does not depend on which others are asked for.
+A head's label is the broad family that at least 3 of its first 5 texts share, where in at most 5% of 200 random
+rotations of the head's data inside its span some family, whichever it is, has as many (lens.roles). The texts are
+those of TextSpan with a centred pool and length-normalised scores: the raw search of Alg. 1 prefers long texts and what
+all texts have in common. Every head is searched alone in its own span with the same rotations, so its label does not
+depend on which others are asked for. docs/nulls.md says how often heads of noise get a label.
 """
 
 from __future__ import annotations
@@ -11,24 +12,32 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipviz.data.texts import Texts, broad
 from clipviz.lens import roles, textspan
-from clipviz.lens.roles import Role
+from clipviz.lens.roles import Chosen, Role
 from clipviz.values import Head
 
 N_FIRST, AT_LEAST, LEVEL, N_DRAWS = 5, 3, 0.05, 200
 
+RULE = (
+    f"A role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and in at most {LEVEL:.0%} "
+    f"of {N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them) some "
+    "family, whichever it is, has as many. Among equal counts, p also compares how much of what the first texts "
+    "explain the family's texts explain, so that p is uniform for a head of noise."
+)
+"""The definition, as reports state it."""
+
 
 class HeadLabel(NamedTuple):
-    """A head's role, its first texts as indices into the pool, and those of every random rotation."""
+    """A head's role, its first texts as indices into the pool, and how many of the first texts of every random
+    rotation share its largest family."""
 
     role: Role
-    order: list[int]
-    null_order: list[list[int]]
+    order: Sequence[int]
+    null_counts: list[int]
 
 
 def label_head(
@@ -65,16 +74,23 @@ def label_in_steps(
     kept = span.norm(dim=0) > 0.5
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
     n_texts = min(N_FIRST, int(kept.sum()), len(text_directions))
-    order = (
-        textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True).order[0].tolist()
-    )
-    null_order: list[list[int]] = []
-    for _, chosen in textspan.null_in_parts(*own, n_texts, n_draws, seed, centre_pool=True, normalised=True):
-        null_order += chosen[:, 0].tolist()
+    basis = textspan.textspan_from_covariance(*own, n_texts, centre_pool=True, normalised=True)
+    (chosen,) = _chosen(basis.order, basis.explained)
+    null: list[Chosen] = []
+    for explained, order in textspan.null_in_parts(
+        *own, n_texts, n_draws, seed, centre_pool=True, normalised=True
+    ):
+        null += _chosen(order[:, 0], explained[:, 0])
         yield
     families = [broad(family) for family in texts.families]
-    role = roles.role_of(order, null_order, families, N_FIRST, AT_LEAST, LEVEL)
-    return HeadLabel(role, order, null_order)
+    role = roles.role_of(chosen, null, families, N_FIRST, AT_LEAST, LEVEL)
+    return HeadLabel(role, chosen.texts, [roles.largest(drawn, families)[1].n_texts for drawn in null])
+
+
+def _chosen(order: Int[Tensor, "draw n_texts"], explained: Float[Tensor, "draw n_texts"]) -> list[Chosen]:
+    """The texts of each draw and what each of them adds to the variance that those before it explain."""
+    gains = explained.diff(dim=1, prepend=explained.new_zeros(len(explained), 1))
+    return [Chosen(*drawn) for drawn in zip(order.tolist(), gains.tolist(), strict=True)]
 
 
 def label_heads(
@@ -98,10 +114,3 @@ def label_heads(
 def roles_of(labels: Mapping[Head, HeadLabel]) -> dict[Head, Role]:
     """The roles alone."""
     return {head: label.role for head, label in labels.items()}
-
-
-def null_counts(labels: Mapping[Head, HeadLabel], texts: Texts) -> Float[Tensor, "draw head_all"]:
-    """How many of the first texts share their most frequent family, in every random rotation of every head."""
-    families = [broad(family) for family in texts.families]
-    counts = [[roles.largest(draw, families)[1] for draw in label.null_order] for label in labels.values()]
-    return torch.tensor(counts).T

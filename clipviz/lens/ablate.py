@@ -12,7 +12,7 @@ The final LayerNorm's statistics stay those of the unablated image, as in the th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,7 @@ from clipviz.lens.trace import Trace
 from clipviz.values import Ablation, Codes, Head, HeadBasis
 
 IMAGES_AT_ONCE = 4096
+TRIES = 10  # for every draw that differs from those before it
 CLASSIFIED_AT_ONCE = 1024  # images whose logits stay in the processor's cache
 
 
@@ -334,6 +335,49 @@ def random_heads(
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.randperm(len(heads), generator=generator)[:n_chosen].tolist() for _ in range(n_draws)]
     return [Ablation(heads=frozenset(heads[i] for i in draw), how=how) for draw in draws]
+
+
+def matched_heads(
+    removed: Collection[Head],
+    heads: Sequence[Head],
+    n_draws: int = 20,
+    seed: int = 0,
+    how: Literal["mean", "zero"] = "mean",
+    only_others: bool = True,
+) -> list[Ablation]:
+    """A null for removing some heads: draws of as many others, of the same layers as far as these have others.
+
+    Where a layer has too few others, the nearest layers fill in, the later one of two equally near. Heads of one layer
+    write about as much as each other and heads of other layers do not, and a draw that held the removed heads would
+    repeat part of what it is compared with. heads: those to draw from. No two draws are the same set, so that there are
+    fewer than n_draws where there are few sets, and none where there are fewer others than removed heads. only_others:
+    False also draws removed heads, a stricter null where these are most of a layer.
+    """
+    others = sorted(set(heads) - set(removed) if only_others else set(heads))
+    if len(others) < len(removed):
+        return []
+    generator = torch.Generator().manual_seed(seed)
+    draws: dict[frozenset[Head], None] = {}
+    for _ in range(TRIES * n_draws if removed else 0):
+        if len(draws) == n_draws:
+            break
+        order = torch.randperm(len(others), generator=generator).tolist()
+        draws[frozenset(_matched(removed, [others[i] for i in order]))] = None
+    return [Ablation(heads=draw, how=how) for draw in draws]
+
+
+def _matched(removed: Collection[Head], others: list[Head]) -> list[Head]:
+    """One of `others` for each removed head, as near as can be by layer, the first ones first."""
+    wanting, free, found = [layer for layer, _ in sorted(removed)], others.copy(), []
+    last = max(layer for layer, _ in [*removed, *others])
+    for distance in (place for reach in range(last + 1) for place in ((reach, -reach) if reach else (0,))):
+        for layer in tuple(wanting):
+            near = next((head for head in free if head[0] == layer + distance), None)
+            if near is not None:
+                wanting.remove(layer)
+                free.remove(near)
+                found.append(near)
+    return found
 
 
 def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tensor]]:

@@ -1,32 +1,55 @@
 """A head's role read from its TextSpan texts, with a null, and the heads of a property (thesis Table 2.2).
 
-The thesis labels heads by eye. Here a head is given the family that most of its first texts belong to, if that
-many of them would be rare under the null (the head's data under random rotations inside its span: same spectrum,
-same pool, no relation between them). "No clear role" is an answer.
+The thesis labels heads by eye. Here a head is given the family that most of its first texts belong to, if texts of one
+family, whichever it is, are rarely as many under the null (the head's data under random rotations inside its span: same
+spectrum, same pool, no relation between them). "No clear role" is an answer.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from clipviz.values import Head
 
 NO_ROLE = "no clear role"
 
 
+class Chosen(NamedTuple):
+    """Texts that TextSpan chose, best first, as indices into the pool, and the variance that each adds to what those
+    before it explain."""
+
+    texts: Sequence[int]
+    gains: Sequence[float]
+
+    def first(self, n: int) -> Chosen:
+        """The first n of them."""
+        return Chosen(self.texts[:n], self.gains[:n])
+
+
+class Largest(NamedTuple):
+    """What the largest family of some texts weighs: how many of them belong to it, and the share of the variance
+    explained by all of them that these explain. Compared as a pair: the share decides between equal counts."""
+
+    n_texts: int
+    weight: float
+
+
 @dataclass(frozen=True)
 class Role:
     """What a head is about. family: of most of its first texts; n_texts of the n_first belong to it.
 
-    p_value: share of the n_draws null draws (the observation counted in) in which the same family has as many or
-    more of the first texts; confidence = 1 - p_value.
+    n_as_many: of the n_draws null draws, those in which some family, whichever it is, has as many of the first texts.
+    p_value: share of the draws (the observation counted in) in which some family has more of them, or as many that
+    explain as large a share of what all the first texts explain; confidence = 1 - p_value. For a head without any
+    relation to the texts it is uniform.
     """
 
     family: str | None
     n_texts: int
     n_first: int
+    n_as_many: int
     p_value: float
     n_draws: int
     clear: bool
@@ -47,13 +70,14 @@ class Role:
         as_good = round(self.p_value * (1 + self.n_draws)) - 1
         return (
             f"{self.n_texts} of the first {self.n_first} texts are about {self.family}; random rotations of the "
-            f"head's span do as well in {as_good} of {self.n_draws} draws"
+            f"head's span have as many of some family in {self.n_as_many} of {self.n_draws} draws, and as many that "
+            f"explain as large a share in {as_good}"
         )
 
 
 def role_of(
-    texts: Sequence[int],
-    null_texts: Sequence[Sequence[int]],
+    chosen: Chosen,
+    null: Sequence[Chosen],
     families: Sequence[str | None],
     n_first: int = 5,
     at_least: int = 3,
@@ -61,21 +85,28 @@ def role_of(
 ) -> Role:
     """The role of one head from its first texts.
 
-    texts: chosen for the head, best first; null_texts: for each random rotation of it (lens.textspan.null_explained).
+    chosen: the head's texts; null: those of each random rotation of it (lens.textspan.null_explained).
     families: of every text of the pool. A role is clear when at least `at_least` of the first texts share a family
-    and the same family gets as many in at most a share `level` of the null draws (20 draws can show .05).
+    and some family, whichever it is, gets as many in at most a share `level` of the null draws (20 draws can show .05).
+    It would not do to look for the head's own family alone in the draws, since that one was chosen for being the
+    largest. Only the count decides, since it is the same for any draws; p_value also tells heads of equal counts apart.
     """
-    highest = max(texts, default=-1)
+    highest = max(chosen.texts, default=-1)
     if highest >= len(families):
         raise ValueError(
             f"expected a family for each text of the pool ({highest + 1} or more), got {len(families)}"
         )
-    n_first = min(n_first, len(texts))
-    family, n_texts = largest(texts[:n_first], families)
-    as_good = sum(_count(draw[:n_first], families, family) >= n_texts for draw in null_texts)
-    p_value = (1 + as_good) / (1 + len(null_texts))
-    clear = family is not None and n_texts >= at_least and p_value <= level
-    return Role(family, n_texts, n_first, p_value, len(null_texts), clear)
+    n_first = min(n_first, len(chosen.texts))
+    family, found = largest(chosen.first(n_first), families)
+    drawn = [largest(draw.first(n_first), families)[1] for draw in null]
+    n_as_many, as_good = (
+        sum(one.n_texts >= found.n_texts for one in drawn),
+        sum(one >= found for one in drawn),
+    )
+    rare = 1 + n_as_many <= level * (1 + len(null))
+    clear = family is not None and found.n_texts >= at_least and rare
+    p_value = (1 + as_good) / (1 + len(null))
+    return Role(family, found.n_texts, n_first, n_as_many, p_value, len(null), clear)
 
 
 def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset[Head]:
@@ -83,11 +114,19 @@ def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset
     return frozenset(head for head, role in roles.items() if role.clear and role.family in labels)
 
 
-def largest(texts: Sequence[int], families: Sequence[str | None]) -> tuple[str | None, int]:
-    """The most frequent family of some texts; the one found first among equals."""
-    counts = Counter(families[text] for text in texts if families[text] is not None)
-    return counts.most_common(1)[0] if counts else (None, 0)
+def largest(chosen: Chosen, families: Sequence[str | None]) -> tuple[str | None, Largest]:
+    """The family of most of some texts and what it weighs; among families of equal counts, the one that weighs more.
 
-
-def _count(texts: Sequence[int], families: Sequence[str | None], family: str | None) -> int:
-    return sum(families[text] == family for text in texts)
+    None and zeros where no text has a family.
+    """
+    sums: dict[str, tuple[int, float]] = {}
+    for text, gain in zip(*chosen, strict=True):
+        family = families[text]
+        if family is not None:
+            n_texts, explained = sums.get(family, (0, 0.0))
+            sums[family] = n_texts + 1, explained + gain
+    if not sums:
+        return None, Largest(0, 0.0)
+    family = max(sums, key=sums.__getitem__)
+    n_texts, explained = sums[family]
+    return family, Largest(n_texts, explained / (sum(chosen.gains) or 1.0))

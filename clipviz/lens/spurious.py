@@ -18,9 +18,10 @@ from clipviz.values import Ablation, Head
 
 @dataclass(frozen=True, eq=False)
 class SpuriousCue:
-    """Worst-group accuracy before and after an ablation, and under the same number of random heads.
+    """Worst-group accuracy before and after an ablation, and under as many other heads of the same layers.
 
-    random: one accuracy per draw; the thesis's baseline is the best worst group of five. gain: after - before of the
+    random: one accuracy per draw (lens.ablate.matched_heads); the thesis's baseline is the best worst group of five
+    draws from all late heads. gain: after - before of the
     worst group.
     """
 
@@ -72,10 +73,10 @@ def compare(
     draw_from: Sequence[Head] | None = None,
     means: Means | None = None,
 ) -> SpuriousCue:
-    """Zero-shot accuracy by group before and after an ablation, beside draws of the same number of random heads.
+    """Zero-shot accuracy by group before and after an ablation, beside draws of as many other heads of its layers.
 
-    draw_from: heads that the random draws take from, default all that the terms keep; a draw replaces the heads
-    alone, MLPs and tokens are ablated alike. means: where the means come from, default the evaluated images.
+    draw_from: heads that the draws take from, default all that the terms keep; a draw replaces the heads alone, MLPs
+    and tokens are ablated alike. means: where the means come from, default the evaluated images.
     """
     means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
 
@@ -97,8 +98,7 @@ def random_draws(
     seed: int = 0,
     draw_from: Sequence[Head] | None = None,
 ) -> list[Ablation]:
-    """The ablation with as many random heads instead of its own, one per draw; none where it removes no heads."""
+    """The ablation with as many other heads instead of its own, layer by layer (lens.ablate.matched_heads)."""
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
-    n_heads = len(ablate.heads_of(terms.codes, ablation))
-    draws = ablate.random_heads(n_heads, pool, n_draws, seed, ablation.how) if n_heads else []
+    draws = ablate.matched_heads(ablate.heads_of(terms.codes, ablation), pool, n_draws, seed, ablation.how)
     return [dataclasses.replace(draw, mlps=ablation.mlps, tokens=ablation.tokens) for draw in draws]

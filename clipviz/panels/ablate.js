@@ -223,7 +223,7 @@ const classBars = (api, desk) => {
 const changeWords = ({ before, after, change: [low, high], differs }) =>
   `${differs ? `a change of ${signed(100 * (after - before), 1)} points` : "no difference"} (95% interval ${signed(100 * low, 1)} to ${signed(100 * high, 1)})`;
 
-/** One line of the plot: a group's accuracy before, after, and with the same number of random heads removed. */
+/** One line of the plot: a group's accuracy before, after, and with as many other heads of the same layers removed. */
 const accuracyLine = (row, name, strong, removed) => {
   const at = (share) => ({ left: `${100 * share}%` }), delta = row.after - row.before, low = Math.min(...row.random), high = Math.max(...row.random);
   const [from, to] = row.change.map((end) => Math.min(1, Math.max(0, row.before + end)));
@@ -244,7 +244,7 @@ const collectionPlot = () => {
   const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from, removed: out }, shown) => {
     const row = worst ?? everything, draws = row.random, layers = from.length === 1 ? `layer ${from[0]}` : `layers ${from[0]}–${from[from.length - 1]}`;
     const change = out ? `${worst ? "Worst group" : "Accuracy"}: ${percent(row.before)} before, ${percent(row.after)} after: ${changeWords(row)}.` : "No heads are removed. Click heads to remove them.";
-    const chance = draws.length ? ` Removing ${counted(k, "random head")} from ${layers} instead (${draws.length} draws): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
+    const chance = draws.length ? ` Removing ${counted(k, "other head")} instead, drawn at random from the same or the nearest layers (${layers}; ${counted(draws.length, "draw")}): ${percent(Math.min(...draws))} to ${percent(Math.max(...draws))}.` : "";
     return change + chance + (groups.length > shown ? ` The groups differ by ${by}; these are the ${shown} worst of ${groups.length}.` : by ? ` The groups differ by ${by}.` : "");
   };
   const paint = (view) => {

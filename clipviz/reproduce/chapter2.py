@@ -273,9 +273,7 @@ def roles_section(
     n_clear = sum(role.clear for role in labelled.values())
     report.section(
         "What the late heads are about (Tables 2.2, A.3-A.6)",
-        "The first texts by TextSpan with a centred pool and length-normalised scores; a role is the family of at "
-        f"least {labels.AT_LEAST} of the first {labels.N_FIRST} texts, where at most 5% of {labels.N_DRAWS} random "
-        "rotations inside the head's span do as well. "
+        f"The first texts by TextSpan with a centred pool and length-normalised scores. {labels.RULE} "
         f"{n_clear} of {len(heads)} heads {'has' if n_clear == 1 else 'have'} a clear role; the others have none. By "
         "Alg. 1: the first texts of the "
         "thesis's greedy, which neither centres the pool nor divides by lengths.",

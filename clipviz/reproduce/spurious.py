@@ -26,7 +26,7 @@ FAMILIES = frozenset({"background", "place"})
 """Broad families of texts that name a background: the spurious cue of birds."""
 
 HOWS = ("TextSpan label", "text query")
-MEDIAN = "random heads, median draw"
+MEDIAN = "other heads, median draw"
 
 
 class Way(NamedTuple):
@@ -37,7 +37,7 @@ class Way(NamedTuple):
 
 
 N_DRAWS, N_THESIS_DRAWS = 200, 5
-"""Draws of random heads; the thesis reports the best of five."""
+"""Draws of other heads; the thesis reports the best of five."""
 
 
 def spurious_cues(
@@ -93,12 +93,12 @@ def worst_of(accuracy: Accuracy) -> Estimate:
 
 
 def random_worst(cue: SpuriousCue) -> Estimate:
-    """The worst group under random heads: the median draw, and the range of 95% of the draws."""
+    """The worst group under other heads of the same layers: the median draw, and the range of 95% of the draws."""
     return spread([draw.worst_accuracy for draw in cue.random])
 
 
 def median_draw(cue: SpuriousCue) -> Accuracy:
-    """The draw of random heads whose worst group is in the middle."""
+    """The draw of other heads whose worst group is in the middle."""
     return sorted(cue.random, key=lambda draw: draw.worst_accuracy)[len(cue.random) // 2]
 
 
@@ -112,7 +112,7 @@ def draws_as_good(cue: SpuriousCue) -> float:
 def shown_groups(
     cue: SpuriousCue,
 ) -> tuple[dict[str, tuple[float, float, float]], tuple[float, float, float]]:
-    """Accuracy before, under random heads (the median draw), after: of each group, and of the worst group of each."""
+    """Accuracy before, under other heads (the median draw), after: of each group, and of the worst group of each."""
     median = median_draw(cue)
     rows = {
         name: (value, median.groups[name][0], cue.after.groups[name][0])
@@ -144,7 +144,11 @@ def add_table(report: Report, found: Mapping[Way, SpuriousCue]) -> None:
     report.table(
         [
             *("classes by", "heads found by", "heads", "worst group (95%)", "ablated (95%)"),
-            *("random heads: median (95% of draws)", "p", f"best of {N_THESIS_DRAWS} draws"),
+            *(
+                "other heads of the same layers: median (95% of draws)",
+                "p",
+                f"best of {N_THESIS_DRAWS} draws",
+            ),
             *("all", "all, ablated", "which"),
         ],
         rows,

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from clipviz.analysis.labels import AT_LEAST, N_DRAWS, N_FIRST
+from clipviz.analysis.labels import N_DRAWS, N_FIRST, RULE
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
 from clipviz.lens.intervals import Estimate
@@ -144,11 +144,9 @@ def heads_section(report: Report, table: HeadTable) -> None:
     null = {k: table.null_heads(k) for k in ks}
     report.section(
         "What the late heads are about (Table 2.2)",
-        f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside "
-        f"{N_DRAWS} random rotations inside the head's span (same spectrum, same pool, no relation between them). A "
-        f"role is clear where at least {AT_LEAST} of the first {N_FIRST} texts share a family and at most 5% of the "
-        "draws do so. Supervised: the property between whose true values most of the head's variance lies (adjusted "
-        "share).",
+        f"TextSpan (centred pool, length-normalised) of every head of the last {N_LATE} layers, beside random "
+        f"rotations of it. {RULE} Supervised: the property between whose true values most of the head's variance lies "
+        "(adjusted share).",
     )
     report.table(
         ["texts of one family", "heads", "null, mean", "null, range", "ratio"],
@@ -265,7 +263,8 @@ def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Eva
         f"Waterbird or landbird, painted in a random colour, {per_group} scenes per group; in training about 80% of "
         "the birds are over their own place. Classes by their names, as in the thesis, and by the mean of examples, "
         f"{task.note}. Heads are mean-ablated (means over the held-out scenes); {N_DRAWS} "
-        "random draws take as many late heads; p is the share of draws whose worst group is at least as good.",
+        "draws take as many other heads of the same layers (the nearest, where a layer has too few); p is the share of "
+        "draws whose worst group is at least as good.",
     )
     spurious.add_table(report, birds)
     for classes, best in spurious.best_of(birds).items():

@@ -31,7 +31,7 @@ from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.intervals import Estimate, mean, share
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
-from clipviz.lens.roles import Role
+from clipviz.lens.roles import Chosen, Role
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.trace import Trace
@@ -175,7 +175,7 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_see
         heads=heads,
         roles=labels.roles_of(found),
         texts={head: [pool[i] for i in label.order] for head, label in found.items()},
-        null_counts=labels.null_counts(found, pool),
+        null_counts=torch.tensor([label.null_counts for label in found.values()]).T,
         by_seed=heads_by_seed(late, directions, [broad(family) for family in pool.families], n_seeds),
         shares={name: between_share(effects, known) for name, known in supervision(scenes).items()},
     )
@@ -186,8 +186,9 @@ def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None
     counts = []
     for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
         part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]
-        order = textspan.describe_heads(part, late.basis, directions, labels.N_FIRST, True, True).order
-        counts.append(sum(roles.largest(texts, families)[1] >= AT_LEAST for texts in order.tolist()))
+        basis = textspan.describe_heads(part, late.basis, directions, labels.N_FIRST, True, True)
+        chosen = (Chosen(*one) for one in zip(basis.order.tolist(), basis.gains.tolist(), strict=True))
+        counts.append(sum(roles.largest(one, families)[1].n_texts >= AT_LEAST for one in chosen))
     return counts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from clipviz.analysis.labels import AT_LEAST, N_FIRST
+from clipviz.analysis.labels import AT_LEAST, LEVEL, N_FIRST
 from clipviz.demo.model import evaluate
 from clipviz.lens.intervals import Estimate, mean, share, spread
 from clipviz.lens.spurious import SpuriousCue
@@ -31,7 +31,7 @@ def summary_section(
     """The whole card in one table."""
     report.section(
         "In short",
-        f"{sizes.n_seeds} seeds pooled. Intervals are 95%: Wilson's for shares, normal for means; where random heads "
+        f"{sizes.n_seeds} seeds pooled. Intervals are 95%: Wilson's for shares, Student's for means; where other heads "
         f"or rotations are drawn, the range of 95% of {N_DRAWS} draws.",
     )
     report.table(
@@ -110,11 +110,20 @@ def head_rows(table: HeadTable) -> list[list[str]]:
     found = share(table.n_heads(), n_heads)
     what = f"late heads with one property in {AT_LEAST} or more of their first {N_FIRST} texts, share"
     rotated = spread([count / n_heads for count in table.null_heads().tolist()])
-    return [row(what, found, "heads"), row("the same under random rotations", rotated, "draws")]
+    labelled = share(sum(role.clear for role in table.roles.values()), n_heads)
+    return [
+        row(what, found, "heads"),
+        row("the same under random rotations", rotated, "draws"),
+        row(
+            f"late heads with a label: at most {LEVEL:.0%} of rotations have as many of any property",
+            labelled,
+            "heads",
+        ),
+    ]
 
 
 def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
-    """The worst group before and after ablating the background heads, and under as many random heads."""
+    """The worst group before and after ablating the background heads, and under as many other heads of their layers."""
     rows = []
     for classes in dict.fromkeys(way.classes for way in birds):
         found = {way.heads: cue for way, cue in birds.items() if way.classes == classes}
@@ -125,7 +134,7 @@ def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
             n_heads = len(cue.ablation.heads)
             after, random = spurious.worst_of(cue.after), spurious.random_worst(cue)
             rows.append(row(f"{group}: {n_heads} background heads ({heads}) ablated", after, "birds in it"))
-            rows.append(row(f"{group}: {n_heads} random late heads ablated", random, "draws"))
+            rows.append(row(f"{group}: {n_heads} other heads of the same layers ablated", random, "draws"))
     return rows
 
 

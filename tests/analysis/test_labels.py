@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import scipy.stats
 import torch
 
 from clipviz.analysis import labels
 from clipviz.data.texts import Texts
+from clipviz.lens import intervals
 
 
 def planted(strength: float, seed: int = 0):
@@ -25,13 +27,29 @@ def test_a_planted_property_is_found_and_noise_is_not():
     assert sorted(found.order) == [0, 1, 2, 3, 4]
     assert (found.role.label, found.role.n_texts) == ("colour", 5)
     assert found.role.p_value == pytest.approx(1 / (1 + labels.N_DRAWS), abs=0.02)
-    assert len(found.null_order) == labels.N_DRAWS
+    assert len(found.null_counts) == labels.N_DRAWS
     nothing = labels.label_head(*planted(1e-3))
     assert nothing.role.label == "no clear role"
     covariance, span, pool, texts = planted(1e-3)
     everything = Texts([*texts], ["colour"] * len(texts), "of one family")  # any rotation finds as many
     usual = labels.label_head(covariance, span, pool, everything)
     assert (usual.role.n_texts, usual.role.p_value, usual.role.label) == (5, 1.0, "no clear role")
+
+
+def test_p_of_heads_of_noise_is_uniform_and_few_get_a_label():
+    """The spectrum of the planted head, turned at random, beside a pool that says nothing about it."""
+    covariance, span, pool, texts = planted(3.0)
+    pool = torch.nn.functional.normalize(torch.randn(60, 24), dim=1)
+    found = []
+    for seed in range(400):
+        generator = torch.Generator().manual_seed(seed)
+        turned = covariance.sqrt() @ torch.randn(8, 8, generator=generator)
+        found.append(labels.label_head(turned @ turned.T, span, pool, texts, n_draws=60).role)
+    p_values = [role.p_value for role in found]
+    assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
+    n_clear = sum(role.clear for role in found)
+    assert intervals.share(n_clear, len(found)).low <= labels.LEVEL
+    assert 0 < n_clear <= 0.05 * len(found)
 
 
 def test_a_label_does_not_depend_on_the_heads_beside_it():
@@ -42,7 +60,6 @@ def test_a_label_does_not_depend_on_the_heads_beside_it():
     spans = torch.stack([torch.cat([span, torch.zeros(24, 4)], 1), other])
     both = labels.label_heads([(3, 0), (3, 1)], wide, spans, pool, texts)
     assert both[3, 0] == labels.label_head(covariance, span, pool, texts)
-    assert labels.null_counts(both, texts).shape == (labels.N_DRAWS, 2)
 
 
 def test_labels_are_stable_over_seeds(model):

@@ -58,7 +58,7 @@ def test_toggling_is_local_exact_and_told_to_every_panel(desk):
     ).strip() == ("[(3, 2), (5, 0), (5, 7)] 7")
     shown = float(desk.panel("ablate").get_attribute("data-probability"))
     assert shown == pytest.approx(float(desk.kernel("print(max(panel.probabilities().values()))")), abs=2e-5)
-    assert desk.panel("ablate").get_attribute("data-draws") == "5"
+    assert desk.panel("ablate").get_attribute("data-draws") == "20"
     expect(desk.page.locator('[data-panel="heads"] button.ablated')).to_have_count(3)
     assert page.evaluate("window.sent") <= 4  # one request, however many clicks
     assert not desk.console
@@ -84,7 +84,7 @@ def test_accuracy_and_random_heads_are_the_kernels(desk, tmp_path):
     assert float(root.get_attribute("data-worst")) == pytest.approx(float(expected[1]), abs=1e-5)
     lines = page.locator('[data-panel="ablate"] .line')
     assert "worst group" in lines.nth(1).inner_text()
-    expect(lines.nth(1).locator("s")).to_have_count(5)
+    expect(lines.nth(1).locator("s")).to_have_count(20)
     said = json.loads(
         desk.kernel(
             "import json\no = session.ablate(task='birds')\n"
@@ -101,7 +101,7 @@ def test_accuracy_and_random_heads_are_the_kernels(desk, tmp_path):
         assert (left, left + width) == pytest.approx([100 * end for end in ends], abs=0.01)
     note = page.locator('[data-panel="ablate"] .all .note').inner_text()
     assert f"95% interval {100 * said[1][0]:+.1f} to {100 * said[1][1]:+.1f}".replace("-", "−") in note
-    assert "2 random heads" in page.locator('[data-panel="ablate"] .all .note').inner_text()
+    assert "2 other heads instead" in page.locator('[data-panel="ablate"] .all .note').inner_text()
     desk.kernel(f"panel.save_html({str(tmp_path / 'ablate.html')!r})")
     saved = page.context.new_page()
     saved.goto((tmp_path / "ablate.html").as_uri())

@@ -1,5 +1,7 @@
 """Ablation against the model re-run with those terms replaced, identities, hand-computed cases, errors."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -278,6 +280,43 @@ def test_accumulated_isolated_and_random_sets():
     assert all(len(draw.heads) == 6 and draw.heads <= set(heads) for draw in draws)
     assert len({draw.heads for draw in draws}) > 1
     assert ablate.all_mlps(7, tokens=[0]) == Ablation(mlps=range(7), tokens={0})
+
+
+def by_layer(heads):
+    return Counter(layer for layer, _ in heads)
+
+
+def test_heads_drawn_beside_removed_ones_are_others_of_the_same_layers():
+    heads = [(layer, head) for layer in (2, 3, 4, 5) for head in range(8)]
+    removed = {(2, 3), (4, 5), (4, 6), (5, 0)}
+    draws = ablate.matched_heads(removed, heads, n_draws=40, seed=3, how="zero")
+    assert draws == ablate.matched_heads(removed, heads, n_draws=40, seed=3, how="zero")
+    assert len(draws) == len({draw.heads for draw in draws}) == 40
+    for draw in draws:
+        assert draw.how == "zero"
+        assert not draw.heads & removed
+        assert by_layer(draw.heads) == by_layer(removed)
+    drawn = Counter(head for draw in draws for head in draw.heads)
+    assert len(drawn) == 7 + 6 + 7  # every other head of these layers has its turn
+
+
+def test_a_layer_with_too_few_others_is_filled_from_the_nearest():
+    """Five of the eight heads of the last layer are removed: three others, and two of the layer below."""
+    heads = [(layer, head) for layer in (2, 3, 4, 5) for head in range(8)]
+    removed = {(2, 3), (4, 5), *((5, head) for head in (0, 4, 5, 6, 7))}
+    draws = ablate.matched_heads(removed, heads, n_draws=30)
+    assert all(by_layer(draw.heads) == {2: 1, 4: 3, 5: 3} for draw in draws)
+    middle = {(3, head) for head in range(8)}
+    assert [draw.heads for draw in ablate.matched_heads(middle, heads, n_draws=9)] == [
+        frozenset(
+            (4, head) for head in range(8)
+        )  # the later of two layers equally near, and the same set once
+    ]
+    strict = ablate.matched_heads(removed, heads, n_draws=30, only_others=False)
+    assert all(by_layer(draw.heads) == by_layer(removed) for draw in strict)
+    assert any(draw.heads & removed for draw in strict)
+    assert ablate.matched_heads(heads[:17], heads) == []
+    assert ablate.matched_heads((), heads) == []
 
 
 def test_errors_name_what_was_not_kept(trace):

@@ -168,27 +168,52 @@ def test_projection_errors(codes, basis, texts):
 # -- roles ------------------------------------------------------------------------------------------------------
 
 
+FAMILIES = ["colour", "colour", "colour", "place", "place", None]
+
+
+def chosen(*texts, gains=(5.0, 4.0, 3.0, 2.0, 1.0)):
+    return roles.Chosen(texts, gains)
+
+
 def test_roles_by_hand():
-    families = ["colour", "colour", "colour", "place", "place", None]
-    order = torch.tensor([[0, 1, 2, 3, 5], [0, 3, 1, 4, 2], [5, 5, 5, 5, 5]])
-    null = torch.tensor([[[3, 4, 5, 0, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]] * 19)
-    found = {
-        (5, head): roles.role_of(order[head].tolist(), null[:, head].tolist(), families) for head in range(3)
-    }
-    first, second, third = found[5, 0], found[5, 1], found[5, 2]
-    assert (first.family, first.n_texts, first.clear, first.label) == ("colour", 3, True, "colour")
-    assert first.p_value == pytest.approx(1 / 20)
-    assert first.confidence == pytest.approx(0.95)
-    assert (second.family, second.clear, second.label) == ("colour", False, "no clear role")
-    assert second.p_value == 1.0
-    assert (third.family, third.n_texts, third.clear) == (None, 0, False)
+    """Three texts about colour explain 12 of 15; of the draws 1 has as many of a family, which explain 6 of 15."""
+    null = [chosen(3, 5, 0, 5, 4)] * 39 + [chosen(3, 5, 0, 1, 2)]
+    first = roles.role_of(chosen(0, 1, 2, 3, 5), null, FAMILIES)
+    assert (first.family, first.n_texts, first.n_as_many, first.clear) == ("colour", 3, 1, True)
+    assert first.label == "colour"
+    assert first.p_value == pytest.approx(1 / 41)
+    assert first.confidence == pytest.approx(40 / 41)
     assert first.why == (
-        "3 of the first 5 texts are about colour; random rotations of the head's span do as well in 0 of 19 draws"
+        "3 of the first 5 texts are about colour; random rotations of the head's span have as many of some family in 1 "
+        "of 40 draws, and as many that explain as large a share in 0"
     )
-    assert "nothing about its texts' families" in third.why
-    assert roles.heads_with(found, {"colour"}) == {(5, 0)}
+    none = roles.role_of(chosen(5, 5, 5, 5, 5), null, FAMILIES)
+    assert (none.family, none.n_texts, none.p_value, none.clear) == (None, 0, 1.0, False)
+    assert "nothing about its texts' families" in none.why
+    assert roles.heads_with({(5, 0): first, (5, 1): none}, {"colour"}) == {(5, 0)}
     with pytest.raises(ValueError, match="a family for each text"):
-        roles.role_of(order[0].tolist(), null[:, 0].tolist(), families[:3])
+        roles.role_of(chosen(0, 1, 2, 3, 5), null, FAMILIES[:3])
+
+
+def test_a_draw_counts_whichever_family_it_is_about():
+    """The head's own family is the largest of several by choice, so every draw takes its largest too."""
+    families = ["colour"] * 3 + ["place"] * 3 + ["size"] * 3
+    own, places = chosen(0, 1, 2, 3, 6), chosen(3, 4, 5, 0, 6)
+    found = roles.role_of(own, [places] * 30 + [chosen(0, 3, 6, 1, 4)] * 10, families)
+    assert (found.n_as_many, found.label) == (30, "no clear role")
+    assert found.p_value == pytest.approx(31 / 41)
+
+
+def test_texts_that_explain_more_decide_between_equal_counts():
+    families = ["colour"] * 3 + ["place"] * 3 + ["size"] * 3
+    early, late = chosen(0, 1, 2, 3, 6), chosen(3, 6, 0, 1, 2)
+    assert roles.largest(early, families) == ("colour", (3, 12 / 15))
+    assert roles.largest(late, families) == ("colour", (3, 6 / 15))
+    assert roles.largest(chosen(3, 0, 1, 4, 6), families) == ("place", (2, 7 / 15))
+    assert roles.role_of(early, [late] * 40, families).p_value == pytest.approx(1 / 41)
+    assert roles.role_of(late, [early] * 40, families).p_value == 1.0
+    assert roles.role_of(early, [early] * 40, families).p_value == 1.0  # as much is as good
+    assert not roles.role_of(early, [late] * 40, families).clear  # the count alone decides
 
 
 # -- spurious cues ----------------------------------------------------------------------------------------------
@@ -230,7 +255,8 @@ def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
     draws = spurious.random_draws(
         terms, Ablation(heads={(5, 1)}, mlps={2}, how="zero"), 3, draw_from=[(4, 0)]
     )
-    assert draws == [Ablation(heads={(4, 0)}, mlps={2}, how="zero")] * 3
+    assert draws == [Ablation(heads={(4, 0)}, mlps={2}, how="zero")]
+    assert all(draw.heads.isdisjoint({(5, 1), (4, 2)}) for draw in spurious.random_draws(terms, ablation, 9))
     nothing = spurious.compare(terms, texts[:2], labels, groups, Ablation())
     assert nothing.gain == 0
     assert nothing.random == ()

@@ -304,7 +304,7 @@ def test_the_spurious_table_says_before_random_and_after(tmp_path, few_traced, d
     for column, value in (
         ("worst group (95%)", 0.5),
         ("ablated (95%)", 0.74),
-        ("random heads: median (95% of draws)", 0.52),
+        ("other heads of the same layers: median (95% of draws)", 0.52),
     ):
         assert said[column].startswith(f"{value:.3f}"), said
     assert said["best of 5 draws"] == "0.560"
@@ -374,7 +374,7 @@ def test_each_head_stands_beside_its_own_role_and_texts(model, late, tmp_path, d
         assert torch.allclose(directions, model.encode_texts(list(POOL)))
         return {
             head: labels.HeadLabel(
-                roles.Role(f"family {place}", 1 + place % 5, 5, place / 32, 200, place % 2 == 0),
+                roles.Role(f"family {place}", 1 + place % 5, 5, 3, place / 32, 200, place % 2 == 0),
                 [place % 8, (place + 3) % 8, (place + 5) % 8],
                 [],
             )

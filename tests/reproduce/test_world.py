@@ -270,8 +270,8 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, run, measured
     evaluation, _, terms, _ = measured
     monkeypatch.setattr(world_measures, "N_DRAWS", 20)  # of random heads
     late = table.heads
-    clear = Role("background", 4, 5, 0.04, 20, True)
-    none = Role("colour", 2, 5, 0.5, 20, False)
+    clear = Role("background", 4, 5, 0, 0.04, 20, True)
+    none = Role("colour", 2, 5, 10, 0.5, 20, False)
     marked = world_measures.HeadTable(
         late,
         {head: clear if head in late[:3] else none for head in late},
@@ -413,7 +413,7 @@ def test_the_summary_names_what_it_measures(written):
         "count, 2 to 6",
         "token maps",
         "under random rotations",
-        "random late heads ablated",
+        "other heads of the same layers ablated",
         "worst group",
         "cosine > 0.5",
         "true of the picture",
@@ -434,7 +434,7 @@ def test_the_summary_names_what_it_measures(written):
         count, unit = re.fullmatch(r"([\d,]+) (scenes|heads|draws|birds in it|neurons|images)", n).groups()
         assert int(count.replace(",", "")) > 0, what
         assert unit != "draws" or int(count) == world_measures.N_DRAWS, what
-    random = [what for what, *_ in rows if "random late heads" in what]
+    random = [what for what, *_ in rows if "other heads of the same layers" in what]
     assert random
     assert all(n == f"{world_measures.N_DRAWS} draws" for what, *_, n in rows if what in random)
 
