@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from clipviz.analysis.mining import mine
+from clipviz.analysis.mining import count_rows, mine
 from clipviz.analysis.text_labels import hints
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import as_image
+from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.values import Concepts
+
+CLIP = "clip"
+"""What the model is called in its dictionary."""
 
 
 def mined(
@@ -30,7 +34,7 @@ def mined(
     images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
     one more partner, matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
     """
-    pivot = clip_partner(model, "clip")
+    pivot = clip_partner(model, CLIP)
     if generator is not None:
         partners = [*partners, generator]
         options["own"] = {generator.name: _samples(generator, len(images), len(heldout))}
@@ -58,7 +62,7 @@ def mined_from_generator(
     are strongest (text_labels.names).
     """
     latents, others = _samples(generator, n_latents, n_heldout)
-    company = [clip_partner(model, "clip"), *partners]
+    company = [clip_partner(model, CLIP), *partners]
     concepts = mine(generator, company, latents, heldout=others, **options)
     named = name_generator(concepts, generator, model, n_latents, n_heldout, texts)
     examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
@@ -75,6 +79,40 @@ def name_generator(
     units = torch.as_tensor(concepts.units)[:, 0]
     latents, others = _samples(generator, n_latents, n_heldout)
     return hints(model, units, concepts.layers[0], latents, others, list(texts), generator)
+
+
+def untrained_rows(
+    model: ClipModel,
+    partners: Sequence[Partner],
+    images: Any,
+    generator: Any = None,
+    n_heldout: int = 0,
+    passed: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> int:
+    """How many rows `mined` finds on the same images with an untrained copy of the model in its place.
+
+    Local filters with random weights light up where trained ones do, so a dictionary has rows that nothing was learnt
+    for; this is how many. About two thirds of the time that the dictionary itself takes.
+    """
+    if generator is not None:
+        partners = [*partners, generator]
+        options["own"] = {generator.name: _samples(generator, len(images), n_heldout)}
+    kept = {name: value for name, value in options.items() if name not in ("same", "n_examples")}
+    return count_rows(untrained_copy(clip_partner(model, CLIP)), partners, images, passed=passed, **kept)
+
+
+def untrained_generator_rows(
+    generator: Any,
+    model: ClipModel,
+    partners: Sequence[Partner],
+    n_latents: int,
+    n_heldout: int,
+    **options: Any,
+) -> int:
+    """The same for `mined_from_generator`: the generator's rows where the model among its partners is untrained."""
+    latents, _ = _samples(generator, n_latents, n_heldout)
+    return count_rows(generator, [untrained_copy(clip_partner(model, CLIP)), *partners], latents, **options)
 
 
 def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:

@@ -61,14 +61,9 @@ def mine(
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     seen = [(own or {}).get(partner.name, (images, heldout)) for partner in partners]
     with keeping(*(collection for both in seen for collection in both)):
-        options = {"k": k, "batch": batch, "memory": memory}
-        found = [
-            pairs_above_chance(pivot, partner, mined, above, **options, passed=passed)
-            for partner, (mined, _) in zip(partners, seen, strict=True)
-        ]
+        mined_on = [mined for mined, _ in seen]
+        found, units = _rows(pivot, partners, mined_on, k, at_least, above, batch, memory, passed)
         all_matches = [matches for matches, _, _ in found]
-        needed = len(partners) if at_least is None else max(1, at_least)
-        units = _joined([matches.pairs for matches in all_matches], needed)
         # Mined and other images of each partner; `images` come last, since what follows reads them once more.
         looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
         looks.sort(key=lambda look: (seen[look[0]][look[1]] is images, seen[look[0]][look[1]] is heldout))
@@ -114,6 +109,54 @@ def mine(
 def n_passes(n_partners: int) -> int:
     """How often `mine` calls passed."""
     return 3 * n_partners + 1
+
+
+def control_passes(n_partners: int) -> int:
+    """How often `count_rows` calls passed."""
+    return 2 * n_partners
+
+
+def count_rows(
+    pivot: Any,
+    partners: Sequence[Any],
+    images: Any,
+    *,
+    k: int = 5,
+    at_least: int | None = None,
+    above: float | Literal["chance"] = "chance",
+    batch: int = 32,
+    memory: int = 2 << 30,
+    passed: Callable[[], object] = lambda: None,
+    own: Mapping[str, tuple[Any, Any]] | None = None,
+) -> int:
+    """How many rows `mine` would find, without what it then measures and draws of them: about two thirds of its work.
+
+    passed: called control_passes times. For a control: a pivot, or a partner, that has learnt nothing.
+    """
+    pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
+    mined_on = [(own or {}).get(partner.name, (images, None))[0] for partner in partners]
+    with keeping(*mined_on):
+        return len(_rows(pivot, partners, mined_on, k, at_least, above, batch, memory, passed)[1])
+
+
+def _rows(
+    pivot: Any,
+    partners: Sequence[Any],
+    mined_on: Sequence[Any],
+    k: int,
+    at_least: int | None,
+    above: float | Literal["chance"],
+    batch: int,
+    memory: int,
+    passed: Callable[[], object],
+) -> tuple[list[tuple[Matches, int, float]], Tensor]:
+    """`pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 + model]."""
+    found = [
+        pairs_above_chance(pivot, partner, mined, above, k, batch, memory, passed)
+        for partner, mined in zip(partners, mined_on, strict=True)
+    ]
+    needed = len(partners) if at_least is None else max(1, at_least)
+    return found, _joined([matches.pairs for matches, _, _ in found], needed)
 
 
 def pairs_above_chance(

@@ -175,6 +175,12 @@ class SharedUnits:
         return tuple(found)
 
     @property
+    def n_untrained(self) -> int | None:
+        """The rows that were found with an untrained copy of the CLIP in its place; None where that was not counted."""
+        found = self.opened.about.get("n_untrained")
+        return found if isinstance(found, int) else None
+
+    @property
     def lookers(self) -> list[str]:
         """The models that have maps of the example images: all but those that paint pictures of their own."""
         return [column.name for column in self.columns if not column.paints]

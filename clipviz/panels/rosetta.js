@@ -221,7 +221,7 @@ function build(api) {
   return (view, arrays) => {
     advice.hidden = !view.message || !view.advice;
     advice.textContent = view.advice ?? "";
-    hint.textContent = view.message ? "" : `${counted(view.n_units, "unit")} that ${pivotOf(view)} shares with ${counted(view.columns.length - 1, "other model")}, ${counted(view.n_concepts, "concept")}`;
+    hint.textContent = view.message ? "" : `${counted(view.n_units, "unit")} that ${pivotOf(view)} shares with ${counted(view.columns.length - 1, "other model")}, ${counted(view.n_concepts, "concept")}${view.n_untrained === null ? "" : `; with an untrained copy of CLIP instead: ${counted(view.n_untrained, "unit")}`}`;
     if (says(view)) return Object.assign(api.root.dataset, { message: view.message, rows: 0 });
     const focused = table.rows.contains(document.activeElement) || tiles.tiles.contains(document.activeElement), image = view.show === "image";
     setControls(view);

@@ -95,6 +95,7 @@ class Rosetta(Desk):
             "n_found": len(known),
             "n_concepts": len(set(np.asarray(book.concepts.cluster).tolist())),
             "n_units": len(book.concepts),
+            "n_untrained": book.n_untrained,
             "linked": book.linked,
             "pivots": self._pivots(),
             "pivot": self.pivot,

@@ -6,7 +6,6 @@ as their weights can be had. The dictionary is saved beside the report, in `rose
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from clipviz import demo
 from clipviz.analysis.dictionaries import about, mined
@@ -32,6 +30,7 @@ from clipviz.figures import chapter4 as figures
 from clipviz.loading import load, load_generator, load_partner
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
+from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.any_generator import generator_sections, identity_of
 from clipviz.reproduce.concept_pages import NONE_SHARED, class_pages, page_of, painted_section
@@ -297,29 +296,6 @@ def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:
     report.figure(
         "one-image", figures.all_concepts(picture, tiles, "CLIP"), "Figure 4.1: all concepts on one image"
     )
-
-
-def untrained_copy(partner: Partner, seed: int = 0) -> Partner:
-    """The same architecture with new random weights."""
-    network = copy.deepcopy(partner.module)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        _reset(network)
-    return Partner(
-        partner.name, network, partner.preprocess, partner.layers, partner.grid, partner.batch_first
-    )
-
-
-def _reset(network: nn.Module) -> None:
-    """New random weights in place; parameters of no layer, such as position embeddings, as ViTs begin."""
-    fresh: set[int] = set()
-    for module in network.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()  # type: ignore[operator]
-            fresh |= {id(parameter) for parameter in module.parameters(recurse=False)}
-    for parameter in network.parameters():
-        if id(parameter) not in fresh:
-            nn.init.normal_(parameter, std=0.02)
 
 
 def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:

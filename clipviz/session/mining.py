@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from clipviz.analysis import dictionaries
-from clipviz.analysis.mining import n_passes
+from clipviz.analysis.mining import control_passes, n_passes
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
 
@@ -42,7 +42,12 @@ class Mined(NamedTuple):
 
 
 def mine(
-    session: Session, folder: str | Path, partners: Sequence[Any], n_images: int, options: MiningOptions
+    session: Session,
+    folder: str | Path,
+    partners: Sequence[Any],
+    n_images: int,
+    control: bool,
+    options: MiningOptions,
 ) -> Mined:
     """See Session.mine."""
     wrong = next((one for one in partners if not (isinstance(one, str) or hasattr(one, "maps"))), None)
@@ -84,6 +89,15 @@ def mine(
     shown = sorted({int(i) for i in concepts.examples.flatten().tolist()})
     about = dictionaries.about(session.model, loaded, session.images)
     about |= {"n_images": len(mined), "n_heldout": len(heldout)}
+    if control:
+        about["n_untrained"] = _untrained(session, loaded, session.images.subset(mined), options)
     path = saved.save(concepts, folder, about, {i: session.images[i] for i in shown})
     earlier = session._mined
     return Mined(earlier.number + 1 if earlier else 1, path, {one.name: one for one in loaded})
+
+
+def _untrained(session: Session, partners: Sequence[Any], images: Any, options: MiningOptions) -> int:
+    """The rows that an untrained copy of the session's model has on the same images."""
+    said = "The same with an untrained copy of the model"
+    with tqdm(total=control_passes(len(partners)), desc=said, unit="pass") as bar:
+        return dictionaries.untrained_rows(session.model, partners, images, passed=bar.update, **options)

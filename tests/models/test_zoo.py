@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from random_pictures import IDENTITY, random_images
+from tiny_dictionary import tiny
 from torch import nn
 
 import clipviz
@@ -20,6 +21,7 @@ from clipviz.demo.partners.nets import MaskedViT, SmallResNet
 from clipviz.loading import load_partner
 from clipviz.models import zoo
 from clipviz.models.preprocess import Preprocess, as_tensors
+from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import Partner, clip_partner, open_partner
 from tests.models.families import FAMILIES, convolutional
 
@@ -253,3 +255,15 @@ def test_a_checkpoint_with_a_tensor_too_many_is_refused_by_its_name(tmp_path):
             assert (
                 open_partner("resnet50", tmp_path / "w.pth").name == "resnet50"
             )  # a head that nothing reads
+
+
+def test_an_untrained_copy_has_other_weights_and_the_same_units():
+    partner = tiny("one", 0)
+    fresh = untrained_copy(partner, seed=5)
+    pictures = torch.rand(2, 3, 48, 48)
+    before, after = partner.maps(pictures), fresh.maps(pictures)
+    assert {name: maps.shape for name, maps in before.items()} == {
+        name: maps.shape for name, maps in after.items()
+    }
+    assert not torch.allclose(before["1"], after["1"])
+    torch.testing.assert_close(tiny("one", 0).maps(pictures)["1"], before["1"])

@@ -10,6 +10,9 @@ import pytest
 from tiny_dictionary import TEXTS, tiny, tiny_pair
 
 import clipviz
+from clipviz.analysis import dictionaries, mining
+from clipviz.models.untrained import untrained_copy
+from clipviz.models.zoo import clip_partner
 from clipviz.panels.rosetta import MINE, Rosetta
 from tests.models.families import with_texts
 
@@ -32,6 +35,7 @@ def test_the_panel_shows_what_was_mined(session, tmp_path):
     session.wait(60)
     assert panel.data()["message"] == ""
     assert panel.data()["n_units"] == len(book.concepts) > 0
+    assert panel.data()["n_untrained"] == book.n_untrained
     assert book.concepts.models == ("clip", "one", "two")
     assert (book.opened.about["n_images"], book.opened.about["n_heldout"]) == (18, 6)
     examples = np.asarray(book.concepts.examples)
@@ -40,7 +44,10 @@ def test_the_panel_shows_what_was_mined(session, tmp_path):
     seen = book.on_image(int(examples[0, 0])).strength[0, 0]
     others = [book.on_image(i).strength[0, 0] for i in range(24)]
     assert seen > np.median(others)
-    again = session.mine(tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.5)
+    again = session.mine(
+        tmp_path / "own", partners=[*tiny_pair().values()], at_least=1, above=0.5, control=False
+    )
+    assert again.n_untrained is None
     assert 0 < len(again.concepts) < len(book.concepts)
     assert session.rosetta() is again
     session.wait(60)
@@ -52,6 +59,17 @@ def test_the_panel_shows_what_was_mined(session, tmp_path):
     assert len(other.rosetta(tmp_path / "own").concepts) == len(again.concepts)
     other.close()
     panel.close()
+
+
+def test_the_control_is_what_an_untrained_network_gives_when_it_is_mined(session):
+    """The same rows as those of a whole mining with the untrained network as the pivot."""
+    partners, images = [*tiny_pair().values()], session.images.subset(range(16))
+    found = dictionaries.untrained_rows(session.model, partners, images, at_least=1, above=0.3, same=0.5)
+    untrained = untrained_copy(clip_partner(session.model, "clip"))
+    mined = mining.mine(untrained, partners, images, heldout=images, at_least=1, above=0.3)
+    assert found == len(mined) > 0
+    trained = mining.mine(session.model, partners, images, heldout=images, at_least=1, above=0.3)
+    assert found != len(trained)
 
 
 def test_nothing_shared_and_too_few_images_are_said(session, tmp_path):

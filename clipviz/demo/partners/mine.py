@@ -15,7 +15,14 @@ from pathlib import Path
 
 import torch
 
-from clipviz.analysis.dictionaries import about, mined, mined_from_generator, name_generator
+from clipviz.analysis.dictionaries import (
+    about,
+    mined,
+    mined_from_generator,
+    name_generator,
+    untrained_generator_rows,
+    untrained_rows,
+)
 from clipviz.analysis.guides import fingerprint
 from clipviz.analysis.text_labels import hints
 from clipviz.demo.partners import ASSETS
@@ -67,6 +74,9 @@ def main(arguments: list[str] | None = None) -> None:
             **about(model, [*partners, generator], None),
             "n_images": chosen.latents,
             "n_heldout": chosen.heldout,
+            "n_untrained": untrained_generator_rows(
+                generator, model, partners, chosen.latents, chosen.heldout, batch=64
+            ),
             "partners": hashes,
         }
         dictionary.save(concepts, chosen.out or demo.bundle().generator_dictionary, source, pictures)
@@ -86,6 +96,15 @@ def main(arguments: list[str] | None = None) -> None:
         **about(model, [*partners, generator], collection),
         "n_images": chosen.images,
         "n_heldout": chosen.heldout,
+        "n_untrained": untrained_rows(
+            model,
+            partners,
+            collection[: chosen.images],
+            generator,
+            chosen.heldout,
+            at_least=chosen.at_least,
+            batch=64,
+        ),
         "partners": hashes,
     }
     dictionary.save(concepts, chosen.out or demo.bundle().dictionary, source)

@@ -60,18 +60,21 @@ class SharedUnitQuestions(SessionState):
         folder: str | Path,
         partners: Sequence[Any] = ("cnn",),
         n_images: int = 256,
+        control: bool = True,
         **options: Unpack[MiningOptions],
     ) -> SharedUnits:
         """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
 
         folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
-        how many images are drawn; a quarter of them is held out for the correlations that are shown. options: at_least
+        how many images are drawn; a quarter of them is held out for the correlations that are shown. control: count
+        also the rows that an untrained copy of the model has on the same images, which takes about two thirds of the
+        time again; SharedUnits.n_untrained and the panel show them beside the rows found. options: at_least
         (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
         k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found, and the
         generator's units are matched with these partners from then on (see `readers`).
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
-        self._mined = mining.mine(self._session, folder, partners, n_images, options)
+        self._mined = mining.mine(self._session, folder, partners, n_images, control, options)
         self._works.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
         self.refresh()
         return self.rosetta()

@@ -1,0 +1,35 @@
+"""A network that has learnt nothing: the architecture of another with new random weights, as a control."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from clipviz.models.zoo import Partner
+
+
+def untrained_copy(partner: Partner, seed: int = 0) -> Partner:
+    """The same architecture with new random weights; the network that is copied stays as it is."""
+    return replace(partner, module=untrained_module(partner.module, seed))
+
+
+def untrained_module(module: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of a network with new random weights, each layer's as the layer itself begins.
+
+    Parameters that belong to no such layer, for instance position embeddings, are drawn as ViTs draw them.
+    """
+    network = copy.deepcopy(module)
+    fresh: set[int] = set()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in network.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()  # type: ignore[operator]
+                fresh |= {id(parameter) for parameter in layer.parameters(recurse=False)}
+        for parameter in network.parameters():
+            if id(parameter) not in fresh:
+                nn.init.normal_(parameter, std=0.02)
+    return network
