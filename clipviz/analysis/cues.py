@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from clipviz.analysis.neurons import LayerNeurons
 from clipviz.data.texts import with_article
 from clipviz.lens import cues as lens
-from clipviz.lens.sparse import dense_weights, sparse_code
+from clipviz.lens.sparse import dense_weights, prepare_dictionary, sparse_code
 from clipviz.models.bundle import Studio
 from clipviz.models.captioners import Describe, Draw
 from clipviz.models.clip import ClipModel
@@ -29,7 +29,7 @@ from clipviz.values import SparseCode
 
 N_NEURONS, N_WORDS = 100, 25
 SYNONYM = 0.7  # cosine with the class, both without what all texts share
-N_SHUFFLES = 200
+N_ROTATIONS = 40  # all below a score: p < 1/41
 BATCH = 64
 CODED = 256  # neurons coded in one step
 SHOWN = ("no words", "similar words", "second order")
@@ -69,7 +69,8 @@ class Behind(NamedTuple):
 class Cue(NamedTuple):
     """A spurious word: its contribution score w_j (Eq. 3.4) and the neurons that make it up, largest part first.
 
-    null: the score that the word of this rank stays below in 95% of shuffles (lens.cues.shuffled_scores).
+    null: the most that the word of this rank reaches in N_ROTATIONS random rotations of the neurons' directions
+    (lens.cues.rotated_scores).
     """
 
     text: str
@@ -197,8 +198,12 @@ def cues(
     n_words: int = N_WORDS,
     n_neurons: int = N_NEURONS,
     n_behind: int = 4,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> list[Cue]:
-    """The words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first."""
+    """The words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first.
+
+    between: called before each of the N_ROTATIONS with how many are done, and may raise to end the work.
+    """
     encoded, target = target_direction(model, drawn, mistaken)
     neurons = lens.class_neurons(found.directions, target, n_neurons)
     scores = lens.contribution_scores(found.codes, found.directions, target, neurons, len(found.pool))
@@ -206,17 +211,17 @@ def cues(
     best = lens.top_words(scores, banned, n_words)
     if not len(best):
         return []
-    shuffled = lens.shuffled_scores(
-        found.codes,
+    turned = lens.rotated_scores(
         found.directions,
+        prepare_dictionary(found.encoded).to(found.directions),
         target,
-        neurons,
-        len(found.pool),
-        torch.Generator().manual_seed(0),
-        N_SHUFFLES,
+        n_neurons,
+        found.codes.atoms.shape[1],
+        N_ROTATIONS,
+        between=between,
     )
-    ranked = shuffled.masked_fill(banned, -torch.inf).topk(len(best)).values.clamp_min(0)
-    nulls = ranked.quantile(0.95, dim=0).tolist()
+    ranked = turned.masked_fill(banned, -torch.inf).topk(len(best)).values.clamp_min(0)
+    nulls = ranked.amax(0).tolist()
     weights = dense_weights(
         SparseCode(found.codes.atoms[neurons], found.codes.weights[neurons]), len(found.pool)
     )

@@ -199,7 +199,7 @@ def cue_words(
 ) -> Figure:
     """Contribution scores w_j of the first words of a class pair (Eq. 3.4), largest first.
 
-    rows: text, score, and the score that 95% of shuffles stay below, drawn as a tick; pale where it is not reached.
+    rows: text, score, and the most that random rotations reach, drawn as a tick; pale where it is not exceeded.
     """
     figure, axes = style.panels(1, 1, width, 0.7 + 0.17 * len(rows))
     axis = style.plain(axes[0, 0], title, "contribution score w")
@@ -207,7 +207,9 @@ def cue_words(
     axis.barh(
         range(len(rows)), scores, 0.6, color=[style.ACCENT if ok else style.FAINT for ok in scores > nulls]
     )
-    axis.plot(nulls, range(len(rows)), "|", color=style.INK, markersize=8, label="95% of shuffled codes")
+    axis.plot(
+        nulls, range(len(rows)), "|", color=style.INK, markersize=8, label="the most of 40 random rotations"
+    )
     axis.set_yticks(range(len(rows)), [text for text, *_ in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.tick_params(axis="y", length=0)

@@ -17,7 +17,8 @@ from torch import Tensor
 from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.neurons import SecondOrder
-from clipviz.lens.sparse import dense_weights
+from clipviz.lens.rotations import random_rotations
+from clipviz.lens.sparse import dense_weights, sparse_code
 from clipviz.values import SparseCode
 
 N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons of a text's map, and where it is cut (thesis 3.5)
@@ -68,24 +69,33 @@ def contribution_scores(
     return (directions[neurons] @ target) @ dense_weights(chosen, n_texts).to(directions)
 
 
-def shuffled_scores(
-    codes: SparseCode,
+def rotated_scores(
     directions: Float[Tensor, "neuron d_embed"],
+    dictionary: Float[Tensor, "text d_embed"],
     target: Float[Tensor, " d_embed"],
-    neurons: Int[Tensor, " chosen"],
-    n_texts: int,
-    generator: torch.Generator,
+    n_neurons: int,
+    n_nonzero: int,
     n_draws: int,
+    seed: int = 0,
+    between: Callable[[int], None] = lambda n_done: None,
 ) -> Float[Tensor, "draw text"]:
-    """A null for `contribution_scores`: the codes of the chosen neurons dealt out again among them.
+    """A null for `contribution_scores`: the same for neurons whose directions have nothing to do with the texts.
 
-    w_j = sum_n gamma_j^n <v, r_pi(n)> for random permutations pi: as many texts of the same weights, which no longer
-    go with the direction that each neuron writes along.
+    A code follows its own direction, so that texts near the target have a large w_j with any neurons along it. Codes
+    that are shuffled among neurons do not follow it, and would make cues of nearly all words of an untrained network.
+    Here all directions are turned together by a random rotation of the embedding, which keeps their lengths and
+    angles; the neurons most along the target are chosen among them and coded anew. dictionary: what the codes are made
+    of (`prepare_dictionary`), of n_nonzero texts each. between: called before each draw with how many are done, and may
+    raise to end the work.
     """
-    along = directions[neurons] @ target
-    orders = torch.stack([torch.randperm(len(neurons), generator=generator) for _ in range(n_draws)])
-    chosen = SparseCode(codes.atoms[neurons], codes.weights[neurons])
-    return along[orders.to(along.device)] @ dense_weights(chosen, n_texts).to(directions)
+    generator, drawn = torch.Generator().manual_seed(seed), []
+    for n_done in range(n_draws):
+        between(n_done)
+        turned = directions @ random_rotations(1, directions.shape[1], generator)[0].to(directions)
+        neurons = class_neurons(turned, target, n_neurons)
+        codes = sparse_code(turned[neurons], dictionary, n_nonzero)
+        drawn.append((turned[neurons] @ target) @ dense_weights(codes, len(dictionary)).to(directions))
+    return torch.stack(drawn)
 
 
 def image_contribution_scores(

@@ -47,7 +47,7 @@ const wordList = (api) => {
   });
   const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) => h("div", { class: differs ? "word" : "word weak", role: "listitem", "data-differs": String(differs) },
     h("button", { type: "button", class: drawable ? "text" : "text undrawn", "data-word": text, "aria-pressed": String(selection.text === text), title: `Select “${text}” everywhere${drawable || !api.view.classes.length ? "" : ". It cannot be drawn beside the class"}` }, text),
-    h("span", { class: "bar", title: `score ${score.toFixed(3)}; in 95% of shuffles the word of this rank has less than ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}` }, fill(score / most), h("b", { style: { left: `${(100 * chance) / most}%` } })), h("span", { class: "num score" }, score.toFixed(2)),
+    h("span", { class: "bar", title: `score ${score.toFixed(3)}; in 40 random rotations of the neurons the word of this rank has at most ${chance.toFixed(3)} (the tick)${differs ? "" : ": no difference"}` }, fill(score / most), h("b", { style: { left: `${(100 * chance) / most}%` } })), h("span", { class: "num score" }, score.toFixed(2)),
     h("span", { class: "behind" }, ...neurons.map(({ layer, neuron, part, weight, along }) => h("button", {
       type: "button", class: "neuron num", "data-layer": layer, "data-neuron": neuron, "aria-pressed": String(selection.layer === layer && selection.neuron === neuron),
       "aria-label": `Neuron ${neuron} of layer ${layer}`, title: `Open neuron ${neuron} of layer ${layer}: ${signed(part, 3)} of the score = weight of the text ${signed(weight, 2)} × direction along the pair ${signed(along, 2)}` }, layers.length > 1 ? `L${layer}#${neuron}` : `#${neuron}`))));
@@ -56,7 +56,7 @@ const wordList = (api) => {
     list.replaceChildren(...view.words.map((word) => row(word, most, view)));
     if (at) focusAt(at);
     note.textContent = view.words.length
-      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: what the word of that rank stays below in 95% of shuffles of the neurons' codes; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
+      ? `From ${counted(view.n_texts, "text")}, except those that mean ${view.mistaken}. Ticks: the most that the word of that rank has in 40 random rotations of the neurons' directions; ${chance ? `grey, no difference: ${chance} of ${view.words.length}` : "every word is beyond its own"}. Pale: cannot be drawn beside the class.`
       : "No text has a positive score for this pair.";
   };
   return { element: h("div", { class: "finding" }, h("h3", {}, "Words", h("small", {}, "contribution score, and the neurons behind it")), list, note), draw };

@@ -150,7 +150,7 @@ class Cues(CodedDesk):
             super().act(request)
 
     def draw(self, width: float) -> Figure:
-        """The words' contribution scores as bars, with the score that shuffled codes stay below."""
+        """The words' contribution scores as bars, with the most that rotated neurons reach."""
         from clipviz.figures.chapter3 import cue_words
 
         shown = self.data()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 
 from clipviz.lens import cues
-from clipviz.lens.sparse import dense_weights
+from clipviz.lens.rotations import random_rotations
+from clipviz.lens.sparse import sparse_code
 from clipviz.values import SparseCode
 from lens.test_neurons import example
 
@@ -48,18 +47,25 @@ def test_words_leave_out_synonyms_and_negative_scores():
     assert cues.similar_words(pool, torch.tensor([0.0, 1.0]), banned, 2).tolist() == [1, 2]
 
 
-def test_shuffles_deal_the_same_codes_out_anew():
-    directions, target = torch.tensor([[1.0], [-2.0], [3.0]]), torch.ones(1)
-    neurons = torch.tensor([0, 1, 2])
-    found = cues.shuffled_scores(CODES, directions, target, neurons, 3, torch.Generator().manual_seed(0), 400)
-    dense = dense_weights(CODES, 3)
-    along = directions[:, 0]
-    possible = torch.stack([along[list(order)] @ dense for order in itertools.permutations(range(3))])
-    near = torch.cdist(found, possible)
-    assert near.min(1).values.max() < 1e-5  # every draw is one of the six
-    counts = torch.bincount(near.argmin(1), minlength=6)
-    assert counts.min() > 40
-    assert torch.allclose(cues.contribution_scores(CODES, directions, target, neurons, 3), possible[0])
+def test_rotated_scores_are_those_of_neurons_that_are_turned_and_coded_anew():
+    """Slowly, one rotation, neuron and text after the other, in float64."""
+    draw = torch.Generator().manual_seed(1)
+    directions = torch.nn.functional.normalize(torch.randn(30, 6, generator=draw), dim=1)
+    dictionary = torch.nn.functional.normalize(torch.randn(12, 6, generator=draw), dim=1)
+    target, done = torch.randn(6, generator=draw), []
+    found = cues.rotated_scores(directions, dictionary, target, 7, 2, 5, seed=4, between=done.append)
+    rotations, again = [], torch.Generator().manual_seed(4)
+    for _ in range(5):
+        rotations.append(random_rotations(1, 6, again)[0].double())
+    for scores, rotation in zip(found, rotations, strict=True):
+        expected = torch.zeros(12, dtype=torch.float64)
+        turned = directions.double() @ rotation
+        for n in sorted(range(30), key=lambda n: -abs(float(turned[n] @ target.double())))[:7]:
+            code = sparse_code(turned[n : n + 1], dictionary.double(), 2)
+            for text, weight in zip(code.atoms[0].tolist(), code.weights[0].tolist(), strict=True):
+                expected[text] += weight * (turned[n] @ target.double())
+        torch.testing.assert_close(scores.double(), expected, atol=1e-5, rtol=1e-5)
+    assert done == [0, 1, 2, 3, 4]
 
 
 def test_random_neurons_are_distinct_and_reproducible():

@@ -97,11 +97,14 @@ class CueQuestions(SessionState):
     ) -> list[Cue]:
         """The words that pull pictures of pair[0] towards pair[1] by way of some layers' neurons (Eq. 3.4).
 
-        layers and m as in cue_source; source: one that is there already.
+        layers and m as in cue_source; source: one that is there already. Each has .null, the most that the word of its
+        rank reaches with the neurons' directions turned by random rotations, and .differs, whether it is beyond that.
         """
         self.check_pair(pair)
         source = self.cue_source(layers, m) if source is None else source
-        return cue_words.cues(self.model, source, *pair, n_words=checks.count("n_words", n_words))
+        between = self.telling("Comparing the words with those of rotated neurons", cue_words.N_ROTATIONS)
+        n_words = checks.count("n_words", n_words)
+        return cue_words.cues(self.model, source, *pair, n_words=n_words, between=between)
 
     def attack(
         self,
