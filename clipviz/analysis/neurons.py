@@ -26,7 +26,9 @@ N_WORDS = 8  # texts of a code that are shown
 PERCENTILE = 98.0  # of a neuron's norms over the images: it is activated above it (thesis 3.3)
 MAX_GROUPS = 5
 SAME = 0.6  # cosine of centred texts above which the second adds nothing
-SEPARATE = 0.1  # silhouette below which top images are one group
+N_RANDOM = 50  # random directions that are coded: less rebuilt of all of them, p < 1/51
+N_ONE_GROUP = 20  # draws of images without groups: all below a silhouette, p < 1/21
+N_NEAREST, ABOVE = 2000, 0.99  # random directions, and the share of them whose nearest text is less near
 
 
 class Word(NamedTuple):
@@ -37,10 +39,21 @@ class Word(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it rebuilds."""
+    """A neuron's sparse text code, the largest |weight| first, and the share of its direction that it rebuilds.
+
+    by_chance, most_by_chance: the share that codes of as many texts rebuild of N_RANDOM random directions, which have
+    nothing to do with texts: on average, and at most.
+    """
 
     words: tuple[Word, ...]
     share: float
+    by_chance: float
+    most_by_chance: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the texts rebuild more of the direction than of any random one."""
+        return self.share > self.most_by_chance
 
 
 class Found(NamedTuple):
@@ -67,11 +80,23 @@ class Samples(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Top images that belong together: places among the samples, the texts they are nearest to, their mean effect."""
+    """Top images that belong together: places among the samples, the texts they are nearest to, their mean effect.
+
+    texts: none where no text is nearer than the nearest one of 99% of random directions.
+    """
 
     places: list[int]
     texts: tuple[str, ...]
     along: float
+
+
+class Grouping(NamedTuple):
+    """Groups, largest first; how clearly they part (silhouette), and the most that images without groups do
+    (`one_group`). There is one group where they do not part more clearly than that."""
+
+    groups: list[Group]
+    separation: float
+    chance: float
 
 
 class Effects(NamedTuple):
@@ -121,6 +146,7 @@ class LayerNeurons:
     dictionary: Tensor
     texts: Sequence[str]
     _codes: dict[tuple[int, int], Code] = field(default_factory=dict)
+    _by_chance: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def n_neurons(self) -> int:
@@ -169,8 +195,30 @@ class LayerNeurons:
                 pairs = zip(atoms, weights, strict=True)
                 words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
                 words.sort(key=lambda word: -abs(word.weight))
-                self._codes[neuron, n_nonzero] = Code(tuple(words), share)
+                self._codes[neuron, n_nonzero] = Code(tuple(words), share, *self._chance(n_nonzero))
         return [self._codes[neuron, n_nonzero] for neuron in neurons]
+
+    def _chance(self, n_nonzero: int) -> tuple[float, float]:
+        """The share of random directions that n_nonzero texts rebuild, on average and at most."""
+        if n_nonzero not in self._by_chance:
+            directions = self._random_directions(N_RANDOM)
+            codes = sparse_code(directions, self.dictionary, n_nonzero)
+            shares = reconstruct(codes, self.dictionary).square().sum(1).clamp_max(1)
+            self._by_chance[n_nonzero] = float(shares.mean()), float(shares.max())
+        return self._by_chance[n_nonzero]
+
+    @cached_property
+    def _near_by_chance(self) -> float:
+        """The cosine with its nearest text that 99% of random directions stay below."""
+        found = self._random_directions(N_NEAREST) @ self.dictionary.T
+        return float(found.amax(1).quantile(ABOVE))
+
+    def _random_directions(self, n: int) -> Tensor:
+        """Unit vectors [n, d_embed], the same ones each time."""
+        generator = torch.Generator().manual_seed(0)
+        return normalize(torch.randn(n, self.dictionary.shape[1], generator=generator), dim=1).to(
+            self.dictionary
+        )
 
     def concepts(self, norms: Tensor, k: int, m: int | None = None) -> list[tuple[str, float]]:
         """The texts that an image's activated neurons write, by sum_n gamma_j^n |phi_n| (Fig. B.1), best first.
@@ -231,35 +279,57 @@ class LayerNeurons:
         """Share of the images read on which the neuron's effect is smaller."""
         return float((self.norms[:, neuron].float() < norm).float().mean())
 
-    def groups(self, samples: Samples) -> tuple[list[Group], float]:
-        """Top images in groups of what they show, largest group first, and how clearly they part (silhouette)."""
+    def groups(self, samples: Samples) -> Grouping:
+        """Top images in groups of what they show, beside how clearly images without groups part."""
         places = {i: place for place, i in enumerate(self.embedded.tolist())}
         rows = torch.tensor([places[i] for i in samples.ids])
         centred = self.embedding - self.embedding.mean(0)
         vectors = normalize(centred[rows.to(centred.device)], dim=1)
-        labels, separation = cluster(to_numpy(vectors))
+        chance = one_group(to_numpy(centred[rows.to(centred.device)]))
+        labels, separation = cluster(to_numpy(vectors), above=chance)
         found = []
         for label in range(labels.max() + 1):
             members = np.flatnonzero(labels == label)
-            mean = vectors[torch.as_tensor(members, device=vectors.device)].mean(0)
+            mean = normalize(vectors[torch.as_tensor(members, device=vectors.device)].mean(0), dim=0)
             found.append(Group(members.tolist(), self._nearest(mean), float(samples.along[members].mean())))
-        return sorted(found, key=lambda group: -len(group.places)), separation
+        return Grouping(sorted(found, key=lambda group: -len(group.places)), separation, chance)
 
     def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
-        """The texts nearest to a direction that do not say the same again."""
+        """The texts nearest to a unit direction, as far as nearer than chance, that do not say the same again."""
         chosen: list[int] = []
-        for j, _ in best(self.dictionary @ direction, min(32, len(self.dictionary))):
-            if all(float(self.dictionary[j] @ self.dictionary[other]) < SAME for other in chosen):
+        for j, cosine in best(self.dictionary @ direction, min(32, len(self.dictionary))):
+            if cosine > self._near_by_chance and all(
+                float(self.dictionary[j] @ self.dictionary[other]) < SAME for other in chosen
+            ):
                 chosen.append(j)
             if len(chosen) == n_texts:
                 break
         return tuple(self.texts[j] for j in chosen)
 
 
-def cluster(vectors: np.ndarray, max_groups: int = MAX_GROUPS) -> tuple[np.ndarray, float]:
+def one_group(vectors: np.ndarray, n_draws: int = N_ONE_GROUP, seed: int = 0) -> float:
+    """The highest silhouette that images without groups have: as many normal vectors with the mean and the covariance
+    of these [image, d], then of unit length, divided as `cluster` divides.
+
+    A few vectors have a narrower covariance than what they are drawn from, so that fewer than 1 in n_draws + 1 sets
+    without groups part more clearly."""
+    generator, mean = np.random.default_rng(seed), vectors.mean(0)
+    spread = (vectors - mean) / max(1.0, len(vectors) - 1.0) ** 0.5
+    highest = 0.0
+    for _ in range(n_draws):
+        drawn = mean + generator.standard_normal((len(vectors), len(vectors))) @ spread
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True).clip(1e-12)
+        highest = max(highest, cluster(drawn)[1])
+    return highest
+
+
+def cluster(
+    vectors: np.ndarray, max_groups: int = MAX_GROUPS, above: float = 0.0
+) -> tuple[np.ndarray, float]:
     """Labels of unit vectors [image, d], by Ward's method, and the silhouette of that division.
 
-    The number of groups is the one of highest silhouette; all are one group where none exceeds SEPARATE.
+    The number of groups is the one of highest silhouette; all are one group, of silhouette 0, where none is above
+    `above`.
     """
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.metrics import silhouette_score
@@ -268,7 +338,7 @@ def cluster(vectors: np.ndarray, max_groups: int = MAX_GROUPS) -> tuple[np.ndarr
     for n_groups in range(2, min(max_groups, len(vectors) - 1) + 1):
         labels = AgglomerativeClustering(n_groups).fit_predict(vectors)
         score = float(silhouette_score(vectors, labels))
-        if score > max(separation, SEPARATE):
+        if score > max(separation, above):
             best, separation = labels, score
     return best, separation
 

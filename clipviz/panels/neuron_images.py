@@ -24,7 +24,7 @@ def gallery(
     """The neuron's images as a sprite with maps, all on the scale of the top images."""
     top = known.top(neuron)
     samples = top if how == "groups" else reading.samples(known, neuron, how, n_shown)
-    groups, separation = known.groups(top) if how == "groups" else ([], 0.0)
+    grouping = known.groups(top) if how == "groups" else None
     strips = [len(images) for images in known.histogram(neuron).images[::-1]] if how == "intervals" else []
     sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
     return {
@@ -35,8 +35,9 @@ def gallery(
         "along": samples.along.tolist(),
         "columns": columns,
         "limit": top.limit,
-        "groups": [group._asdict() for group in groups],
-        "separation": separation,
+        "groups": [group._asdict() for group in grouping.groups] if grouping else [],
+        "separation": grouping.separation if grouping else 0.0,
+        "one_group": grouping.chance if grouping else 0.0,
         "strips": strips,
     }, {"sprite": sprite, "maps": samples.maps.astype(np.float32)}
 

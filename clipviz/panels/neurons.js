@@ -66,7 +66,9 @@ const neuronAbout = (api, lookFor) => {
     facts.replaceChildren("One direction explains ", h("b", { class: "num" }, percent(neuron.rank_one)), " of the variance of its effect over its top images.");
     const widest = Math.max(1e-12, ...neuron.words.map(([, weight]) => Math.abs(weight)));
     code.replaceChildren(...neuron.words.map((pair) => row(pair, widest)));
-    note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
+    code.classList.toggle("weak", !neuron.differs);
+    code.dataset.differs = String(neuron.differs);
+    note.textContent = `${counted(m, "text rebuilds", "texts rebuild")} ${percent(neuron.code_share)} of that direction, and ${percent(neuron.random_share)} of random directions on average${neuron.differs ? "" : ", so these words say nothing"}${neuron.words.length < m ? `; the ${neuron.words.length} largest are shown` : ""}. Click a text to search with it.`;
   };
   return { parts: [title, facts, sizes, code, note], draw };
 };
@@ -164,20 +166,20 @@ const neuronImages = (api, paint) => {
       glow(api.arrays.maps.subarray(place * rows * cols, (place + 1) * rows * cols), rows, cols, shown.limit), fill(norm / widest, minusOrPlus(along)));
   };
   const draw = (view, arrays) => {
-    const { how, ids, norms, separation } = view.gallery, groups = how === "intervals" ? intervals(view.gallery, arrays) : view.gallery.groups;
+    const { how, ids, norms, separation, one_group: chance } = view.gallery, groups = how === "intervals" ? intervals(view.gallery, arrays) : view.gallery.groups;
     const widest = Math.max(1e-12, ...norms), url = address(arrays.sprite), many = groups.length > 1;
     setShow(how);
     slider.value = Math.round(100 * api.option("opacity"));
     gallery.style.setProperty("--map", api.option("opacity"));
     const sets = many ? groups : [{ places: ids.map((_, place) => place), texts: [], along: 0 }];
     gallery.replaceChildren(...sets.flatMap(({ places, texts, along, n }, i) => [
-      many ? h("p", { class: "group" }, h("b", {}, texts.join(" · ")), n === undefined ? ` ${counted(places.length, "image")}, ${signed(along, 4)} on average` : ` ${counted(n, "image")}`) : null,
+      many ? h("p", { class: "group" }, h("b", {}, texts.join(" · ") || "no text stands out"), n === undefined ? ` ${counted(places.length, "image")}, ${signed(along, 4)} on average` : ` ${counted(n, "image")}`) : null,
       h("div", { class: many ? "tiles small" : "tiles", role: "group", "aria-label": texts.join(", ") || "Images", "data-group": i }, ...places.map((place) => tile(place, url, widest)))]).filter(Boolean));
     const first = gallery.querySelector(".tile");
     if (first) first.tabIndex = 0;
     note.textContent = {
       top: `The ${counted(ids.length, "image")} with the largest effects. Bars: size of the effect; orange above the neuron's mean along the direction, blue below.`,
-      groups: many ? `The ${ids.length} top images form ${groups.length} groups (silhouette ${separation.toFixed(2)}).` : `The ${ids.length} top images form no separate groups.`,
+      groups: many ? `The ${ids.length} top images form ${groups.length} groups: silhouette ${separation.toFixed(2)}, images without groups up to ${chance.toFixed(2)}.` : `The ${ids.length} top images form no groups that part more clearly than images without any (silhouette up to ${chance.toFixed(2)}).`,
       quantiles: "From the largest effect to the smallest in even steps; maps and bars on the scale of the top images.",
       intervals: "A few images of every interval of the histogram, the largest effects first; maps and bars on the scale of the top images.",
       random: "Random images of the collection, strongest first; maps on the scale of the top images.",

@@ -168,6 +168,8 @@ class Neurons(NeuronDesk):
             "number": neuron,
             "words": _words(code, self.n_words),
             "code_share": code.share,
+            "random_share": code.by_chance,
+            "differs": code.differs,
             "rank_one": float(known.line.share[neuron]),
             "strength": float(known.strength[neuron]),
         }

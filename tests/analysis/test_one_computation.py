@@ -110,7 +110,7 @@ def test_neurons_of_an_index_are_read_not_computed_again(session, model, index, 
     assert known.stats.count == len(images)
     assert len(known.ids) == 16 < len(images)  # images read for the norms alone
     neuron = known.strongest(1)[0][0]
-    groups, _ = known.groups(known.top(neuron))
+    groups = known.groups(known.top(neuron)).groups
     assert sum(len(group.places) for group in groups) == len(known.top(neuron).ids)
     opened.close()
     study = chapter3.open_study(model, tmp_path, limit=8, quiet=True, index=str(index.path))

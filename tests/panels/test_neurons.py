@@ -179,6 +179,8 @@ def test_codes_have_as_many_texts_as_asked_for(panel, session):
     assert words == [[word.text, word.weight] for word in code.words]
     assert small.data()["neuron"]["code_share"] == pytest.approx(code.share)
     assert code.share > after["neuron"]["code_share"]
+    assert small.data()["neuron"]["differs"] == code.differs
+    assert small.data()["neuron"]["random_share"] == code.by_chance
 
 
 def test_the_indirect_effect_is_a_second_run_of_the_model(panel, session, model):

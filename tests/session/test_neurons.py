@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 import clipviz
 from clipviz.analysis import neurons as analysis
 from clipviz.lens.cues import image_contribution_scores
-from clipviz.lens.sparse import sparse_code
+from clipviz.lens.sparse import reconstruct, sparse_code
 from clipviz.session import neurons
 
 TEXTS = [*COMMON, "a car", "a blue star"]
@@ -181,9 +181,36 @@ def test_unrelated_top_images_part_into_groups():
 
 def test_groups_hold_every_top_image_once(session, known):
     samples = known.top(11)
-    groups, _ = known.groups(samples)
-    assert sorted(place for group in groups for place in group.places) == list(range(len(samples.ids)))
-    assert all(group.texts and set(group.texts) <= set(TEXTS) for group in groups)
+    found = known.groups(samples)
+    assert sorted(place for group in found.groups for place in group.places) == list(range(len(samples.ids)))
+    assert all(set(group.texts) <= set(TEXTS) for group in found.groups)
+    assert (found.separation > found.chance) == (len(found.groups) > 1)
+
+
+def test_images_without_groups_are_not_parted():
+    """One cloud, sixteen times, beside the most that draws of its own mean and covariance do."""
+    for seed in range(16):
+        generator = np.random.default_rng(seed)
+        cloud = generator.standard_normal((30, 16)) * np.arange(1, 17) ** -0.5 + np.eye(16)[0]
+        unit = cloud / np.linalg.norm(cloud, axis=1, keepdims=True)
+        assert analysis.cluster(unit)[1] > 0.1  # divided all the same where it is not asked what chance does
+        assert analysis.cluster(unit, above=analysis.one_group(cloud))[1] == 0
+    groups = np.repeat(np.eye(12)[:3], [12, 10, 8], 0) + 0.05 * generator.standard_normal((30, 12))
+    unit = groups / np.linalg.norm(groups, axis=1, keepdims=True)
+    assert analysis.cluster(unit, above=analysis.one_group(groups))[1] > 0.7
+
+
+def test_words_and_titles_of_random_directions_are_within_chance(known):
+    """Other random directions than those that the chance was taken from."""
+    directions = normalize(torch.randn(300, known.dictionary.shape[1]), dim=1)
+    code = known.codes([11], 3)[0]
+    shares = reconstruct(sparse_code(directions, known.dictionary, 3), known.dictionary).square().sum(1)
+    assert code.by_chance == pytest.approx(float(shares.mean()), abs=0.02)
+    assert float((shares > code.most_by_chance).float().mean()) <= 0.05
+    assert code.differs == (code.share > code.most_by_chance)
+    named = [known._nearest(direction) for direction in directions]
+    assert sum(texts != () for texts in named) <= 0.05 * len(named)
+    assert known._nearest(known.dictionary[2])[0] == TEXTS[2]
 
 
 def test_broken_images_are_left_out(model, tmp_path):
