@@ -297,3 +297,19 @@ def test_a_layer_that_is_silent_everywhere_contributes_nothing():
     silent = [unit_pairs("layer", [0, 1], [0, 1], std_a=torch.zeros(2), std_b=torch.zeros(2))]
     for objective, value in (("distance", 0.0), ("product", 0.0), ("correlation", 1.0)):
         assert invert.Asked(maps, maps, silent).objective(maps, objective).tolist() == [value] * 2
+
+
+def test_a_loss_of_one_number_is_taken_of_each_image_by_itself():
+    draw = torch.Generator().manual_seed(7)
+    target, start = torch.rand(3, 3, 2, 2, generator=draw), torch.rand(3, 12, generator=draw)
+    step = next(
+        invert.search(
+            reshaping_generator,
+            start,
+            target_images=target,
+            alpha=0.0,
+            reconstruction=lambda images, targets: (images - targets).abs().max(),
+        )
+    )
+    apart = (start.reshape(3, 3, 2, 2) - target).abs().flatten(1)
+    assert step.losses.tolist() == pytest.approx([float(max(one)) for one in apart])
