@@ -10,6 +10,7 @@ from torch import nn
 
 from clipviz.analysis import generation
 from clipviz.analysis import guides as stored
+from clipviz.lens import edits
 from clipviz.lens.invert import OBJECTIVES, Asked, Schedule
 from clipviz.models.generator import ModuleGenerator
 from clipviz.models.hooks import activation_maps
@@ -297,3 +298,30 @@ def test_maps_alone_are_compared_by_their_correlation(generator, guides, given, 
         assert not torch.allclose(
             expected, Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), other)
         )
+
+
+def test_copies_and_removals_act_on_where_the_units_stand_out(generator, guides):
+    maps = generator.maps(torch.tensor([[-1.0, 0.5, 1.0]]))
+    (group,) = guides.own
+    own = maps["units"][:, group.units_a]
+    where = edits.region([(own, group.std_a)])
+    for change, make in (("copy", edits.pasted), ("remove", edits.filled)):
+        found, plain = (
+            generation.asked_maps(maps, guides.own, change, literal=literal)["units"][:, group.units_a]
+            for literal in (False, True)
+        )
+        torch.testing.assert_close(found, make(own, where))
+        assert not torch.allclose(found, plain, atol=1e-3), change
+
+
+def test_a_concepts_picture_is_the_one_nearest_to_its_map_on_the_way(generator, guides):
+    """A rate this high goes past what is asked; the last step is not the nearest."""
+    starts, steps = torch.tensor([[1.0, 0.5, 1.0], [-1.0, -0.5, 0.0], [0.2, -1.0, 0.5]]), []
+    found = generation.visualise(
+        generator, starts, guides, ("units", 0), schedule=Schedule(25, 0.6), progress=steps.append
+    )
+    distances = torch.stack([step.objectives for step in steps])
+    assert (distances[-1] > distances.amin(0)).any()
+    torch.testing.assert_close(found.distance, distances.amin(0))
+    for image, step in enumerate(distances.argmin(0).tolist()):
+        torch.testing.assert_close(found.images[image], steps[step].images[image])

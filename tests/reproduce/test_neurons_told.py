@@ -13,7 +13,7 @@ from sklearn.linear_model import orthogonal_mp_gram
 from clipviz.demo.world import render
 from clipviz.lens.cues import Attack
 from clipviz.models.interventions import intervened_embeddings
-from clipviz.reproduce import attacks, chapter3, neuron_texts
+from clipviz.reproduce import attacks, chapter3, layers, neuron_texts
 from clipviz.reproduce.pools import GENERAL
 from clipviz.reproduce.report import Report
 
@@ -177,9 +177,17 @@ def test_both_kinds_of_effects_are_told_under_their_names(study, effects, model,
     assert table["rows"][1][-1] != table["rows"][2][-1]
 
 
-def test_accuracies_with_texts_are_those_of_the_rebuilt_directions(study, effects, tmp_path, drawn):
+def test_accuracies_with_texts_are_those_of_the_rebuilt_directions(
+    study, effects, tmp_path, drawn, monkeypatch
+):
     """Figure 3.4: every direction replaced by its code of m texts, in float64 by scikit-learn's pursuit."""
-    pool = study.evaluation.pools[GENERAL][:50]
+    pool, judged, accuracy = study.evaluation.pools[GENERAL][:50], [], layers.Study.accuracy
+
+    def noted(study, embeddings, *rest):
+        judged.append(torch.as_tensor(embeddings).double())
+        return accuracy(study, embeddings, *rest)
+
+    monkeypatch.setattr(layers.Study, "accuracy", noted)
     chapter3.sparse_section(report := Report(tmp_path, "sparse"), study, LAYER, {GENERAL: pool})
     phi, reference, unit = effects
     known = study.layer(LAYER)
@@ -187,8 +195,13 @@ def test_accuracies_with_texts_are_those_of_the_rebuilt_directions(study, effect
     second = study.model.second_order(list(study.evaluation.images), LAYER)
     x = known.line.coefficients(second).double()
     rebuilt = torch.from_numpy(codes_of(dictionary, known.line.directions)) @ dictionary.rows.double()
-    after = top1(study.evaluation.tasks, unit - (phi - reference.mean(0)).sum(1) + x @ rebuilt)
+    expected = unit - (phi - reference.mean(0)).sum(1) + x @ rebuilt
+    after = top1(study.evaluation.tasks, expected)
     m = dictionary.n_atoms
+    place = list(drawn["sparse_accuracy"][0][0][GENERAL]).index(m)  # of this pool's sizes, which come first
+    assert (judged[place] - expected).norm() < 0.01 * (
+        x @ rebuilt
+    ).norm()  # too little to change who is named
     base = top1(study.evaluation.tasks, unit)
     shown = zip(drawn["sparse_accuracy"], tables(report), after.items(), strict=True)
     for (by_pool, levels), table, (task, value) in shown:
