@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     kept = {} if options.fresh or options.tenth is not None else _kept()
     running.warm()
-    began, n_rows, n_killed, checked = time.monotonic(), 0, 0, set()
+    began, n_killed, checked = time.monotonic(), 0, set()
     with running.copied() as tree:
         for place, one in enumerate(chosen):
             key, tests = _key(tree, one), named_by(one)
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
                 kept[key] = _found(tree, one, place)
                 if options.tenth is None:
                     _keep(key, kept[key])
-            n_rows += len(one.rows)
             n_killed += kept[key]["verdict"] == "failed"
             print(_line(one, kept[key]), flush=True)
     seconds, n_left = time.monotonic() - began, len(chosen) - n_killed
+    n_rows = len({row for one in chosen for row in one.rows})
     print(f"{n_rows} rows, {len(chosen)} mutations, {n_killed} killed, {n_left} not, {seconds:.0f} s")
     return 1 if n_left else 0
 
