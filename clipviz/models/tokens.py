@@ -25,14 +25,14 @@ class Tokens(NamedTuple):
 
 def tokens_of(model: ClipModel) -> Tokens:
     """A model's tokenizer, "none" with the reason where its ids cannot be made elsewhere."""
-    import open_clip
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     given = model.tokenizer
-    if isinstance(given, open_clip.SimpleTokenizer):
+    if isinstance(given, SimpleTokenizer):
         return _byte_pairs(given)
     if isinstance(given, HfTokenizer):
         return _from_json(given.tokenizer, given.context_length, "")
-    if isinstance(given, open_clip.HFTokenizer) and not given.tokenizer_mode and not given.strip_sep_token:
+    if isinstance(given, HFTokenizer) and not given.tokenizer_mode and not given.strip_sep_token:
         return _from_json(given.tokenizer, given.context_length, given.clean_fn.__name__)
     return _none(f"the tokenizer {type(given).__name__} is not known outside Python")
 

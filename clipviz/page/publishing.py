@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -279,10 +280,12 @@ def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None
         if found.name.endswith(".js"):
             write_whole(folder / "script" / found.name, found.read_bytes())
     shared = kit()
-    write_whole(folder / "panels/kit.js", f"{shared}\nexport {{ h }};\n".encode())
+    known = ", ".join(re.findall(r"^(?:const|let|class|(?:async )?function) (\w+)", shared, re.MULTILINE))
+    write_whole(folder / "panels/kit.js", f"{shared}\nexport {{ {known} }};\n".encode())
     names = [panel["name"] for panel in board["panels"]] + ["desks"]
     for name in names:
-        write_whole(folder / f"panels/{name}.js", (shared + text(f"{name}.js")).encode())
+        script = f'import {{ {known} }} from "./kit.js";\n{text(f"{name}.js")}'
+        write_whole(folder / f"panels/{name}.js", script.encode())
     for module in (vendor.RUNTIME, *([vendor.TOKENIZERS] if tokens == "json" else [])):
         write_whole(folder / "runtime" / module, vendor.script(module))
     write_whole(folder / "page.css", css.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def served(folder):
+    """A folder's address on a plain static server."""
+    handler = functools.partial(Quiet, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(scope="module")
 def published(demo, tmp_path_factory):
     """The folder, published from the session of these tests, served as any web server would."""
@@ -34,12 +46,8 @@ def published(demo, tmp_path_factory):
     folder = clipviz.publish(
         demo, tmp_path_factory.mktemp("page") / "site", images=len(demo.images), desks=["ablate", DESK]
     )
-    handler = functools.partial(Quiet, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", folder
-    server.shutdown()
-    server.server_close()
+    with served(folder) as url:
+        yield url, folder
 
 
 @pytest.fixture(scope="module")
@@ -359,14 +367,44 @@ def test_a_damaged_part_is_refused_in_words(browser, published, tmp_path):
     shutil.copytree(published[1], folder)
     large = max((folder / "parts").iterdir(), key=lambda path: path.stat().st_size)
     large.write_bytes(large.read_bytes()[:-1] + b"?")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
-    page = Page(context, f"http://127.0.0.1:{server.server_port}/").ready()
-    assert "got other bytes; load the page again" in page.page.locator(".cv-top .state").inner_text()
+    with served(folder) as url:
+        page = Page(context, url).ready()
+        assert "got other bytes; load the page again" in page.page.locator(".cv-top .state").inner_text()
     context.close()
-    server.shutdown()
-    server.server_close()
+
+
+def test_a_tower_that_pools_its_tokens_answers_as_in_python(browser, tmp_path):
+    """SigLIP's readout: no class token, an attention pool with an MLP after it, a sigmoid for each class."""
+    from tests.models.families import with_texts
+
+    draw = np.random.default_rng(4)
+    pictures = [Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(6)]
+    texts = [f"a picture of {thing}" for thing in ("a dog", "the sea", "red", "two birds")]
+    session = clipviz.Session(with_texts("SigLIP"), images=pictures, texts=texts, background=False)
+    context = browser.new_context()
+    with served(clipviz.publish(session, tmp_path / "site")) as url:
+        page = Page(context, f"{url}#image=2&head=1.2&text=a+red+boat&heatmap.show=pool").ready().cut()
+        page.settled()
+        wanted = session.head_scores("a red boat", 2, "", Ablation())
+        assert abs(float(page.told("heatmap", "cosine")) - wanted.cosine) < CLOSE
+        assert page.told("heatmap", "show") == "pool"
+        assert int(page.told("heatmap", "peak")) == int(session.pool_map("a red boat", 2)[1:].argmax())
+        assert float(page.told("receipts", "sum-check")) < 1e-5
+        page.page.locator('.cv-desks-bar [data-name="ablate"]').click()
+        page.page.wait_for_selector(".cv-ablate:has-text('Type class names')")
+        page.page.get_by_role("button", name="Yours").click()
+        field = page.page.get_by_label("Class names, separated by commas")
+        field.fill("a dog, the sea")
+        field.press("Enter")
+        page.panel("ablate", classes=2)
+        page.settled()
+        desk = session.ablation_desk(session.typed_task("a dog, the sea"), 2)
+        assert abs(float(page.told("ablate", "probability")) - desk.probabilities(Ablation()).max()) < 1e-4
+        assert page.complaints == []
+        assert page.asked == []
+    context.close()
+    session.close()
 
 
 def test_the_policy_lets_nothing_out(opened, published):

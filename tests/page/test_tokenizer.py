@@ -198,6 +198,33 @@ def test_a_tokenizer_json_gives_the_ids_of_transformers(kind, tmp_path):
     assert len({tuple(row) for row in wanted.tolist()}) > 500
 
 
+def test_open_clips_other_tokenizers_are_known(tmp_path):
+    """HFTokenizer cleans texts before its own tokenizer sees them; what is none of these is declined by name."""
+    from types import SimpleNamespace
+
+    from open_clip.tokenizer import HFTokenizer, get_clean_fn
+
+    pytest.importorskip("transformers")
+    asked = [text.replace("<start_of_text>", "start") for text in texts(300)]
+    for clean in ("canonicalize", "whitespace", "lower"):
+        given = HFTokenizer.__new__(HFTokenizer)
+        given.tokenizer, given.context_length, given.clean_fn = (
+            trained("sentence pieces"),
+            64,
+            get_clean_fn(clean),
+        )
+        given.tokenizer_mode, given.strip_sep_token = "", False
+        tokens = tokens_of(SimpleNamespace(tokenizer=given))
+        assert tokens.facts["clean"] == clean
+        wanted = given(asked)
+        assert different(ids(tokens, asked, tmp_path), wanted, asked) == []
+    declined = tokens_of(SimpleNamespace(tokenizer=lambda given: given))
+    assert (declined.kind, declined.facts["why"]) == (
+        "none",
+        "the tokenizer function is not known outside Python",
+    )
+
+
 def test_a_tokenizer_that_the_page_would_read_otherwise_is_declined():
     from clipviz.models import tokens as module
 

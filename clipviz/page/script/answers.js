@@ -174,7 +174,8 @@ export class Answers {
     const about = /** @type {Record<string, any>} */ ({ message: "", texts: [], values: [], n_texts }), { engine } = this, { tower, texts, pool } = engine, { layer, head } = s;
     if (layer === null || head === null) return { about: { ...about, message: "Select a head to see what it says about this image." }, maps: null };
     const { n_heads: H, n_tokens: T, prefix, d_embed: E, grid: [rows, cols] } = tower.facts, mean = this.#once("mean text", () => meanOf(pool, E));
-    const trace = await engine.trace(/** @type {number} */ (s.image)), length = norm(trace.embedding), { order } = this.#described(layer, head, [], n_texts, 0);
+    const trace = await engine.trace(/** @type {number} */ (s.image)), length = norm(trace.embedding), { order, varies } = this.#described(layer, head, [], n_texts, 0);
+    if (!varies) return { about: { ...about, message: `L${layer}·H${head} writes the same on all of these images.` }, maps: null };
     const effect = tower.headEffect(trace, layer, head), directions = order.map((j) => Float64Array.from(pool.subarray(j * E, (j + 1) * E), (x, k) => x - mean[k]));
     const values = directions.map((t) => dot(effect, 0, t, 0, E) / length), falling = ranked(values), k = Math.min(2, Math.max(1, Math.floor(order.length / 2)));
     const chosen = [...falling.slice(0, k), ...(order.length === 1 ? [] : falling.slice(-k))], maps = new Float32Array(chosen.length * rows * cols);
@@ -198,7 +199,8 @@ export class Answers {
     view.role = roles[`${layer},${head}`] ?? "";
     const images = s.images.filter((i) => i < collection.n), n_read = images.length || collection.n_published;
     if (n_read < 2) return { view: { ...view, message: "TextSpan explains how a head varies over images, so it needs at least 2 of them. Choose a larger set." }, arrays: {} };
-    const { order, gains, nulls, usedUp } = this.#described(layer, head, images, n_texts, 20);
+    const { order, gains, nulls, usedUp, varies } = this.#described(layer, head, images, n_texts, 20);
+    if (!varies) return { view: { ...view, message: `L${layer}·H${head} writes the same on all of these images, so no text can explain how it varies.` }, arrays: {} };
     const at = (/** @type {number[]} */ sorted, /** @type {number} */ share) => { const place = share * (sorted.length - 1), low = Math.floor(place), high = Math.min(low + 1, sorted.length - 1); return sorted[low] + (sorted[high] - sorted[low]) * (place - low); };
     const drawn = order.map((_, i) => nulls.map((one) => one[i]).sort((a, b) => a - b)), means = drawn.map((all) => all.reduce((a, b) => a + b, 0) / all.length);
     view.rows = order.map((j, i) => ({ text: texts[j], family: "", gain: gains[i], null: means[i], null_high: at(drawn[i], 0.95) }));

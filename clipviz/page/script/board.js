@@ -160,7 +160,8 @@ const start = async () => {
     if (message.loaded) loaded += message.loaded;
     top.loaded(Math.min(1, loaded / total), loaded < total ? `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB` : "Opening the model…");
   });
-  const opened = ask("open", { manifest, base });
+  let begin = (/** @type {any} */ _opening) => {};
+  const opened = new Promise((resolve) => (begin = resolve)); // once the board is drawn, so that nothing is loaded before it
   const link = () => location.href, kernel = new Kernel({ facts: manifest.facts, selection: about.selection, n_images: manifest.n_images }, async (panel, selection, options) => { await opened; return ask("ask", { panel, selection, options }); }, () => write(), (is) => (document.body.dataset.busy = String(is)));
   const bring = (/** @type {Blob} */ blob, /** @type {string} */ name) => {
     const images = kernel.panels.find((panel) => panel.name === "images");
@@ -187,6 +188,7 @@ const start = async () => {
   for (const [name, script] of scripts) script.render({ model: models[name], el: places.places[name] });
   if (about.desks.length) await openDesks(about, places, models);
   document.body.dataset.drawn = "true";
+  requestAnimationFrame(() => setTimeout(() => begin(ask("open", { manifest, base }))));
   bringing(bring);
   const follow = () => {
     const { changes, options } = read(location.hash);

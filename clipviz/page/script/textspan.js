@@ -24,7 +24,7 @@ export const headSpan = (collection, layer, head, images) => {
   kept = Math.max(1, kept);
   const span = new Float64Array(kept * E);
   for (let i = 0; i < kept; i++) for (let j = 0; j < width; j++) { const x = vectors[i * width + j]; if (x !== 0) for (let k = 0; k < E; k++) span[i * E + k] += x * axes[j * E + k]; }
-  return { rank: kept, span, variances: values.slice(0, kept) };
+  return { rank: kept, span, variances: values.slice(0, kept), varies: values[0] > floor };
 };
 
 /** Texts in a span's coordinates [text, rank], and their lengths. @param {Float32Array} pool [text, d_embed] @param {Float64Array} span @param {number} rank */
@@ -102,7 +102,7 @@ const rotation = (rank, normal) => orthonormal(Float64Array.from({ length: rank 
  * @param {{ n_texts?: number, n_draws?: number, images?: number[], seed?: number }} [asked]
  */
 export const textspan = (collection, pool, layer, head, { n_texts = 10, n_draws = 20, images, seed = 0 } = {}) => {
-  const { rank, span, variances } = headSpan(collection, layer, head, images), { texts, lengths } = inSpan(pool, span, rank);
+  const { rank, span, variances, varies } = headSpan(collection, layer, head, images), { texts, lengths } = inSpan(pool, span, rank);
   const wanted = Math.min(n_texts, lengths.length, rank, collection.tower.facts.d_code), diagonal = new Float64Array(rank * rank);
   for (let i = 0; i < rank; i++) diagonal[i * rank + i] = variances[i];
   const found = greedy(texts, lengths, diagonal, wanted), normal = gaussian(random(seed)), nulls = [];
@@ -111,7 +111,7 @@ export const textspan = (collection, pool, layer, head, { n_texts = 10, n_draws 
     for (let k = 0; k < rank; k++) for (let i = 0; i < rank; i++) { const x = variances[k] * turn[k * rank + i]; for (let j = 0; j < rank; j++) rotated[i * rank + j] += x * turn[k * rank + j]; }
     nulls.push(greedy(texts, lengths, rotated, wanted).gains);
   }
-  return { ...found, nulls, rank };
+  return { ...found, nulls, rank, varies };
 };
 
 /** Share of a head's variance that lies along each unit direction. @param {import("./collection.js").Collection} collection @param {number} layer @param {number} head @param {Float64Array[]} directions */
