@@ -1,0 +1,471 @@
+"""Measure docs/nulls.md: what each number on screen is on networks that have learnt nothing.
+
+    python tools/nulls.py              every row that docs/nulls.json does not have yet, then the page
+    python tools/nulls.py cues mine    these rows again, then the page
+
+The numbers are kept in docs/nulls.json; docs/nulls.md is written from them and from the words below, and
+tests/test_nulls.py holds both to each other. A random network is the demo's architecture, image and text tower, with
+each layer's own initial weights (clipviz.models.untrained). About half an hour on one thread, most of it for `heads`
+and `mine`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+
+import clipviz
+from clipviz import demo
+from clipviz.analysis import cues, dictionaries, labels
+from clipviz.analysis.mining import count_rows
+from clipviz.data.texts import open_texts
+from clipviz.demo.model.opening import open_model
+from clipviz.demo.partners import ASSETS
+from clipviz.demo.partners.reading import PARTNERS
+from clipviz.lens import ablate, intervals, zeroshot
+from clipviz.lens.rotations import random_rotations
+from clipviz.lens.textspan import null_explained, textspan_from_covariance
+from clipviz.models.clip import ClipModel
+from clipviz.models.opening import choose_device
+from clipviz.models.untrained import untrained_module
+from clipviz.models.zoo import clip_partner
+from clipviz.values import Ablation
+
+DOCS = Path(__file__).parents[1] / "docs"
+NUMBERS, PAGE = DOCS / "nulls.json", DOCS / "nulls.md"
+N_IMAGES, N_NETWORKS, N_LATENTS, N_SEARCHES = 240, 6, 256, 40
+PAIRS = (("horse", "zebra"), ("bus", "car"), ("duck", "owl"), ("apple", "tomato"))
+BACKGROUND = ((2, 3), (4, 5), (5, 0), (5, 4), (5, 5), (5, 6), (5, 7))
+"""The heads with the label "background" on held-out scenes (clipviz reproduce world)."""
+
+Numbers = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """One number on screen: where it is, what could produce it without anything learnt, and how it is measured.
+
+    said: its measured numbers in words, with {names} of what `measure` returns.
+    """
+
+    where: str
+    could: str
+    said: str
+    measure: Callable[[], Numbers]
+
+
+@functools.cache
+def trained_model() -> ClipModel:
+    return clipviz.load("demo", device="cpu")
+
+
+@functools.cache
+def random_model(seed: int) -> ClipModel:
+    """The demo's architecture with random weights; what it is asked is encoded by its own text tower."""
+    known = trained_model()
+    network = untrained_module(known.network, seed)
+    return ClipModel(network, known.tokenizer, known.preprocess, name=f"random {seed}")
+
+
+@functools.lru_cache(maxsize=3)
+def session_of(seed: int | None, n_images: int = N_IMAGES) -> clipviz.Session:
+    """A session of the trained network (None) or a random one on the "
+    "first images of the demo's collection."""
+    model = trained_model() if seed is None else random_model(seed)
+    return clipviz.Session(model, demo.images().subset(range(n_images)), list_of_texts(), background=False)
+
+
+def list_of_texts() -> Any:
+    return demo.texts()
+
+
+def heads() -> Numbers:
+    """Heads of noise: the spectra of the demo's heads in their spans, "
+    "turned at random, over samples of 600 images."""
+    session = clipviz.Session(trained_model(), background=False)
+    covariance, span = session.span()
+    pools = {
+        "demo": (session.pool(), session.texts),
+        "general": (session.model.encode_texts(list(open_texts("general"))), open_texts("general")),
+    }
+    found: Numbers = {"n": N_NOISE}
+    for name, (pool, texts) in pools.items():
+        roles = []
+        for seed in range(N_NOISE):
+            turned, axes = noise_head(covariance, span, seed)
+            roles.append(labels.label_head(turned, axes, pool, texts).role)
+        clear = intervals.share(sum(role.clear for role in roles), len(roles))
+        test = stats.kstest([role.p_value for role in roles], "uniform")
+        found |= {
+            f"{name}_clear": percent(clear.value),
+            f"{name}_low": percent(clear.low),
+            f"{name}_high": percent(clear.high),
+            f"{name}_ks": round(float(test.statistic), 3),
+            f"{name}_ks_p": round(float(test.pvalue), 2),
+        }
+    session.close()
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        counts = [sum(label.role.clear for label in labels_of(seed).values()) for seed in seeds]
+        found[f"{name}_labels"] = " / ".join(map(str, counts))
+    return found
+
+
+N_NOISE = 1600
+
+
+def noise_head(covariance: torch.Tensor, span: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A head without any relation to the texts: the covariance of 600 "
+    "normal samples of a head's spectrum, turned."""
+    generator = torch.Generator().manual_seed(seed)
+    head = seed % len(covariance)
+    kept = span[head].norm(dim=0) > 0.5
+    variances = covariance[head].diagonal()[kept]
+    samples = torch.randn(600, len(variances), generator=generator) * variances.sqrt()
+    samples = (samples - samples.mean(0)) @ random_rotations(1, len(variances), generator)[0]
+    return samples.T @ samples / 600, span[head][:, kept]
+
+
+def labels_of(seed: int | None) -> dict[Any, labels.HeadLabel]:
+    session = session_of(seed)
+    covariance, span = session.span()
+    late = [place for place, (layer, _) in enumerate(session.heads) if layer >= 2]
+    return labels.label_heads(
+        [session.heads[place] for place in late], covariance[late], span[late], session.pool(), session.texts
+    )
+
+
+def textspan() -> Numbers:
+    """Heads whose first text explains more of their variance than in 95% of the rotations."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        beyond = []
+        for seed in seeds:
+            session = session_of(seed)
+            (covariance, span), pool = session.span(), session.pool()
+            first = textspan_from_covariance(covariance, span, pool, 1).explained[:, 0]
+            null = null_explained(covariance, span, pool, 1, 40)[0][..., 0]
+            beyond.append(int((first > null.quantile(0.95, dim=0)).sum()))
+        found[name] = " / ".join(map(str, beyond))
+    return found
+
+
+def accuracy() -> Numbers:
+    """Top-1 on the objects of the images, beside chance."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        values = []
+        for seed in seeds:
+            session = session_of(seed)
+            task = session_of(None).tasks()["objects"]
+            outcome = session.ablate(Ablation(), task)
+            values.append(percent(outcome.before.top1))
+            found["chance"] = percent(outcome.before.chance)
+        found[name] = " / ".join(values)
+    return found
+
+
+def ablation() -> Numbers:
+    """The repaired worst group beside other heads of the same layers, and "
+    "beside draws that may hold the removed."""
+    from clipviz.reproduce.evaluation import trace_terms
+    from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, held_out
+    from clipviz.reproduce.report import Steps
+    from clipviz.reproduce.world_measures import N_DRAWS
+
+    model, sizes = trained_model(), HeldOutSizes.within(4000)
+    folder = Path("/tmp") / "clipviz-nulls"
+    steps = Steps(folder, {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
+    evaluation, _ = held_out(model, encoder_of(model), sizes)
+    terms, _, _ = trace_terms(model, evaluation.images, steps, "world-scenes", True)
+    assert evaluation.birds is not None
+    images, task = evaluation.birds
+    birds, kept, _ = trace_terms(model, images, steps, "world-birds", True)
+    means = ablate.means_of(terms)
+    truth, groups = [task.labels[i] for i in kept], [task.groups[i] for i in kept]
+    late = [(layer, head) for layer in range(2, 6) for head in range(8)]
+    found: Numbers = {"n": N_DRAWS}
+    for classes, directions in task.classifiers.items():
+
+        def worst(removed: Ablation, of: torch.Tensor = directions) -> float:
+            after = ablate.embedding_after(birds, removed, means)
+            return zeroshot.accuracy(after, of.cpu(), truth, groups).worst_accuracy
+
+        after = worst(Ablation(heads=frozenset(BACKGROUND)))
+        found |= {f"{classes}_before": share(worst(Ablation())), f"{classes}_after": share(after)}
+        for null, only_others in (("others", True), ("any", False)):
+            draws = ablate.matched_heads(BACKGROUND, late, N_DRAWS, only_others=only_others)
+            values = [worst(draw) for draw in draws]
+            spread = intervals.spread(values)
+            found |= {
+                f"{classes}_{null}": f"{spread.value:.2f} ({spread.low:.2f} to {spread.high:.2f})",
+                f"{classes}_{null}_p": round(
+                    (1 + sum(value >= after for value in values)) / (1 + len(values)), 3
+                ),
+            }
+    return found
+
+
+def neurons() -> Numbers:
+    """Words, groups and titles of the strongest neurons of layer 3."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        rows = []
+        for seed in seeds:
+            known = session_of(seed).neurons(3)
+            strongest = [neuron for neuron, _ in known.strongest(60)]
+            codes = known.codes(strongest)
+            beyond = np.mean([code.differs for code in codes])
+            groupings = [known.groups(known.top(neuron)) for neuron in strongest]
+            parted = np.mean([len(one.groups) > 1 for one in groupings])
+            titled = np.mean([bool(group.texts) for one in groupings for group in one.groups])
+            line = float(known.line.share[strongest].mean())
+            rebuilt = np.mean([code.share for code in codes])
+            rows.append((beyond, rebuilt, codes[0].by_chance, parted, titled, line))
+        for column, key in enumerate(("beyond", "rebuilt", "by_chance", "parted", "titled", "line")):
+            found[f"{name}_{key}"] = " / ".join(percent(float(row[column])) for row in rows)
+    return found
+
+
+def cue_ticks() -> Numbers:
+    """Words beyond their ticks, of 25 for each of four pairs, on one layer's neurons."""
+    found: Numbers = {"n_random": N_NETWORKS}
+    for name, seeds in (("trained", [None]), ("random", range(N_NETWORKS))):
+        beyond = n_words = 0
+        by_network = []
+        for seed in seeds:
+            session = session_of(seed, 60)
+            source = session.cue_source(3)
+            words = [word for pair in PAIRS for word in cues.cues(session.model, source, *pair)]
+            by_network.append(sum(word.differs for word in words))
+            beyond, n_words = beyond + by_network[-1], n_words + len(words)
+        found |= {
+            f"{name}_beyond": beyond,
+            f"{name}_words": n_words,
+            f"{name}_share": percent(beyond / n_words),
+            f"{name}_by_network": ", ".join(map(str, by_network)),
+        }
+    return found
+
+
+def search() -> Numbers:
+    """How many of 48 heads a search by meaning finds, over texts of the pool at even steps."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        counts = []
+        for seed in seeds:
+            session = session_of(seed)
+            texts = list(session.texts)[:: len(session.texts) // N_SEARCHES][:N_SEARCHES]
+            counts.append(np.mean([len(session.find_heads(text)) for text in texts]))
+        found[name] = " / ".join(f"{count:.1f}" for count in counts)
+    return found | {"n": N_SEARCHES}
+
+
+def attack() -> Numbers:
+    """Shares of pictures of a horse that are taken for a zebra."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        by_network = []
+        for seed in seeds:
+            session = session_of(seed, 60)
+            session.studio = demo.bundle().studio
+            made = session.attack(PAIRS[0], layers=3, n_sentences=6, n_images=5)
+            methods = (made[method][1].success for method in cues.SHOWN)
+            by_network.append(" / ".join(percent(value) for value in methods))
+        found[name] = "; ".join(by_network)
+    return found
+
+
+def maps() -> Numbers:
+    """How often the map of a name is higher on the object that it names than on the other of two."""
+    from clipviz.reproduce import world_measures
+    from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, held_out
+    from clipviz.values import N_LATE
+
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(2))):
+        values = []
+        for seed in seeds:
+            model = trained_model() if seed is None else random_model(seed)
+            evaluation, scenes = held_out(model, encoder_of(model), HeldOutSizes.within(1500))
+            less = world_measures.backgrounds(model, evaluation)
+            scores = world_measures.pair_scores(model, scenes, evaluation, less, N_LATE)
+            values.append(percent(scores[world_measures.TOKENS]["pointing"].value))
+        found[name] = " / ".join(values)
+    return found
+
+
+def mine() -> Numbers:
+    """Rows of the shipped dictionary, and of one with the generator as pivot that is mined on fewer latents, beside
+    those with untrained copies of the CLIP in its place."""
+    model, collection = open_model(choose_device("cpu")), demo.images()
+    partners = [PARTNERS[name].load(checkpoint=ASSETS / f"{name}.safetensors") for name in PARTNERS]
+    generator = demo.bundle().generator(model.device)  # type: ignore[misc]
+    options: dict[str, Any] = {"generator": generator, "n_heldout": 128, "at_least": 2, "batch": 64}
+    session, latents = session_of(None, 16), generator.sample(N_LATENTS, seed=7)
+    return {
+        "clip": len(session.rosetta().concepts),
+        "clip_untrained": dictionaries.untrained_rows(model, partners, collection[:256], **options),
+        "n_latents": N_LATENTS,
+        "generator": count_rows(generator, [clip_partner(model), *partners], latents, batch=64),
+        "generator_untrained": dictionaries.untrained_generator_rows(
+            generator, model, partners, N_LATENTS, 0, batch=64
+        ),
+    }
+
+
+def atlas() -> Numbers:
+    """The share of the embeddings' variance that the plane shows."""
+    found: Numbers = {}
+    for name, seeds in (("trained", [None]), ("random", range(3))):
+        found[name] = " / ".join(percent(session_of(seed).atlas().share) for seed in seeds)
+    return found
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def share(value: float) -> str:
+    return f"{value:.2f}"
+
+
+ROWS = {
+    "heads": Row(
+        "A head's label and its p (Heads, TextSpan, reports)",
+        "The largest of several families among five texts: some family has 3 "
+        "of 5 in a fifth of random rotations.",
+        "{n:,} heads of noise for each pool of texts: a label for {demo_clear} "
+        "of them with the demo's texts (95%: "
+        "{demo_low} to {demo_high}) and {general_clear} with the general ones "
+        "({general_low} to {general_high}); p uniform, "
+        "Kolmogorov-Smirnov D = {demo_ks} (p = {demo_ks_p}) and {general_ks} "
+        "(p = {general_ks_p}). Labels of 32 late heads: "
+        "trained {trained_labels}, random {random_labels}.",
+        heads,
+    ),
+    "textspan": Row(
+        "A text's bar beyond its tick (TextSpan)",
+        "Any pool of texts explains some of any head's variance: the tick is "
+        "the 95th percentile of rotations.",
+        "Heads of 48 whose first text is beyond it: trained {trained}, random {random}.",
+        textspan,
+    ),
+    "search": Row(
+        "Heads that a search by meaning finds (Heads)",
+        "Every head varies along one text in twenty more than along 95% of the pool: 2.4 of 48 heads for a text on "
+        "average, whatever they do. Only which heads they are, and how much of their variance it is, says something.",
+        "Heads of 48 found, mean of {n} texts of the pool: trained {trained}, random {random}.",
+        search,
+    ),
+    "accuracy": Row(
+        "Accuracy (Ablation, reports)",
+        "Guessing, and a network whose texts are all alike, which names one class.",
+        "Objects, chance {chance}: trained {trained}, random {random}.",
+        accuracy,
+    ),
+    "maps": Row(
+        "Heatmap of a text (Heatmap)",
+        "A map that lights up whatever stands out, for any text.",
+        "Share of two objects that is told by its name (chance 50.0%): trained {trained}, random {random}.",
+        maps,
+    ),
+    "ablation": Row(
+        "Worst group after heads are removed (Ablation, reports)",
+        "Removing any heads of these layers; that the removed ones are chosen from the same pictures.",
+        "Seven background heads, classes by name: {names_before} before, "
+        "{names_after} after; other heads of the same "
+        "layers {names_others}, p = {names_others_p}; draws that may hold the "
+        "removed ones {names_any}, p = {names_any_p}. "
+        "Classes by examples: {examples_before}, {examples_after}; "
+        "{examples_others}, p = {examples_others_p}; "
+        "{examples_any}, p = {examples_any_p}. {n} draws each.",
+        ablation,
+    ),
+    "neurons": Row(
+        "Words of a neuron, groups of its images and their titles (Neurons)",
+        "As many texts rebuild much of any direction; images without groups "
+        "can be divided, too; every direction has a "
+        "nearest text.",
+        "Of a direction the texts rebuild: trained {trained_rebuilt}, random "
+        "{random_rebuilt}, random directions "
+        "{trained_by_chance} and {random_by_chance}; neurons of which they "
+        "rebuild more than of every random direction: "
+        "trained {trained_beyond}, random {random_beyond}. Images in "
+        "groups: {trained_parted} of the neurons, random {random_parted}; "
+        "groups with a title: {trained_titled}, random "
+        "{random_titled}. One direction explains {trained_line} of a neuron's "
+        "variance, random {random_line}.",
+        neurons,
+    ),
+    "cues": Row(
+        "A word's score beyond its tick (Cues)",
+        "A code follows its own direction, so texts near the class score high with any neurons along it.",
+        "Words beyond it: trained {trained_beyond} of {trained_words} "
+        "({trained_share}), {n_random} random networks "
+        "{random_beyond} of {random_words} ({random_share}; by network {random_by_network}).",
+        cue_ticks,
+    ),
+    "attack": Row(
+        "Pictures that fool the model (Cues)",
+        "Pictures with more in them than the class; words that are near the other class without any neuron.",
+        "Taken for a zebra, with the class alone / similar words / words of "
+        "neurons: trained {trained}, random {random}.",
+        attack,
+    ),
+    "mine": Row(
+        "Rows of a dictionary of shared units (Rosetta)",
+        "Local filters with random weights light up at edges and colours, as trained ones do.",
+        "Rows of the CLIP's dictionary {clip}, with an untrained CLIP {clip_untrained}; of the generator's, mined on "
+        "{n_latents} latents, {generator}, with an untrained CLIP among its partners {generator_untrained}.",
+        mine,
+    ),
+    "atlas": Row(
+        "Variance that the plane shows (Atlas)",
+        "Any cloud of points has two widest axes.",
+        "Of the embeddings: trained {trained}, random {random}.",
+        atlas,
+    ),
+}
+
+LEAD = """# What the numbers on screen are without anything learnt
+
+A number is evidence of what a model has learnt as far as a network that has learnt nothing gives another one. Here is
+each number that panels show as evidence, what else could produce it, and what it is on the demo model and on networks
+of the same architecture with random weights, image and text tower alike. Numbers with a slash between them are those of
+several networks. What the Generate desk says of an edit is judged by the true scene and not here. Written by
+`python tools/nulls.py` from docs/nulls.json.
+
+| on screen | what could produce it | measured |
+| --- | --- | --- |
+"""
+
+
+def page(numbers: dict[str, Numbers]) -> str:
+    """docs/nulls.md from the numbers of every row."""
+    lines = [
+        f"| {row.where} | {row.could} | {row.said.format(**numbers[name])} |"
+        for name, row in ROWS.items()
+        if name in numbers
+    ]
+    return LEAD + "\n".join(lines) + "\n"
+
+
+def main(names: list[str]) -> None:
+    known = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.is_file() else {}
+    for name in names or [name for name in ROWS if name not in known]:
+        known[name] = ROWS[name].measure()
+        print(name, known[name], flush=True)
+        ordered = {name: known[name] for name in ROWS if name in known}
+        NUMBERS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(known), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
