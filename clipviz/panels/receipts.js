@@ -18,7 +18,8 @@ const receipts = (api, view) => {
   parts.push([`readout: ${view.readout}`, "How the embedding is made from the tokens. The MLP after an attention pool cannot be split over heads, so its share of this image’s embedding is stated."]);
   parts.push([view.model, "model @ weights"], [`images ${view.images}`, "collection @ fingerprint"], [`texts ${view.texts}`, "text pool @ fingerprint"], [`${Math.round(view.milliseconds)} ms · ${view.device}`, "time of the last refresh, device"]);
   if (view.index) parts.push([`index ${view.index} · ${count(view.index_bytes)} bytes per image`, "read from an index of the collection @ fingerprint; head codes are kept whole in float16, statistics in float64"]);
-  if (gone) parts.push([`${count(gone)} of ${counted(looked, "file")} missing: thumbnails shown`, "The codes are exact; heatmaps are computed from the thumbnail, a smaller picture", "bad"]);
+  if (gone) parts.push([`${count(gone)} of ${counted(looked, "file")} missing or replaced: thumbnails shown`, "The codes are exact; heatmaps are computed from the thumbnail, a smaller picture", "bad"]);
+  for (const note of view.notes ?? []) parts.push([note, "What did not go as planned", "bad"]);
   return parts;
 };
 
