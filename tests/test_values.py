@@ -200,3 +200,22 @@ def test_late_layers_are_the_last_four():
     assert N_LATE == 4
     assert list(late_layers(12)) == [8, 9, 10, 11]
     assert list(late_layers(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("n_all", [3 * 10**7, 10**9, 10**30])
+def test_a_range_that_is_too_long_is_refused_before_it_is_read(n_all):
+    class Read(AssertionError):
+        pass
+
+    class Long:
+        def __len__(self):
+            return len(range(n_all))
+
+        def __iter__(self):
+            raise Read
+
+    for field in ("layers", "mlps", "tokens"):
+        with pytest.raises(ValueError, match=f"at most 1,000,000 {field}, got more"):
+            Ablation(**{field: Long()})
+    with pytest.raises(ValueError, match="at most 10,000,000 images, got more"):
+        Selection(images=Long())

@@ -58,10 +58,20 @@ def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]
         raise ValueError(
             f"expected {name} as a list of whole numbers, got {numbers!r}; put a single one in [ ]"
         )
-    found = tuple(whole(name, number) for number in islice(numbers, most + 1))
-    if len(found) > most:
+    found = () if _longer(numbers, most) else tuple(whole(name, one) for one in islice(numbers, most + 1))
+    if len(found) > most or _longer(numbers, most):
         raise ValueError(f"expected at most {most:,} {name}, got more; choose fewer")
     return found
+
+
+def _longer(numbers: Any, most: int) -> bool:
+    """Whether more than `most` things are known to be there before any is read."""
+    try:
+        return len(numbers) > most
+    except OverflowError:  # a range longer than any list
+        return True
+    except TypeError:  # a generator
+        return False
 
 
 def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:
