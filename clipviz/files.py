@@ -73,6 +73,7 @@ def path_of(source: Any, what: str) -> Path:
             raise ValueError(f"expected {what}, got an empty path; name one")
         if "\0" in text:
             raise ValueError(f"expected {what}, got {text[:80]!r} with a zero byte; check the path")
+        os.fsencode(text)  # half of a character is in no system's names
         path = Path(text).expanduser()
         os.path.lexists(path)
         path.exists()

@@ -189,6 +189,10 @@ def test_a_long_list_of_something_else_is_refused_at_once(session, door):
         (lambda s: clipviz.wrap([s.model.network]), "open_clip or Hugging Face model, got list"),
         (lambda s: open_images(range(9)), "got range"),
         (lambda s: open_texts("a \ud83d dog"), r"which does not exist|check the path"),
+        (
+            lambda s: clipviz.Index.build(s.model, s.images, "a \ud83d dog"),
+            "the folder of an index, got 'a .* check the path",
+        ),
         (lambda s: clipviz.load_generator(4), "a file of its weights, got int"),
         (lambda s: standalone.page_path(4), "the name of a file that ends in .html, got int"),
         (lambda s: s.model.encode_texts("a \ud83d"), "a text of whole characters|got half of one"),
