@@ -24,8 +24,16 @@ settings.register_profile("clipviz", settings.get_profile("search"), derandomize
 settings.load_profile("clipviz")
 
 TESTS = Path(__file__).parent
-SLOWEST_FIRST = ["browser", "mutations", "test_notebooks.py", "reproduce", "test_pretend.py", "session", "panels", "demo"]
-SLOWEST_FIRST += ["indexing", "hostile", "models"]
+SLOWEST_FIRST = [
+    "browser",
+    "mutations",
+    "test_notebooks.py",
+    "reproduce",
+    "test_pretend.py",
+    "session",
+    "panels",
+]
+SLOWEST_FIRST += ["demo", "indexing", "hostile", "models"]
 SHARERS = {"panels/test_rosetta.py": "session/test_rosetta.py"}
 """Files -> the file on whose worker they run, for what both take from `tiny_dictionary`."""
 

@@ -241,7 +241,8 @@ def test_mine_writes_one_row_a_shared_unit(partners):
     assert {(1, 6, 6), (4, 0, 0), (7, 2, 2)} <= rows
     top = concepts.units[:, 0].tolist().index(4)
     assert concepts.heldout[top].min() > 0.99
-    assert torch.as_tensor(concepts.thumbnails.maps[top]).flatten(1).any(1).all()  # also of the partners' unit 0
+    drawn = torch.as_tensor(concepts.thumbnails.maps[top])
+    assert drawn.flatten(1).any(1).all()  # also of the partners' unit 0
     assert (torch.as_tensor(concepts.thumbnails.peak)[top] > 0).all()
     assert concepts.examples.shape == (len(concepts), 4)
     assert len(set(concepts.cluster[:3].tolist())) == 3
