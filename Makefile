@@ -22,7 +22,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[all]"
 	@touch $@
 
 $(VENV)/.tools: pyproject.toml | $(BIN)/python

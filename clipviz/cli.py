@@ -16,10 +16,12 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from clipviz import extras
 from clipviz.files import write_whole
 from clipviz.version import __version__
 
 NOTEBOOK = "dashboard.ipynb"
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 _LAB = (
     "import sys; sys.path = [p for p in sys.path if p]; from jupyterlab.labapp import main; sys.exit(main())"
 )
@@ -67,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
 def demo(options: argparse.Namespace) -> int:
     """Write the dashboard notebook for the chosen model and images, and start JupyterLab on it."""
     chosen = {name: getattr(options, name) for name in ("model", "pretrained", "images", "texts", "device")}
+    if lacking := extras.lacking("lab"):
+        raise ImportError(f"the board opens in JupyterLab, and {lacking}")
     check(**chosen)
     folder = Path(options.folder).expanduser()
     check_folder(folder)
@@ -251,22 +255,25 @@ def doctor(clear_cache: bool = False) -> int:
     import time
     from importlib.metadata import PackageNotFoundError, version
 
-    print(f"clipviz on Python {platform.python_version()}, {platform.platform()}")
+    print(f"clipviz {__version__} on Python {platform.python_version()}, {platform.platform()}")
     missing = []
     for package in (
         "torch",
         "open_clip_torch",
         "anywidget",
         "ipywidgets",
-        "jupyterlab",
-        "plotly",
         "scikit-learn",
+        "matplotlib",
+        "pillow",
     ):
         try:
-            print(f"  {package:18} {version(package)}")
+            print(f"  {package:18} {version(package)}{outdated(package, version(package))}")
         except PackageNotFoundError:
             missing.append(package)
             print(f"  {package:18} missing: pip install {package}")
+    for name, extra in extras.EXTRAS.items():
+        lacking = extras.lacking(name)
+        print(f"  {f'[{name}]':18} {extra.gives}: {lacking or 'installed'}")
     if missing:
         return 1
     show_cache(clear_cache)
@@ -278,14 +285,28 @@ def doctor(clear_cache: bool = False) -> int:
     print(
         f"  device             {choose_device()} (cuda {torch.cuda.is_available()}, threads {torch.get_num_threads()})"
     )
-    print(f"  browser for tests  {shutil.which('chromium') or shutil.which('google-chrome') or 'none found'}")
+    print(f"  browser for tests  {next(filter(None, map(shutil.which, BROWSERS)), 'none found')}")
     started = time.perf_counter()
     model = load("demo")
     print(
         f"  demo model         sum check {model.sum_check:.0e}, loaded in {time.perf_counter() - started:.1f} s"
     )
-    print("OK. Try `clipviz demo`.")
+    print(
+        "OK. Try `clipviz demo`."
+        if not extras.lacking("lab")
+        else "OK. For `clipviz demo`, install clipviz[lab]."
+    )
     return 0
+
+
+def outdated(package: str, found: str) -> str:
+    """A warning beside a version with known flaws; the least versions that clipviz accepts are not always enough."""
+    if package == "pillow" and int(found.split(".")[0]) < 13:
+        return (
+            " (open only pictures that you trust: this version can be made to write past its memory by a damaged "
+            "JPEG; pip install 'pillow>=13' where your other packages accept it)"
+        )
+    return ""
 
 
 def show_cache(clear: bool) -> None:

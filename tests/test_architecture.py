@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,10 @@ ARROWS = {
     "worker": set(),
     "files": set(),
     "waits": set(),
+    "extras": set(),
     "lens": {"values"},
     "data": {"values", "files"},
-    "figures": {"values"},
+    "figures": {"values", "extras"},
     "models": {"data", "lens", "values", "files"},
     "analysis": {"models", "data", "lens", "values", "files", "waits"},
     "demo": {"analysis", "models", "data", "lens", "values", "files"},
@@ -55,10 +57,33 @@ ARROWS = {
         "values",
         "files",
         "version",
+        "extras",
     },
-    "page": {"panels", "session", "loading", "analysis", "data", "models", "values", "files", "version"},
+    "page": {
+        "panels",
+        "session",
+        "loading",
+        "analysis",
+        "data",
+        "models",
+        "values",
+        "files",
+        "version",
+        "extras",
+    },
     "first_run": set(),
-    "cli": {"page", "panels", "reproduce", "indexing", "loading", "models", "data", "version", "files"},
+    "cli": {
+        "page",
+        "panels",
+        "reproduce",
+        "indexing",
+        "loading",
+        "models",
+        "data",
+        "version",
+        "files",
+        "extras",
+    },
 }
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
@@ -67,6 +92,7 @@ OUTSIDE = {
     "worker": set(),
     "files": set(),
     "waits": set(),
+    "extras": set(),
     "lens": {"torch", "numpy", "scipy", "sklearn", "jaxtyping"},
     "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs", "fsspec"},
     "figures": {"numpy", "matplotlib", "plotly"},
@@ -206,22 +232,11 @@ def bare(requirement: str) -> str:
     return re.split(r"[<>=!\[ ;]", requirement.strip().strip('",- '))[0].lower().replace("_", "-")
 
 
-def test_both_environment_files_name_the_same_packages():
-    project = (ROOT / "pyproject.toml").read_text()
-    block = project.split("dependencies = [")[1].split("]\n")[0]
-    declared = {bare(line) for line in block.splitlines() if line.strip()}
-    lines = (ROOT / "environment.yml").read_text().splitlines()
-    wanted = {bare(line) for line in lines if line.strip().startswith("- ")}
-    renamed = {"pytorch": "torch"}
-    named = {renamed.get(name, name) for name in wanted} - {
-        "python",
-        "pip",
-        "conda-forge",
-        "nodefaults",
-        "e",
-        "pip:",
-    }
-    assert {name for name in named if name} == declared
+def test_the_conda_environment_is_made_from_the_projects_list():
+    tool = runpy.run_path(str(ROOT / "tools" / "environment.py"))
+    assert (ROOT / "environment.yml").read_text(encoding="utf-8") == tool["environment"](), (
+        "run python tools/environment.py"
+    )
 
 
 def test_requirements_are_ranges():
@@ -284,10 +299,11 @@ SAFE |= {"scikit-learn": (1, 5)}
 @pytest.mark.parametrize("file", ["pyproject.toml", "environment.yml"])
 def test_least_versions_are_safe_ones(file, package):
     renamed = {"pytorch": "torch"}
+    stated = re.findall(r"([A-Za-z0-9_-]+)>=([0-9.]+)", (ROOT / file).read_text(encoding="utf-8"))
     found = [
-        tuple(map(int, line.split(">=")[1].split(";")[0].strip(' ",').split(".")))
-        for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
-        if ">=" in line and renamed.get(bare(line.strip("- ")), bare(line.strip("- "))) == package
+        tuple(map(int, version.split(".")))
+        for name, version in stated
+        if renamed.get(bare(name), bare(name)) == package
     ]
     assert found
     assert min(found) >= SAFE[package]

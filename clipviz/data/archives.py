@@ -193,7 +193,7 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise ValueError(
-            "parquet files need pyarrow, which is not installed; `pip install 'clipviz[parquet]'`, or convert the "
+            "parquet files need pyarrow, which is not installed; `pip install 'clipviz[index]'`, or convert the "
             "images to files or tars"
         ) from error
     return pyarrow.parquet

@@ -163,7 +163,7 @@ def _read_parquet(path: Path, name: str) -> Table:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise NoTable(
-            "parquet files need pyarrow, which is not installed; `pip install 'clipviz[parquet]'`"
+            "parquet files need pyarrow, which is not installed; `pip install 'clipviz[index]'`"
         ) from error
     try:
         columns = list(parquet.ParquetFile(path).schema_arrow.names)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from clipviz import extras
 from clipviz.figures import style
 from clipviz.figures.panels import scale_of
 
@@ -159,7 +160,9 @@ def interactive_grid(
     heads: Sequence[tuple[int, int]] = (),
     scope: str = "late",
 ) -> go.Figure:
-    """The same maps as plotly heatmaps with their values under the pointer: see map_grid."""
+    """The same maps as plotly heatmaps with their values under the pointer: see map_grid. Needs the extra `reports`."""
+    if lacking := extras.lacking("reports"):
+        raise ImportError(f"interactive maps are drawn by plotly, and {lacking}")
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

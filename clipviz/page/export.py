@@ -7,7 +7,6 @@ from them, so that one export serves every text. The taps are read by the record
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import logging
 import warnings
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipviz import extras
 from clipviz.models.clip import ClipModel
 from clipviz.models.towers.recording import Recorder, listening
 from clipviz.page.packing import halves
@@ -105,11 +105,8 @@ def check_memory(model: ClipModel) -> None:
 
 def check_exporter() -> None:
     """ImportError naming the extra, where the exporter's packages are missing."""
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"publishing a model needs {' and '.join(missing)}; install them with: pip install 'clipviz[web]'"
-        )
+    if lacking := extras.lacking("web"):
+        raise ImportError(f"publishing a model takes an exporter, and {lacking}")
 
 
 class Tapped(nn.Module):

@@ -15,6 +15,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from clipviz import extras
+
 CHAPTERS = ("world", "chapter2", "chapter3", "chapter4")
 ALL = "all"
 
@@ -26,7 +28,8 @@ def run(
 
     chapter: one of CHAPTERS or "all" (the command line passes its options instead, and gets an exit code). model: a
     ClipModel, or a name for clipviz.load (with pretrained=...). out: folder for the report, figures and finished
-    steps. Other options are the chapter's own. Raises ValueError for a chapter or an option that is not there.
+    steps. Other options are the chapter's own. Raises ValueError for a chapter or an option that is not there,
+    ImportError without the extra `reports`.
     """
     if isinstance(chapter, argparse.Namespace):
         given = vars(chapter)
@@ -39,6 +42,8 @@ def run(
     available = chapters()
     if chapter not in (*available, ALL):
         raise ValueError(f"expected a chapter among {', '.join(available)}, or all, got {chapter!r}")
+    if lacking := extras.lacking("reports"):
+        raise ImportError(f"reports hold interactive charts, and {lacking}")
     module = "everything" if chapter == ALL else chapter
     reproduce = importlib.import_module(f"clipviz.reproduce.{module}").run
     taken = inspect.signature(reproduce).parameters
