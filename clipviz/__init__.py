@@ -15,6 +15,7 @@ _NAMES = {
     "load_partner": "clipviz.loading",
     "load_generator": "clipviz.loading",
     "wrap": "clipviz.models",
+    "Dictionary": "clipviz.models.dictionaries",
     "match": "clipviz.analysis.matching",
     "Index": "clipviz.indexing",
     "Selection": "clipviz.values",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from clipviz.loading import load_generator as load_generator
     from clipviz.loading import load_partner as load_partner
     from clipviz.models import wrap as wrap
+    from clipviz.models.dictionaries import Dictionary as Dictionary
     from clipviz.page import publish as publish
     from clipviz.panels import Dashboard as Dashboard
     from clipviz.session import Session as Session

@@ -40,6 +40,7 @@ from clipviz.values import HeadBasis, TowerWeights, check_characters
 
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
+    from clipviz.models.dictionaries import Dictionary, PointEffects
 
 Kind = TypeVar("Kind")
 
@@ -254,6 +255,14 @@ class ClipModel:
     ) -> Iterator[SecondOrder]:
         """The same one after the other, for layers whose bases and coordinates do not fit in memory together."""
         return each_second_order(self.tower, self.encode_images, self.prepare(images), layers)
+
+    def dictionary_effects(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
+    ) -> PointEffects:
+        """Exact effects of a dictionary's features on some images, with its offset and its error, from one pass."""
+        from clipviz.models.dictionaries.effects import point_effects
+
+        return point_effects(self, images, dictionary)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
         """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""

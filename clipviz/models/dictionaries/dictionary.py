@@ -1,0 +1,193 @@
+"""A dictionary of directions: a sparse autoencoder's features as units of a model.
+
+A feature has an activation for every token and a direction that it writes, as an MLP's neuron has. With the input x of
+a token at the dictionary's point, normalised as the format says,
+    a = activation(W_enc (x - b_dec) + b_enc),   x is about a W_dec + b_dec
+where some formats do not subtract b_dec. What is left of x is the dictionary's error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Point = Literal["residual", "mlp output", "mlp hidden", "attention output"]
+"""Where a dictionary reads: the residual stream after a block, what its MLP or its attention adds to it, or the MLP's
+hidden units (the numbers that its output matrix reads)."""
+POINTS: tuple[Point, ...] = get_args(Point)
+Activation = Literal["relu", "topk", "jumprelu", "gated", "tanh-relu"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+Norm = Literal["none", "layer norm", "unit norm"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """A gated autoencoder's second half: which features are on, and how much those are worth.
+
+    The gate is on where pre + bias > 0; the magnitude is relu(pre * exp(r_mag) + mag_bias), pre the encoder's products
+    without a bias.
+    """
+
+    bias: Float[Tensor, " unit"]
+    r_mag: Float[Tensor, " unit"]
+    mag_bias: Float[Tensor, " unit"]
+
+
+class Encoded(NamedTuple):
+    """What a dictionary makes of inputs, in the units of its point: input = activations @ decoder + offset + error.
+
+    activations: [..., unit], multiplied by the token's deviation where the dictionary normalises its inputs. offset:
+    [..., d_in], the bias, and the mean that was taken away.
+    """
+
+    activations: Tensor
+    offset: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Features of one point of one layer. All tensors are float32 or float64.
+
+    layer: counted from 0. k: active features of a token, for "topk". threshold: [unit] or [], for "jumprelu".
+    subtracts_bias: whether the decoder's bias is taken from the input. cls_token_only: made for the class token alone.
+    source: the format and the file, for messages.
+    """
+
+    layer: int
+    point: Point
+    encoder: Float[Tensor, "unit d_in"]
+    encoder_bias: Float[Tensor, " unit"]
+    decoder: Float[Tensor, "unit d_in"]
+    bias: Float[Tensor, " d_in"]
+    activation: Activation = "relu"
+    k: int | None = None
+    threshold: Tensor | None = None
+    gate: Gate | None = None
+    norm: Norm = "none"
+    subtracts_bias: bool = True
+    cls_token_only: bool = False
+    source: str = "a dictionary"
+
+    def __post_init__(self) -> None:
+        n_units, d_in = self.encoder.shape if self.encoder.ndim == 2 else (0, 0)
+        wanted = {"decoder": (n_units, d_in), "encoder_bias": (n_units,), "bias": (d_in,)}
+        for name, shape in wanted.items():
+            found = tuple(getattr(self, name).shape)
+            if found != shape or not n_units:
+                raise ValueError(
+                    f"expected {name} of shape {list(shape)} beside an encoder of {list(self.encoder.shape)} "
+                    f"[feature, input], got {list(found)} in {self.source}; check the format"
+                )
+        for name in ("encoder", "decoder", "encoder_bias", "bias"):
+            if not bool(torch.isfinite(getattr(self, name)).all()):
+                raise ValueError(f"expected finite numbers, got NaN or infinity in {name} of {self.source}")
+        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+            raise ValueError(f"expected a layer counted from 0, got {self.layer!r}; pass layer=")
+        for name, choices in (("point", POINTS), ("activation", ACTIVATIONS), ("norm", NORMS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"expected {name} among {', '.join(choices)}, got {getattr(self, name)!r} in {self.source}"
+                )
+        if self.activation == "topk" and not (self.k and 0 < self.k <= n_units):
+            raise ValueError(f"expected k within 1..{n_units} for TopK, got {self.k!r} in {self.source}")
+        if self.activation == "jumprelu" and (
+            self.threshold is None or tuple(self.threshold.shape) not in ((), (n_units,))
+        ):
+            raise ValueError(f"expected a threshold, or one per feature, in {self.source}")
+        if self.activation == "gated" and self.gate is None:
+            raise ValueError(f"expected the biases and the scale of the gate in {self.source}")
+
+    def __repr__(self) -> str:
+        return (
+            f"Dictionary({self.n_units} features of {self.activation}, {self.point} of layer {self.layer}, "
+            f"d_in={self.d_in}, {self.source})"
+        )
+
+    @property
+    def n_units(self) -> int:
+        return int(self.encoder.shape[0])
+
+    @property
+    def d_in(self) -> int:
+        return int(self.encoder.shape[1])
+
+    @classmethod
+    def load(cls, path: str | Path, layer: int | None = None, point: Point | None = None) -> Dictionary:
+        """A dictionary from a local file or folder; its format is recognised.
+
+        Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning. No code of the file is run. layer, point:
+        for formats that do not say where they read, or to overrule them. Raises ValueError for what is no dictionary,
+        naming what was found and how to convert it.
+        """
+        from clipviz.models.dictionaries.layouts import load
+
+        return load(Path(path), layer, point)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
+        """The same on another device or in another precision."""
+        from dataclasses import replace
+
+        moved = {
+            name: getattr(self, name).to(device=device, dtype=dtype)
+            for name in ("encoder", "encoder_bias", "decoder", "bias")
+        }
+        if self.threshold is not None:
+            moved["threshold"] = self.threshold.to(device=device, dtype=dtype)
+        if self.gate is not None:
+            moved["gate"] = Gate(
+                *(
+                    part.to(device=device, dtype=dtype)
+                    for part in (self.gate.bias, self.gate.r_mag, self.gate.mag_bias)
+                )
+            )
+        return replace(self, **moved)
+
+    def encode(self, inputs: Float[Tensor, "*rows d_in"]) -> Encoded:
+        """Activations of every feature, and what every token has without them. Raises ValueError for another width."""
+        if inputs.shape[-1] != self.d_in:
+            raise ValueError(
+                f"expected inputs of width {self.d_in} for {self!r}, got {inputs.shape[-1]}; it belongs to another "
+                "model or another point"
+            )
+        normed, scale, mean = self._normed(inputs)
+        centred = normed - self.bias if self.subtracts_bias else normed
+        activations = self._activated(centred @ self.encoder.T)
+        if scale is None:
+            return Encoded(activations, self.bias.expand_as(inputs))
+        return Encoded(activations * scale, self.bias * scale + mean)
+
+    def reconstruct(self, inputs: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_in"]:
+        """The inputs as the dictionary sees them: activations @ decoder + offset."""
+        encoded = self.encode(inputs)
+        return encoded.activations @ self.decoder + encoded.offset
+
+    def _normed(self, inputs: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Inputs as the encoder reads them, and the scale and mean that undo it."""
+        if self.norm == "none":
+            return inputs, None, inputs.new_zeros(())
+        if self.norm == "layer norm":
+            mean = inputs.mean(-1, keepdim=True)
+            scale = inputs.std(-1, keepdim=True) + NORM_EPS
+            return (inputs - mean) / scale, scale, mean
+        scale = inputs.norm(dim=-1, keepdim=True).clamp_min(NORM_EPS) / self.d_in**0.5
+        return inputs / scale, scale, inputs.new_zeros(())
+
+    def _activated(self, products: Tensor) -> Tensor:
+        if self.gate is not None:
+            on = products + self.gate.bias > 0
+            return on * torch.relu(products * self.gate.r_mag.exp() + self.gate.mag_bias)
+        pre = products + self.encoder_bias
+        if self.activation == "topk":
+            assert self.k is not None
+            kept = torch.relu(pre).topk(self.k, -1)
+            return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
+        if self.activation == "jumprelu":
+            return torch.relu(pre) * (pre > self.threshold)
+        return torch.tanh(torch.relu(pre)) if self.activation == "tanh-relu" else torch.relu(pre)

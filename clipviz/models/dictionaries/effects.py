@@ -1,0 +1,211 @@
+"""What a dictionary's features do to the embedding, exactly: through the later heads, and directly.
+
+With attention and the statistics of norms fixed at their values of the pass, the embedding is linear in what a point
+adds to the residual stream. A feature stands where a neuron stands in thesis Eq. 3.3: its decoder row is the direction
+that it writes. The stream x at the point is split into features, the dictionary's offset and its error,
+    x_t = sum_f a_tf d_f + offset_t + error_t,
+and so is what it contributes to the embedding: features + offset + error = contribution of x. Each contribution is a
+second-order part (through later heads) and a first-order part (read by the readout itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from clipviz.lens.neurons import Passage, SecondOrder, check_layer, neuron_basis, second_order
+from clipviz.models.dictionaries.dictionary import Dictionary, Point
+from clipviz.models.second import SecondRecorder
+from clipviz.models.towers.anatomy import Tower, full, unmixed
+from clipviz.models.towers.recording import listening
+from clipviz.values import TowerWeights
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
+
+
+@dataclass(frozen=True, eq=False)
+class PointEffects:
+    """What the features of one dictionary do on some images. Units: parts of the unnormalised embedding.
+
+    units: coordinates, directions and maps of the features, as of neurons (its `shared` part means nothing here).
+    offset, error, total: [image, d_embed], what the dictionary's bias, what it leaves out, and all that is in the
+    stream contribute; features(None).sum(1) + offset + error = total. explained: the share of the inputs' variance
+    over tokens and images that the dictionary explains; n_active: features that are active for a token, on average.
+    """
+
+    dictionary: Dictionary
+    units: SecondOrder
+    offset: Float[Tensor, "image d_embed"]
+    error: Float[Tensor, "image d_embed"]
+    total: Float[Tensor, "image d_embed"]
+    explained: float
+    n_active: float
+
+    def features(
+        self, chosen: Sequence[int] | None = None, direct: bool = True, later: bool = True
+    ) -> Float[Tensor, "image unit d_embed"]:
+        """What each feature contributes: through later heads (second order), directly (first order), or both."""
+        parts = []
+        if later:
+            parts.append(self.units.effects(chosen, shared=False, normalize=False))
+        if direct:
+            parts.append(self.units.first_order(chosen, shared=False, normalize=False))
+        if not parts:
+            raise ValueError("expected direct or later effects, got neither; leave one of them True")
+        return sum(parts[1:], parts[0])
+
+    @property
+    def residual(self) -> float:
+        """The largest difference of features + offset + error from the total, as a share of the largest of these."""
+        ones = torch.ones_like(self.units.activations[:, 0])
+        features = self.units.weighted_sum(ones, normalize=False) + self._direct()
+        difference = (features + self.offset + self.error - self.total).abs().max()
+        largest = max(float(part.abs().max()) for part in (features, self.offset, self.error, self.total))
+        return float(difference) / largest if largest else 0.0
+
+    def _direct(self) -> Float[Tensor, "image d_embed"]:
+        basis = self.units.basis
+        return (
+            torch.einsum("ipn,nd,pdk->ik", self.units.read, basis.outputs, basis.matrices)
+            / self.units.std[:, None]
+        )
+
+
+@torch.no_grad()
+def point_effects(
+    model: ClipModel, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
+) -> PointEffects:
+    """Exact effects of a dictionary's features on some images, from one forward pass.
+
+    Raises ValueError for a dictionary of another width or layer, and for a point that the tower does not have.
+    """
+    tower, weights = model.tower, model.weights
+    check_fits(tower, dictionary)
+    pixels = model.prepare(images)
+    recorder = PointRecorder(tower, dictionary.layer, dictionary.point)
+    with listening(recorder):
+        embedding = model.encode_images(pixels)
+    recorder.finish_pass()
+    with unmixed(pixels.device):
+        stream = recorder.stream
+        here = dictionary.to(stream.device, stream.dtype)
+        encoded = here.encode(stream)
+        passage = recorder.passage(dictionary.layer, embedding)
+        passage = replace(passage, divisors=None, read_divided=None)
+        read = _read_weights(passage, recorder)
+        written = _written(weights, dictionary.layer, dictionary.point)
+        features = replace(
+            passage,
+            activations=encoded.activations,
+            read=None if read is None else read @ encoded.activations,
+        )
+        basis = neuron_basis(_with_units(weights, dictionary.layer, written(here.decoder)), dictionary.layer)
+        error = stream - encoded.activations @ here.decoder - encoded.offset
+        contribution = partial(contributed, passage, weights, dictionary.layer, read)
+        centred = stream - stream.mean((0, 1))
+        return PointEffects(
+            dictionary,
+            second_order(features, basis),
+            contribution(written(encoded.offset)),
+            contribution(written(error)),
+            contribution(written(stream)),
+            float(1 - error.square().sum() / centred.square().sum()),
+            float((encoded.activations != 0).sum(-1).double().mean()),
+        )
+
+
+def contributed(
+    passage: Passage,
+    weights: TowerWeights,
+    layer: int,
+    read: Tensor | None,
+    stream: Float[Tensor, "image token d_model"],
+) -> Float[Tensor, "image d_embed"]:
+    """What a part of the residual stream after a layer contributes to the embedding, norms and attention fixed."""
+    readout = weights.readout
+    first = stream[:, :1] if read is None else read @ stream
+    total = torch.einsum("ipd,pdk->ik", first, readout.matrices)
+    seen = passage.attention @ stream  # [image, later_head, d_model]
+    step = weights.n_heads * readout.n_heads
+    for place, later in enumerate(range(layer + 1, weights.n_layers)):
+        target = weights.layers[later]
+        heads = seen[:, place * step : (place + 1) * step].unflatten(1, (weights.n_heads, readout.n_heads))
+        codes = torch.einsum("ihpd,hed->ihpe", heads, target.value * target.ln_gamma)
+        total = total + torch.einsum("ihpe,hde,pdk->ik", codes, target.output, readout.matrices)
+    return total / passage.std[:, None]
+
+
+def check_fits(tower: Tower, dictionary: Dictionary) -> None:
+    """ValueError naming what is expected of a dictionary of this tower and what it is made for."""
+    layer = check_layer(tower.weights, dictionary.layer)
+    width = tower.weights.layers[layer].mlp_output.shape[1 if dictionary.point == "mlp hidden" else 0]
+    if dictionary.d_in != width:
+        raise ValueError(
+            f"expected a dictionary of width {width} for the {dictionary.point} of layer {layer}, got {dictionary!r}; "
+            "it belongs to another model, layer or point"
+        )
+    block = tower.blocks[layer]
+    if dictionary.point != "residual" and (block.mlp_norm is not None or block.write_norm is not None):
+        raise ValueError(
+            "expected a dictionary of the residual stream for a tower whose blocks norm what they write, got "
+            f"{dictionary!r}"
+        )
+    scaled = not isinstance(getattr(block.module, "ls_1", nn.Identity()), nn.Identity)
+    if dictionary.point == "attention output" and scaled:
+        raise ValueError(
+            "expected a dictionary of the residual stream for a tower with layer scale, whose attention's output is "
+            f"not what it adds, got {dictionary!r}"
+        )
+
+
+class PointRecorder(SecondRecorder):
+    """A pass that also keeps what a dictionary reads: `stream`, [image, token, d_in]."""
+
+    def __init__(self, tower: Tower, layer: int, point: Point) -> None:
+        super().__init__(tower, [layer])
+        self.point = point
+        self.stream: Tensor
+
+    def hooks(self) -> Iterator[Any]:
+        yield from super().hooks()
+        block = self.tower.blocks[self.sources[0]]
+        if self.point == "mlp hidden":
+            yield block.hidden.register_forward_pre_hook(lambda _, inputs: self.note_stream(inputs[0]))
+            return
+        module = {
+            "residual": block.module,
+            "mlp output": block.mlp_write,
+            "attention output": block.attention,
+        }[self.point]
+        yield module.register_forward_hook(lambda _module, _inputs, output: self.note_stream(output))
+
+    def note_stream(self, output: Any) -> None:
+        self.stream = full(output[0] if isinstance(output, tuple) else output)
+
+
+def _read_weights(passage: Passage, recorder: PointRecorder) -> Tensor | None:
+    """[image, readout_head, token], how the readout reads the final tokens; None for a class token."""
+    return None if recorder.one_row else recorder.weights
+
+
+def _written(weights: TowerWeights, layer: int, point: Point) -> Any:
+    """What vectors of a point write to the residual stream: themselves, or through the MLP's output matrix."""
+    if point == "mlp hidden":
+        return lambda vectors: vectors @ weights.layers[layer].mlp_output.T
+    return lambda vectors: vectors
+
+
+def _with_units(weights: TowerWeights, layer: int, directions: Float[Tensor, "unit d_model"]) -> TowerWeights:
+    """The tower with units in the place of the layer's neurons; its biases are the dictionary's offset."""
+    source = weights.layers[layer]
+    nothing = torch.zeros_like(source.mlp_output_bias)
+    units = replace(source, mlp_output=directions.T, mlp_output_bias=nothing, mlp_scaled_bias=None)
+    return replace(weights, layers=(*weights.layers[:layer], units, *weights.layers[layer + 1 :]))

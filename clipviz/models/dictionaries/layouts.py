@@ -1,0 +1,412 @@
+"""Files of sparse autoencoders as dictionaries: each project's names and conventions in one place.
+
+Nothing in a file is run: tensors are read with weights_only or as safetensors, configurations as JSON. A pickled
+object is refused with how to convert it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from clipviz.models.dictionaries.dictionary import Activation, Dictionary, Gate, Norm, Point
+
+LARGEST = 16 << 30
+"""Bytes above which a file is no dictionary."""
+CONVERT = (
+    "in an environment that you trust with it, save its parts as plain data: "
+    "torch.save({'cfg': dict_of_plain_values, 'state_dict': sae.state_dict()}, 'plain.pt')"
+)
+KNOWN = (
+    "ViT-Prisma (weights.pt beside config.json, or {cfg, state_dict}), saev (sae.pt), patchsae ({cfg, state_dict}), "
+    "SAELens (cfg.json beside sae_weights.safetensors), dictionary_learning (ae.pt beside config.json)"
+)
+State = dict[str, Tensor]
+
+
+def load(path: Path, layer: int | None, point: Point | None) -> Dictionary:
+    """The dictionary of a file or a folder; see Dictionary.load."""
+    path = path.expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"expected a dictionary at {path}, which does not exist; pass a local file or folder"
+        )
+    folder = path if path.is_dir() else path.parent
+    there = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    if path.is_file() and path.suffix in (".json", ".safetensors"):
+        path = folder
+    if path.is_dir():
+        if {"cfg.json", "sae_weights.safetensors"} <= there:
+            return _saelens(folder, layer, point)
+        if "ae.pt" in there:
+            return _dictionary_learning(folder / "ae.pt", layer, point)
+        if {"weights.pt", "config.json"} <= there:
+            return _prisma(_state(folder / "weights.pt"), _json(folder / "config.json"), folder, layer, point)
+        single = [
+            folder / name for name in ("sae.pt", *sorted(there)) if name in there and name.endswith(".pt")
+        ]
+        if not single:
+            raise ValueError(f"expected a dictionary in {folder}, got {_some(there)}; known formats: {KNOWN}")
+        path = single[0]
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"expected a dictionary, got {path.stat().st_size / 1e9:,.0f} GB at {path}")
+    if path.name == "ae.pt":
+        return _dictionary_learning(path, layer, point)
+    if path.name == "weights.pt" and "config.json" in there:
+        return _prisma(_state(path), _json(folder / "config.json"), path, layer, point)
+    header = _header(path)
+    if header is not None:
+        return _saev(path, *header, layer, point)
+    return _of_one_file(path, layer, point)
+
+
+def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Dictionary:
+    """{cfg, state_dict}: patchsae, or ViT-Prisma's older files."""
+    stored = _unpickled(path)
+    if not isinstance(stored, Mapping) or not {"cfg", "state_dict"} <= set(stored):
+        found = _some(stored) if isinstance(stored, Mapping) else type(stored).__name__
+        raise ValueError(f"expected cfg and state_dict in {path}, got {found}; known formats: {KNOWN}")
+    config, state = stored["cfg"], _tensors(stored["state_dict"], path)
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"expected cfg as a dict of plain values in {path}, got {type(config).__name__}; {CONVERT}"
+        )
+    if "block_layer" in config or "module_name" in config:
+        return _patchsae(state, config, path, layer, point)
+    return _prisma(state, config, path, layer, point)
+
+
+def _prisma(
+    state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
+) -> Dictionary:
+    """W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
+    where = f"ViT-Prisma, {path.name}"
+    subtype = str(config.get("layer_subtype", config.get("hook_point", "hook_resid_post"))).rsplit(
+        "blocks.", 1
+    )[-1]
+    norm = _prisma_norm(config.get("normalize_activations"), where)
+    kind, k = _kind(config, str(config.get("activation_fn_str", "relu")), where)
+    gate = None
+    if str(config.get("architecture", "standard")) == "gated" or "b_gate" in state:
+        _need(state, ("b_gate", "r_mag", "b_mag"), where)
+        kind, gate = "gated", Gate(state["b_gate"], state["r_mag"], state["b_mag"])
+    found = config.get("hook_point_layer")
+    return _made(
+        state,
+        where,
+        layer=_place(layer, found, where),
+        point=point or _hooked(subtype, where),
+        activation=kind,
+        k=k,
+        gate=gate,
+        norm=norm,
+        cls_token_only=bool(config.get("cls_token_only", False)),
+    )
+
+
+def _prisma_norm(said: Any, where: str) -> Norm:
+    names: dict[Any, Norm] = {None: "none", "none": "none", False: "none", "layer_norm": "layer norm"}
+    names["constant_norm_rescale"] = "unit norm"
+    if said not in names:
+        raise ValueError(
+            f"expected normalize_activations among {', '.join(str(name) for name in names)} in {where}, got {said!r}; "
+            "fold the scale into the weights first"
+        )
+    return names[said]
+
+
+def _saev(
+    path: Path, config: Mapping[str, Any], start: int, layer: int | None, point: Point | None
+) -> Dictionary:
+    """A line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
+    where = f"saev, {path.name}"
+    state = _tensors(_unpickled(path, start), path)
+    settings = config.get("cfg", config)
+    said = settings.get("activation", {}) if isinstance(settings, Mapping) else {}
+    said = {"cls": said} if isinstance(said, str) else dict(said)
+    name = str(said.get("cls", said.get("key", "relu"))).lower().replace("_", "").replace("-", "")
+    threshold = next((state[key] for key in ("activation.threshold", "threshold") if key in state), None)
+    if threshold is not None:
+        kind, k = "jumprelu", None
+    else:
+        kind, k = _kind({**said, **said.get("params", {})}, name, where)
+    return _made(
+        state,
+        where,
+        layer=_place(layer, None, where),
+        point=point or "residual",
+        activation=kind,
+        k=k,
+        threshold=threshold,
+        subtracts_bias=False,
+    )
+
+
+def _patchsae(
+    state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
+) -> Dictionary:
+    """block_layer and module_name "resid"; b_dec is subtracted."""
+    where = f"patchsae, {path.name}"
+    name = str(config.get("module_name", "resid"))
+    if point is None and name != "resid":
+        raise ValueError(f"expected module_name 'resid' in {where}, got {name!r}; pass point=")
+    kind, k = _kind(config, str(config.get("activation_fn", "relu")), where)
+    layer = _place(layer, config.get("block_layer"), where)
+    return _made(state, where, layer=layer, point=point or "residual", activation=kind, k=k)
+
+
+def _saelens(folder: Path, layer: int | None, point: Point | None) -> Dictionary:
+    """cfg.json beside sae_weights.safetensors; the configuration says what is subtracted and normalised."""
+    from clipviz.models.sealed_weights import read_weights
+
+    where = f"SAELens, {folder.name}"
+    config = _json(folder / "cfg.json")
+    state, _ = read_weights(folder / "sae_weights.safetensors", "a SAELens dictionary", "fetch it again")
+    hook = str(config.get("hook_name", dict(config.get("metadata") or {}).get("hook_name", "")))
+    place = re.search(r"(?:blocks\.)?(\d+)\.(hook_\w+|mlp\.hook_\w+|attn\.hook_\w+)$", hook)
+    kind, k = _kind(config, str(config.get("architecture", "standard")).lower(), where)
+    gate = None
+    if kind == "gated":
+        _need(state, ("b_gate", "r_mag", "b_mag"), where)
+        gate = Gate(state["b_gate"], state["r_mag"], state["b_mag"])
+    return _made(
+        state,
+        where,
+        layer=_place(layer, place[1] if place else config.get("hook_layer"), where),
+        point=point or _hooked(place[2] if place else hook, where),
+        activation=kind,
+        k=k,
+        threshold=state.get("threshold"),
+        gate=gate,
+        norm=_prisma_norm(config.get("normalize_activations"), where),
+        subtracts_bias=bool(config.get("apply_b_dec_to_input", False)),
+    )
+
+
+def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Dictionary:
+    """ae.pt beside config.json: encoder.weight [d_sae, d_in], or W_enc for JumpReLU; bias or b_dec."""
+    where = f"dictionary_learning, {path.name}"
+    state = _state(path)
+    beside = path.with_name("config.json")
+    trainer: Mapping[str, Any] = {}
+    if beside.exists():
+        config = _json(beside)
+        trainer = config.get("trainer", config)
+    found, name = trainer.get("layer"), str(trainer.get("submodule_name", ""))
+    submodules: dict[str, Point] = {"resid": "residual", "mlp": "mlp output", "attn": "attention output"}
+    place = point or next((one for part, one in submodules.items() if part in name), "residual")
+    gate = None
+    plain = {}
+    if "encoder.weight" in state:
+        _need(state, ("decoder.weight",), where)
+        bias = next((state[key] for key in ("b_dec", "bias", "decoder_bias") if key in state), None)
+        if bias is None:
+            raise ValueError(f"expected b_dec, bias or decoder_bias in {where}, got {_some(state)}")
+        encoder = state["encoder.weight"]
+        plain = {
+            "W_enc": encoder.T,
+            "b_enc": state.get("encoder.bias", encoder.new_zeros(encoder.shape[0])),
+            "W_dec": state["decoder.weight"].T,
+            "b_dec": bias,
+        }
+    kind: Activation = "relu"
+    k, threshold = None, None
+    if {"r_mag", "gate_bias", "mag_bias"} <= set(state):
+        kind, gate = "gated", Gate(state["gate_bias"], state["r_mag"], state["mag_bias"])
+    elif "threshold" in state and ("k" not in state or float(state["threshold"].max()) > 0):
+        kind, threshold = "jumprelu", state["threshold"].float()
+    elif "k" in state or trainer.get("k") is not None:
+        kind, k = "topk", int(state["k"] if "k" in state else trainer["k"])
+    return _made(
+        plain or state,
+        where,
+        layer=_place(layer, found, where),
+        point=place,
+        activation=kind,
+        k=k,
+        threshold=threshold,
+        gate=gate,
+        subtracts_bias="encoder.weight" in state or bool(trainer.get("apply_b_dec_to_input", False)),
+    )
+
+
+def _made(state: State, where: str, **said: Any) -> Dictionary:
+    """W_enc [d_in, d_sae] and W_dec [d_sae, d_in] as a dictionary in float32."""
+    _need(state, ("W_enc", "W_dec", "b_dec"), where)
+    encoder, decoder = state["W_enc"].float(), state["W_dec"].float()
+    if encoder.ndim != 2 or decoder.ndim != 2:
+        raise ValueError(
+            f"expected matrices W_enc and W_dec in {where}, got {encoder.ndim} and {decoder.ndim} axes"
+        )
+    if encoder.shape == decoder.shape and encoder.shape[0] != encoder.shape[1]:
+        encoder = encoder.T  # written [d_sae, d_in]
+    n_units = encoder.shape[1]
+    bias = state.get("b_enc", torch.zeros(n_units)).float()
+    return Dictionary(
+        encoder=encoder.T.contiguous(),
+        encoder_bias=bias,
+        decoder=decoder.contiguous(),
+        bias=state["b_dec"].float(),
+        source=where,
+        **{
+            name: value.float() if isinstance(value, Tensor) else value
+            for name, value in said.items()
+            if name != "gate"
+        },
+        gate=_floats(said.get("gate")),
+    )
+
+
+def _floats(gate: Gate | None) -> Gate | None:
+    return gate and Gate(gate.bias.float(), gate.r_mag.float(), gate.mag_bias.float())
+
+
+def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation, int | None]:
+    """The activation that a configuration names, and its k."""
+    name = name.lower().replace("_", "").replace("-", "")
+    kwargs = config.get("activation_fn_kwargs")
+    inner = kwargs if isinstance(kwargs, Mapping) else {}
+    k = next(
+        (source[key] for source in (inner, config) for key in ("k", "top_k", "topk") if source.get(key)), None
+    )
+    names: dict[str, Activation] = {
+        **dict.fromkeys(("relu", "standard", ""), "relu"),
+        **dict.fromkeys(("topk", "batchtopk"), "topk"),
+        "jumprelu": "jumprelu",
+        "gated": "gated",
+        "tanhrelu": "tanh-relu",
+    }
+    if name not in names:
+        raise ValueError(
+            f"expected an activation among {', '.join(n for n in names if n)} in {where}, got {name!r}"
+        )
+    if names[name] == "topk" and not isinstance(k, int):
+        raise ValueError(f"expected k, the number of active features, in {where}, got {k!r}")
+    return names[name], k if names[name] == "topk" else None
+
+
+def _hooked(name: str, where: str) -> Point:
+    """The point that a hook of TransformerLens's names stands for."""
+    hooks: dict[str, Point] = {
+        "hook_resid_post": "residual",
+        "hook_mlp_out": "mlp output",
+        "mlp.hook_post": "mlp hidden",
+        "hook_attn_out": "attention output",
+    }
+    name = re.sub(r"^\d+\.", "", name)
+    if name not in hooks:
+        raise ValueError(
+            f"expected a hook among {', '.join(hooks)} in {where}, got {name!r}: what is read there is not written to "
+            "the residual stream, so that its features have no direct effect; pass point= if the name means another"
+        )
+    return hooks[name]
+
+
+def _place(given: int | None, found: Any, where: str) -> int:
+    chosen = given if given is not None else found
+    if isinstance(chosen, str) and chosen.isdigit():
+        chosen = int(chosen)
+    if isinstance(chosen, bool) or not isinstance(chosen, int):
+        raise ValueError(
+            f"expected to know the layer of {where}, got {chosen!r}; pass layer=, counted from 0"
+        )
+    return chosen
+
+
+def _need(state: State, names: tuple[str, ...], where: str) -> None:
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ValueError(
+            f"expected {', '.join(names)} in {where}, got {_some(state)}; known formats: {KNOWN}"
+        )
+
+
+def _header(path: Path) -> tuple[Mapping[str, Any], int] | None:
+    """saev's first line and where the state dict begins; None for other files."""
+    with path.open("rb") as stream:
+        line = stream.readline(1 << 20)
+    if not line.startswith(b"{") or not line.endswith(b"\n"):
+        return None
+    config = _parsed(line.decode("utf-8", "replace"), path)
+    return config, len(line)
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if path.stat().st_size > 1 << 24:
+        raise ValueError(f"expected a configuration, got {path.stat().st_size / 1e6:,.0f} MB at {path}")
+    return _parsed(path.read_text(encoding="utf-8", errors="replace"), path)
+
+
+def _parsed(text: str, path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected JSON in {path}, got {error}; fetch the file again") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"expected a configuration of names and values in {path}, got {type(found).__name__}"
+        )
+    return found
+
+
+def _state(path: Path) -> State:
+    stored = _unpickled(path)
+    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
+        stored = stored["state_dict"]
+    return _tensors(stored, path)
+
+
+def _tensors(stored: Any, path: Path) -> State:
+    if not isinstance(stored, Mapping):
+        _refuse(path, f"got {type(stored).__name__}")
+    found = {str(name): value for name, value in stored.items() if isinstance(value, Tensor)}
+    if any(value.is_meta or value.is_sparse for value in found.values()):
+        raise ValueError(f"expected plain tensors in {path}; {CONVERT}")
+    return found
+
+
+def _unpickled(path: Path, start: int = 0) -> Any:
+    """What torch reads without running code of the file."""
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
+            stream.seek(start)
+            source: Any = io.BytesIO(stream.read()) if start else stream
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        _refuse(path, f"got {named[1]}" if named else "got a file that torch cannot read safely", error)
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(
+            f"expected a file of torch at {path}, got one that cannot be read ({reason})"
+        ) from error
+
+
+def _refuse(path: Path, found: str, error: Exception | None = None) -> NoReturn:
+    raise ValueError(
+        f"expected tensors and plain values in {path}, {found}, an object of a program, which is not run; {CONVERT}"
+    ) from error
+
+
+def _some(names: Any, n: int = 6) -> str:
+    listed = sorted(map(str, names))
+    return (", ".join(listed[:n]) or "nothing") + (f" ... ({len(listed)} in all)" if len(listed) > n else "")
