@@ -41,7 +41,7 @@ def truths(texts: Sequence[str], attributes: np.ndarray) -> np.ndarray:
 def true_texts(texts: Sequence[str], attributes: np.ndarray) -> list[list[str]]:
     """For every picture the texts that are known to be true of it."""
     found = truths(texts, attributes) == TRUE
-    return [[texts[column] for column in np.flatnonzero(row)] for row in found]
+    return [[texts[column] for column in np.flatnonzero(row).tolist()] for row in found]
 
 
 def classes_named(texts: Sequence[str]) -> list[frozenset[int]]:

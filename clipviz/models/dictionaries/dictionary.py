@@ -189,5 +189,6 @@ class Dictionary:
             kept = torch.relu(pre).topk(self.k, -1)
             return torch.zeros_like(pre).scatter(-1, kept.indices, kept.values)
         if self.activation == "jumprelu":
+            assert self.threshold is not None
             return torch.relu(pre) * (pre > self.threshold)
         return torch.tanh(torch.relu(pre)) if self.activation == "tanh-relu" else torch.relu(pre)

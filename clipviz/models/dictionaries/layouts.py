@@ -251,18 +251,16 @@ def _made(state: State, where: str, **said: Any) -> Dictionary:
         encoder = encoder.T  # written [d_sae, d_in]
     n_units = encoder.shape[1]
     bias = state.get("b_enc", torch.zeros(n_units)).float()
+    floats: dict[str, Any] = {
+        name: value.float() if isinstance(value, Tensor) else value for name, value in said.items()
+    }
     return Dictionary(
         encoder=encoder.T.contiguous(),
         encoder_bias=bias,
         decoder=decoder.contiguous(),
         bias=state["b_dec"].float(),
         source=where,
-        **{
-            name: value.float() if isinstance(value, Tensor) else value
-            for name, value in said.items()
-            if name != "gate"
-        },
-        gate=_floats(said.get("gate")),
+        **{**floats, "gate": _floats(said.get("gate"))},
     )
 
 
