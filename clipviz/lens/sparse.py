@@ -170,6 +170,13 @@ def _orthogonal(
 
 
 def _check(directions: Tensor, dictionary: Tensor, n_nonzero: int) -> None:
+    for name, given in (("directions", directions), ("a dictionary", dictionary)):
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            kind = getattr(given, "dtype", type(given).__name__)
+            raise ValueError(
+                f"expected {name} as a tensor of floating-point numbers, got {kind}; convert it with "
+                "torch.as_tensor(...).float()"
+            )
     if directions.ndim != 2 or dictionary.ndim != 2 or directions.shape[1] != dictionary.shape[1]:
         raise ValueError(
             f"expected directions [neuron, d_embed] and a dictionary [text, d_embed] of one width, got "

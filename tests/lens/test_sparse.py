@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp_gram
 
+from clipviz.lens import sparse
 from clipviz.lens.sparse import (
     dense_weights,
     prepare_dictionary,
@@ -135,3 +136,12 @@ def test_codes_are_as_long_as_their_directions(size):
     plain, scaled = sparse_code(directions, dictionary, 10), sparse_code(size * directions, dictionary, 10)
     assert torch.equal(scaled.atoms, plain.atoms)
     assert torch.allclose(scaled.weights / size, plain.weights)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 3), np.float32), torch.zeros(4, 3, dtype=torch.long)])
+def test_what_is_no_tensor_of_floats_is_named(wrong):
+    check = sparse._check.__wrapped__  # as it is without the checks of shapes, which the tests alone have
+    with pytest.raises(ValueError, match="directions as a tensor of floating-point numbers"):
+        check(wrong, torch.zeros(4, 3), 2)
+    with pytest.raises(ValueError, match="a dictionary as a tensor of floating-point numbers"):
+        check(torch.zeros(4, 3), wrong, 2)
