@@ -226,3 +226,27 @@ def test_texts_may_be_an_array(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(2)), np.array(["a dog", "a cat"]))
     assert list(session.texts) == ["a dog", "a cat"]
     session.close()
+
+
+def test_a_forgotten_panel_may_be_collected_while_another_one_joins(session):
+    """Closing it asks for the set of watchers, in the very thread that is changing it."""
+
+    class Forgotten:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            session.unwatch(self)
+
+    class Joining:
+        def __hash__(self):  # asked for when it is put into the set
+            gc.collect()
+            return 0
+
+    Forgotten()
+    joining = Joining()
+    thread = threading.Thread(target=session.watch, args=(joining,), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    session.unwatch(joining)
