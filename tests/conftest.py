@@ -122,3 +122,18 @@ def model():
     import clipviz
 
     return clipviz.load("demo", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The run's one Chromium; a second one could not be driven from the same process."""
+    from tests.browser.lab import chromium_browser, find_chromium
+
+    found = find_chromium()
+    if found is None:
+        reason = "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with chromium_browser(found) as browser:
+        yield browser

@@ -97,7 +97,9 @@ class SessionState(traitlets.HasTraits):
         self._memory: Recent[Any, Any] = Recent(REMEMBERED)
         self._works: Recent[Any, Any] = Recent(REMEMBERED)
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._joining = threading.RLock()  # a forgotten panel is collected, and closes, wherever Python has a moment
+        self._joining = (
+            threading.RLock()
+        )  # a forgotten panel is collected, and closes, wherever Python has a moment
         self._serving: Watcher | None = None
         self._showing: weakref.WeakSet[Any] = weakref.WeakSet()
         self._options: dict[str, dict[str, Any]] = {}

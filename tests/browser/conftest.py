@@ -10,7 +10,6 @@ Where no Chromium is found the tests are skipped with the reason printed; with C
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 from playwright.sync_api import expect
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lab import SHUTDOWN, chromium_browser, find_chromium, jupyterlab, open_notebook
+from lab import SHUTDOWN, jupyterlab, open_notebook
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 
@@ -42,18 +41,6 @@ def session_of(item):
 
     known = vars(item.module)
     return known.get("SESSION", test_dashboard.SESSION if "dashboard" in known else item.path.name)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    found = find_chromium()
-    if found is None:
-        reason = "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with chromium_browser(found) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="session")

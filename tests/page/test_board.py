@@ -15,7 +15,6 @@ from PIL import Image
 import clipviz
 from clipviz.page import publishing
 from clipviz.values import Ablation
-from tests.browser.lab import chromium_browser, find_chromium
 
 pytestmark = pytest.mark.browser
 CLOSE = 2e-6  # of a cosine, which views are read with
@@ -48,15 +47,6 @@ def published(demo, tmp_path_factory):
     )
     with served(folder) as url:
         yield url, folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium; see `make browser`")
-    with chromium_browser(path) as found:
-        yield found
 
 
 class Page:
@@ -103,9 +93,9 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def opened(browser, published):
+def opened(chromium, published):
     """One page for the tests that only look or act, its network cut."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce")
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, reduced_motion="reduce")
     yield Page(context, published[0]).ready().cut()
     context.close()
 
@@ -251,10 +241,10 @@ def test_everything_else_on_the_board_answers_too(demo, opened):
     assert opened.asked == []
 
 
-def test_a_link_opens_at_its_view(demo, browser, published, opened):
+def test_a_link_opens_at_its_view(demo, chromium, published, opened):
     opened.settled()
     address = opened.page.evaluate("location.hash")
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     phone = Page(context, published[0] + address).ready()
     phone.settled()
     for name, key in (
@@ -334,10 +324,10 @@ def test_a_desk_that_needs_python_shows_its_stored_view_and_says_so(opened):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_on_the_page(browser, published, theme):
+def test_axe_finds_nothing_on_the_page(chromium, published, theme):
     if not AXE.is_file():
         pytest.skip("no axe-core; make scripts installs it")
-    context = browser.new_context(
+    context = chromium.new_context(
         viewport={"width": 1400, "height": 1000}, color_scheme=theme, bypass_csp=True
     )
     opened = Page(context, published[0]).ready()
@@ -350,8 +340,8 @@ def test_axe_finds_nothing_on_the_page(browser, published, theme):
     context.close()
 
 
-def test_the_model_is_kept_by_the_browser(browser, published):
-    context = browser.new_context()
+def test_the_model_is_kept_by_the_browser(chromium, published):
+    context = chromium.new_context()
     Page(context, published[0]).ready()
     again = Page(context, published[0]).ready()
     parts = [url for url in again.asked if "/parts/" in url]
@@ -360,21 +350,21 @@ def test_the_model_is_kept_by_the_browser(browser, published):
     context.close()
 
 
-def test_a_damaged_part_is_refused_in_words(browser, published, tmp_path):
+def test_a_damaged_part_is_refused_in_words(chromium, published, tmp_path):
     import shutil
 
     folder = tmp_path / "site"
     shutil.copytree(published[1], folder)
     large = max((folder / "parts").iterdir(), key=lambda path: path.stat().st_size)
     large.write_bytes(large.read_bytes()[:-1] + b"?")
-    context = browser.new_context()
+    context = chromium.new_context()
     with served(folder) as url:
         page = Page(context, url).ready()
         assert "got other bytes; load the page again" in page.page.locator(".cv-top .state").inner_text()
     context.close()
 
 
-def test_a_tower_that_pools_its_tokens_answers_as_in_python(browser, tmp_path):
+def test_a_tower_that_pools_its_tokens_answers_as_in_python(chromium, tmp_path):
     """SigLIP's readout: no class token, an attention pool with an MLP after it, a sigmoid for each class."""
     from tests.models.families import with_texts
 
@@ -382,7 +372,7 @@ def test_a_tower_that_pools_its_tokens_answers_as_in_python(browser, tmp_path):
     pictures = [Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(6)]
     texts = [f"a picture of {thing}" for thing in ("a dog", "the sea", "red", "two birds")]
     session = clipviz.Session(with_texts("SigLIP"), images=pictures, texts=texts, background=False)
-    context = browser.new_context()
+    context = chromium.new_context()
     with served(clipviz.publish(session, tmp_path / "site")) as url:
         page = Page(context, f"{url}#image=2&head=1.2&text=a+red+boat&heatmap.show=pool").ready().cut()
         page.settled()

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import clipviz
-from clipviz.page import export, publishing
+from clipviz import extras
+from clipviz.page import publishing
 from clipviz.session import Session
 from tests.models.families import with_texts
 
@@ -53,9 +54,9 @@ def test_without_a_model_the_saved_page_is_written(small, tmp_path):
 def test_what_is_missing_is_named(small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"expected desks among .*, got 'neuron'"):
         clipviz.publish(small, tmp_path / "site", desks=["neuron"])
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ImportError, match=r"needs onnx and onnxscript; install them with: pip install 'clipviz\[web\]'"
+        ImportError, match=r"onnx and onnxscript are not installed; pip install 'clipviz\[web\]'"
     ):
         clipviz.publish(small, tmp_path / "site")
     assert not (tmp_path / "site").exists()

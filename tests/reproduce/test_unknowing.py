@@ -183,7 +183,7 @@ def test_a_generator_from_a_file_is_measured_once_and_without_a_truth(
         "5 layers, 19 units, maps of 4 x 4, 8 x 8, 16 x 16",
         "| perceptual loss |",
         "| shift |",
-        "Needs `--generator demo`, the embedded generator",
+        "*Figures C.1, C.2: images found by Rosetta neurons alone*",
     ):
         assert line in text
     assert "unseen style" not in text  # nothing that needs a truth

@@ -10,34 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Point = Literal["residual", "mlp output", "mlp hidden", "attention output"]
-"""Where a dictionary reads: the residual stream after a block, what its MLP or its attention adds to it, or the MLP's
-hidden units (the numbers that its output matrix reads)."""
-POINTS: tuple[Point, ...] = get_args(Point)
-Activation = Literal["relu", "topk", "jumprelu", "gated", "tanh-relu"]
-ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
-Norm = Literal["none", "layer norm", "unit norm"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
+from clipviz.models.dictionaries import layouts
+from clipviz.models.dictionaries.kinds import ACTIVATIONS, NORMS, POINTS, Activation, Gate, Norm, Point
+
 NORM_EPS = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class Gate:
-    """A gated autoencoder's second half: which features are on, and how much those are worth.
-
-    The gate is on where pre + bias > 0; the magnitude is relu(pre * exp(r_mag) + mag_bias), pre the encoder's products
-    without a bias.
-    """
-
-    bias: Float[Tensor, " unit"]
-    r_mag: Float[Tensor, " unit"]
-    mag_bias: Float[Tensor, " unit"]
 
 
 class Encoded(NamedTuple):
@@ -126,9 +108,7 @@ class Dictionary:
         for formats that do not say where they read, or to overrule them. Raises ValueError for what is no dictionary,
         naming what was found and how to convert it.
         """
-        from clipviz.models.dictionaries.layouts import load
-
-        return load(Path(path), layer, point)
+        return cls(**layouts.read(Path(path), layer, point))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
         """The same on another device or in another precision."""

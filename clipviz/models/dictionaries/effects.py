@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipviz.lens.neurons import Passage, SecondOrder, check_layer, neuron_basis, second_order
-from clipviz.models.dictionaries.dictionary import Dictionary, Point
+from clipviz.models.dictionaries.dictionary import Dictionary
+from clipviz.models.dictionaries.kinds import Point
 from clipviz.models.second import SecondRecorder
 from clipviz.models.towers.anatomy import Tower, full, unmixed
 from clipviz.models.towers.recording import listening

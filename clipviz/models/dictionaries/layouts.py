@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from clipviz.models.dictionaries.dictionary import Activation, Dictionary, Gate, Norm, Point
+from clipviz.models.dictionaries.kinds import Activation, Gate, Norm, Point
 
 LARGEST = 16 << 30
 """Bytes above which a file is no dictionary."""
@@ -31,10 +31,12 @@ KNOWN = (
     "SAELens (cfg.json beside sae_weights.safetensors), dictionary_learning (ae.pt beside config.json)"
 )
 State = dict[str, Tensor]
+Fields = dict[str, Any]
+"""What a Dictionary is made of, by the names of its fields."""
 
 
-def load(path: Path, layer: int | None, point: Point | None) -> Dictionary:
-    """The dictionary of a file or a folder; see Dictionary.load."""
+def read(path: Path, layer: int | None, point: Point | None) -> Fields:
+    """The fields of the dictionary in a file or a folder; see Dictionary.load."""
     path = path.expanduser()
     if not path.exists():
         raise ValueError(
@@ -69,7 +71,7 @@ def load(path: Path, layer: int | None, point: Point | None) -> Dictionary:
     return _of_one_file(path, layer, point)
 
 
-def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Dictionary:
+def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Fields:
     """{cfg, state_dict}: patchsae, or ViT-Prisma's older files."""
     stored = _unpickled(path)
     if not isinstance(stored, Mapping) or not {"cfg", "state_dict"} <= set(stored):
@@ -87,7 +89,7 @@ def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Dictiona
 
 def _prisma(
     state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
-) -> Dictionary:
+) -> Fields:
     """W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
     where = f"ViT-Prisma, {path.name}"
     subtype = str(config.get("layer_subtype", config.get("hook_point", "hook_resid_post"))).rsplit(
@@ -126,7 +128,7 @@ def _prisma_norm(said: Any, where: str) -> Norm:
 
 def _saev(
     path: Path, config: Mapping[str, Any], start: int, layer: int | None, point: Point | None
-) -> Dictionary:
+) -> Fields:
     """A line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
     where = f"saev, {path.name}"
     state = _tensors(_unpickled(path, start), path)
@@ -153,7 +155,7 @@ def _saev(
 
 def _patchsae(
     state: State, config: Mapping[str, Any], path: Path, layer: int | None, point: Point | None
-) -> Dictionary:
+) -> Fields:
     """block_layer and module_name "resid"; b_dec is subtracted."""
     where = f"patchsae, {path.name}"
     name = str(config.get("module_name", "resid"))
@@ -164,7 +166,7 @@ def _patchsae(
     return _made(state, where, layer=layer, point=point or "residual", activation=kind, k=k)
 
 
-def _saelens(folder: Path, layer: int | None, point: Point | None) -> Dictionary:
+def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
     """cfg.json beside sae_weights.safetensors; the configuration says what is subtracted and normalised."""
     from clipviz.models.sealed_weights import read_weights
 
@@ -192,7 +194,7 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Dictionary
     )
 
 
-def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Dictionary:
+def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Fields:
     """ae.pt beside config.json: encoder.weight [d_sae, d_in], or W_enc for JumpReLU; bias or b_dec."""
     where = f"dictionary_learning, {path.name}"
     state = _state(path)
@@ -239,8 +241,8 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
     )
 
 
-def _made(state: State, where: str, **said: Any) -> Dictionary:
-    """W_enc [d_in, d_sae] and W_dec [d_sae, d_in] as a dictionary in float32."""
+def _made(state: State, where: str, **said: Any) -> Fields:
+    """W_enc [d_in, d_sae] and W_dec [d_sae, d_in] as the fields of a dictionary, in float32."""
     _need(state, ("W_enc", "W_dec", "b_dec"), where)
     encoder, decoder = state["W_enc"].float(), state["W_dec"].float()
     if encoder.ndim != 2 or decoder.ndim != 2:
@@ -254,7 +256,7 @@ def _made(state: State, where: str, **said: Any) -> Dictionary:
     floats: dict[str, Any] = {
         name: value.float() if isinstance(value, Tensor) else value for name, value in said.items()
     }
-    return Dictionary(
+    return dict(
         encoder=encoder.T.contiguous(),
         encoder_bias=bias,
         decoder=decoder.contiguous(),
