@@ -22,7 +22,7 @@ from lab import Notebook, chromium_browser, find_chromium, jupyterlab, open_note
 GALLERY = ROOT / "docs" / "gallery"
 SESSION = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(240)), "demo")"""
-BOARD = """session.select(text="a flamingo", image=session.search("a flamingo", 1)[0][0], layer=3, head=7)
+BOARD = """session.select(text="a flamingo", image=session.search("a flamingo", 1)[0][0], layer=5, head=0)
 dashboard = clipviz.Dashboard(session)
 dashboard"""
 WHOLE = """import clipviz
