@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,11 @@ def board(cell: str, scale: float = 1.0, session: str = SESSION) -> Iterator[tup
         raise SystemExit(
             "no Chromium found; install one (apt-get install chromium, or playwright install chromium)"
         )
-    with chromium_browser(chromium) as browser, jupyterlab() as (url, folder):
+    with (
+        tempfile.TemporaryDirectory() as cache,  # no roles and answers of whoever takes the pictures
+        chromium_browser(chromium) as browser,
+        jupyterlab(CLIPVIZ_CACHE=cache) as (url, folder),
+    ):
         context = browser.new_context(viewport={"width": 1500, "height": 2000}, device_scale_factor=scale)
         opened = open_notebook(context, url, folder, session, cell)
         opened.page.evaluate(ALONE)
@@ -93,7 +98,9 @@ def gallery() -> None:
 def repair() -> None:
     """The tour's last step: a bird is named right again without the heads that tell the background."""
     with board("dashboard = clipviz.Dashboard(session)\ndashboard", scale=1.25, session=WHOLE) as (opened, _):
-        opened.kernel(f"dashboard.tour.go(len(session.tour))\n{WAIT}\ndashboard.tour.go(0)\n{WAIT}")
+        opened.kernel(
+            f"dashboard.tour.go(len(session.tour))\n{WAIT}"
+        )  # its end gives back the board it found
         opened.panel("ablate", measured=6).wait_for()
         opened.page.wait_for_timeout(2500)
         keep(opened.panel("ablate").screenshot(), ROOT / "docs" / "ablation.png")

@@ -36,10 +36,10 @@ def module(name: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, check=True)
 
 
-def train(name: str, target: str, *arguments: str) -> None:
+def train(name: str, target: str) -> None:
     """A training run in a folder that is kept, so that a stopped one goes on; its weights go to their place."""
-    folder = WORK / name.rsplit(".", 2)[-2 if name.startswith("clipviz") else -1]
-    module(name, str(folder), *arguments)
+    folder = WORK / Path(target).stem
+    module(name, str(folder))
     shutil.copyfile(folder / Path(target).name, ROOT / target)
 
 
