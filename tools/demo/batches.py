@@ -60,12 +60,14 @@ class Mixture:
 
     spotlight: single large shapes or glyphs on a plain background; counting: several copies on one; themed, a share
     of the groups that are neither: scenes that agree in kind, background and more, so that only details tell them
-    apart. n_reference: free scenes by which it is known how common a sentence is.
+    apart. altered: share of the sprites that are drawn a little differently. n_reference: free scenes by which it is
+    known how common a sentence is.
     """
 
     themed: float = 0.6
     spotlight: float = 0.0
     counting: float = 0.0
+    altered: float = 0.5
     n_reference: int = 6000
 
     def theme(self, rng: np.random.Generator) -> Theme:
@@ -87,7 +89,7 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
     images = torch.empty(size, words.IMAGE_SIZE, words.IMAGE_SIZE, 3, dtype=torch.uint8)
     things = torch.empty(images.shape[:3], dtype=torch.bool)
     for index, scene in enumerate(scenes):
-        image, mask = draw(scene, rng, alter=vary)
+        image, mask = draw(scene, rng, alter=functools.partial(vary, share=mixture.altered))
         images[index], things[index] = torch.from_numpy(image), torch.from_numpy(mask > 0)
     captions = [definite(caption(scene, rng)) for scene in scenes]
     first = {text: index for index, text in reversed(list(enumerate(captions)))}

@@ -87,6 +87,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--counting", type=float, default=0.15, help="share of groups of several copies on a plain background"
     )
     parser.add_argument(
+        "--altered", type=float, default=0.5, help="share of the sprites that are drawn a little differently"
+    )
+    parser.add_argument(
         "--muon",
         action=argparse.BooleanOptionalAction,
         default=hasattr(torch.optim, "Muon"),
@@ -198,7 +201,7 @@ class Trainer:
             options.seed,
             progress.step,
             options.batch_size,
-            Mixture(options.themed, options.spotlight, options.counting, options.reference),
+            Mixture(options.themed, options.spotlight, options.counting, options.altered, options.reference),
             options.ahead,
         )
         previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))

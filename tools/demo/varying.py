@@ -7,13 +7,14 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-SHARE = 0.5
-"""How often a sprite is changed; it then gets another form, and other colours or a coarser drawing now and then."""
 
+def vary(pixels: np.ndarray, rng: np.random.Generator, share: float = 0.5) -> np.ndarray:
+    """[row, column, 4] uint8, premultiplied, changed on a canvas of the same size, or as it was.
 
-def vary(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[row, column, 4] uint8, premultiplied, changed on a canvas of the same size, or as it was."""
-    if rng.random() >= SHARE:
+    share: how often a sprite is changed; it then gets another form, and other colours or a coarser drawing now and
+    then.
+    """
+    if rng.random() >= share:
         return pixels
     pixels = _form(pixels, rng)
     chance = rng.random()
