@@ -5,7 +5,7 @@
 # make mutate   each line of docs/thesis.md made false in a copy: its test has to fail   ARGS="'Equation 3.1' Figure --fresh"
 # make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
 # make demo-assets   what the demo ships, made again where something changed   ARGS=--list
-# make lint   ruff, mypy, tsc and eslint
+# make lint   ruff, mypy, prettier, tsc and eslint
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

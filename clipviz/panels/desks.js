@@ -1,12 +1,28 @@
 // A row of toggles: pressing one opens its desk below, pressing it again closes it.
 const render = ({ model, el }) => {
-  const root = h("section", { class: "cv cv-desks-bar", "data-panel": "desks", "data-lm-suppress-shortcuts": "true" });
+  const root = h("section", {
+    class: "cv cv-desks-bar",
+    "data-panel": "desks",
+    "data-lm-suppress-shortcuts": "true",
+  });
   const choose = (name) => {
     model.set("shown", model.get("shown") === name ? "" : name);
     model.save_changes();
   };
   const buttons = model.get("desks").map(([name, title, question]) =>
-    h("button", { type: "button", class: "desk", "data-name": name, "aria-expanded": "false", onclick: () => choose(name) }, h("b", {}, title), h("span", {}, question)));
+    h(
+      "button",
+      {
+        type: "button",
+        class: "desk",
+        "data-name": name,
+        "aria-expanded": "false",
+        onclick: () => choose(name),
+      },
+      h("b", {}, title),
+      h("span", {}, question),
+    ),
+  );
   const row = h("div", { class: "row", role: "toolbar", "aria-label": "More panels" }, ...buttons);
   root.append(row);
   el.append(root);
@@ -19,7 +35,10 @@ const render = ({ model, el }) => {
   model.on("change:shown", update);
   const unfollow = followTheme(root);
   update();
-  return () => { model.off("change:shown", update); unfollow(); };
+  return () => {
+    model.off("change:shown", update);
+    unfollow();
+  };
 };
 
 export default { render };

@@ -1,4 +1,5 @@
-// The picture under the hand: a drag or a wheel moves the concept's map, and the frames that Python finds follow.
+// The picture under the hand: a drag or a wheel moves the concept's map, and the frames that Python finds
+// follow.
 const STEP = 1 / 16;
 const ZOOM = 1.06;
 const APART = 50; // ms between two moves that Python is told of; the map follows every one
@@ -9,14 +10,22 @@ const clampZoom = (zoom) => Math.max(0.4, Math.min(2.5, zoom));
 const starts = (api) => {
   const begin = (source, more = {}) => api.ask({}, { action: "begin", source, ...more });
   const random = link("Random picture", () => begin("random"), { title: "A new latent from the prior" });
-  const classes = h("select", { "aria-label": "Class", onchange: () => classes.value && begin("class", { label: classes.value }) });
-  const image = link("From the selected image", () => begin("image"), { title: "Search for the latent whose shared units see the same as in the image (Eq. 4.7)" });
+  const classes = h("select", {
+    "aria-label": "Class",
+    onchange: () => classes.value && begin("class", { label: classes.value }),
+  });
+  const image = link("From the selected image", () => begin("image"), {
+    title: "Search for the latent whose shared units see the same as in the image (Eq. 4.7)",
+  });
   let known = "";
   const set = (view) => {
     const key = view.classes.join("\n");
     if (key !== known) {
       known = key;
-      classes.replaceChildren(h("option", { value: "" }, "Random…"), ...view.classes.map((name) => h("option", { value: name }, name)));
+      classes.replaceChildren(
+        h("option", { value: "" }, "Random…"),
+        ...view.classes.map((name) => h("option", { value: name }, name)),
+      );
     }
     classes.value = view.label;
     classes.hidden = !view.classes.length;
@@ -26,17 +35,41 @@ const starts = (api) => {
 };
 
 /**
- * The hand: pointer, wheel and keys become option `move` = [grip, right, down, zoom]; `moved` is called at once, so that
- * the map follows before Python has heard. @param {Api} api @param {any} stage @param {() => void} moved
+ * The hand: pointer, wheel and keys become option `move` = [grip, right, down, zoom]; `moved` is called at
+ * once, so that the map follows before Python has heard. @param {Api} api @param {any} stage @param {() =>
+ * void} moved
  */
 const hand = (api, stage, moved) => {
-  let grip = 0, from = null, at = [0, 0, 1], shown = [0, 0, 1], waiting = 0, told = 0, wheeled = 0;
+  let grip = 0;
+  let from = null;
+  let at = [0, 0, 1];
+  let shown = [0, 0, 1];
+  let waiting = 0;
+  let told = 0;
+  let wheeled = 0;
   const tell = () => {
-    waiting ||= setTimeout(() => { [waiting, told] = [0, performance.now()]; api.put({ move: [grip, ...at] }); }, Math.max(0, told + APART - performance.now()));
+    waiting ||= setTimeout(
+      () => {
+        [waiting, told] = [0, performance.now()];
+        api.put({ move: [grip, ...at] });
+      },
+      Math.max(0, told + APART - performance.now()),
+    );
   };
-  const take = () => { grip = Math.max(grip, api.option("move")?.[0] ?? 0) + 1; at = [0, 0, 1]; shown = at; };
-  const go = (right, down, zoom) => { at = [right, down, clampZoom(zoom)]; moved(); tell(); };
-  const drop = () => { from = null; stage.dataset.held = "false"; };
+  const take = () => {
+    grip = Math.max(grip, api.option("move")?.[0] ?? 0) + 1;
+    at = [0, 0, 1];
+    shown = at;
+  };
+  const go = (right, down, zoom) => {
+    at = [right, down, clampZoom(zoom)];
+    moved();
+    tell();
+  };
+  const drop = () => {
+    from = null;
+    stage.dataset.held = "false";
+  };
   const heard = {
     pointerdown: (event) => {
       if (event.button) return;
@@ -53,7 +86,15 @@ const hand = (api, stage, moved) => {
     pointerup: drop,
     pointercancel: drop,
     keydown: (event) => {
-      const move = { ArrowLeft: [-STEP, 0, 1], ArrowRight: [STEP, 0, 1], ArrowUp: [0, -STEP, 1], ArrowDown: [0, STEP, 1], "+": [0, 0, ZOOM ** 2], "=": [0, 0, ZOOM ** 2], "-": [0, 0, ZOOM ** -2] }[event.key];
+      const move = {
+        ArrowLeft: [-STEP, 0, 1],
+        ArrowRight: [STEP, 0, 1],
+        ArrowUp: [0, -STEP, 1],
+        ArrowDown: [0, STEP, 1],
+        "+": [0, 0, ZOOM ** 2],
+        "=": [0, 0, ZOOM ** 2],
+        "-": [0, 0, ZOOM ** -2],
+      }[event.key];
       if (!move) return;
       event.preventDefault();
       take();
@@ -61,33 +102,54 @@ const hand = (api, stage, moved) => {
     },
   };
   for (const [event, listener] of Object.entries(heard)) stage.addEventListener(event, listener);
-  stage.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (!from && event.timeStamp - wheeled > 900) take();
-    wheeled = event.timeStamp;
-    go(at[0], at[1], at[2] * (event.deltaY < 0 ? ZOOM : 1 / ZOOM));
-  }, { passive: false });
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      if (!from && event.timeStamp - wheeled > 900) take();
+      wheeled = event.timeStamp;
+      go(at[0], at[1], at[2] * (event.deltaY < 0 ? ZOOM : 1 / ZOOM));
+    },
+    { passive: false },
+  );
   return {
     /** The map on show was made when the hand was here. */
-    settle: ([held, ...place]) => { shown = held === grip ? place : at; },
+    settle: ([held, ...place]) => {
+      shown = held === grip ? place : at;
+    },
     /** How far the map on show lags behind the hand: right, down, zoom. */
     ahead: () => [at[0] - shown[0], at[1] - shown[1], at[2] / shown[2]],
   };
 };
 
-/** The picture in its colours and the map over it, moved as far as the hand is ahead. @param {any} canvas @param {HTMLImageElement | OffscreenCanvas} picture @param {any} layer @param {number} opacity @param {number} width @param {number[]} ahead */
+/**
+ * The picture in its colours and the map over it, moved as far as the hand is ahead.
+ * @param {any} canvas
+ * @param {HTMLImageElement | OffscreenCanvas} picture
+ * @param {any} layer
+ * @param {number} opacity
+ * @param {number} width
+ * @param {number[]} ahead
+ */
 const paint = (canvas, picture, layer, opacity, width, [right, down, zoom]) => {
   drawMap(canvas, picture, null, 0, width);
   if (!layer) return;
-  const context = canvas.getContext("2d"), side = canvas.width, grown = side * zoom, edge = (side - grown) / 2;
+  const context = canvas.getContext("2d");
+  const side = canvas.width;
+  const grown = side * zoom;
+  const edge = (side - grown) / 2;
   context.globalAlpha = opacity;
   context.drawImage(layer, edge + right * side, edge + down * side, grown, grown);
   context.globalAlpha = 1;
 };
 
-/** Draws a picture on the way, red green blue opacity for each pixel: no file to decode. @returns {(pixels: Uint8Array, size: number[]) => OffscreenCanvas} */
+/**
+ * Draws a picture on the way, red green blue opacity for each pixel: no file to decode.
+ * @returns {(pixels: Uint8Array, size: number[]) => OffscreenCanvas}
+ */
 const pixelDrawer = () => {
-  const picture = new OffscreenCanvas(1, 1), context = picture.getContext("2d");
+  const picture = new OffscreenCanvas(1, 1);
+  const context = picture.getContext("2d");
   return (pixels, [rows, cols]) => {
     if (picture.height !== rows || picture.width !== cols) [picture.height, picture.width] = [rows, cols];
     context.putImageData(new ImageData(new Uint8ClampedArray(pixels), cols, rows), 0, 0);
@@ -96,33 +158,88 @@ const pixelDrawer = () => {
 };
 
 /** What the model says before and after. @param {any} view */
-const verdicts = (view) => view.before.map((before, i) => {
-  const after = view.after[i] ?? before, same = before.answer === after.answer;
-  const cell = (said, other) => h("td", { class: other && !same ? "changed" : null, title: said.probability === null ? "No object is there: by the true scene, or by a locator where that is not known" : null }, said.answer, " ", said.probability === null ? null : h("span", { class: "num" }, percent(said.probability)));
-  return h("tr", {}, h("th", { scope: "row" }, before.question), cell(before), cell(after, true), view.scene ? h("td", { class: "true" }, view.scene[before.question] ?? "") : null);
-});
+const verdicts = (view) =>
+  view.before.map((before, i) => {
+    const after = view.after[i] ?? before;
+    const same = before.answer === after.answer;
+    const cell = (said, other) =>
+      h(
+        "td",
+        {
+          class: other && !same ? "changed" : null,
+          title:
+            said.probability === null
+              ? "No object is there: by the true scene, or by a locator where that is not known"
+              : null,
+        },
+        said.answer,
+        " ",
+        said.probability === null ? null : h("span", { class: "num" }, percent(said.probability)),
+      );
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, before.question),
+      cell(before),
+      cell(after, true),
+      view.scene ? h("td", { class: "true" }, view.scene[before.question] ?? "") : null,
+    );
+  });
 
 const unitsOf = (one) => counted(one.units.length, "unit");
-const conceptHint = (one) => `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map(([layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
+const conceptHint = (one) =>
+  `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map(([layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
 
 /** The strongest concepts; one or all of them are under the hand. @param {Api} api */
 const concepts = (api) => {
   const list = h("div", { class: "concepts", role: "listbox", "aria-label": "Concepts" });
   const choose = (place) => api.ask({}, { options: { concept: place } });
   walk(list, () => [...list.children], { columns: perRow });
-  const tile = (url, place, title, under, hint, map, sure = true) => h("button", { type: "button", class: "one", role: "option", title: hint, "data-place": place, onclick: () => choose(place) },
-    h("span", { class: "tile", style: { backgroundImage: `url(${url})`, backgroundSize: "cover" } }, map), h("span", { class: sure ? "name" : "name guess" }, title), h("span", { class: "units" }, under));
+  const tile = (url, place, title, under, hint, map, sure = true) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "one",
+        role: "option",
+        title: hint,
+        "data-place": place,
+        onclick: () => choose(place),
+      },
+      h("span", { class: "tile", style: { backgroundImage: `url(${url})`, backgroundSize: "cover" } }, map),
+      h("span", { class: sure ? "name" : "name guess" }, title),
+      h("span", { class: "units" }, under),
+    );
   const set = (view, arrays, url) => {
-    const chosen = api.option("concept"), size = view.side * view.side;
-    const maps = view.concepts.map((_, i) => glow(arrays.tiles.subarray(i * size, (i + 1) * size), view.side, view.side, 255));
-    list.replaceChildren(tile(url, -1, "Everything", counted(view.n_units, "unit"), `All ${counted(view.n_concepts, "concept")} that other models share`, null),
-      ...view.concepts.map((one, i) => tile(url, one.place, one.name, unitsOf(one), conceptHint(one), maps[i], one.similarity >= SURE)));
+    const chosen = api.option("concept");
+    const size = view.side * view.side;
+    const maps = view.concepts.map((_, i) =>
+      glow(arrays.tiles.subarray(i * size, (i + 1) * size), view.side, view.side, 255),
+    );
+    list.replaceChildren(
+      tile(
+        url,
+        -1,
+        "Everything",
+        counted(view.n_units, "unit"),
+        `All ${counted(view.n_concepts, "concept")} that other models share`,
+        null,
+      ),
+      ...view.concepts.map((one, i) =>
+        tile(url, one.place, one.name, unitsOf(one), conceptHint(one), maps[i], one.similarity >= SURE),
+      ),
+    );
     markSelected([...list.children], (item) => Number(item.dataset.place) === chosen);
   };
   return [list, set];
 };
 
-/** How much of the way to the maps asked was made, and whether the edit did what was asked; on the way, how far the search is. @param {any} view @returns {[number, string]} */
+/**
+ * How much of the way to the maps asked was made, and whether the edit did what was asked; on the way, how
+ * far the search is.
+ * @param {any} view
+ * @returns {[number, string]}
+ */
 const progressOf = (view) => {
   if (!view.settled) return [view.of ? view.step / view.of : 0, view.work];
   if (!view.verdict) return [0, "Drag the picture, or press a button"];
@@ -131,55 +248,168 @@ const progressOf = (view) => {
 
 /** Copy, remove, amplify; reset, keep, add. @param {Api} api */
 const tools = (api) => {
-  const change = (name, text, hint) => link(text, () => api.ask({}, { action: "change", change: name }), { title: hint, "data-change": name });
-  const act = (name, text, hint) => link(text, () => api.ask({}, { action: name }), { title: hint, "data-action": name });
-  return h("div", { class: "tools", role: "toolbar", "aria-label": "Changes" },
-    change("copy", "Copy", "The concept's region once more, beside it where there is room"), change("remove", "Remove", "The concept's region filled with what surrounds it"), change("amplify", "Amplify", "Each map 1.6 times as high"),
-    h("span", { class: "gap" }), act("reset", "Reset", "Back to the picture before"), act("keep", "Keep", "Put this picture aside"), act("add", "Add to images", "Every other panel can show it then"));
+  const change = (name, text, hint) =>
+    link(text, () => api.ask({}, { action: "change", change: name }), { title: hint, "data-change": name });
+  const act = (name, text, hint) =>
+    link(text, () => api.ask({}, { action: name }), { title: hint, "data-action": name });
+  return h(
+    "div",
+    { class: "tools", role: "toolbar", "aria-label": "Changes" },
+    change("copy", "Copy", "The concept's region once more, beside it where there is room"),
+    change("remove", "Remove", "The concept's region filled with what surrounds it"),
+    change("amplify", "Amplify", "Each map 1.6 times as high"),
+    h("span", { class: "gap" }),
+    act("reset", "Reset", "Back to the picture before"),
+    act("keep", "Keep", "Put this picture aside"),
+    act("add", "Add to images", "Every other panel can show it then"),
+  );
 };
 
-/** Where one works: the stage, and beside it before and after. @param {Api} api @param {any} stage @param {any} list */
+/**
+ * Where one works: the stage, and beside it before and after.
+ * @param {Api} api
+ * @param {any} stage
+ * @param {any} list
+ */
 const benchOf = (api, stage, list) => {
-  const table = h("tbody", {}), formula = h("caption", {}), first = h("img", { class: "first", alt: "The picture before" }), way = h("i"), says = h("span", {});
-  const opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map", "data-local": true, oninput: () => api.put({ opacity: Number(opacity.value) }) });
+  const table = h("tbody", {});
+  const formula = h("caption", {});
+  const first = h("img", { class: "first", alt: "The picture before" });
+  const way = h("i");
+  const says = h("span", {});
+  const opacity = h("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.05,
+    "aria-label": "Opacity of the map",
+    "data-local": true,
+    oninput: () => api.put({ opacity: Number(opacity.value) }),
+  });
   const kept = h("div", { class: "kept", role: "group", "aria-label": "Kept pictures" });
-  const truth = h("th", { scope: "col", title: "What the latent of this picture stands for, which this generator was taught" }, "true scene now");
+  const truth = h(
+    "th",
+    { scope: "col", title: "What the latent of this picture stands for, which this generator was taught" },
+    "true scene now",
+  );
   const heads = [...["CLIP says", "before", "now"].map((text) => h("th", { scope: "col" }, text)), truth];
-  const side = h("div", { class: "side" }, h("div", { class: "beside" }, h("figure", {}, first, h("figcaption", {}, "Before")), h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table)),
-    h("p", { class: "status", role: "status", title: "Searches here take 40 steps to follow the hand, 120 from an image; session.edit and session.invert take the thesis's 500 unless given a schedule" }, h("span", { class: "way", role: "presentation" }, way), says), tools(api), kept);
-  const element = h("div", { class: "bench" }, h("div", { class: "hold" }, stage, h("label", { class: "opacity" }, "Map ", opacity), h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone")), side, list);
+  const side = h(
+    "div",
+    { class: "side" },
+    h(
+      "div",
+      { class: "beside" },
+      h("figure", {}, first, h("figcaption", {}, "Before")),
+      h("table", {}, formula, h("thead", {}, h("tr", {}, ...heads)), table),
+    ),
+    h(
+      "p",
+      {
+        class: "status",
+        role: "status",
+        title:
+          "Searches here take 40 steps to follow the hand, 120 from an image; session.edit and session.invert take the thesis's 500 unless given a schedule",
+      },
+      h("span", { class: "way", role: "presentation" }, way),
+      says,
+    ),
+    tools(api),
+    kept,
+  );
+  const element = h(
+    "div",
+    { class: "bench" },
+    h(
+      "div",
+      { class: "hold" },
+      stage,
+      h("label", { class: "opacity" }, "Map ", opacity),
+      h("p", { class: "hint" }, "Drag to move · wheel to zoom · click a concept to move it alone"),
+    ),
+    side,
+    list,
+  );
   const set = (view, arrays, addresses) => {
     const [share, text] = progressOf(view);
     way.style.width = percent(share);
     if (says.textContent !== text) says.textContent = text;
     says.classList.toggle("failed", view.settled && view.done === false);
     if (!view.settled) return;
-    says.title = view.asked ? `The maps are ${view.distance.toFixed(3)} from those asked; before the edit, ${view.asked.toFixed(3)}` : "";
+    says.title = view.asked
+      ? `The maps are ${view.distance.toFixed(3)} from those asked; before the edit, ${view.asked.toFixed(3)}`
+      : "";
     truth.hidden = !view.scene;
     first.src = addresses[0](arrays.first);
     table.replaceChildren(...verdicts(view));
     formula.textContent = view.link;
     const sheet = arrays.kept ? addresses[1](arrays.kept) : "";
-    kept.replaceChildren(...Array.from({ length: view.n_kept }, (_, i) => h("button", { type: "button", class: "tile", title: "Continue from this picture", "aria-label": `Kept picture ${i + 1}`, style: tileStyle(sheet, i, view.n_kept, view.n_kept), onclick: () => api.ask({}, { action: "back", place: i }) })));
+    kept.replaceChildren(
+      ...Array.from({ length: view.n_kept }, (_, i) =>
+        h("button", {
+          type: "button",
+          class: "tile",
+          title: "Continue from this picture",
+          "aria-label": `Kept picture ${i + 1}`,
+          style: tileStyle(sheet, i, view.n_kept, view.n_kept),
+          onclick: () => api.ask({}, { action: "back", place: i }),
+        }),
+      ),
+    );
   };
   return [element, set, () => (opacity.value = api.option("opacity"))];
 };
 
 function build(api) {
-  const [begins, setBegins] = starts(api), [list, setConcepts] = concepts(api);
+  const [begins, setBegins] = starts(api);
+  const [list, setConcepts] = concepts(api);
   const canvas = h("canvas", { class: "picture" });
-  const stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-label": "Generated picture. Drag to move the concept, wheel to zoom; arrow keys and plus and minus do the same." }, canvas);
-  const [bench, setBench, setOpacity] = benchOf(api, stage, list), [message, says] = messageInstead(bench, begins);
-  api.body.append(h("h2", {}, "Generate", h("small", {}, "the map moves, the generator follows")), begins, message, bench);
+  const stage = h(
+    "div",
+    {
+      class: "stage",
+      tabindex: 0,
+      role: "application",
+      "aria-label":
+        "Generated picture. Drag to move the concept, wheel to zoom; arrow keys and plus and minus do the same.",
+    },
+    canvas,
+  );
+  const [bench, setBench, setOpacity] = benchOf(api, stage, list);
+  const [message, says] = messageInstead(bench, begins);
+  api.body.append(
+    h("h2", {}, "Generate", h("small", {}, "the map moves, the generator follows")),
+    begins,
+    message,
+    bench,
+  );
   followVisibility(api);
-  const load = pictureLoader(api), drawPixels = pixelDrawer(), addresses = ["first", "kept", "tiles"].map(() => pictureUrl(api));
-  let picture = null, layer = null, frames = 0, told = 0, drawn = 0, due = 0, width = 288;
-  const now = () => { due = 0; if (picture) paint(canvas, picture, layer, api.option("opacity"), width, mine.ahead()); };
-  const again = () => { due ||= requestAnimationFrame(now); };
+  const load = pictureLoader(api);
+  const drawPixels = pixelDrawer();
+  const addresses = ["first", "kept", "tiles"].map(() => pictureUrl(api));
+  let picture = null;
+  let layer = null;
+  let frames = 0;
+  let told = 0;
+  let drawn = 0;
+  let due = 0;
+  let width = 288;
+  const now = () => {
+    due = 0;
+    if (picture) paint(canvas, picture, layer, api.option("opacity"), width, mine.ahead());
+  };
+  const again = () => {
+    due ||= requestAnimationFrame(now);
+  };
   const mine = hand(api, stage, again);
-  const sized = new ResizeObserver(() => { if (stage.clientWidth) width = stage.clientWidth; again(); });
+  const sized = new ResizeObserver(() => {
+    if (stage.clientWidth) width = stage.clientWidth;
+    again();
+  });
   sized.observe(stage);
-  api.cleanups.push(() => { sized.disconnect(); cancelAnimationFrame(due); });
+  api.cleanups.push(() => {
+    sized.disconnect();
+    cancelAnimationFrame(due);
+  });
   const show = (view, arrays, made) => {
     if (view.seq !== drawn) frames += 1;
     [picture, drawn] = [made, view.seq];
@@ -189,7 +419,16 @@ function build(api) {
       setConcepts(view, arrays, addresses[2](arrays.picture));
     }
     now();
-    Object.assign(api.root.dataset, { state: view.settled ? "settled" : "moving", frames, step: view.step, distance: view.distance.toFixed(4), label: view.label, concept: api.option("concept"), kept: view.n_kept, done: view.settled ? String(view.done) : "" });
+    Object.assign(api.root.dataset, {
+      state: view.settled ? "settled" : "moving",
+      frames,
+      step: view.step,
+      distance: view.distance.toFixed(4),
+      label: view.label,
+      concept: api.option("concept"),
+      kept: view.n_kept,
+      done: view.settled ? String(view.done) : "",
+    });
   };
   return (view, arrays) => {
     if (says(view)) return void (api.root.dataset.state = "message");

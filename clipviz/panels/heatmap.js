@@ -1,48 +1,94 @@
 const TOKEN_HEADS = 5;
-const OURS = [["effect", "Effect on the text"], ["centred", "Effect, mean text subtracted"], ["attention", "Class token’s attention"]];
-const OURS_POOLED = [["effect", "Where heads read from"], ["centred", "… mean text subtracted"], ["pool", "Where the pool reads"], ["attention", "Attention of heads and pool"]];
+const OURS = [
+  ["effect", "Effect on the text"],
+  ["centred", "Effect, mean text subtracted"],
+  ["attention", "Class token’s attention"],
+];
+const OURS_POOLED = [
+  ["effect", "Where heads read from"],
+  ["centred", "… mean text subtracted"],
+  ["pool", "Where the pool reads"],
+  ["attention", "Attention of heads and pool"],
+];
 
-const BY_NEURONS = [["neurons", "Neurons that write the text"], ["neuron", "The selected neuron"]];
+const BY_NEURONS = [
+  ["neurons", "Neurons that write the text"],
+  ["neuron", "The selected neuron"],
+];
 
 /** Whether the selected head is among those that are removed. @param {any} selection */
-const isRemoved = ({ layer, head, ablation }) => ablation.layers.includes(layer) || ablation.heads.some(([l, at]) => l === layer && at === head);
+const isRemoved = ({ layer, head, ablation }) =>
+  ablation.layers.includes(layer) || ablation.heads.some(([l, at]) => l === layer && at === head);
 
 /** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
   const baselines = () => api.view.baselines ?? [];
-  const name = () => (api.option("show") === "neuron" && api.view.selection.neuron === null ? "effect" : api.option("show"));
+  const name = () =>
+    api.option("show") === "neuron" && api.view.selection.neuron === null ? "effect" : api.option("show");
   const isBaseline = () => Boolean(api.view.selection.text) && baselines().includes(name());
   const isNeurons = () => name() === "neuron" || (name() === "neurons" && Boolean(api.view.selection.text));
-  // What one head writes at one token: effect on A (minus B, minus the mean text), or attention where there is no text.
+  // What one head writes at one token: effect on A (minus B, minus the mean text), or attention where there
+  // is no text.
   const reader = () => {
     const { scores, shared, attention } = api.arrays;
-    const { n_heads: H, rows, cols } = api.view, T = rows * cols + 1, show = name();
+    const { n_heads: H, rows, cols } = api.view;
+    const T = rows * cols + 1;
+    const show = name();
     const plain = show === "attention" || !scores;
-    const a = plain ? attention : scores, b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
-    const at = (layer, head, i) => { const j = (layer * H + head) * T + i; return a[j] - (b ? b[j] : 0); };
+    const a = plain ? attention : scores;
+    const b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
+    const at = (layer, head, i) => {
+      const j = (layer * H + head) * T + i;
+      return a[j] - (b ? b[j] : 0);
+    };
     return { at, plain };
   };
   const finish = (values, kind, show, gone = false) => ({
-    values, kind, show, gone, limit: api.option("scale") ?? largest(values), largest: largest(values),
-    floor: kind === "plain" ? Math.max(0, values.reduce((least, value) => Math.min(least, value), Infinity)) : 0 });
+    values,
+    kind,
+    show,
+    gone,
+    limit: api.option("scale") ?? largest(values),
+    largest: largest(values),
+    floor:
+      kind === "plain"
+        ? Math.max(
+            0,
+            values.reduce((least, value) => Math.min(least, value), Infinity),
+          )
+        : 0,
+  });
   const summed = () => {
-    const { n_layers: L, n_heads: H, rows, cols, selection } = api.view, scope = api.option("scope");
-    const { at, plain } = reader(), values = new Float32Array(rows * cols);
+    const { n_layers: L, n_heads: H, rows, cols, selection } = api.view;
+    const scope = api.option("scope");
+    const { at, plain } = reader();
+    const values = new Float32Array(rows * cols);
     for (let layer = 0; layer < L; layer++)
       for (let head = 0; head < H; head++) {
         if (scope === "late" && layer < L - api.view.n_late) continue;
-        if ((scope === "layer" || scope === "head") && selection.layer !== null && layer !== selection.layer) continue;
+        if ((scope === "layer" || scope === "head") && selection.layer !== null && layer !== selection.layer)
+          continue;
         if (scope === "head" && selection.head !== null && head !== selection.head) continue;
         for (let i = 0; i < values.length; i++) values[i] += at(layer, head, i + 1);
       }
-    return finish(values, plain ? "plain" : "signed", plain ? "attention" : BY_NEURONS.some(([value]) => value === name()) || isBaseline() ? "effect" : name(), !plain && scope === "head" && isRemoved(selection));
+    return finish(
+      values,
+      plain ? "plain" : "signed",
+      plain
+        ? "attention"
+        : BY_NEURONS.some(([value]) => value === name()) || isBaseline()
+          ? "effect"
+          : name(),
+      !plain && scope === "head" && isRemoved(selection),
+    );
   };
   const baseline = (which) => finish(api.arrays[which], "plain", which);
   const isPool = () => name() === "pool" && Boolean(api.arrays.pool);
   const pooled = () => finish(api.arrays.pool.subarray(1), "signed", "pool");
   // The map to show, or null while the kernel makes it.
   const shown = () => {
-    const which = name(), { text, text_b: other } = api.view.selection;
+    const which = name();
+    const { text, text_b: other } = api.view.selection;
     if (isNeurons()) return api.arrays[which] ? baseline(which) : null;
     if (!text) return summed();
     if (isPool()) return pooled();
@@ -55,44 +101,100 @@ const mapMaker = (api) => {
 };
 
 const passing = new OffscreenCanvas(1, 1); // for maps that are drawn at once
-const layerOf = (api, m) => mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
-const scoreOf = (api, m) => (api.arrays.mask && api.view.fits !== false && !m.gone && m.largest > 1e-9 ? maskScores(m.values, api.view.rows, api.view.cols, api.arrays.mask, api.view.mask_size, BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null) : null);
+const layerOf = (api, m) =>
+  mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
+const scoreOf = (api, m) =>
+  api.arrays.mask && api.view.fits !== false && !m.gone && m.largest > 1e-9
+    ? maskScores(
+        m.values,
+        api.view.rows,
+        api.view.cols,
+        api.arrays.mask,
+        api.view.mask_size,
+        BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null,
+      )
+    : null;
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
 /** The picture with its map; hover reads a token, a click or the arrows choose one. */
 const mapStage = (api, chosen) => {
-  const canvas = h("canvas", { class: "map", tabindex: 0, role: "img" }), tip = h("div", { class: "tip num", hidden: true }), box = h("div", { class: "box", hidden: true });
-  const stage = h("div", { class: "stage" }, canvas, box, tip), self = { stage, canvas, tip, picture: null, map: null, paint: () => {}, hovered: () => {} };
-  let hover = null, width = 0; // told by the observer: reading it here would lay the page out once more
+  const canvas = h("canvas", { class: "map", tabindex: 0, role: "img" });
+  const tip = h("div", { class: "tip num", hidden: true });
+  const box = h("div", { class: "box", hidden: true });
+  const stage = h("div", { class: "stage" }, canvas, box, tip);
+  const self = { stage, canvas, tip, picture: null, map: null, paint: () => {}, hovered: () => {} };
+  let hover = null;
+  let width = 0; // told by the observer: reading it here would lay the page out once more
   const frameToken = () => {
-    const { rows, cols, selection } = api.view, token = selection.token ? selection.token - 1 : null;
+    const { rows, cols, selection } = api.view;
+    const token = selection.token ? selection.token - 1 : null;
     box.hidden = token === null;
-    if (token !== null) Object.assign(box.style, { left: `${(100 * (token % cols)) / cols}%`, top: `${(100 * Math.floor(token / cols)) / rows}%`, width: `${100 / cols}%`, height: `${100 / rows}%` });
+    if (token !== null)
+      Object.assign(box.style, {
+        left: `${(100 * (token % cols)) / cols}%`,
+        top: `${(100 * Math.floor(token / cols)) / rows}%`,
+        width: `${100 / cols}%`,
+        height: `${100 / rows}%`,
+      });
   };
   self.paint = () => {
     if (!self.picture) return;
-    drawMap(canvas, self.picture, self.map && layerOf(api, self.map), api.option("opacity"), Math.max(64, Math.round((width ||= stage.clientWidth) || 400)));
+    drawMap(
+      canvas,
+      self.picture,
+      self.map && layerOf(api, self.map),
+      api.option("opacity"),
+      Math.max(64, Math.round((width ||= stage.clientWidth) || 400)),
+    );
     if (api.option("outline") && api.arrays.mask) drawOutline(canvas, api.arrays.mask, api.view.mask_size);
     frameToken();
     if (self.map) publish();
   };
   const publish = () => {
-    const { selection, cols } = api.view, { values, show } = self.map, peak = values.indexOf(Math.max(...values));
+    const { selection, cols } = api.view;
+    const { values, show } = self.map;
+    const peak = values.indexOf(Math.max(...values));
     const total = values.reduce((sum, value) => sum + value, 0);
-    Object.assign(api.root.dataset, { image: selection.image ?? "", layer: selection.layer ?? "", head: selection.head ?? "", token: selection.token ?? "", text: selection.text, textB: selection.text_b, scope: api.option("scope"), show, scale: api.option("scale")?.toFixed(6) ?? "", cosine: api.view.cosine?.toFixed(6) ?? "", total: total.toFixed(5), peak, drawn: Number(api.root.dataset.drawn ?? 0) + 1 });
-    canvas.setAttribute("aria-label", `${show} map; highest at row ${Math.floor(peak / cols)}, column ${peak % cols}. Arrow keys move between patches.`);
+    Object.assign(api.root.dataset, {
+      image: selection.image ?? "",
+      layer: selection.layer ?? "",
+      head: selection.head ?? "",
+      token: selection.token ?? "",
+      text: selection.text,
+      textB: selection.text_b,
+      scope: api.option("scope"),
+      show,
+      scale: api.option("scale")?.toFixed(6) ?? "",
+      cosine: api.view.cosine?.toFixed(6) ?? "",
+      total: total.toFixed(5),
+      peak,
+      drawn: Number(api.root.dataset.drawn ?? 0) + 1,
+    });
+    canvas.setAttribute(
+      "aria-label",
+      `${show} map; highest at row ${Math.floor(peak / cols)}, column ${peak % cols}. Arrow keys move between patches.`,
+    );
   };
   const at = (event) => {
-    const bounds = canvas.getBoundingClientRect(), { rows, cols } = api.view;
-    const col = Math.floor(((event.clientX - bounds.left) / bounds.width) * cols), row = Math.floor(((event.clientY - bounds.top) / bounds.height) * rows);
+    const bounds = canvas.getBoundingClientRect();
+    const { rows, cols } = api.view;
+    const col = Math.floor(((event.clientX - bounds.left) / bounds.width) * cols);
+    const row = Math.floor(((event.clientY - bounds.top) / bounds.height) * rows);
     return row >= 0 && col >= 0 && row < rows && col < cols ? row * cols + col : null;
   };
-  const number = (value) => (self.map.kind === "signed" ? signed(value, 4) : Math.abs(value) >= 1e-3 ? value.toFixed(4) : value.toExponential(1));
+  const number = (value) =>
+    self.map.kind === "signed"
+      ? signed(value, 4)
+      : Math.abs(value) >= 1e-3
+        ? value.toFixed(4)
+        : value.toExponential(1);
   const point = (place) => {
     hover = place;
     tip.hidden = place === null || !self.map;
     if (tip.hidden) return;
-    const { rows, cols } = api.view, row = Math.floor(place / cols), col = place % cols;
+    const { rows, cols } = api.view;
+    const row = Math.floor(place / cols);
+    const col = place % cols;
     tip.textContent = `patch (${row}, ${col}) · ${number(self.map.values[place])}`;
     tip.style.left = `${Math.max(18, Math.min(82, (100 * (col + 0.5)) / cols))}%`;
     tip.style.top = row < 2 ? `${(100 * (row + 1)) / rows + 9}%` : `${(100 * row) / rows}%`;
@@ -111,7 +213,10 @@ const mapStage = (api, chosen) => {
   canvas.addEventListener("click", (event) => self.map && at(event) !== null && choose(at(event)));
   canvas.addEventListener("keydown", (event) => {
     const { rows, cols, selection } = api.view;
-    if (event.key === "Escape") { point(null); return api.ask({ token: null }); }
+    if (event.key === "Escape") {
+      point(null);
+      return api.ask({ token: null });
+    }
     const now = selection.token ? selection.token - 1 : Math.floor(rows / 2) * cols + Math.floor(cols / 2);
     const to = gridKeys(event, Math.floor(now / cols), now % cols, rows, cols);
     if (!to || !self.map) return;
@@ -132,17 +237,56 @@ const mapStage = (api, chosen) => {
 const tokenHeads = (api, { reader }) => {
   const part = h("div", { class: "part token" });
   const draw = () => {
-    const { n_layers: L, n_heads: H, cols, selection } = api.view, chosen = selection.token, { at, plain } = reader();
+    const { n_layers: L, n_heads: H, cols, selection } = api.view;
+    const chosen = selection.token;
+    const { at, plain } = reader();
     part.dataset.heads = "";
-    if (!chosen) return part.replaceChildren(h("h3", {}, "Heads active at this patch"), h("p", { class: "note" }, "Click a patch, or move over the image with the arrow keys, to see the heads that write there."));
+    if (!chosen)
+      return part.replaceChildren(
+        h("h3", {}, "Heads active at this patch"),
+        h(
+          "p",
+          { class: "note" },
+          "Click a patch, or move over the image with the arrow keys, to see the heads that write there.",
+        ),
+      );
     const all = [];
-    for (let layer = 0; layer < L; layer++) for (let head = 0; head < H; head++) all.push([layer, head, at(layer, head, chosen)]);
-    const total = all.reduce((sum, [, , v]) => sum + v, 0), first = all.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, TOKEN_HEADS), widest = Math.abs(first[0][2]) || 1;
-    const row = ([layer, head, v]) => h("button", { type: "button", class: "writer", "data-layer": layer, "data-head": head, "aria-pressed": String(layer === selection.layer && head === selection.head), title: `Select ${headName(layer, head)}`, disabled: !api.offers({ layer, head }), onclick: () => api.ask({ layer, head }) },
-      h("span", { class: "name" }, headName(layer, head)), h("span", { class: "bar" }, fill(Math.abs(v) / widest, plain ? "plain" : signName(v))), h("span", { class: "num" }, plain ? v.toFixed(3) : signed(v, 4)));
+    for (let layer = 0; layer < L; layer++)
+      for (let head = 0; head < H; head++) all.push([layer, head, at(layer, head, chosen)]);
+    const total = all.reduce((sum, [, , v]) => sum + v, 0);
+    const first = all.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, TOKEN_HEADS);
+    const widest = Math.abs(first[0][2]) || 1;
+    const row = ([layer, head, v]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "writer",
+          "data-layer": layer,
+          "data-head": head,
+          "aria-pressed": String(layer === selection.layer && head === selection.head),
+          title: `Select ${headName(layer, head)}`,
+          disabled: !api.offers({ layer, head }),
+          onclick: () => api.ask({ layer, head }),
+        },
+        h("span", { class: "name" }, headName(layer, head)),
+        h("span", { class: "bar" }, fill(Math.abs(v) / widest, plain ? "plain" : signName(v))),
+        h("span", { class: "num" }, plain ? v.toFixed(3) : signed(v, 4)),
+      );
     part.dataset.heads = first.map(([layer, head]) => `${layer},${head}`).join(" ");
-    part.dataset.spoken = `Most active: ${first.slice(0, 3).map(([layer, head]) => headName(layer, head)).join(", ")}`;
-    part.replaceChildren(h("h3", {}, `Heads active at patch (${Math.floor((chosen - 1) / cols)}, ${(chosen - 1) % cols})`, h("span", { class: "num" }, plain ? "attention" : `all heads ${signed(total, 4)}`)), roving(h("div", { class: "writers" }, ...first.map(row))));
+    part.dataset.spoken = `Most active: ${first
+      .slice(0, 3)
+      .map(([layer, head]) => headName(layer, head))
+      .join(", ")}`;
+    part.replaceChildren(
+      h(
+        "h3",
+        {},
+        `Heads active at patch (${Math.floor((chosen - 1) / cols)}, ${(chosen - 1) % cols})`,
+        h("span", { class: "num" }, plain ? "attention" : `all heads ${signed(total, 4)}`),
+      ),
+      roving(h("div", { class: "writers" }, ...first.map(row))),
+    );
   };
   return { part, draw };
 };
@@ -150,21 +294,63 @@ const tokenHeads = (api, { reader }) => {
 /** A head's texts on this image (Fig. 2.6). */
 const headTexts = (api, stage) => {
   const part = h("div", { class: "part joint" });
-  const [counts, setCount] = segmented("How many of the head's texts", [[10, "10", "Of the head's first 10 texts"], [60, "60", "Of its first 60 texts, as many as in the thesis"]], (n) => api.ask({}, { options: { joint_texts: Number(n) } }));
+  const [counts, setCount] = segmented(
+    "How many of the head's texts",
+    [
+      [10, "10", "Of the head's first 10 texts"],
+      [60, "60", "Of its first 60 texts, as many as in the thesis"],
+    ],
+    (n) => api.ask({}, { options: { joint_texts: Number(n) } }),
+  );
   const draw = () => {
     const { joint: about, rows, cols, selection } = api.view;
     part.classList.toggle("pending", !about);
     if (!about || !stage.picture) return;
-    const name = selection.layer === null || selection.head === null ? "the head" : headLink(api, selection.layer, selection.head);
-    const title = h("h3", {}, h("b", {}, "How ", name, " reads this image"), api.standalone ? null : h("span", { class: "sizes" }, "Texts considered", counts), h("span", {}, `The strongest and weakest of its ${api.standalone ? `first ${about.n_texts} texts` : "texts"}${api.view.removed && ", before the removal"}`));
+    const name =
+      selection.layer === null || selection.head === null
+        ? "the head"
+        : headLink(api, selection.layer, selection.head);
+    const title = h(
+      "h3",
+      {},
+      h("b", {}, "How ", name, " reads this image"),
+      api.standalone ? null : h("span", { class: "sizes" }, "Texts considered", counts),
+      h(
+        "span",
+        {},
+        `The strongest and weakest of its ${api.standalone ? `first ${about.n_texts} texts` : "texts"}${api.view.removed && ", before the removal"}`,
+      ),
+    );
     setCount(about.n_texts);
     if (!about.texts.length) return part.replaceChildren(title, h("p", { class: "note" }, about.message));
-    const all = api.arrays.joint_maps, size = rows * cols, limit = largest(all);
+    const all = api.arrays.joint_maps;
+    const size = rows * cols;
+    const limit = largest(all);
     const tile = (text, i) => {
-      const small = h("canvas", { "aria-hidden": "true" }), value = about.values[i];
-      drawMap(small, stage.picture, mapLayer(all.subarray(i * size, (i + 1) * size), rows, cols, limit, "signed", 0, passing), 0.8, 132);
-      return h("button", { type: "button", class: "says", title: `Show “${text}” everywhere`, "aria-pressed": String(text === selection.text), "aria-label": `${text}, ${signed(value, 4)}`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) },
-        small, h("b", { class: `num ${signName(value)}` }, signed(value)), h("span", { class: "words" }, text));
+      const small = h("canvas", { "aria-hidden": "true" });
+      const value = about.values[i];
+      drawMap(
+        small,
+        stage.picture,
+        mapLayer(all.subarray(i * size, (i + 1) * size), rows, cols, limit, "signed", 0, passing),
+        0.8,
+        132,
+      );
+      return h(
+        "button",
+        {
+          type: "button",
+          class: "says",
+          title: `Show “${text}” everywhere`,
+          "aria-pressed": String(text === selection.text),
+          "aria-label": `${text}, ${signed(value, 4)}`,
+          disabled: !api.offers({ text }),
+          onclick: () => api.ask({ text }),
+        },
+        small,
+        h("b", { class: `num ${signName(value)}` }, signed(value)),
+        h("span", { class: "words" }, text),
+      );
     };
     part.dataset.texts = about.texts.join("\n");
     part.replaceChildren(title, roving(h("div", { class: "tiles" }, ...about.texts.map(tile))));
@@ -174,13 +360,20 @@ const headTexts = (api, stage) => {
 
 /** Every method on this image, side by side. */
 const methodStrip = (api, stage, maker) => {
-  const strip = roving(h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true }));
-  /** @type {WeakMap<object, { of: any[], made: any[] }>} what was drawn of a map, until something else that it rests on changes */
+  const strip = roving(
+    h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true }),
+  );
+  /**
+   * @type {WeakMap<object, { of: any[], made: any[] }>} what was drawn of a map, until something else that it
+   *   rests on changes
+   */
   const known = new WeakMap();
   const drawn = (m) => {
-    const of = [stage.picture, m.limit, api.arrays.mask, api.view.fits, devicePixelRatio], had = known.get(m.values);
+    const of = [stage.picture, m.limit, api.arrays.mask, api.view.fits, devicePixelRatio];
+    const had = known.get(m.values);
     if (had?.of.every((value, i) => value === of[i])) return had.made;
-    const small = h("canvas", { "aria-hidden": "true" }), made = [small, scoreOf(api, m)];
+    const small = h("canvas", { "aria-hidden": "true" });
+    const made = [small, scoreOf(api, m)];
     drawMap(small, stage.picture, layerOf(api, m), 0.85, 96);
     known.set(m.values, { of, made });
     return made;
@@ -189,11 +382,32 @@ const methodStrip = (api, stage, maker) => {
     const there = [...maker.baselines(), "neurons"].filter((name) => api.arrays[name]);
     strip.hidden = !there.length || !stage.picture || !api.view.selection.text;
     if (strip.hidden) return;
-    const mine = maker.isBaseline() || maker.isNeurons() ? (!api.view.selection.text_b && api.arrays.shared ? "centred" : "effect") : maker.name();
+    const mine =
+      maker.isBaseline() || maker.isNeurons()
+        ? !api.view.selection.text_b && api.arrays.shared
+          ? "centred"
+          : "effect"
+        : maker.name();
     const one = (name) => {
-      const ours = name === mine, m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name), [small, score] = drawn(m);
-      return h("button", { type: "button", class: `method${ours ? " ours" : ""}`, "data-method": name, "aria-pressed": String(name === maker.name()), title: ours ? "Token decomposition" : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`, onclick: () => api.put({ show: name }) },
-        small, h("span", { class: "name" }, ours ? "tokens" : name), score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`));
+      const ours = name === mine;
+      const m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name);
+      const [small, score] = drawn(m);
+      return h(
+        "button",
+        {
+          type: "button",
+          class: `method${ours ? " ours" : ""}`,
+          "data-method": name,
+          "aria-pressed": String(name === maker.name()),
+          title: ours
+            ? "Token decomposition"
+            : `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`,
+          onclick: () => api.put({ show: name }),
+        },
+        small,
+        h("span", { class: "name" }, ours ? "tokens" : name),
+        score && h("span", { class: "num" }, `IoU ${score.miou.toFixed(2)}`),
+      );
     };
     strip.replaceChildren(...[mine, ...there].map(one));
   };
@@ -203,100 +417,290 @@ const methodStrip = (api, stage, maker) => {
 /** What is shown, summed over what, how strongly; the colour bar and a line of words. */
 const mapControls = (api, stage, maker) => {
   const option = ([value, text]) => h("option", { value }, text);
-  const [scopes, setScope] = segmented("Sum over", [
-    ["all", "All heads"], ["late", "Late", "The last layers, which write most of the embedding"], ["layer", "Layer"], ["head", "Head"]], (scope) => api.put({ scope }));
+  const [scopes, setScope] = segmented(
+    "Sum over",
+    [
+      ["all", "All heads"],
+      ["late", "Late", "The last layers, which write most of the embedding"],
+      ["layer", "Layer"],
+      ["head", "Head"],
+    ],
+    (scope) => api.put({ scope }),
+  );
   scopes.querySelector('[data-value="late"]').setAttribute("aria-label", "Late layers");
-  const shows = h("select", { class: "pick", "aria-label": "What is shown" }), ours = h("optgroup", { label: "Token decomposition" }), others = h("optgroup", { label: "Compare with" });
+  const shows = h("select", { class: "pick", "aria-label": "What is shown" });
+  const ours = h("optgroup", { label: "Token decomposition" });
+  const others = h("optgroup", { label: "Compare with" });
   shows.append(ours, h("optgroup", { label: "Where neurons are active" }, ...BY_NEURONS.map(option)), others);
   shows.addEventListener("change", () => api.put({ show: shows.value }));
   const slider = h("input", { type: "range", min: 0, max: 100, "aria-label": "Overlay opacity" });
-  slider.addEventListener("input", () => { api.put({ opacity: slider.value / 100 }, false); stage.paint(); });
+  slider.addEventListener("input", () => {
+    api.put({ opacity: slider.value / 100 }, false);
+    stage.paint();
+  });
   slider.addEventListener("change", () => api.put({ opacity: slider.value / 100 }));
   const outline = h("input", { type: "checkbox", onchange: () => api.put({ outline: outline.checked }) });
-  const outlined = h("label", { class: "overlay", title: "The true outline of the objects" }, outline, "true mask");
-  const fixed = h("input", { type: "checkbox", onchange: () => api.put({ scale: fixed.checked ? stage.map?.largest ?? null : null }) });
-  const fixing = h("label", { class: "overlay", title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared" }, fixed, "fix scale");
-  const bar = h("span", { class: "scale" }), what = h("p", { class: "what" }), truth = h("span", { class: "truth num", hidden: true, title: "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean" });
+  const outlined = h(
+    "label",
+    { class: "overlay", title: "The true outline of the objects" },
+    outline,
+    "true mask",
+  );
+  const fixed = h("input", {
+    type: "checkbox",
+    onchange: () => api.put({ scale: fixed.checked ? (stage.map?.largest ?? null) : null }),
+  });
+  const fixing = h(
+    "label",
+    {
+      class: "overlay",
+      title: "Keep the colours’ scale for other texts, images and sums, so that maps can be compared",
+    },
+    fixed,
+    "fix scale",
+  );
+  const bar = h("span", { class: "scale" });
+  const what = h("p", { class: "what" });
+  const truth = h("span", {
+    class: "truth num",
+    hidden: true,
+    title:
+      "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean",
+  });
   const gone = h("p", { class: "gone", role: "status", hidden: true });
   const set = ({ selection: { layer, head, text, neuron } }) => {
-    const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons(), known = api.view.pools ? OURS_POOLED : OURS;
+    const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons();
+    const known = api.view.pools ? OURS_POOLED : OURS;
     setScope(api.option("scope"));
     const [, , layerButton, headButton] = scopes.children;
     layerButton.textContent = layer === null ? "Layer" : `Layer ${layer}`;
     headButton.textContent = layer === null || head === null ? "Head" : headName(layer, head);
-    headButton.setAttribute("aria-label", layer === null || head === null ? "Head" : `Head ${headName(layer, head)}`);
+    headButton.setAttribute(
+      "aria-label",
+      layer === null || head === null ? "Head" : `Head ${headName(layer, head)}`,
+    );
     for (const button of scopes.children) button.disabled = whole;
     layerButton.disabled ||= layer === null;
     headButton.disabled ||= layer === null || head === null;
-    scopes.title = maker.isPool() ? "The pool reads what all heads and MLPs have written" : maker.isNeurons() ? "Neurons belong to MLPs, so this map has no sum over heads." : whole ? "These methods explain the whole model only" : "";
+    scopes.title = maker.isPool()
+      ? "The pool reads what all heads and MLPs have written"
+      : maker.isNeurons()
+        ? "Neurons belong to MLPs, so this map has no sum over heads."
+        : whole
+          ? "These methods explain the whole model only"
+          : "";
     if (ours.children.length !== known.length) ours.replaceChildren(...known.map(option));
-    if (others.children.length !== maker.baselines().length) others.replaceChildren(...maker.baselines().map((name) => option([name, `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`])));
-    for (const entry of shows.querySelectorAll("option")) entry.disabled = (!text && !["attention", "neuron"].includes(entry.value)) || (entry.value === "neuron" && neuron === null) || ((api.standalone || api.model.live) && !maker.stored(entry.value));
+    if (others.children.length !== maker.baselines().length)
+      others.replaceChildren(
+        ...maker
+          .baselines()
+          .map((name) =>
+            option([
+              name,
+              `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`,
+            ]),
+          ),
+      );
+    for (const entry of shows.querySelectorAll("option"))
+      entry.disabled =
+        (!text && !["attention", "neuron"].includes(entry.value)) ||
+        (entry.value === "neuron" && neuron === null) ||
+        ((api.standalone || api.model.live) && !maker.stored(entry.value));
     shows.value = text || maker.isNeurons() ? maker.name() : "attention";
     slider.value = Math.round(100 * api.option("opacity"));
     outline.checked = api.option("outline");
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
-  const say = ({ selection: { text, text_b: other, layer, head, neuron }, cosine, cosine_before: before, removed, ignoring, neuron_layers: among }, m) => {
+  const say = (
+    {
+      selection: { text, text_b: other, layer, head, neuron },
+      cosine,
+      cosine_before: before,
+      removed,
+      ignoring,
+      neuron_layers: among,
+    },
+    m,
+  ) => {
     const { kind, limit, floor, show } = m;
-    const { pos, neg } = DIVERGING.light, sign = kind === "signed";
-    bar.replaceChildren(...colourBar(...(sign ? scaleEnds(limit) : /** @type {[string, string]} */ ([scaled(floor), scaled(limit)])), sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)), "").slice(0, 3));
+    const { pos, neg } = DIVERGING.light;
+    const sign = kind === "signed";
+    bar.replaceChildren(
+      ...colourBar(
+        ...(sign ? scaleEnds(limit) : /** @type {[string, string]} */ ([scaled(floor), scaled(limit)])),
+        sign ? gradient(rgb(neg), "transparent", rgb(pos)) : gradient("transparent", rgb(SUN)),
+        "",
+      ).slice(0, 3),
+    );
     const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
-    const number = cosine === null ? "" : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`, whole = removed ? ", whole model" : "";
-    const attention = api.view.pools ? "share of each token in what heads and pool read" : "class token’s attention";
-    what.textContent = show === "neurons" ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
-      : show === "neuron" ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
-      : maker.baselines().includes(show) ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
-      : show === "attention" ? (text ? `${attention} (ignores the text)` : `no text yet: ${attention}`)
-      : show === "pool" ? `effect on ${quoted} of what the pool reads at each token${whole}` : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
+    const number =
+      cosine === null
+        ? ""
+        : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`;
+    const whole = removed ? ", whole model" : "";
+    const attention = api.view.pools
+      ? "share of each token in what heads and pool read"
+      : "class token’s attention";
+    what.textContent =
+      show === "neurons"
+        ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
+        : show === "neuron"
+          ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
+          : maker.baselines().includes(show)
+            ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
+            : show === "attention"
+              ? text
+                ? `${attention} (ignores the text)`
+                : `no text yet: ${attention}`
+              : show === "pool"
+                ? `effect on ${quoted} of what the pool reads at each token${whole}`
+                : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
     gone.hidden = !m.gone;
     if (m.gone) {
-      const back = link("Put it back", () => api.ask({ ablation: { ...api.view.selection.ablation, heads: api.view.selection.ablation.heads.filter(([l, at]) => l !== layer || at !== head) } }), { class: "to", hidden: api.standalone || api.view.selection.ablation.layers.includes(layer) });
-      gone.replaceChildren(`${headName(layer, head)} is removed: `, api.view.selection.ablation.how === "zero" ? "it adds nothing to this image. " : "the map shows its mean over the images, which stands in for it. ", back);
+      const back = link(
+        "Put it back",
+        () =>
+          api.ask({
+            ablation: {
+              ...api.view.selection.ablation,
+              heads: api.view.selection.ablation.heads.filter(([l, at]) => l !== layer || at !== head),
+            },
+          }),
+        { class: "to", hidden: api.standalone || api.view.selection.ablation.layers.includes(layer) },
+      );
+      gone.replaceChildren(
+        `${headName(layer, head)} is removed: `,
+        api.view.selection.ablation.how === "zero"
+          ? "it adds nothing to this image. "
+          : "the map shows its mean over the images, which stands in for it. ",
+        back,
+      );
     }
     const found = scoreOf(api, m);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";
-    Object.assign(api.root.dataset, { pixels: found ? found.accuracy.toFixed(5) : "", iou: found ? found.miou.toFixed(5) : "" });
+    Object.assign(api.root.dataset, {
+      pixels: found ? found.accuracy.toFixed(5) : "",
+      iou: found ? found.miou.toFixed(5) : "",
+    });
   };
-  return { gone, controls: h("div", { class: "controls" }, shows, scopes), legend: h("div", { class: "legend" }, bar, fixing, h("label", { class: "overlay" }, "overlay", slider), outlined, truth), what, set, say };
+  return {
+    gone,
+    controls: h("div", { class: "controls" }, shows, scopes),
+    legend: h(
+      "div",
+      { class: "legend" },
+      bar,
+      fixing,
+      h("label", { class: "overlay" }, "overlay", slider),
+      outlined,
+      truth,
+    ),
+    what,
+    set,
+    say,
+  };
 };
 
 /** What the numbers are compared with: the pool, the collection, the image's nearest texts. */
 const comparison = (api) => {
-  const part = h("div", { class: "part context" }), banner = h("p", { class: "stranger", role: "status", hidden: true });
+  const part = h("div", { class: "part context" });
+  const banner = h("p", { class: "stranger", role: "status", hidden: true });
   const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
-    const what = other ? "A − B" : `“${text}”`, among = rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
-    return h("p", { class: "standing" }, `${what}${among} is higher than on `, h("b", { class: "num" }, percent(share)), ` of ${counted(n, "other image")}.`);
+    const what = other ? "A − B" : `“${text}”`;
+    const among =
+      rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
+    return h(
+      "p",
+      { class: "standing" },
+      `${what}${among} is higher than on `,
+      h("b", { class: "num" }, percent(share)),
+      ` of ${counted(n, "other image")}.`,
+    );
   };
   const draw = ({ context: about, selection, removed }) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
     const { nearest, standing, far } = about;
-    const one = ([text, cosine]) => h("button", { type: "button", class: "near", "aria-pressed": String(text === selection.text), title: `Show “${text}” everywhere`, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text, h("span", { class: "num" }, signed(cosine)));
-    part.replaceChildren(h("h3", {}, "Nearest texts of the pool", h("span", {}, `cosine with the image${removed && ` ${removed}`}`)), roving(h("div", { class: "nears" }, ...nearest.map(one))), ...(standing ? [stands(standing, selection)] : []));
+    const one = ([text, cosine]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "near",
+          "aria-pressed": String(text === selection.text),
+          title: `Show “${text}” everywhere`,
+          disabled: !api.offers({ text }),
+          onclick: () => api.ask({ text }),
+        },
+        text,
+        h("span", { class: "num" }, signed(cosine)),
+      );
+    part.replaceChildren(
+      h(
+        "h3",
+        {},
+        "Nearest texts of the pool",
+        h("span", {}, `cosine with the image${removed && ` ${removed}`}`),
+      ),
+      roving(h("div", { class: "nears" }, ...nearest.map(one))),
+      ...(standing ? [stands(standing, selection)] : []),
+    );
     banner.hidden = !far;
-    banner.textContent = far ? `${far.why} Best text: cosine ${signed(far.cosine)}, higher than on ${percent(far.share)} of ${counted(far.n_images, "image")}.` : "";
-    Object.assign(api.root.dataset, { far: String(Boolean(far)), rank: standing?.rank ?? "", share: standing?.share.toFixed(6) ?? "", nearest: nearest[0]?.[0] ?? "" });
+    banner.textContent = far
+      ? `${far.why} Best text: cosine ${signed(far.cosine)}, higher than on ${percent(far.share)} of ${counted(far.n_images, "image")}.`
+      : "";
+    Object.assign(api.root.dataset, {
+      far: String(Boolean(far)),
+      rank: standing?.rank ?? "",
+      share: standing?.share.toFixed(6) ?? "",
+      nearest: nearest[0]?.[0] ?? "",
+    });
   };
   return { part, banner, draw };
 };
 
 function build(api) {
-  const hint = h("small", {}), spoken = h("div", { class: "sr", role: "status" });
-  const maker = mapMaker(api), stage = mapStage(api, () => { heads.draw(); spoken.textContent = `${stage.tip.textContent}. ${heads.part.dataset.spoken ?? ""}`; });
-  const heads = tokenHeads(api, maker), texts = headTexts(api, stage), strip = methodStrip(api, stage, maker), tools = mapControls(api, stage, maker), beside = comparison(api);
-  const below = h("div", { class: "below" }, heads.part, texts.part), [empty, says] = messageInstead(stage.stage, below, beside.part);
-  api.body.append(h("h2", {}, "Heatmap", hint), tools.controls, empty, beside.banner, stage.stage, tools.gone, tools.legend, tools.what, beside.part, strip.strip, below, spoken);
+  const hint = h("small", {});
+  const spoken = h("div", { class: "sr", role: "status" });
+  const maker = mapMaker(api);
+  const stage = mapStage(api, () => {
+    heads.draw();
+    spoken.textContent = `${stage.tip.textContent}. ${heads.part.dataset.spoken ?? ""}`;
+  });
+  const heads = tokenHeads(api, maker);
+  const texts = headTexts(api, stage);
+  const strip = methodStrip(api, stage, maker);
+  const tools = mapControls(api, stage, maker);
+  const beside = comparison(api);
+  const below = h("div", { class: "below" }, heads.part, texts.part);
+  const [empty, says] = messageInstead(stage.stage, below, beside.part);
+  api.body.append(
+    h("h2", {}, "Heatmap", hint),
+    tools.controls,
+    empty,
+    beside.banner,
+    stage.stage,
+    tools.gone,
+    tools.legend,
+    tools.what,
+    beside.part,
+    strip.strip,
+    below,
+    spoken,
+  );
   const load = pictureLoader(api);
-  let pictureOf = "", loading = "";
+  let pictureOf = "";
+  let loading = "";
 
   const show = (view) => {
     const next = maker.shown();
     tools.set(view);
     api.root.dataset.pending = String(!next);
-    if (next || !stage.map || stage.map.image !== view.selection.image) stage.map = next && Object.assign(next, { image: view.selection.image }); // a map on its way: the last one stays
+    if (next || !stage.map || stage.map.image !== view.selection.image)
+      // A map on its way: the last one stays.
+      stage.map = next && Object.assign(next, { image: view.selection.image });
     if (stage.map) tools.say(view, stage.map);
     hint.textContent = hint.title = view.title;
     stage.hovered();
@@ -310,7 +714,10 @@ function build(api) {
   return (view) => {
     if (says(view)) return;
     const wanted = JSON.stringify(view.picture);
-    if (wanted === pictureOf) { loading = wanted; return show(view); }
+    if (wanted === pictureOf) {
+      loading = wanted;
+      return show(view);
+    }
     if (wanted === loading) return; // draw once, when it is decoded
     loading = wanted;
     load(new Uint8Array(api.model.get("picture").buffer.slice(0)), (picture) => {

@@ -7,8 +7,31 @@ const textField = (api, field, letter, label, placeholder, cut) => {
     if (length > MOST) node.value = node.value.slice(0, MOST);
     cut(length > MOST ? `${label} is cut to its first ${MOST} of ${count(length)} characters.` : "");
   };
-  const node = h("input", { type: "text", placeholder: api.standalone ? "" : placeholder, readonly: api.standalone, title: api.standalone ? "This page answers the texts below" : null, "aria-label": label, autocomplete: "off", spellcheck: "false", oninput: shorten, onkeydown: onEnter((text) => api.ask({ [field]: text })) });
-  const clear = h("button", { type: "button", class: "clear", "aria-label": `Clear text ${letter}`, onclick: () => { node.value = ""; api.ask({ [field]: "" }); node.focus(); } }, "✕");
+  const node = h("input", {
+    type: "text",
+    placeholder: api.standalone ? "" : placeholder,
+    readonly: api.standalone,
+    title: api.standalone ? "This page answers the texts below" : null,
+    "aria-label": label,
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: shorten,
+    onkeydown: onEnter((text) => api.ask({ [field]: text })),
+  });
+  const clear = h(
+    "button",
+    {
+      type: "button",
+      class: "clear",
+      "aria-label": `Clear text ${letter}`,
+      onclick: () => {
+        node.value = "";
+        api.ask({ [field]: "" });
+        node.focus();
+      },
+    },
+    "✕",
+  );
   const show = (text) => {
     if (document.activeElement !== node || !node.value.trim()) node.value = text;
     clear.hidden = !text || !api.offers({ [field]: "" });
@@ -20,34 +43,109 @@ const textField = (api, field, letter, label, placeholder, cut) => {
 
 function build(api) {
   const cut = h("p", { class: "cut", role: "status", hidden: true });
-  const tell = (text) => { cut.hidden = !text; cut.textContent = text; };
+  const tell = (text) => {
+    cut.hidden = !text;
+    cut.textContent = text;
+  };
   const a = textField(api, "text", "A", "Text A", "type a text, press Enter", tell);
   const b = textField(api, "text_b", "− B", "Text B, subtracted", "compare with…", tell);
-  const chips = h("span", { class: "chips" }), said = h("span", { class: "said", role: "status" });
+  const chips = h("span", { class: "chips" });
+  const said = h("span", { class: "said", role: "status" });
   const undo = square("↶", "Undo (Ctrl+Z)", () => api.ask({}, { action: "undo" }), { "aria-label": "Undo" });
-  const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), { "aria-label": "Redo" });
-  const code = square("</>", "Copy Python code that reopens this view", () => copyText(said, "Code", api.view.code), { "aria-label": "Copy code" });
-  const share = h("button", { type: "button", class: "square", title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view", onclick: () => copyText(said, "Token", api.view.token) }, "Share");
+  const redo = square("↷", "Redo (Ctrl+Shift+Z)", () => api.ask({}, { action: "redo" }), {
+    "aria-label": "Redo",
+  });
+  const code = square(
+    "</>",
+    "Copy Python code that reopens this view",
+    () => copyText(said, "Code", api.view.code),
+    { "aria-label": "Copy code" },
+  );
+  const share = h(
+    "button",
+    {
+      type: "button",
+      class: "square",
+      title: "Copy a token; session.view = clipviz.View.from_token(…) reopens this view",
+      onclick: () => copyText(said, "Token", api.view.token),
+    },
+    "Share",
+  );
   const board = () => api.root.closest(".cv-dashboard");
-  const fill = () => (document.fullscreenElement ? document.exitFullscreen() : board()?.requestFullscreen?.());
-  const full = square("⤢", "Fill the screen (F)", () => void fill(), { "aria-label": "Fill the screen", hidden: !document.fullscreenEnabled });
-  const tour = h("button", { type: "button", class: "square tour", title: "A few steps through the board", hidden: api.standalone || !api.model.get("n_steps"), onclick: () => api.ask({}, { action: "tour" }) }, "Tour");
+  const fill = () =>
+    document.fullscreenElement ? document.exitFullscreen() : board()?.requestFullscreen?.();
+  const full = square("⤢", "Fill the screen (F)", () => void fill(), {
+    "aria-label": "Fill the screen",
+    hidden: !document.fullscreenEnabled,
+  });
+  const tour = h(
+    "button",
+    {
+      type: "button",
+      class: "square tour",
+      title: "A few steps through the board",
+      hidden: api.standalone || !api.model.get("n_steps"),
+      onclick: () => api.ask({}, { action: "tour" }),
+    },
+    "Tour",
+  );
   const examples = roving(h("div", { class: "examples", role: "group", "aria-label": "Example texts" }));
-  const skip = h("button", { type: "button", class: "skip", hidden: true, onclick: () => board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')?.focus() }, "Skip to the heads");
+  const skip = h(
+    "button",
+    {
+      type: "button",
+      class: "skip",
+      hidden: true,
+      onclick: () => board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')?.focus(),
+    },
+    "Skip to the heads",
+  );
   api.printed = false; // a bar of texts is no figure
-  api.body.append(skip,
-    h("div", { class: "bar" },
-      h("span", { class: "brand" }, "clipviz"), h("div", { class: "texts" }, a.form, b.form),
-      roving(h("span", { class: "tools", role: "toolbar", "aria-label": "Board" }, tour, undo, redo, code, share, full))),
-    cut, h("div", { class: "bar" }, examples, chips), said);
+  api.body.append(
+    skip,
+    h(
+      "div",
+      { class: "bar" },
+      h("span", { class: "brand" }, "clipviz"),
+      h("div", { class: "texts" }, a.form, b.form),
+      roving(
+        h(
+          "span",
+          { class: "tools", role: "toolbar", "aria-label": "Board" },
+          tour,
+          undo,
+          redo,
+          code,
+          share,
+          full,
+        ),
+      ),
+    ),
+    cut,
+    h("div", { class: "bar" }, examples, chips),
+    said,
+  );
   api.root.addEventListener("keydown", (event) => {
-    if (api.standalone || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || /** @type {any} */ (event.target).tagName === "INPUT") return;
+    if (
+      api.standalone ||
+      !(event.ctrlKey || event.metaKey) ||
+      event.key.toLowerCase() !== "z" ||
+      /** @type {any} */ (event.target).tagName === "INPUT"
+    )
+      return;
     event.preventDefault();
     api.ask({}, { action: event.shiftKey ? "redo" : "undo" });
   });
 
   const pressed = (/** @type {any} */ event) => {
-    if (event.key !== "f" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;
+    if (
+      event.key !== "f" ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      event.target.closest?.("input, select, textarea")
+    )
+      return;
     event.preventDefault();
     void fill();
   };
@@ -65,10 +163,31 @@ function build(api) {
     undo.disabled = !view.can_undo;
     redo.disabled = !view.can_redo;
     for (const button of [undo, redo]) button.hidden = api.standalone;
-    for (const button of [code, share]) button.hidden = view.asSaved === false; // they reopen the view that was saved
-    chips.replaceChildren(...[`${view.model} · ${view.size}`, view.device, counted(view.n_images, "image")].map((label) => h("span", { class: "chip" }, label)));
-    examples.replaceChildren(api.standalone ? "Texts " : "Try ", ...view.examples.map((example) =>
-      h("button", { type: "button", class: "example", "aria-pressed": String(example === text), onclick: () => { a.node.value = example; api.ask({ text: example }); } }, example)));
+    // They reopen the view that was saved.
+    for (const button of [code, share]) button.hidden = view.asSaved === false;
+    chips.replaceChildren(
+      ...[`${view.model} · ${view.size}`, view.device, counted(view.n_images, "image")].map((label) =>
+        h("span", { class: "chip" }, label),
+      ),
+    );
+    examples.replaceChildren(
+      api.standalone ? "Texts " : "Try ",
+      ...view.examples.map((example) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "example",
+            "aria-pressed": String(example === text),
+            onclick: () => {
+              a.node.value = example;
+              api.ask({ text: example });
+            },
+          },
+          example,
+        ),
+      ),
+    );
     examples.hidden = !view.examples.length;
     Object.assign(api.root.dataset, { text, textB: text_b });
   };

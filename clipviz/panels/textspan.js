@@ -1,28 +1,81 @@
 /** One text with its share of the variance, what random rotations explain, and its top images. */
 const textRow = (api, url, view, i, widest) => {
-  const { text, gain, null: mean, null_high: high } = view.rows[i], pass = gain > high, ids = view.thumbnails?.ids[i] ?? [];
+  const { text, gain, null: mean, null_high: high } = view.rows[i];
+  const pass = gain > high;
+  const ids = view.thumbnails?.ids[i] ?? [];
   const title = `explains ${percent(gain)} of the head's variance; random rotations: ${percent(mean)} on average, ${percent(high)} at the 95th percentile (the tick)`;
-  const bar = h("span", { class: "bar", title }, fill(gain / widest), h("b", { style: { left: `${Math.min(99, (100 * high) / widest)}%` } }));
-  const images = ids.map((id, k) => h("button", { type: "button", class: "tile thumb", "aria-label": `Image ${id}, number ${k + 1} for this text`, "data-image": id, disabled: !api.offers({ image: id }), style: tileStyle(url, view.thumbnails.places[i][k], view.thumbnails.columns, view.thumbnails.n), onclick: () => api.ask({ image: id }) }));
-  return h("div", { class: `row${pass ? "" : " weak"}`, role: "listitem" },
-    h("button", { type: "button", class: "text", "aria-pressed": String(text === view.selection.text), title: text, disabled: !api.offers({ text }), onclick: () => api.ask({ text }) }, text),
-    bar, h("span", { class: "num share" }, percent(gain)), h("span", { class: "thumbs" }, ...images));
+  const bar = h(
+    "span",
+    { class: "bar", title },
+    fill(gain / widest),
+    h("b", { style: { left: `${Math.min(99, (100 * high) / widest)}%` } }),
+  );
+  const images = ids.map((id, k) =>
+    h("button", {
+      type: "button",
+      class: "tile thumb",
+      "aria-label": `Image ${id}, number ${k + 1} for this text`,
+      "data-image": id,
+      disabled: !api.offers({ image: id }),
+      style: tileStyle(url, view.thumbnails.places[i][k], view.thumbnails.columns, view.thumbnails.n),
+      onclick: () => api.ask({ image: id }),
+    }),
+  );
+  return h(
+    "div",
+    { class: `row${pass ? "" : " weak"}`, role: "listitem" },
+    h(
+      "button",
+      {
+        type: "button",
+        class: "text",
+        "aria-pressed": String(text === view.selection.text),
+        title: text,
+        disabled: !api.offers({ text }),
+        onclick: () => api.ask({ text }),
+      },
+      text,
+    ),
+    bar,
+    h("span", { class: "num share" }, percent(gain)),
+    h("span", { class: "thumbs" }, ...images),
+  );
 };
 
 /** How much the texts explain, and over what. */
 const explained = (view) => {
-  const set = view.selection.images.length, n = view.rows.length;
+  const set = view.selection.images.length;
+  const n = view.rows.length;
   if (!n) return "";
-  const read = set ? counted(set, "chosen image") : view.complete ? counted(view.n_read, "image") : `${count(view.n_read)} of ${counted(view.n_images, "image")} so far`;
-  const few = (set || view.n_read) <= 2 * n ? ". With so few images almost any texts explain the variance: add more." : "";
-  const used = view.n_used_up ? `. ${counted(view.n_used_up, "other text adds", "other texts add")} nothing to these` : "";
+  const read = set
+    ? counted(set, "chosen image")
+    : view.complete
+      ? counted(view.n_read, "image")
+      : `${count(view.n_read)} of ${counted(view.n_images, "image")} so far`;
+  const few =
+    (set || view.n_read) <= 2 * n
+      ? ". With so few images almost any texts explain the variance: add more."
+      : "";
+  const used = view.n_used_up
+    ? `. ${counted(view.n_used_up, "other text adds", "other texts add")} nothing to these`
+    : "";
   return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${used}${few}`;
 };
 
 /** A person's own word for the head, typed in place; kept for the model. @param {Api} api */
 const ownRole = (api) => {
-  const id = `cv-roles-${Math.random().toString(36).slice(2)}`, known = h("datalist", { id });
-  const input = h("input", { type: "text", class: "own", hidden: true, list: id, maxlength: 60, placeholder: "background, texture…", "aria-label": "Your own role for this head", spellcheck: "false" });
+  const id = `cv-roles-${Math.random().toString(36).slice(2)}`;
+  const known = h("datalist", { id });
+  const input = h("input", {
+    type: "text",
+    class: "own",
+    hidden: true,
+    list: id,
+    maxlength: 60,
+    placeholder: "background, texture…",
+    "aria-label": "Your own role for this head",
+    spellcheck: "false",
+  });
   const shown = h("button", { type: "button", class: "own", onclick: () => open(true) });
   /** @type {any} */
   let head = null;
@@ -43,9 +96,19 @@ const ownRole = (api) => {
     if (role !== api.view.role) api.ask({}, { action: "role", head, role });
   };
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.stopPropagation(); open(false); shown.focus(); }
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      open(false);
+      shown.focus();
+    }
   });
-  input.addEventListener("keydown", onEnter(() => { done(); shown.focus(); }));
+  input.addEventListener(
+    "keydown",
+    onEnter(() => {
+      done();
+      shown.focus();
+    }),
+  );
   input.addEventListener("blur", done);
   const draw = ({ role, roles, selection }) => {
     if (!input.hidden && String(head) !== `${selection.layer},${selection.head}`) open(false);
@@ -53,26 +116,49 @@ const ownRole = (api) => {
     shown.disabled = api.standalone;
     shown.textContent = role ? `yours: ${role}` : "+ your role";
     shown.classList.toggle("given", Boolean(role));
-    shown.title = role ? "The role you gave this head, not computed; kept for this model" : "Give this head your own role, kept for this model";
+    shown.title = role
+      ? "The role you gave this head, not computed; kept for this model"
+      : "Give this head your own role, kept for this model";
     known.replaceChildren(...roles.map((value) => h("option", { value })));
   };
   return { part: h("span", { class: "owned" }, shown, input, known), draw };
 };
 
 function build(api) {
-  const title = h("span", {}, "TextSpan"), label = h("span", { class: "label" }), own = ownRole(api);
-  const list = h("div", { class: "rows", role: "list" }), foot = h("p", { class: "foot" });
-  const key = h("p", { class: "foot key" }, "Ticks: 95th percentile of random rotations; bars that stay below it are grey.");
-  const whole = h("button", { type: "button", class: "example", hidden: true, onclick: () => api.ask({ images: [] }) }, "back to the whole collection");
+  const title = h("span", {}, "TextSpan");
+  const label = h("span", { class: "label" });
+  const own = ownRole(api);
+  const list = h("div", { class: "rows", role: "list" });
+  const foot = h("p", { class: "foot" });
+  const key = h(
+    "p",
+    { class: "foot key" },
+    "Ticks: 95th percentile of random rotations; bars that stay below it are grey.",
+  );
+  const whole = h(
+    "button",
+    { type: "button", class: "example", hidden: true, onclick: () => api.ask({ images: [] }) },
+    "back to the whole collection",
+  );
   const [empty, says] = messageInstead(list, foot);
-  api.body.append(h("h2", {}, title, h("span", { class: "roles" }, own.part, label)), empty, list, key, foot, whole);
+  api.body.append(
+    h("h2", {}, title, h("span", { class: "roles" }, own.part, label)),
+    empty,
+    list,
+    key,
+    foot,
+    whole,
+  );
   const address = pictureUrl(api);
   walk(list, () => [...list.querySelectorAll("button.text")]);
 
   return (view, arrays) => {
     const { layer, head, images, text } = view.selection;
     const url = address(arrays.sprite);
-    title.replaceChildren("TextSpan", ...(layer !== null && head !== null ? [" of ", headLink(api, layer, head)] : []));
+    title.replaceChildren(
+      "TextSpan",
+      ...(layer !== null && head !== null ? [" of ", headLink(api, layer, head)] : []),
+    );
     says(view);
     own.draw(view);
     label.hidden = !view.label;
@@ -87,7 +173,15 @@ function build(api) {
     foot.replaceChildren(explained(view), ...(to ? [" · ", to] : []));
     key.hidden = !view.rows.length;
     whole.hidden = !images.length || api.standalone;
-    Object.assign(api.root.dataset, { layer: layer ?? "", head: head ?? "", rows: view.rows.length, first: view.rows[0]?.text ?? "", role: view.role ?? "", images: images.length, complete: String(Boolean(view.complete)) });
+    Object.assign(api.root.dataset, {
+      layer: layer ?? "",
+      head: head ?? "",
+      rows: view.rows.length,
+      first: view.rows[0]?.text ?? "",
+      role: view.role ?? "",
+      images: images.length,
+      complete: String(Boolean(view.complete)),
+    });
   };
 }
 

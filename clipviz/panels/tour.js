@@ -1,17 +1,50 @@
-/** The card of a step, placed inside the panel that the step is about; on a lecture's board, which has little room, below the texts. */
+/**
+ * The card of a step, placed inside the panel that the step is about; on a lecture's board, which has little
+ * room, below the texts.
+ */
 const card = (go) => {
-  const title = h("b", { class: "title", id: "cv-tour-title" }), text = h("p", { class: "told", id: "cv-tour-text" }), where = h("span", { class: "where num" }), note = h("p", { class: "note", role: "alert", hidden: true });
+  const title = h("b", { class: "title", id: "cv-tour-title" });
+  const text = h("p", { class: "told", id: "cv-tour-text" });
+  const where = h("span", { class: "where num" });
+  const note = h("p", { class: "note", role: "alert", hidden: true });
   const back = h("button", { type: "button", class: "square back", onclick: () => go(-1) }, "Back");
-  const next = h("button", { type: "button", class: "square next", "aria-describedby": "cv-tour-title cv-tour-text", onclick: () => go(1) });
-  const close = h("button", { type: "button", class: "square close", title: "End the tour (Esc)", "aria-label": "End the tour", onclick: () => go(0) }, "✕");
-  const node = h("div", { class: "cv-tour-card", role: "group", "aria-label": "Tour" }, h("div", { class: "says" }, h("p", { class: "head" }, where, title), text, note), h("div", { class: "steps" }, back, next, close));
+  const next = h("button", {
+    type: "button",
+    class: "square next",
+    "aria-describedby": "cv-tour-title cv-tour-text",
+    onclick: () => go(1),
+  });
+  const close = h(
+    "button",
+    {
+      type: "button",
+      class: "square close",
+      title: "End the tour (Esc)",
+      "aria-label": "End the tour",
+      onclick: () => go(0),
+    },
+    "✕",
+  );
+  const node = h(
+    "div",
+    { class: "cv-tour-card", role: "group", "aria-label": "Tour" },
+    h("div", { class: "says" }, h("p", { class: "head" }, where, title), text, note),
+    h("div", { class: "steps" }, back, next, close),
+  );
   node.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.preventDefault(); go(0); }
+    if (event.key === "Escape") {
+      event.preventDefault();
+      go(0);
+    }
   });
   return { node, title, text, where, note, back, next };
 };
 
-/** Brings a panel onto the screen where it is not wholly there. @param {any} panel @param {boolean} grows what it shows is still to come */
+/**
+ * Brings a panel onto the screen where it is not wholly there.
+ * @param {any} panel
+ * @param {boolean} grows what it shows is still to come
+ */
 const bring = (panel, grows) => {
   const { top, bottom } = panel.getBoundingClientRect();
   if (grows || top < 60 || bottom > window.innerHeight) panel.scrollIntoView({ block: "start" });
@@ -21,7 +54,8 @@ function build(api) {
   /** @type {any} */
   let panel = null;
   let held = false; // the focus was on the card, whose panel may be closed before the answer comes
-  const board = () => api.root.closest(".cv-dashboard"), lecture = () => board()?.querySelector('.cv-lecture [data-panel="query"]');
+  const board = () => api.root.closest(".cv-dashboard");
+  const lecture = () => board()?.querySelector('.cv-lecture [data-panel="query"]');
   const go = (by) => {
     const { at, steps } = api.view;
     held = made.node.contains(document.activeElement);
@@ -34,8 +68,9 @@ function build(api) {
     made.node.remove();
   };
   const place = () => {
-    const step = api.view.steps?.[api.view.at - 1], found = step && board()?.querySelector(`[data-panel="${step.panel}"]`);
-    if (!found || found === panel && made.node.isConnected) return;
+    const step = api.view.steps?.[api.view.at - 1];
+    const found = step && board()?.querySelector(`[data-panel="${step.panel}"]`);
+    if (!found || (found === panel && made.node.isConnected)) return;
     leave();
     panel = found;
     panel.dataset.toured = "true";
@@ -46,7 +81,10 @@ function build(api) {
     api.root.dataset.panelShown = step.panel;
   };
   const waiting = new MutationObserver(place); // a desk is built only when it is opened
-  api.cleanups.push(() => { waiting.disconnect(); leave(); });
+  api.cleanups.push(() => {
+    waiting.disconnect();
+    leave();
+  });
   const problem = () => {
     const { message } = api.model.get("error") ?? {};
     made.note.hidden = !message;
@@ -75,7 +113,11 @@ function build(api) {
     place();
     const shown = board();
     if (shown) waiting.observe(shown, { childList: true, subtree: true });
-    else requestAnimationFrame(() => { place(); if (board()) waiting.observe(board(), { childList: true, subtree: true }); });
+    else
+      requestAnimationFrame(() => {
+        place();
+        if (board()) waiting.observe(board(), { childList: true, subtree: true });
+      });
   };
 }
 

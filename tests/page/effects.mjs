@@ -1,15 +1,25 @@
 // What the page says of some images and texts: embeddings, effects, scores, cosines.
 import { asked, open, tell } from "./open.mjs";
 
-const engine = await open(), { tower } = engine, found = [];
+const engine = await open();
+const { tower } = engine;
+const found = [];
 const everything = { heads: [], layers: [], mlps: [], tokens: [], how: "mean", ...asked.ablation };
 for (const image of asked.images) {
   const trace = await engine.trace(image);
   for (const text of asked.texts) {
-    const direction = await engine.direction(text), reading = tower.reading(direction);
+    const direction = await engine.direction(text);
+    const reading = tower.reading(direction);
     found.push({
-      image, text, direction, embedding: trace.embedding, heads: tower.headEffects(trace, reading), mlps: tower.mlpEffects(trace, reading),
-      tokens: tower.tokenScores(trace, reading), attention: tower.attention(trace), pool: tower.facts.pools ? tower.poolScores(trace, reading) : [],
+      image,
+      text,
+      direction,
+      embedding: trace.embedding,
+      heads: tower.headEffects(trace, reading),
+      mlps: tower.mlpEffects(trace, reading),
+      tokens: tower.tokenScores(trace, reading),
+      attention: tower.attention(trace),
+      pool: tower.facts.pools ? tower.poolScores(trace, reading) : [],
       sumCheck: tower.sumCheck(trace),
     });
   }

@@ -10,11 +10,15 @@ export const asked = JSON.parse(await text(process.stdin));
 export const page = (name) => import(pathToFileURL(path.join(asked.scripts, name)).href);
 
 /** Prints the answer; typed arrays as lists. */
-export const tell = (answer) => process.stdout.write(JSON.stringify(answer, (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value)));
+export const tell = (answer) =>
+  process.stdout.write(
+    JSON.stringify(answer, (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value)),
+  );
 
 export const open = async (site = asked.site) => {
   const manifest = JSON.parse(await readFile(path.join(site, "manifest.json"), "utf8"));
-  const { Store } = await page("script/store.js"), { Engine } = await page("script/engine.js");
+  const { Store } = await page("script/store.js");
+  const { Engine } = await page("script/engine.js");
   const store = new Store(manifest, (part) => readFile(path.join(site, "parts", part)));
   const ort = await page("vendor/ort.wasm.bundle.min.mjs");
   ort.env.wasm.numThreads = 1;

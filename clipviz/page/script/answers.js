@@ -1,11 +1,14 @@
-// What each panel shows for a selection: the dict and arrays that Python's panels compute, from the engine alone.
+// What each panel shows for a selection: the dict and arrays that Python's panels compute, from the engine
+// alone.
 
 import { packed } from "./packing.js";
 import { dot, norm, ranked } from "./numbers.js";
 import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
 
 /**
- * @typedef {{ image: number | null, images: number[], layer: number | null, head: number | null, token: number | null, neuron: number | null, text: string, text_b: string, concept: number | null, ablation: import("./collection.js").Ablation }} Selection
+ * @typedef {{ image: number | null, images: number[], layer: number | null, head: number | null, token:
+ *   number | null, neuron: number | null, text: string, text_b: string, concept: number | null, ablation:
+ *   import("./collection.js").Ablation }} Selection
  * @typedef {{ view: Record<string, any>, arrays: Record<string, any>, traits?: Record<string, any> }} Answer
  * @typedef {object} About what the page knows of the published session besides its model
  * @property {string[]} titles
@@ -20,12 +23,19 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
  */
 
 const NOTHING = { heads: [], layers: [], mlps: [], tokens: [], how: /** @type {"mean"} */ ("mean") };
-const removes = (/** @type {any} */ { heads, layers, mlps }) => Boolean(heads.length || layers.length || mlps.length);
+const removes = (/** @type {any} */ { heads, layers, mlps }) =>
+  Boolean(heads.length || layers.length || mlps.length);
 const floats = (/** @type {ArrayLike<number>} */ values) => Float32Array.from(values);
 const escaped = (/** @type {string} */ text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 export class Answers {
-  /** @param {import("./engine.js").Engine} engine @param {About} about @param {Uint8Array | null} masks @param {any} tiles the sheet of thumbnails, see thumbnails.js @param {import("./desk.js").Bench} bench */
+  /**
+   * @param {import("./engine.js").Engine} engine
+   * @param {About} about
+   * @param {Uint8Array | null} masks
+   * @param {any} tiles the sheet of thumbnails, see thumbnails.js
+   * @param {import("./desk.js").Bench} bench
+   */
   constructor(engine, about, masks, tiles, bench) {
     this.bench = bench;
     this.engine = engine;
@@ -45,12 +55,24 @@ export class Answers {
     return this.known.get(key);
   }
 
-  /** Effects of an image on a text, or on one minus another, after an ablation. @param {Selection} s @param {import("./collection.js").Ablation} ablation */
+  /**
+   * Effects of an image on a text, or on one minus another, after an ablation.
+   * @param {Selection} s
+   * @param {import("./collection.js").Ablation} ablation
+   */
   async #scores(s, ablation) {
-    const { engine } = this, { tower, collection } = engine, { n_tokens: T, prefix, n_heads: H } = tower.facts, image = /** @type {number} */ (s.image);
-    const trace = await engine.trace(image), direction = await engine.contrast(s.text, s.text_b), reading = engine.reading(`${s.text}\u0001${s.text_b}`, direction);
-    const scores = tower.onePlaceless(tower.tokenScores(trace, reading)), shown = T - prefix + 1, mlps = tower.mlpEffects(trace, reading);
-    let { embedding } = /** @type {any} */ (trace), length = norm(trace.embedding);
+    const { engine } = this;
+    const { tower, collection } = engine;
+    const { n_tokens: T, prefix, n_heads: H } = tower.facts;
+    const image = /** @type {number} */ (s.image);
+    const trace = await engine.trace(image);
+    const direction = await engine.contrast(s.text, s.text_b);
+    const reading = engine.reading(`${s.text}\u0001${s.text_b}`, direction);
+    const scores = tower.onePlaceless(tower.tokenScores(trace, reading));
+    const shown = T - prefix + 1;
+    const mlps = tower.mlpEffects(trace, reading);
+    let { embedding } = /** @type {any} */ (trace);
+    let length = norm(trace.embedding);
     if (removes(ablation)) {
       const left = collection.left(image, ablation);
       [embedding, length] = [left.embedding, left.norm];
@@ -66,31 +88,58 @@ export class Answers {
     }
     for (let i = 0; i < scores.length; i++) scores[i] /= length;
     const heads = new Float32Array(scores.length / shown);
-    for (let i = 0; i < heads.length; i++) { let sum = 0; for (let k = 0; k < shown; k++) sum += scores[i * shown + k]; heads[i] = sum; }
-    return { scores, heads, mlps: floats(mlps.map((x) => x / length)), cosine: dot(embedding, 0, direction, 0, direction.length) / length, length };
+    for (let i = 0; i < heads.length; i++) {
+      let sum = 0;
+      for (let k = 0; k < shown; k++) sum += scores[i * shown + k];
+      heads[i] = sum;
+    }
+    return {
+      scores,
+      heads,
+      mlps: floats(mlps.map((x) => x / length)),
+      cosine: dot(embedding, 0, direction, 0, direction.length) / length,
+      length,
+    };
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
   async heads(s, { find = "" } = {}) {
-    const { n_layers: L, n_heads: H, has_tail } = this.engine.tower.facts, arrays = { heads: new Float32Array(L * H), mlps: new Float32Array(1 + L + Number(has_tail)) };
-    let cosine = null, before = null;
+    const { n_layers: L, n_heads: H, has_tail } = this.engine.tower.facts;
+    const arrays = { heads: new Float32Array(L * H), mlps: new Float32Array(1 + L + Number(has_tail)) };
+    let cosine = null;
+    let before = null;
     if (s.text && s.image !== null) {
       const found = await this.#scores(s, s.ablation);
       [arrays.heads, arrays.mlps, cosine] = [found.heads, found.mlps, found.cosine];
       before = removes(s.ablation) ? (await this.#scores(s, NOTHING)).cosine : cosine;
     }
-    return { view: { cosine, cosine_before: before, found: find.trim() ? await this.#found(find.trim()) : [] }, arrays };
+    return {
+      view: { cosine, cosine_before: before, found: find.trim() ? await this.#found(find.trim()) : [] },
+      arrays,
+    };
   }
 
-  /** The heads that vary with a text more than with 95% of the pool, the largest share of variance first. @param {string} text */
+  /**
+   * The heads that vary with a text more than with 95% of the pool, the largest share of variance first.
+   * @param {string} text
+   */
   async #found(text) {
-    const { engine } = this, { collection, pool, tower } = engine, { n_layers: L, n_heads: H, d_embed: E } = tower.facts, mean = this.#once("mean text", () => meanOf(pool, E));
-    const others = this.#once("others", () => Array.from({ length: pool.length / E }, (_, j) => apart(pool.subarray(j * E, (j + 1) * E), mean)));
-    const direction = apart(await engine.direction(text), mean), found = [];
+    const { engine } = this;
+    const { collection, pool, tower } = engine;
+    const { n_layers: L, n_heads: H, d_embed: E } = tower.facts;
+    const mean = this.#once("mean text", () => meanOf(pool, E));
+    const others = this.#once("others", () =>
+      Array.from({ length: pool.length / E }, (_, j) => apart(pool.subarray(j * E, (j + 1) * E), mean)),
+    );
+    const direction = apart(await engine.direction(text), mean);
+    const found = [];
     for (let layer = 0; layer < L; layer++)
       for (let head = 0; head < H; head++) {
-        const all = this.#once(`along ${layer},${head}`, () => floats(varianceAlong(collection, layer, head, others)));
-        const [share] = varianceAlong(collection, layer, head, [direction]), above = all.filter((other) => other < share).length / all.length;
+        const all = this.#once(`along ${layer},${head}`, () =>
+          floats(varianceAlong(collection, layer, head, others)),
+        );
+        const [share] = varianceAlong(collection, layer, head, [direction]);
+        const above = all.filter((other) => other < share).length / all.length;
         if (above >= this.about.rules.found) found.push({ layer, head, share, above });
       }
     return found.sort((a, b) => b.share - a.share);
@@ -99,9 +148,16 @@ export class Answers {
   /** @param {Selection} s @returns {Promise<Answer>} */
   async heatmap(s) {
     if (s.image === null) return { view: { message: "Select an image." }, arrays: {} };
-    const { engine, about } = this, { tower } = engine, trace = await engine.trace(s.image), image = s.image;
-    const arrays = /** @type {Record<string, any>} */ ({ attention: tower.onePlaceless(tower.attention(trace)) });
-    let cosine = null, before = null, fits = null;
+    const { engine, about } = this;
+    const { tower } = engine;
+    const trace = await engine.trace(s.image);
+    const image = s.image;
+    const arrays = /** @type {Record<string, any>} */ ({
+      attention: tower.onePlaceless(tower.attention(trace)),
+    });
+    let cosine = null;
+    let before = null;
+    let fits = null;
     if (s.text) {
       const found = await this.#scores(s, s.ablation);
       [arrays.scores, cosine] = [found.scores, found.cosine];
@@ -109,107 +165,284 @@ export class Answers {
       fits = this.#names(s.text, image);
       arrays.shared = this.#once(`shared ${image}`, () => this.#shared(trace));
       if (tower.facts.pools) {
-        const pool = tower.onePlaceless(tower.poolScores(trace, engine.reading(`${s.text}\u0001${s.text_b}`, await engine.contrast(s.text, s.text_b)))), length = norm(trace.embedding);
+        const pool = tower.onePlaceless(
+          tower.poolScores(
+            trace,
+            engine.reading(`${s.text}\u0001${s.text_b}`, await engine.contrast(s.text, s.text_b)),
+          ),
+        );
+        const length = norm(trace.embedding);
         arrays.pool = pool.map((x) => x / length);
       }
     }
-    const [rows, cols] = tower.facts.image_size, masked = about.masked[image];
-    if (masked) arrays.mask = /** @type {Uint8Array} */ (this.masks).subarray(this.#maskAt(image) * rows * cols, (this.#maskAt(image) + 1) * rows * cols);
+    const [rows, cols] = tower.facts.image_size;
+    const masked = about.masked[image];
+    if (masked)
+      arrays.mask = /** @type {Uint8Array} */ (this.masks).subarray(
+        this.#maskAt(image) * rows * cols,
+        (this.#maskAt(image) + 1) * rows * cols,
+      );
     return {
-      view: { cosine, cosine_before: before, fits, mask_size: masked ? [rows, cols] : null, context: null, joint: null, title: this.#title(image), picture: [image, "page"], message: "" },
-      arrays, traits: { picture: await this.tiles.picture(image) },
+      view: {
+        cosine,
+        cosine_before: before,
+        fits,
+        mask_size: masked ? [rows, cols] : null,
+        context: null,
+        joint: null,
+        title: this.#title(image),
+        picture: [image, "page"],
+        message: "",
+      },
+      arrays,
+      traits: { picture: await this.tiles.picture(image) },
     };
   }
 
   /** @param {number} image */
-  #title(image) { return this.about.titles[image]; }
+  #title(image) {
+    return this.about.titles[image];
+  }
 
   /** @param {number} image */
-  #maskAt(image) { return this.about.masked.slice(0, image).filter(Boolean).length; }
+  #maskAt(image) {
+    return this.about.masked.slice(0, image).filter(Boolean).length;
+  }
 
   /** Token effects on the mean of all texts. @param {import("./tower.js").Trace} trace */
   #shared(trace) {
-    const { tower, pool } = this.engine, mean = this.#once("mean text", () => meanOf(pool, tower.facts.d_embed)), length = norm(trace.embedding);
-    return tower.onePlaceless(tower.tokenScores(trace, this.engine.reading("\u0000mean", mean))).map((x) => x / length);
+    const { tower, pool } = this.engine;
+    const mean = this.#once("mean text", () => meanOf(pool, tower.facts.d_embed));
+    const length = norm(trace.embedding);
+    return tower
+      .onePlaceless(tower.tokenScores(trace, this.engine.reading("\u0000mean", mean)))
+      .map((x) => x / length);
   }
 
-  /** Whether a text names what the image's true mask outlines; null where nothing is known of that. @param {string} text @param {number} image */
+  /**
+   * Whether a text names what the image's true mask outlines; null where nothing is known of that.
+   * @param {string} text
+   * @param {number} image
+   */
   #names(text, image) {
-    const { columns, rules } = this.about, said = text.toLowerCase();
-    const wanted = rules.things.map((group) => group.map((column) => columns[column]?.[image]).filter(Boolean)).filter((words) => words.length);
+    const { columns, rules } = this.about;
+    const said = text.toLowerCase();
+    const wanted = rules.things
+      .map((group) => group.map((column) => columns[column]?.[image]).filter(Boolean))
+      .filter((words) => words.length);
     if (!wanted.length) return null;
-    return wanted.every((words) => words.some((word) => new RegExp(`(?<![\\p{L}\\p{N}_])${escaped(/** @type {string} */ (word).toLowerCase())}(e?s)?(?![\\p{L}\\p{N}_])`, "u").test(said)));
+    return wanted.every((words) =>
+      words.some((word) =>
+        new RegExp(
+          `(?<![\\p{L}\\p{N}_])${escaped(/** @type {string} */ (word).toLowerCase())}(e?s)?(?![\\p{L}\\p{N}_])`,
+          "u",
+        ).test(said),
+      ),
+    );
   }
 
-  /** What the cosine is compared with, and the texts of the head on this image. @param {Selection} s @returns {Promise<Answer>} */
+  /**
+   * What the cosine is compared with, and the texts of the head on this image.
+   * @param {Selection} s
+   * @returns {Promise<Answer>}
+   */
   async heatmapRest(s, { joint_texts: n_texts = 10 } = {}) {
     if (s.image === null) return { view: {}, arrays: {} };
-    const context = await this.#context(s), { about, maps } = await this.#joint(s, n_texts);
+    const context = await this.#context(s);
+    const { about, maps } = await this.#joint(s, n_texts);
     return { view: { context, joint: about }, arrays: maps ? { joint_maps: maps } : {} };
   }
 
   /** @param {Selection} s */
   async #context(s) {
-    const { engine, about } = this, { collection, pool, texts } = engine, { d_embed: E } = engine.tower.facts, image = /** @type {number} */ (s.image);
-    const against = (/** @type {any} */ embedding) => { const length = norm(embedding); return texts.map((_, j) => dot(pool, j * E, embedding, 0, E) / length); };
-    const whole = against((await engine.trace(image)).embedding), cosines = removes(s.ablation) ? against(collection.left(image, s.ablation).embedding) : whole;
-    const nearest = ranked(cosines, 5).map((j) => [texts[j], cosines[j]]), others = collection.published.filter((i) => i !== image);
+    const { engine, about } = this;
+    const { collection, pool, texts } = engine;
+    const { d_embed: E } = engine.tower.facts;
+    const image = /** @type {number} */ (s.image);
+    const against = (/** @type {any} */ embedding) => {
+      const length = norm(embedding);
+      return texts.map((_, j) => dot(pool, j * E, embedding, 0, E) / length);
+    };
+    const whole = against((await engine.trace(image)).embedding);
+    const cosines = removes(s.ablation) ? against(collection.left(image, s.ablation).embedding) : whole;
+    const nearest = ranked(cosines, 5).map((j) => [texts[j], cosines[j]]);
+    const others = collection.published.filter((i) => i !== image);
     let standing = null;
     if (s.text) {
-      const { cosine } = await this.#scores(s, s.ablation), over = collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation);
-      const rank = s.text_b ? null : 1 + cosines.filter((value, j) => texts[j] !== s.text && value > cosine).length;
-      standing = { cosine, rank, n_texts: texts.length, share: others.filter((i) => over[i] < cosine).length / (others.length || 1), n_images: others.length };
+      const { cosine } = await this.#scores(s, s.ablation);
+      const over = collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation);
+      const rank = s.text_b
+        ? null
+        : 1 + cosines.filter((value, j) => texts[j] !== s.text && value > cosine).length;
+      standing = {
+        cosine,
+        rank,
+        n_texts: texts.length,
+        share: others.filter((i) => over[i] < cosine).length / (others.length || 1),
+        n_images: others.length,
+      };
     }
-    const best = this.#once("best texts", () => collection.published.map((i) => Math.max(...against(collection.one(i).embedding)))), own = Math.max(...whole);
-    const share = others.length ? others.filter((i) => best[i] < own).length / others.length : 1, stranger = image >= collection.n_published;
+    const best = this.#once("best texts", () =>
+      collection.published.map((i) => Math.max(...against(collection.one(i).embedding))),
+    );
+    const own = Math.max(...whole);
+    const share = others.length ? others.filter((i) => best[i] < own).length / others.length : 1;
+    const stranger = image >= collection.n_published;
     const far = about.own ? stranger : share < about.rules.far && others.length >= 1 / about.rules.far;
     const why = about.own
       ? `This picture is not from the collection that “${engine.said.model.name}” was made with. The model reads every picture as one of its own: its numbers say little here.`
       : `Its best text scores ${own.toFixed(3)}, lower than on all but ${(100 * share).toFixed(1)}% of this collection's images.`;
-    return { nearest, standing, far: far ? { known: false, why, cosine: own, share, n_images: others.length } : null };
+    return {
+      nearest,
+      standing,
+      far: far ? { known: false, why, cosine: own, share, n_images: others.length } : null,
+    };
   }
 
-  /** Those of the head's first texts that the image agrees with most and least, with their maps (Fig. 2.6). @param {Selection} s @param {number} n_texts */
+  /**
+   * Those of the head's first texts that the image agrees with most and least, with their maps (Fig. 2.6).
+   * @param {Selection} s
+   * @param {number} n_texts
+   */
   async #joint(s, n_texts) {
-    const about = /** @type {Record<string, any>} */ ({ message: "", texts: [], values: [], n_texts }), { engine } = this, { tower, texts, pool } = engine, { layer, head } = s;
-    if (layer === null || head === null) return { about: { ...about, message: "Select a head to see what it says about this image." }, maps: null };
-    const { n_heads: H, n_tokens: T, prefix, d_embed: E, grid: [rows, cols] } = tower.facts, mean = this.#once("mean text", () => meanOf(pool, E));
-    const trace = await engine.trace(/** @type {number} */ (s.image)), length = norm(trace.embedding), { order, varies } = this.#described(layer, head, [], n_texts, 0);
-    if (!varies) return { about: { ...about, message: `L${layer}·H${head} writes the same on all of these images.` }, maps: null };
-    const effect = tower.headEffect(trace, layer, head), directions = order.map((j) => Float64Array.from(pool.subarray(j * E, (j + 1) * E), (x, k) => x - mean[k]));
-    const values = directions.map((t) => dot(effect, 0, t, 0, E) / length), falling = ranked(values), k = Math.min(2, Math.max(1, Math.floor(order.length / 2)));
-    const chosen = [...falling.slice(0, k), ...(order.length === 1 ? [] : falling.slice(-k))], maps = new Float32Array(chosen.length * rows * cols);
+    const about = /** @type {Record<string, any>} */ ({ message: "", texts: [], values: [], n_texts });
+    const { engine } = this;
+    const { tower, texts, pool } = engine;
+    const { layer, head } = s;
+    if (layer === null || head === null)
+      return {
+        about: { ...about, message: "Select a head to see what it says about this image." },
+        maps: null,
+      };
+    const {
+      n_heads: H,
+      n_tokens: T,
+      prefix,
+      d_embed: E,
+      grid: [rows, cols],
+    } = tower.facts;
+    const mean = this.#once("mean text", () => meanOf(pool, E));
+    const trace = await engine.trace(/** @type {number} */ (s.image));
+    const length = norm(trace.embedding);
+    const { order, varies } = this.#described(layer, head, [], n_texts, 0);
+    if (!varies)
+      return {
+        about: { ...about, message: `L${layer}·H${head} writes the same on all of these images.` },
+        maps: null,
+      };
+    const effect = tower.headEffect(trace, layer, head);
+    const directions = order.map((j) =>
+      Float64Array.from(pool.subarray(j * E, (j + 1) * E), (x, k) => x - mean[k]),
+    );
+    const values = directions.map((t) => dot(effect, 0, t, 0, E) / length);
+    const falling = ranked(values);
+    const k = Math.min(2, Math.max(1, Math.floor(order.length / 2)));
+    const chosen = [...falling.slice(0, k), ...(order.length === 1 ? [] : falling.slice(-k))];
+    const maps = new Float32Array(chosen.length * rows * cols);
     chosen.forEach((place, i) => {
-      const scores = tower.tokenScores(trace, tower.reading(directions[place])), at = (layer * H + head) * T + prefix;
+      const scores = tower.tokenScores(trace, tower.reading(directions[place]));
+      const at = (layer * H + head) * T + prefix;
       for (let q = 0; q < rows * cols; q++) maps[i * rows * cols + q] = scores[at + q] / length;
     });
-    return { about: { ...about, texts: chosen.map((place) => texts[order[place]]), values: chosen.map((place) => values[place]) }, maps };
+    return {
+      about: {
+        ...about,
+        texts: chosen.map((place) => texts[order[place]]),
+        values: chosen.map((place) => values[place]),
+      },
+      maps,
+    };
   }
 
-  /** @param {number} layer @param {number} head @param {number[]} images @param {number} n_texts @param {number} n_draws */
+  /**
+   * @param {number} layer
+   * @param {number} head
+   * @param {number[]} images
+   * @param {number} n_texts
+   * @param {number} n_draws
+   */
   #described(layer, head, images, n_texts, n_draws) {
     const { collection, pool } = this.engine;
-    return this.#once(`textspan ${layer},${head} ${images} ${n_texts} ${n_draws}`, () => textspan(collection, pool, layer, head, { n_texts, n_draws, images: images.length ? images : undefined }));
+    return this.#once(`textspan ${layer},${head} ${images} ${n_texts} ${n_draws}`, () =>
+      textspan(collection, pool, layer, head, {
+        n_texts,
+        n_draws,
+        images: images.length ? images : undefined,
+      }),
+    );
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
   async textspan(s, { n_texts = 10, n_images = 3, roles = {} } = {}) {
-    const { engine } = this, { texts, collection } = engine, { layer, head } = s, E = engine.tower.facts.d_embed, view = /** @type {Record<string, any>} */ ({ rows: [], message: "", role: null, roles: [...new Set([...Object.values(roles), "background", "colour", "texture"])].sort(), label: null });
-    if (layer === null || head === null) return { view: { ...view, message: "Select a head to read what it writes." }, arrays: {} };
+    const { engine } = this;
+    const { texts, collection } = engine;
+    const { layer, head } = s;
+    const E = engine.tower.facts.d_embed;
+    const view = /** @type {Record<string, any>} */ ({
+      rows: [],
+      message: "",
+      role: null,
+      roles: [...new Set([...Object.values(roles), "background", "colour", "texture"])].sort(),
+      label: null,
+    });
+    if (layer === null || head === null)
+      return { view: { ...view, message: "Select a head to read what it writes." }, arrays: {} };
     view.role = roles[`${layer},${head}`] ?? "";
-    const images = s.images.filter((i) => i < collection.n), n_read = images.length || collection.n_published;
-    if (n_read < 2) return { view: { ...view, message: "TextSpan explains how a head varies over images, so it needs at least 2 of them. Choose a larger set." }, arrays: {} };
+    const images = s.images.filter((i) => i < collection.n);
+    const n_read = images.length || collection.n_published;
+    if (n_read < 2)
+      return {
+        view: {
+          ...view,
+          message:
+            "TextSpan explains how a head varies over images, so it needs at least 2 of them. Choose a larger set.",
+        },
+        arrays: {},
+      };
     const { order, gains, nulls, usedUp, varies } = this.#described(layer, head, images, n_texts, 20);
-    if (!varies) return { view: { ...view, message: `L${layer}·H${head} writes the same on all of these images, so no text can explain how it varies.` }, arrays: {} };
-    const at = (/** @type {number[]} */ sorted, /** @type {number} */ share) => { const place = share * (sorted.length - 1), low = Math.floor(place), high = Math.min(low + 1, sorted.length - 1); return sorted[low] + (sorted[high] - sorted[low]) * (place - low); };
-    const drawn = order.map((_, i) => nulls.map((one) => one[i]).sort((a, b) => a - b)), means = drawn.map((all) => all.reduce((a, b) => a + b, 0) / all.length);
-    view.rows = order.map((j, i) => ({ text: texts[j], family: "", gain: gains[i], null: means[i], null_high: at(drawn[i], 0.95) }));
+    if (!varies)
+      return {
+        view: {
+          ...view,
+          message: `L${layer}·H${head} writes the same on all of these images, so no text can explain how it varies.`,
+        },
+        arrays: {},
+      };
+    const at = (/** @type {number[]} */ sorted, /** @type {number} */ share) => {
+      const place = share * (sorted.length - 1);
+      const low = Math.floor(place);
+      const high = Math.min(low + 1, sorted.length - 1);
+      return sorted[low] + (sorted[high] - sorted[low]) * (place - low);
+    };
+    const drawn = order.map((_, i) => nulls.map((one) => one[i]).sort((a, b) => a - b));
+    const means = drawn.map((all) => all.reduce((a, b) => a + b, 0) / all.length);
+    view.rows = order.map((j, i) => ({
+      text: texts[j],
+      family: "",
+      gain: gains[i],
+      null: means[i],
+      null_high: at(drawn[i], 0.95),
+    }));
     const sum = (/** @type {number[]} */ all) => all.reduce((a, b) => a + b, 0);
-    const ids = order.map((j) => this.#once(`top ${layer},${head} ${j} ${collection.n}`, () => collection.best(collection.headScores(engine.pool.subarray(j * E, (j + 1) * E), layer, head), n_images).map(([i]) => i)));
+    const ids = order.map((j) =>
+      this.#once(`top ${layer},${head} ${j} ${collection.n}`, () =>
+        collection
+          .best(collection.headScores(engine.pool.subarray(j * E, (j + 1) * E), layer, head), n_images)
+          .map(([i]) => i),
+      ),
+    );
     const sheet = await this.tiles.sheet();
     return {
       view: {
-        ...view, explained: sum(gains), null_explained: sum(means), n_draws: nulls.length, n_used_up: usedUp, n_read, n_images: collection.n, complete: true, pool: engine.said.texts_name,
+        ...view,
+        explained: sum(gains),
+        null_explained: sum(means),
+        n_draws: nulls.length,
+        n_used_up: usedUp,
+        n_read,
+        n_images: collection.n,
+        complete: true,
+        pool: engine.said.texts_name,
         label: images.length ? null : (this.about.labels[`${layer},${head}`] ?? null),
         thumbnails: { ids, places: ids, columns: sheet.columns, n: sheet.n },
       },
@@ -219,30 +452,67 @@ export class Answers {
 
   /** @param {Selection} s @returns {Promise<Answer>} */
   async images(s, { order = "text", by = "cosine", page = 0, column = "", value = "", n_shown = 28 } = {}) {
-    const { engine, about } = this, { collection } = engine, everyone = Array.from({ length: collection.n }, (_, i) => i);
-    const subset = column && value ? everyone.filter((i) => about.columns[column]?.[i] === value) : null, allowed = subset && new Set(subset);
-    const within = (/** @type {[number, number | null][]} */ all, /** @type {Set<number> | null} */ some) => all.filter(([i]) => !some || some.has(i));
+    const { engine, about } = this;
+    const { collection } = engine;
+    const everyone = Array.from({ length: collection.n }, (_, i) => i);
+    const subset = column && value ? everyone.filter((i) => about.columns[column]?.[i] === value) : null;
+    const allowed = subset && new Set(subset);
+    const within = (/** @type {[number, number | null][]} */ all, /** @type {Set<number> | null} */ some) =>
+      all.filter(([i]) => !some || some.has(i));
     const plain = /** @type {[number, number | null][]} */ ((subset ?? everyone).map((i) => [i, null]));
-    const quantity = () => { const what = s.text_b ? "A − B" : removes(s.ablation) ? "cosine" : ""; return removes(s.ablation) ? `by ${what}, heads removed` : what && `by ${what}`; };
-    const searched = async () => collection.best(collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation));
-    let kind = order, lists = /** @type {[string, [number, number | null][]][]} */ ([["", plain]]);
+    const quantity = () => {
+      const what = s.text_b ? "A − B" : removes(s.ablation) ? "cosine" : "";
+      return removes(s.ablation) ? `by ${what}, heads removed` : what && `by ${what}`;
+    };
+    const searched = async () =>
+      collection.best(collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation));
+    let kind = order;
+    let lists = /** @type {[string, [number, number | null][]][]} */ ([["", plain]]);
     if (order === "chosen" && s.images.length) {
       const some = new Set(s.images.filter((i) => !allowed || allowed.has(i)));
       lists = s.text ? [[quantity(), within(await searched(), some)]] : [["", within(plain, some)]];
-    } else if ((order === "text" || order === "chosen") && s.text) [kind, lists] = ["text", [[quantity(), within(await searched(), allowed)]]];
+    } else if ((order === "text" || order === "chosen") && s.text)
+      [kind, lists] = ["text", [[quantity(), within(await searched(), allowed)]]];
     else if (order === "near" && s.image !== null) {
-      const near = (/** @type {number[]} */ likeness, /** @type {boolean} */ self) => within(collection.best(likeness), allowed).filter(([i]) => self || i !== s.image);
+      const near = (/** @type {number[]} */ likeness, /** @type {boolean} */ self) =>
+        within(collection.best(likeness), allowed).filter(([i]) => self || i !== s.image);
       lists = [["Whole model", near(collection.likeness(s.image), false)]];
-      if (s.layer !== null && s.head !== null) lists.push([`L${s.layer}·H${s.head}`, near(collection.likenessUnder(s.image, s.layer, s.head, /** @type {any} */ (by)), by === "product")]);
+      if (s.layer !== null && s.head !== null)
+        lists.push([
+          `L${s.layer}·H${s.head}`,
+          near(collection.likenessUnder(s.image, s.layer, s.head, /** @type {any} */ (by)), by === "product"),
+        ]);
     } else kind = "all";
-    const each = Math.floor(n_shown / lists.length), pages = Math.max(1, ...lists.map(([, all]) => Math.ceil(all.length / each))), at = Math.min(page, pages - 1);
+    const each = Math.floor(n_shown / lists.length);
+    const pages = Math.max(1, ...lists.map(([, all]) => Math.ceil(all.length / each)));
+    const at = Math.min(page, pages - 1);
     lists = lists.map(([name, all]) => [name, all.slice(at * each, (at + 1) * each)]);
-    const shown = lists.flatMap(([, all]) => all), ids = shown.map(([i]) => i), sheet = await this.tiles.sheet();
+    const shown = lists.flatMap(([, all]) => all);
+    const ids = shown.map(([i]) => i);
+    const sheet = await this.tiles.sheet();
     return {
       view: {
-        order: kind, by, lists: lists.map(([title, all]) => ({ title, count: all.length })), ids, places: ids, n_tiles: sheet.n, scores: shown.map(([, score]) => score), names: ids.map((i) => this.#title(i)),
-        columns: sheet.columns, page: at, pages, attributes: about.attributes, column, value, n_subset: subset ? subset.length : null, n_images: collection.n, n_read: collection.n,
-        skipped: [], n_skipped: 0, complete: true, waits: "",
+        order: kind,
+        by,
+        lists: lists.map(([title, all]) => ({ title, count: all.length })),
+        ids,
+        places: ids,
+        n_tiles: sheet.n,
+        scores: shown.map(([, score]) => score),
+        names: ids.map((i) => this.#title(i)),
+        columns: sheet.columns,
+        page: at,
+        pages,
+        attributes: about.attributes,
+        column,
+        value,
+        n_subset: subset ? subset.length : null,
+        n_images: collection.n,
+        n_read: collection.n,
+        skipped: [],
+        n_skipped: 0,
+        complete: true,
+        waits: "",
       },
       arrays: { sprite: sheet.bytes },
     };
@@ -250,26 +520,69 @@ export class Answers {
 
   /** @param {Selection} s @returns {Promise<Answer>} */
   async ablate(s, { task: name = "", classes = "" } = {}) {
-    const { bench, about } = this, task = await bench.task(name, classes), view = /** @type {Record<string, any>} */ ({ task: name || (task ? task.name : "typed"), classes, note: task?.note ?? "", apart: { mlps: [], token: false }, desk: null, outcome: null, presets: [], message: "", waiting: false });
-    if (!task) return { view: { ...view, message: "The classes of these images are not known. Type class names, separated by commas." }, arrays: {} };
+    const { bench, about } = this;
+    const task = await bench.task(name, classes);
+    const view = /** @type {Record<string, any>} */ ({
+      task: name || (task ? task.name : "typed"),
+      classes,
+      note: task?.note ?? "",
+      apart: { mlps: [], token: false },
+      desk: null,
+      outcome: null,
+      presets: [],
+      message: "",
+      waiting: false,
+    });
+    if (!task)
+      return {
+        view: {
+          ...view,
+          message: "The classes of these images are not known. Type class names, separated by commas.",
+        },
+        arrays: {},
+      };
     if (s.image === null) return { view: { ...view, message: "Select an image." }, arrays: {} };
-    const made = bench.sums(task, s.image), towards = s.text ? [bench.towards(s.text, (await this.#scores({ ...s, text_b: "" }, NOTHING)).heads)] : [], sets = about.presets[task.name] ?? about.presets[""] ?? [];
-    const early = sets.filter(({ kind }) => kind === "early"), others = sets.filter(({ kind }) => kind !== "early");
+    const made = bench.sums(task, s.image);
+    const towards = s.text
+      ? [bench.towards(s.text, (await this.#scores({ ...s, text_b: "" }, NOTHING)).heads)]
+      : [];
+    const sets = about.presets[task.name] ?? about.presets[""] ?? [];
+    const early = sets.filter(({ kind }) => kind === "early");
+    const others = sets.filter(({ kind }) => kind !== "early");
     const found = packed({ thumbnail: await this.tiles.picture(s.image), ...made.arrays });
-    return { view: { ...view, desk: { ...made.view, arrays: found.places }, outcome: bench.outcome(task, s.ablation), presets: [...others, ...towards, ...early] }, arrays: {}, traits: { desk: new Uint8Array(found.blob.buffer) } };
+    return {
+      view: {
+        ...view,
+        desk: { ...made.view, arrays: found.places },
+        outcome: bench.outcome(task, s.ablation),
+        presets: [...others, ...towards, ...early],
+      },
+      arrays: {},
+      traits: { desk: new Uint8Array(found.blob.buffer) },
+    };
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
   async receipts(s) {
-    const { engine } = this, view = /** @type {Record<string, any>} */ ({ share: null, before: null, stand_ins: [0, engine.collection.n] }), arrays = /** @type {Record<string, any>} */ ({});
+    const { engine } = this;
+    const view = /** @type {Record<string, any>} */ ({
+      share: null,
+      before: null,
+      stand_ins: [0, engine.collection.n],
+    });
+    const arrays = /** @type {Record<string, any>} */ ({});
     const share = async (/** @type {any} */ ablation) => {
-      const { heads, cosine } = await this.#scores(s, ablation), late = heads.slice(-this.about.rules.n_late * engine.tower.facts.n_heads).reduce((a, b) => a + b, 0);
+      const { heads, cosine } = await this.#scores(s, ablation);
+      const late = heads
+        .slice(-this.about.rules.n_late * engine.tower.facts.n_heads)
+        .reduce((a, b) => a + b, 0);
       return [{ cosine, late }, heads];
     };
     if (s.image !== null) {
       const trace = await engine.trace(s.image);
       view.sum_check = this.#once(`sum ${s.image}`, () => engine.tower.sumCheck(trace));
-      if (engine.tower.facts.has_tail) view.readout = `${engine.tower.facts.kind}, its MLP ${((100 * dot(trace.tail, 0, trace.embedding, 0, trace.tail.length)) / norm(trace.embedding) ** 2).toFixed(0)}%`;
+      if (engine.tower.facts.has_tail)
+        view.readout = `${engine.tower.facts.kind}, its MLP ${((100 * dot(trace.tail, 0, trace.embedding, 0, trace.tail.length)) / norm(trace.embedding) ** 2).toFixed(0)}%`;
     }
     if (s.text && s.image !== null) {
       [view.share, arrays.heads] = await share(s.ablation);
@@ -278,7 +591,11 @@ export class Answers {
     return { view, arrays };
   }
 
-  /** A picture that somebody brought: its place. @param {import("./picture.js").Picture} picture @param {string} name */
+  /**
+   * A picture that somebody brought: its place.
+   * @param {import("./picture.js").Picture} picture
+   * @param {string} name
+   */
   async add(picture, name) {
     const image = await this.engine.add(picture);
     this.about.titles[image] = name;

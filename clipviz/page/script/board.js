@@ -1,4 +1,5 @@
-// The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent anywhere.
+// The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent
+// anywhere.
 
 // @ts-ignore written when the page is published
 import { h } from "../panels/kit.js";
@@ -8,12 +9,16 @@ import { inflated } from "./store.js";
 
 const base = new URL("./", document.baseURI).href;
 const raw = (/** @type {string} */ text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const unpacked = (/** @type {any} */ value) => (value && typeof value === "object" && typeof value.base64 === "string" ? new DataView(raw(value.base64).buffer) : value);
+const unpacked = (/** @type {any} */ value) =>
+  value && typeof value === "object" && typeof value.base64 === "string"
+    ? new DataView(raw(value.base64).buffer)
+    : value;
 const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
 /** The worker, one question after the other. @param {(message: any) => void} told what comes unasked */
 const beside = (told) => {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" }), waiting = new Map();
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const waiting = new Map();
   let last = 0;
   worker.addEventListener("message", ({ data }) => {
     if (!("id" in data)) return told(data);
@@ -22,45 +27,122 @@ const beside = (told) => {
     if (data.error) reject(data.error);
     else resolve(data.found);
   });
-  worker.addEventListener("error", (event) => waiting.forEach(({ reject }) => reject({ message: event.message || "The page's worker could not start." })));
-  return (/** @type {string} */ what, /** @type {any} */ given) => new Promise((resolve, reject) => {
-    waiting.set(++last, { resolve, reject });
-    worker.postMessage({ id: last, what, given });
-  });
+  worker.addEventListener("error", (event) =>
+    waiting.forEach(({ reject }) =>
+      reject({ message: event.message || "The page's worker could not start." }),
+    ),
+  );
+  return (/** @type {string} */ what, /** @type {any} */ given) =>
+    new Promise((resolve, reject) => {
+      waiting.set(++last, { resolve, reject });
+      worker.postMessage({ id: last, what, given });
+    });
 };
 
 /** A model as panels know it. @param {any} panel @param {Record<string, any>} more */
 const standIn = ({ name, traits }, more) => {
-  const values = Object.fromEntries(Object.entries(traits).map(([trait, value]) => [trait, unpacked(value)])), listeners = {};
-  const one = { name, values, key: "", ack: 0, seq: 0, arrays: {}, fire: (/** @type {string} */ event) => listeners[event]?.forEach((/** @type {any} */ listener) => listener()) };
+  const values = Object.fromEntries(Object.entries(traits).map(([trait, value]) => [trait, unpacked(value)]));
+  const listeners = {};
+  const one = {
+    name,
+    values,
+    key: "",
+    ack: 0,
+    seq: 0,
+    arrays: {},
+    fire: (/** @type {string} */ event) =>
+      listeners[event]?.forEach((/** @type {any} */ listener) => listener()),
+  };
   const model = {
     get: (/** @type {string} */ trait) => values[trait],
-    set: (/** @type {string} */ trait, /** @type {any} */ value) => { values[trait] = value; },
-    on: (/** @type {string} */ event, /** @type {any} */ listener) => (listeners[event] ??= new Set()).add(listener),
+    set: (/** @type {string} */ trait, /** @type {any} */ value) => {
+      values[trait] = value;
+    },
+    on: (/** @type {string} */ event, /** @type {any} */ listener) =>
+      (listeners[event] ??= new Set()).add(listener),
     off: (/** @type {string} */ event, /** @type {any} */ listener) => listeners[event]?.delete(listener),
-    save_changes: () => {}, send: () => {}, ...more,
+    save_changes: () => {},
+    send: () => {},
+    ...more,
   };
   return { model, one };
 };
 
 const followTheme = () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)"), set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const set = () => (document.body.dataset.jpThemeLight = String(!dark.matches));
   dark.addEventListener("change", set);
   set();
 };
 
-/** What the page is, how far it is loaded, and how a picture gets in. @param {any} about @param {(blob: Blob, name: string) => void} bring @param {() => string} link */
+/**
+ * What the page is, how far it is loaded, and how a picture gets in.
+ * @param {any} about
+ * @param {(blob: Blob, name: string) => void} bring
+ * @param {() => string} link
+ */
 const header = (about, bring, link) => {
-  const bar = h("i"), meter = h("div", { class: "meter", role: "progressbar", "aria-label": "Loading the model", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 }, bar);
-  const state = h("span", { class: "state", role: "status" }, "Loading the model…"), said = h("span", { class: "said", role: "status" });
-  const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-hidden": "true", tabindex: -1, onchange: () => { if (file.files[0]) bring(file.files[0], file.files[0].name); file.value = ""; } });
-  const pick = h("button", { type: "button", onclick: () => file.click() }, "Picture…"), shoot = h("button", { type: "button", hidden: !navigator.mediaDevices?.getUserMedia, onclick: () => camera(bring) }, "Camera");
-  const copy = h("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(link()); said.textContent = "Link copied"; } catch { said.textContent = "The browser does not let this page copy; take the link from the address bar"; }
-    setTimeout(() => (said.textContent = ""), 2500);
-  } }, "Copy link");
-  const element = h("header", { class: "cv-top" }, h("h1", {}, about.title), h("p", { class: "cv-private" }, h("b", {}, "Everything is computed in this browser. "), "Texts and pictures stay on this machine: the page sends nothing anywhere, and works without a network once it is loaded. Drop or paste a picture anywhere."),
-    h("div", { class: "tools" }, pick, shoot, copy, said, file), h("div", { class: "loading" }, meter, state));
+  const bar = h("i");
+  const meter = h(
+    "div",
+    {
+      class: "meter",
+      role: "progressbar",
+      "aria-label": "Loading the model",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      "aria-valuenow": 0,
+    },
+    bar,
+  );
+  const state = h("span", { class: "state", role: "status" }, "Loading the model…");
+  const said = h("span", { class: "said", role: "status" });
+  const file = h("input", {
+    type: "file",
+    accept: "image/*",
+    hidden: true,
+    "aria-hidden": "true",
+    tabindex: -1,
+    onchange: () => {
+      if (file.files[0]) bring(file.files[0], file.files[0].name);
+      file.value = "";
+    },
+  });
+  const pick = h("button", { type: "button", onclick: () => file.click() }, "Picture…");
+  const shoot = h(
+    "button",
+    { type: "button", hidden: !navigator.mediaDevices?.getUserMedia, onclick: () => camera(bring) },
+    "Camera",
+  );
+  const copy = h(
+    "button",
+    {
+      type: "button",
+      onclick: async () => {
+        try {
+          await navigator.clipboard.writeText(link());
+          said.textContent = "Link copied";
+        } catch {
+          said.textContent = "The browser does not let this page copy; take the link from the address bar";
+        }
+        setTimeout(() => (said.textContent = ""), 2500);
+      },
+    },
+    "Copy link",
+  );
+  const element = h(
+    "header",
+    { class: "cv-top" },
+    h("h1", {}, about.title),
+    h(
+      "p",
+      { class: "cv-private" },
+      h("b", {}, "Everything is computed in this browser. "),
+      "Texts and pictures stay on this machine: the page sends nothing anywhere, and works without a network once it is loaded. Drop or paste a picture anywhere.",
+    ),
+    h("div", { class: "tools" }, pick, shoot, copy, said, file),
+    h("div", { class: "loading" }, meter, state),
+  );
   return {
     element,
     loaded: (/** @type {number} */ share, /** @type {string} */ words) => {
@@ -68,17 +150,30 @@ const header = (about, bring, link) => {
       meter.setAttribute("aria-valuenow", String(Math.round(100 * share)));
       state.textContent = words;
     },
-    ready: () => { element.dataset.ready = "true"; meter.hidden = true; state.textContent = ""; },
-    failed: (/** @type {string} */ words) => { element.dataset.failed = "true"; meter.hidden = true; state.textContent = words; },
+    ready: () => {
+      element.dataset.ready = "true";
+      meter.hidden = true;
+      state.textContent = "";
+    },
+    failed: (/** @type {string} */ words) => {
+      element.dataset.failed = "true";
+      meter.hidden = true;
+      state.textContent = words;
+    },
   };
 };
 
 /** A picture from the camera. @param {(blob: Blob, name: string) => void} bring */
 const camera = async (bring) => {
-  const video = h("video", { autoplay: true, playsinline: true }), dialog = h("dialog", { class: "cv-camera", "aria-label": "Camera" });
+  const video = h("video", { autoplay: true, playsinline: true });
+  const dialog = h("dialog", { class: "cv-camera", "aria-label": "Camera" });
   /** @type {MediaStream | null} */
   let stream = null;
-  const close = () => { stream?.getTracks().forEach((track) => track.stop()); dialog.close(); dialog.remove(); };
+  const close = () => {
+    stream?.getTracks().forEach((track) => track.stop());
+    dialog.close();
+    dialog.remove();
+  };
   const take = () => {
     const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
     canvas.getContext("2d").drawImage(video, 0, 0);
@@ -86,7 +181,16 @@ const camera = async (bring) => {
     close();
   };
   const note = h("p", {}, "The picture stays in this browser.");
-  dialog.append(video, note, h("div", { class: "tools" }, h("button", { type: "button", onclick: take }, "Take the picture"), h("button", { type: "button", onclick: close }, "Cancel")));
+  dialog.append(
+    video,
+    note,
+    h(
+      "div",
+      { class: "tools" },
+      h("button", { type: "button", onclick: take }, "Take the picture"),
+      h("button", { type: "button", onclick: close }, "Cancel"),
+    ),
+  );
   dialog.addEventListener("cancel", close);
   document.body.append(dialog);
   dialog.showModal();
@@ -100,7 +204,8 @@ const camera = async (bring) => {
 
 /** Pictures dropped or pasted anywhere. @param {(blob: Blob, name: string) => void} bring */
 const bringing = (bring) => {
-  const first = (/** @type {DataTransfer | null} */ data) => [...(data?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+  const first = (/** @type {DataTransfer | null} */ data) =>
+    [...(data?.files ?? [])].find(({ type }) => type.startsWith("image/"));
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     if (event.defaultPrevented) return; // a panel took it
@@ -114,31 +219,68 @@ const bringing = (bring) => {
   });
 };
 
-const isDesk = (/** @type {any} */ about, /** @type {string} */ name) => about.desks.some((/** @type {string[]} */ [desk]) => desk === name);
+const isDesk = (/** @type {any} */ about, /** @type {string} */ name) =>
+  about.desks.some((/** @type {string[]} */ [desk]) => desk === name);
 
 /** Where panels stand: the board, and the row of desks below it. @param {any} about */
 const frame = (about) => {
-  const desks = h("div", { class: "cv-desks jupyter-widgets" }), board = h("div", { class: "cv-board jupyter-widgets" });
-  const places = Object.fromEntries(about.panels.map(({ name }) => [name, h("div", { class: isDesk(about, name) ? "cv-at-desk" : `cv-at-${name}` })]));
-  board.append(...about.panels.filter(({ live, name }) => live && name !== "receipts" && !isDesk(about, name)).map(({ name }) => places[name]), ...(about.desks.length ? [desks] : []), places.receipts);
+  const desks = h("div", { class: "cv-desks jupyter-widgets" });
+  const board = h("div", { class: "cv-board jupyter-widgets" });
+  const places = Object.fromEntries(
+    about.panels.map(({ name }) => [
+      name,
+      h("div", { class: isDesk(about, name) ? "cv-at-desk" : `cv-at-${name}` }),
+    ]),
+  );
+  board.append(
+    ...about.panels
+      .filter(({ live, name }) => live && name !== "receipts" && !isDesk(about, name))
+      .map(({ name }) => places[name]),
+    ...(about.desks.length ? [desks] : []),
+    places.receipts,
+  );
   return { board, desks, places };
 };
 
-/** The desks; those that need Python as they were when they were published. @param {any} about @param {ReturnType<typeof frame>} frames @param {Record<string, any>} models of those that answer */
+/**
+ * The desks; those that need Python as they were when they were published.
+ * @param {any} about
+ * @param {ReturnType<typeof frame>} frames
+ * @param {Record<string, any>} models of those that answer
+ */
 const openDesks = async (about, { desks, places }, models) => {
-  const bar = h("div", {}), mounted = new Set(), load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
-  const scripts = Object.fromEntries(await Promise.all(about.desks.map(async ([name]) => [name, await load(name)])));
-  for (const [name] of about.desks) if (models[name]) { mounted.add(name); scripts[name].render({ model: models[name], el: places[name] }); }
-  const shown = { name: "desks", traits: { desks: about.desks, shown: "" } }, { model, one } = standIn(shown, {});
+  const bar = h("div", {});
+  const mounted = new Set();
+  const load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
+  const scripts = Object.fromEntries(
+    await Promise.all(about.desks.map(async ([name]) => [name, await load(name)])),
+  );
+  for (const [name] of about.desks)
+    if (models[name]) {
+      mounted.add(name);
+      scripts[name].render({ model: models[name], el: places[name] });
+    }
+  const shown = { name: "desks", traits: { desks: about.desks, shown: "" } };
+  const { model, one } = standIn(shown, {});
   const open = (/** @type {string} */ name) => {
     for (const [desk] of about.desks) places[desk].hidden = desk !== name;
     if (!name || mounted.has(name)) return;
     mounted.add(name);
-    const panel = about.panels.find((/** @type {any} */ { name: own }) => own === name), stored = standIn(panel, { standalone: true, fixed: true, offers: () => false }).model;
-    places[name].append(h("p", { class: "cv-stale" }, "As published: this desk computes with Python and does not follow what is chosen above."));
+    const panel = about.panels.find((/** @type {any} */ { name: own }) => own === name);
+    const stored = standIn(panel, { standalone: true, fixed: true, offers: () => false }).model;
+    places[name].append(
+      h(
+        "p",
+        { class: "cv-stale" },
+        "As published: this desk computes with Python and does not follow what is chosen above.",
+      ),
+    );
     scripts[name].render({ model: stored, el: places[name] });
   };
-  model.save_changes = () => { one.fire("change:shown"); open(one.values.shown); };
+  model.save_changes = () => {
+    one.fire("change:shown");
+    open(one.values.shown);
+  };
   desks.append(bar, ...about.desks.map(([name]) => places[name]));
   open("");
   (await load("desks")).render({ model, el: bar });
@@ -147,44 +289,84 @@ const openDesks = async (about, { desks, places }, models) => {
 /** @param {string} name @param {any} manifest */
 const content = async (name, manifest) => {
   const whole = [];
-  for (const part of manifest.contents[name].parts) whole.push(await inflated(await (await fetch(new URL(`parts/${part}`, base))).arrayBuffer()));
+  for (const part of manifest.contents[name].parts)
+    whole.push(await inflated(await (await fetch(new URL(`parts/${part}`, base))).arrayBuffer()));
   return JSON.parse(await new Blob(/** @type {any} */ (whole)).text());
 };
 
 const start = async () => {
   followTheme();
-  const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json(), about = await content("board", manifest);
-  const total = Object.entries(manifest.contents).reduce((sum, [name, { sent }]) => sum + (name === "board" ? 0 : sent), 0);
+  const manifest = await (await fetch(new URL("manifest.json", base), { cache: "no-cache" })).json();
+  const about = await content("board", manifest);
+  const total = Object.entries(manifest.contents).reduce(
+    (sum, [name, { sent }]) => sum + (name === "board" ? 0 : sent),
+    0,
+  );
   let loaded = 0;
   const ask = beside((message) => {
     if (message.loaded) loaded += message.loaded;
-    top.loaded(Math.min(1, loaded / total), loaded < total ? `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB` : "Opening the model…");
+    top.loaded(
+      Math.min(1, loaded / total),
+      loaded < total
+        ? `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`
+        : "Opening the model…",
+    );
   });
   let begin = (/** @type {any} */ _opening) => {};
-  const opened = new Promise((resolve) => (begin = resolve)); // once the board is drawn, so that nothing is loaded before it
-  const link = () => location.href, kernel = new Kernel({ facts: manifest.facts, selection: about.selection, n_images: manifest.n_images }, async (panel, selection, options) => { await opened; return ask("ask", { panel, selection, options }); }, () => write(), (is) => (document.body.dataset.busy = String(is)));
+  // Once the board is drawn, so that nothing is loaded before it.
+  const opened = new Promise((resolve) => (begin = resolve));
+  const link = () => location.href;
+  const kernel = new Kernel(
+    { facts: manifest.facts, selection: about.selection, n_images: manifest.n_images },
+    async (panel, selection, options) => {
+      await opened;
+      return ask("ask", { panel, selection, options });
+    },
+    () => write(),
+    (is) => (document.body.dataset.busy = String(is)),
+  );
   const bring = (/** @type {Blob} */ blob, /** @type {string} */ name) => {
     const images = kernel.panels.find((panel) => panel.name === "images");
     if (images) void kernel.requested(images, { seq: images.ack + 1, action: "bring", blob, name });
   };
   const top = header(about, bring, link);
   wire(kernel, ask, opened);
-  const models = {}, defaults = {};
+  const models = {};
+  const defaults = {};
   const write = () => {
     const options = /** @type {Record<string, any>} */ ({});
-    for (const { name, values } of kernel.panels) for (const option of OPTIONS[name] ?? []) if (values[option] !== defaults[name][option]) (options[name] ??= {})[option] = values[option];
+    for (const { name, values } of kernel.panels)
+      for (const option of OPTIONS[name] ?? [])
+        if (values[option] !== defaults[name][option]) (options[name] ??= {})[option] = values[option];
     history.replaceState(null, "", `#${address(kernel.selection, options, manifest.n_images)}`);
   };
   for (const panel of about.panels.filter(({ live }) => live)) {
     const { model, one } = standIn(panel, { live: true, desks: about.desks.map(([name]) => name) });
-    defaults[panel.name] = Object.fromEntries((OPTIONS[panel.name] ?? []).map((option) => [option, one.values[option]]));
-    model.save_changes = () => { if (one.values.request && one.values.request !== one.asked) { one.asked = one.values.request; void kernel.requested(one, one.values.request); } };
+    defaults[panel.name] = Object.fromEntries(
+      (OPTIONS[panel.name] ?? []).map((option) => [option, one.values[option]]),
+    );
+    model.save_changes = () => {
+      if (one.values.request && one.values.request !== one.asked) {
+        one.asked = one.values.request;
+        void kernel.requested(one, one.values.request);
+      }
+    };
     models[panel.name] = model;
     kernel.panels.push(one);
   }
   const places = frame(about);
-  document.querySelector("main").append(top.element, h("div", { class: "cv-dashboard jupyter-widgets" }, places.board), h("footer", { class: "cv-foot" }, about.foot));
-  const scripts = await Promise.all(Object.keys(models).filter((name) => !isDesk(about, name)).map(async (name) => [name, (await import(`../panels/${name}.js`)).default]));
+  document
+    .querySelector("main")
+    .append(
+      top.element,
+      h("div", { class: "cv-dashboard jupyter-widgets" }, places.board),
+      h("footer", { class: "cv-foot" }, about.foot),
+    );
+  const scripts = await Promise.all(
+    Object.keys(models)
+      .filter((name) => !isDesk(about, name))
+      .map(async (name) => [name, (await import(`../panels/${name}.js`)).default]),
+  );
   for (const [name, script] of scripts) script.render({ model: models[name], el: places.places[name] });
   if (about.desks.length) await openDesks(about, places, models);
   document.body.dataset.drawn = "true";
@@ -192,8 +374,16 @@ const start = async () => {
   bringing(bring);
   const follow = () => {
     const { changes, options } = read(location.hash);
-    for (const { name, values, fire } of kernel.panels) for (const [option, value] of Object.entries(options[name] ?? {})) { values[option] = value; fire(`change:${option}`); }
-    try { kernel.select(changes); } catch { /* an address of another page */ }
+    for (const { name, values, fire } of kernel.panels)
+      for (const [option, value] of Object.entries(options[name] ?? {})) {
+        values[option] = value;
+        fire(`change:${option}`);
+      }
+    try {
+      kernel.select(changes);
+    } catch {
+      /* an address of another page */
+    }
     void kernel.refresh();
   };
   if (location.hash.length > 1) follow();
@@ -209,7 +399,12 @@ const start = async () => {
   }
 };
 
-/** What panels ask for besides a selection. @param {Kernel} kernel @param {ReturnType<typeof beside>} ask @param {Promise<any>} opened */
+/**
+ * What panels ask for besides a selection.
+ * @param {Kernel} kernel
+ * @param {ReturnType<typeof beside>} ask
+ * @param {Promise<any>} opened
+ */
 const wire = (kernel, ask, opened) => {
   const bring = async (/** @type {Blob} */ blob, /** @type {string} */ name) => {
     await opened;
@@ -222,9 +417,20 @@ const wire = (kernel, ask, opened) => {
     redo: () => kernel.go(1),
     bring: ({ blob, name }) => bring(blob, name),
     upload: ({ content: text, name }) => bring(new Blob([raw(text)]), name),
-    visit: ({ head, desk }) => { if (head) kernel.select({ layer: head[0], head: head[1] }); if (desk) document.querySelector(`.cv-desks-bar [data-name="${desk}"][aria-expanded="false"]`)?.dispatchEvent(new Event("click")); },
-    role: ({ head, role }) => { kernel.roles = { ...kernel.roles, [head.join()]: role }; },
-    describe: ({ panel }) => { const { ids, lists } = panel.values.view; kernel.select({ images: ids.slice(-lists[lists.length - 1].count) }); },
+    visit: ({ head, desk }) => {
+      if (head) kernel.select({ layer: head[0], head: head[1] });
+      if (desk)
+        document
+          .querySelector(`.cv-desks-bar [data-name="${desk}"][aria-expanded="false"]`)
+          ?.dispatchEvent(new Event("click"));
+    },
+    role: ({ head, role }) => {
+      kernel.roles = { ...kernel.roles, [head.join()]: role };
+    },
+    describe: ({ panel }) => {
+      const { ids, lists } = panel.values.view;
+      kernel.select({ images: ids.slice(-lists[lists.length - 1].count) });
+    },
   });
 };
 

@@ -1,29 +1,49 @@
 // Parts as they come from the server, kept by the browser under their own name, which is what they hold.
 
 /** @param {ArrayBuffer} packed */
-const digest = async (packed) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", packed)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const digest = async (packed) =>
+  Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", packed)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 
-/** Fetches a part, or takes it from what the browser keeps; told(bytes) after each. @param {string} base @param {any} manifest @param {(bytes: number) => void} told */
+/**
+ * Fetches a part, or takes it from what the browser keeps; told(bytes) after each.
+ * @param {string} base
+ * @param {any} manifest
+ * @param {(bytes: number) => void} told
+ */
 export const keeping = async (base, manifest, told) => {
-  const wanted = new Set(Object.values(manifest.contents).flatMap(({ parts }) => parts.map((/** @type {string} */ part) => new URL(`parts/${part}`, base).href)));
+  const wanted = new Set(
+    Object.values(manifest.contents).flatMap(({ parts }) =>
+      parts.map((/** @type {string} */ part) => new URL(`parts/${part}`, base).href),
+    ),
+  );
   let kept = /** @type {Cache | null} */ (null);
   try {
     kept = await caches.open(`clipviz ${new URL(base).pathname}`);
-    for (const { url } of await kept.keys()) if (!wanted.has(url)) await kept.delete(url); // of an earlier page
+    // An earlier page kept these.
+    for (const { url } of await kept.keys()) if (!wanted.has(url)) await kept.delete(url);
   } catch {
     kept = null; // a browser that keeps nothing, or a page that is not served securely
   }
   return async (/** @type {string} */ part) => {
-    const url = new URL(`parts/${part}`, base).href, right = async (/** @type {ArrayBuffer} */ packed) => !crypto.subtle || (await digest(packed)).startsWith(part.split(".")[0]);
-    const known = await kept?.match(url), stored = known && (await known.arrayBuffer());
+    const url = new URL(`parts/${part}`, base).href;
+    const right = async (/** @type {ArrayBuffer} */ packed) =>
+      !crypto.subtle || (await digest(packed)).startsWith(part.split(".")[0]);
+    const known = await kept?.match(url);
+    const stored = known && (await known.arrayBuffer());
     if (stored && (await right(stored))) {
       told(stored.byteLength);
       return stored;
     }
     const answer = await fetch(url);
-    if (!answer.ok) throw new RangeError(`expected the part ${part} of this page, got ${answer.status}; upload the folder again`);
+    if (!answer.ok)
+      throw new RangeError(
+        `expected the part ${part} of this page, got ${answer.status}; upload the folder again`,
+      );
     const packed = await answer.arrayBuffer();
-    if (!(await right(packed))) throw new RangeError(`expected the part ${part} whole, got other bytes; load the page again`);
+    if (!(await right(packed)))
+      throw new RangeError(`expected the part ${part} whole, got other bytes; load the page again`);
     try {
       await kept?.put(url, new Response(packed.slice(0)));
     } catch {

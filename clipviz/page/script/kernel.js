@@ -1,26 +1,54 @@
-// What stands in Python's place: the selection with its history, and each panel brought to it, the cheapest first.
+// What stands in Python's place: the selection with its history, and each panel brought to it, the cheapest
+// first.
 
 import { packed } from "./packing.js";
 
 /** @typedef {import("./answers.js").Selection} Selection */
-/** @typedef {{ name: string, values: Record<string, any>, key: string, ack: number, seq: number, fire: (event: string) => void, arrays: Record<string, any> }} Live a panel that answers */
+/**
+ * @typedef {{ name: string, values: Record<string, any>, key: string, ack: number, seq: number, fire: (event:
+ *   string) => void, arrays: Record<string, any> }} Live a panel that answers
+ */
 
 const COST = { query: 0, heads: 1, heatmap: 2, textspan: 3, images: 4, ablate: 6, receipts: 9 };
 
-/** What a panel depends on; nothing is computed where it stays. @type {Record<string, (s: Selection, o: any) => any>} */
+/**
+ * What a panel depends on; nothing is computed where it stays.
+ * @type {Record<string, (s: Selection, o: any) => any>}
+ */
 const LOOKS_AT = {
   query: (s) => s,
   heads: ({ image, text, text_b, ablation }, { find }) => [image, text, text_b, ablation, find],
-  heatmap: ({ image, layer, head, text, text_b, ablation }, { joint_texts }) => [image, layer, head, text, text_b, ablation, joint_texts],
+  heatmap: ({ image, layer, head, text, text_b, ablation }, { joint_texts }) => [
+    image,
+    layer,
+    head,
+    text,
+    text_b,
+    ablation,
+    joint_texts,
+  ],
   textspan: ({ layer, head, images }, { roles }) => [layer, head, images, roles],
-  images: ({ image, layer, head, images, text, text_b, ablation }, { order, by, page, column, value }) => [{ text: [text, text_b, ablation], near: [image, layer, head], chosen: [images, text, text_b, ablation], all: [] }[order], order, by, page, column, value],
+  images: ({ image, layer, head, images, text, text_b, ablation }, { order, by, page, column, value }) => [
+    {
+      text: [text, text_b, ablation],
+      near: [image, layer, head],
+      chosen: [images, text, text_b, ablation],
+      all: [],
+    }[order],
+    order,
+    by,
+    page,
+    column,
+    value,
+  ],
   ablate: ({ image, text, ablation }, { task, classes }) => [image, text, ablation, task, classes],
   receipts: ({ image, text, text_b, ablation }) => [image, text, text_b, ablation],
 };
 
 /** What is removed, in words. @param {any} ablation @param {number} H heads of a layer */
 export const removed = ({ heads, layers, mlps }, H) => {
-  const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * H, parts = [...(n ? [`${n} ${n === 1 ? "head" : "heads"}`] : []), ...(mlps.length ? ["the MLPs"] : [])];
+  const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * H;
+  const parts = [...(n ? [`${n} ${n === 1 ? "head" : "heads"}`] : []), ...(mlps.length ? ["the MLPs"] : [])];
   return parts.length ? `without ${parts.join(" and ")}` : "";
 };
 
@@ -48,22 +76,33 @@ export class Kernel {
     this.actions = {};
   }
 
-  get selection() { return this.made[this.place]; }
+  get selection() {
+    return this.made[this.place];
+  }
 
-  /** Changes fields of the selection; RangeError for what is not there. @param {Partial<Selection>} changes */
+  /**
+   * Changes fields of the selection; RangeError for what is not there.
+   * @param {Partial<Selection>} changes
+   */
   select(changes) {
-    const next = { ...this.selection, ...structuredClone(changes) }, { n_layers: L, n_heads: H, n_tokens: T } = this.facts;
-    if ("ablation" in changes) next.ablation = { heads: [], layers: [], mlps: [], tokens: [], how: "mean", ...changes.ablation };
+    const next = { ...this.selection, ...structuredClone(changes) };
+    const { n_layers: L, n_heads: H, n_tokens: T } = this.facts;
+    if ("ablation" in changes)
+      next.ablation = { heads: [], layers: [], mlps: [], tokens: [], how: "mean", ...changes.ablation };
     if ("image" in changes && next.image !== this.selection.image && !("token" in changes)) next.token = null;
     const within = (/** @type {string} */ name, /** @type {any} */ value, /** @type {number} */ n) => {
-      if (value !== null && !(Number.isInteger(value) && value >= 0 && value < n)) throw new RangeError(`expected ${name} within 0..${n - 1}, got ${JSON.stringify(value)}`);
+      if (value !== null && !(Number.isInteger(value) && value >= 0 && value < n))
+        throw new RangeError(`expected ${name} within 0..${n - 1}, got ${JSON.stringify(value)}`);
     };
     within("an image", next.image, this.n);
     within("a layer", next.layer, L);
     within("a head", next.head, H);
     within("a token", next.token, T);
     next.images.forEach((i) => within("an image", i, this.n));
-    for (const [layer, head] of next.ablation.heads) { within("a layer", layer, L); within("a head", head, H); }
+    for (const [layer, head] of next.ablation.heads) {
+      within("a layer", layer, L);
+      within("a head", head, H);
+    }
     next.ablation.layers.forEach((layer) => within("a layer", layer, L));
     next.neuron = null;
     if (JSON.stringify(next) === JSON.stringify(this.selection)) return;
@@ -83,7 +122,15 @@ export class Kernel {
   /** A panel's options, by name. @param {Live} panel */
   #options({ name, values }) {
     const { order, by, page, column, value, find, joint_texts, task, classes } = values;
-    return { query: {}, receipts: {}, heads: { find }, heatmap: { joint_texts }, textspan: { roles: this.roles }, images: { order, by, page, column, value }, ablate: { task, classes } }[name];
+    return {
+      query: {},
+      receipts: {},
+      heads: { find },
+      heatmap: { joint_texts },
+      textspan: { roles: this.roles },
+      images: { order, by, page, column, value },
+      ablate: { task, classes },
+    }[name];
   }
 
   /** A request of a panel's script. @param {Live} panel @param {any} request */
@@ -99,7 +146,13 @@ export class Kernel {
       panel.ack = seq;
       panel.fire("change:heard");
       try {
-        if (action && action !== "hello") await (this.actions[action] ?? (() => { throw new RangeError(`the page has no action “${action}”: it needs Python`); }))({ panel, ...fields });
+        if (action && action !== "hello")
+          await (
+            this.actions[action] ??
+            (() => {
+              throw new RangeError(`the page has no action “${action}”: it needs Python`);
+            })
+          )({ panel, ...fields });
         this.select(changes);
       } catch (error) {
         this.fail(panel, /** @type {any} */ (error));
@@ -125,7 +178,8 @@ export class Kernel {
 
   /** @param {number} mine */
   async #all(mine) {
-    const selection = this.selection, began = performance.now();
+    const selection = this.selection;
+    const began = performance.now();
     const waiting = [...this.panels].sort((a, b) => COST[a.name] - COST[b.name]);
     for (const panel of waiting) await this.#bring(panel, selection, mine, began);
     const heatmap = waiting.find(({ name }) => name === "heatmap");
@@ -141,13 +195,24 @@ export class Kernel {
   /** @param {Live} panel @param {Selection} selection @param {number} mine @param {number} began */
   async #bring(panel, selection, mine, began) {
     if (mine !== this.turn || panel.values.visible === false) return;
-    const options = this.#options(panel), key = JSON.stringify([LOOKS_AT[panel.name](selection, options), this.n]);
+    const options = this.#options(panel);
+    const key = JSON.stringify([LOOKS_AT[panel.name](selection, options), this.n]);
     if (key === panel.key) return this.#publish(panel, panel.name === "query" ? this.#history() : {}, null);
     try {
-      const { view, arrays, traits = {} } = panel.name === "query" ? { view: this.#history(), arrays: {} } : await this.ask(panel.name, selection, options);
+      const {
+        view,
+        arrays,
+        traits = {},
+      } = panel.name === "query"
+        ? { view: this.#history(), arrays: {} }
+        : await this.ask(panel.name, selection, options);
       if (mine !== this.turn) return;
-      for (const [name, bytes] of Object.entries(traits)) panel.values[name] = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      if (panel.values.error?.message) { panel.values.error = {}; panel.fire("change:error"); }
+      for (const [name, bytes] of Object.entries(traits))
+        panel.values[name] = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      if (panel.values.error?.message) {
+        panel.values.error = {};
+        panel.fire("change:error");
+      }
       if (panel.name === "receipts") view.milliseconds = performance.now() - began;
       panel.key = key;
       this.#publish(panel, view, arrays);
@@ -161,16 +226,30 @@ export class Kernel {
     return { can_undo: this.place > 0, can_redo: this.place + 1 < this.made.length, n_images: this.n };
   }
 
-  /** @param {Live} panel @param {Record<string, any>} view @param {Record<string, any> | null} arrays null: they stay */
+  /**
+   * @param {Live} panel
+   * @param {Record<string, any>} view
+   * @param {Record<string, any> | null} arrays null: they stay
+   */
   #publish(panel, view, arrays) {
-    const { values } = panel, before = values.view;
+    const { values } = panel;
+    const before = values.view;
     let places = before.arrays;
     if (arrays) {
       const made = packed(arrays);
       [panel.arrays, places, values.blob] = [arrays, made.places, made.blob];
     }
     const selection = structuredClone(this.selection);
-    values.view = { ...before, ...view, selection, removed: removed(selection.ablation, this.facts.n_heads), arrays: places, ack: panel.ack, seq: (before.seq ?? 0) + 1, asSaved: false };
+    values.view = {
+      ...before,
+      ...view,
+      selection,
+      removed: removed(selection.ablation, this.facts.n_heads),
+      arrays: places,
+      ack: panel.ack,
+      seq: (before.seq ?? 0) + 1,
+      asSaved: false,
+    };
     panel.fire("change:view");
   }
 }

@@ -2,7 +2,14 @@
 
 /** @typedef {Float32Array | Float64Array} Numbers */
 
-/** The product of a part of two arrays. @param {Numbers} a @param {number} i @param {Numbers} b @param {number} j @param {number} n */
+/**
+ * The product of a part of two arrays.
+ * @param {Numbers} a
+ * @param {number} i
+ * @param {Numbers} b
+ * @param {number} j
+ * @param {number} n
+ */
 export const dot = (a, i, b, j, n) => {
   let sum = 0;
   for (let k = 0; k < n; k++) sum += a[i + k] * b[j + k];
@@ -18,15 +25,33 @@ export const unit = (a) => {
   return Float64Array.from(a, (x) => x / length);
 };
 
-/** Indices by falling value; equal ones as they come. @param {ArrayLike<number>} values @param {number} [k] */
-export const ranked = (values, k = values.length) => Array.from({ length: values.length }, (_, i) => i).sort((a, b) => values[b] - values[a] || a - b).slice(0, k);
+/**
+ * Indices by falling value; equal ones as they come.
+ * @param {ArrayLike<number>} values
+ * @param {number} [k]
+ */
+export const ranked = (values, k = values.length) =>
+  Array.from({ length: values.length }, (_, i) => i)
+    .sort((a, b) => values[b] - values[a] || a - b)
+    .slice(0, k);
 
 /** Half precision to float32. @param {Uint16Array} halves */
 export const fromHalves = (halves) => {
   const found = new Float32Array(halves.length);
   for (let i = 0; i < halves.length; i++) {
-    const h = halves[i], sign = h & 0x8000 ? -1 : 1, exponent = (h >> 10) & 31, fraction = h & 1023;
-    found[i] = sign * (exponent === 31 ? (fraction ? NaN : Infinity) : exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+    const h = halves[i];
+    const sign = h & 0x8000 ? -1 : 1;
+    const exponent = (h >> 10) & 31;
+    const fraction = h & 1023;
+    found[i] =
+      sign *
+      (exponent === 31
+        ? fraction
+          ? NaN
+          : Infinity
+        : exponent
+          ? (1 + fraction / 1024) * 2 ** (exponent - 15)
+          : fraction * 2 ** -24);
   }
   return found;
 };
@@ -44,17 +69,20 @@ export const random = (seed) => {
 };
 
 /** Normally distributed numbers. @param {() => number} uniform */
-export const gaussian = (uniform) => () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+export const gaussian = (uniform) => () =>
+  Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 
 /**
- * Orthonormal rows that span those given, in order: rows = lower @ kept. A row that lies in the span of those before it
+ * Orthonormal rows that span those given, in order: rows = lower @ kept. A row that lies in the span of those
+ * before it
  * becomes zero. Every row is made orthogonal twice, which is enough for double precision.
  * @param {Numbers} rows @param {number} n @param {number} width @returns {Float64Array}
  */
 export const orthonormal = (rows, n, width) => {
   const kept = Float64Array.from(rows);
   for (let i = 0; i < n; i++) {
-    const at = i * width, before = Math.sqrt(dot(kept, at, kept, at, width));
+    const at = i * width;
+    const before = Math.sqrt(dot(kept, at, kept, at, width));
     for (let pass = 0; pass < 2; pass++)
       for (let j = 0; j < i; j++) {
         const along = dot(kept, at, kept, j * width, width);
@@ -68,11 +96,12 @@ export const orthonormal = (rows, n, width) => {
 };
 
 /**
- * Eigenvalues, largest first, and eigenvectors as rows, of a symmetric matrix: Jacobi's rotations, sweep by sweep,
- * until what is off the diagonal has no weight. @param {Numbers} matrix @param {number} n
+ * Eigenvalues, largest first, and eigenvectors as rows, of a symmetric matrix: Jacobi's rotations, sweep by
+ * sweep, until what is off the diagonal has no weight. @param {Numbers} matrix @param {number} n
  */
 export const eigen = (matrix, n) => {
-  const a = Float64Array.from(matrix), vectors = new Float64Array(n * n);
+  const a = Float64Array.from(matrix);
+  const vectors = new Float64Array(n * n);
   for (let i = 0; i < n; i++) vectors[i * n + i] = 1;
   const total = dot(a, 0, a, 0, n * n);
   for (let sweep = 0; sweep < 60; sweep++) {
@@ -84,14 +113,20 @@ export const eigen = (matrix, n) => {
         const apq = a[p * n + q];
         if (apq === 0) continue;
         const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-        const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1)), c = 1 / Math.sqrt(t * t + 1), s = t * c;
+        const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
+        const c = 1 / Math.sqrt(t * t + 1);
+        const s = t * c;
         for (let k = 0; k < n; k++) {
-          const kp = a[k * n + p], kq = a[k * n + q];
+          const kp = a[k * n + p];
+          const kq = a[k * n + q];
           a[k * n + p] = c * kp - s * kq;
           a[k * n + q] = s * kp + c * kq;
         }
         for (let k = 0; k < n; k++) {
-          const pk = a[p * n + k], qk = a[q * n + k], vp = vectors[p * n + k], vq = vectors[q * n + k];
+          const pk = a[p * n + k];
+          const qk = a[q * n + k];
+          const vp = vectors[p * n + k];
+          const vq = vectors[q * n + k];
           a[p * n + k] = c * pk - s * qk;
           a[q * n + k] = s * pk + c * qk;
           vectors[p * n + k] = c * vp - s * vq;
@@ -99,7 +134,9 @@ export const eigen = (matrix, n) => {
         }
       }
   }
-  const values = Float64Array.from({ length: n }, (_, i) => a[i * n + i]), order = ranked(values), rows = new Float64Array(n * n);
+  const values = Float64Array.from({ length: n }, (_, i) => a[i * n + i]);
+  const order = ranked(values);
+  const rows = new Float64Array(n * n);
   order.forEach((from, to) => rows.set(vectors.subarray(from * n, (from + 1) * n), to * n));
   return { values: Float64Array.from(order, (i) => values[i]), vectors: rows };
 };

@@ -1,16 +1,28 @@
-// What a published folder holds, by the names of its manifest: contents in compressed parts, put together again.
+// What a published folder holds, by the names of its manifest: contents in compressed parts, put together
+// again.
 
 import { fromHalves } from "./numbers.js";
 
-/** @typedef {{ bytes: number, sent: number, parts: string[], arrays?: Record<string, { dtype: string, shape: number[], offset: number }> }} Content */
+/**
+ * @typedef {{ bytes: number, sent: number, parts: string[], arrays?: Record<string, { dtype: string, shape:
+ *   number[], offset: number }> }} Content
+ */
 
 /** @param {ArrayBuffer | Uint8Array} packed @returns {Promise<Uint8Array>} */
 export const inflated = async (packed) => {
-  const stream = new Blob([/** @type {any} */ (packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([/** @type {any} */ (packed)])
+    .stream()
+    .pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
-const KINDS = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array, uint16: Uint16Array, int32: Int32Array };
+const KINDS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  uint8: Uint8Array,
+  uint16: Uint16Array,
+  int32: Int32Array,
+};
 
 export class Store {
   /**
@@ -23,7 +35,9 @@ export class Store {
   }
 
   /** @param {string} name */
-  has(name) { return name in this.manifest.contents; }
+  has(name) {
+    return name in this.manifest.contents;
+  }
 
   /** A content whole. @param {string} name */
   async bytes(name) {
@@ -40,14 +54,26 @@ export class Store {
   }
 
   /** @param {string} name */
-  async json(name) { return JSON.parse(new TextDecoder().decode(await this.bytes(name))); }
+  async json(name) {
+    return JSON.parse(new TextDecoder().decode(await this.bytes(name)));
+  }
 
-  /** The arrays of a content, half precision as float32. @param {string} name @returns {Promise<Record<string, any>>} */
+  /**
+   * The arrays of a content, half precision as float32.
+   * @param {string} name
+   * @returns {Promise<Record<string, any>>}
+   */
   async arrays(name) {
-    const { buffer } = await this.bytes(name), found = {};
-    for (const [array, { dtype, shape, offset }] of Object.entries(this.manifest.contents[name].arrays ?? {})) {
+    const { buffer } = await this.bytes(name);
+    const found = {};
+    for (const [array, { dtype, shape, offset }] of Object.entries(
+      this.manifest.contents[name].arrays ?? {},
+    )) {
       const n = shape.reduce((a, b) => a * b, 1);
-      found[array] = dtype === "float16" ? fromHalves(new Uint16Array(buffer, offset, n)) : new KINDS[dtype](buffer, offset, n);
+      found[array] =
+        dtype === "float16"
+          ? fromHalves(new Uint16Array(buffer, offset, n))
+          : new KINDS[dtype](buffer, offset, n);
     }
     return found;
   }

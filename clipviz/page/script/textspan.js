@@ -1,4 +1,5 @@
-// TextSpan (thesis Alg. 1, Eq. 2.7) in a head's own span, from the covariance of its codes, and the same search under
+// TextSpan (thesis Alg. 1, Eq. 2.7) in a head's own span, from the covariance of its codes, and the same
+// search under
 // random rotations of the data inside that span.
 
 import { dot, eigen, gaussian, orthonormal, random, unit } from "./numbers.js";
@@ -8,28 +9,59 @@ const TOLERANCE = 1e-8; // variances below this share of the largest are roundin
 
 /**
  * A head's span [rank, d_embed], its axes the principal ones, and the variance along each.
- * @param {import("./collection.js").Collection} collection @param {number} layer @param {number} head @param {number[]} [images]
+ * @param {import("./collection.js").Collection} collection
+ * @param {number} layer
+ * @param {number} head
+ * @param {number[]} [images]
  */
 export const headSpan = (collection, layer, head, images) => {
-  const { tower } = collection, { d_code, d_embed: E } = tower.facts, width = d_code + 2, map = tower.linear(layer, head);
-  const { covariance } = collection.moments(layer, head, images), rank = Math.min(width, E);
-  const axes = orthonormal(map, width, E), inside = new Float64Array(width * width); // map = inside @ axes
-  for (let i = 0; i < width; i++) for (let j = 0; j <= i; j++) inside[i * width + j] = dot(map, i * E, axes, j * E, E);
-  const half = new Float64Array(width * width), within = new Float64Array(width * width);
-  for (let i = 0; i < width; i++) for (let k = 0; k < width; k++) { const x = covariance[i * width + k]; if (x !== 0) for (let j = 0; j <= k; j++) half[i * width + j] += x * inside[k * width + j]; }
-  for (let k = 0; k < width; k++) for (let i = 0; i <= k; i++) { const x = inside[k * width + i]; if (x !== 0) for (let j = 0; j < width; j++) within[i * width + j] += x * half[k * width + j]; }
-  const { values, vectors } = eigen(within, width), floor = TOLERANCE * Math.max(values[0], 1e-24);
+  const { tower } = collection;
+  const { d_code, d_embed: E } = tower.facts;
+  const width = d_code + 2;
+  const map = tower.linear(layer, head);
+  const { covariance } = collection.moments(layer, head, images);
+  const rank = Math.min(width, E);
+  const axes = orthonormal(map, width, E);
+  const inside = new Float64Array(width * width); // map = inside @ axes
+  for (let i = 0; i < width; i++)
+    for (let j = 0; j <= i; j++) inside[i * width + j] = dot(map, i * E, axes, j * E, E);
+  const half = new Float64Array(width * width);
+  const within = new Float64Array(width * width);
+  for (let i = 0; i < width; i++)
+    for (let k = 0; k < width; k++) {
+      const x = covariance[i * width + k];
+      if (x !== 0) for (let j = 0; j <= k; j++) half[i * width + j] += x * inside[k * width + j];
+    }
+  for (let k = 0; k < width; k++)
+    for (let i = 0; i <= k; i++) {
+      const x = inside[k * width + i];
+      if (x !== 0) for (let j = 0; j < width; j++) within[i * width + j] += x * half[k * width + j];
+    }
+  const { values, vectors } = eigen(within, width);
+  const floor = TOLERANCE * Math.max(values[0], 1e-24);
   let kept = 0;
   while (kept < rank && values[kept] > floor) kept++;
   kept = Math.max(1, kept);
   const span = new Float64Array(kept * E);
-  for (let i = 0; i < kept; i++) for (let j = 0; j < width; j++) { const x = vectors[i * width + j]; if (x !== 0) for (let k = 0; k < E; k++) span[i * E + k] += x * axes[j * E + k]; }
+  for (let i = 0; i < kept; i++)
+    for (let j = 0; j < width; j++) {
+      const x = vectors[i * width + j];
+      if (x !== 0) for (let k = 0; k < E; k++) span[i * E + k] += x * axes[j * E + k];
+    }
   return { rank: kept, span, variances: values.slice(0, kept), varies: values[0] > floor };
 };
 
-/** Texts in a span's coordinates [text, rank], and their lengths. @param {Float32Array} pool [text, d_embed] @param {Float64Array} span @param {number} rank */
+/**
+ * Texts in a span's coordinates [text, rank], and their lengths.
+ * @param {Float32Array} pool [text, d_embed]
+ * @param {Float64Array} span
+ * @param {number} rank
+ */
 export const inSpan = (pool, span, rank) => {
-  const E = span.length / rank, n = pool.length / E, found = new Float64Array(n * rank), lengths = new Float64Array(n);
+  const E = span.length / rank;
+  const n = pool.length / E;
+  const found = new Float64Array(n * rank);
+  const lengths = new Float64Array(n);
   for (let j = 0; j < n; j++) {
     lengths[j] = Math.sqrt(dot(pool, j * E, pool, j * E, E));
     for (let i = 0; i < rank; i++) found[j * rank + i] = dot(pool, j * E, span, i * E, E);
@@ -43,18 +75,32 @@ const times = (matrix, x, n) => Float64Array.from({ length: n }, (_, i) => dot(m
 /**
  * The greedy search: order [n_texts], and the share of the variance that each text adds.
  * With q the unit residual chosen and t = S q - (q.S q) q / 2, the score of text x falls by 2 (x.q)(x.t).
- * @param {Float64Array} texts [text, rank] @param {Float64Array} lengths @param {Float64Array} covariance [rank, rank] @param {number} n_texts
+ * @param {Float64Array} texts [text, rank]
+ * @param {Float64Array} lengths
+ * @param {Float64Array} covariance [rank, rank]
+ * @param {number} n_texts
  */
 export const greedy = (texts, lengths, covariance, n_texts) => {
-  const rank = Math.sqrt(covariance.length), n = lengths.length, left = Float64Array.from(covariance), scores = new Float64Array(n);
+  const rank = Math.sqrt(covariance.length);
+  const n = lengths.length;
+  const left = Float64Array.from(covariance);
+  const scores = new Float64Array(n);
   /** @type {Float64Array[]} */
   const directions = [];
-  const gone = new Uint8Array(n), used = new Uint8Array(n), order = [], gains = [], floor = lengths.map((length) => NOTHING_LEFT * length);
+  const gone = new Uint8Array(n);
+  const used = new Uint8Array(n);
+  const order = [];
+  const gains = [];
+  const floor = lengths.map((length) => NOTHING_LEFT * length);
   let total = 0;
   for (let i = 0; i < rank; i++) total += covariance[i * rank + i];
   const residual = (/** @type {number} */ j) => {
     const x = texts.slice(j * rank, (j + 1) * rank);
-    for (let pass = 0; pass < 2; pass++) for (const q of directions) { const along = dot(x, 0, q, 0, rank); for (let k = 0; k < rank; k++) x[k] -= along * q[k]; }
+    for (let pass = 0; pass < 2; pass++)
+      for (const q of directions) {
+        const along = dot(x, 0, q, 0, rank);
+        for (let k = 0; k < rank; k++) x[k] -= along * q[k];
+      }
     return x;
   };
   for (let j = 0; j < n; j++) {
@@ -63,73 +109,127 @@ export const greedy = (texts, lengths, covariance, n_texts) => {
     if (Math.sqrt(dot(x, 0, x, 0, rank)) <= floor[j]) used[j] = 1;
   }
   while (order.length < n_texts) {
-    let best = -1, x = new Float64Array(rank), length = 0;
+    let best = -1;
+    let x = new Float64Array(rank);
+    let length = 0;
     for (;;) {
       best = -1;
-      for (let j = 0; j < n; j++) if (!gone[j] && !used[j] && (best < 0 || scores[j] > scores[best])) best = j;
+      for (let j = 0; j < n; j++)
+        if (!gone[j] && !used[j] && (best < 0 || scores[j] > scores[best])) best = j;
       if (best < 0) break;
       x = residual(best);
       length = Math.sqrt(dot(x, 0, x, 0, rank));
       if (length > floor[best]) break;
       used[best] = 1;
     }
-    if (best < 0) { // nothing is left of any text: the first of the others
+    if (best < 0) {
+      // nothing is left of any text: the first of the others
       best = gone.indexOf(0);
       gone[best] = 1;
       order.push(best);
       gains.push(0);
       continue;
     }
-    const q = x.map((value) => value / length), seen = times(left, q, rank), along = dot(q, 0, seen, 0, rank), t = seen.map((value, k) => value - (along * q[k]) / 2);
-    for (let j = 0; j < n; j++) scores[j] -= 2 * dot(texts, j * rank, q, 0, rank) * dot(texts, j * rank, t, 0, rank);
-    for (let i = 0; i < rank; i++) for (let k = 0; k < rank; k++) left[i * rank + k] -= q[i] * t[k] + t[i] * q[k];
+    const q = x.map((value) => value / length);
+    const seen = times(left, q, rank);
+    const along = dot(q, 0, seen, 0, rank);
+    const t = seen.map((value, k) => value - (along * q[k]) / 2);
+    for (let j = 0; j < n; j++)
+      scores[j] -= 2 * dot(texts, j * rank, q, 0, rank) * dot(texts, j * rank, t, 0, rank);
+    for (let i = 0; i < rank; i++)
+      for (let k = 0; k < rank; k++) left[i * rank + k] -= q[i] * t[k] + t[i] * q[k];
     gains.push(dot(q, 0, times(covariance, q, rank), 0, rank) / total);
     directions.push(q);
     gone[best] = 1;
     order.push(best);
   }
   let usedUp = 0;
-  for (let j = 0; j < n; j++) if (!gone[j]) { const x = residual(j); usedUp += Number(Math.sqrt(dot(x, 0, x, 0, rank)) <= floor[j]); }
+  for (let j = 0; j < n; j++)
+    if (!gone[j]) {
+      const x = residual(j);
+      usedUp += Number(Math.sqrt(dot(x, 0, x, 0, rank)) <= floor[j]);
+    }
   return { order, gains, usedUp };
 };
 
 /** A random rotation of a space. @param {number} rank @param {() => number} normal */
-const rotation = (rank, normal) => orthonormal(Float64Array.from({ length: rank * rank }, normal), rank, rank);
+const rotation = (rank, normal) =>
+  orthonormal(Float64Array.from({ length: rank * rank }, normal), rank, rank);
 
 /**
  * TextSpan of one head over images, with its null: the same search when the data are rotated at random in the span.
- * @param {import("./collection.js").Collection} collection @param {Float32Array} pool [text, d_embed] @param {number} layer @param {number} head
+ * @param {import("./collection.js").Collection} collection
+ * @param {Float32Array} pool [text, d_embed]
+ * @param {number} layer
+ * @param {number} head
  * @param {{ n_texts?: number, n_draws?: number, images?: number[], seed?: number }} [asked]
  */
-export const textspan = (collection, pool, layer, head, { n_texts = 10, n_draws = 20, images, seed = 0 } = {}) => {
-  const { rank, span, variances, varies } = headSpan(collection, layer, head, images), { texts, lengths } = inSpan(pool, span, rank);
-  const wanted = Math.min(n_texts, lengths.length, rank, collection.tower.facts.d_code), diagonal = new Float64Array(rank * rank);
+export const textspan = (
+  collection,
+  pool,
+  layer,
+  head,
+  { n_texts = 10, n_draws = 20, images, seed = 0 } = {},
+) => {
+  const { rank, span, variances, varies } = headSpan(collection, layer, head, images);
+  const { texts, lengths } = inSpan(pool, span, rank);
+  const wanted = Math.min(n_texts, lengths.length, rank, collection.tower.facts.d_code);
+  const diagonal = new Float64Array(rank * rank);
   for (let i = 0; i < rank; i++) diagonal[i * rank + i] = variances[i];
-  const found = greedy(texts, lengths, diagonal, wanted), normal = gaussian(random(seed)), nulls = [];
+  const found = greedy(texts, lengths, diagonal, wanted);
+  const normal = gaussian(random(seed));
+  const nulls = [];
   for (let draw = 0; draw < n_draws; draw++) {
-    const turn = rotation(rank, normal), rotated = new Float64Array(rank * rank); // R^T S R with orthonormal rows R
-    for (let k = 0; k < rank; k++) for (let i = 0; i < rank; i++) { const x = variances[k] * turn[k * rank + i]; for (let j = 0; j < rank; j++) rotated[i * rank + j] += x * turn[k * rank + j]; }
+    const turn = rotation(rank, normal);
+    const rotated = new Float64Array(rank * rank); // R^T S R with orthonormal rows R
+    for (let k = 0; k < rank; k++)
+      for (let i = 0; i < rank; i++) {
+        const x = variances[k] * turn[k * rank + i];
+        for (let j = 0; j < rank; j++) rotated[i * rank + j] += x * turn[k * rank + j];
+      }
     nulls.push(greedy(texts, lengths, rotated, wanted).gains);
   }
   return { ...found, nulls, rank, varies };
 };
 
-/** Share of a head's variance that lies along each unit direction. @param {import("./collection.js").Collection} collection @param {number} layer @param {number} head @param {Float64Array[]} directions */
+/**
+ * Share of a head's variance that lies along each unit direction.
+ * @param {import("./collection.js").Collection} collection
+ * @param {number} layer
+ * @param {number} head
+ * @param {Float64Array[]} directions
+ */
 export const varianceAlong = (collection, layer, head, directions) => {
-  const { tower } = collection, { d_code, d_embed: E } = tower.facts, width = d_code + 2, map = tower.linear(layer, head);
+  const { tower } = collection;
+  const { d_code, d_embed: E } = tower.facts;
+  const width = d_code + 2;
+  const map = tower.linear(layer, head);
   const { covariance } = collection.moments(layer, head);
   const along = (/** @type {Float64Array} */ x) => dot(x, 0, times(covariance, x, width), 0, width);
   let total = 0; // tr A^T C A
-  for (let i = 0; i < width; i++) for (let j = 0; j < width; j++) { const c = covariance[i * width + j]; if (c !== 0) total += c * dot(map, i * E, map, j * E, E); }
-  return directions.map((t) => along(Float64Array.from({ length: width }, (_, row) => dot(map, row * E, t, 0, E))) / Math.max(total, 1e-30));
+  for (let i = 0; i < width; i++)
+    for (let j = 0; j < width; j++) {
+      const c = covariance[i * width + j];
+      if (c !== 0) total += c * dot(map, i * E, map, j * E, E);
+    }
+  return directions.map(
+    (t) =>
+      along(Float64Array.from({ length: width }, (_, row) => dot(map, row * E, t, 0, E))) /
+      Math.max(total, 1e-30),
+  );
 };
 
-/** A text's direction without what all texts of a pool share, of unit length. @param {ArrayLike<number>} direction @param {Float64Array} mean */
+/**
+ * A text's direction without what all texts of a pool share, of unit length.
+ * @param {ArrayLike<number>} direction
+ * @param {Float64Array} mean
+ */
 export const apart = (direction, mean) => unit(Float64Array.from(direction, (x, k) => x - mean[k]));
 
 /** The mean of a pool's directions. @param {Float32Array} pool @param {number} d_embed */
 export const meanOf = (pool, d_embed) => {
-  const mean = new Float64Array(d_embed), n = pool.length / d_embed;
+  const mean = new Float64Array(d_embed);
+  const n = pool.length / d_embed;
   for (let at = 0; at < pool.length; at++) mean[at % d_embed] += pool[at] / n;
   return mean;
 };

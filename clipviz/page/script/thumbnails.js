@@ -14,7 +14,9 @@ export class Thumbnails {
 
   /** @param {number} image */
   #canvas(image) {
-    const { rows, cols, data } = this.engine.picture(image), canvas = new OffscreenCanvas(cols, rows), pixels = new ImageData(cols, rows);
+    const { rows, cols, data } = this.engine.picture(image);
+    const canvas = new OffscreenCanvas(cols, rows);
+    const pixels = new ImageData(cols, rows);
     for (let i = 0, j = 0; i < data.length; i += 3, j += 4) {
       pixels.data[j] = data[i];
       pixels.data[j + 1] = data[i + 1];
@@ -27,23 +29,49 @@ export class Thumbnails {
 
   /** A picture as a PNG file's bytes. @param {number} image */
   async picture(image) {
-    const known = this.files.get(image) ?? new Uint8Array(await (await this.#canvas(image).convertToBlob({ type: "image/png" })).arrayBuffer());
+    const known =
+      this.files.get(image) ??
+      new Uint8Array(await (await this.#canvas(image).convertToBlob({ type: "image/png" })).arrayBuffer());
     this.files.set(image, known);
     return known;
   }
 
   /** Small squares of every image, row by row. */
-  sheet() { return (this.made ??= this.#sheet()); }
+  sheet() {
+    return (this.made ??= this.#sheet());
+  }
 
   async #sheet() {
-    const { n } = this.engine.collection, columns = Math.ceil(Math.sqrt(n)), canvas = new OffscreenCanvas(columns * TILE, Math.ceil(n / columns) * TILE), context = /** @type {any} */ (canvas.getContext("2d"));
+    const { n } = this.engine.collection;
+    const columns = Math.ceil(Math.sqrt(n));
+    const canvas = new OffscreenCanvas(columns * TILE, Math.ceil(n / columns) * TILE);
+    const context = /** @type {any} */ (canvas.getContext("2d"));
     for (let i = 0; i < n; i++) {
-      const one = this.#canvas(i), side = Math.min(one.width, one.height);
-      context.drawImage(one, (one.width - side) / 2, (one.height - side) / 2, side, side, (i % columns) * TILE, Math.floor(i / columns) * TILE, TILE, TILE);
+      const one = this.#canvas(i);
+      const side = Math.min(one.width, one.height);
+      context.drawImage(
+        one,
+        (one.width - side) / 2,
+        (one.height - side) / 2,
+        side,
+        side,
+        (i % columns) * TILE,
+        Math.floor(i / columns) * TILE,
+        TILE,
+        TILE,
+      );
     }
-    return { bytes: new Uint8Array(await (await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 })).arrayBuffer()), columns, n };
+    return {
+      bytes: new Uint8Array(
+        await (await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 })).arrayBuffer(),
+      ),
+      columns,
+      n,
+    };
   }
 
   /** The collection has grown. */
-  forget() { this.made = null; }
+  forget() {
+    this.made = null;
+  }
 }

@@ -3,7 +3,8 @@
 /** @typedef {Node | string | null | undefined} Child */
 
 /**
- * An element; attributes named on… are listeners, `style` is an object; null and false attributes are left out.
+ * An element; attributes named on… are listeners, `style` is an object; null and false attributes are left
+ * out.
  * @param {string} tag @param {Record<string, any>} [attributes] @param {...Child} children @returns {any}
  */
 const h = (tag, attributes = {}, ...children) => {
@@ -14,27 +15,41 @@ const h = (tag, attributes = {}, ...children) => {
     else if (name === "style") Object.assign(node.style, value);
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child !== null && child !== undefined)));
+  node.append(
+    .../** @type {(Node | string)[]} */ (children.filter((child) => child !== null && child !== undefined)),
+  );
   return node;
 };
 
-/** The element that an event happened in, or its nearest ancestor that fits. @param {Event} event @param {string} selector @returns {any} */
+/**
+ * The element that an event happened in, or its nearest ancestor that fits.
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {any}
+ */
 const closest = (event, selector) => /** @type {Element} */ (event.target).closest(selector);
 
 /** @param {number} value @param {number} [digits] */
 const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
-/** A number of a scale, with as many digits as tell it from zero: 0.057, 0.00042, 3.1e−7. @param {number} value */
+/**
+ * A number of a scale, with as many digits as tell it from zero: 0.057, 0.00042, 3.1e−7.
+ * @param {number} value
+ */
 const scaled = (value) => {
   const size = Math.abs(value);
   if (!size || size >= 0.01) return value.toFixed(size ? 3 : 0).replace("-", "−");
-  return (size >= 1e-5 ? value.toFixed(1 - Math.floor(Math.log10(size))) : value.toExponential(1)).replaceAll("-", "−");
+  return (size >= 1e-5 ? value.toFixed(1 - Math.floor(Math.log10(size))) : value.toExponential(1)).replaceAll(
+    "-",
+    "−",
+  );
 };
 /** The two ends of a scale around zero. @param {number} limit @returns {[string, string]} */
 const scaleEnds = (limit) => [`−${scaled(limit)}`, `+${scaled(limit)}`];
 /** @param {number} value */
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
 /** How rare a finding is under its null: "p = .005". @param {number} p */
-const pValue = (p) => `p ${p >= 0.001 ? "=" : "<"} ${Math.max(p, 0.001).toFixed(3).replace(/^0/, "").replace(/0$/, "")}`;
+const pValue = (p) =>
+  `p ${p >= 0.001 ? "=" : "<"} ${Math.max(p, 0.001).toFixed(3).replace(/^0/, "").replace(/0$/, "")}`;
 /** @param {number} n */
 const count = (n) => n.toLocaleString("en");
 /** "1 image", "12 images". @param {number} n @param {string} one @param {string} [many] */
@@ -42,7 +57,10 @@ const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : man
 /** @param {number} layer @param {number} head */
 const headName = (layer, head) => `L${layer}·H${head}`;
 
-/** A listener that calls `act` with the trimmed text when Enter is pressed. @param {(text: string) => void} act */
+/**
+ * A listener that calls `act` with the trimmed text when Enter is pressed.
+ * @param {(text: string) => void} act
+ */
 const onEnter = (act) => (/** @type {any} */ event) => {
   if (event.key !== "Enter" || event.isComposing) return;
   event.preventDefault();
@@ -56,20 +74,56 @@ const onEnter = (act) => (/** @type {any} */ event) => {
  */
 const segmented = (label, options, choose) => {
   const buttons = options.map(([value, text, title]) =>
-    h("button", { type: "button", "data-value": value, title, "aria-pressed": "false", onclick: () => choose(String(value)) }, text));
-  const set = (value) => buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
+    h(
+      "button",
+      {
+        type: "button",
+        "data-value": value,
+        title,
+        "aria-pressed": "false",
+        onclick: () => choose(String(value)),
+      },
+      text,
+    ),
+  );
+  const set = (value) =>
+    buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
   return [roving(h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons)), set];
 };
 
-/** A button that looks like a link. @param {string} text @param {() => void} act @param {Record<string, any>} [more] */
-const link = (text, act, more = {}) => h("button", { type: "button", ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
-
-/** A small square button. @param {string} text @param {string} label @param {() => void} act @param {Record<string, any>} [more] */
-const square = (text, label, act, more = {}) =>
-  h("button", { type: "button", title: label, "aria-label": label, ...more, class: `square ${more.class ?? ""}`.trim(), onclick: act }, text);
+/**
+ * A button that looks like a link.
+ * @param {string} text
+ * @param {() => void} act
+ * @param {Record<string, any>} [more]
+ */
+const link = (text, act, more = {}) =>
+  h("button", { type: "button", ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
 
 /**
- * A line for what cannot be shown; says(view) shows the view's message instead of `parts` and tells whether it did.
+ * A small square button.
+ * @param {string} text
+ * @param {string} label
+ * @param {() => void} act
+ * @param {Record<string, any>} [more]
+ */
+const square = (text, label, act, more = {}) =>
+  h(
+    "button",
+    {
+      type: "button",
+      title: label,
+      "aria-label": label,
+      ...more,
+      class: `square ${more.class ?? ""}`.trim(),
+      onclick: act,
+    },
+    text,
+  );
+
+/**
+ * A line for what cannot be shown; says(view) shows the view's message instead of `parts` and tells whether
+ * it did.
  * @param {any[]} parts @returns {[any, (view: any) => boolean]}
  */
 const messageInstead = (...parts) => {

@@ -1,4 +1,5 @@
-// Colours, legends and tips. Orange for positive, blue for negative, told apart by colour-blind readers; zero is the ground.
+// Colours, legends and tips. Orange for positive, blue for negative, told apart by colour-blind readers; zero
+// is the ground.
 
 /** @typedef {number[]} Colour red, green, blue */
 
@@ -7,7 +8,17 @@ const DIVERGING = {
   light: { pos: [194, 65, 12], neg: [29, 78, 216], zero: [243, 244, 246] },
   dark: { pos: [240, 138, 75], neg: [122, 162, 255], zero: [38, 45, 55] },
 };
-const CATEGORIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8c564b", "#6a5acd", "#7f7f7f"];
+const CATEGORIES = [
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#b58900",
+  "#56b4e9",
+  "#8c564b",
+  "#6a5acd",
+  "#7f7f7f",
+];
 /** @param {Colour} a @param {Colour} b @param {number} t */
 const mix = (a, b, t) => a.map((value, i) => Math.round(value + (b[i] - value) * t));
 /** @param {number} value @param {number} limit @param {string} theme */
@@ -23,33 +34,55 @@ const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#111827
 /** @param {string[]} colours */
 const gradient = (...colours) => `linear-gradient(90deg, ${colours.join(",")})`;
 /** @param {string} theme */
-const divergingGradient = (theme) => gradient(...["neg", "zero", "pos"].map((name) => rgb(DIVERGING[theme][name])));
+const divergingGradient = (theme) =>
+  gradient(...["neg", "zero", "pos"].map((name) => rgb(DIVERGING[theme][name])));
 
-/** The parts of a colour bar with its ends and what it is of. @param {Child} low @param {Child} high @param {string} background @param {string} what */
-const colourBar = (low, high, background, what) =>
-  [h("span", { class: "num" }, low), h("i", { style: { background } }), h("span", { class: "num" }, high), h("span", { class: "what" }, what)];
+/**
+ * The parts of a colour bar with its ends and what it is of.
+ * @param {Child} low
+ * @param {Child} high
+ * @param {string} background
+ * @param {string} what
+ */
+const colourBar = (low, high, background, what) => [
+  h("span", { class: "num" }, low),
+  h("i", { style: { background } }),
+  h("span", { class: "num" }, high),
+  h("span", { class: "what" }, what),
+];
 
 /** The sign of a number as a class name. @param {number} value */
 const signName = (value) => (value < 0 ? "neg" : "pos");
 
 /** A bar whose length is a share of its track. @param {number} share @param {string} [kind] */
-const fill = (share, kind) => h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
+const fill = (share, kind) =>
+  h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
 
 /** The sign of a number as the class of what is written or drawn of it. @param {number} value */
 const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
 
-/** A bar to the right of its track's middle for a positive value, to the left for a negative one. @param {number} value @param {number} widest */
-const signedBar = (value, widest) => h("span", { class: "signed" }, fill(Math.abs(value) / widest / 2, minusOrPlus(value)));
+/**
+ * A bar to the right of its track's middle for a positive value, to the left for a negative one.
+ * @param {number} value
+ * @param {number} widest
+ */
+const signedBar = (value, widest) =>
+  h("span", { class: "signed" }, fill(Math.abs(value) / widest / 2, minusOrPlus(value)));
 
 /**
- * A line below a grid about the cell under the pointer: words(cell) is its text, null where there is nothing to say; idle
- * is what it says without one. It covers no cell and is as wide as the grid.
+ * A line below a grid about the cell under the pointer: words(cell) is its text, null where there is nothing
+ * to say; idle is what it says without one. It covers no cell and is as wide as the grid.
  * @param {any} grid @param {(cell: any) => string | null} words @param {string} [idle]
  */
 const lineBelow = (grid, words, idle = "") => {
   const line = h("p", { class: "about-cell", "aria-hidden": "true" }, idle); // cells say it themselves
-  const tell = (said) => { line.textContent = said ?? idle; };
-  grid.addEventListener("mouseover", (event) => { const cell = closest(event, ".cell"); tell(cell && words(cell)); });
+  const tell = (said) => {
+    line.textContent = said ?? idle;
+  };
+  grid.addEventListener("mouseover", (event) => {
+    const cell = closest(event, ".cell");
+    tell(cell && words(cell));
+  });
   grid.addEventListener("mouseleave", () => tell(null));
   return line;
 };

@@ -1,6 +1,13 @@
-// Pictures: sheets of thumbnails, pictures that are decoded before they are drawn, pages, layers to choose from.
+// Pictures: sheets of thumbnails, pictures that are decoded before they are drawn, pages, layers to choose
+// from.
 
-/** A tile of a sheet (square thumbnails, row by row) as a background. @param {string} url @param {number} place @param {number} columns @param {number} n */
+/**
+ * A tile of a sheet (square thumbnails, row by row) as a background.
+ * @param {string} url
+ * @param {number} place
+ * @param {number} columns
+ * @param {number} n
+ */
 const tileStyle = (url, place, columns, n) => {
   const rows = Math.ceil(n / columns);
   const at = (i, all) => (all > 1 ? `${(100 * i) / (all - 1)}%` : "0%");
@@ -12,9 +19,10 @@ const tileStyle = (url, place, columns, n) => {
 };
 
 /**
- * Bytes of a picture as an address, one at a time; the same array keeps its address, so that nothing is decoded twice.
- * The one before stays valid for a while: the browser may still be fetching it, and reports an error for an address that
- * is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string} */
+ * Bytes of a picture as an address, one at a time; the same array keeps its address, so that nothing is
+ * decoded twice. The one before stays valid for a while: the browser may still be fetching it, and reports an
+ * error for an address that is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string}
+ */
 const pictureUrl = (api) => {
   /** @type {Uint8Array | undefined} */
   let known;
@@ -34,93 +42,150 @@ const pictureUrl = (api) => {
 };
 
 /**
- * Decodes a picture, then calls `then` with it and its address, unless a newer one was asked for meanwhile: a new map is
- * never drawn on the old picture.
- * @param {Api} api @returns {(bytes: Uint8Array, then: (picture: HTMLImageElement, url: string) => void) => void}
+ * Decodes a picture, then calls `then` with it and its address, unless a newer one was asked for meanwhile: a
+ * new map is never drawn on the old picture.
+ * @param {Api} api
+ * @returns {(bytes: Uint8Array, then: (picture: HTMLImageElement, url: string) => void) => void}
  */
 const pictureLoader = (api) => {
   const address = pictureUrl(api);
   let turn = 0;
   return (bytes, then) => {
-    const mine = ++turn, picture = new Image(), url = address(bytes);
+    const mine = ++turn;
+    const picture = new Image();
+    const url = address(bytes);
     picture.src = url;
-    picture.decode().then(() => mine === turn && then(picture, url))
+    picture
+      .decode()
+      .then(() => mine === turn && then(picture, url))
       .catch(() => mine === turn && api.showError({ message: "The browser could not decode the picture." }));
   };
 };
 
-/** Buttons for the pages. Returns the element and set(page, pages). @param {(step: number) => void} turn @returns {[any, (page: number, pages: number) => void]} */
+/**
+ * Buttons for the pages. Returns the element and set(page, pages).
+ * @param {(step: number) => void} turn
+ * @returns {[any, (page: number, pages: number) => void]}
+ */
 const pager = (turn) => {
-  const back = square("‹", "Previous page", () => turn(-1)), on = square("›", "Next page", () => turn(1)), where = h("span", { class: "num" });
-  return [h("span", { class: "pager" }, back, where, on), (page, pages) => {
-    where.textContent = `${page + 1} / ${pages}`;
-    back.disabled = page <= 0;
-    on.disabled = page + 1 >= pages;
-  }];
+  const back = square("‹", "Previous page", () => turn(-1));
+  const on = square("›", "Next page", () => turn(1));
+  const where = h("span", { class: "num" });
+  return [
+    h("span", { class: "pager" }, back, where, on),
+    (page, pages) => {
+      where.textContent = `${page + 1} / ${pages}`;
+      back.disabled = page <= 0;
+      on.disabled = page + 1 >= pages;
+    },
+  ];
 };
 
 /**
- * How many texts a sparse code has; those that the embedding or the pool has not are disabled. Returns the element and set(view).
+ * How many texts a sparse code has; those that the embedding or the pool has not are disabled. Returns the
+ * element and set(view).
  * @param {(m: number) => void} choose @returns {[any, (view: any) => void]}
  */
 const sizeChooser = (choose) => {
   const slot = h("span", { class: "sizes" });
   let mark = (/** @type {any} */ _m) => {};
-  return [slot, ({ sizes, m }) => {
-    if (!slot.children.length) {
-      const [element, set] = segmented("Texts in a code", sizes.map(([size]) => [size, size, `Codes of ${size} texts`]), (value) => choose(Number(value)));
-      mark = set;
-      slot.append("Texts in a code", element);
-    }
-    sizes.forEach(([, fits], i) => (slot.querySelectorAll("button")[i].disabled = !fits));
-    mark(m);
-  }];
+  return [
+    slot,
+    ({ sizes, m }) => {
+      if (!slot.children.length) {
+        const [element, set] = segmented(
+          "Texts in a code",
+          sizes.map(([size]) => [size, size, `Codes of ${size} texts`]),
+          (value) => choose(Number(value)),
+        );
+        mark = set;
+        slot.append("Texts in a code", element);
+      }
+      sizes.forEach(([, fits], i) => (slot.querySelectorAll("button")[i].disabled = !fits));
+      mark(m);
+    },
+  ];
 };
 
 /**
- * Several layers whose MLPs have later attention, each a button; without any the late ones are taken. Returns the
- * element and set(layers, number of layers).
+ * Several layers whose MLPs have later attention, each a button; without any the late ones are taken. Returns
+ * the element and set(layers, number of layers).
  * @param {(layers: number[]) => void} choose @returns {[any, (layers: number[], nLayers: number) => void]}
  */
 const layersChooser = (choose) => {
   const slot = h("span", { class: "layers" });
   /** @type {number[]} */
   let chosen = [];
-  let n = 0, buttons = [];
-  const toggle = (layer) => choose(chosen.includes(layer) ? chosen.filter((one) => one !== layer) : [...chosen, layer].sort((a, b) => a - b));
-  return [slot, (layers, nLayers) => {
-    chosen = layers;
-    if (n !== nLayers) {
-      n = nLayers;
-      buttons = Array.from({ length: n - 1 }, (_, layer) => h("button", { type: "button", "data-value": layer, title: `Neurons of the MLP of layer ${layer}; without any layer, the late ones`, onclick: () => toggle(layer) }, `L${layer}`));
-      slot.replaceChildren(h("div", { class: "seg", role: "group", "aria-label": "Layers" }, ...buttons));
-    }
-    buttons.forEach((button, layer) => button.setAttribute("aria-pressed", String(layers.includes(layer))));
-  }];
+  let n = 0;
+  let buttons = [];
+  const toggle = (layer) =>
+    choose(
+      chosen.includes(layer)
+        ? chosen.filter((one) => one !== layer)
+        : [...chosen, layer].sort((a, b) => a - b),
+    );
+  return [
+    slot,
+    (layers, nLayers) => {
+      chosen = layers;
+      if (n !== nLayers) {
+        n = nLayers;
+        buttons = Array.from({ length: n - 1 }, (_, layer) =>
+          h(
+            "button",
+            {
+              type: "button",
+              "data-value": layer,
+              title: `Neurons of the MLP of layer ${layer}; without any layer, the late ones`,
+              onclick: () => toggle(layer),
+            },
+            `L${layer}`,
+          ),
+        );
+        slot.replaceChildren(h("div", { class: "seg", role: "group", "aria-label": "Layers" }, ...buttons));
+      }
+      buttons.forEach((button, layer) => button.setAttribute("aria-pressed", String(layers.includes(layer))));
+    },
+  ];
 };
 
 const FEW_LAYERS = 8;
 /**
- * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the element and
- * set(layer, number of layers).
+ * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the
+ * element and set(layer, number of layers).
  * @param {(layer: number) => void} choose @returns {[any, (layer: number, nLayers: number) => void]}
  */
 const layerChooser = (choose) => {
   const slot = h("span", { class: "layers" });
-  let mark = (/** @type {any} */ _layer) => {}, n = 0;
+  let mark = (/** @type {any} */ _layer) => {};
+  let n = 0;
   const make = () => {
     const layers = Array.from({ length: n - 1 }, (_, layer) => layer);
     if (layers.length <= FEW_LAYERS) {
-      const [element, set] = segmented("Layer", layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]), (value) => choose(Number(value)));
+      const [element, set] = segmented(
+        "Layer",
+        layers.map((layer) => [layer, `L${layer}`, `Neurons of the MLP of layer ${layer}`]),
+        (value) => choose(Number(value)),
+      );
       mark = set;
       return slot.replaceChildren(element);
     }
-    const list = h("select", { "aria-label": "Layer", onchange: () => choose(Number(list.value)) }, ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)));
+    const list = h(
+      "select",
+      { "aria-label": "Layer", onchange: () => choose(Number(list.value)) },
+      ...layers.map((layer) => h("option", { value: layer }, `Layer ${layer}`)),
+    );
     mark = (layer) => (list.value = layer);
     return slot.replaceChildren(list);
   };
-  return [slot, (layer, nLayers) => {
-    if (n !== nLayers) { n = nLayers; make(); }
-    mark(layer);
-  }];
+  return [
+    slot,
+    (layer, nLayers) => {
+      if (n !== nLayers) {
+        n = nLayers;
+        make();
+      }
+      mark(layer);
+    },
+  ];
 };

@@ -2,10 +2,15 @@
 
 /**
  * Where a key leads from a place of a grid, as [row, column], or null.
- * @param {KeyboardEvent} event @param {number} row @param {number} col @param {number} nRows @param {number} nCols
+ * @param {KeyboardEvent} event
+ * @param {number} row
+ * @param {number} col
+ * @param {number} nRows
+ * @param {number} nCols
  */
 const gridKeys = (event, row, col, nRows, nCols) => {
-  const ends = nCols === 1 ? { Home: [0, 0], End: [nRows - 1, 0] } : { Home: [row, 0], End: [row, nCols - 1] };
+  const ends =
+    nCols === 1 ? { Home: [0, 0], End: [nRows - 1, 0] } : { Home: [row, 0], End: [row, nCols - 1] };
   if (ends[event.key]) return ends[event.key];
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   if (!step) return null;
@@ -23,38 +28,59 @@ const perRow = (items) => Math.max(1, items.filter((item) => item.offsetTop === 
  */
 const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
   root.addEventListener("keydown", (event) => {
-    const all = items(), now = all.indexOf(event.target);
+    const all = items();
+    const now = all.indexOf(event.target);
     if (now < 0) return;
     const n = columns(all);
     const to = gridKeys(event, Math.floor(now / n), now % n, Math.ceil(all.length / n), n);
     const target = to && all[Math.min(all.length - 1, to[0] * n + to[1])];
     if (!target) return;
     event.preventDefault();
-    if (all.some((item) => item.tabIndex < 0)) all.forEach((item) => (item.tabIndex = item === target ? 0 : -1));
+    if (all.some((item) => item.tabIndex < 0))
+      all.forEach((item) => (item.tabIndex = item === target ? 0 : -1));
     target.focus();
     moved(target);
   });
 
 /**
- * The buttons within `root` as one stop of the Tab key, between which arrow keys move: what is pressed, else the first.
- * What is drawn, hidden or disabled later keeps a stop. @param {any} root @param {string} [selector] @returns {any} root
+ * The buttons within `root` as one stop of the Tab key, between which arrow keys move: what is pressed, else
+ * the first. What is drawn, hidden or disabled later keeps a stop.
+ * @param {any} root
+ * @param {string} [selector]
+ * @returns {any} root
  */
 const roving = (root, selector = "button") => {
-  const all = () => [...root.querySelectorAll(selector)], enabled = () => all().filter((item) => !item.disabled && !item.hidden);
+  const all = () => [...root.querySelectorAll(selector)];
+  const enabled = () => all().filter((item) => !item.disabled && !item.hidden);
   const settle = () => {
-    const items = enabled(), now = items.includes(document.activeElement) ? document.activeElement : items.find((item) => item.getAttribute("aria-pressed") === "true") ?? items[0];
-    for (const item of all()) if (item.tabIndex !== (item === now ? 0 : -1)) item.tabIndex = item === now ? 0 : -1;
+    const items = enabled();
+    const now = items.includes(document.activeElement)
+      ? document.activeElement
+      : (items.find((item) => item.getAttribute("aria-pressed") === "true") ?? items[0]);
+    for (const item of all())
+      if (item.tabIndex !== (item === now ? 0 : -1)) item.tabIndex = item === now ? 0 : -1;
   };
-  new MutationObserver(settle).observe(root, { childList: true, subtree: true, attributeFilter: ["disabled", "hidden", "aria-pressed"] });
+  new MutationObserver(settle).observe(root, {
+    childList: true,
+    subtree: true,
+    attributeFilter: ["disabled", "hidden", "aria-pressed"],
+  });
   root.addEventListener("focusin", settle);
   walk(root, enabled, { columns: (items) => items.length });
   settle();
   return root;
 };
 
-/** Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is in the tab order. @param {any[]} items @param {(item: any) => boolean} isOn */
+/**
+ * Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is
+ * in the tab order.
+ * @param {any[]} items
+ * @param {(item: any) => boolean} isOn
+ */
 const markSelected = (items, isOn) => {
-  const put = (item, name, value) => { if (item.getAttribute(name) !== value) item.setAttribute(name, value); }; // writing styles an item anew
+  const put = (item, name, value) => {
+    if (item.getAttribute(name) !== value) item.setAttribute(name, value);
+  }; // writing styles an item anew
   for (const item of items) {
     const on = isOn(item);
     put(item, item.hasAttribute("role") ? "aria-selected" : "aria-pressed", String(on));
@@ -71,23 +97,49 @@ const headOf = (key) => /** @type {[number, number]} */ (key.split(",").map(Numb
 /**
  * Layers by heads as a grid of buttons, the last layer on top, with a column for the MLPs.
  * rowHeader(layer) and end(layer) make a row's first and last cell. Returns the buttons by "layer,head".
- * @param {any} grid @param {number} nLayers @param {number} nHeads @param {{
- *   columns: string, heading: any, rowHeader: (layer: number, dense: boolean) => any, end: (layer: number) => any,
- *   disabled?: (layer: number) => boolean, above?: any[] | null}} how above: cells of a row above the last layer
+ * @param {any} grid
+ * @param {number} nLayers
+ * @param {number} nHeads
+ * @param {{columns: string, heading: any, rowHeader: (layer: number, dense: boolean) => any,
+ *   end: (layer: number) => any, disabled?: (layer: number) => boolean, above?: any[] | null}} how
+ *   above: cells of a row above the last layer
  * @returns {Map<string, any>}
  */
-const headGrid = (grid, nLayers, nHeads, { columns, heading, rowHeader, end, disabled = () => false, above = null }) => {
-  const cells = new Map(), dense = nLayers > 12 || nHeads > 12, every = nHeads > 12 ? 2 : 1;
+const headGrid = (
+  grid,
+  nLayers,
+  nHeads,
+  { columns, heading, rowHeader, end, disabled = () => false, above = null },
+) => {
+  const cells = new Map();
+  const dense = nLayers > 12 || nHeads > 12;
+  const every = nHeads > 12 ? 2 : 1;
   grid.style.gridTemplateColumns = columns;
   grid.classList.toggle("dense", dense);
   const axis = (text) => h("span", { class: "axis", role: "columnheader" }, text);
-  const lines = [h("div", { class: "row", role: "row" }, h("span"),
-    ...Array.from({ length: nHeads }, (_, head) => axis(head % every ? "" : `H${head}`)), h("span"), axis(heading))];
+  const lines = [
+    h(
+      "div",
+      { class: "row", role: "row" },
+      h("span"),
+      ...Array.from({ length: nHeads }, (_, head) => axis(head % every ? "" : `H${head}`)),
+      h("span"),
+      axis(heading),
+    ),
+  ];
   if (above) lines.push(h("div", { class: "row", role: "row" }, ...above));
   for (let layer = nLayers - 1; layer >= 0; layer--) {
     const row = h("div", { class: "row", role: "row" }, rowHeader(layer, dense));
     for (let head = 0; head < nHeads; head++) {
-      const cell = h("button", { type: "button", class: "cell", role: "gridcell", "data-layer": layer, "data-head": head, tabindex: -1, disabled: disabled(layer) });
+      const cell = h("button", {
+        type: "button",
+        class: "cell",
+        role: "gridcell",
+        "data-layer": layer,
+        "data-head": head,
+        tabindex: -1,
+        disabled: disabled(layer),
+      });
       cells.set(headKey(layer, head), cell);
       row.append(cell);
     }

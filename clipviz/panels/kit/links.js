@@ -2,14 +2,48 @@
 
 /** A head's name as a link that selects it. @param {Api} api @param {number} layer @param {number} head */
 const headLink = (api, layer, head) =>
-  link(headName(layer, head), () => api.ask({}, { action: "visit", head: [layer, head] }), { class: "to num", "data-head-link": `${layer},${head}`, disabled: !api.offers({}, { action: "visit", head: [layer, head] }), title: `Select ${headName(layer, head)}` });
+  link(headName(layer, head), () => api.ask({}, { action: "visit", head: [layer, head] }), {
+    class: "to num",
+    "data-head-link": `${layer},${head}`,
+    disabled: !api.offers({}, { action: "visit", head: [layer, head] }),
+    title: `Select ${headName(layer, head)}`,
+  });
 
-/** A neuron's number as a link that opens the Neurons desk on it. @param {Api} api @param {number} layer @param {number} neuron @param {string} [text] @param {number} [tabindex] */
+/**
+ * A neuron's number as a link that opens the Neurons desk on it.
+ * @param {Api} api
+ * @param {number} layer
+ * @param {number} neuron
+ * @param {string} [text]
+ * @param {number} [tabindex]
+ */
 const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
-  link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), { class: "to num", "data-neuron-link": `${layer},${neuron}`, tabindex, disabled: api.standalone, title: `Open neuron ${neuron} of layer ${layer}` });
+  link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), {
+    class: "to num",
+    "data-neuron-link": `${layer},${neuron}`,
+    tabindex,
+    disabled: api.standalone,
+    title: `Open neuron ${neuron} of layer ${layer}`,
+  });
 
-/** A link that opens a desk; pages have no others than theirs (model.desks). @param {Api} api @param {string} desk @param {string} text */
-const deskLink = (api, desk, text) => (api.standalone || api.model.desks?.includes(desk) === false ? null : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk }));
+/**
+ * A link that opens a desk; pages have no others than theirs (model.desks).
+ * @param {Api} api
+ * @param {string} desk
+ * @param {string} text
+ */
+const deskLink = (api, desk, text) =>
+  api.standalone || api.model.desks?.includes(desk) === false
+    ? null
+    : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk });
 
-/** A number before a removal and after it; one number where nothing is removed. @param {number} after @param {number | null | undefined} before @param {number} [digits] */
-const change = (after, before, digits = 3) => (before === null || before === undefined ? signed(after, digits) : `${signed(before, digits)} → ${signed(after, digits)}`);
+/**
+ * A number before a removal and after it; one number where nothing is removed.
+ * @param {number} after
+ * @param {number | null | undefined} before
+ * @param {number} [digits]
+ */
+const change = (after, before, digits = 3) =>
+  before === null || before === undefined
+    ? signed(after, digits)
+    : `${signed(before, digits)} → ${signed(after, digits)}`;

@@ -1,20 +1,32 @@
-// A plane of points on the screen: a camera with one scale for both axes, the nearest point, loops, labels that fit.
+// A plane of points on the screen: a camera with one scale for both axes, the nearest point, loops, labels
+// that fit.
 
 const PLANE_MARGIN = 34;
 const CLOSEST = 2000;
 const FARTHEST = 0.5;
 
 /**
- * Where points are on the screen. x, y: what lies in the middle; scale: pixels per unit; `places` holds x and y in turn.
+ * Where points are on the screen. x, y: what lies in the middle; scale: pixels per unit; `places` holds x and
+ * y in turn.
  */
 const planeCamera = () => {
   const self = {
-    places: /** @type {any} */ (new Float32Array(0)), width: 0, height: 0, x: 0, y: 0, scale: 1, fit: 1, middle: [0, 0], half: 1,
+    places: /** @type {any} */ (new Float32Array(0)),
+    width: 0,
+    height: 0,
+    x: 0,
+    y: 0,
+    scale: 1,
+    fit: 1,
+    middle: [0, 0],
+    half: 1,
     /** @param {Float32Array} places */
     look: (places) => {
-      const low = [Infinity, Infinity], high = [-Infinity, -Infinity];
+      const low = [Infinity, Infinity];
+      const high = [-Infinity, -Infinity];
       for (let i = 0; i < places.length; i++) {
-        const value = places[i], k = i % 2;
+        const value = places[i];
+        const k = i % 2;
         if (value < low[k]) low[k] = value;
         if (value > high[k]) high[k] = value;
       }
@@ -29,7 +41,10 @@ const planeCamera = () => {
     resize: (width, height) => {
       const zoom = self.zoom;
       Object.assign(self, { width, height });
-      self.fit = Math.max(1e-9, Math.min((width - 2 * PLANE_MARGIN) / self.spans[0], (height - 2 * PLANE_MARGIN) / self.spans[1]));
+      self.fit = Math.max(
+        1e-9,
+        Math.min((width - 2 * PLANE_MARGIN) / self.spans[0], (height - 2 * PLANE_MARGIN) / self.spans[1]),
+      );
       self.scale = zoom * self.fit;
     },
     home: () => {
@@ -37,11 +52,16 @@ const planeCamera = () => {
       self.scale = self.fit;
       self.resize(self.width, self.height);
     },
-    get zoom() { return self.scale / self.fit; },
+    get zoom() {
+      return self.scale / self.fit;
+    },
     /** @param {number} i */
     point: (i) => self.at(self.places[2 * i], self.places[2 * i + 1]),
     at: (x, y) => [self.width / 2 + (x - self.x) * self.scale, self.height / 2 - (y - self.y) * self.scale],
-    pan: (dx, dy) => { self.x -= dx / self.scale; self.y += dy / self.scale; },
+    pan: (dx, dy) => {
+      self.x -= dx / self.scale;
+      self.y += dy / self.scale;
+    },
     /** Zooms so that what is under (left, top) stays there. */
     zoomAt: (factor, left, top) => {
       const to = Math.min(CLOSEST, Math.max(FARTHEST, self.zoom * factor)) * self.fit;
@@ -51,32 +71,49 @@ const planeCamera = () => {
     },
     /** The nearest point that is accepted, and how far it is in pixels; -1 where there is none. */
     nearest: (left, top, accept = (/** @type {number} */ _i) => true) => {
-      const x = self.x + (left - self.width / 2) / self.scale, y = self.y - (top - self.height / 2) / self.scale;
-      let best = -1, least = Infinity;
+      const x = self.x + (left - self.width / 2) / self.scale;
+      const y = self.y - (top - self.height / 2) / self.scale;
+      let best = -1;
+      let least = Infinity;
       for (let i = 0; i < self.places.length / 2; i++) {
         const distance = (self.places[2 * i] - x) ** 2 + (self.places[2 * i + 1] - y) ** 2;
-        if (distance < least && accept(i)) { best = i; least = distance; }
+        if (distance < least && accept(i)) {
+          best = i;
+          least = distance;
+        }
       }
       return [best, Math.sqrt(least) * self.scale];
     },
     /** The points inside a loop on the screen. @param {number[][]} loop @returns {number[]} */
     inside: (loop) => {
-      const found = [], lefts = loop.map(([left]) => left), tops = loop.map(([, top]) => top);
-      const [west, east, north, south] = [Math.min(...lefts), Math.max(...lefts), Math.min(...tops), Math.max(...tops)];
+      const found = [];
+      const lefts = loop.map(([left]) => left);
+      const tops = loop.map(([, top]) => top);
+      const [west, east, north, south] = [
+        Math.min(...lefts),
+        Math.max(...lefts),
+        Math.min(...tops),
+        Math.max(...tops),
+      ];
       for (let i = 0; i < self.places.length / 2; i++) {
         const [left, top] = self.point(i);
-        if (left >= west && left <= east && top >= north && top <= south && insideLoop(loop, left, top)) found.push(i);
+        if (left >= west && left <= east && top >= north && top <= south && insideLoop(loop, left, top))
+          found.push(i);
       }
       return found;
     },
     /** One point for each cell of the screen, the nearest to its middle. @param {number} side pixels */
     spread: (side) => {
-      const across = Math.ceil(self.width / side), best = new Map();
+      const across = Math.ceil(self.width / side);
+      const best = new Map();
       for (let i = 0; i < self.places.length / 2; i++) {
         const [left, top] = self.point(i);
         if (left < 0 || top < 0 || left >= self.width || top >= self.height) continue;
-        const column = Math.floor(left / side), row = Math.floor(top / side), cell = row * across + column;
-        const distance = (left - (column + 0.5) * side) ** 2 + (top - (row + 0.5) * side) ** 2, known = best.get(cell);
+        const column = Math.floor(left / side);
+        const row = Math.floor(top / side);
+        const cell = row * across + column;
+        const distance = (left - (column + 0.5) * side) ** 2 + (top - (row + 0.5) * side) ** 2;
+        const known = best.get(cell);
         if (!known || distance < known[1]) best.set(cell, [i, distance]);
       }
       return [...best.values()].map(([i]) => i);
@@ -85,22 +122,35 @@ const planeCamera = () => {
   return self;
 };
 
-/** Whether a place lies inside a loop (an odd number of crossings). @param {number[][]} loop @param {number} x @param {number} y */
+/**
+ * Whether a place lies inside a loop (an odd number of crossings).
+ * @param {number[][]} loop
+ * @param {number} x
+ * @param {number} y
+ */
 const insideLoop = (loop, x, y) => {
   let odd = false;
   for (let a = 0, b = loop.length - 1; a < loop.length; b = a++) {
-    const [xa, ya] = loop[a], [xb, yb] = loop[b];
+    const [xa, ya] = loop[a];
+    const [xb, yb] = loop[b];
     if (ya > y !== yb > y && x < ((xb - xa) * (y - ya)) / (yb - ya) + xa) odd = !odd;
   }
   return odd;
 };
 
-/** The boxes without those that overlap an earlier one or reach out of the frame. @param {any[]} boxes each with left, top, width, height */
+/**
+ * The boxes without those that overlap an earlier one or reach out of the frame.
+ * @param {any[]} boxes each with left, top, width, height
+ */
 const thinned = (boxes, width, height) => {
   const kept = [];
   for (const box of boxes) {
     const out = box.left < 0 || box.top < 0 || box.left + box.width > width || box.top + box.height > height;
-    const meets = (other) => box.left < other.left + other.width && other.left < box.left + box.width && box.top < other.top + other.height && other.top < box.top + box.height;
+    const meets = (other) =>
+      box.left < other.left + other.width &&
+      other.left < box.left + box.width &&
+      box.top < other.top + other.height &&
+      other.top < box.top + box.height;
     if (!out && !kept.some(meets)) kept.push(box);
   }
   return kept;

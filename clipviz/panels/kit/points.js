@@ -7,14 +7,22 @@ const OTHER = 254; // the byte of values without a colour of their own; of image
 const canvasPainter = (canvas, camera) => {
   const g = canvas.getContext("2d");
   const dots = (indices, { colours, shade, ringed }) => {
-    const few = indices.length < 4000, groups = new Map();
-    for (const i of indices) { const of = groups.get(colours[i]); if (of) of.push(i); else groups.set(colours[i], [i]); }
+    const few = indices.length < 4000;
+    const groups = new Map();
+    for (const i of indices) {
+      const of = groups.get(colours[i]);
+      if (of) of.push(i);
+      else groups.set(colours[i], [i]);
+    }
     for (const [byte, members] of [...groups].sort(([a], [b]) => b - a)) {
       g.fillStyle = shade(byte);
       g.globalAlpha = byte >= OTHER ? 0.6 : 0.9;
       for (const i of members) {
         const [left, top] = camera.point(i);
-        if (!few) { g.fillRect(left - 1.5, top - 1.5, 3, 3); continue; }
+        if (!few) {
+          g.fillRect(left - 1.5, top - 1.5, 3, 3);
+          continue;
+        }
         g.beginPath();
         g.arc(left, top, 2.8, 0, 7);
         g.fill();
@@ -23,11 +31,18 @@ const canvasPainter = (canvas, camera) => {
     }
   };
   const pixels = ({ colours, shade }, ratio) => {
-    const wide = canvas.width, tall = canvas.height, n = camera.places.length / 2, seen = [];
-    const counts = new Uint16Array(wide * tall), last = new Uint8Array(wide * tall);
-    const k = camera.scale * ratio, left = wide / 2 - camera.x * k, top = tall / 2 + camera.y * k;
+    const wide = canvas.width;
+    const tall = canvas.height;
+    const n = camera.places.length / 2;
+    const seen = [];
+    const counts = new Uint16Array(wide * tall);
+    const last = new Uint8Array(wide * tall);
+    const k = camera.scale * ratio;
+    const left = wide / 2 - camera.x * k;
+    const top = tall / 2 + camera.y * k;
     for (let i = 0; i < n; i++) {
-      const column = Math.floor(left + camera.places[2 * i] * k), row = Math.floor(top - camera.places[2 * i + 1] * k);
+      const column = Math.floor(left + camera.places[2 * i] * k);
+      const row = Math.floor(top - camera.places[2 * i + 1] * k);
       if (column < 0 || row < 0 || column >= wide || row >= tall) continue;
       const at = row * wide + column;
       counts[at] += counts[at] < 65535 ? 1 : 0;
@@ -35,7 +50,8 @@ const canvasPainter = (canvas, camera) => {
       if (seen.length <= MANY / 2) seen.push(i);
     }
     if (seen.length <= MANY / 2) return seen; // zoomed in: few enough for dots
-    const image = g.createImageData(wide, tall), table = new Map();
+    const image = g.createImageData(wide, tall);
+    const table = new Map();
     for (let at = 0; at < counts.length; at++) {
       if (!counts[at]) continue;
       if (!table.has(last[at])) table.set(last[at], hexColour(shade(last[at])));
@@ -50,7 +66,8 @@ const canvasPainter = (canvas, camera) => {
     g.clearRect(0, 0, camera.width, camera.height);
     g.lineWidth = 0.6;
     g.strokeStyle = scene.ink;
-    const many = camera.places.length / 2 > MANY, few = many ? pixels(scene, ratio) : Array.from({ length: camera.places.length / 2 }, (_, i) => i);
+    const many = camera.places.length / 2 > MANY;
+    const few = many ? pixels(scene, ratio) : Array.from({ length: camera.places.length / 2 }, (_, i) => i);
     if (few) dots(few, scene);
     g.globalAlpha = 1;
     return many ? "density" : "dots";
@@ -64,19 +81,24 @@ const hexColour = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2),
 const hasCard = (real) => {
   const gl = h("canvas").getContext("webgl", { failIfMajorPerformanceCaveat: real });
   if (!gl) return false;
-  const named = gl.getExtension("WEBGL_debug_renderer_info"), by = String(gl.getParameter(named ? named.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+  const named = gl.getExtension("WEBGL_debug_renderer_info");
+  const by = String(gl.getParameter(named ? named.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
   gl.getExtension("WEBGL_lose_context")?.loseContext();
   return !real || !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(by);
 };
 
-/** The library that draws many points with the graphics card; null where there is none or it is not wanted. */
+/**
+ * The library that draws many points with the graphics card; null where there is none or it is not wanted.
+ */
 const cardPainter = (api, camera) => {
   const canvas = h("canvas", { class: "card", "aria-hidden": "true", hidden: true });
   /** @type {any} */
   let made = null;
-  let state = "none", drawn = "";
+  let state = "none";
+  let drawn = "";
   const probed = {};
-  // A saved page runs no code that is made while it runs, as the library does; "auto" wants a real graphics card.
+  // A saved page runs no code that is made while it runs, as the library does; "auto" wants a real graphics
+  // card.
   const able = () => {
     const wanted = api.option("engine");
     if (!api.model.get("webgl") || wanted === "canvas" || api.standalone || state === "failed") return false;
@@ -87,7 +109,16 @@ const cardPainter = (api, camera) => {
     const url = URL.createObjectURL(new Blob([api.model.get("webgl")], { type: "text/javascript" }));
     try {
       const { default: create } = await import(url);
-      made = create({ canvas, width: camera.width, height: camera.height, cameraIsFixed: true, performanceMode: true, pointSize: 2.5, pointScaleMode: "constant", colorBy: "valueA" });
+      made = create({
+        canvas,
+        width: camera.width,
+        height: camera.height,
+        cameraIsFixed: true,
+        performanceMode: true,
+        pointSize: 2.5,
+        pointScaleMode: "constant",
+        colorBy: "valueA",
+      });
       state = "ready";
     } catch (error) {
       state = "failed";
@@ -102,14 +133,49 @@ const cardPainter = (api, camera) => {
     if (on && state === "none") load();
     canvas.hidden = !(on && state === "ready");
     if (canvas.hidden) return false;
-    const s = (2 * camera.scale * camera.half) / camera.height, side = camera.height / 2;
-    const view = [s, 0, 0, 0, 0, s, 0, 0, 0, 0, 1, 0, ((camera.middle[0] - camera.x) * camera.scale) / side, ((camera.middle[1] - camera.y) * camera.scale) / side, 0, 1];
+    const s = (2 * camera.scale * camera.half) / camera.height;
+    const side = camera.height / 2;
+    const view = [
+      s,
+      0,
+      0,
+      0,
+      0,
+      s,
+      0,
+      0,
+      0,
+      0,
+      1,
+      0,
+      ((camera.middle[0] - camera.x) * camera.scale) / side,
+      ((camera.middle[1] - camera.y) * camera.scale) / side,
+      0,
+      1,
+    ];
     const shown = `${key}/${camera.width}/${camera.height}`;
-    if (drawn === shown) { made.view(view); return true; }
+    if (drawn === shown) {
+      made.view(view);
+      return true;
+    }
     drawn = shown;
-    const n = camera.places.length / 2, x = new Float32Array(n), y = new Float32Array(n), z = new Float32Array(n), order = new Map(bytes.map((byte, i) => [byte, i]));
-    for (let i = 0; i < n; i++) { x[i] = (camera.places[2 * i] - camera.middle[0]) / camera.half; y[i] = (camera.places[2 * i + 1] - camera.middle[1]) / camera.half; z[i] = order.get(colours[i]) ?? 0; }
-    made.set({ width: camera.width, height: camera.height, pointColor: bytes.map(shade) }).then(() => made.draw({ x, y, z }, { zDataType: "categorical" })).then(() => { made.view(view); api.root.dataset.card = shown; });
+    const n = camera.places.length / 2;
+    const x = new Float32Array(n);
+    const y = new Float32Array(n);
+    const z = new Float32Array(n);
+    const order = new Map(bytes.map((byte, i) => [byte, i]));
+    for (let i = 0; i < n; i++) {
+      x[i] = (camera.places[2 * i] - camera.middle[0]) / camera.half;
+      y[i] = (camera.places[2 * i + 1] - camera.middle[1]) / camera.half;
+      z[i] = order.get(colours[i]) ?? 0;
+    }
+    made
+      .set({ width: camera.width, height: camera.height, pointColor: bytes.map(shade) })
+      .then(() => made.draw({ x, y, z }, { zDataType: "categorical" }))
+      .then(() => {
+        made.view(view);
+        api.root.dataset.card = shown;
+      });
     return true;
   };
   api.cleanups.push(() => made?.destroy());

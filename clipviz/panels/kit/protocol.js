@@ -1,4 +1,5 @@
-// A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean up.
+// A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean
+// up.
 
 /**
  * @typedef {object} Api
@@ -11,15 +12,19 @@
  * @property {(() => void)[]} cleanups called when the panel goes
  * @property {boolean} standalone a saved page: nobody answers
  * @property {boolean} printed whether the panel can be downloaded as a figure
- * @property {(changes?: object, extra?: Record<string, any>) => boolean} offers whether that would be answered: always, but in a saved page
- * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or act
- * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here; tell Python
+ * @property {(changes?: object, extra?: Record<string, any>) => boolean} offers whether that would be
+ *   answered: always, but in a saved page
+ * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or
+ *   act
+ * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here;
+ *   tell Python
  * @property {(name: string) => any} option an option as it is drawn
  * @property {(error: any) => void} showError
  * @property {() => void} redraw
  */
 
-const SILENCE = 4000, SUSPECT = 600; // ms without a sign of life before a panel says so
+const SILENCE = 4000;
+const SUSPECT = 600; // ms without a sign of life before a panel says so
 
 const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
 
@@ -31,8 +36,9 @@ const sameBytes = (some, others) => {
 };
 
 /**
- * One binary blob holds every array of a view; `arrays` says where each begins. An array that is as it was `before` stays
- * the same object, so that what was made of it can be kept. @param {any} arrays @param {any} blob
+ * One binary blob holds every array of a view; `arrays` says where each begins. An array that is as it was
+ * `before` stays the same object, so that what was made of it can be kept. @param {any} arrays @param {any}
+ * blob
  * @param {Record<string, any>} [before] @returns {Record<string, any>}
  */
 const unpack = (arrays, blob, before = {}) => {
@@ -40,7 +46,8 @@ const unpack = (arrays, blob, before = {}) => {
   if (!blob || !arrays) return unpacked;
   const bytes = new Uint8Array(blob.buffer ?? blob, blob.byteOffset ?? 0, blob.byteLength);
   for (const [name, { dtype, offset, size }] of Object.entries(arrays)) {
-    const copy = bytes.slice(offset, offset + size), had = before[name];
+    const copy = bytes.slice(offset, offset + size);
+    const had = before[name];
     const same = had instanceof DTYPES[dtype] && sameBytes(new Uint8Array(had.buffer), copy);
     unpacked[name] = same ? had : new DTYPES[dtype](copy.buffer);
   }
@@ -53,7 +60,11 @@ const themeNow = () => {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 };
 
-/** Keeps data-theme right; returns the undoing. @param {HTMLElement} root @param {(theme: string) => void} [changed] */
+/**
+ * Keeps data-theme right; returns the undoing.
+ * @param {HTMLElement} root
+ * @param {(theme: string) => void} [changed]
+ */
 const followTheme = (root, changed = () => {}) => {
   const set = () => {
     const theme = themeNow();
@@ -62,35 +73,80 @@ const followTheme = (root, changed = () => {}) => {
     changed(theme);
   };
   const watcher = new MutationObserver(set);
-  watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  watcher.observe(document.body, {
+    attributes: true,
+    attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"],
+  });
   set();
   return () => watcher.disconnect();
 };
 
 /** A panel's frame; keys belong to the panel, not to the notebook. @param {string} name */
 const frame = (name) => {
-  const body = h("div", { class: "cv-body" }), errors = h("div", { role: "alert" });
-  const lost = h("div", { class: "cv-lost", "aria-live": "assertive", hidden: true }, "No answer from the kernel. If it was restarted, run the cell again.");
+  const body = h("div", { class: "cv-body" });
+  const errors = h("div", { role: "alert" });
+  const lost = h(
+    "div",
+    { class: "cv-lost", "aria-live": "assertive", hidden: true },
+    "No answer from the kernel. If it was restarted, run the cell again.",
+  );
   const print = h("div", { class: "cv-print", hidden: true });
   const doing = h("div", { class: "cv-doing", role: "status", hidden: true });
-  const root = h("section", { class: `cv cv-${name}`, "data-panel": name, "data-ready": "false", "aria-busy": "false", "data-lm-suppress-shortcuts": "true" },
-    h("div", { class: "cv-busy" }), lost, doing, errors, h("div", { class: "cv-main" }, body, print));
+  const root = h(
+    "section",
+    {
+      class: `cv cv-${name}`,
+      "data-panel": name,
+      "data-ready": "false",
+      "aria-busy": "false",
+      "data-lm-suppress-shortcuts": "true",
+    },
+    h("div", { class: "cv-busy" }),
+    lost,
+    doing,
+    errors,
+    h("div", { class: "cv-main" }, body, print),
+  );
   const showError = (error) => {
     errors.replaceChildren();
     if (!error?.message) return;
-    const detail = error.detail ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail)) : null;
-    errors.append(h("div", { class: "cv-error" }, h("p", {}, error.message, detail), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() }, "✕")));
+    const detail = error.detail
+      ? h("details", {}, h("summary", {}, "Details"), h("pre", {}, error.detail))
+      : null;
+    errors.append(
+      h(
+        "div",
+        { class: "cv-error" },
+        h("p", {}, error.message, detail),
+        h(
+          "button",
+          { type: "button", "aria-label": "Dismiss", onclick: () => errors.replaceChildren() },
+          "✕",
+        ),
+      ),
+    );
   };
   // Lab asks the element with the focus itself whether it keeps its keys: "a" would also insert a cell.
-  root.addEventListener("focusin", (event) => /** @type {Element} */ (event.target).setAttribute("data-lm-suppress-shortcuts", "true"));
-  const say = (words) => { doing.textContent = words; doing.hidden = !words; };
+  root.addEventListener("focusin", (event) =>
+    /** @type {Element} */ (event.target).setAttribute("data-lm-suppress-shortcuts", "true"),
+  );
+  const say = (words) => {
+    doing.textContent = words;
+    doing.hidden = !words;
+  };
   return { root, body, lost, print, say, showError };
 };
 
 /** Busy bar and sign of life. @param {any} root @param {any} lost */
 const vitals = (root, lost) => {
-  let slow = 0, quiet = 0, suspect = false;
-  const gone = (is) => { lost.hidden = !is; root.dataset.lost = String(is); root.closest(".cv-dashboard")?.setAttribute("data-lost", String(is)); };
+  let slow = 0;
+  let quiet = 0;
+  let suspect = false;
+  const gone = (is) => {
+    lost.hidden = !is;
+    root.dataset.lost = String(is);
+    root.closest(".cv-dashboard")?.setAttribute("data-lost", String(is));
+  };
   const busy = (on) => {
     clearTimeout(slow);
     root.setAttribute("aria-busy", String(on));
@@ -102,15 +158,32 @@ const vitals = (root, lost) => {
     asked: () => {
       busy(true);
       clearTimeout(quiet);
-      quiet = setTimeout(() => { busy(false); gone(true); }, suspect ? SUSPECT : SILENCE);
+      quiet = setTimeout(
+        () => {
+          busy(false);
+          gone(true);
+        },
+        suspect ? SUSPECT : SILENCE,
+      );
     },
-    alive: () => { clearTimeout(quiet); suspect = false; gone(false); },
+    alive: () => {
+      clearTimeout(quiet);
+      suspect = false;
+      gone(false);
+    },
     suspected: () => (suspect = true),
-    stop: () => { clearTimeout(slow); clearTimeout(quiet); },
+    stop: () => {
+      clearTimeout(slow);
+      clearTimeout(quiet);
+    },
   };
 };
 
-/** What travels: requests up, views and errors down. @param {Api} api @param {ReturnType<typeof vitals>} life */
+/**
+ * What travels: requests up, views and errors down.
+ * @param {Api} api
+ * @param {ReturnType<typeof vitals>} life
+ */
 const speak = (api, life) => {
   const { model } = api;
   let pending = {};
@@ -122,12 +195,22 @@ const speak = (api, life) => {
   const follow = (name) => {
     if (followed.has(name)) return;
     followed.add(name);
-    const changed = () => { delete chosen[name]; api.redraw(); };
+    const changed = () => {
+      delete chosen[name];
+      api.redraw();
+    };
     model.on(`change:${name}`, changed);
     api.cleanups.push(() => model.off(`change:${name}`, changed));
   };
-  const options = (more = {}) => ({ ...(answered() ? {} : model.get("request")?.options), ...chosen, ...more });
-  api.option = (name) => { follow(name); return name in chosen ? chosen[name] : model.get(name); };
+  const options = (more = {}) => ({
+    ...(answered() ? {} : model.get("request")?.options),
+    ...chosen,
+    ...more,
+  });
+  api.option = (name) => {
+    follow(name);
+    return name in chosen ? chosen[name] : model.get(name);
+  };
   api.put = (wanted, tell = true) => {
     for (const name of Object.keys(wanted)) follow(name);
     Object.assign(chosen, wanted);
@@ -139,27 +222,73 @@ const speak = (api, life) => {
     api.redraw();
   };
   api.ask = (changes = {}, { options: wanted, ...extra } = {}) => {
-    const told = api.standalone ? (wanted ?? {}) : options(wanted); // what a saved page draws alone needs no answer
+    // What a saved page draws alone needs no answer.
+    const told = api.standalone ? (wanted ?? {}) : options(wanted);
     pending = answered() ? { ...changes } : { ...pending, ...changes };
-    model.set("request", { seq: newest() + 1, changes: pending, ...(Object.keys(told).length ? { options: told } : {}), ...extra });
+    model.set("request", {
+      seq: newest() + 1,
+      changes: pending,
+      ...(Object.keys(told).length ? { options: told } : {}),
+      ...extra,
+    });
     model.save_changes();
     if (!api.standalone) return life.asked();
-    if (/** @type {any} */ (document.activeElement)?.matches?.("input")) /** @type {any} */ (document.activeElement).blur();
+    if (/** @type {any} */ (document.activeElement)?.matches?.("input"))
+      /** @type {any} */ (document.activeElement).blur();
     api.redraw(); // nobody answers: the controls show again what is drawn
   };
   return newest;
 };
 
-/** A menu that asks for the panel as a file, which the kernel draws; a saved page has no kernel. @param {Api} api @param {any} print */
+/**
+ * A menu that asks for the panel as a file, which the kernel draws; a saved page has no kernel.
+ * @param {Api} api
+ * @param {any} print
+ */
 const offerFigures = (api, print) => {
   if (api.standalone || !api.printed) return;
-  const show = (is) => { menu.hidden = !is; opener.setAttribute("aria-expanded", String(is)); };
-  const ask = (kind) => { show(false); opener.focus(); api.ask({}, { action: "figure", kind }); };
-  const opener = h("button", { type: "button", class: "opener", "aria-haspopup": "menu", "aria-expanded": "false", "aria-label": "Download this panel as a figure", title: "Download this panel as a figure", onclick: () => { show(menu.hidden); if (!menu.hidden) menu.firstChild.focus(); } }, "⤓");
-  const menu = roving(h("div", { class: "menu", role: "menu", "aria-label": "Format of the figure", hidden: true }, ...["svg", "pdf", "png"].map((kind) =>
-    h("button", { type: "button", role: "menuitem", "data-kind": kind, onclick: () => ask(kind) }, kind.toUpperCase()))));
+  const show = (is) => {
+    menu.hidden = !is;
+    opener.setAttribute("aria-expanded", String(is));
+  };
+  const ask = (kind) => {
+    show(false);
+    opener.focus();
+    api.ask({}, { action: "figure", kind });
+  };
+  const opener = h(
+    "button",
+    {
+      type: "button",
+      class: "opener",
+      "aria-haspopup": "menu",
+      "aria-expanded": "false",
+      "aria-label": "Download this panel as a figure",
+      title: "Download this panel as a figure",
+      onclick: () => {
+        show(menu.hidden);
+        if (!menu.hidden) menu.firstChild.focus();
+      },
+    },
+    "⤓",
+  );
+  const menu = roving(
+    h(
+      "div",
+      { class: "menu", role: "menu", "aria-label": "Format of the figure", hidden: true },
+      ...["svg", "pdf", "png"].map((kind) =>
+        h(
+          "button",
+          { type: "button", role: "menuitem", "data-kind": kind, onclick: () => ask(kind) },
+          kind.toUpperCase(),
+        ),
+      ),
+    ),
+  );
   print.append(opener, menu);
-  print.addEventListener("focusout", (event) => { if (!print.contains(event.relatedTarget)) show(false); });
+  print.addEventListener("focusout", (event) => {
+    if (!print.contains(event.relatedTarget)) show(false);
+  });
   print.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || menu.hidden) return;
     event.stopPropagation();
@@ -176,29 +305,57 @@ const offerFigures = (api, print) => {
   api.cleanups.push(() => api.model.off("msg:custom", save));
 };
 
-/** In a saved page a panel without answers keeps the controls that the browser serves alone (within data-local). @param {Api} api */
+/**
+ * In a saved page a panel without answers keeps the controls that the browser serves alone (within
+ * data-local).
+ * @param {Api} api
+ */
 const withhold = ({ body, cleanups }) => {
-  const deny = () => body.querySelectorAll(":is(button, input, select):enabled").forEach((/** @type {any} */ control) => { if (!control.closest("[data-local]")) control.disabled = true; });
+  const deny = () =>
+    body.querySelectorAll(":is(button, input, select):enabled").forEach((/** @type {any} */ control) => {
+      if (!control.closest("[data-local]")) control.disabled = true;
+    });
   const watcher = new MutationObserver(deny);
   watcher.observe(body, { childList: true, subtree: true, attributeFilter: ["disabled"] });
   cleanups.push(() => watcher.disconnect());
   deny();
 };
 
-/** @param {any} context @param {string} name @param {(api: Api) => ((view: any, arrays: any) => void)} build */
+/**
+ * @param {any} context
+ * @param {string} name
+ * @param {(api: Api) => ((view: any, arrays: any) => void)} build
+ */
 const mount = ({ model, el }, name, build) => {
   const { root, body, lost, print, say, showError } = frame(name);
   el.append(root);
   const life = vitals(root, lost);
   const nothing = () => {};
   /** @type {Api} */
-  const api = { root, body, model, theme: themeNow(), view: {}, arrays: {}, cleanups: [], standalone: Boolean(model.standalone), printed: !model.live, ask: nothing, offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }), put: nothing, option: nothing, showError, redraw: nothing };
+  const api = {
+    root,
+    body,
+    model,
+    theme: themeNow(),
+    view: {},
+    arrays: {},
+    cleanups: [],
+    standalone: Boolean(model.standalone),
+    printed: !model.live,
+    ask: nothing,
+    offers: (changes = {}, extra = {}) => !model.standalone || model.offers({ changes, ...extra }),
+    put: nothing,
+    option: nothing,
+    showError,
+    redraw: nothing,
+  };
   const newest = speak(api, life);
   let draw = (/** @type {any} */ _view, /** @type {any} */ _arrays) => {};
   api.redraw = () => {
     if (!api.view.seq || api.view.waiting) return;
     draw(api.view, api.arrays);
-    print.hidden = api.standalone || !api.printed || Boolean(api.view.message); // a message alone is no figure
+    // A message alone is no figure.
+    print.hidden = api.standalone || !api.printed || Boolean(api.view.message);
     root.dataset.seq = api.view.seq;
     root.dataset.ready = "true";
   };
@@ -212,10 +369,26 @@ const mount = ({ model, el }, name, build) => {
     api.arrays = unpack(view.arrays, model.get("blob"), api.arrays);
     api.redraw();
   };
-  const onError = () => { life.alive(); life.busy(false); showError(model.get("error")); };
-  const onDoing = () => { life.alive(); say(model.get("doing") ?? ""); };
-  const heard = { "change:view": onView, "change:error": onError, "change:doing": onDoing, "change:heard": life.alive, comm_live_update: life.suspected };
-  const unfollow = followTheme(root, (theme) => { api.theme = theme; api.redraw(); });
+  const onError = () => {
+    life.alive();
+    life.busy(false);
+    showError(model.get("error"));
+  };
+  const onDoing = () => {
+    life.alive();
+    say(model.get("doing") ?? "");
+  };
+  const heard = {
+    "change:view": onView,
+    "change:error": onError,
+    "change:doing": onDoing,
+    "change:heard": life.alive,
+    comm_live_update: life.suspected,
+  };
+  const unfollow = followTheme(root, (theme) => {
+    api.theme = theme;
+    api.redraw();
+  });
   draw = build(api) ?? draw;
   if (model.fixed) withhold(api);
   for (const [event, listener] of Object.entries(heard)) model.on(event, listener);
@@ -236,7 +409,11 @@ const mount = ({ model, el }, name, build) => {
   };
 };
 
-/** Tells Python whether the panel is on screen, so that a hidden one computes nothing. @param {Api} api @param {() => void} [shown] */
+/**
+ * Tells Python whether the panel is on screen, so that a hidden one computes nothing.
+ * @param {Api} api
+ * @param {() => void} [shown]
+ */
 const followVisibility = (api, shown = () => {}) => {
   /** @type {boolean | null} */
   let told = null; // what Python was told and has not confirmed
@@ -257,20 +434,43 @@ const followVisibility = (api, shown = () => {}) => {
   };
   seen.observe(api.root);
   api.model.on("change:visible", confirmed);
-  api.cleanups.push(() => { seen.disconnect(); api.model.off("change:visible", confirmed); });
+  api.cleanups.push(() => {
+    seen.disconnect();
+    api.model.off("change:visible", confirmed);
+  });
 };
 
-/** How far the work behind the panel is: a thin bar, and `hint` in the kernel's words. Returns the bar and tell(). @param {Api} api @param {any} hint @returns {[any, () => void]} */
+/**
+ * How far the work behind the panel is: a thin bar, and `hint` in the kernel's words. Returns the bar and
+ * tell().
+ * @param {Api} api
+ * @param {any} hint
+ * @returns {[any, () => void]}
+ */
 const readingMeter = (api, hint) => {
-  const bar = h("i"), meter = h("span", { class: "meter", role: "progressbar", "aria-label": "Work behind this panel", hidden: true }, bar);
+  const bar = h("i");
+  const meter = h(
+    "span",
+    { class: "meter", role: "progressbar", "aria-label": "Work behind this panel", hidden: true },
+    bar,
+  );
   const tell = () => {
-    const [read, all] = api.model.get("progress") ?? [0, 0], reading = all > 0 && read < all;
+    const [read, all] = api.model.get("progress") ?? [0, 0];
+    const reading = all > 0 && read < all;
     meter.hidden = !reading;
     bar.style.width = `${all ? (100 * read) / all : 0}%`;
     meter.setAttribute("aria-valuenow", read);
     meter.setAttribute("aria-valuemax", all);
-    const known = api.view.n_read ?? 0, unfinished = api.standalone && api.view.complete === false ? ", all that had been read when this page was saved" : "";
-    hint.textContent = reading ? api.model.get("work") : known ? `from ${counted(known, "image")}${unfinished}` : "";
+    const known = api.view.n_read ?? 0;
+    const unfinished =
+      api.standalone && api.view.complete === false
+        ? ", all that had been read when this page was saved"
+        : "";
+    hint.textContent = reading
+      ? api.model.get("work")
+      : known
+        ? `from ${counted(known, "image")}${unfinished}`
+        : "";
     api.root.dataset.read = read;
   };
   for (const name of ["change:progress", "change:work"]) {
