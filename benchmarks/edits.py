@@ -7,8 +7,8 @@ from typing import Any
 import clipviz
 from benchmarks._timing import row
 from clipviz.demo.generator.measure import Names
-from clipviz.reproduce.editing import TARGETS, WAYS, measure_edits
-from clipviz.reproduce.held_out import encoder_of
+from clipviz.reproduce.chapter4.editing import TARGETS, WAYS, measure_edits
+from clipviz.reproduce.world.held_out import encoder_of
 from clipviz.session.generation import guides
 
 

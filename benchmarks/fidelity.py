@@ -15,19 +15,19 @@ import torch
 from torch.nn.functional import normalize
 
 import clipviz
-from clipviz.analysis.generation import asked_maps
+from clipviz.analysis.generation.editing import asked_maps
 from clipviz.lens import ablate, intervals, projection, segment, textspan
 from clipviz.lens.ablate import Terms
 from clipviz.lens.invert import map_distance
 from clipviz.lens.neuron_stats import ablated, large_norms, neuron_stats, rank_one, rebuilt
 from clipviz.lens.sparse import code_size, prepare_dictionary, reconstruct, sparse_code
-from clipviz.reproduce.chapter2 import late_terms
-from clipviz.reproduce.chapter2_pictures import neighbour_agreement
-from clipviz.reproduce.chapter3 import others
-from clipviz.reproduce.editing import one_object
+from clipviz.reproduce.chapter2.chapter import late_terms
+from clipviz.reproduce.chapter2.pictures import neighbour_agreement
+from clipviz.reproduce.chapter2.segmenting import fitted_mask
+from clipviz.reproduce.chapter3.chapter import others
+from clipviz.reproduce.chapter3.layers import component_share
+from clipviz.reproduce.chapter4.editing import one_object
 from clipviz.reproduce.evaluation import Evaluation, demo_evaluation
-from clipviz.reproduce.layers import component_share
-from clipviz.reproduce.segmenting import fitted_mask
 from clipviz.values import Ablation, late_layers
 
 N_IMAGES, N_MASKS, LAYER, N_NEURONS, BATCH = 400, 60, 3, 48, 40

@@ -16,7 +16,7 @@ _NAMES = {
     "load_generator": "clipviz.loading",
     "wrap": "clipviz.models",
     "Dictionary": "clipviz.models.dictionaries",
-    "match": "clipviz.analysis.matching",
+    "match": "clipviz.analysis.rosetta.matching",
     "Index": "clipviz.indexing",
     "Selection": "clipviz.values",
     "Ablation": "clipviz.values",
@@ -42,7 +42,7 @@ _MODULES = (
 __all__ = [*_NAMES, *_MODULES]
 
 if TYPE_CHECKING:
-    from clipviz.analysis.matching import match as match
+    from clipviz.analysis.rosetta.matching import match as match
     from clipviz.indexing import Index as Index
     from clipviz.loading import load as load
     from clipviz.loading import load_generator as load_generator

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from clipviz.analysis import generation, leaping
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import starts as leaping
 from clipviz.session import generation as shared
 from clipviz.session import workbench
 

@@ -109,7 +109,7 @@ def lend():
 @pytest.fixture(scope="module")
 def few_rotations():
     """Heads are labelled on 20 random rotations, not 200: for modules that show labels and do not ask how sure."""
-    from clipviz.analysis import labels
+    from clipviz.analysis.heads import labels
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(labels, "N_DRAWS", 20)

@@ -26,14 +26,19 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz import panels
-from clipviz.analysis import classifiers, dictionaries, image_codes, labels, matching, mining
+from clipviz.analysis.collection import classifiers, image_codes
+from clipviz.analysis.heads import labels
+from clipviz.analysis.rosetta import dictionaries, matching, mining
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
 from clipviz.lens import sparse, textspan
 from clipviz.lens.invert import Schedule
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner
-from clipviz.reproduce import chapter2, chapter2_pictures, chapter3, evaluation
+from clipviz.reproduce import evaluation
+from clipviz.reproduce.chapter2 import chapter as chapter2
+from clipviz.reproduce.chapter2 import pictures as chapter2_pictures
+from clipviz.reproduce.chapter3 import chapter as chapter3
 from clipviz.reproduce.report import Report
 from clipviz.session import generation
 

@@ -66,6 +66,7 @@ ARROWS = {
         "analysis",
         "data",
         "models",
+        "lens",
         "values",
         "files",
         "version",

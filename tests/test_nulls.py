@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipviz.analysis import labels
+from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 
 ROOT = Path(__file__).parents[1]

@@ -46,7 +46,7 @@ def named(cell):
 def sections():
     """The titles of the reports' sections, without the numbers of what they show."""
     sources = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "clipviz" / "reproduce").glob("*.py")
+        path.read_text(encoding="utf-8") for path in (ROOT / "clipviz" / "reproduce").rglob("*.py")
     )
     return {
         re.sub(r" \((Table|Figure)s? .*$", "", title)

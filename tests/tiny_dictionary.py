@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import clipviz
-from clipviz.analysis import dictionaries
+from clipviz.analysis.rosetta import dictionaries
 from clipviz.data import dictionary as saved
 from clipviz.models.preprocess import Preprocess
 from clipviz.models.zoo import Partner

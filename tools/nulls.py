@@ -24,8 +24,10 @@ from scipy import stats
 
 import clipviz
 from clipviz import demo
-from clipviz.analysis import cues, dictionaries, labels
-from clipviz.analysis.mining import count_rows
+from clipviz.analysis.cues import words as cues
+from clipviz.analysis.heads import labels
+from clipviz.analysis.rosetta import dictionaries
+from clipviz.analysis.rosetta.mining import count_rows
 from clipviz.data.texts import open_texts
 from clipviz.demo.model.opening import open_model
 from clipviz.demo.partners import ASSETS
@@ -175,9 +177,9 @@ def ablation() -> Numbers:
     """The repaired worst group beside other heads of the same layers, and "
     "beside draws that may hold the removed."""
     from clipviz.reproduce.evaluation import trace_terms
-    from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, held_out
     from clipviz.reproduce.report import Steps
-    from clipviz.reproduce.world_measures import N_DRAWS
+    from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
+    from clipviz.reproduce.world.measures import N_DRAWS
 
     model, sizes = trained_model(), HeldOutSizes.within(4000)
     folder = Path("/tmp") / "clipviz-nulls"
@@ -284,8 +286,8 @@ def attack() -> Numbers:
 
 def maps() -> Numbers:
     """How often the map of a name is higher on the object that it names than on the other of two."""
-    from clipviz.reproduce import world_measures
-    from clipviz.reproduce.held_out import HeldOutSizes, encoder_of, held_out
+    from clipviz.reproduce.world import measures as world_measures
+    from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
     from clipviz.values import N_LATE
 
     found: Numbers = {}

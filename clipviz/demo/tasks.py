@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clipviz.analysis.tasks import Task, by_example, named_task, rows_of
+from clipviz.analysis.collection.tasks import Task, by_example, named_task, rows_of
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
 from clipviz.demo.world import vocabulary as words

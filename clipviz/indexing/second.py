@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.analysis.neuron_sums import batch_stats, in_single
+from clipviz.analysis.neurons.sums import batch_stats, in_single
 from clipviz.lens.neuron_stats import NeuronStats
 from clipviz.lens.neurons import SecondOrder
 

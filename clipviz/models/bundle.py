@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from clipviz.analysis.tasks import Task
+    from clipviz.analysis.collection.tasks import Task
     from clipviz.data.images import Images
     from clipviz.data.texts import Texts
     from clipviz.lens.cues import Describe, Draw

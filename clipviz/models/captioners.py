@@ -1,6 +1,6 @@
 """Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
 
-`analysis.cues.studio(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
+`analysis.cues.words.studio(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
 adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer`, `load_describer` and
 `load_painter` open them by name.
 """

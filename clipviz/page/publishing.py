@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.analysis.standing import FAR, THINGS
-from clipviz.analysis.tasks import Task
+from clipviz.analysis.collection.tasks import Task
 from clipviz.data.texts import TEMPLATES
 from clipviz.files import write_whole
+from clipviz.lens.percentiles import FAR, THINGS
 from clipviz.page import vendor
 from clipviz.page.carrying import carry
 from clipviz.page.export import Precision, check_exporter, check_memory, in_precision, memory_needed

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.atlas import Atlas as Plane
+    from clipviz.analysis.collection.atlas import Atlas as Plane
 
 ACROSS = 13  # cells along the longer side, each of which may hold a picture
 THUMBNAIL = 44

@@ -9,7 +9,7 @@ from clipviz.session import CODED, Session
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
-    from clipviz.analysis.cues import Source
+    from clipviz.analysis.cues.words import Source
     from clipviz.session.neurons import Reading
 
 Key = tuple[tuple[tuple[int, int], ...], int | None]

@@ -10,7 +10,7 @@ from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
 
 if TYPE_CHECKING:
-    from clipviz.analysis.shared_units import Cell, SharedUnits
+    from clipviz.analysis.rosetta.shared_units import Cell, SharedUnits
     from clipviz.session import Session
 
 THUMBNAIL, PICTURE = 88, 240

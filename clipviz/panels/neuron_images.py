@@ -12,7 +12,7 @@ from clipviz.session import Session
 from clipviz.values import Selection
 
 if TYPE_CHECKING:
-    from clipviz.analysis.neurons import LayerNeurons
+    from clipviz.analysis.neurons.layer import LayerNeurons
     from clipviz.session.neurons import Reading
 
 THUMBNAIL, PICTURE = 96, 240

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.neurons import Code, LayerNeurons
+    from clipviz.analysis.neurons.layer import Code, LayerNeurons
     from clipviz.session.neurons import Listed, Reading
 
 N_LISTED_WORDS = 3

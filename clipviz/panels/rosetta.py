@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.shared_units import SharedUnits
+    from clipviz.analysis.rosetta.shared_units import SharedUnits
 
 N_EXAMPLES = {"grid": 3, "pair": 6}
 VIEWS = ("grid", "image", "pair")

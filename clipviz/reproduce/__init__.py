@@ -44,7 +44,7 @@ def run(
         raise ValueError(f"expected a chapter among {', '.join(available)}, or all, got {chapter!r}")
     if lacking := extras.lacking("reports"):
         raise ImportError(f"reports hold interactive charts, and {lacking}")
-    module = "everything" if chapter == ALL else chapter
+    module = "everything" if chapter == ALL else f"{chapter}.chapter"
     reproduce = importlib.import_module(f"clipviz.reproduce.{module}").run
     taken = inspect.signature(reproduce).parameters
     known = [name for name in taken if name not in ("model", "out")]

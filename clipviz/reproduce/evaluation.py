@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipviz import demo
-from clipviz.analysis import classifiers, reading
-from clipviz.analysis.tasks import Task, class_labels, waterbird_task
+from clipviz.analysis.collection import classifiers, reading
+from clipviz.analysis.collection.tasks import Task, class_labels, waterbird_task
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
 from clipviz.data.images import Images
@@ -122,8 +122,8 @@ def folder_evaluation(
 ) -> Evaluation:
     """A folder of images with one subfolder per class, or with a table that names their classes.
 
-    As a session reads them (analysis.tasks.class_labels). ImageNet's folders are known by their WordNet ids. Images
-    without a class are left out.
+    As a session reads them (analysis.collection.tasks.class_labels). ImageNet's folders are known by their WordNet ids.
+    Images without a class are left out.
     """
     everything = image_data.open_images(data)
     folders, said = class_folders(everything, data), class_labels(everything)

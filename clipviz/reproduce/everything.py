@@ -88,7 +88,7 @@ def chapter_report(
     place = blocks_of(folder, chapter)
 
     def make() -> dict[str, Any]:
-        reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}").run
+        reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}.chapter").run
         reproduce(model, folder, **options, quiet=quiet)
         return {"blocks": digest_of(place)}
 
@@ -107,7 +107,7 @@ def chapter_report(
 
 def options_of(chapter: str) -> set[str]:
     """The options of a chapter's run, without model and place."""
-    taken = inspect.signature(importlib.import_module(f"clipviz.reproduce.{chapter}").run).parameters
+    taken = inspect.signature(importlib.import_module(f"clipviz.reproduce.{chapter}.chapter").run).parameters
     named = {name for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
     return named - {"model", "out", "pretrained"}
 

@@ -1,4 +1,4 @@
-"""What a session knows of its tasks and asks of clipviz.analysis.ablation: the desk, outcomes, sets worth ablating."""
+"""What a session knows of its tasks and asks of analysis.heads.ablation: the desk, outcomes, sets worth ablating."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.analysis import ablation as analysis
-from clipviz.analysis import classifiers
-from clipviz.analysis.ablation import Desk, Left, Outcome, Part
-from clipviz.analysis.tasks import Task, labelled_tasks, typed_task
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.collection.tasks import Task, labelled_tasks, typed_task
+from clipviz.analysis.heads import ablation as analysis
+from clipviz.analysis.heads.ablation import Desk, Left, Outcome, Part
 from clipviz.data.texts import open_texts
 from clipviz.lens import ablate, projection, textspan, zeroshot
 from clipviz.lens.ablate import Means, Terms
@@ -281,7 +281,7 @@ def _means(session: Session, ablation: Ablation) -> Means | None:
 def outcome(session: Session, task: Task, ablation: Ablation) -> Outcome | None:
     """Accuracy on the images read so far; None where no labelled image, or not every example, has been read.
 
-    What the codes do not tell apart is traced again, see analysis.ablation.traced_terms.
+    What the codes do not tell apart is traced again, see analysis.heads.ablation.traced_terms.
     """
     if _alone(session, ablation):
         classes = directions(session, task)

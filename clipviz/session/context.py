@@ -1,10 +1,10 @@
-"""What a session holds against a number (analysis/standing): its pool, its collection, its model's own world."""
+"""What a session holds against a number (lens/percentiles): its pool, its collection, its model's own world."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipviz.analysis.standing import (
+from clipviz.lens.percentiles import (
     Familiarity,
     Standing,
     among_images,
@@ -38,7 +38,7 @@ def familiarity(session: Session, image: int) -> Familiarity:
     A model that has seen one world only puts every picture into it: its embedding, best text and head codes do not
     tell a photograph from a drawn scene (on the demo, at most 9 of 20 photographs were beyond the collection's 99th
     percentile in any of them). So where the model's bundle brings images, only these, and pictures drawn for the
-    session, count as known. Elsewhere the collection judges (analysis.standing.among_images).
+    session, count as known. Elsewhere the collection judges (lens.percentiles.among_images).
     """
     collection = session.collection
     cosine = session.nearest_texts(image, 1, Ablation())[0][1]

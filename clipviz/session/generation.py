@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis import generation
-from clipviz.analysis import generator_concepts as named
-from clipviz.analysis import guides as stored
-from clipviz.analysis.generation import NoPairError
-from clipviz.analysis.generator_concepts import GeneratorConcept
+from clipviz.analysis.generation import concepts as named
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import guides as stored
+from clipviz.analysis.generation.concepts import GeneratorConcept
+from clipviz.analysis.generation.editing import NoPairError
 from clipviz.data.texts import class_texts
 from clipviz.lens import zeroshot
 from clipviz.loading import load_partner
@@ -25,7 +25,7 @@ from clipviz.models.zoo import clip_partner
 from clipviz.session import checks
 
 if TYPE_CHECKING:
-    from clipviz.analysis.generation import Edited, Guides, Progress
+    from clipviz.analysis.generation.editing import Edited, Guides, Progress
     from clipviz.lens.invert import Schedule, SearchOptions, Step
     from clipviz.session.core import Session
 
@@ -148,7 +148,7 @@ def guides_between(
     except NoPairError as error:
         raise NoPairError(
             f"{error}; in a session, session.readers = [...] sets the models, and session.guides = "
-            "clipviz.analysis.generation.find_guides(generator, session.readers, latents, above=0.2) the units"
+            "clipviz.analysis.generation.editing.find_guides(generator, session.readers, latents, above=0.2) the units"
         ) from error
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.analysis import labels
+from clipviz.analysis.heads import labels
 from clipviz.lens import textspan as lens
 from clipviz.lens.heatmap import one_placeless
 from clipviz.lens.roles import NO_ROLE
@@ -111,7 +111,7 @@ class HeadFound(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What a head is about (analysis.labels): its name, why that is (not) said, how rare it is under the null.
+    """What a head is about (analysis.heads.labels): its name, why that is (not) said, how rare it is under the null.
 
     texts: the first texts of the label's search (centred pool, length-normalised), which Alg. 1 may order differently.
     """

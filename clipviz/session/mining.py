@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 import torch
 from tqdm import tqdm
 
-from clipviz.analysis import dictionaries
-from clipviz.analysis.mining import control_passes, n_passes
+from clipviz.analysis.rosetta import dictionaries
+from clipviz.analysis.rosetta.mining import control_passes, n_passes
 from clipviz.data import dictionary as saved
 from clipviz.loading import load_partner
 

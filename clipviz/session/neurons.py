@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.analysis import neuron_ablation
-from clipviz.analysis.ablation import worth_tracing
-from clipviz.analysis.neuron_sums import NeuronSums
-from clipviz.analysis.neurons import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
-from clipviz.analysis.reading import read as read_pictures
-from clipviz.analysis.tasks import Task
+from clipviz.analysis.collection.reading import read as read_pictures
+from clipviz.analysis.collection.tasks import Task
+from clipviz.analysis.heads.ablation import worth_tracing
+from clipviz.analysis.neurons import replacement as neuron_ablation
+from clipviz.analysis.neurons.layer import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
+from clipviz.analysis.neurons.sums import NeuronSums
 from clipviz.data.recent import Recent
 from clipviz.lens.cues import map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one

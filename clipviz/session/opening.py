@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipviz.analysis.image_codes import ImageCodes, KeptCodes
-from clipviz.analysis.text_pool import WORTH_KEEPING
+from clipviz.analysis.collection.image_codes import ImageCodes, KeptCodes
+from clipviz.analysis.collection.text_pool import WORTH_KEEPING
 from clipviz.data.images import Images, open_images
 from clipviz.data.store.store import differing
 from clipviz.data.texts import Texts, open_texts

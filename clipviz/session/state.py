@@ -16,7 +16,7 @@ import traitlets
 from torch import Tensor
 
 from clipviz import waits
-from clipviz.analysis.text_pool import TextPool
+from clipviz.analysis.collection.text_pool import TextPool
 from clipviz.data.images import open_images
 from clipviz.data.recent import Recent
 from clipviz.data.roles import Roles

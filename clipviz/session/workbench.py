@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis import generation, verdicts
+from clipviz.analysis.generation import editing as generation
 from clipviz.lens import invert as lens
+from clipviz.lens import verdicts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
 from clipviz.models.threads import spare_core, sparing

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis import atlas as room
+from clipviz.analysis.collection import atlas as room
 from clipviz.demo import images as demo
 
 

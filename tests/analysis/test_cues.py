@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipviz
-from clipviz.analysis import cues
+from clipviz.analysis.cues import words as cues
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
 from clipviz.values import SparseCode

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from clipviz.analysis import generation
-from clipviz.analysis import guides as stored
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import guides as stored
 from clipviz.lens import edits
 from clipviz.lens.invert import OBJECTIVES, Asked, Schedule
 from clipviz.models.generator import ModuleGenerator

@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from clipviz.analysis import labels
+from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 from clipviz.lens import intervals
 

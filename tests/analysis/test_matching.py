@@ -7,9 +7,9 @@ import torch
 from random_pictures import IDENTITY, random_images
 from torch import nn
 
-from clipviz.analysis import matching
-from clipviz.analysis.matching import heldout_correlation, match, unit_pairs
-from clipviz.analysis.mining import mine, pairs_above_chance
+from clipviz.analysis.rosetta import matching
+from clipviz.analysis.rosetta.matching import heldout_correlation, match, unit_pairs
+from clipviz.analysis.rosetta.mining import mine, pairs_above_chance
 from clipviz.lens import invert, rosetta
 from clipviz.models.zoo import Partner
 

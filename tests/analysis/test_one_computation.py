@@ -8,16 +8,21 @@ import torch
 from few_texts import COMMON
 
 import clipviz
-from clipviz.analysis import classifiers, labels, neuron_sums
-from clipviz.analysis.tasks import Task
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.collection.tasks import Task
+from clipviz.analysis.heads import labels
+from clipviz.analysis.neurons import sums as neuron_sums
 from clipviz.lens import ablate, headset
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.panels import Heads, TextSpan
-from clipviz.reproduce import chapter2, chapter3, layers, world_measures
+from clipviz.reproduce.chapter2 import chapter as chapter2
+from clipviz.reproduce.chapter3 import chapter as chapter3
+from clipviz.reproduce.chapter3 import layers
 from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.world import measures as world_measures
 from clipviz.session import neurons
 
 LAYER = 3

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from clipviz import demo
-from clipviz.analysis import tasks
+from clipviz.analysis.collection import tasks
 from clipviz.data import images as image_data
 from clipviz.demo.tasks import world_tasks
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from clipviz.analysis import text_labels
-from clipviz.analysis.text_labels import fitting, names, shares
+from clipviz.analysis.rosetta import text_labels
+from clipviz.analysis.rosetta.text_labels import fitting, names, shares
 
 N, TEXTS = 200, [f"text {i}" for i in range(8)]
 

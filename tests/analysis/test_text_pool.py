@@ -7,7 +7,7 @@ import time
 import torch
 from threads import together
 
-from clipviz.analysis.text_pool import BATCH, TextPool
+from clipviz.analysis.collection.text_pool import BATCH, TextPool
 from clipviz.data.cache import Cache
 from clipviz.data.texts import open_texts
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import clipviz
 from clipviz import demo
-from clipviz.analysis import cues
-from clipviz.analysis.tasks import named_task
+from clipviz.analysis.collection.tasks import named_task
+from clipviz.analysis.cues import words as cues
 from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
 from clipviz.models.bundle import Bundle, BundledPartner, FirstView, Studio

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis.matching import match
+from clipviz.analysis.rosetta.matching import match
 from clipviz.demo.generator import train
 from clipviz.demo.generator.demo_generator import WEIGHTS
 from clipviz.demo.generator.network import LAYERS

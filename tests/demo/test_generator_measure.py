@@ -11,9 +11,9 @@ import clipviz
 from clipviz.demo.generator import locator, measure
 from clipviz.demo.generator.scenes import rotation
 from clipviz.demo.generator.train import draw_latents, render
-from clipviz.reproduce import generating
-from clipviz.reproduce.held_out import encoder_of
 from clipviz.reproduce.report import Report, Steps
+from clipviz.reproduce.world import generating
+from clipviz.reproduce.world.held_out import encoder_of
 
 
 def test_frechet_distance_equals_the_slow_formula():

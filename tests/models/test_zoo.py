@@ -15,7 +15,7 @@ from tiny_dictionary import tiny
 from torch import nn
 
 import clipviz
-from clipviz.analysis.matching import match
+from clipviz.analysis.rosetta.matching import match
 from clipviz.demo.partners import load_net, save_net
 from clipviz.demo.partners.nets import MaskedViT, SmallResNet
 from clipviz.loading import load_partner

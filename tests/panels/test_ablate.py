@@ -11,7 +11,7 @@ import torch
 from few_texts import COMMON
 
 import clipviz
-from clipviz.analysis import ablation as analysis
+from clipviz.analysis.heads import ablation as analysis
 from clipviz.lens import intervals, zeroshot
 from clipviz.panels.ablate import Ablate
 from clipviz.session import ablation as asked

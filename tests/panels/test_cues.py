@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import clipviz
-from clipviz.analysis import cues as asked
+from clipviz.analysis.cues import words as asked
 from clipviz.lens import intervals
 from clipviz.lens.cues import Attack
 from clipviz.panels.cues import Cues

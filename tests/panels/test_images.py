@@ -7,7 +7,7 @@ import pytest
 from few_texts import COMMON
 
 import clipviz
-from clipviz.analysis import retrieval
+from clipviz.analysis.collection import retrieval
 from clipviz.panels.images import ImageGallery
 from panels.asking import ask
 

@@ -8,22 +8,19 @@ from functools import partial
 
 import pytest
 
-from clipviz.analysis import generation, labels, leaping
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import starts as leaping
+from clipviz.analysis.heads import labels
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce import (
-    any_generator,
-    concept_pages,
-    editing,
-    inverting,
-    neuron_texts,
-    world_measures,
-    world_summary,
-)
-from clipviz.reproduce import chapter3 as chapter3_report
-from clipviz.reproduce import chapter4 as chapter4_report
-from clipviz.reproduce import world as world_report
+from clipviz.reproduce.chapter3 import chapter as chapter3_report
+from clipviz.reproduce.chapter3 import neuron_texts
+from clipviz.reproduce.chapter4 import any_generator, concept_pages, editing, inverting
+from clipviz.reproduce.chapter4 import chapter as chapter4_report
 from clipviz.reproduce.report import Report
+from clipviz.reproduce.world import chapter as world_report
+from clipviz.reproduce.world import measures as world_measures
+from clipviz.reproduce.world import summary as world_summary
 from clipviz.session import generation as starting
 
 

@@ -14,13 +14,16 @@ from PIL import Image
 
 import clipviz
 from clipviz import reproduce
-from clipviz.analysis import classifiers
-from clipviz.analysis.tasks import labelled_tasks
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.collection.tasks import labelled_tasks
 from clipviz.data.images import open_images
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import style
 from clipviz.lens import headset, segment, spurious
-from clipviz.reproduce import chapter2, chapter2_pictures, contents, evaluation, segmenting
+from clipviz.reproduce import contents, evaluation
+from clipviz.reproduce.chapter2 import chapter as chapter2
+from clipviz.reproduce.chapter2 import pictures as chapter2_pictures
+from clipviz.reproduce.chapter2 import segmenting
 from clipviz.reproduce.report import Steps
 
 LIMIT = 60

@@ -12,11 +12,14 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis import cues, neuron_sums
+from clipviz.analysis.cues import words as cues
+from clipviz.analysis.neurons import sums as neuron_sums
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.models.second import basis_bytes
-from clipviz.reproduce import attacks, chapter3, contents, layers, neuron_texts, published, run
-from clipviz.reproduce.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
+from clipviz.reproduce import contents, published, run
+from clipviz.reproduce.chapter3 import attacks, layers, neuron_texts
+from clipviz.reproduce.chapter3 import chapter as chapter3
+from clipviz.reproduce.chapter3.attack_tasks import CIFAR10, DEMO, TRAFFIC_SIGNS, pairs_of
 from clipviz.reproduce.report import Report, Steps
 
 pytestmark = pytest.mark.usefixtures("short_codes")

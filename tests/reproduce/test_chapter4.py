@@ -12,12 +12,14 @@ from random_stylegan2 import random_state
 from tiny_dictionary import tiny_pair
 
 import clipviz
-from clipviz.analysis import generation
+from clipviz.analysis.generation import editing as generation
 from clipviz.data import dictionary
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
-from clipviz.reproduce import any_generator, chapter4, chapters, contents, inverting
+from clipviz.reproduce import chapters, contents
+from clipviz.reproduce.chapter4 import any_generator, inverting
+from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.report import Report
 
 

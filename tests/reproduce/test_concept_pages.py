@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 import clipviz
-from clipviz.analysis.generation import Guides
-from clipviz.analysis.shared_units import SharedUnits
+from clipviz.analysis.generation.editing import Guides
+from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import open_images
 from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
 from clipviz.lens.invert import UnitPairs
-from clipviz.reproduce import chapter4, concept_pages, inverting
+from clipviz.reproduce.chapter4 import chapter as chapter4
+from clipviz.reproduce.chapter4 import concept_pages, inverting
 from clipviz.reproduce.report import Report
 
 SINGLE_UNITS = concept_pages.single_units  # before other tests shorten it

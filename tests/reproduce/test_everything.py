@@ -12,9 +12,13 @@ from plotly.offline import get_plotlyjs
 from clipviz import cli, reproduce
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
-from clipviz.reproduce import chapter2, chapter3, chapter4, contents, world
+from clipviz.reproduce import contents
+from clipviz.reproduce.chapter2 import chapter as chapter2
+from clipviz.reproduce.chapter3 import chapter as chapter3
+from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.page import rows_of
 from clipviz.reproduce.report import Needed, Report, blocks_of
+from clipviz.reproduce.world import chapter as world
 
 CURVES = {"objects": {0: 0.9, 1: 0.8, 2: 0.1}}
 

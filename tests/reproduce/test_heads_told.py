@@ -11,7 +11,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, jaccard_score
 
 import clipviz
-from clipviz.analysis import classifiers, labels
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 from clipviz.demo.tasks import world_tasks
 from clipviz.figures import style
@@ -20,14 +21,11 @@ from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.textspan import describe_heads
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.reproduce import (
-    chapter2,
-    chapter2_pictures,
-    evaluation,
-    neuron_segmenting,
-    segmenting,
-    spurious,
-)
+from clipviz.reproduce import evaluation
+from clipviz.reproduce.chapter2 import chapter as chapter2
+from clipviz.reproduce.chapter2 import pictures as chapter2_pictures
+from clipviz.reproduce.chapter2 import segmenting, spurious
+from clipviz.reproduce.chapter3 import neuron_segmenting
 from clipviz.reproduce.report import Report
 from clipviz.values import Ablation
 

@@ -11,12 +11,12 @@ from tiny_dictionary import tiny, tiny_pair
 from torch import nn
 
 import clipviz
-from clipviz.analysis import generation
-from clipviz.analysis.generation import Guides, each_once
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation.editing import Guides, each_once
 from clipviz.demo.generator import scenes
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.zoo import Partner
-from clipviz.reproduce import inverting
+from clipviz.reproduce.chapter4 import inverting
 from clipviz.reproduce.report import Report
 
 

@@ -13,7 +13,8 @@ from sklearn.linear_model import orthogonal_mp_gram
 from clipviz.demo.world import render
 from clipviz.lens.cues import Attack
 from clipviz.models.interventions import intervened_embeddings
-from clipviz.reproduce import attacks, chapter3, layers, neuron_texts
+from clipviz.reproduce.chapter3 import attacks, layers, neuron_texts
+from clipviz.reproduce.chapter3 import chapter as chapter3
 from clipviz.reproduce.pools import GENERAL
 from clipviz.reproduce.report import Report
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from clipviz.reproduce import chapter2, evaluation, published
+from clipviz.reproduce import evaluation, published
+from clipviz.reproduce.chapter2 import chapter as chapter2
 from clipviz.reproduce.report import Report
 
 MODELS = ("ViT-B-16", "ViT-L-14", "ViT-H-14")

@@ -21,7 +21,10 @@ import clipviz
 from clipviz import reproduce
 from clipviz.data import dictionary
 from clipviz.figures import style
-from clipviz.reproduce import any_generator, chapter4, contents, evaluation, layers
+from clipviz.reproduce import contents, evaluation
+from clipviz.reproduce.chapter3 import layers
+from clipviz.reproduce.chapter4 import any_generator
+from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.report import blocks_of
 
 TEXTS = clipviz.demo.texts()

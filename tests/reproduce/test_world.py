@@ -13,7 +13,7 @@ import torch
 
 import clipviz
 from clipviz import reproduce
-from clipviz.analysis import labels
+from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
@@ -22,11 +22,13 @@ from clipviz.demo.world.scene import OBJECT
 from clipviz.figures import world as figures
 from clipviz.lens import ablate, intervals
 from clipviz.lens.roles import Role
-from clipviz.reproduce import held_out, world, world_measures
-from clipviz.reproduce.chapter2 import Measured, late_terms
-from clipviz.reproduce.held_out import HeldOutSizes
+from clipviz.reproduce.chapter2.chapter import Measured, late_terms
 from clipviz.reproduce.report import Steps
-from clipviz.reproduce.world_measures import N_DRAWS
+from clipviz.reproduce.world import chapter as world
+from clipviz.reproduce.world import held_out
+from clipviz.reproduce.world import measures as world_measures
+from clipviz.reproduce.world.held_out import HeldOutSizes
+from clipviz.reproduce.world.measures import N_DRAWS
 from clipviz.values import N_LATE
 
 LIMIT = 80

@@ -13,9 +13,9 @@ from tiny_dictionary import tiny_pair
 from torch import nn
 
 import clipviz
-from clipviz.analysis import generation
-from clipviz.analysis.generation import edit, find_guides
-from clipviz.analysis.generator_concepts import open_concepts
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation.concepts import open_concepts
+from clipviz.analysis.generation.editing import edit, find_guides
 from clipviz.data.texts import class_texts
 from clipviz.demo.generator.scenes import rotation
 from clipviz.lens.invert import Schedule

@@ -197,7 +197,7 @@ def test_running_out_of_memory_halves_the_batch_says_so_and_goes_on(model, monke
         return real(self, images, *args, **options)
 
     monkeypatch.setattr(type(model), "trace", trace)
-    monkeypatch.setattr(clipviz.analysis.image_codes, "STEP", 1e9)  # however slow this machine is
+    monkeypatch.setattr(clipviz.analysis.collection.image_codes, "STEP", 1e9)  # however slow this machine is
     session = opened(model, 24, background=False)
     assert session.collection.n_ready == 24
     assert session.progress == (24, 24)
@@ -209,14 +209,14 @@ def test_running_out_of_memory_halves_the_batch_says_so_and_goes_on(model, monke
 
 def test_an_image_too_large_alone_is_counted_and_other_errors_are_raised(model, monkeypatch):
     monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
-    made = clipviz.analysis.image_codes.ImageCodes(model, 2)
+    made = clipviz.analysis.collection.image_codes.ImageCodes(model, 2)
     assert list(made.read(model, clipviz.demo.images())) == []
     assert made.complete
     assert set(made.broken.values()) == {"too large for the memory that is left"}
     broken = RuntimeError("shape mismatch")
     monkeypatch.setattr(type(model), "trace", lambda *_, **__: (_ for _ in ()).throw(broken))
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        list(clipviz.analysis.image_codes.ImageCodes(model, 2).read(model, clipviz.demo.images()))
+        list(clipviz.analysis.collection.image_codes.ImageCodes(model, 2).read(model, clipviz.demo.images()))
 
 
 def test_closing_during_a_lens_is_safe(model):

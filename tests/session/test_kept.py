@@ -12,9 +12,9 @@ from PIL import Image
 
 import clipviz
 from clipviz import waits
-from clipviz.analysis import text_pool
-from clipviz.analysis.image_codes import ImageCodes, KeptCodes
-from clipviz.analysis.text_pool import TextPool
+from clipviz.analysis.collection import text_pool
+from clipviz.analysis.collection.image_codes import ImageCodes, KeptCodes
+from clipviz.analysis.collection.text_pool import TextPool
 from clipviz.data import openers
 from clipviz.data.cache import Cache
 from clipviz.data.images import open_images

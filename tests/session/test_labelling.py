@@ -8,7 +8,8 @@ import torch
 from few_texts import COMMON
 
 import clipviz
-from clipviz.analysis import image_codes, labels
+from clipviz.analysis.collection import image_codes
+from clipviz.analysis.heads import labels
 from clipviz.lens import textspan
 
 

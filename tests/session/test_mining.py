@@ -10,7 +10,7 @@ import pytest
 from tiny_dictionary import TEXTS, tiny, tiny_pair
 
 import clipviz
-from clipviz.analysis import dictionaries, mining
+from clipviz.analysis.rosetta import dictionaries, mining
 from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import clip_partner
 from clipviz.panels.rosetta import MINE, Rosetta

@@ -12,7 +12,7 @@ from few_texts import COMMON
 from torch.nn.functional import normalize
 
 import clipviz
-from clipviz.analysis import neurons as analysis
+from clipviz.analysis.neurons import layer as analysis
 from clipviz.lens.cues import image_contribution_scores
 from clipviz.lens.sparse import reconstruct, sparse_code
 from clipviz.session import neurons

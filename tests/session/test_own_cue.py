@@ -11,7 +11,7 @@ from panels.asking import ask
 from waterbirds import write_birds
 
 import clipviz
-from clipviz.analysis import classifiers
+from clipviz.analysis.collection import classifiers
 from clipviz.data.roles import Roles
 from clipviz.lens import ablate
 from clipviz.panels import Heads, TextSpan

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis import classifiers
-from clipviz.analysis.neuron_ablation import CONDITIONS
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.neurons.replacement import CONDITIONS
 from clipviz.lens.sparse import reconstruct, sparse_code
 
 TEXTS = ["a red circle", "a dog", "in the sea", "two apples", "a letter", "in the forest", "a car", "a star"]

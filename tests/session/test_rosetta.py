@@ -12,7 +12,7 @@ from tiny_dictionary import TEXTS, tiny_book, tiny_dictionary, tiny_images, tiny
 from torch import nn
 
 import clipviz
-from clipviz.analysis import shared_units as asked
+from clipviz.analysis.rosetta import shared_units as asked
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import sealed
 from clipviz.lens.unit_thumbnails import drawn

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 import clipviz
-from clipviz.analysis.guides import fingerprint
-from clipviz.analysis.mining import maps_of_units
-from clipviz.analysis.shared_units import SharedUnits
-from clipviz.analysis.text_labels import shares
+from clipviz.analysis.generation.guides import fingerprint
+from clipviz.analysis.rosetta.mining import maps_of_units
+from clipviz.analysis.rosetta.shared_units import SharedUnits
+from clipviz.analysis.rosetta.text_labels import shares
 from clipviz.data import dictionary as saved
 from clipviz.demo import bundle, world
 from clipviz.demo.world.truth import TRUE, truths

@@ -12,7 +12,10 @@ import sys
 from dataclasses import replace
 
 import clipviz
-from clipviz.analysis import generation, generator_concepts, guides, leaping
+from clipviz.analysis.generation import concepts as generator_concepts
+from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import guides
+from clipviz.analysis.generation import starts as leaping
 from clipviz.demo.shipped import ASSETS
 from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 

@@ -40,7 +40,7 @@ def judged(
 ) -> Parts:
     """What of an edit is right, for each image: "number", "place", "size" and "ground"; all of them is success.
 
-    change: one of EDITS; right, down, factor: as asked of clipviz.analysis.generation.edit. number: as many objects as
+    change: one of EDITS; right, down, factor: as asked of analysis.generation.editing.edit. number: as many objects as
     asked are there and no other leaves a trace; place, size: of each that was asked, within NEAR and ALIKE; ground: of
     the same name. Raises ValueError for another change.
     """

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from clipviz.analysis.dictionaries import (
+from clipviz.analysis.generation.guides import fingerprint
+from clipviz.analysis.rosetta.dictionaries import (
     about,
     mined,
     mined_from_generator,
@@ -23,8 +24,7 @@ from clipviz.analysis.dictionaries import (
     untrained_generator_rows,
     untrained_rows,
 )
-from clipviz.analysis.guides import fingerprint
-from clipviz.analysis.text_labels import hints
+from clipviz.analysis.rosetta.text_labels import hints
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.models.clip import ClipModel

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clipviz.analysis.tasks import Task
+from clipviz.analysis.collection.tasks import Task
 from clipviz.session import ablation as ablations
 from clipviz.session import checks
 from clipviz.session.state import SessionState
 from clipviz.values import N_LATE, Ablation
 
 if TYPE_CHECKING:
-    from clipviz.analysis.ablation import Desk, Outcome
+    from clipviz.analysis.heads.ablation import Desk, Outcome
     from clipviz.lens.zeroshot import Accuracy
     from clipviz.session.ablation import Preset
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipviz.analysis import cues as cue_words
-from clipviz.analysis.neurons import LayerNeurons
+from clipviz.analysis.cues import words as cue_words
+from clipviz.analysis.neurons.layer import LayerNeurons
 from clipviz.session import checks
 from clipviz.session.state import SessionState
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipviz.analysis.cues import Cue, Source
+    from clipviz.analysis.cues.words import Cue, Source
     from clipviz.lens.cues import Attack
     from clipviz.models.bundle import Studio
     from clipviz.models.captioners import Describe, Draw
@@ -32,8 +32,8 @@ class CueQuestions(SessionState):
     def studio(self) -> Studio | None:
         """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
 
-        Set it to clipviz.analysis.cues.studio(describe, draw): describe(words, class_name, avoid) writes sentences,
-        draw(sentence, seed) paints them. The Cues desk then draws any class.
+        Set it to clipviz.analysis.cues.words.studio(describe, draw): describe(words, class_name, avoid) writes
+        sentences, draw(sentence, seed) paints them. The Cues desk then draws any class.
         """
         return self._studio or cue_words.studio_of(self.model)
 
@@ -41,7 +41,7 @@ class CueQuestions(SessionState):
     def studio(self, studio: Studio | None) -> None:
         if studio is not None and not hasattr(studio, "writer"):
             raise ValueError(
-                f"expected a studio, got {type(studio).__name__}; clipviz.analysis.cues.studio(describe, draw) "
+                f"expected a studio, got {type(studio).__name__}; clipviz.analysis.cues.words.studio(describe, draw) "
                 "makes one"
             )
         self._studio = studio

@@ -79,7 +79,7 @@ class HeadQuestions(SessionState):
         return textspan_lens.varies(self.head_span(layer, head, images)[1][0])
 
     def label(self, layer: int, head: int, images: Sequence[int] = ()) -> Label:
-        """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.labels.
+        """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.heads.labels.
 
         The reports' tables of heads show the same label. Images added by hand count only where `images` names them.
         """

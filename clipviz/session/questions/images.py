@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from clipviz.analysis import atlas as planes
-from clipviz.analysis import retrieval
-from clipviz.analysis.retrieval import Ranked
-from clipviz.analysis.standing import names_object
+from clipviz.analysis.collection import atlas as planes
+from clipviz.analysis.collection import retrieval
+from clipviz.analysis.collection.retrieval import Ranked
+from clipviz.lens.percentiles import names_object
 from clipviz.session import ablation as ablations
 from clipviz.session import checks, context
 from clipviz.session.state import SessionState
 from clipviz.values import Ablation
 
 if TYPE_CHECKING:
-    from clipviz.analysis.atlas import Atlas
-    from clipviz.analysis.atlas import Words as AtlasWords
-    from clipviz.analysis.standing import Familiarity, Standing
+    from clipviz.analysis.collection.atlas import Atlas
+    from clipviz.analysis.collection.atlas import Words as AtlasWords
+    from clipviz.lens.percentiles import Familiarity, Standing
 
 
 class ImageQuestions(SessionState):

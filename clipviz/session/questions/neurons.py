@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from clipviz.analysis.neurons import N_WORDS, Code, Effects, Histogram, LayerNeurons
+from clipviz.analysis.neurons.layer import N_WORDS, Code, Effects, Histogram, LayerNeurons
 from clipviz.lens.cues import N_SEGMENT_NEURONS
 from clipviz.lens.sparse import code_size
 from clipviz.models.towers.anatomy import unmixed
@@ -19,7 +19,7 @@ from clipviz.session.state import SessionState
 from clipviz.values import neuron_layers
 
 if TYPE_CHECKING:
-    from clipviz.analysis.tasks import Task
+    from clipviz.analysis.collection.tasks import Task
     from clipviz.lens.zeroshot import Accuracy
     from clipviz.session.neurons import Listed, Reading
 

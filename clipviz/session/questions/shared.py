@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipviz.analysis import shared_units
+from clipviz.analysis.rosetta import shared_units
 from clipviz.session import generation, mining
 from clipviz.session.state import SessionState
 from clipviz.session.workbench import Workbench
@@ -15,9 +15,9 @@ from clipviz.session.workbench import Workbench
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from clipviz.analysis.generation import Edited, Guides, Progress
-    from clipviz.analysis.generator_concepts import GeneratorConcept
-    from clipviz.analysis.shared_units import SharedUnits
+    from clipviz.analysis.generation.concepts import GeneratorConcept
+    from clipviz.analysis.generation.editing import Edited, Guides, Progress
+    from clipviz.analysis.rosetta.shared_units import SharedUnits
     from clipviz.lens.invert import Schedule
     from clipviz.session.mining import MiningOptions
 
@@ -70,7 +70,7 @@ class SharedUnitQuestions(SessionState):
         also the rows that an untrained copy of the model has on the same images, which takes about two thirds of the
         time again; SharedUnits.n_untrained and the panel show them beside the rows found. options: at_least
         (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
-        k (neighbours, 5) and others of clipviz.analysis.mining.mine. The Rosetta panel shows what was found, and the
+        k (neighbours, 5) and others of analysis.rosetta.mining.mine. The Rosetta panel shows what was found, and the
         generator's units are matched with these partners from then on (see `readers`).
         Raises ValueError for too few images, or where no unit is shared beyond chance.
         """
@@ -109,7 +109,7 @@ class SharedUnitQuestions(SessionState):
     def guides(self) -> Guides:
         """The generator's units that the readers share, with their pairs: what edits and inversions are guided by.
 
-        Set it to what clipviz.analysis.generation.find_guides returns for other latents, or another threshold.
+        Set it to what clipviz.analysis.generation.editing.find_guides returns for other latents, or another threshold.
         """
         return generation.guides(self._session)
 

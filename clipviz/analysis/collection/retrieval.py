@@ -1,0 +1,115 @@
+"""Images ranked: nearest to a text, to another image under the whole model or under one head, and by attribute.
+
+Under a head, images are compared by the cosine of the head's effects. The thesis's inner product (2.4) puts the few
+images first on which the head writes most, whatever the query; reproduce.chapter2.chapter measures the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.lens import retrieve
+
+if TYPE_CHECKING:
+    from clipviz.analysis.collection.image_codes import ImageCodes
+    from clipviz.data.images import Images
+    from clipviz.lens.trace import Trace
+    from clipviz.values import Head
+
+Ranked = list[tuple[int, float]]
+BY = ("cosine", "product")
+MOST_VALUES = 60  # a column with more different words is no attribute to choose by
+
+
+def cosines(
+    embeddings: Float[Tensor, "image d_embed"], direction: Float[Tensor, " d_embed"]
+) -> Float[Tensor, " image"]:
+    """Cosine of every image with a text's direction; for a difference of two texts, that of the cosines."""
+    unit = normalize(embeddings, dim=-1)
+    return unit @ direction.to(unit)
+
+
+def top_images(
+    images: ImageCodes,
+    direction: Float[Tensor, " d_embed"],
+    layer: int,
+    head: int,
+    k: int,
+    by: str = "product",
+) -> Ranked:
+    """The k images on which one head writes most along a direction (Fig. 2.4), by inner product or by cosine."""
+    _check_by(by)
+    if by == "product":
+        return best(images, images.head_scores(direction, layer, head), k)
+    basis = images.basis.to(images.embedding.device, images.embedding.dtype)
+    unit = normalize(direction, dim=0)[None]
+    return best(
+        images, retrieve.direction_scores(images.stored, basis, unit, [(layer, head)], cosine=True)[0], k
+    )
+
+
+def neighbours(
+    images: ImageCodes, image: int, head: Head | None, k: int, by: str, trace: Callable[[], Trace]
+) -> Ranked:
+    """The k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
+
+    by="cosine" leaves the image itself out; by="product" is the thesis's inner product of the head's effects. trace:
+    the image's, asked for where its codes are not among `images`.
+    """
+    _check_by(by)
+    scores = _scores(images, image, head, by, trace)
+    if by == "cosine" and image < len(scores):
+        scores = scores.clone()
+        scores[image] = -torch.inf
+        return [pair for pair in best(images, scores, k) if pair[0] != image]
+    return best(images, scores, k)
+
+
+def _check_by(by: str) -> None:
+    if by not in BY:
+        raise ValueError(f"expected by to be one of {', '.join(BY)}, got {by!r}")
+
+
+def _scores(
+    images: ImageCodes, image: int, head: Head | None, by: str, trace: Callable[[], Trace]
+) -> Float[Tensor, " image"]:
+    known = image < len(images) and bool(images.ready[image])
+    if head is None:
+        unit = normalize(images.embedding, dim=-1)
+        own = images.embedding[image] if known else trace().embedding[0].to(unit)
+        return unit @ normalize(own, dim=-1)
+    if known and by == "cosine":
+        basis = images.basis.to(images.embedding.device, images.embedding.dtype)
+        return retrieve.similarity(images.stored, basis, [image], [head], cosine=True)[0]
+    if known:
+        row = torch.tensor([image], device=images.codes.device)
+        effect = images.head_effects(row, *head)[0]
+    else:  # an image that was added to a collection whose codes stay in their file
+        effect = trace().head_effects(layers=[head[0]])[0, 0, head[1]]
+    return images.head_scores(effect, *head)
+
+
+def best(images: ImageCodes, scores: Float[Tensor, " image"], k: int) -> Ranked:
+    """The k highest scores among the images that have been read, best first."""
+    ready = images.ready.to(scores.device)
+    values, rows = scores.masked_fill(~ready, -torch.inf).topk(min(k, images.n_ready))
+    return list(zip(rows.tolist(), values.tolist(), strict=True))
+
+
+def attributes(images: Images) -> dict[str, dict[str, int]]:
+    """Columns that subsets can be chosen by, and how many images have each word; common words first."""
+    found = {}
+    for column, words in (images.attributes or {}).items():
+        counts: dict[str, int] = {}
+        for word in words:
+            if word is not None:
+                counts[word] = counts.get(word, 0) + 1
+        if 2 <= len(counts) <= MOST_VALUES:
+            found[column] = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return found

@@ -1,0 +1,191 @@
+"""Classification tasks that a collection's own labels pose: class names, prompts, one label and group per image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from clipviz.data.images import Images
+from clipviz.data.texts import class_texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
+
+    groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
+    that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
+    the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
+    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed], once they
+    have been made (analysis.collection.classifiers).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+    by: str = ""
+    examples: tuple[tuple[int, ...], ...] = ()
+    note: str = ""
+    cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classifiers: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def directions(self) -> Tensor:
+        """The first of its classifiers, [class, d_embed]. Raises ValueError where none was made."""
+        if not self.classifiers:
+            raise ValueError(
+                f"expected task {self.name!r} with a classifier, got none; make one with "
+                "clipviz.analysis.collection.classifiers.by_name(model, task)"
+            )
+        return next(iter(self.classifiers.values()))
+
+    def of(self, images: Sequence[int]) -> Task:
+        """The same task on some of its images; there, it has no examples."""
+        labels = tuple(self.labels[i] for i in images)
+        groups = tuple(self.groups[i] for i in images) if self.groups else ()
+        return replace(self, labels=labels, groups=groups, examples=())
+
+    @property
+    def n_labelled(self) -> int:
+        return sum(label >= 0 for label in self.labels)
+
+
+def labelled_tasks(images: Images) -> dict[str, Task]:
+    """The tasks of a data set's labels or class folders: by name and by example, in groups where these are known.
+
+    Groups are those of the attribute "group" (a table beside the pictures says them: data.tables), else the classes.
+    By example, classes are learnt from the images whose attribute "split" is "train", or from two in five of each
+    class where every class has five. Empty where the images say nothing about their classes.
+    """
+    table, labels = images.attributes or {}, class_labels(images)
+    names = sorted({label for label in labels if label is not None})
+    if len(names) < 2:
+        return {}
+    grouped = any(table.get("group") or ())
+    if grouped and set(table["group"]) <= WATERBIRD_GROUPS:
+        task = waterbird_task(images)
+    else:
+        by = "group" if grouped else "class"
+        task = named_task(
+            "classes", names, class_texts(names), labels, table["group"] if grouped else labels, by
+        )
+    return {task.name: task, **_classes_by_example(task, table.get("split") or ())}
+
+
+def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
+    """A task of typed class names; labels come from the first known task that has a class of every name."""
+    names = list(dict.fromkeys(_bare(name.strip()) for name in classes if name.strip()))
+    if len(names) < 2:
+        raise ValueError(
+            f"expected at least two class names, got {names or 'none'}; separate them by commas: a swan, an owl"
+        )
+    prompts = class_texts(names)
+    for task in known:
+        index = {name.lower(): i for i, name in enumerate(task.classes)}
+        if all(name.lower() in index for name in names):
+            place = {index[name.lower()]: i for i, name in enumerate(names)}
+            labels = tuple(place.get(label, -1) for label in task.labels)
+            groups = tuple(g if k >= 0 else "" for g, k in zip(task.groups, labels, strict=False))
+            chosen = tuple(task.prompts[index[name.lower()]] for name in names)
+            return Task("typed", tuple(names), chosen, labels, groups, task.by)
+    return Task("typed", tuple(names), tuple(map(tuple, prompts)), ())
+
+
+def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Task]:
+    """A task once more, each class learnt from its training images or from two in five; none where they are few."""
+    rows = rows_of(task.labels)
+    chosen = [rows[label] for label in range(len(task.classes))]
+    trained = [tuple(i for i in images if split[i] == "train") for images in chosen] if split else [()]
+    n_left = sum(map(len, chosen)) - sum(map(len, trained))
+    if min(map(len, trained)) and n_left:
+        return by_example(task, trained, "the training part")
+    if min(map(len, chosen)) < 5:
+        return {}
+    return by_example(task, [(*images[::5], *images[2::5]) for images in chosen], "two in five of each class")
+
+
+def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> dict[str, Task]:
+    """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
+    if not all(examples):
+        return {}
+    used = {i for chosen in examples for i in chosen}
+    name = f"{task.name} by example"
+    return {
+        name: replace(
+            task,
+            name=name,
+            labels=tuple(-1 if i in used else label for i, label in enumerate(task.labels)),
+            groups=tuple("" if i in used else group for i, group in enumerate(task.groups)),
+            examples=tuple(examples),
+            note=f"learnt from {len(used):,} other pictures, {which}",
+        )
+    }
+
+
+def rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
+    """Value -> the places where it stands; an empty list for values that are not there."""
+    rows: dict[Any, list[int]] = defaultdict(list)
+    for i, value in enumerate(values):
+        rows[value].append(i)
+    return rows
+
+
+WATERBIRD_CUE = (
+    ("water", ("a photo of water", "the sea", "a lake")),
+    ("land", ("a photo of land", "a forest", "a bamboo forest")),
+)
+
+WATERBIRD_GROUPS = {
+    None,
+    *(f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")),
+}
+
+
+def waterbird_task(images: Images) -> Task:
+    """Landbird (0) or waterbird (1), in groups of class and background, on images of data.waterbirds."""
+    table, classes = images.attributes or {}, ("landbird", "waterbird")
+    task = named_task(
+        "birds", classes, class_texts(classes), table["label"], table["group"], "bird and background"
+    )
+    return replace(task, cue=WATERBIRD_CUE)
+
+
+def class_labels(images: Images) -> list[str | None]:
+    """The class of every image: its label (of a table beside the pictures, of a data set), else that of its folder."""
+    said = (images.attributes or {}).get("label")
+    return list(said) if said else [class_folder(name) or None for name in images.names]
+
+
+def class_folder(name: str) -> str:
+    """The class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
+    parts = name.replace("\\", "/").split("/")
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def named_task(
+    name: str,
+    classes: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    labels: Sequence[str | None],
+    groups: Sequence[str | None],
+    by: str,
+) -> Task:
+    index = {word: i for i, word in enumerate(classes)}
+    numbers = tuple(-1 if label is None else index.get(label, -1) for label in labels)
+    named = tuple(str(g) if k >= 0 and g else "" for g, k in zip(groups, numbers, strict=True))
+    return Task(name, tuple(classes), tuple(map(tuple, prompts)), numbers, named, by)
+
+
+def _bare(name: str) -> str:
+    """A class name without its article."""
+    for article in ("a ", "an ", "the "):
+        if name.lower().startswith(article):
+            return name[len(article) :].strip()
+    return name

@@ -1,0 +1,1 @@
+"""Spurious cues of a pair of classes (thesis 3.5): the words, the neurons behind them, and attacks with them."""

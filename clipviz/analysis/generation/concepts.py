@@ -1,0 +1,142 @@
+"""What a generator's shared units are about: groups of units that light up together, named by the nearest text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipviz.analysis.rosetta.mining import SAME
+from clipviz.analysis.rosetta.text_labels import likeness
+from clipviz.files import write_whole
+from clipviz.lens.rosetta import CorrelationSums
+
+if TYPE_CHECKING:
+    from clipviz.analysis.generation.editing import Guides
+    from clipviz.models.clip import ClipModel
+
+SIDE = 32
+"""Rows and columns at which units of all layers are compared."""
+CLOSE = 0.02
+"""Of texts whose correlations differ by less, the shortest is the name."""
+
+Unit = tuple[str, int]
+
+
+class GeneratorConcept(NamedTuple):
+    """Units of a generator that light up together and that other models share.
+
+    name: the text whose heatmap is most like their maps, similarity: that correlation (mean over the units, -1..1).
+    units: (layer, unit) of each, the one most like the name first. readers: the models that share them.
+    """
+
+    name: str
+    similarity: float
+    units: tuple[Unit, ...]
+    readers: tuple[str, ...]
+
+
+@torch.no_grad()
+def generator_concepts(
+    model: ClipModel,
+    generator: Any,
+    guides: Guides,
+    latents: Any,
+    texts: Sequence[str],
+    batch: int = 16,
+    same: float = SAME,
+    between: Callable[[int], None] = lambda n_done: None,
+) -> list[GeneratorConcept]:
+    """The generator's guides as concepts, those of most units first.
+
+    Units whose maps over G(latents) correlate by more than `same` on average (Eq. 4.2) are named together, by the text
+    whose heatmap has the highest mean correlation with them (see text_labels.likeness); units of one name are one
+    concept. between: called before each batch with the pictures done.
+    """
+    units = [(group.layer_a, unit) for group in guides.own for unit in group.units_a.tolist()]
+    with_units = CorrelationSums(len(units), len(units))
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(latents), batch):
+            between(start)
+            pictures, recorded = generator.generate(latents[start : start + batch])
+            parts = [F.interpolate(recorded[g.layer_a][:, g.units_a], SIDE, mode="area") for g in guides.own]
+            maps = torch.cat(parts, 1)
+            with_units.update(maps, maps)
+            yield pictures.clamp(0, 1), maps
+
+    likes = likeness(model, texts, batches())
+    alike = with_units.correlation().cpu()
+    readers = _readers(guides)
+    groups: dict[int, list[int]] = {}
+    for rows in _alike(alike, same):
+        text, _ = _name(likes[:, rows].mean(1), texts)
+        groups.setdefault(text, []).extend(rows.tolist())
+    found = []
+    for text, members in groups.items():
+        ranked = sorted(members, key=lambda row: -float(likes[text, row]))
+        own = tuple(units[row] for row in ranked)
+        sharing = tuple(name for name in guides.pairs if any(name in readers[unit] for unit in own))
+        found.append(GeneratorConcept(texts[text], float(likes[text, ranked].mean()), own, sharing))
+    return sorted(found, key=lambda one: (-len(one.units), -one.similarity))
+
+
+def _alike(correlation: Tensor, same: float) -> list[Tensor]:
+    """Groups of units whose mean correlation with each other is above `same` (average linkage: chains do not grow)."""
+    if len(correlation) < 2:
+        return [torch.arange(len(correlation))]
+    from sklearn.cluster import AgglomerativeClustering  # half a second that nothing else at the start needs
+
+    joined = AgglomerativeClustering(
+        None, metric="precomputed", linkage="average", distance_threshold=1 - same
+    ).fit_predict((1 - correlation).clamp_min(0).numpy())
+    return [torch.from_numpy(np.flatnonzero(joined == number)) for number in range(joined.max() + 1)]
+
+
+def _name(likes: Tensor, texts: Sequence[str]) -> tuple[int, float]:
+    """The text to call a concept by, and its correlation; likes: [text]."""
+    close = (likes > float(likes.max()) - CLOSE).nonzero()[:, 0].tolist()
+    shortest = min(close, key=lambda text: (len(texts[text]), -float(likes[text])))
+    return shortest, float(likes[shortest])
+
+
+def _readers(guides: Guides) -> dict[Unit, set[str]]:
+    found: dict[Unit, set[str]] = {}
+    for name, groups in guides.pairs.items():
+        for group in groups:
+            for unit in group.units_a.tolist():
+                found.setdefault((group.layer_a, unit), set()).add(name)
+    return found
+
+
+def save(path: str | Path, concepts: Sequence[GeneratorConcept], about: Mapping[str, str]) -> None:
+    """Write concepts as JSON; about: what they rest on."""
+    rows = [[one.name, round(one.similarity, 4), one.units, one.readers] for one in concepts]
+    write_whole(Path(path), json.dumps({"about": dict(about), "concepts": rows}, indent=0).encode())
+
+
+def open_concepts(path: str | Path, about: Mapping[str, str]) -> list[GeneratorConcept] | None:
+    """The concepts in a file; None where there is none or it rests on other weights. ValueError for damage."""
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        if content["about"] != dict(about):
+            return None
+        return [
+            GeneratorConcept(
+                str(name), float(similarity), tuple((str(a), int(b)) for a, b in units), tuple(readers)
+            )
+            for name, similarity, units, readers in content["concepts"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected a generator's concepts in {str(path)!r}, got a damaged file ({error}); delete it"
+        ) from error

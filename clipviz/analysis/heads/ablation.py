@@ -1,0 +1,322 @@
+"""What an ablation does to one image and to a collection, linear in the codes: the model never runs again.
+
+`desk` is one image's class scores under any set of heads, which the browser toggles alone; `outcome` is accuracy
+before, after and under as many other heads of the same layers, drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clipviz.analysis.collection.reading import batches
+from clipviz.analysis.collection.tasks import Task
+from clipviz.lens import ablate, intervals, spurious, subsets, zeroshot
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.intervals import Estimate
+from clipviz.lens.subsets import SubsetLogits
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.values import Ablation, Codes, Head, HeadBasis
+
+if TYPE_CHECKING:
+    from clipviz.data.images import Images
+    from clipviz.models.clip import ClipModel
+
+N_DRAWS = 20
+MIN_GROUP = 8  # images below which a group's accuracy is chance
+CUE_SHARE = 5  # one in so many of the late heads is removed with a cue
+MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
+LARGE = 1 << 29  # bytes of unablated logits above which they are made again for each ablation
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """One image and one task, ready for toggling (lens.subsets): mean and zero ablation of every kept head and of
+    the rest, and of every MLP where they are apart. logits, squared_norm: of the whole embedding, also where tokens
+    are removed from the sides. label: the image's class, -1 where it has none; n_images: how many images the means come
+    from."""
+
+    mean: SubsetLogits
+    zero: SubsetLogits
+    logits: Tensor
+    squared_norm: Tensor
+    scale: float
+    bias: float | None  # of a model trained with a sigmoid loss: one sigmoid per class instead of a softmax
+    label: int
+    n_images: int
+
+    def probabilities(self, ablation: Ablation) -> np.ndarray:
+        """Zero-shot class probabilities after an ablation, [class]."""
+        side = self.mean if ablation.how == "mean" else self.zero
+        logits, length = side.after(ablation)
+        scaled = self.scale * logits / length
+        found = torch.softmax(scaled, 0) if self.bias is None else torch.sigmoid(scaled + self.bias)
+        return found.cpu().numpy()
+
+
+class Row(NamedTuple):
+    """Accuracy of one group of images (or of all): before, after, in each random draw, and after - before with its 95%
+    interval."""
+
+    name: str
+    n_images: int
+    before: float
+    after: float
+    random: tuple[float, ...]
+    change: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A collection before and after an ablation, and under random draws of as many other heads.
+
+    drawn_from: the layers of the draws, those of the removed heads where these have enough others.
+
+    change: of the accuracy over all images, paired; changes: the same by group.
+    """
+
+    before: Accuracy
+    after: Accuracy
+    change: Estimate
+    changes: dict[str, Estimate]
+    random: tuple[Accuracy, ...]
+    n_heads: int
+    drawn_from: tuple[int, ...]
+
+    @property
+    def everything(self) -> Row:
+        draws = tuple(draw.top1 for draw in self.random)
+        return Row("all images", self.before.n_images, self.before.top1, self.after.top1, draws, self.change)
+
+    @property
+    def groups(self) -> list[Row]:
+        """Every group of at least MIN_GROUP images, the worst before first; all groups where none is so large."""
+        counts = {name: n for name, (_, n) in self.before.groups.items() if name}
+        names = [name for name, n in counts.items() if n >= MIN_GROUP] or list(counts)
+        rows = [
+            Row(
+                name,
+                counts[name],
+                self.before.groups[name][0],
+                self.after.groups[name][0],
+                tuple(draw.groups[name][0] for draw in self.random),
+                self.changes[name],
+            )
+            for name in names
+        ]
+        return sorted(rows, key=lambda row: row.before)
+
+    @property
+    def worst(self) -> Row | None:
+        """The worst group of each column, which need not be one group.
+
+        Its change is paired where it is one, and otherwise that between the images of two groups; that the groups are
+        chosen for being worst is not counted in its interval.
+        """
+        rows = self.groups
+        if not rows:
+            return None
+        draws = tuple(min(values) for values in zip(*(row.random for row in rows), strict=True))
+        before, after = min(rows, key=lambda row: row.before), min(rows, key=lambda row: row.after)
+        change = before.change
+        if before.name != after.name:
+            shares = [
+                intervals.share(round(value * row.n_images), row.n_images)
+                for row, value in ((before, before.before), (after, after.after))
+            ]
+            change = intervals.difference(*shares)
+        return Row(before.name, before.n_images, before.before, after.after, draws, change)
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """What an ablation leaves of one image, unnormalised: its embedding [d_embed], and what stands for what is gone.
+
+    heads: those removed; instead: [head, d_embed], their means, or 0; rest: [d_embed] the same for everything
+    that is not a kept head, None where that stays.
+    """
+
+    embedding: Tensor
+    heads: list[Head]
+    instead: Tensor
+    rest: Tensor | None
+
+    @property
+    def norm(self) -> Tensor:
+        return self.embedding.norm().clamp_min(1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The images of one task: terms, labels, groups, class directions, unablated logits where they are small; the
+    classes predicted before any ablation, and their accuracy."""
+
+    terms: Terms
+    labels: Tensor
+    groups: list[str]
+    directions: Tensor
+    logits: Tensor | None
+    predicted: Tensor
+    before: Accuracy
+
+
+def terms_of_codes(codes: Codes, basis: HeadBasis) -> Terms:
+    """The terms of a collection's codes, all that is not a kept head as one term; codes may stay in a file."""
+    return ablate.with_rest(Terms(codes, basis.to(codes.embedding.device, codes.embedding.dtype)))
+
+
+def part_of(
+    terms: Terms, means: Means, rows: Sequence[int], task: Task, classes: Float[Tensor, "class d_embed"]
+) -> Part | None:
+    """The task's labelled images among those of `terms`, which are images `rows`; None where there are none."""
+    place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
+    if not place:
+        return None
+    own = terms if len(place) == len(rows) else terms.select(place)
+    classes = classes.to(own.embedding)
+    labels = torch.tensor([task.labels[rows[i]] for i in place], device=classes.device)
+    groups = [task.groups[rows[i]] for i in place]
+    small = 4 * len(place) * len(classes) <= LARGE
+    logits = own.embedding @ classes.T if small else None
+    predicted = ablate.predict_after(own, Ablation(), classes, means, logits)
+    before = zeroshot.accuracy_of(predicted, labels, len(classes), groups)
+    return Part(own, labels, groups, classes, logits, predicted, before)
+
+
+def worth_tracing(task: Task, n_images: int) -> list[int]:
+    """The images that are traced again: the task's labelled ones, all where it has none; at most MOST_TRACED, evenly
+    spaced."""
+    labelled = [i for i, label in enumerate(task.labels[:n_images]) if label >= 0] or list(range(n_images))
+    return labelled[:: -(-len(labelled) // MOST_TRACED) or 1]
+
+
+def traced_terms(
+    model: ClipModel,
+    images: Images,
+    chosen: Sequence[int],
+    tokens: Iterable[int] = (),
+    between: Callable[[int], None] = lambda n_done: None,
+) -> tuple[list[int], Terms] | None:
+    """Images traced again for what codes do not keep: every MLP, every layer and some tokens; those that can be read.
+
+    between: called before each batch with the images done, and may raise to end the work. None where none can be read.
+    """
+    tokens, parts = tuple(tokens), []
+    rows: list[int] = []
+    for some, pictures in batches(images, chosen):
+        between(len(rows))
+        rows += some
+        parts.append(ablate.terms_of(model.trace(pictures, tokens=bool(tokens)), tokens=tokens))
+    return (rows, ablate.join(parts)) if parts else None
+
+
+def desk(
+    terms: Terms,
+    means: Means,
+    classes: Float[Tensor, "class d_embed"],
+    scale: float,
+    bias: float | None,
+    label: int,
+) -> Desk:
+    """Everything that toggling needs for the first image of `terms`; means: those of the collection."""
+    mean, zero = (
+        subsets.subset_logits(terms, 0, classes, mlps=(0,), means=means, how=how) for how in ("mean", "zero")
+    )
+    return Desk(mean, zero, mean.logits, mean.squared_norm, scale, bias, label, means.n_images)
+
+
+def desk_apart(
+    terms: Terms,
+    means: Means,
+    classes: Float[Tensor, "class d_embed"],
+    layers: Sequence[int],
+    without_tokens: bool,
+    scale: float,
+    bias: float | None,
+    label: int,
+) -> Desk:
+    """The same with every MLP apart, perhaps without tokens; terms and means: from traces (lens.subsets)."""
+    mean, zero = (
+        subsets.subset_logits_apart(terms, 0, classes, layers, means, how, without_tokens)
+        for how in ("mean", "zero")
+    )
+    embedding = terms.embedding[0]
+    logits = classes.to(embedding) @ embedding
+    return Desk(mean, zero, logits, embedding @ embedding, scale, bias, label, means.n_images)
+
+
+def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:
+    """The first image of `terms` after an ablation: the rep' of lens.ablate, and what its head effects become."""
+    embedding = ablate.embedding_after(terms, ablation, means)[0]
+    heads = ablate.heads_of(terms.codes, ablation)
+    instead = embedding.new_zeros(len(heads), len(embedding))
+    rest = torch.zeros_like(embedding) if ablation.mlps else None
+    if means is not None:
+        if heads:
+            instead = ablate.mean_effects(means, terms.basis, heads).to(embedding)
+        if rest is not None and means.mlp_effects is not None:
+            rest = means.mlp_effects[0].to(embedding)
+    return Left(embedding, heads, instead, rest)
+
+
+def embeddings_after(
+    terms: Terms,
+    ablation: Ablation,
+    means: Means | None,
+    between: Callable[[int], None] = lambda n_done: None,
+) -> Float[Tensor, "image d_embed"]:
+    """Embeddings after an ablation, some images at a time; between: called before each with the images done, and may
+    raise to end the work."""
+    parts = []
+    for start in range(0, len(terms.embedding), ablate.IMAGES_AT_ONCE):
+        between(start)
+        part = terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
+        parts.append(ablate.embedding_after(part, ablation, means))
+    return torch.cat(parts)
+
+
+def outcome(
+    part: Part, means: Means, ablation: Ablation, between: Callable[[int], None] = lambda n_done: None
+) -> Outcome:
+    """Accuracy before and after an ablation and under up to N_DRAWS draws of as many other heads of its layers.
+
+    between: called before each of these with how many are done, and may raise to end the work.
+    """
+    draws = spurious.random_draws(part.terms, ablation, N_DRAWS)
+    layers = sorted({layer for draw in draws for layer, _ in draw.heads})
+    predictions: list[Tensor] = []
+    for step in (ablation, *draws):
+        between(len(predictions))
+        if step.tokens:
+            predicted = zeroshot.predict(ablate.embedding_after(part.terms, step, means), part.directions)
+        else:
+            predicted = ablate.predict_after(part.terms, step, part.directions, means, part.logits)
+        predictions.append(predicted)
+    n_heads = len(ablate.heads_of(part.terms.codes, ablation))
+    found = [zeroshot.accuracy_of(one, part.labels, len(part.directions), part.groups) for one in predictions]
+    changes = zeroshot.changes_of(part.predicted, predictions[0], part.labels, part.groups)
+    return Outcome(part.before, found[0], *changes, tuple(found[1:]), n_heads, tuple(layers))
+
+
+def cue_heads(
+    terms: Terms,
+    cue: Float[Tensor, "2 d_embed"],
+    classes: Float[Tensor, "class d_embed"],
+    layers: Sequence[int],
+) -> tuple[Head, ...]:
+    """A fifth of the heads of `layers`: those that a text query finds to vary most with a cue."""
+    n_heads = max(1, len(layers) * terms.codes.codes.shape[2] // CUE_SHARE)
+    cue = cue.to(terms.embedding)
+    return tuple(sorted(spurious.cue_heads(terms, cue, classes.to(cue), n_heads, layers)))
+
+
+def largest(scores: Float[np.ndarray, "layer head"], layers: Sequence[int], k: int) -> tuple[Head, ...]:
+    """The k heads of `layers` with the largest scores."""
+    best = np.argsort(-scores[list(layers)], axis=None)[:k]
+    return tuple(sorted((layers[i // scores.shape[1]], int(i % scores.shape[1])) for i in best.tolist()))

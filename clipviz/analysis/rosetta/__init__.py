@@ -1,0 +1,1 @@
+"""Rosetta neurons (thesis 4.3): models matched unit by unit, the dictionary of shared units, and its names."""

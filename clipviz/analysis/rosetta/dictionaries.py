@@ -1,0 +1,127 @@
+"""A CLIP's dictionary of shared units: mined, with names in words, and with where it comes from (thesis 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from clipviz.analysis.rosetta.mining import count_rows, mine
+from clipviz.analysis.rosetta.text_labels import hints
+from clipviz.models.clip import ClipModel
+from clipviz.models.generator import as_image
+from clipviz.models.untrained import untrained_copy
+from clipviz.models.zoo import Partner, clip_partner
+from clipviz.values import Concepts
+
+CLIP = "clip"
+"""What the model is called in its dictionary."""
+
+
+def mined(
+    model: ClipModel,
+    partners: Sequence[Partner],
+    images: Any,
+    heldout: Any,
+    texts: Sequence[str],
+    generator: Any = None,
+    **options: Any,
+) -> Concepts:
+    """The dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
+
+    images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
+    one more partner, matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
+    """
+    pivot = clip_partner(model, CLIP)
+    if generator is not None:
+        partners = [*partners, generator]
+        options["own"] = {generator.name: _samples(generator, len(images), len(heldout))}
+    concepts = mine(pivot, partners, images, heldout=heldout, **options)
+    if not len(concepts) or not texts:
+        return concepts
+    return replace(
+        concepts,
+        hints=hints(model, torch.as_tensor(concepts.units)[:, 0], concepts.layers[0], images, heldout, texts),
+    )
+
+
+def mined_from_generator(
+    generator: Any,
+    model: ClipModel,
+    partners: Sequence[Partner],
+    n_latents: int,
+    n_heldout: int,
+    texts: Sequence[str],
+    **options: Any,
+) -> tuple[Concepts, dict[int, Any]]:
+    """R(G, D1 ... Dm) of Eq. 4.4 with a generator as pivot on its own samples, and the pictures of its examples.
+
+    The CLIP, called "clip", and every partner must share a unit. Named by texts that fit where the generator's units
+    are strongest (text_labels.names).
+    """
+    latents, others = _samples(generator, n_latents, n_heldout)
+    company = [clip_partner(model, CLIP), *partners]
+    concepts = mine(generator, company, latents, heldout=others, **options)
+    named = name_generator(concepts, generator, model, n_latents, n_heldout, texts)
+    examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
+    pictures = {i: as_image(generator.images(latents[i : i + 1])[0]) for i in examples}
+    return replace(concepts, hints=named), pictures
+
+
+def name_generator(
+    concepts: Concepts, generator: Any, model: ClipModel, n_latents: int, n_heldout: int, texts: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    """Names of a generator's units, chosen on the samples that they were mined on and checked on others."""
+    if not len(concepts):
+        return ()
+    units = torch.as_tensor(concepts.units)[:, 0]
+    latents, others = _samples(generator, n_latents, n_heldout)
+    return hints(model, units, concepts.layers[0], latents, others, list(texts), generator)
+
+
+def untrained_rows(
+    model: ClipModel,
+    partners: Sequence[Partner],
+    images: Any,
+    generator: Any = None,
+    n_heldout: int = 0,
+    passed: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> int:
+    """How many rows `mined` finds on the same images with an untrained copy of the model in its place.
+
+    Local filters with random weights light up where trained ones do, so a dictionary has rows that nothing was learnt
+    for; this is how many. About two thirds of the time that the dictionary itself takes.
+    """
+    if generator is not None:
+        partners = [*partners, generator]
+        options["own"] = {generator.name: _samples(generator, len(images), n_heldout)}
+    kept = {name: value for name, value in options.items() if name not in ("same", "n_examples")}
+    return count_rows(untrained_copy(clip_partner(model, CLIP)), partners, images, passed=passed, **kept)
+
+
+def untrained_generator_rows(
+    generator: Any,
+    model: ClipModel,
+    partners: Sequence[Partner],
+    n_latents: int,
+    n_heldout: int,
+    **options: Any,
+) -> int:
+    """The same for `mined_from_generator`: the generator's rows where the model among its partners is untrained."""
+    latents, _ = _samples(generator, n_latents, n_heldout)
+    return count_rows(generator, [untrained_copy(clip_partner(model, CLIP)), *partners], latents, **options)
+
+
+def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:
+    """Latents to match on, and others to check on."""
+    return generator.sample(n, seed=7), generator.sample(n_heldout, seed=2024)
+
+
+def about(model: ClipModel, partners: Sequence[Any], images: Any) -> dict[str, Any]:
+    """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
+    losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
+    known = {} if images is None else {"images": images.fingerprint}
+    return {"model": model.fingerprint, "losses": losses, **known}

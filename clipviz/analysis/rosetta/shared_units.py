@@ -1,0 +1,520 @@
+"""The dictionary of units that several models share through a pivot, CLIP or another, on the images of a session.
+
+`open_shared(source)` is the dictionary in the bundle of a model, `open_shared(source, folder)` one that was mined and
+saved, shown on the images of a session or of anything with a model and images. It lists concepts sorted and
+filtered, finds the concept of a neuron, shows every unit on any image, and keeps the names that people give.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from clipviz.analysis.generation.guides import fingerprint
+from clipviz.analysis.rosetta.mining import maps_of_units
+from clipviz.analysis.rosetta.text_labels import LEAST
+from clipviz.data import dictionary as saved
+from clipviz.data.images import Images
+from clipviz.data.recent import Recent
+from clipviz.lens.unit_thumbnails import drawn
+from clipviz.models.zoo import clip_partner
+
+if TYPE_CHECKING:
+    from clipviz.data.dictionary import Dictionary
+    from clipviz.models.bundle import Bundle
+    from clipviz.models.clip import ClipModel
+    from clipviz.values import Concepts
+
+SORTS = ("named", "heldout", "correlation", "size", "layer")
+SIDE = 48
+"""Rows and columns of a unit's map on the image that is looked at."""
+CLIP = "clip"
+"""What the CLIP of a session is called in a dictionary."""
+PIVOTS = (CLIP, "generator")
+KEPT = 8  # images whose maps are kept
+_BLOCK = re.compile(r"resblocks\.(\d+)\.")
+
+
+class Source(Protocol):
+    """What a dictionary is shown on: a session, or anything with its model and images."""
+
+    @property
+    def model(self) -> ClipModel: ...
+
+    @property
+    def images(self) -> Images: ...
+
+
+class Cell(NamedTuple):
+    """One model's unit of a concept: its layer, the unit inside it, correlation with the pivot, and held out."""
+
+    layer: str
+    unit: int
+    correlation: float
+    heldout: float
+
+
+class OnImage(NamedTuple):
+    """Every unit of the dictionary on one image.
+
+    maps: uint8 [concept, model, rows, cols], 0 at the unit's mean, 255 at its usual peak; strength: [concept, model]
+    the highest activation there on the same scale (1: as high as on its strongest images); 0 where there is no unit
+    or the model is not loaded.
+    """
+
+    maps: np.ndarray
+    strength: np.ndarray
+
+
+class Here(NamedTuple):
+    """One concept on one image through one model: its name, the map (0..255), and the peak as a share of its usual."""
+
+    concept: int
+    title: str
+    map: np.ndarray
+    strength: float
+
+
+class Entry(NamedTuple):
+    """One concept for a page of the dictionary: pictures [example], uint8 maps [model, example, rows, cols], and what
+    to write: a title, one note, one note per model ("" where it has no unit, or none that lights up here). The models
+    are `SharedUnits.lookers`."""
+
+    title: str
+    note: str
+    pictures: list[np.ndarray]
+    maps: np.ndarray
+    units: list[str]
+
+
+class Column(NamedTuple):
+    """One model of a dictionary: what it was taught, its pairs with the pivot against chance, whether it is loaded, and
+    whether it paints pictures of its own, so that it has no maps on those that the pivot looks at."""
+
+    name: str
+    loss: str
+    n_units: int
+    n_rows: int
+    n_pairs: int
+    n_chance: int
+    threshold: float
+    heldout: float
+    at_hand: bool
+    paints: bool
+
+
+class SharedUnits:
+    """One opened dictionary in one session; made by `open_shared`.
+
+    session: whose model and images are shown; it is not kept alive. partners: model name -> anything with
+    .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
+    images only. painted: latents of an image that the generator among the models painted, None for any other: the one
+    way to its maps, since it does not look at pictures.
+    """
+
+    def __init__(
+        self,
+        session: Source,
+        opened: Dictionary,
+        partners: Mapping[str, Any] | None = None,
+        painted: Callable[[int], Any] | None = None,
+    ) -> None:
+        self._session = weakref.ref(session)
+        self._painted = painted
+        self._given = dict(partners or {})
+        self._lock = threading.RLock()
+        self._seen: Recent[tuple[str, int], OnImage] = Recent(KEPT)
+        self.opened = opened
+        self.version = 0
+
+    @property
+    def concepts(self) -> Concepts:
+        return self.opened.concepts
+
+    @property
+    def session(self) -> Source:
+        session = self._session()
+        if session is None:
+            raise ValueError("the session of this dictionary is gone; open a new one")
+        return session
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The models, the pivot first."""
+        concepts, losses = self.concepts, self.opened.about.get("losses", {})
+        units, heldout = np.asarray(concepts.units), np.asarray(concepts.heldout)
+        found = []
+        for i, name in enumerate(concepts.models):
+            there = units[:, i] >= 0
+            found.append(
+                Column(
+                    name,
+                    str(losses.get(name, "")),
+                    sum(n for _, n in concepts.layers[i]),
+                    int(there.sum()),
+                    int(concepts.n_pairs[i]),
+                    int(concepts.n_chance[i]),
+                    float(concepts.threshold[i]),
+                    float(heldout[there, i].mean()) if there.any() else 0.0,
+                    self.partners.get(name) is not None,
+                    not self.reads(name) and i > 0,
+                )
+            )
+        return tuple(found)
+
+    @property
+    def n_untrained(self) -> int | None:
+        """The rows that were found with an untrained copy of the CLIP in its place; None where that was not counted."""
+        found = self.opened.about.get("n_untrained")
+        return found if isinstance(found, int) else None
+
+    @property
+    def lookers(self) -> list[str]:
+        """The models that have maps of the example images: all but those that paint pictures of their own."""
+        return [column.name for column in self.columns if not column.paints]
+
+    @property
+    def _bundle(self) -> Bundle | None:
+        return self.session.model.bundle
+
+    @cached_property
+    def partners(self) -> dict[str, Any]:
+        """Model name -> network to read, or None where it is not loaded."""
+        generator = self._generator
+        device, hashes = self.session.model.device, self.opened.about.get("partners", {})
+        found: dict[str, Any] = {}
+        for name in self.concepts.models:
+            if name == self.clip:
+                found[name] = clip_partner(self.session.model, name)
+                continue
+            if generator is not None and name == generator.name:
+                found[name] = generator
+                continue
+            found[name] = self._given.get(name)
+            bundled = self._bundle.partners.get(name) if self._bundle else None
+            if found[name] is None and bundled is not None and bundled.digest == hashes.get(name):
+                found[name] = bundled.load(device)
+        return found
+
+    @property
+    def clip(self) -> str:
+        """What the session's model is called here: "clip", or else the pivot."""
+        return CLIP if CLIP in self.concepts.models else self.concepts.models[0]
+
+    @cached_property
+    def _generator(self) -> Any:
+        """The generator that was given, or that of the model's bundle where the dictionary is about one of its name
+        and weights."""
+        given = [one for one in self._given.values() if hasattr(one, "sample") and hasattr(one, "images")]
+        if given:
+            return given[0]
+        known = {self.clip, *self._given, *(self._bundle.partners if self._bundle else ())}
+        make = self._bundle.generator if self._bundle else None
+        if make is None or known.issuperset(self.concepts.models):
+            return None
+        generator = make(self.session.model.device)
+        digest = self.opened.about.get("partners", {}).get(generator.name)
+        fits = generator.name in self.concepts.models and digest in (None, fingerprint(generator.module))
+        return generator if fits else None
+
+    def reads(self, model: str) -> bool:
+        """Whether a model looks at pictures; a generator only paints them."""
+        return self._generator is None or model != self._generator.name
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """[concept] how many pivot units share the concept of this row."""
+        _, inverse, counts = np.unique(
+            np.asarray(self.concepts.cluster), return_inverse=True, return_counts=True
+        )
+        return counts[inverse]
+
+    @cached_property
+    def pivot_layers(self) -> np.ndarray:
+        """[concept] place of the pivot unit's layer among the pivot's layers."""
+        ends = np.cumsum([n for _, n in self.concepts.layers[0]])
+        return np.searchsorted(ends, np.asarray(self.concepts.units)[:, 0], side="right")
+
+    def cells(self, concept: int) -> list[Cell | None]:
+        """One cell per model, None where it has no unit for this concept."""
+        found: list[Cell | None] = []
+        for i in range(len(self.concepts.models)):
+            place = self.concepts.where(concept, i)
+            correlation, heldout = self.concepts.correlation[concept, i], self.concepts.heldout[concept, i]
+            found.append(None if place is None else Cell(*place, float(correlation), float(heldout)))
+        return found
+
+    # -- sorting and finding -----------------------------------------------------------------------------------
+
+    def listed(
+        self, sort: str = "heldout", models: Sequence[str] = (), words: str = "", every_unit: bool = False
+    ) -> list[int]:
+        """Concepts in order, one row per cluster (its best) unless `every_unit`.
+
+        sort: "named" (those that have a name or a hint first), "heldout" or "correlation" (mean over the partners),
+        "size" (units of the pivot that share it) or "layer" (from the pivot's first to its last). models: only concepts
+        that these models have. words: only concepts whose name or hint holds all of them.
+        Raises ValueError for another sort or model.
+        """
+        if sort not in SORTS:
+            raise ValueError(f"expected a sort among {', '.join(SORTS)}, got {sort!r}")
+        unknown = [name for name in models if name not in self.concepts.models]
+        if unknown:
+            raise ValueError(
+                f"expected models among {', '.join(self.concepts.models)}, got {unknown[0]!r}; choose one of them"
+            )
+        units = np.asarray(self.concepts.units)
+        kept = np.ones(len(units), bool)
+        for name in models:
+            kept &= units[:, self.concepts.models.index(name)] >= 0
+        for word in words.casefold().split():
+            kept &= [word in self.about(concept).casefold() for concept in range(len(units))]
+        order = np.lexsort((np.arange(len(units)), *self._keys(sort)))
+        rows = [int(i) for i in order if kept[i]]
+        return rows if every_unit else self._one_a_cluster(rows)
+
+    def _keys(self, sort: str) -> tuple[np.ndarray, ...]:
+        """Keys for lexsort, the most important last; strong ones first."""
+        means = {name: self._means(getattr(self.concepts, name)) for name in ("heldout", "correlation")}
+        if sort == "named":
+            return -means["heldout"], np.array(
+                [not self.about(row).strip() for row in range(len(self.concepts))]
+            )
+        if sort == "size":
+            return -means["heldout"], -self.sizes
+        if sort == "layer":
+            return -means["heldout"], self.pivot_layers
+        return (-means[sort],)
+
+    def _means(self, values: Any) -> np.ndarray:
+        """[concept] mean over the partners that have a unit."""
+        there = np.asarray(self.concepts.units)[:, 1:] >= 0
+        return np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
+
+    def _one_a_cluster(self, rows: list[int]) -> list[int]:
+        """The first row of every cluster in this order."""
+        cluster, seen, first = np.asarray(self.concepts.cluster), set(), []
+        for row in rows:
+            if cluster[row] not in seen:
+                seen.add(cluster[row])
+                first.append(row)
+        return first
+
+    def about(self, concept: int) -> str:
+        """A person's name and the text that fits it, for searching."""
+        return f"{self.label(concept)} {self.hint(concept)[0]}"
+
+    def label(self, concept: int) -> str:
+        """A person's name for a concept, "" where none was given."""
+        return self.concepts.labels[concept] if self.concepts.labels else ""
+
+    def hint(self, concept: int) -> tuple[str, float]:
+        """The text that fits the pivot's strongest images, also such as it was not chosen on, and the share of those
+        that it fits; ("", 0) where none does."""
+        text, value = self.concepts.hints[concept] if self.concepts.hints else ("", 0.0)
+        return (text, float(value)) if text and value >= LEAST else ("", 0.0)
+
+    def title(self, concept: int) -> str:
+        """What a concept is called: a person's name, else its hint, else the pivot's unit."""
+        place = self.neuron(concept)
+        own = self.concepts.where(concept, 0)
+        pivots = f"{own[0]} · {own[1]}" if own and self.clip != self.concepts.models[0] else ""
+        neuron = f"L{place[0]} · {place[1]}" if place else f"unit {int(self.concepts.units[concept][0])}"
+        return self.label(concept) or self.hint(concept)[0] or pivots or neuron
+
+    def neuron(self, concept: int) -> tuple[int, int] | None:
+        """(layer, neuron) of the session's CLIP for a concept; None where its layers are not its MLPs."""
+        place = self.concepts.where(concept, self.concepts.models.index(self.clip))
+        block = _BLOCK.search(place[0]) if place else None
+        return None if place is None or block is None else (int(block[1]), place[1])
+
+    def concept_of(self, layer: int | None, neuron: int | None) -> int | None:
+        """The concept of one of CLIP's neurons, or None."""
+        return None if layer is None or neuron is None else self._by_neuron.get((layer, neuron))
+
+    @cached_property
+    def _by_neuron(self) -> dict[tuple[int, int], int]:
+        found = {self.neuron(concept): concept for concept in reversed(range(len(self.concepts)))}
+        return {place: concept for place, concept in found.items() if place is not None}
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def name(self, concept: int, label: str) -> None:
+        """Give a concept a name (or take it back, ""); written at once where the dictionary lies in a user's folder.
+
+        Raises ValueError for a concept that is not there.
+        """
+        with self._lock:
+            named = self.opened.named(concept, label)
+            if named.folder is not None and not self._shipped(named.folder):
+                named = named.save(named.folder)
+            self.opened = named
+            self.version += 1
+
+    def _shipped(self, folder: Path) -> bool:
+        own = self._bundle.dictionary if self._bundle else None
+        return own is not None and own.resolve() == folder.resolve()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the dictionary with its names and example pictures into a folder; names are kept there from now on."""
+        with self._lock:
+            opened = self.opened
+            if not opened.picture_ids:
+                ids = sorted({int(i) for i in np.unique(np.asarray(self.concepts.examples))})
+                pictures = {i: self.picture(i, saved.SIDE) for i in ids}
+                saved.save(opened.concepts, folder, dict(opened.about), pictures)
+                self.opened = saved.open_folder(folder)
+            else:
+                self.opened = opened.save(folder)
+        return Path(folder)
+
+    # -- pictures ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def linked(self) -> bool:
+        """Whether the example images are the session's own, so that one can be selected."""
+        return self.opened.about.get("images") == self.session.images.fingerprint
+
+    @cached_property
+    def _source(self) -> Images | None:
+        if self.linked:
+            return self.session.images
+        if self._bundle is None or self._bundle.images is None:
+            return None
+        known = self._bundle.images()
+        return known if self.opened.about.get("images") == known.fingerprint else None
+
+    def picture(self, image: int, size: int) -> Image.Image:
+        """An example image of the dictionary as a square; grey where it is not known."""
+        if self._source is not None and image < len(self._source):
+            return self._source.thumbnail(image, size)
+        return self.opened.picture(image, size)
+
+    def caption(self, image: int) -> str:
+        """What an example image is called."""
+        source = self._source
+        if source is None:
+            return f"image {image}" if self.reads(self.concepts.models[0]) else f"sample {image}"
+        return (source.captions or source.names)[image]
+
+    def sprite(self, images: Sequence[int], size: int, columns: int = 8) -> tuple[bytes, int]:
+        """A JPEG of example images, row by row, and its number of columns."""
+        if not len(images):
+            return b"", 0
+        columns = min(columns, len(images))
+        sheet = Image.new("RGB", (columns * size, -(-len(images) // columns) * size), "white")
+        for place, image in enumerate(images):
+            sheet.paste(self.picture(image, size), (place % columns * size, place // columns * size))
+        stream = io.BytesIO()
+        sheet.save(stream, "JPEG", quality=86)
+        return stream.getvalue(), columns
+
+    def on_image(self, image: int) -> OnImage:
+        """Every unit on an image of the session, each model through its own pixels."""
+        if not 0 <= image < len(self.session.images):
+            raise ValueError(f"expected an image within 0..{len(self.session.images) - 1}, got {image}")
+        key = (self.session.images.names[image], image)
+        return self._seen.get(key, lambda: self._on_image(image))
+
+    def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
+        """Those of some concepts whose unit of a model rises above its mean on an image, the strongest first."""
+        seen, place = self.on_image(image), self.concepts.models.index(model)
+        strength = seen.strength[:, place]
+        rows = sorted((row for row in concepts if strength[row] > 0), key=lambda row: -strength[row])
+        return [Here(row, self.title(row), seen.maps[row, place], float(strength[row])) for row in rows]
+
+    def entries(self, concepts: Sequence[int], n_examples: int = 3, size: int = 96) -> list[Entry]:
+        """Concepts as a page of the dictionary shows them (Figure 4.2), on their first example images."""
+        found, places = [], [self.concepts.models.index(name) for name in self.lookers]
+        for concept in concepts:
+            examples = np.asarray(self.concepts.examples)[concept][:n_examples].tolist()
+            thumbnails = self.concepts.thumbnails
+            shape = (len(places), len(examples), 1, 1)
+            maps = (
+                np.zeros(shape, np.uint8)
+                if thumbnails is None
+                else np.asarray(thumbnails.maps[concept])[places, :n_examples]
+            )
+            cells, neuron = self.cells(concept), self.neuron(concept)
+            partners = [cell.heldout for cell in cells[1:] if cell is not None]
+            at = f"L{neuron[0]}.{neuron[1]}, " if neuron else ""
+            found.append(
+                Entry(
+                    self.title(concept),
+                    f"{at}held out {np.mean(partners):.2f}" if partners else at,
+                    [np.asarray(self.picture(image, size)) for image in examples],
+                    maps,
+                    [
+                        "" if cell is None or not np.any(dark) else f"{cell.heldout:.2f}"
+                        for cell, dark in zip((cells[place] for place in places), maps, strict=True)
+                    ],
+                )
+            )
+        return found
+
+    @torch.no_grad()
+    def _on_image(self, image: int) -> OnImage:
+        concepts = self.concepts
+        n_rows, n_models = np.asarray(concepts.units).shape
+        maps = np.zeros((n_rows, n_models, SIDE, SIDE), np.uint8)
+        strength = np.zeros((n_rows, n_models), np.float32)
+        if concepts.thumbnails is None:
+            return OnImage(maps, strength)
+        side = min(self.session.images[image].size)
+        picture = ImageOps.fit(self.session.images[image].convert("RGB"), (side, side))
+        for i, name in enumerate(concepts.models):
+            partner = self.partners.get(name)
+            if partner is None:
+                continue
+            units = torch.as_tensor(np.asarray(concepts.units)[:, i])
+            floor, peak = (
+                torch.as_tensor(np.asarray(getattr(concepts.thumbnails, part))[:, i])
+                for part in ("floor", "peak")
+            )
+            seen: Any = [picture]
+            if not self.reads(name):
+                seen = self._painted(image) if self._painted is not None else None
+                if seen is None:
+                    continue
+            found = maps_of_units(partner, seen, units, concepts.layers[i]).cpu()
+            maps[:, i] = drawn(found, floor, peak, SIDE)[0].numpy()
+            share = (found[0].amax((1, 2)) - floor) / (peak - floor).clamp_min(1e-30)
+            strength[:, i] = torch.where((peak > floor) & (units >= 0), share, 0.0).clamp(0, 9).numpy()
+            maps[units.numpy() < 0, i] = 0
+        return OnImage(maps, strength)
+
+
+def open_shared(
+    source: Source,
+    folder: str | Path | None = None,
+    partners: Mapping[str, Any] | None = None,
+    pivot: str = CLIP,
+    painted: Callable[[int], Any] | None = None,
+) -> SharedUnits:
+    """The dictionary of a model: one in its bundle, or that of a folder. ValueError when there is none for it.
+
+    pivot: of the bundle's dictionaries the one whose rows are units of "clip" or of the "generator".
+    """
+    if pivot not in PIVOTS:
+        raise ValueError(f"expected a pivot among {', '.join(PIVOTS)}, got {pivot!r}")
+    bundle = source.model.bundle
+    shipped = {CLIP: bundle.dictionary, "generator": bundle.generator_dictionary} if bundle else {}
+    path = Path(folder).expanduser() if folder else shipped.get(pivot)
+    if path is None:
+        raise ValueError(
+            f"model {source.model.name!r} has no dictionary of shared units; session.mine(folder) looks for units that "
+            "it shares with other networks on the session's images"
+        )
+    return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted)

@@ -1,0 +1,1 @@
+"""Chapter 3: neurons. Layers, texts, segmentation and adversarial images."""

@@ -1,0 +1,307 @@
+"""Adversarial scenes from neurons' words: Table 3.3, Figures 3.6 and B.8, a section of the report of chapter3."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from clipviz.analysis.cues import words as cues
+from clipviz.data.texts import common_words
+from clipviz.figures import chapter3 as figures
+from clipviz.reproduce import published
+from clipviz.reproduce.chapter3.attack_tasks import DEMO, pairs_of
+from clipviz.reproduce.chapter3.layers import N_INDIRECT, Study, indirect_directions
+from clipviz.reproduce.chapter3.neuron_texts import Dictionary, wide_pool
+from clipviz.reproduce.evaluation import in_demo_world
+from clipviz.reproduce.report import Report
+
+PAIRS = DEMO.pairs
+METHODS = ("no words", "random neurons", "indirect effect", "similar words", "second order")
+QUICK_NEURONS = 256  # of a layer, whose indirect effects are taken in the quick version
+N_EXAMPLES, N_MORE = 3, 8  # pictures kept of each attack, and shown in Figure B.8
+
+
+def attack_section(report: Report, study: Study, repeats: int, quick: bool = False) -> None:
+    """Table 3.3 and Figures 3.6 and B.8."""
+    report.section("Adversarial scenes (Table 3.3, Figures 3.6, B.8)")
+    own = study.studio
+    if own is None and not in_demo_world(study.model):
+        report.needs(
+            "--describe, --draw",
+            "a language model and a text-to-image model by their names, or callables as describe= and draw= "
+            "(clipviz.models.captioners)",
+        )
+        _thesis_attacks(report, study)
+        return
+    pairs = PAIRS if own is None else pairs_of(study.pairs, list(study.evaluation.class_prompts))
+    if not pairs:
+        report.needs(
+            "--pairs",
+            "pairs of classes to draw and to be taken for: cifar10, traffic, or 'cat/dog, ship/truck'",
+        )
+        _thesis_attacks(report, study)
+        return
+    layers = study.late
+    source = attack_source(
+        study, 2 if quick else N_INDIRECT, cue_pool(study, quick), QUICK_NEURONS if quick else None
+    )
+    n_indirect = len(source.indirect_directions) if source.indirect_directions is not None else 0
+    only = f" (of {n_indirect:,} neurons)" if n_indirect < len(source.directions) else ""
+    pairs = pairs[:2] if quick else pairs
+    n_sentences, n_images = (3, 2) if quick else (10, 10)
+    rates, words, examples, left_out = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
+    report.text(
+        f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
+        f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
+        f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} per neuron); texts that name the other class or mean "
+        f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
+        f"alone, random neurons, codes of indirect effects{only}, the texts most along v."
+    )
+    summary = {
+        name: {method: (float(np.mean(values)), float(np.std(values))) for method, values in row.items()}
+        for name, row in rates.items()
+    }
+    report.table(
+        ["task", *METHODS],
+        [[name, *(_spread(row.get(method)) for method in METHODS)] for name, row in summary.items()],
+    )
+    for (name, method), reason in left_out.items():
+        report.text(f"**{name}, {method}**: no sentence to draw ({reason}).")
+    whole = {name: row for name, row in summary.items() if len(row) == len(METHODS)}
+    if whole:
+        report.text(verdict(whole, repeats, own is None))
+    if any(summary.values()):
+        report.figure(
+            "neurons-attacks", figures.attack_success(summary), "Table 3.3: pictures that fool the classifier"
+        )
+    report.table(["task", "first texts"], [[name, "; ".join(found[:8])] for name, found in words.items()])
+    first, more = [own[0] for own in examples if own], [one for own in examples for one in own[1:]]
+    for name, number, some, what in (
+        ("", "3.6", first, "the picture of each task that fools the classifier most"),
+        ("-more", "B.8", more[:N_MORE], "further pictures that fool it"),
+    ):
+        if some:
+            report.figure(
+                f"neurons-attack-examples{name}",
+                figures.attack_examples(some),
+                f"Figure {number}: {what}; orange: tokens that write towards the wrong class, blue: towards the "
+                "class drawn",
+            )
+        else:
+            report.text(
+                f"Figure {number}: no picture for it, since none {'more ' if first else ''}fools the classifier."
+            )
+    _thesis_attacks(report, study)
+
+
+def _attacks(
+    study: Study,
+    source: cues.Source,
+    pairs: Sequence[tuple[str, str]],
+    repeats: int,
+    n_drawn: tuple[int, int],
+) -> tuple[
+    dict[str, dict[str, list[float]]],
+    dict[str, list[str]],
+    list[list[figures.AttackExample]],
+    dict[tuple[str, str], str],
+]:
+    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best pictures,
+    and why a pair and method has none.
+
+    n_drawn: sentences of each attack, and pictures of each sentence.
+    """
+    rates: dict[str, dict[str, list[float]]] = {}
+    examples: list[list[figures.AttackExample]] = []
+    words: dict[str, list[str]] = {}
+    left_out: dict[tuple[str, str], str] = {}
+    progress = tqdm(total=len(pairs) * repeats, desc="attacks", unit="attack", disable=study.quiet)
+    for pair in pairs:
+        name = f"{pair[0]} → {pair[1]}"
+        rates[name] = {}
+        for repeat in range(repeats):
+            make = partial(_attack, study, source, pair, repeat, *n_drawn)
+            step = f"neurons-attacks-{'-'.join(pair)}-{repeat}{_by(study, source, n_drawn)}".replace(" ", "-")
+            found = study.steps.get(step, make)
+            left_out |= {(name, method): reason for method, reason in found.get("left out", {}).items()}
+            for method, margins in found["margins"].items():
+                share = sum(margin > 0 for margin in margins) / max(1, len(margins))
+                rates[name].setdefault(method, []).append(share)
+            if repeat == 0:
+                words[name] = found["words"].get("second order", [])
+                examples.append(_examples(study, pair, found))
+            progress.update()
+    progress.close()
+    return rates, words, examples, left_out
+
+
+def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
+    if study.studio is None:
+        return (
+            f"The demo world writes {n_sentences} sentences from them (a second thing and a background beside the "
+            f"class; no recolouring) and draws {n_images} pictures of each. Every picture shows the class by "
+            "construction, so none is removed by hand."
+        )
+    return (
+        f"From what is written with them ({study.studio.name[:120]}) {n_sentences} sentences are chosen that name the "
+        f"class and not the other one, and {n_images} pictures are drawn of each. No picture is removed by hand; the "
+        "thesis removes those that show the other class, or not the one asked for."
+    )
+
+
+def _by(study: Study, source: cues.Source, n_drawn: tuple[int, int]) -> str:
+    """What else the pictures rest on, for the name of a step; "" for the demo world's own."""
+    if study.studio is None:
+        return ""
+    text = repr((study.studio.name, len(source.pool), source.pool[-1], n_drawn))
+    return f"-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def cue_pool(study: Study, quick: bool = False) -> list[str]:
+    """The texts that cues are chosen from: the 30,000 most common words, as in the thesis, where they can be had.
+
+    The demo world's is what it can draw; without the words (clipviz[words]), and in a quick version, it is alike.
+    """
+    if quick or in_demo_world(study.model) or importlib.util.find_spec("wordfreq") is None:
+        return wide_pool(study)
+    return list(common_words(30_000))
+
+
+def attack_source(
+    study: Study, n_indirect: int, pool: Sequence[str] | None = None, n_compared: int | None = None
+) -> cues.Source:
+    """What the methods choose words from: the late layers' neurons together, both kinds of directions.
+
+    n_indirect: images for each neuron's indirect effects; n_compared: neurons of each layer that have them, None for
+    all.
+    """
+    dictionary = Dictionary(study, wide_pool(study) if pool is None else pool)
+    second = torch.cat([study.layer(layer).line.directions for layer in study.late])
+    indirect = torch.cat(
+        [
+            indirect_directions(
+                study.model,
+                study.reference,
+                study.layer(layer),
+                study.steps,
+                n_indirect,
+                study.quiet,
+                study.sample,
+                n_compared,
+            )
+            for layer in study.late
+        ]
+    ).to(second)
+    return cues.Source(
+        dictionary.pool,
+        dictionary.encoded,
+        dictionary.codes(second),
+        second,
+        tuple((layer, study.model.neuron_basis(layer).n_neurons) for layer in study.late),
+        dictionary.codes(indirect),
+        indirect,
+    )
+
+
+def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in_world: bool = True) -> str:
+    """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average.
+
+    in_world: the demo world wrote and drew.
+    """
+    baselines = [method for method in METHODS if method != "second order"]
+    best = {name: max(row[baseline][0] for baseline in baselines) for name, row in summary.items()}
+    won = [name for name, row in summary.items() if row["second order"][0] > best[name]]
+    means = {method: float(np.mean([row[method][0] for row in summary.values()])) for method in METHODS}
+    text = (
+        f"Means and deviations over {repeats} repeats. Second-order words beat every baseline on {len(won)} of "
+        f"{len(summary)} tasks"
+        + (f" ({', '.join(won)})" if won else "")
+        + ". Mean over the tasks: "
+        + ", ".join(f"{method} {value:.1%}" for method, value in means.items())
+        + "."
+    )
+    close = [name for name in won if summary[name]["second order"][0] - best[name] < max(
+        spread for _, spread in summary[name].values()
+    )]  # fmt: skip
+    if close:
+        text += f" The lead is within the deviations on {', '.join(close)}."
+    if means["similar words"] >= means["second order"]:
+        text += " Here the words most along v do better on average"
+        text += (
+            ": the world's texts say exactly what can be drawn, and its classifier is small, so the direct way is "
+            "short. A large model's common words do not have that."
+            if in_world
+            else "."
+        )
+    return text
+
+
+def _attack(
+    study: Study, source: cues.Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+) -> dict[str, Any]:
+    left_out: dict[str, str] = {}
+    found = cues.attack_pair(
+        study.model,
+        source,
+        pair,
+        seed,
+        n_sentences=n_sentences,
+        n_images=n_images,
+        studio=study.studio,
+        left_out=left_out,
+    )
+    made = {
+        "margins": {name: list(attack.margins) for name, (_, attack) in found.items()},
+        "words": {name: words for name, (words, _) in found.items()},
+        "left out": left_out,
+    }
+    if "second order" not in found:
+        return {
+            **made,
+            "best sentences": [],
+            "best margins": [],
+            "best pictures": np.zeros((0, 1, 1, 3), np.uint8),
+        }
+    ours = found["second order"][1]
+    best = np.argsort(ours.margins)[::-1][:N_EXAMPLES].tolist()
+    size = ours.images[best[0]].size
+    return {
+        **made,
+        "best sentences": [ours.sentences[i] for i in best],
+        "best margins": [ours.margins[i] for i in best],
+        "best pictures": np.stack([np.asarray(ours.images[i].convert("RGB").resize(size)) for i in best]),
+    }
+
+
+def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
+    """The pictures that fool most, those that do, with the tokens that write towards either class."""
+    rows = zip(found["best sentences"], found["best margins"], found["best pictures"], strict=True)
+    return [
+        figures.AttackExample(
+            pair, sentence, margin, picture, cues.pair_map(study.model, Image.fromarray(picture), pair)
+        )
+        for sentence, margin, picture in rows
+        if margin > 0
+    ]
+
+
+def _spread(value: tuple[float, float] | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value[0]:.1f}% (±{100 * value[1]:.1f})"
+
+
+def _thesis_attacks(report: Report, study: Study) -> None:
+    if published.chapter_3_model(study.model.name, study.model.pretrained):
+        report.table(
+            ["thesis, CIFAR-10", *(m for m in METHODS if m != "no words")],
+            [[task, *row] for task, row in published.TABLE_3_3.items()],
+        )

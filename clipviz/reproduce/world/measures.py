@@ -1,0 +1,436 @@
+"""What the demo world's report card measures: numbers only, in steps that can be resumed.
+
+Every function takes a model and held-out scenes, and returns plain values for the report and its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from clipviz import demo
+from clipviz.analysis.heads import labels
+from clipviz.analysis.heads.labels import AT_LEAST
+from clipviz.analysis.neurons.sums import read_layers, read_together
+from clipviz.data.images import Images
+from clipviz.data.texts import Texts, broad
+from clipviz.demo.model import evaluate
+from clipviz.demo.model.evaluate import Encoder
+from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.scenes import Scenes, render
+from clipviz.lens import ablate, headset, roles, segment, textspan
+from clipviz.lens.ablate import Terms
+from clipviz.lens.covariance import code_moments
+from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens.intervals import Estimate, mean, share
+from clipviz.lens.neuron_stats import NeuronStats, rank_one
+from clipviz.lens.roles import Chosen, Role
+from clipviz.lens.sparse import prepare_dictionary
+from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.trace import Trace
+from clipviz.models.clip import ClipModel
+from clipviz.reproduce.chapter2 import spurious
+from clipviz.reproduce.chapter2.chapter import Measured, late_terms
+from clipviz.reproduce.chapter2.segmenting import fitted_mask
+from clipviz.reproduce.chapter3.layers import usable_layers
+from clipviz.reproduce.evaluation import Evaluation, trace_terms
+from clipviz.reproduce.pools import encoded_pool
+from clipviz.reproduce.report import Steps
+from clipviz.reproduce.world.held_out import HeldOutSizes, two_objects
+from clipviz.values import Ablation, Head, late_layers
+
+N_DRAWS = 200
+"""Random draws of every baseline."""
+N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
+TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
+MAPS = (TOKENS, TOKENS_CLASSES, RAW)
+SUPERVISED = {
+    "kind of thing": "kind",
+    "object": "class",
+    "shape": "class",
+    "letter or number": "class",
+    "colour": "colour",
+    "background": "background",
+    "background colour": "background colour",
+    "treatment": "treatment",
+    "count": "count",
+    "size": "size",
+    "column": "column",
+    "row": "row",
+}
+"""Property -> the column of the attribute table that tells it, for the supervised half of the head table."""
+_KINDS = {"object": "object", "shape": "shape", "letter or number": "glyph"}
+
+
+@dataclass(frozen=True)
+class FamilyScore:
+    """Zero-shot accuracy of one family of attributes on the scenes that it applies to, and the level of chance."""
+
+    accuracy: Estimate
+    chance: float
+
+
+def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
+    """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
+
+    def measured(title: str, seed: int, unseen: bool) -> dict[str, dict]:
+        make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
+        return steps.get(f"world-{title.replace(' ', '-')}-{seed}", make)
+
+    return {
+        title: pooled([measured(title, seed, unseen) for seed in sizes.seeds])
+        for title, unseen in (("held out", False), ("unseen views", True))
+    }
+
+
+def pooled(parts: Sequence[Mapping[str, dict]]) -> dict[str, FamilyScore]:
+    """The scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each seed."""
+    scores = {}
+    for family, first in parts[0].items():
+        known = [part[family] for part in parts if part[family]["n"]]
+        n_right = sum(round(one["accuracy"] * one["n"]) for one in known)
+        scores[family] = FamilyScore(share(n_right, sum(one["n"] for one in known)), first["chance"])
+    return scores
+
+
+def nearest_texts(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, Estimate]:
+    """How often the world's texts nearest to a picture are true of it, all seeds pooled, and of another picture."""
+    pool = list(demo.texts())
+    directions = encoder.texts(pool)
+
+    def measured(seed: int) -> dict[str, list[int]]:
+        scenes = render(sizes.traced, seed)
+        return evaluate.nearest_texts(encoder.images(scenes.images), directions, pool, scenes)
+
+    parts = [steps.get(f"world-texts-{seed}", partial(measured, seed)) for seed in sizes.seeds]
+    totals = {what: np.sum([part[what] for part in parts], 0) for what in parts[0]}
+    shares = np.arange(evaluate.N_NEAREST + 1) / evaluate.N_NEAREST
+    return {
+        what: mean(np.repeat(shares, total), 0.0, 1.0) if what.startswith("five") else share(*map(int, total))
+        for what, total in totals.items()
+    }
+
+
+def ablations(model: ClipModel, measured: Measured) -> dict[str, dict[str, float]]:
+    """Accuracy of every family when one term, or several, are mean-ablated: {what: {family: accuracy}}."""
+    n_layers = model.n_layers
+    cases = {"nothing": Ablation(), "input": Ablation(mlps=frozenset({0}))}
+    cases |= {f"MLP {layer}": Ablation(mlps=frozenset({1 + layer})) for layer in range(n_layers)}
+    cases["input and all MLPs"] = ablate.all_mlps(model.weights.n_mlp_terms)
+    cases |= {f"attention {k}": case for k, case in enumerate(ablate.isolated(range(n_layers)))}
+    cumulative = ablate.accumulated(range(n_layers))[2:]
+    cases |= {f"attention 0-{k}": case for k, case in enumerate(cumulative, 1)}
+    return {name: measured.top1(case) for name, case in cases.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTable:
+    """The late heads by TextSpan and by supervision.
+
+    roles, texts: of each head. null_counts: [draw, head] how many of the first texts share a broad family under
+    random rotations. shares: property -> [head] share of a head's variance between the property's values. by_seed:
+    heads with AT_LEAST texts of one family on the scenes of each seed alone.
+    """
+
+    heads: list[Head]
+    roles: dict[Head, Role]
+    texts: dict[Head, list[str]]
+    null_counts: Int[Tensor, "draw head_all"]
+    shares: dict[str, Float[Tensor, " head_all"]]
+    by_seed: list[int]
+
+    def n_heads(self, at_least: int = AT_LEAST) -> int:
+        """Heads with so many of their first texts from one broad family."""
+        return sum(role.n_texts >= at_least for role in self.roles.values())
+
+    def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, " draw"]:
+        """The same count in every draw of the null."""
+        return (self.null_counts >= at_least).sum(1).double()
+
+    def ratio(self, at_least: int = AT_LEAST) -> float:
+        """Heads found over heads expected under the null; infinite where no draw finds one."""
+        expected = float(self.null_heads(at_least).mean())
+        return self.n_heads(at_least) / expected if expected else float("inf")
+
+    def supervised(self, row: int) -> tuple[str, float]:
+        """The property that a head varies with most, and its share."""
+        name = max(self.shares, key=lambda key: float(self.shares[key][row]))
+        return name, float(self.shares[name][row])
+
+
+def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_seeds: int = 1) -> HeadTable:
+    """TextSpan of every late head (centred pool, length-normalised) beside its null and the supervised shares."""
+    covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
+    heads, directions = headset.all_heads(late.codes), encoded_pool(model, pool).cpu()
+    found = labels.label_heads(heads, covariance, span, directions, pool)
+    effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
+    return HeadTable(
+        heads=heads,
+        roles=labels.roles_of(found),
+        texts={head: [pool[i] for i in label.order] for head, label in found.items()},
+        null_counts=torch.tensor([label.null_counts for label in found.values()]).T,
+        by_seed=heads_by_seed(late, directions, [broad(family) for family in pool.families], n_seeds),
+        shares={name: between_share(effects, known) for name, known in supervision(scenes).items()},
+    )
+
+
+def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None], n_seeds: int) -> list[int]:
+    """How many heads have AT_LEAST of their first texts from one family, on each of n_seeds equal parts in a row."""
+    counts = []
+    for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
+        part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]
+        basis = textspan.describe_heads(part, late.basis, directions, labels.N_FIRST, True, True)
+        chosen = (Chosen(*one) for one in zip(basis.order.tolist(), basis.gains.tolist(), strict=True))
+        counts.append(sum(roles.largest(one, families)[1].n_texts >= AT_LEAST for one in chosen))
+    return counts
+
+
+def supervision(scenes: Scenes) -> dict[str, list[int]]:
+    """For each property of SUPERVISED the value of every scene, -1 where it does not apply."""
+    kinds = scenes.words("kind")
+    labels = {}
+    for name, column in SUPERVISED.items():
+        values, kind = scenes.attribute(column).tolist(), _KINDS.get(name)
+        fits = [kind is None or found == kind for found in kinds]
+        labels[name] = [value if fit else -1 for value, fit in zip(values, fits, strict=True)]
+    return labels
+
+
+def between_share(
+    effects: Float[Tensor, "image head_all d_embed"], labels: Sequence[int]
+) -> Float[Tensor, " head_all"]:
+    """Share of each head's variance that lies between the groups of a label, adjusted for the number of groups.
+
+    eta^2 = between / total over the images with a label (>= 0), adjusted as 1 - (1 - eta^2)(n - 1)/(n - k) so
+    that groups without meaning give 0 on average; 0 where there are not more images than groups.
+    """
+    labels_of = torch.as_tensor(labels)
+    known = labels_of >= 0
+    values, groups = torch.unique(labels_of[known], return_inverse=True)
+    chosen, n_images, n_groups = effects[known].double(), int(known.sum()), len(values)
+    if n_groups < 2 or n_images <= n_groups:
+        return effects.new_zeros(effects.shape[1])
+    centred = chosen - chosen.mean(0)
+    sums = centred.new_zeros(n_groups, *centred.shape[1:]).index_add_(0, groups, centred)
+    sizes = torch.bincount(groups, minlength=n_groups).double()
+    between = (sums.square().sum(-1) / sizes[:, None]).sum(0)
+    share = between / centred.square().sum((0, 2)).clamp_min(1e-30)
+    return (1 - (1 - share) * (n_images - 1) / (n_images - n_groups)).to(effects)
+
+
+def token_map_scores(
+    model: ClipModel, evaluation: Evaluation, less: Mapping[str, Tensor]
+) -> dict[str, dict[int, MapScore]]:
+    """Token maps minus each of `backgrounds`, and raw attention, summed over the last k layers: {map: {k: score}}."""
+    data = evaluation.masks
+    assert data is not None
+    names = list(evaluation.class_prompts)
+    classes = evaluation.tasks[0].directions
+    depths = range(1, model.n_layers + 1)
+    maps: dict[str, dict[int, list[Tensor]]] = {name: {k: [] for k in depths} for name in MAPS}
+    masks = []
+    for start in range(0, len(data), 16):
+        pairs = [data[i] for i in range(start, min(start + 16, len(data)))]
+        directions = classes[[names.index(str(data.labels[start + i])) for i in range(len(pairs))]]
+        trace = model.trace(model.prepare([picture for picture, _ in pairs]))
+        for k in depths:
+            layers = range(model.n_layers - k, model.n_layers)
+            for name, texts in less.items():
+                found = segment.token_maps(
+                    trace, directions.to(trace.embedding), texts.to(trace.embedding), layers
+                )
+                maps[name][k] += list(found.cpu())
+            maps[RAW][k] += list(_raw_attention(trace, layers))
+        masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
+    return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
+
+
+def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
+    """The texts whose mean token maps are subtracted: all descriptions, or the class names, as in the thesis."""
+    pool = encoded_pool(model, evaluation.pools["descriptions"])
+    return {TOKENS: pool, TOKENS_CLASSES: evaluation.tasks[0].directions}
+
+
+def pair_scores(
+    model: ClipModel, scenes: Scenes, evaluation: Evaluation, less: Mapping[str, Tensor], n_late: int
+) -> dict[str, dict[str, Estimate]]:
+    """Maps of one of two objects in a scene: does the text pick the one it names?
+
+    For every untreated scene of two different objects and each of the two names, on maps of the last n_late layers:
+    "pointing", how often the named object has the larger mean, and "foreground AP" against its mask alone, for the
+    maps of MAPS; no text changes raw attention. A scene counts once, with the mean of its two names.
+    """
+    rows = two_objects(scenes)
+    layers = late_layers(model.n_layers, n_late)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in MAPS}
+    classes = evaluation.tasks[0].directions
+    for start in range(0, len(rows), 16):
+        some = rows[start : start + 16]
+        trace = model.trace([Image.fromarray(scenes.images[i]) for i in some])
+        raw = _raw_attention(trace, layers)
+        named: dict[str, list[list[tuple[bool, float]]]] = {name: [] for name in MAPS}
+        for label in (1, 2):
+            things = [(scenes.scenes[i].subject, scenes.scenes[i].second)[label - 1] for i in some]
+            chosen = classes[[thing.word for thing in things if thing is not None]].to(trace.embedding)
+            maps_of = {
+                name: segment.token_maps(trace, chosen, texts.to(trace.embedding), layers).cpu()
+                for name, texts in less.items()
+            }
+            for name, maps in {**maps_of, RAW: raw}.items():
+                named[name].append(
+                    [
+                        _pointing(one, torch.from_numpy(scenes.masks[i]), label)
+                        for one, i in zip(maps, some, strict=True)
+                    ]
+                )
+        for name, of_labels in named.items():
+            found[name] += list(np.asarray(of_labels, float).mean(0))
+    return {
+        name: {
+            "pointing": mean([hit for hit, _ in hits], 0.0, 1.0),
+            "foreground AP": mean([ap for _, ap in hits], 0.0, 1.0),
+        }
+        for name, hits in found.items()
+    }
+
+
+def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image rows cols"]:
+    """The class token's attention to every image token, mean over the heads of some layers."""
+    assert trace.attention is not None
+    weights = trace.weights
+    return (
+        trace.attention[:, list(layers), :, weights.prefix :].mean((1, 2)).unflatten(-1, weights.grid).cpu()
+    )
+
+
+def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
+    """Whether the thing `label` of two has the larger mean, and the average precision against its mask."""
+    grown = segment.to_pixels(heatmap, mask.shape)
+    named, other = grown[mask == label].mean(), grown[mask == 3 - label].mean()
+    return bool(named > other), segment.average_precision(grown.flatten(), (mask == label).flatten())
+
+
+@dataclass(frozen=True)
+class MapScore:
+    """The thesis's scores of a set of maps, and the average precision of the foreground alone, mean over images."""
+
+    miou: float
+    map: float
+    foreground_ap: Estimate
+
+
+def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
+    found = segment.score(maps, masks)
+    foreground = [
+        segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
+        for heatmap, mask in zip(maps, masks, strict=True)
+    ]
+    return MapScore(found.miou, found.map, mean(foreground, 0.0, 1.0))
+
+
+def background_ablation(
+    model: ClipModel,
+    evaluation: Evaluation,
+    terms: Terms,
+    table: HeadTable,
+    steps: Steps,
+    quiet: bool = False,
+) -> dict[spurious.Way, SpuriousCue]:
+    """Birds by group before and after ablating the background heads; means come from the held-out scenes."""
+    assert evaluation.birds is not None
+    assert evaluation.cue is not None
+    images, task = evaluation.birds
+    birds, kept, _ = trace_terms(model, images, steps, "world-birds", quiet)
+    late, means = late_terms(model, terms), ablate.means_of(terms)
+    return spurious.spurious_cues(task, evaluation.cue, kept, birds, late, table.roles, means, N_DRAWS)
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronLayer:
+    """Second-order effects of one layer: sparsity, rank, and texts.
+
+    squared_share: share of the summed squared effect on the top 10% images, mean over the strongest neurons;
+    components: share of variance of the first component there, of each of them. n_named: strongest neurons with a
+    text at cosine > COSINE; n_named_null: the same for their directions under random rotations of the embedding, mean
+    of N_DRAWS; n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the
+    embedding's dimension. examples: (neuron, text, cosine) of the best-named neurons.
+    """
+
+    layer: int
+    n_neurons: int
+    squared_share: float
+    components: list[float]
+    n_named: int
+    n_named_null: float
+    n_above_null: int
+    examples: list[tuple[int, str, float]]
+
+    @property
+    def first_component(self) -> float:
+        return sum(self.components) / len(self.components)
+
+
+def neuron_layers(
+    model: ClipModel, images: Images, pool: Mapping[str, Tensor], quiet: bool = False
+) -> list[NeuronLayer]:
+    """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3); pool: text -> unit direction."""
+    texts, directions = list(pool), torch.stack(list(pool.values()))
+    n_top = max(2, round(TOP_SHARE * len(images)))
+    rotations = [_rotation(directions.shape[1], seed) for seed in range(N_DRAWS)]
+    found = []
+    for layers in read_together(model, usable_layers(model), len(images), n_top):
+        told = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
+        sums = read_layers(model, images, layers, n_top, shared=False, norms=False, told=told)
+        found += [
+            _neuron_layer(model, layer, own.stats, texts, directions, rotations)
+            for layer, own in zip(layers, sums, strict=True)
+        ]
+    return found
+
+
+def _neuron_layer(
+    model: ClipModel,
+    layer: int,
+    stats: NeuronStats,
+    texts: list[str],
+    directions: Tensor,
+    rotations: list[Tensor],
+) -> NeuronLayer:
+    line = rank_one(stats, model.neuron_basis(layer))
+    strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
+    found = line.directions[strongest].cpu()
+    cosines, best = (found @ directions.T).max(1)
+    null = torch.cat([(found @ rotation.to(found) @ directions.T).amax(1) for rotation in rotations])
+    order = cosines.topk(min(5, len(cosines))).indices.tolist()
+    return NeuronLayer(
+        layer=layer,
+        n_neurons=len(strongest),
+        squared_share=float(stats.top_share()[strongest].mean()),
+        components=line.share[strongest].tolist(),
+        n_named=int((cosines > COSINE).sum()),
+        n_named_null=float((null > COSINE).sum()) / len(rotations),
+        n_above_null=int((cosines > null.quantile(ABOVE)).sum()),
+        examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
+    )
+
+
+def _rotation(size: int, seed: int) -> Float[Tensor, "size size"]:
+    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q
+
+
+def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
+    """The texts that neurons are named with: the pool and every sentence of the world's facts.
+
+    Unit directions without what all texts share, as sparse codes have them: effects about their mean tell images
+    apart, and what all texts share tells none.
+    """
+    facts = [sentence for values in FACTS.values() for sentences in values for sentence in sentences]
+    texts = list(dict.fromkeys([*pool, *facts]))
+    return dict(zip(texts, prepare_dictionary(model.encode_texts(texts).cpu()), strict=True))
