@@ -155,6 +155,14 @@ def test_demo_is_reached_through_loading_and_by_the_reports_alone():
     assert reaching <= {"__init__", "demo", "loading", "reproduce"}
 
 
+def test_what_makes_the_demo_stands_outside_of_the_package():
+    for name, path in FILES.items():
+        source = path.read_text(encoding="utf-8")
+        assert not re.search(r"^ *(from|import) tools\b", source, re.MULTILINE), name
+        if room_of(name) == "demo":
+            assert not re.search(r"\.optim\b|\.backward\(", source), f"{name} trains"
+
+
 def test_no_file_asks_for_a_models_name():
     guilty = [
         name

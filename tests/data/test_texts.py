@@ -98,7 +98,9 @@ def test_demo_objects_are_objects_of_the_embedded_collection():
     with zipfile.ZipFile(ASSETS / "collection.zip") as archive:
         vocabulary = archive.read("attributes.json").decode()
     known = [text for text in objects if f'"{text.removeprefix("an ").removeprefix("a ")}"' in vocabulary]
-    assert len(known) == len(objects), "the collection has other objects now: run tools/demo_texts.py"
+    assert len(known) == len(objects), (
+        "the collection has other objects now: run python -m tools.demo.collection_texts"
+    )
 
 
 # what a pool is

@@ -9,10 +9,11 @@ import torch
 
 import clipviz
 from clipviz.analysis.rosetta.matching import match
-from clipviz.demo.generator import train
 from clipviz.demo.generator.demo_generator import WEIGHTS
 from clipviz.demo.generator.network import LAYERS
+from clipviz.demo.generator.teacher import render
 from clipviz.models.generator import Generator, Latents
+from tools.demo import generator as train
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_pictures_do_not_depend_on_their_company(generator, latents):
 
 
 def test_pictures_resemble_the_truth(generator, latents):
-    truth = train.render(latents.z, latents.label).images
+    truth = render(latents.z, latents.label).images
     apart = (generator.images(latents) - truth).abs().mean((1, 2, 3))
     others = (generator.images(latents) - truth.roll(1, 0)).abs().mean((1, 2, 3))
     assert apart.median() < 0.08

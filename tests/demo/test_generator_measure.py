@@ -10,10 +10,11 @@ from scipy.linalg import sqrtm
 import clipviz
 from clipviz.demo.generator import locator, measure
 from clipviz.demo.generator.scenes import rotation
-from clipviz.demo.generator.train import draw_latents, render
+from clipviz.demo.generator.teacher import draw_latents, render
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.world import generating
 from clipviz.reproduce.world.held_out import encoder_of
+from tools.demo.locator import errors
 
 
 def test_frechet_distance_equals_the_slow_formula():
@@ -29,7 +30,7 @@ def test_frechet_distance_equals_the_slow_formula():
 
 def test_the_locator_is_small_and_measures_held_out_pictures():
     assert locator.WEIGHTS.stat().st_size < 300_000
-    found = locator.errors(200)
+    found = errors(200)
     assert found["n"] > 120
     assert found["centroid"] < 0.02
     assert found["area"] < 0.1

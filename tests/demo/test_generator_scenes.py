@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clipviz.demo.generator import scenes as S
-from clipviz.demo.generator.train import draw_latents
+from clipviz.demo.generator.teacher import draw_latents
 from clipviz.demo.world import drawing, sprites
 from clipviz.demo.world import vocabulary as words
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from clipviz.demo.partners import load_net
-from clipviz.demo.partners.train import world_scenes
+from tools.demo.partners import world_scenes
 
 
 @pytest.fixture(scope="module")

@@ -45,10 +45,9 @@ def train(name: str, target: str) -> None:
 
 def train_partner(kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        module("clipviz.demo.partners.train", kind, "--out", folder)
-        shutil.copyfile(
-            Path(folder) / f"{kind}.safetensors", ROOT / f"clipviz/demo/partners/assets/{kind}.safetensors"
-        )
+        weights = Path(folder) / f"{kind}.safetensors"
+        module("tools.demo.partners", kind, "--out", str(weights))
+        shutil.copyfile(weights, ROOT / f"clipviz/demo/partners/assets/{weights.name}")
 
 
 def report(chapter: str, *arguments: str) -> None:
@@ -83,7 +82,7 @@ STEPS = (
         Step(
             kind,
             f"train the partner {kind}",
-            (*WORLD, "clipviz/demo/partners/train.py", "clipviz/demo/partners/nets.py"),
+            (*WORLD, "tools/demo/partners.py", "clipviz/demo/partners/nets.py"),
             (f"clipviz/demo/partners/assets/{kind}.safetensors",),
             lambda kind=kind: train_partner(kind),
             long=True,
@@ -96,26 +95,32 @@ STEPS = (
         (
             "clipviz/demo/generator/network.py",
             "clipviz/demo/generator/scenes.py",
-            "clipviz/demo/generator/train.py",
+            "clipviz/demo/generator/teacher.py",
+            "tools/demo/generator.py",
         ),
         ("clipviz/demo/generator/assets/generator.safetensors",),
-        lambda: train("clipviz.demo.generator.train", "clipviz/demo/generator/assets/generator.safetensors"),
+        lambda: train("tools.demo.generator", "clipviz/demo/generator/assets/generator.safetensors"),
         long=True,
     ),
     Step(
         "locator",
         "train the network that measures the generator's pictures",
-        ("clipviz/demo/generator/locator.py", "clipviz/demo/generator/scenes.py"),
+        (
+            "clipviz/demo/generator/locator.py",
+            "clipviz/demo/generator/scenes.py",
+            "clipviz/demo/generator/teacher.py",
+            "tools/demo/locator.py",
+        ),
         ("clipviz/demo/generator/assets/locator.safetensors",),
-        lambda: train("clipviz.demo.generator.locator", "clipviz/demo/generator/assets/locator.safetensors"),
+        lambda: train("tools.demo.locator", "clipviz/demo/generator/assets/locator.safetensors"),
         long=True,
     ),
     Step(
         "texts",
         "write the texts of the collection",
-        ("tools/demo_texts.py", COLLECTION),
+        ("tools/demo/collection_texts.py", COLLECTION),
         (TEXTS,),
-        lambda: subprocess.run([sys.executable, "tools/demo_texts.py"], cwd=ROOT, check=True),
+        lambda: module("tools.demo.collection_texts"),
     ),
     Step(
         "index",
@@ -137,7 +142,7 @@ STEPS = (
             "clipviz/lens/rosetta.py",
         ),
         (f"{ASSETS}/rosetta/*",),
-        lambda: module("clipviz.demo.partners.mine"),
+        lambda: module("tools.demo.mine"),
     ),
     Step(
         "generator dictionary",
@@ -151,7 +156,7 @@ STEPS = (
             "clipviz/lens/rosetta.py",
         ),
         (f"{ASSETS}/generator_rosetta/*",),
-        lambda: module("clipviz.demo.partners.mine", "--pivot", "generator"),
+        lambda: module("tools.demo.mine", "--pivot", "generator"),
     ),
     Step(
         "guides",

@@ -4,5 +4,5 @@ generator = clipviz.load_generator("demo")
 latents = generator.sample(64, seed=0)               # or label="duck"
 pictures = generator.images(latents)                 # [64, 3, 64, 64] in 0..1
 truth = generator.true_scenes(latents)               # kinds, colours, places, sizes, numbers, grounds
-`python -m clipviz.demo.generator.train FOLDER` makes its weights again.
+In a checkout, `python -m tools.demo.generator FOLDER` makes its weights again.
 """

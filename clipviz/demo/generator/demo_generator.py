@@ -123,6 +123,6 @@ def open_demo_generator(
     Raises ValueError for a file that is not there, damaged, or of another network.
     """
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
-    remedy = "reinstall clipviz, or make them with `python -m clipviz.demo.generator.train FOLDER`"
+    remedy = "reinstall clipviz"
     network = open_network(LayoutGenerator, path, "the generator's weights", remedy)
     return DemoGenerator(network.to(device))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from clipviz.demo.generator.demo_generator import DemoGenerator
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.scenes import COLOURS, GROUNDS, KINDS, TrueScenes
-from clipviz.demo.generator.train import render
+from clipviz.demo.generator.teacher import render
 from clipviz.demo.model.evaluate import Encoder
 from clipviz.demo.world import scenes as world
 from clipviz.demo.world import vocabulary as words

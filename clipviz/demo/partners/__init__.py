@@ -1,7 +1,7 @@
 """Embedded Rosetta partners: small models of other kinds, trained on the demo world and shipped with the package.
 
 Two files beside this one, half precision, 96 x 96 px images: a supervised CNN and a masked autoencoder ViT.
-`python -m clipviz.demo.partners.train cnn|vit` makes them again. What paints is in `clipviz.demo.generator`.
+In a checkout, `python -m tools.demo.partners cnn|vit` makes them again. What paints is in `clipviz.demo.generator`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
             f"expected an embedded network among {', '.join(NETS)}, got {name!r}; choose one of them"
         )
     path = Path(checkpoint) if checkpoint is not None else ASSETS / f"{name}.safetensors"
-    remedy = f"run `python -m clipviz.demo.partners.train {name}` or reinstall clipviz"
-    return open_network(NETS[name], path, f"weights of the embedded network {name!r}", remedy)
+    return open_network(NETS[name], path, f"weights of the embedded network {name!r}", "reinstall clipviz")
 
 
 def save_net(net: nn.Module, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Mine the embedded dictionary: `python -m clipviz.demo.partners.mine`.
+"""Mine the embedded dictionary: `python -m tools.demo.mine`.
 
 The demo CLIP is the pivot, the embedded partners its company; the embedded collection is mined, fresh scenes of the
 demo world are the honesty check, and others, of which it is known what is true, name the rows. The embedded

@@ -1,4 +1,4 @@
-"""Train the embedded partners on the demo world: `python -m clipviz.demo.partners.train cnn|vit`.
+"""Train the embedded partners on the demo world: `python -m tools.demo.partners cnn|vit`.
 
 Each runs for a set number of minutes on the CPU (or `--device cuda`) and writes one safetensors file. Seeds fix the
 scenes and the order; the number of steps depends on the machine.

@@ -8,7 +8,7 @@ import csv
 import re
 from pathlib import Path
 
-WORDS = Path("tools/general_words.txt")
+WORDS = Path("tools/demo/general_words.txt")
 TARGET = Path("clipviz/data/assets/texts/general.tsv")
 VOWEL = re.compile(r"\b([Aa]) (?=[aeio]|u(?!ni|k)|[AEIO]|U(?!n))(?!one|eu)")
 

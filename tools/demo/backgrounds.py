@@ -1,6 +1,6 @@
 """Paint the places and surfaces of the demo world with a few lines of numpy each.
 
-paint(name, generator) -> [SIDE, SIDE, 3] uint8. Only tools/build_sprites.py uses this: the package ships the
+paint(name, generator) -> [SIDE, SIDE, 3] uint8. Only tools/demo/sprites.py uses this: the package ships the
 painted tiles, so that a render never depends on how a machine rounds a sine.
 """
 

@@ -3,7 +3,7 @@
     npm pack @lobehub/fluent-emoji-3d@1.1.0 @iconify-json/fluent-emoji-flat@1.2.6 \
         @iconify-json/noto@1.2.9 @iconify-json/noto-v1@1.2.5 emojibase-data@17.0.0
     for f in *.tgz; do mkdir ${f%.tgz}; tar xzf $f -C ${f%.tgz}; done
-    python tools/build_sprites.py FOLDER clipviz/demo/assets/sprites.zip
+    python -m tools.demo.sprites FOLDER clipviz/demo/assets/sprites.zip
 
 The archive holds lossless WebP atlases of 72-pixel tiles (objects by drawing style, letters by font, shapes),
 WebP atlases of painted backgrounds, and manifest.json. Nothing of it depends on the fonts or the image libraries
@@ -22,10 +22,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import resvg_py
-from paint_backgrounds import paint
 from PIL import Image, ImageDraw, ImageFont
 
 from clipviz.demo.world import vocabulary as words
+from tools.demo.backgrounds import paint
 
 TILE = words.SPRITE_SIZES[-1]
 ATLAS_COLUMNS = 16

@@ -1,4 +1,4 @@
-"""Train the embedded generator: python -m clipviz.demo.generator.train FOLDER.
+"""Train the embedded generator: python -m tools.demo.generator FOLDER.
 
 First the reader alone learns the factors of latents, then the whole network learns the teacher's pictures. A run that
 is stopped, also by kill -9, goes on from its last checkpoint and ends as if it had never stopped.
@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +25,18 @@ from clipviz.demo.generator.network import BOX, LayoutGenerator
 from clipviz.demo.generator.scenes import (
     GROUNDS,
     KINDS,
-    N_LATENT,
     SIDE,
     TrueScenes,
     centred_sprite,
     ground_tile,
-    paint,
     true_scenes,
 )
+from clipviz.demo.generator.teacher import Batch, draw_latents, render
 from clipviz.demo.partners import load_net, save_net
 from clipviz.files import replacing
 
 WATCHED_SEED = 1_000_001
 """Latents of the sample sheets; training draws from other seeds."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Latents, labels, the teacher's pictures [image, 3, 64, 64] in 0..1, the objects' joint opacity."""
-
-    z: Tensor
-    label: Tensor
-    images: Tensor
-    alpha: Tensor
-
-
-def draw_latents(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Standard normal latents and uniform labels."""
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(n, N_LATENT, generator=generator)
-    return z, torch.randint(len(KINDS), (n,), generator=generator)
-
-
-def render(z: Tensor, label: Tensor) -> Batch:
-    """The teacher's pictures of latents, at the generator's size."""
-    scenes = true_scenes(z, label)
-    painted = [paint(scenes, index) for index in range(len(scenes))]
-    images = torch.from_numpy(np.stack([picture for picture, _ in painted])).permute(0, 3, 1, 2) / 255
-    alpha = torch.from_numpy(np.stack([layers.sum(0) for _, layers in painted]))[:, None]
-    return Batch(z, label, F.interpolate(images, SIDE, mode="area"), F.interpolate(alpha, SIDE, mode="area"))
 
 
 def reading_loss(code: dict[str, Tensor], scenes: TrueScenes) -> Tensor:
