@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from clipviz.data.images import Images
@@ -12,6 +13,8 @@ from clipviz.demo.generator.demo_generator import open_demo_generator
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world import writing
+from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS
+from clipviz.demo.world.truth import known_of
 from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
 from clipviz.models.bundle import Bundle, FirstView, Studio, TourStep
 from clipviz.values import Ablation
@@ -60,6 +63,7 @@ def bundle() -> Bundle:
         generator_concepts=shipped.ASSETS / "generator_concepts.json",
         generator_dictionary=shipped.ASSETS / "generator_rosetta",
         locate=_locate,
+        truths=truths,
         studio=Studio(
             OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
         ),
@@ -144,6 +148,14 @@ def large_flamingo(images: Images) -> int:
         and all(table[column][i] == value for column, value in FIRST.items())
     )
     return next(fits, 0)
+
+
+def truths(texts: Sequence[str], images: Images, image: int) -> list[bool | None] | None:
+    """Of each text whether it is true of an image of the world; None for images whose truth is not known."""
+    table = images.attributes or {}
+    if not set(ATTRIBUTE_COLUMNS) <= set(table) or table["kind"][image] is None:
+        return None
+    return known_of(texts, {column: table[column][image] for column in ATTRIBUTE_COLUMNS})
 
 
 def prompt(name: str) -> str:

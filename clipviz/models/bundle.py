@@ -7,7 +7,7 @@ clipviz.Session(model)                               # opens the bundle's images
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -112,7 +112,8 @@ class Bundle:
     world's pictures; guides: file of its units that the partners share; generator_concepts: file of these units'
     groups and names; generator_dictionary: folder of the units that the model and all partners share with it. locate:
     pictures [image, 3, rows, cols] -> count, centroid and area of the objects there, for generators whose true scenes
-    are not known.
+    are not known. truths: (texts, images, which image) -> of each text whether it is true of that image, None where
+    that is not known; None for images of another kind.
     """
 
     name: str
@@ -131,3 +132,4 @@ class Bundle:
     generator_concepts: Path | None = None
     generator_dictionary: Path | None = None
     locate: Callable[[torch.Tensor], Any] | None = None
+    truths: Callable[[Sequence[str], Images, int], list[bool | None] | None] | None = None

@@ -622,8 +622,9 @@ const comparison = (api) => {
   const draw = ({ context: about, selection, removed }) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
-    const { nearest, standing, far } = about;
-    const one = ([text, cosine]) =>
+    const { nearest, standing, far, true: known } = about;
+    const tick = () => h("span", { class: "tick", "aria-hidden": "true" }, "✓");
+    const one = ([text, cosine], i) =>
       h(
         "button",
         {
@@ -635,6 +636,7 @@ const comparison = (api) => {
           onclick: () => api.ask({ text }),
         },
         text,
+        ...(known?.[i] ? [tick(), h("span", { class: "sr" }, "(true of the picture)")] : []),
         h("span", { class: "num" }, signed(cosine)),
       );
     part.replaceChildren(
@@ -642,7 +644,12 @@ const comparison = (api) => {
         "h3",
         {},
         "Nearest texts of the pool",
-        h("span", {}, `cosine with the image${removed && ` ${removed}`}`),
+        h(
+          "span",
+          {},
+          `cosine with the image${removed && ` ${removed}`}`,
+          ...(known ? [" · ", tick(), " true of the picture"] : []),
+        ),
       ),
       roving(h("div", { class: "nears" }, ...nearest.map(one))),
       ...(standing ? [stands(standing, selection)] : []),

@@ -114,9 +114,15 @@ def neuron(session: Session, selection: Selection) -> Part:
 
 
 def context(session: Session, selection: Selection) -> Part:
-    """What the cosine is compared with: the image's nearest texts, the pool, the collection."""
-    s = selection
-    about: View = {"nearest": [list(pair) for pair in session.nearest_texts(s.image, 5, s.ablation)]}
+    """What the cosine is compared with: the image's nearest texts, the pool, the collection.
+
+    "true": of each of the nearest texts whether it is true of the image, where the model's world knows.
+    """
+    s, bundle = selection, session.model.bundle
+    nearest = session.nearest_texts(s.image, 5, s.ablation)
+    about: View = {"nearest": [list(pair) for pair in nearest], "true": None}
+    if bundle is not None and bundle.truths is not None and s.image is not None:
+        about["true"] = bundle.truths([text for text, _ in nearest], session.images, s.image)
     familiar = session.familiarity(s.image)
     about["far"] = None if familiar.known else familiar._asdict()
     found = session.standing(s.text, s.image, s.text_b, s.ablation) if s.text else None

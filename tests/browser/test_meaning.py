@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -179,6 +180,15 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
     expect(dashboard.panel("heatmap")).to_have_attribute("data-rank", str(standing["rank"]))
     expect(dashboard.panel("heatmap")).to_have_attribute("data-share", f"{standing['share']:.6f}")
     assert page.locator("[data-panel=heatmap] .near").count() == 5
+    shown = python(dashboard, "[text for text, _ in session.nearest_texts(session.selection.image, 5)]")
+    known = python(
+        dashboard, f"session.model.bundle.truths({shown!r}, session.images, session.selection.image)"
+    )
+    for text, true in zip(shown, known, strict=True):
+        called = re.compile(rf"^{re.escape(text)} ?{re.escape('(true of the picture)') if true else ''} ?[+−]")
+        expect(page.locator("[data-panel=heatmap] .nears").get_by_role("button", name=called)).to_have_count(1)
+    assert page.locator("[data-panel=heatmap] .nears .tick").count() == known.count(True) > 0
+    expect(page.locator("[data-panel=heatmap] .context h3")).to_contain_text("✓ true of the picture")
     legend = page.locator("[data-panel=heatmap] .scale")
     page.get_by_label("fix scale").check()
     fixed = legend.inner_text()
@@ -197,6 +207,7 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
         "session.select(image=session.add_image(photograph)); session.wait(60)"
     )
     dashboard.panel("heatmap", far="true").wait_for()
+    expect(page.locator("[data-panel=heatmap] .context .tick")).to_have_count(0)
     expect(page.locator("[data-panel=heatmap] .stranger")).to_contain_text("not from the collection")
 
 

@@ -122,6 +122,16 @@ def test_the_demo_carries_its_bundle(model):
         assert clipviz.load_partner(name).name == name
 
 
+def test_the_demo_knows_which_texts_are_true_of_its_pictures(model):
+    images = demo.images()
+    flamingo = model.bundle.first.image(images)
+    texts = ["a flamingo", "a waterbird", "a cat", "something large", "a unicorn"]
+    assert model.bundle.truths(texts, images, flamingo) == [True, True, False, True, None]
+    assert model.bundle.truths(texts, PICTURES, 0) is None
+    with_one_more = images.subset([flamingo]).with_image(PICTURES[0], "a stranger")
+    assert model.bundle.truths(texts, with_one_more, 1) is None
+
+
 def test_a_missing_partner_has_no_digest_and_another_file_another(tmp_path):
     missing = BundledPartner(tmp_path / "none.safetensors", lambda weights, device: None)
     assert missing.digest == ""

@@ -14,7 +14,7 @@ from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.captions import FACTS, caption, facts
 from clipviz.demo.world.sampling import sample_scene
 from clipviz.demo.world.scene import FOREST, GLYPH, OBJECT, SHAPE, WATER, Scene, Thing, attributes
-from clipviz.demo.world.truth import FALSE, TRUE, UNKNOWN, classes_named, true_texts, truths
+from clipviz.demo.world.truth import FALSE, TRUE, UNKNOWN, classes_named, known_of, true_texts, truths
 
 DUCK, CAT = words.OBJECT_NAMES.index("duck"), words.OBJECT_NAMES.index("cat")
 RED, BLUE = words.COLOURS.index("red"), words.COLOURS.index("blue")
@@ -127,6 +127,16 @@ def test_true_texts_of_rendered_scenes():
     texts = ["two apples", "a fruit", "an apple on the water", "something red"]
     assert true_texts(texts, scenes.attributes) == [["two apples", "a fruit", "something red"]]
     assert true_texts([], scenes.attributes) == [[]]
+
+
+def test_one_picture_in_words_says_what_its_numbers_say():
+    scenes = world.render(12, seed=5)
+    texts = ["an object", "something red", "a small shape", "on the water", "two things", "a sepia photo"]
+    said = {FALSE: False, UNKNOWN: None, TRUE: True}
+    for image, row in enumerate(truths(texts, scenes.attributes)):
+        named = {column: scenes.words(column)[image] for column in scenes.columns}
+        assert known_of(texts, named) == [said[int(value)] for value in row]
+    assert known_of(["a unicorn", "an object"], named)[0] is None
 
 
 def test_an_unknown_word_is_named():

@@ -11,6 +11,7 @@ import clipviz
 from clipviz.lens import segment
 from clipviz.lens.baselines import METHODS, all_maps
 from clipviz.models.attribution import record
+from clipviz.panels import parts
 from clipviz.panels.heatmap import Heatmap
 from clipviz.session import maps
 
@@ -210,3 +211,15 @@ def test_unknown_options_are_refused(session):
         Heatmap(session, method="rollout")
     with pytest.raises(Exception, match="saliency"):
         Heatmap(session, show="saliency")
+
+
+def test_nearest_texts_say_whether_they_are_true_where_the_world_knows(session, monkeypatch):
+    said = []
+    for image in range(len(session.images)):
+        shown = parts.context(session, session.selection.replace(image=image))[0]["context"]
+        texts = [text for text, _ in shown["nearest"]]
+        assert shown["true"] == session.model.bundle.truths(texts, session.images, image)
+        said += shown["true"]
+    assert {True, False} <= set(said)
+    monkeypatch.setattr(session.model, "bundle", None)
+    assert parts.context(session, session.selection)[0]["context"]["true"] is None

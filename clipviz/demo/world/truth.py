@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from clipviz.demo.world import sprites
 from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.language import Noun, Reading, read
 from clipviz.demo.world.sampling import PLAIN
-from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS, OBJECT, SHAPE
+from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS, OBJECT, SHAPE, VOCABULARIES
 
 FALSE, UNKNOWN, TRUE = range(3)
 """What a sentence is of a picture. "And" is the least of its parts, "or" the greatest."""
@@ -42,6 +42,29 @@ def true_texts(texts: Sequence[str], attributes: np.ndarray) -> list[list[str]]:
     """For every picture the texts that are known to be true of it."""
     found = truths(texts, attributes) == TRUE
     return [[texts[column] for column in np.flatnonzero(row).tolist()] for row in found]
+
+
+def known_of(texts: Sequence[str], named: Mapping[str, str | None]) -> list[bool | None]:
+    """For every text whether it is true of one picture; None where that is not known, as of words of another world.
+
+    named: column to word, of all ATTRIBUTE_COLUMNS, None where a column does not apply.
+    """
+    row = np.array([[_code(column, named[column]) for column in ATTRIBUTE_COLUMNS]], np.int16)
+    return [_known_of(text, row) for text in texts]
+
+
+def _code(column: str, word: str | None) -> int:
+    if word is None:
+        return -1
+    return VOCABULARIES[column].index(word) if column in VOCABULARIES else int(word)
+
+
+def _known_of(text: str, row: np.ndarray) -> bool | None:
+    try:
+        found = int(truths([text], row)[0, 0])
+    except ValueError:  # not a sentence of this world
+        return None
+    return None if found == UNKNOWN else found == TRUE
 
 
 def classes_named(texts: Sequence[str]) -> list[frozenset[int]]:
@@ -180,7 +203,8 @@ class _Pictures:
         style = np.maximum(self[f"{which}style"], 0)
         own = (painted < 0) & (index >= 0) & (index < len(words.OBJECTS))
         told = _known(painted == colour)
-        told[own] = own_colours()[index[own], style[own], colour]
+        drawn = zip(index[own].tolist(), style[own].tolist(), strict=True)
+        told[own] = [own_colours(*one)[colour] for one in drawn]
         return np.where(self.colourless, UNKNOWN, told)
 
     def _place(self, reading: Reading) -> np.ndarray:
@@ -229,20 +253,18 @@ PREVAILS, MISSING = 0.45, 0.12
 
 
 @functools.cache
-def own_colours() -> np.ndarray:
-    """[object, style, colour] of FALSE, UNKNOWN and TRUE: the colours of the sprites as they were drawn."""
-    palette = _lab(np.array(words.COLOUR_RGB, np.uint8)[None])[0]
-    table = np.full((len(words.OBJECTS), len(words.STYLES) + 1, len(words.COLOURS)), UNKNOWN, np.uint8)
-    for style in range(table.shape[1]):
-        pictures = sprites.originals(sprites.object_atlas(style))
-        for index, name in enumerate(words.OBJECT_NAMES):
-            if name not in pictures:
-                continue
-            shares = np.mean([_shares(picture, palette) for picture in pictures[name]], 0)
-            table[index, style] = np.where(
-                shares >= PREVAILS, TRUE, np.where(shares < MISSING, FALSE, UNKNOWN)
-            )
-    return table
+def own_colours(index: int, style: int) -> np.ndarray:
+    """[colour] of FALSE, UNKNOWN and TRUE: the colours that an object was drawn with in one style."""
+    pictures = sprites.originals(sprites.object_atlas(style)).get(words.OBJECT_NAMES[index])
+    if not pictures:
+        return np.full(len(words.COLOURS), UNKNOWN, np.uint8)
+    shares = np.mean([_shares(picture, _palette()) for picture in pictures], 0)
+    return np.where(shares >= PREVAILS, TRUE, np.where(shares < MISSING, FALSE, UNKNOWN)).astype(np.uint8)
+
+
+@functools.cache
+def _palette() -> np.ndarray:
+    return _lab(np.array(words.COLOUR_RGB, np.uint8)[None])[0]
 
 
 def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:
