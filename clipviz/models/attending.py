@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from clipviz.lens.baselines.readouts import AttentionRecord, readout_rows
 from clipviz.models.forward_lock import turn
-from clipviz.models.towers.anatomy import MeanThenNorm, NormThenMean, unsupported
+from clipviz.models.towers.anatomy import MeanThenNorm, NormThenMean, ReadoutReader, unsupported
+from clipviz.models.towers.registered import WithoutRegister, with_gap
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
@@ -129,17 +130,27 @@ class WrittenOut(TorchFunctionMode):
 
 def _of_pool(model: ClipModel, weights: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
     """A pool's attention and gradients [image, readout_head, token] of its first query, over all tokens."""
-    missing = model.weights.n_tokens - weights.shape[-1]
+    reader, n_tokens = model.tower.readout, model.weights.n_tokens
+    added = isinstance(reader, WithoutRegister)
+    missing = n_tokens - added - weights.shape[-1]
     pair = [functional.pad(found[:, :, 0], (missing, 0)) for found in (weights, gradients)]
+    if isinstance(reader, WithoutRegister):
+        pair = [with_gap(found, reader.at, 2) for found in pair]
     return pair[0], pair[1]
 
 
 def _even(model: ClipModel, like: Tensor) -> Float[Tensor, "image token"]:
     """A class token's row, or an even one over the tokens that are averaged."""
-    rows = like.new_zeros(like.shape[0], model.weights.n_tokens)
     reader = model.tower.readout
+    if isinstance(reader, WithoutRegister):
+        return with_gap(_even_of(reader.inner, like, model.weights.n_tokens - 1), reader.at, 1)
+    return _even_of(reader, like, model.weights.n_tokens)
+
+
+def _even_of(reader: ReadoutReader, like: Tensor, n_tokens: int) -> Float[Tensor, "image token"]:
+    rows = like.new_zeros(like.shape[0], n_tokens)
     if isinstance(reader, MeanThenNorm | NormThenMean):
-        rows[:, reader.first :] = 1 / (model.weights.n_tokens - reader.first)
+        rows[:, reader.first :] = 1 / (n_tokens - reader.first)
     else:
         rows[:, 0] = 1
     return rows

@@ -41,6 +41,7 @@ from clipviz.values import HeadBasis, TowerWeights, check_characters
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
     from clipviz.models.dictionaries import Dictionary, PointEffects
+    from clipviz.models.registers import Registers
 
 Kind = TypeVar("Kind")
 
@@ -55,7 +56,7 @@ class ClipModel:
     weights are what the lenses read;
     sum_check: relative difference between the summed effects and the model's own output, measured on load;
     fingerprint: a short hash of the weights and the activation, part of every cache's key; bundle: the world that
-    the model belongs to, if any, see models.bundle.
+    the model belongs to, if any, see models.bundle; registers: (layer, neuron) pairs, see with_registers.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class ClipModel:
         self.preprocess = preprocess
         _check_parts(tokenizer, preprocess)
         self.tower = read_tower(visual)
-        self.fingerprint = _fingerprint(network, self.activation)
+        self.fingerprint = self._weights_fingerprint = _fingerprint(network, self.activation)
+        self.registers: tuple[tuple[int, int], ...] = ()
         self._watch = Watch(network)
         check_matrices(self.tower, self.limit)
         self.sum_check = self._check_sum()
@@ -95,7 +97,7 @@ class ClipModel:
 
     @property
     def visual(self) -> Any:
-        return self.network.visual
+        return self.tower.visual
 
     @property
     def weights(self) -> TowerWeights:
@@ -181,7 +183,9 @@ class ClipModel:
 
     def shown(self, pixels: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
         """Preprocessed images as the network sees them, back in uint8 [image, rows, cols, 3], for display."""
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.visual))
+        mean, std = (
+            torch.tensor(v).view(3, 1, 1) for v in normalization(self.preprocess, self.network.visual)
+        )
         raw = (pixels.float().cpu() * std + mean).clamp(0, 1) * 255
         return raw.round().byte().permute(0, 2, 3, 1).numpy()
 
@@ -282,6 +286,24 @@ class ClipModel:
         )
         return other
 
+    def find_registers(self, images: Tensor | Image.Image | Sequence[Image.Image], **how: Any) -> Registers:
+        """The few neurons that write the large norms of outlier tokens; see models.registers.find_registers."""
+        from clipviz.models.registers import find_registers
+
+        return find_registers(self, images, **how)
+
+    def with_registers(self, registers: Registers | Sequence[tuple[int, int]]) -> ClipModel:
+        """The same model, run with one added token that takes over what register neurons write.
+
+        registers: (layer, neuron) pairs counted from 0, or what `find_registers` found. The added token takes each
+        neuron's largest activation over all tokens, and every other token takes zero. Every lens, map and trace
+        follows: the added token has no place in the image, and the effects sum to this model's output. See
+        docs/registers.md. Raises ValueError for neurons that the model does not have.
+        """
+        from clipviz.models.registers import with_registers
+
+        return with_registers(self, registers)
+
     def identity(self) -> dict[str, Any]:
         """What a cache must agree on to belong to this model. preprocess: what becomes of two pictures, in numbers."""
         self.check_unchanged()
@@ -291,7 +313,7 @@ class ClipModel:
             "fingerprint": self.fingerprint,
             "activation": self.activation,
             "image_size": list(self.image_size),
-            "normalization": [list(v) for v in normalization(self.preprocess, self.visual)],
+            "normalization": [list(v) for v in normalization(self.preprocess, self.network.visual)],
             "preprocess": signature(self.preprocess),
         }
 
@@ -305,7 +327,7 @@ class ClipModel:
 
         Weights that were changed and have been restored since are the same weights. Takes about a millisecond.
         """
-        if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self.fingerprint):
+        if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self._weights_fingerprint):
             return
         name = self._watch.changed()
         raise ValueError(

@@ -25,6 +25,13 @@ def lock_of(network: nn.Module) -> AbstractContextManager[Any]:
         return _TURNS.setdefault(network, threading.RLock())
 
 
+def share_turn(network: nn.Module, other: nn.Module) -> None:
+    """Give a network the lock of another one, whose modules it runs."""
+    lock = lock_of(other)
+    with _GUARD:
+        _TURNS[network] = lock
+
+
 @contextmanager
 def turn(network: nn.Module) -> Iterator[None]:
     """The network's turn, to be held as `with turn(network):`; its lock is kept beside the network, not in it."""

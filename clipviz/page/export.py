@@ -55,7 +55,7 @@ def export(model: ClipModel, texts: bool = True) -> Exported:
     Raises CannotExport for a model that is too large for a browser, and where the exporter fails.
     """
     check_exporter()
-    check_memory(model)
+    check_carried(model)
     tapped = Tapped(model)
     pixels = torch.zeros(1, 3, *model.image_size)
     names = tapped.names
@@ -93,8 +93,15 @@ def memory_needed(model: ClipModel) -> int:
     return int(4 * (COPIES * numbers + 3 * taps))
 
 
-def check_memory(model: ClipModel) -> None:
-    """CannotExport for a model that WebAssembly's memory does not hold, before anything is exported."""
+def check_carried(model: ClipModel) -> None:
+    """CannotExport, before anything is exported, for a model with registers or one that WebAssembly's memory does not
+    hold."""
+    if model.registers:
+        raise CannotExport(
+            f"expected a model that runs as its network does, got {model.name!r} with {len(model.registers)} moved "
+            "register neurons, which a page does not do; publish the model without registers, or the saved page "
+            "without a model: model=False"
+        )
     needed = memory_needed(model)
     if needed > MEMORY:
         raise CannotExport(

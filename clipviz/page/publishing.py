@@ -19,7 +19,7 @@ from clipviz.files import write_whole
 from clipviz.lens.percentiles import FAR, THINGS
 from clipviz.page import vendor
 from clipviz.page.carrying import carry
-from clipviz.page.export import Precision, check_exporter, check_memory, in_precision, memory_needed
+from clipviz.page.export import Precision, check_carried, check_exporter, in_precision, memory_needed
 from clipviz.page.packing import Folder, manifest
 from clipviz.panels import Dashboard
 from clipviz.panels.base import DESKS, Panel
@@ -80,7 +80,7 @@ def publish(
     if unknown:
         raise ValueError(f"expected desks among {', '.join(DESKS)}, got {unknown[0]!r}")
     chosen = _chosen(session, images)
-    check_memory(session.model)
+    check_carried(session.model)
     print(
         f"publishing {session.model.name}: the page will need about {memory_needed(session.model) / 1e9:.1f} GB of a "
         "browser's memory"
