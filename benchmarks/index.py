@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from benchmarks._timing import best, one_thread, row
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.data.images import Images
 from clipviz.data.sources import Plain
 from clipviz.data.store.layout import BLOBS, Shard, columns, header
@@ -111,7 +111,7 @@ def grown(index: Index, folder: Path, rows: int) -> Path:
         manifest["columns"][file]["bytes"] = column.header + rows * column.row_bytes
     for name in ("segments.jsonl", manifest["statistics"]["file"]):
         (folder / name).write_bytes((index.path / name).read_bytes())
-    (folder / "manifest.json").write_bytes(sealed(manifest))
+    (folder / "manifest.json").write_bytes(with_checksum(manifest))
     return folder
 
 

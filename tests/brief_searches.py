@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation import starts as leaping
+from clipviz.analysis.generation import editing, inversion, starts
 from clipviz.session import generation as shared
 from clipviz.session import workbench
 
@@ -18,17 +17,17 @@ from clipviz.session import workbench
 def few_starts() -> Iterator[None]:
     """Copies, removals and inversions begin at the best of a few latents.
 
-    How good the best of many is, is for the tests of leaping and of generation.
+    How good the best of many is, is for the tests of starts and of edits.
     """
-    trial = replace(leaping.TRIAL, n_steps=2)
+    trial = replace(starts.TRIAL, n_steps=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leaping, "SOUGHT", (12, 3, 3))
-        patch.setattr(leaping, "N_DRAWN", 6)
-        patch.setattr(leaping, "TRIAL", trial)
-        patch.setattr(generation, "TRIAL", trial)
+        patch.setattr(starts, "SOUGHT", (12, 3, 3))
+        patch.setattr(starts, "N_DRAWN", 6)
+        patch.setattr(starts, "TRIAL", trial)
+        patch.setattr(inversion, "TRIAL", trial)
         patch.setattr(shared, "N_STARTS", 8)
-        patch.setitem(generation.LEAPS, "copy", sum(leaping.SOUGHT) // leaping.TOGETHER)
-        patch.setitem(generation.LEAPS, "remove", (1 + leaping.N_KEPT) * (trial.n_steps + 1))
+        patch.setitem(editing.START_STEPS, "copy", sum(starts.SOUGHT) // starts.TOGETHER)
+        patch.setitem(editing.START_STEPS, "remove", (1 + starts.N_KEPT) * (trial.n_steps + 1))
         yield
 
 

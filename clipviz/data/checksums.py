@@ -46,7 +46,7 @@ def from_json(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def sealed(table: dict[str, Any]) -> bytes:
+def with_checksum(table: dict[str, Any]) -> bytes:
     """A table as readable JSON, its own checksum included."""
     body = {key: value for key, value in table.items() if key != "checksum"}
     body["checksum"] = digest(to_json(body))
@@ -54,9 +54,9 @@ def sealed(table: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def unsealed(content: bytes) -> dict[str, Any]:
-    """The table that `sealed` wrote, byte for byte; ValueError for anything else."""
+def without_checksum(content: bytes) -> dict[str, Any]:
+    """The table that `with_checksum` wrote, byte for byte; ValueError for anything else."""
     table = from_json(content)
-    if not isinstance(table, dict) or sealed(table) != content:
+    if not isinstance(table, dict) or with_checksum(table) != content:
         raise ValueError("it differs from its checksum")
     return table

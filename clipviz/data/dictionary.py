@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from clipviz.data.checksums import digest, sealed, unsealed
+from clipviz.data.checksums import digest, with_checksum, without_checksum
 from clipviz.data.paths import path_of
 from clipviz.files import locked, write_whole
 from clipviz.values import Concepts, UnitThumbnails
@@ -140,8 +140,10 @@ def _write(
         sprite, ids, columns = sheet
         files[_named("pictures", sprite)] = sprite
         head["pictures"] = {**_entry("pictures", sprite), "ids": ids, "columns": columns}
-    content = sealed(head)
-    _check_head(unsealed(content))  # what could not be read again is refused before anything is replaced
+    content = with_checksum(head)
+    _check_head(
+        without_checksum(content)
+    )  # what could not be read again is refused before anything is replaced
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):  # of two that save at once the second clears up after the first
         for name, part in files.items():
@@ -250,7 +252,7 @@ def read_head(folder: str | Path) -> dict[str, Any]:
         match = re.search(rb'"format": (\d{1,9})\b', content)
         if match and int(match[1]) != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {int(match[1])}")
-        head = unsealed(content)
+        head = without_checksum(content)
         _check_head(head)
     except (OSError, ValueError) as error:
         raise ValueError(

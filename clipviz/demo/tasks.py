@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clipviz.analysis.collection.tasks import Task, by_example, named_task, rows_of
+from clipviz.analysis.collection.tasks import by_example, named_task, rows_of
 from clipviz.data.images import Images
 from clipviz.data.texts import class_texts
 from clipviz.demo.world import vocabulary as words
+from clipviz.values import Task
 
 COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment", "second kind"})
 

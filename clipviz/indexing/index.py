@@ -23,8 +23,10 @@ from clipviz.values import Codes
 if TYPE_CHECKING:
     import torch
 
+    from clipviz.analysis.collection.image_codes import ImageCodes
     from clipviz.data.images import Images
     from clipviz.lens.neuron_stats import NeuronStats
+    from clipviz.models.clip import ClipModel
 
 BLOCK = 4096  # rows held in memory at a time
 
@@ -120,6 +122,17 @@ class Index(Store):
             mlp_mean=kept["mlp_mean"],
             layers=self.layers,
         )
+
+    def image_codes(self, model: ClipModel) -> ImageCodes:
+        """The codes as a session asks them, with their moments. Raises ValueError for another model."""
+        from clipviz.analysis.collection.image_codes import ImageCodes
+
+        self.check_model(model)
+        moments = None
+        if len(self) > 1:
+            found = self.statistics()
+            moments = found.mean, found.covariance
+        return ImageCodes.from_stored(model, self.codes(), moments)
 
     @property
     def neuron_layers(self) -> tuple[int, ...]:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from clipviz.analysis.collection.tasks import Task
     from clipviz.data.images import Images
     from clipviz.data.texts import Texts
     from clipviz.lens.cues import Describe, Draw
     from clipviz.models.zoo import Partner
+    from clipviz.values import Task
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from clipviz.data.decode import to_rgb
 from clipviz.lens.decompose import head_basis
 from clipviz.lens.neurons import NeuronBasis, SecondOrder
 from clipviz.lens.trace import Trace
+from clipviz.models.checksummed import digest_of
 from clipviz.models.forward_lock import turn
 from clipviz.models.numbers import check_weights
 from clipviz.models.preprocess import normalization, signature
-from clipviz.models.sealed_weights import digest_of
 from clipviz.models.second import basis_of, each_second_order, second_orders
 from clipviz.models.text_towers import check_ids, encode_tokens
 from clipviz.models.towers import read_tower, unsupported

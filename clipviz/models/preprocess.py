@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipviz.data.decode import to_rgb
+from clipviz.values import Latents
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -86,7 +87,7 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
 
 def take(images: Any, rows: Sequence[int]) -> Any:
     """Some pictures of a collection, or some latents, in the order asked for, as the kind that `as_tensors` reads."""
-    if hasattr(images, "take") and hasattr(images, "z"):
+    if isinstance(images, Latents):
         return images.take(rows)
     if isinstance(images, Tensor | np.ndarray):
         return images[list(rows)]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.analysis.collection.tasks import Task
 from clipviz.data.texts import TEMPLATES
 from clipviz.files import write_whole
 from clipviz.lens.percentiles import FAR, THINGS
@@ -29,7 +28,7 @@ from clipviz.panels.standalone import traits
 from clipviz.session import Session
 from clipviz.session import ablation as ablations
 from clipviz.session.heads import FOUND
-from clipviz.values import N_LATE
+from clipviz.values import N_LATE, Task
 from clipviz.version import __version__
 
 N_IMAGES = 240

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.collection.tasks import Task
     from clipviz.analysis.heads.ablation import Desk as Bench
+    from clipviz.values import Task
 
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
 

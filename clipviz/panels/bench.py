@@ -10,9 +10,9 @@ from clipviz.panels import pictures
 from clipviz.session import Session
 
 if TYPE_CHECKING:
-    from clipviz.analysis.collection.tasks import Task
     from clipviz.analysis.heads.ablation import Desk as Bench
     from clipviz.analysis.heads.ablation import Outcome, Row
+    from clipviz.values import Task
 
 THUMBNAIL = 112
 

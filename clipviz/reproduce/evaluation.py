@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from clipviz import demo
 from clipviz.analysis.collection import classifiers, reading
-from clipviz.analysis.collection.tasks import Task, class_labels, waterbird_task
+from clipviz.analysis.collection.tasks import class_labels, waterbird_task
 from clipviz.data import images as image_data
 from clipviz.data import segmentation
 from clipviz.data.images import Images
@@ -36,7 +36,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.opening import imagenet_prompts
 from clipviz.reproduce import published
 from clipviz.reproduce.report import Steps
-from clipviz.values import Codes
+from clipviz.values import Codes, Task
 
 DEMO_IMAGES, DEMO_MASKS, DEMO_BIRDS = 600, 100, 240
 WATERBIRD_EXAMPLES = 1000

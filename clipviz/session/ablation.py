@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.collection.tasks import Task, labelled_tasks, typed_task
+from clipviz.analysis.collection.tasks import labelled_tasks, typed_task
 from clipviz.analysis.heads import ablation as analysis
 from clipviz.analysis.heads.ablation import Desk, Left, Outcome, Part
 from clipviz.data.texts import open_texts
@@ -19,7 +19,7 @@ from clipviz.lens import ablate, projection, textspan, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.roles import NO_ROLE
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.values import N_LATE, Ablation, Head, late_layers
+from clipviz.values import N_LATE, Ablation, Head, Task, late_layers
 
 if TYPE_CHECKING:
     from clipviz.session.core import Session

@@ -13,19 +13,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis.generation import concepts as named
-from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import editing, inversion
 from clipviz.analysis.generation import guides as stored
 from clipviz.analysis.generation.concepts import GeneratorConcept
-from clipviz.analysis.generation.editing import NoPairError
+from clipviz.analysis.generation.guides import NoPairError, find_guides, pairs_with
 from clipviz.data.texts import class_texts
 from clipviz.lens import zeroshot
 from clipviz.loading import load_partner
 from clipviz.models.threads import spare_core, sparing
 from clipviz.models.zoo import clip_partner
 from clipviz.session import checks
+from clipviz.values import numbers_of
 
 if TYPE_CHECKING:
-    from clipviz.analysis.generation.editing import Edited, Guides, Progress
+    from clipviz.analysis.generation.guides import Guides
+    from clipviz.analysis.generation.searching import Edited, Progress
     from clipviz.lens.invert import Schedule, SearchOptions, Step
     from clipviz.session.core import Session
 
@@ -144,11 +146,11 @@ def guides_between(
             return kept
     samples = generator.sample(N_SAMPLES, seed=SEED)
     try:
-        return generation.find_guides(generator, readers, samples, between=between)
+        return find_guides(generator, readers, samples, between=between)
     except NoPairError as error:
         raise NoPairError(
             f"{error}; in a session, session.readers = [...] sets the models, and session.guides = "
-            "clipviz.analysis.generation.editing.find_guides(generator, session.readers, latents, above=0.2) the units"
+            "clipviz.analysis.generation.guides.find_guides(generator, session.readers, latents, above=0.2) the units"
         ) from error
 
 
@@ -202,7 +204,7 @@ def edit(
     """See Session.edit."""
     units = None if chosen is None else units_of(session, chosen)
     with spare_core():  # as the desk's search, so that both find the same
-        return generation.edit(generator_of(session), latents, guides(session), change, units=units, **how)
+        return editing.edit(generator_of(session), latents, guides(session), change, units=units, **how)
 
 
 def edit_steps(
@@ -210,7 +212,7 @@ def edit_steps(
 ) -> Iterator[Step]:
     """The search of `edit`, one step at a time."""
     units = None if chosen is None else units_of(session, chosen)
-    steps = generation.edit_steps(generator_of(session), latents, guides(session), change, units=units, **how)
+    steps = editing.edit_steps(generator_of(session), latents, guides(session), change, units=units, **how)
     return sparing(steps)
 
 
@@ -243,7 +245,7 @@ def invert(
     how: SearchOptions = {"alpha": alpha, "beta": beta, "schedule": schedule}
     if objective is not None:
         how["objective"] = objective
-    return generation.invert(
+    return inversion.invert(
         generator,
         start,
         images=picture,
@@ -275,11 +277,11 @@ def starts_for(
     if labels is not None:
         index = [generator.label(label) for label in labels]
         latents = replace(latents, label=torch.tensor(index, device=latents.label.device))
-    numbers = generation.numbers_of(drawn)
+    numbers = numbers_of(drawn)
     starts = [one.expand(len(pictures), *one.shape[1:]) for one in numbers.split(1)]
-    pairs, asked = generation.pairs_with(readers, found), generation.read(readers, pictures)
-    nearest = generation.nearest_starts(generator, latents, starts, asked, pairs, n_tried, between)
-    return nearest[0] if n_tried == 1 else generation.tried_start(generator, nearest, asked, pairs)
+    pairs, asked = pairs_with(readers, found), inversion.read(readers, pictures)
+    nearest = inversion.nearest_starts(generator, latents, starts, asked, pairs, n_tried, between)
+    return nearest[0] if n_tried == 1 else inversion.tried_start(generator, nearest, asked, pairs)
 
 
 def nearest_class(session: Session, classes: Sequence[str], image: int) -> str:
@@ -311,5 +313,5 @@ def visualise(
     generator = generator_of(session)
     unit = units_of(session, [concept])[0]
     found, n = guides(session), checks.count("n_starts", n_starts)
-    starts = generation.lively(generator, generator.sample(N_TRIED * n, seed=seed), found, unit, n)
-    return generation.visualise(generator, starts, found, unit, schedule=schedule, progress=progress)
+    starts = inversion.lively(generator, generator.sample(N_TRIED * n, seed=seed), found, unit, n)
+    return inversion.visualise(generator, starts, found, unit, schedule=schedule, progress=progress)

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.collection.reading import read as read_pictures
-from clipviz.analysis.collection.tasks import Task
 from clipviz.analysis.heads.ablation import worth_tracing
 from clipviz.analysis.neurons import replacement as neuron_ablation
 from clipviz.analysis.neurons.layer import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
@@ -26,7 +25,7 @@ from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_codes
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.interventions import indirect_effects, mean_activations
 from clipviz.session import ablation as ablations
-from clipviz.values import whole
+from clipviz.values import Task, whole
 from clipviz.waits import Work
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ def codes_of(
         raise ValueError(
             f"expected the index's layers {list(index.layers)}, got {list(layers)}; leave layers out"
         )
-    return ImageCodes.from_index(model, index)
+    return index.image_codes(model)
 
 
 def reading(reference: weakref.ref[SessionState]) -> Iterator[int]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import editing, searching
 from clipviz.lens import invert as lens
 from clipviz.lens import verdicts
 from clipviz.lens.invert import Schedule
@@ -21,6 +21,7 @@ from clipviz.models.generator import as_image
 from clipviz.models.threads import spare_core, sparing
 from clipviz.session import ablation, checks
 from clipviz.session import generation as shared
+from clipviz.values import numbers_of, with_numbers
 
 if TYPE_CHECKING:
     from clipviz.lens.invert import Step
@@ -195,7 +196,7 @@ class Workbench:
         how = {"factor": factor, "schedule": schedule or LIVE}
         self._edit = Asked(change, base, concept, factor=factor)
         for step in shared.edit_steps(self.session, base, change, chosen, **how):
-            self.latents = generation.with_numbers(base, step.latents)
+            self.latents = with_numbers(base, step.latents)
             self.distance = float(step.objectives.mean())
             if step.number == 0:
                 self._asked = partial(float, self.distance)
@@ -213,17 +214,17 @@ class Workbench:
         self._aim(now, targets, chosen, others)
         schedule = Following()
         steps = lens.search(
-            generation.generate_from(self.generator, now.base),
-            generation.numbers_of(self.latents),
+            searching.generate_from(self.generator, now.base),
+            numbers_of(self.latents),
             target_maps=targets,
             pairs=[*chosen, *others],
-            alpha=generation.PRIOR,
-            still=generation.THERE,
+            alpha=editing.PRIOR,
+            still=editing.THERE,
             schedule=schedule,
         )
         for step in sparing(steps):
             since = step.number - schedule.moved[-1]
-            self.latents = generation.with_numbers(now.base, step.latents)
+            self.latents = with_numbers(now.base, step.latents)
             self.distance = float(step.objectives.mean())
             yield _frame(step, since, LIVE.n_steps)
             asked = goal() if callable(goal) else goal
@@ -251,7 +252,7 @@ class Workbench:
         """
         self._edit = Asked("zoom", *goal)
         maps = self._recorded(goal.base)
-        wanted = generation.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
+        wanted = editing.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
         self._asked = lru_cache(lambda: float(lens.map_distance(maps, wanted, [*chosen, *others]).mean()))
         targets.update(wanted)
 

@@ -13,7 +13,9 @@ Values of the lenses hold tensors; Codes and Concepts that were read from files 
 from clipviz.values.axes import N_LATE, Head, Rows, late_layers, neuron_layers, rows_of, whole, wholes
 from clipviz.values.codes import Codes, HeadBasis
 from clipviz.values.concepts import Concepts, Matches, UnitThumbnails
+from clipviz.values.latents import Latents, numbers_of, with_numbers
 from clipviz.values.selection import Ablation, Selection, SelectionFields, View, check_characters
+from clipviz.values.tasks import Task
 from clipviz.values.texts import SparseCode, TextBasis
 from clipviz.values.towers import LayerWeights, Readout, TowerWeights
 
@@ -24,6 +26,7 @@ __all__ = [
     "Concepts",
     "Head",
     "HeadBasis",
+    "Latents",
     "LayerWeights",
     "Matches",
     "Readout",
@@ -31,6 +34,7 @@ __all__ = [
     "Selection",
     "SelectionFields",
     "SparseCode",
+    "Task",
     "TextBasis",
     "TowerWeights",
     "UnitThumbnails",
@@ -38,7 +42,9 @@ __all__ = [
     "check_characters",
     "late_layers",
     "neuron_layers",
+    "numbers_of",
     "rows_of",
     "whole",
     "wholes",
+    "with_numbers",
 ]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import editing, inversion
 from clipviz.analysis.generation import guides as stored
+from clipviz.analysis.generation.guides import find_guides, pairs_with
 from clipviz.lens import edits
 from clipviz.lens.invert import OBJECTIVES, Asked, Schedule
 from clipviz.models.generator import ModuleGenerator
@@ -54,7 +55,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def guides(generator):
-    return generation.find_guides(generator, {"reader": Reader()}, generator.sample(64, seed=0))
+    return find_guides(generator, {"reader": Reader()}, generator.sample(64, seed=0))
 
 
 def place(images):
@@ -83,9 +84,7 @@ def test_guides_read_the_generators_maps_once_for_all_readers(generator, guides,
         return maps(self, latents, *layers)
 
     monkeypatch.setattr(type(generator), "maps", counted)
-    both = generation.find_guides(
-        generator, {"reader": Reader(), "other": Reader()}, generator.sample(64, seed=0)
-    )
+    both = find_guides(generator, {"reader": Reader(), "other": Reader()}, generator.sample(64, seed=0))
     assert [n for n in read if n > 1] == [32, 32]
     for name in ("reader", "other"):
         for one, first in zip(both.pairs[name], guides.pairs["reader"], strict=True):
@@ -97,7 +96,7 @@ def test_guides_read_the_generators_maps_once_for_all_readers(generator, guides,
 
 def test_no_change_leaves_every_number_in_place(generator, guides):
     latents = generator.sample(3, seed=1)
-    found = generation.edit(generator, latents, guides, "none")
+    found = editing.edit(generator, latents, guides, "none")
     assert torch.equal(found.latents, latents)
     assert torch.equal(found.images, found.source)
     assert found.distance.tolist() == found.asked.tolist() == [0, 0, 0]
@@ -107,7 +106,7 @@ def test_no_change_leaves_every_number_in_place(generator, guides):
 def test_a_search_for_what_is_there_ends_where_it_began(generator, guides, change):
     """Adam leaves an optimum by steps of full length along gradients of rounding, and so does a pull to the mean."""
     latents, steps = generator.sample(5, seed=1), []
-    found = generation.edit(
+    found = editing.edit(
         generator, latents, guides, change, start=latents, schedule=QUICK, progress=steps.append
     )
     torch.testing.assert_close(found.latents, latents, atol=1e-5, rtol=0)
@@ -122,7 +121,7 @@ def test_literal_maps_are_those_of_the_thesis(generator, guides):
     before = maps["units"][:, units] + 1.0
     maps = {"units": maps["units"] + 1.0}
     asked = {
-        change: generation.asked_maps(maps, guides.own, change, right, 0.0, factor, literal=True)["units"][
+        change: editing.asked_maps(maps, guides.own, change, right, 0.0, factor, literal=True)["units"][
             :, units
         ]
         for change, right, factor in (
@@ -143,16 +142,16 @@ def test_literal_maps_are_those_of_the_thesis(generator, guides):
     half = SIDE // 2
     torch.testing.assert_close(asked["copy"], torch.cat([left[..., :half], right[..., half:]], 3))
     torch.testing.assert_close(asked["remove"], before.amin((2, 3), keepdim=True).expand_as(before))
-    usual = generation.asked_maps(maps, guides.own, "shift", 0.25)["units"][:, units]
+    usual = editing.asked_maps(maps, guides.own, "shift", 0.25)["units"][:, units]
     assert (usual[..., 0] > 0.4).any()  # the border goes on
 
 
 def test_a_literal_edit_searches_for_literal_maps_by_the_literal_objective(generator, guides):
     latents = torch.tensor([[0.4, 0.1, 1.0]])
     for literal in (False, True):
-        asked = generation.asked_maps(generator.maps(latents), guides.own, "shift", 0.25, literal=literal)
+        asked = editing.asked_maps(generator.maps(latents), guides.own, "shift", 0.25, literal=literal)
         for objective in ("distance", "product"):
-            found = generation.edit(
+            found = editing.edit(
                 generator,
                 latents,
                 guides,
@@ -168,7 +167,7 @@ def test_a_literal_edit_searches_for_literal_maps_by_the_literal_objective(gener
 
 def test_a_shift_moves_what_is_painted_by_what_was_asked(generator, guides):
     latents = torch.tensor([[-0.8, 0.2, 1.0], [0.0, -0.5, 0.5]])
-    found = generation.edit(generator, latents, guides, "shift", right=0.125, down=0.0625, schedule=QUICK)
+    found = editing.edit(generator, latents, guides, "shift", right=0.125, down=0.0625, schedule=QUICK)
     moved = place(found.images) - place(found.source)
     torch.testing.assert_close(moved, torch.tensor([[0.125, 0.0625]]).expand(2, 2), atol=0.02, rtol=0)
     assert (found.distance < 0.2 * found.asked).all()
@@ -177,9 +176,9 @@ def test_a_shift_moves_what_is_painted_by_what_was_asked(generator, guides):
 def test_removal_and_amplification_stop_where_asked(generator, guides):
     latents = torch.tensor([[0.0, 0.0, 0.0]])
     height = lambda images: float(images[0, 0].max())  # noqa: E731
-    removed = generation.edit(generator, latents, guides, "remove", alpha=0.0, schedule=Schedule(200, 0.1))
+    removed = editing.edit(generator, latents, guides, "remove", alpha=0.0, schedule=Schedule(200, 0.1))
     assert height(removed.images) < 0.2 * height(removed.source)
-    louder = generation.edit(generator, latents, guides, "amplify", factor=1.5, alpha=0.0, schedule=QUICK)
+    louder = editing.edit(generator, latents, guides, "amplify", factor=1.5, alpha=0.0, schedule=QUICK)
     assert height(louder.images) == pytest.approx(1.5 * height(louder.source), rel=0.03)
 
 
@@ -190,16 +189,14 @@ def test_a_few_units_can_be_changed_and_the_rest_kept(generator, guides):
     with pytest.raises(ValueError, match=r"got \[\('units', 3\)\]; choose concepts"):
         guides.of([("units", 3)])
     latents = torch.tensor([[0.0, 0.0, 0.0]])
-    every = generation.edit(generator, latents, guides, "shift", right=0.1, schedule=QUICK)
-    alone = generation.edit(
-        generator, latents, guides, "shift", units=[("units", 0)], right=0.1, schedule=QUICK
-    )
+    every = editing.edit(generator, latents, guides, "shift", right=0.1, schedule=QUICK)
+    alone = editing.edit(generator, latents, guides, "shift", units=[("units", 0)], right=0.1, schedule=QUICK)
     assert place(alone.images)[0, 0] < place(every.images)[0, 0] - 0.01  # the kept units hold it back
 
 
 def test_overwriting_units_is_the_baseline_and_leaves_no_hook(generator, guides):
     latents = torch.tensor([[0.0, 0.0, 1.0]])
-    written = generation.edit_units_directly(generator, latents, guides, "shift", right=0.125)
+    written = editing.edit_units_directly(generator, latents, guides, "shift", right=0.125)
     torch.testing.assert_close(place(written)[0, 0], torch.tensor(0.125), atol=0.03, rtol=0)
     assert not generator.module.units._forward_hooks
     with activation_maps(generator.module, ("units",)) as maps:
@@ -211,7 +208,7 @@ def test_maps_alone_invert_a_picture_that_no_latent_paints(generator, guides):
     """Figure 4.4: a square in the place of the blob is found by its maps."""
     picture = torch.zeros(1, 3, SIDE, SIDE)
     picture[:, :, 9:13, 3:7] = 0.5
-    found = generation.invert(
+    found = inversion.invert(
         generator,
         torch.zeros(1, 3),
         images=picture,
@@ -226,7 +223,7 @@ def test_maps_alone_invert_a_picture_that_no_latent_paints(generator, guides):
 
 def test_a_single_concept_from_several_starts_shares_its_map(generator, guides):
     starts = torch.tensor([[1.0, 0.5, 1.0], [-1.0, -0.5, 0.0], [0.2, -1.0, 0.5]])
-    found = generation.visualise(
+    found = inversion.visualise(
         generator, starts, guides, ("units", 0), alpha=0.0, schedule=Schedule(300, 0.1)
     )
     spread = lambda images: place(images).std(0).sum()  # noqa: E731
@@ -243,9 +240,9 @@ def test_impossible_changes_say_what_to_do(generator, guides):
         ({"change": "amplify", "factor": -1.0}, "0 or more"),
     ):
         with pytest.raises(ValueError, match=told):
-            generation.edit(generator, latents, guides, **wrong)
+            editing.edit(generator, latents, guides, **wrong)
     with pytest.raises(ValueError, match="no unit of 'blob' correlates above 2"):
-        generation.find_guides(generator, {"reader": Reader()}, generator.sample(8), above=2.0)
+        find_guides(generator, {"reader": Reader()}, generator.sample(8), above=2.0)
 
 
 def test_guides_come_back_from_disk_for_the_same_weights_alone(tmp_path, generator, guides):
@@ -279,7 +276,7 @@ def test_maps_alone_are_compared_by_their_correlation(generator, guides, given, 
     reader, start = Reader(), torch.zeros(1, 3)
     how = {name: value for name, value in given.items() if name != "pixels"}
     target = generator.images(wanted) if given.get("pixels") else None
-    found = generation.invert(
+    found = inversion.invert(
         generator,
         start,
         images=generator.images(wanted),
@@ -289,8 +286,8 @@ def test_maps_alone_are_compared_by_their_correlation(generator, guides, given, 
         schedule=Schedule(1),
         **how,
     )
-    asked = generation.read({"reader": reader}, generator.images(wanted))
-    pairs = generation.pairs_with({"reader": reader}, guides)
+    asked = inversion.read({"reader": reader}, generator.images(wanted))
+    pairs = pairs_with({"reader": reader}, guides)
     expected = Asked(generator.maps(start), asked, pairs).objective(generator.maps(start), objective)
     torch.testing.assert_close(found.asked, expected)
     others = {*OBJECTIVES} - {objective}
@@ -307,7 +304,7 @@ def test_copies_and_removals_act_on_where_the_units_stand_out(generator, guides)
     where = edits.region([(own, group.std_a)])
     for change, make in (("copy", edits.pasted), ("remove", edits.filled)):
         found, plain = (
-            generation.asked_maps(maps, guides.own, change, literal=literal)["units"][:, group.units_a]
+            editing.asked_maps(maps, guides.own, change, literal=literal)["units"][:, group.units_a]
             for literal in (False, True)
         )
         torch.testing.assert_close(found, make(own, where))
@@ -317,7 +314,7 @@ def test_copies_and_removals_act_on_where_the_units_stand_out(generator, guides)
 def test_a_concepts_picture_is_the_one_nearest_to_its_map_on_the_way(generator, guides):
     """A rate this high goes past what is asked; the last step is not the nearest."""
     starts, steps = torch.tensor([[1.0, 0.5, 1.0], [-1.0, -0.5, 0.0], [0.2, -1.0, 0.5]]), []
-    found = generation.visualise(
+    found = inversion.visualise(
         generator, starts, guides, ("units", 0), schedule=Schedule(25, 0.6), progress=steps.append
     )
     distances = torch.stack([step.objectives for step in steps])

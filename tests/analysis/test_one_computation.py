@@ -9,7 +9,6 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.collection.tasks import Task
 from clipviz.analysis.heads import labels
 from clipviz.analysis.neurons import sums as neuron_sums
 from clipviz.lens import ablate, headset
@@ -24,6 +23,7 @@ from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.world import measures as world_measures
 from clipviz.session import neurons
+from clipviz.values import Task
 
 LAYER = 3
 

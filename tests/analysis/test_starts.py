@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation import starts as leaping
-from clipviz.analysis.generation.editing import Guides
+from clipviz.analysis.generation import editing, inversion, starts
+from clipviz.analysis.generation.guides import Guides
 from clipviz.lens.invert import Asked, Schedule, UnitPairs
 from clipviz.models.generator import ModuleGenerator
 
@@ -58,10 +57,10 @@ def latents():
 
 
 def test_sensitivity_is_the_mean_square_of_derivatives(generator, guides, latents):
-    found = leaping.sensitivity(generator, latents, guides.own, step=1e-2)
+    found = starts.sensitivity(generator, latents, guides.own, step=1e-2)
 
     def of(z):
-        return leaping.features(generator.generate(z[None])[1], guides.own)[0]
+        return starts.features(generator.generate(z[None])[1], guides.own)[0]
 
     for i in range(2):
         slopes = torch.autograd.functional.jacobian(of, latents[i]).T
@@ -70,27 +69,27 @@ def test_sensitivity_is_the_mean_square_of_derivatives(generator, guides, latent
 
 
 def test_what_is_drawn_around_moves_what_no_map_feels(generator, guides, latents):
-    drawn = torch.stack(leaping.around(generator, latents, guides.own, 60)) - latents
+    drawn = torch.stack(starts.around(generator, latents, guides.own, 60)) - latents
     spread = drawn.std(0)
     assert (spread[:, 0] < 0.3).all()  # a move by 0.2 of a unit is a twenty-fifth of the side
     assert (spread[:, [1, 3]] > 0.8).all()
-    other = leaping.around(generator, latents[:, None], guides.own, 2)
+    other = starts.around(generator, latents[:, None], guides.own, 2)
     assert other[0].shape == latents[:, None].shape
 
 
 def test_what_is_sought_lies_in_the_direction_that_is_asked(generator, guides, latents):
-    asked = generation.asked_maps(generator.maps(latents), guides.own, "copy")
-    usual = leaping.usual_sensitivity(generator, guides.own)
+    asked = editing.asked_maps(generator.maps(latents), guides.own, "copy")
+    usual = starts.usual_sensitivity(generator, guides.own)
     assert (
         usual[1, 1] > 10 * usual[3, 3]
     )  # the second blob is felt on other pictures, the idle number on none
-    assert len(list(leaping.seek(generator, latents, asked, guides.own, usual=usual))) == leaping.N_SOUGHT
-    found = _end(leaping.seek(generator, latents, asked, guides.own, usual=usual))
-    before = leaping.features(generator.maps(latents), guides.own)
-    moved, wanted = (leaping.features(maps, guides.own) - before for maps in (generator.maps(found), asked))
+    assert len(list(starts.seek(generator, latents, asked, guides.own, usual=usual))) == starts.N_SOUGHT
+    found = _end(starts.seek(generator, latents, asked, guides.own, usual=usual))
+    before = starts.features(generator.maps(latents), guides.own)
+    moved, wanted = (starts.features(maps, guides.own) - before for maps in (generator.maps(found), asked))
     assert (torch.nn.functional.cosine_similarity(moved, wanted) > 0.5).all()
     assert torch.equal(
-        found, _end(leaping.seek(generator, latents, asked, guides.own))
+        found, _end(starts.seek(generator, latents, asked, guides.own))
     )  # usual is then taken anew
 
 
@@ -107,7 +106,7 @@ def test_a_copy_shows_what_was_hidden_and_small_steps_alone_do_not(generator, gu
         "schedule": Schedule(60, 0.05),
         "alpha": 0.002,
     }  # held a little, so that no step is taken by chance
-    found = generation.edit(generator, latents, guides, "copy", **quick)
+    found = editing.edit(generator, latents, guides, "copy", **quick)
     assert (found.latents[:, 2] > 1).all()
     assert (found.distance < 0.4 * found.asked).all()
 
@@ -115,27 +114,27 @@ def test_a_copy_shows_what_was_hidden_and_small_steps_alone_do_not(generator, gu
         yield from ()
         return start
 
-    monkeypatch.setattr(generation, "seek", stay)
-    stuck = generation.edit(generator, latents, guides, "copy", **quick)
+    monkeypatch.setattr(starts, "seek", stay)
+    stuck = editing.edit(generator, latents, guides, "copy", **quick)
     assert (stuck.latents[:, 2] < 1).all()
 
 
 def test_a_removal_asks_for_the_surroundings(generator, guides, latents):
     both = torch.tensor([[-1.2, 1.2, 1.5, 0.0]])
     maps = generator.maps(both)
-    where = generation.edited_region(maps, guides.own)
-    asked = generation.change_of("remove", where=where)(maps["units"])
+    where = editing.edited_region(maps, guides.own)
+    asked = editing.change_of("remove", where=where)(maps["units"])
     assert asked[0, 0].max() < 0.2 * maps["units"][0, 0].max()
 
 
 def test_starts_are_the_nearest_of_several_for_each_image(generator, guides, latents):
     maps = generator.maps(latents)
-    starts = [latents.flip(0), latents + torch.tensor([0.1, 0, 0, 0]), latents + 1]
-    first, second = generation.nearest_starts(generator, latents, starts, maps, guides.own, 2)
-    assert torch.equal(first, starts[1])
-    assert all(any(torch.equal(row, start[i]) for start in starts[::2]) for i, row in enumerate(second))
+    several = [latents.flip(0), latents + torch.tensor([0.1, 0, 0, 0]), latents + 1]
+    first, second = inversion.nearest_starts(generator, latents, several, maps, guides.own, 2)
+    assert torch.equal(first, several[1])
+    assert all(any(torch.equal(row, start[i]) for start in several[::2]) for i, row in enumerate(second))
     with pytest.raises(ValueError, match="at least one start"):
-        generation.nearest_starts(generator, latents, [], maps, guides.own)
+        inversion.nearest_starts(generator, latents, [], maps, guides.own)
 
 
 def test_starts_are_chosen_by_where_not_by_how_high(generator, guides, latents):
@@ -143,7 +142,7 @@ def test_starts_are_chosen_by_where_not_by_how_high(generator, guides, latents):
     maps = generator.maps(latents)
     faint = {layer: 0.1 * found + 3.0 for layer, found in maps.items()}
     elsewhere = latents.flip(0)
-    (found,) = generation.nearest_starts(generator, latents, [elsewhere, latents], faint, guides.own)
+    (found,) = inversion.nearest_starts(generator, latents, [elsewhere, latents], faint, guides.own)
     assert torch.equal(found, latents)
 
 
@@ -154,7 +153,7 @@ def test_a_start_is_tried_before_it_is_taken(generator, guides, latents):
     near = latents + torch.tensor([0.2, 0, 0, 0])
     one = torch.where(torch.arange(len(latents))[:, None] == 0, near, far)
     other = torch.where(torch.arange(len(latents))[:, None] == 0, far, near)
-    found = generation.tried_start(generator, [one, other], maps, guides.own)
+    found = inversion.tried_start(generator, [one, other], maps, guides.own)
     asked = Asked(maps, maps, guides.own)
     reached = asked.objective(generator.maps(found), "correlation")
     before = asked.objective(generator.maps(near), "correlation")

@@ -12,7 +12,7 @@ from PIL import Image
 from threads import together
 
 from clipviz.data import dictionary
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.files import write_whole
 from clipviz.values import Concepts
 
@@ -113,7 +113,7 @@ def test_damage_and_disagreement_are_named(tmp_path):
     head.write_text("{")
     with pytest.raises(ValueError, match="is not a dictionary"):
         dictionary.load(tmp_path / "a")
-    head.write_bytes(sealed(good))
+    head.write_bytes(with_checksum(good))
     (tmp_path / "a" / good["arrays"]["file"]).write_bytes(b"half")
     with pytest.raises(ValueError, match="differs from its checksum"):
         dictionary.load(tmp_path / "a")
@@ -187,7 +187,7 @@ def test_a_head_that_no_dictionary_has_is_refused(tmp_path, key, value):
         head[key] |= value
     else:
         head[key] = value
-    (tmp_path / "dictionary.json").write_bytes(sealed(head))
+    (tmp_path / "dictionary.json").write_bytes(with_checksum(head))
     with pytest.raises(ValueError, match="expected"):
         dictionary.open_folder(tmp_path)
 

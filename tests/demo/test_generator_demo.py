@@ -12,7 +12,8 @@ from clipviz.analysis.rosetta.matching import match
 from clipviz.demo.generator.demo_generator import WEIGHTS
 from clipviz.demo.generator.network import LAYERS
 from clipviz.demo.generator.teacher import render
-from clipviz.models.generator import Generator, Latents
+from clipviz.models.generator import Generator
+from clipviz.values import Latents
 from tools.demo import generator as train
 
 

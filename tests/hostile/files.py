@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from clipviz.data import decode, dictionary
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.data.images import open_images
 from clipviz.data.store.layout import BLOBS, Shard
 from clipviz.data.store.writer import Writer
@@ -350,7 +350,7 @@ def heads(attempts: int, seed: int) -> Tally:
         for turn in range(attempts):
             table = json.loads(json.dumps(good))
             path = _change(table, rng)
-            (folder / "dictionary.json").write_bytes(sealed(table))
+            (folder / "dictionary.json").write_bytes(with_checksum(table))
             tally.attempt(f"{path} {turn}", lambda: _use(folder))
     return tally
 

@@ -27,7 +27,7 @@ from clipviz.data.texts import open_texts
 from clipviz.demo.generator import demo_generator
 from clipviz.demo.model import network
 from clipviz.demo.partners import ASSETS, NETS, load_net
-from clipviz.models.sealed_weights import read_weights
+from clipviz.models.checksummed import read_weights
 from clipviz.models.zoo import Partner
 
 from .files import concepts, mutated, picture, small_index

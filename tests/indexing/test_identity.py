@@ -12,7 +12,7 @@ from index_tools import folder_of, picture, tiny_model
 from PIL import Image
 
 import clipviz
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.data.images import open_images
 from clipviz.indexing import Index, building
 
@@ -176,7 +176,9 @@ def old(index) -> Index:
 
     manifest["segments"] |= {"bytes": journal.stat().st_size, "checksum": file_digest(journal)}
     (index.path / "marks.npy").unlink()
-    (index.path / "manifest.json").write_bytes(sealed({k: v for k, v in manifest.items() if k != "checksum"}))
+    (index.path / "manifest.json").write_bytes(
+        with_checksum({k: v for k, v in manifest.items() if k != "checksum"})
+    )
     return Index.open(index.path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.data.store.layout import BLOBS, Column, Shard, columns, header
 from clipviz.data.store.writer import Writer, discard, staged
 from clipviz.indexing import Index
@@ -180,7 +180,7 @@ def test_damaged_statistics_and_manifest_are_told(index):
     with pytest.raises(ValueError, match="is damaged or not one of clipviz"):
         Index.open(index.path)
     newer = {**index.manifest, "version": 99}
-    manifest.write_bytes(sealed(newer))
+    manifest.write_bytes(with_checksum(newer))
     with pytest.raises(ValueError, match=r"format version 99, this clipviz reads up to 1; update clipviz"):
         Index.open(index.path)
 
@@ -297,7 +297,7 @@ def test_the_codes_of_a_million_images_stay_on_disk(tmp_path, index):
             stream.write(header(column, rows))
             stream.truncate(size)
         manifest["columns"][file] = {"dtype": column.dtype, "shape": list(column.shape), "bytes": size}
-    (tmp_path / "big" / "manifest.json").write_bytes(sealed(manifest))
+    (tmp_path / "big" / "manifest.json").write_bytes(with_checksum(manifest))
     codes = Index.open(tmp_path / "big").codes()
     assert codes.codes.shape == (rows, 4, 16, 64)
     assert isinstance(codes.codes, np.memmap)

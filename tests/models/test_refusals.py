@@ -8,8 +8,8 @@ from torch import nn
 
 import clipviz
 from clipviz.demo.partners import ASSETS
+from clipviz.models.checksummed import read_weights, write_weights
 from clipviz.models.generator import ModuleGenerator
-from clipviz.models.sealed_weights import read_weights, write_weights
 from clipviz.models.zoo import Partner
 from tests.models.families import FAMILIES, images
 

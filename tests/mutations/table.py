@@ -125,7 +125,7 @@ MUTATIONS = [
     _of("Table 4.2", "models/zoo", '_RESNET = ("layer[1-4].*",)', '_RESNET = ("layer[1-3].*",)', "a network's last layers are not read"),
     _of("Figure 4.1", "analysis/rosetta/shared_units", "seen.maps[row, place]", "seen.maps[rows[0], place]", "every tile shows one map"),
     _of("Figure 4.2", "analysis/rosetta/shared_units", "[places, :n_examples]", "[places[::-1], :n_examples]", "models have each other's maps"),
-    _of("Figure 4.4", "analysis/generation/editing", "read(readers, images)", "read(readers, images.flip(3))", "the mirrored picture is inverted"),
+    _of("Figure 4.4", "analysis/generation/inversion", "read(readers, images)", "read(readers, images.flip(3))", "the mirrored picture is inverted"),
     _of("Figure 4.5", "session/generation", "return classes[int(", "return classes[0 * int(", "the class is always the first"),
     _of("Figure 4.6", "reproduce/chapter4/inverting", "({name: readers[name]}, thinned(guides))", "({}, None)", "what is said to be guided is not"),
     _of("Figure 4.7", "analysis/generation/editing", "edits.placed, right=right,", "edits.placed, right=-right,", "shifts go the other way"),

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.models.generator import Latents
 from clipviz.panels import Generate
 from clipviz.session import generation, workbench
 from clipviz.session.workbench import EVERY
+from clipviz.values import Latents
 from panels.asking import ask
 
 

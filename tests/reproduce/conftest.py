@@ -8,8 +8,7 @@ from functools import partial
 
 import pytest
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation import starts as leaping
+from clipviz.analysis.generation import inversion, starts
 from clipviz.analysis.heads import labels
 from clipviz.figures import chapter2, chapter3, chapter4, style, world
 from clipviz.lens.invert import Schedule
@@ -75,8 +74,8 @@ def short_searches():
     pool = chapter4_report.text_pool
     with pytest.MonkeyPatch.context() as patch:
         for name, few in (("SOUGHT", (6, 3, 3)), ("N_DRAWN", 4), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
-            patch.setattr(leaping, name, few)
-        patch.setattr(generation, "TRIAL", Schedule(1, 0.1))
+            patch.setattr(starts, name, few)
+        patch.setattr(inversion, "TRIAL", Schedule(1, 0.1))
         patch.setattr(inverting, "TRIAL", Schedule(1, 0.1))
         for module in (starting, inverting):
             patch.setattr(module, "N_STARTS", 4)

@@ -12,7 +12,8 @@ from random_stylegan2 import random_state
 from tiny_dictionary import tiny_pair
 
 import clipviz
-from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import editing, searching
+from clipviz.analysis.generation.guides import Guides
 from clipviz.data import dictionary
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
@@ -179,20 +180,20 @@ def test_a_generator_that_cannot_be_opened_is_refused_before_anything_is_mined(m
 def test_what_an_edit_reaches_is_1_where_the_maps_are_as_asked(monkeypatch):
     generator = stylegan2(StyleGan2.of(random_state()).eval())
     latents = generator.sample(2, seed=1)
-    guides = generation.Guides({}, _own_units(generator, "b8.conv1"))
+    guides = Guides({}, _own_units(generator, "b8.conv1"))
 
     def stay(*_, **__):
-        return generation.Edited(latents, generator.images(latents), *[torch.zeros(2)] * 3)
+        return searching.Edited(latents, generator.images(latents), *[torch.zeros(2)] * 3)
 
-    monkeypatch.setattr(generation, "edit", stay)
+    monkeypatch.setattr(editing, "edit", stay)
     still = any_generator.reached(generator, guides, "shift", Schedule(1), latents)
     assert still["edited"].tolist() == still["random"].tolist() == [0, 0]
     goal = {"moved": generator.sample(2, seed=9)}
     monkeypatch.setattr(any_generator, "asked_maps", lambda *_, **__: generator.maps(goal["moved"]))
     monkeypatch.setattr(
-        generation,
+        editing,
         "edit",
-        lambda *_, **__: generation.Edited(
+        lambda *_, **__: searching.Edited(
             goal["moved"], generator.images(goal["moved"]), *[torch.zeros(2)] * 3
         ),
     )
@@ -206,7 +207,7 @@ def test_edits_of_any_generator_are_pictures_in_0_to_1():
     generator = stylegan2(StyleGan2.of(random_state()).eval())
     latents = generator.sample(2, seed=1)
     assert generator.generate(latents)[0].min() < 0
-    guides = generation.Guides({}, _own_units(generator, "b8.conv1"))
+    guides = Guides({}, _own_units(generator, "b8.conv1"))
     found = any_generator.reached(generator, guides, "shift", Schedule(1), latents)["images"]
     assert found.min() >= 0
     assert found.max() <= 1

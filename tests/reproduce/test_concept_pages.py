@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import clipviz
-from clipviz.analysis.generation.editing import Guides
+from clipviz.analysis.generation.guides import Guides
 from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import open_images

@@ -11,8 +11,8 @@ from tiny_dictionary import tiny, tiny_pair
 from torch import nn
 
 import clipviz
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation.editing import Guides, each_once
+from clipviz.analysis.generation import inversion
+from clipviz.analysis.generation.guides import Guides, each_once, find_guides
 from clipviz.demo.generator import scenes
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.zoo import Partner
@@ -117,7 +117,7 @@ def guides(generator):
 @pytest.fixture
 def searched(monkeypatch):
     """Every step of every inversion that is asked for, search after search."""
-    searches, plain = [], generation.invert
+    searches, plain = [], inversion.invert
 
     def noted(*given, **how):
         searches.append([])
@@ -300,9 +300,7 @@ def test_the_loss_alone_has_the_budget_that_pairs_have(monkeypatch):
     generator = clipviz.load_generator("demo")
     network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU())
     partner = Partner("tiny", network.requires_grad_(False), lambda images: images, ("1",))
-    guides = generation.find_guides(
-        generator, {"tiny": partner}, generator.sample(12, seed=1), above=0.0, most=4
-    )
+    guides = find_guides(generator, {"tiny": partner}, generator.sample(12, seed=1), above=0.0, most=4)
     latents = generator.sample(2, seed=5)
     images, labels = generator.images(latents).detach(), latents.label.tolist()
     counted = {}

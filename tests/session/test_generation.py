@@ -13,9 +13,10 @@ from tiny_dictionary import tiny_pair
 from torch import nn
 
 import clipviz
-from clipviz.analysis.generation import editing as generation
+from clipviz.analysis.generation import editing
 from clipviz.analysis.generation.concepts import open_concepts
-from clipviz.analysis.generation.editing import edit, find_guides
+from clipviz.analysis.generation.editing import edit
+from clipviz.analysis.generation.guides import find_guides
 from clipviz.data.texts import class_texts
 from clipviz.demo.generator.scenes import rotation
 from clipviz.lens.invert import Schedule
@@ -217,7 +218,7 @@ def test_dead_ends_name_calls_that_exist(own):
         for name in re.findall(r"session\.(\w+) = ", str(said.value)):
             assert isinstance(getattr(type(own), name).fset, Callable)
         assert "session.readers = " in str(said.value)
-        assert callable(generation.find_guides)
+        assert callable(find_guides)
     for wrong in ("cnn", [], [object()], 3):
         with pytest.raises(ValueError, match=r"readers as a list|models with \.maps"):
             own.readers = wrong
@@ -361,7 +362,7 @@ def test_the_desk_and_an_edit_by_name_paint_the_same_picture(session, change, co
         found.latents.z, bench.first.z
     )  # 6 steps come no nearer there
     assert (bench.distance, bench.asked) == (float(found.distance), pytest.approx(float(found.asked)))
-    n_tries = generation.LEAPS.get(change, 0)
+    n_tries = editing.START_STEPS.get(change, 0)
     assert [frame.number for frame in frames] == list(range(brief.n_steps + n_tries + 1))
     assert frames[-1].step == frames[-1].of
 

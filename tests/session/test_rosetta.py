@@ -14,7 +14,7 @@ from torch import nn
 import clipviz
 from clipviz.analysis.rosetta import shared_units as asked
 from clipviz.data import dictionary as saved
-from clipviz.data.checksums import sealed
+from clipviz.data.checksums import with_checksum
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
 
@@ -123,7 +123,7 @@ def test_wrong_questions_say_what_there_is(book, session, tmp_path, model):
 def test_another_models_dictionary_is_refused(session, folder):
     head = json.loads((folder / "dictionary.json").read_text())
     head["about"]["model"] = "another"
-    (folder / "dictionary.json").write_bytes(sealed(head))
+    (folder / "dictionary.json").write_bytes(with_checksum(head))
     with pytest.raises(ValueError, match="was mined for model another, not for"):
         session.rosetta(folder)
 

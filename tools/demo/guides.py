@@ -13,9 +13,8 @@ from dataclasses import replace
 
 import clipviz
 from clipviz.analysis.generation import concepts as generator_concepts
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation import guides
-from clipviz.analysis.generation import starts as leaping
+from clipviz.analysis.generation import guides, starts
+from clipviz.analysis.generation.guides import find_guides
 from clipviz.demo.shipped import ASSETS
 from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 
@@ -24,8 +23,8 @@ def main(n_samples: int = 512) -> None:
     session = clipviz.Session(clipviz.load("demo"))
     generator, readers = generator_of(session), readers_of(session)
     samples = generator.sample(n_samples, seed=SEED)
-    found = generation.find_guides(generator, readers, samples)
-    found = replace(found, felt=leaping.usual_sensitivity(generator, found.own))
+    found = find_guides(generator, readers, samples)
+    found = replace(found, felt=starts.usual_sensitivity(generator, found.own))
     guides.save(ASSETS / "guides.safetensors", found, guides.identity(generator, readers))
     print(f"{found.n_units} units shared with {', '.join(readers)}")
     named = generator_concepts.generator_concepts(

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.analysis.collection.reading import batches
-from clipviz.analysis.collection.tasks import Task
 from clipviz.lens import zeroshot
+from clipviz.values import Task
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel

@@ -21,10 +21,10 @@ from clipviz.models.towers.anatomy import unmixed
 from clipviz.values import Codes, Head, HeadBasis, late_layers
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from clipviz.data.images import Images
-    from clipviz.indexing import Index
     from clipviz.models.clip import ClipModel
 
 FIRST = 4  # images of the first step, before it is known how long they take
@@ -106,11 +106,15 @@ class ImageCodes:
         self._covariance: Tensor | None = None
 
     @classmethod
-    def from_index(cls, model: ClipModel, index: Index) -> ImageCodes:
-        """The codes of an index, read at once, or left in its file beyond LARGE bytes; ValueError for another model."""
-        index.check_model(model)
-        stored = index.codes()
-        made = cls(model, 0, index.layers)
+    def from_stored(
+        cls, model: ClipModel, stored: Codes[np.ndarray], moments: tuple[np.ndarray, np.ndarray] | None
+    ) -> ImageCodes:
+        """The codes of an index of this model, read at once, or left in their file beyond LARGE bytes.
+
+        moments: mean [layer, head, d_code + 2] and covariance of these codes (lens.covariance); None computes
+        them when they are first needed.
+        """
+        made = cls(model, 0, stored.layers)
         made.mapped = 2 * stored.codes.size > LARGE
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -126,10 +130,9 @@ class ImageCodes:
         made.mean, made.std, made.embedding = (
             column.to(codes.device, torch.float32, copy=True) for column in (mean, std, embedding)
         )
-        made.ready = torch.ones(len(index), dtype=torch.bool)
-        if len(index) > 1:
-            statistics = index.statistics()
-            mean, covariance = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.covariance)
+        made.ready = torch.ones(len(stored), dtype=torch.bool)
+        if moments is not None:
+            mean, covariance = map(torch.from_numpy, moments)
             made._covariance = without_rounding(mean, covariance).to(model.device)
         made.version = 1
         return made

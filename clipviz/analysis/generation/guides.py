@@ -1,20 +1,128 @@
-"""Guides on disk: which units of a generator other models share, so that it need not be found again."""
+"""Guides: which units of a generator other models share (thesis 4.3), found and kept in a file.
+
+guides = find_guides(generator, {"cnn": load_partner("cnn")}, generator.sample(256, seed=7))
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipviz.analysis.generation.editing import Guides, each_once
+from clipviz.analysis.rosetta.matching import keeping, match, unit_pairs
 from clipviz.lens.invert import UnitPairs
-from clipviz.models.sealed_weights import digest_of, read_weights, write_weights
+from clipviz.models.checksummed import digest_of, read_weights, write_weights
 
 FIELDS = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
+
+
+class NoPairError(ValueError):
+    """No unit of a generator is shared with a reader."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """Units of a generator that other models share (best buddies, Eq. 4.3), by reader.
+
+    pairs: reader's name -> pairs; the reader's layers are called "reader/layer". own: each of the generator's units
+    once, paired with itself: what edits compare. felt: how these maps feel the latent's numbers on the generator's
+    pictures (starts.usual_sensitivity), None where it is not known yet.
+    """
+
+    pairs: Mapping[str, tuple[UnitPairs, ...]]
+    own: tuple[UnitPairs, ...]
+    felt: Float[Tensor, "latent latent"] | None = None
+
+    @property
+    def n_units(self) -> int:
+        return sum(len(group.units_a) for group in self.own)
+
+    def of(self, units: Sequence[tuple[str, int]]) -> tuple[UnitPairs, ...]:
+        """The generator's units of some (layer, unit), to edit these alone. ValueError for one that is not a guide."""
+        wanted, found = set(units), set()
+        chosen = []
+        for group in self.own:
+            rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) in wanted]
+            found |= {(group.layer_a, int(group.units_a[i])) for i in rows}
+            if rows:
+                chosen.append(group.rows(rows))
+        missing = sorted(wanted - found)
+        if missing or not chosen:
+            raise ValueError(
+                f"expected units that the generator shares with another model, got {missing or 'none'}; choose "
+                "concepts that have a unit in the generator"
+            )
+        return tuple(chosen)
+
+    def without(self, chosen: Sequence[UnitPairs]) -> tuple[UnitPairs, ...]:
+        """All the other units."""
+        gone = {(group.layer_a, unit) for group in chosen for unit in group.units_a.tolist()}
+        rest = []
+        for group in self.own:
+            rows = [i for i, unit in enumerate(group.units_a.tolist()) if (group.layer_a, unit) not in gone]
+            if rows:
+                rest.append(group.rows(rows))
+        return tuple(rest)
+
+
+def find_guides(
+    generator: Any,
+    readers: Mapping[str, Any],
+    latents: Any,
+    *,
+    k: int = 5,
+    above: float = 0.4,
+    most: int = 150,
+    batch: int = 32,
+    between: Callable[[int], None] = lambda n_done: None,
+) -> Guides:
+    """The generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
+
+    above: correlation that a pair must exceed; between: called after each reader with how many are done. Raises
+    ValueError where no pair is left.
+    """
+    pairs: dict[str, tuple[UnitPairs, ...]] = {}
+    with keeping(latents):  # every reader, and the moments of its pairs, want the generator's maps again
+        for name, reader in readers.items():
+            between(len(pairs))
+            matches = match(generator, reader, latents, k=k, above=above, batch=batch)
+            groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
+            pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
+    every = [group for groups in pairs.values() for group in groups]
+    if not every:
+        raise NoPairError(
+            f"no unit of {generator.name!r} correlates above {above} with a unit of "
+            f"{', '.join(readers) or 'no reader'}; lower above=..., or match with another model"
+        )
+    return Guides(pairs, tuple(each_once(every)))
+
+
+def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
+    """Each of the generator's units once, with itself, one layer at a time."""
+    found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
+    for group in groups:
+        known = found.setdefault(group.layer_a, {})
+        for i, unit in enumerate(group.units_a.tolist()):
+            known.setdefault(unit, (group.mean_a[i], group.std_a[i]))
+    made = []
+    for layer, units in sorted(found.items()):
+        index = torch.tensor(list(units))
+        mean, std = (torch.stack([numbers[i] for numbers in units.values()]) for i in (0, 1))
+        made.append(
+            UnitPairs(layer, layer, index.to(mean.device), index.to(mean.device), mean, std, mean, std)
+        )
+    return made
+
+
+def pairs_with(readers: Mapping[str, Any], guides: Guides) -> list[UnitPairs]:
+    """The guides' pairs with some readers."""
+    return [group for name in readers for group in guides.pairs.get(name, ())]
 
 
 def fingerprint(module: nn.Module) -> str:

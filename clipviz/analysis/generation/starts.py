@@ -5,7 +5,7 @@ from the prior, narrowed in the directions that the maps feel (a Gaussian with t
 G are the mean squared derivatives of the maps), and keep those whose maps move in the direction that was asked. The
 thesis (4.4) likewise starts copies from random latents.
 
-For a removal, `leap` tries the nearest of these. A copy has to find a place as well, which few draws show: `seek`
+For a removal, `try_around` tries the nearest of these. A copy has to find a place as well, which few draws show: `seek`
 narrows them also in directions that maps feel on other pictures (the ground, which changes only beyond a threshold),
 and draws twice more around the best.
 """
@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from clipviz.lens import invert as lens
-from clipviz.lens.invert import Schedule, Step, UnitPairs
+from clipviz.analysis.generation.searching import generate_from
+from clipviz.lens.invert import Maps, Schedule, SearchOptions, Step, UnitPairs, search
+from clipviz.values import numbers_of, with_numbers
 
 N_DRAWN, N_KEPT = 64, 2
 TRIAL = Schedule(8, 0.1, ramp_up=0.0, ramp_down=0.3)
 N_STEPS = (1 + N_KEPT) * (TRIAL.n_steps + 1)
-"""Steps that `leap` takes."""
+"""Steps that `try_around` takes."""
 NARROW = (0.005, 0.02)
 """tau: how much the maps may change, as a mean square in deviations; small first."""
 WIDE = (1.0, 1.7)
@@ -52,10 +53,10 @@ MOST = 128
 GRID = 16
 
 
-def leap(
+def try_around(
     generator: Any,
     latents: Any,
-    target_maps: lens.Maps,
+    target_maps: Maps,
     pairs: Sequence[UnitPairs],
     *,
     seed: int = 0,
@@ -89,7 +90,7 @@ def trials(
     latents: Any,
     starts: Iterable[Tensor],
     of: int = N_STEPS,
-    **asked: Unpack[lens.SearchOptions],
+    **asked: Unpack[SearchOptions],
 ) -> Generator[Step, None, Any]:
     """Where short searches from several starts come nearest to what is asked, for each image by itself.
 
@@ -99,7 +100,7 @@ def trials(
     generate, number = generate_from(generator, latents), 0
     nearest = least = None
     for start in starts:
-        for step in lens.search(generate, start, **asked):
+        for step in search(generate, start, **asked):
             number += 1
             yield step._replace(number=number, of=of)
         if nearest is None or least is None:
@@ -115,7 +116,7 @@ def trials(
 def seek(
     generator: Any,
     latents: Any,
-    target_maps: lens.Maps,
+    target_maps: Maps,
     pairs: Sequence[UnitPairs],
     *,
     usual: Float[Tensor, "latent latent"] | None = None,
@@ -206,7 +207,7 @@ def sensitivity(
     return slopes @ slopes.transpose(1, 2) / slopes.shape[2]
 
 
-def features(maps: lens.Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, "image feature"]:
+def features(maps: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, "image feature"]:
     """The pairs' maps of side a in deviations, at most GRID on a side, in one row for each image."""
     parts = []
     for group in pairs:
@@ -216,22 +217,3 @@ def features(maps: lens.Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, "imag
             chosen = F.adaptive_avg_pool2d(chosen, GRID)
         parts.append(chosen.flatten(1))
     return torch.cat(parts, 1)
-
-
-def numbers_of(latents: Any) -> Tensor:
-    """The numbers that a search moves: z of class-conditional latents, or the latents themselves."""
-    return latents.z if hasattr(latents, "z") else latents
-
-
-def with_numbers(latents: Any, z: Tensor) -> Any:
-    """Latents of the same classes with other numbers."""
-    return latents.moved(z) if hasattr(latents, "z") else z
-
-
-def generate_from(generator: Any, latents: Any) -> lens.Generate:
-    """Numbers -> pictures and maps, with the classes of `latents`."""
-
-    def generate(z: Tensor) -> tuple[Tensor, lens.Maps]:
-        return generator.generate(with_numbers(latents, z))
-
-    return generate

@@ -16,13 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.analysis.collection.reading import batches
-from clipviz.analysis.collection.tasks import Task
 from clipviz.lens import ablate, intervals, spurious, subsets, zeroshot
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.values import Ablation, Codes, Head, HeadBasis
+from clipviz.values import Ablation, Codes, Head, HeadBasis, Task
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images

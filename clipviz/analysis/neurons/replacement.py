@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.collection.reading import batches
-from clipviz.analysis.collection.tasks import Task
 from clipviz.lens import zeroshot
 from clipviz.lens.neuron_stats import NeuronStats, RankOne, ablated, rebuilt
 from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.zeroshot import Accuracy
+from clipviz.values import Task
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipviz.data.checksums import from_json, sealed
+from clipviz.data.checksums import from_json, with_checksum
 from clipviz.files import replacing
 
 FORMAT, VERSION = "clipviz index", 1
@@ -163,7 +163,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = from_json(content)
         whole = manifest["format"] == FORMAT and (
-            manifest["version"] > VERSION or sealed(manifest) == content
+            manifest["version"] > VERSION or with_checksum(manifest) == content
         )
     except (ValueError, KeyError, TypeError):
         whole = False

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from clipviz.data.checksums import digest, file_digest, sealed, to_json
+from clipviz.data.checksums import digest, file_digest, to_json, with_checksum
 from clipviz.data.store.layout import (
     FORMAT,
     HEADER,
@@ -126,7 +126,7 @@ class Writer:
             self._refuse_empty()
         with writing(self.folder):
             if self.base is None or self.base["segments"]["count"] < self.segments:
-                write_whole(self.folder / MANIFEST, sealed(self._manifest()))
+                write_whole(self.folder / MANIFEST, with_checksum(self._manifest()))
             self._tidy()  # all that is left to do for a run that was killed right here
 
     def close(self) -> None:

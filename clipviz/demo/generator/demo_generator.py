@@ -13,9 +13,9 @@ from torch import Tensor
 from clipviz.demo.generator import judging
 from clipviz.demo.generator.network import LAYERS, LayoutGenerator
 from clipviz.demo.generator.scenes import KINDS, N_LATENT, SIDE, TrueScenes, true_scenes
-from clipviz.models.generator import Latents
+from clipviz.models.checksummed import open_network
 from clipviz.models.hooks import Maps, activation_maps
-from clipviz.models.sealed_weights import open_network
+from clipviz.values import Latents
 
 WEIGHTS = Path(__file__).parent / "assets" / "generator.safetensors"
 

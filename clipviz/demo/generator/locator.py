@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipviz.demo.generator.scenes import SIDE
-from clipviz.models.sealed_weights import open_network
+from clipviz.models.checksummed import open_network
 
 WEIGHTS = Path(__file__).parent / "assets" / "locator.safetensors"
 LEAST_AREA = 0.004

@@ -19,7 +19,7 @@ from clipviz.demo.model.evaluate import Encoder
 from clipviz.demo.world import scenes as world
 from clipviz.demo.world import vocabulary as words
 from clipviz.lens.intervals import Estimate, share_of
-from clipviz.models.generator import Latents
+from clipviz.values import Latents
 
 SEED, OTHER_SEED = 1_000_003, 1_000_037
 """Seeds of the measured samples and of the held-out renders that they are compared with."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from clipviz.models.sealed_weights import read_weights, write_weights
+from clipviz.models.checksummed import read_weights, write_weights
 from clipviz.models.text_towers import byte_pairs
 
 ASSETS = Path(__file__).resolve().parent / "assets"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from clipviz.demo.partners.nets import MaskedViT, SmallResNet
-from clipviz.models.sealed_weights import open_network, write_weights
+from clipviz.models.checksummed import open_network, write_weights
 
 ASSETS = Path(__file__).parent / "assets"
 NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT}

@@ -168,7 +168,7 @@ def _patchsae(
 
 def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
     """cfg.json beside sae_weights.safetensors; the configuration says what is subtracted and normalised."""
-    from clipviz.models.sealed_weights import read_weights
+    from clipviz.models.checksummed import read_weights
 
     where = f"SAELens, {folder.name}"
     config = _json(folder / "cfg.json")

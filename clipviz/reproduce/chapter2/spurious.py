@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from clipviz.analysis.collection.tasks import Task
 from clipviz.lens import roles, spurious
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.intervals import Estimate, share, spread
@@ -20,7 +19,7 @@ from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.reproduce.chapter2.pictures import name_of
 from clipviz.reproduce.report import Report
-from clipviz.values import Ablation, Head
+from clipviz.values import Ablation, Head, Task
 
 FAMILIES = frozenset({"background", "place"})
 """Broad families of texts that name a background: the spurious cue of birds."""

@@ -18,7 +18,6 @@ from PIL import Image
 
 from clipviz import demo
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.collection.tasks import Task
 from clipviz.analysis.cues import words as cues
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
@@ -69,7 +68,7 @@ from clipviz.reproduce.pools import (
     text_pools,
 )
 from clipviz.reproduce.report import Report, Steps
-from clipviz.values import Ablation
+from clipviz.values import Ablation, Task
 
 N_REFERENCE, N_UNSEEN = 800, 300
 COMPARED = (64, 64)  # images and neurons whose indirect and second-order effects are compared one by one

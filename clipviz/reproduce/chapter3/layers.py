@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipviz.analysis.collection import reading
-from clipviz.analysis.collection.tasks import Task
 from clipviz.analysis.neurons.replacement import CONDITIONS, NOTHING, replaced
 from clipviz.analysis.neurons.sums import read_layers, read_together
 from clipviz.data.images import Images
@@ -34,6 +33,7 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.interventions import indirect_effects, intervened_embeddings, mean_activations
 from clipviz.reproduce.evaluation import Evaluation, batches, spaced
 from clipviz.reproduce.report import Steps
+from clipviz.values import Task
 
 PERCENTILE = 98.0  # of the norms over the reference images: "large" effects are above it
 MIN_TOP, N_STUDIED = 16, 3  # images of S_n at least; MLP layers looked at closely, the last with later heads

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation.editing import Guides, asked_maps
-from clipviz.analysis.generation.guides import fingerprint
+from clipviz.analysis.generation import editing
+from clipviz.analysis.generation.editing import asked_maps
+from clipviz.analysis.generation.guides import Guides, find_guides, fingerprint
 from clipviz.analysis.generation.starts import numbers_of, with_numbers
 from clipviz.analysis.rosetta.dictionaries import about, mined_from_generator
 from clipviz.data import dictionary
@@ -217,7 +217,7 @@ def _guides(generator: Any, readers: Mapping[str, Any], sizes: TargetSizes) -> G
     """Pairs with every reader; None where there are none."""
     latents = generator.sample(sizes.matched, seed=7)
     try:
-        return generation.find_guides(generator, readers, latents, above=SHARED, most=10 * PAIRS)
+        return find_guides(generator, readers, latents, above=SHARED, most=10 * PAIRS)
     except ValueError:
         return None
 
@@ -260,7 +260,7 @@ def reached(
     gained; "random": the same after a step of the edit's length in a random direction. "images": what was found, 0..1.
     """
     right, factor = EDITS[change]
-    found = generation.edit(generator, latents, guides, change, schedule=schedule, right=right, factor=factor)
+    found = editing.edit(generator, latents, guides, change, schedule=schedule, right=right, factor=factor)
     source, numbers = numbers_of(latents), numbers_of(found.latents)
     draw = torch.Generator().manual_seed(seed)
     direction = torch.randn(source.shape, generator=draw).to(source).flatten(1)

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from clipviz.analysis.collection.tasks import class_labels
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation.editing import Guides
+from clipviz.analysis.generation import editing
+from clipviz.analysis.generation.guides import Guides
 from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.data.images import Images, open_images
 from clipviz.figures import chapter4 as figures
@@ -144,7 +144,7 @@ def single_units(generator: Any, guides: Guides, schedule: Schedule, n: int = N_
         )
         for change, factor, into in (("remove", 1.0, less), ("amplify", LOUDER, more)):
             part = latents[place : place + 1]
-            edited = generation.edit(
+            edited = editing.edit(
                 generator, part, guides, change, units=[(layer, unit)], factor=factor, schedule=schedule
             )
             into.append(as_bytes(edited.images)[0])

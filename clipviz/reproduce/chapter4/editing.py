@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation.editing import Guides
+from clipviz.analysis.generation import editing
+from clipviz.analysis.generation.guides import Guides
 from clipviz.demo.generator import judging
 from clipviz.demo.generator.locator import Located, locate
 from clipviz.demo.generator.measure import Names
 from clipviz.demo.generator.scenes import TrueScenes
 from clipviz.lens.intervals import Estimate, share_of
 from clipviz.lens.invert import Schedule
-from clipviz.models.generator import Latents
 from clipviz.reproduce.chapter4.concept_pages import single_units_section
 from clipviz.reproduce.chapter4.inverting import N_MORE, N_SHOWN, as_bytes, in_two, psnr
 from clipviz.reproduce.report import Report, Result, Steps
+from clipviz.values import Latents
 
 SEED = 2_000_003
 QUARTER, ZOOM = 0.25, 1.5
@@ -62,7 +62,7 @@ class EditRow(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """The picture when nothing is asked, beside the source: PSNR in dB as `generation.edit` gives it, which passes the
+    """The picture when nothing is asked, beside the source: PSNR in dB as `editing.edit` gives it, which passes the
     search over, and the share that stays at SAME dB or more where the search runs from the source."""
 
     passed: float
@@ -120,8 +120,8 @@ def unchanged(generator: Any, guides: Guides, latents: Latents, schedule: Schedu
     for part in _parts(latents):
         images = generator.images(part).detach()
         source.append(images)
-        passed.append(psnr(generation.edit(generator, part, guides, "none").images, images))
-        again = generation.edit(generator, part, guides, "none", start=part, schedule=schedule)
+        passed.append(psnr(editing.edit(generator, part, guides, "none").images, images))
+        again = editing.edit(generator, part, guides, "none", start=part, schedule=schedule)
         kept.append(psnr(again.images, images))
     return Identity(float(torch.cat(passed).mean()), share_of((torch.cat(kept) >= SAME).numpy()))
 
@@ -185,9 +185,7 @@ def searched(
     z = torch.zeros_like(latents.z)
     for rows, right in _groups(len(latents), way):
         part, factor = latents.take(rows.tolist()), ZOOM if change == "zoom" else 1.0
-        found = generation.edit(
-            generator, part, guides, change, factor=factor, schedule=schedule, right=right
-        )
+        found = editing.edit(generator, part, guides, change, factor=factor, schedule=schedule, right=right)
         z[rows] = found.latents.z
     return latents.moved(z)
 
@@ -197,7 +195,7 @@ def _written(generator: Any, guides: Guides, latents: Latents, change: str, way:
     pictures = torch.zeros(len(latents), 3, generator.side, generator.side)
     for rows, right in _groups(len(latents), way):
         part, factor = latents.take(rows.tolist()), ZOOM if change == "zoom" else 1.0
-        pictures[rows] = generation.edit_units_directly(
+        pictures[rows] = editing.edit_units_directly(
             generator, part, guides, change, factor=factor, right=right
         )
     return pictures.clamp(0, 1)
@@ -356,11 +354,11 @@ def search_for(n: int, whole: int = 100) -> Schedule:
 
 def _pictures(generator: Any, guides: Guides, latents: Latents, n: int) -> Result:
     schedule = search_for(n)
-    how: dict[str, generation.EditOptions] = {"shift": {"right": QUARTER}, "zoom": {"factor": ZOOM}}
+    how: dict[str, editing.EditOptions] = {"shift": {"right": QUARTER}, "zoom": {"factor": ZOOM}}
     made = {"generated": as_bytes(generator.images(latents))}
     for edit in EDITS:
-        options: generation.EditOptions = {"schedule": schedule, **how.get(edit, {})}
-        found = generation.edit(generator, latents, guides, edit, **options)
+        options: editing.EditOptions = {"schedule": schedule, **how.get(edit, {})}
+        found = editing.edit(generator, latents, guides, edit, **options)
         made[edit] = as_bytes(found.images)
     return made
 

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipviz.analysis.generation import editing as generation
-from clipviz.analysis.generation.editing import TRIAL, Guides
+from clipviz.analysis.generation import inversion
+from clipviz.analysis.generation.guides import Guides, each_once, find_guides
+from clipviz.analysis.generation.inversion import TRIAL
 from clipviz.analysis.generation.starts import generate_from, numbers_of, with_numbers
 from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
@@ -29,11 +30,11 @@ from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.invert import Schedule, Step, UnitPairs, search
 from clipviz.models.clip import ClipModel
-from clipviz.models.generator import Latents
 from clipviz.models.hooks import activation_maps
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.session.generation import N_SEARCHED, N_STARTS, starts_for
+from clipviz.values import Latents
 
 SEED = 3_000_017
 ALPHA, BETA = 0.01, 0.1
@@ -158,7 +159,7 @@ def shared_by_all(guides: Guides) -> Guides:
 
 
 def _guides_of(pairs: Mapping[str, tuple[UnitPairs, ...]]) -> Guides:
-    return Guides(pairs, tuple(generation.each_once([one for groups in pairs.values() for one in groups])))
+    return Guides(pairs, tuple(each_once([one for groups in pairs.values() for one in groups])))
 
 
 def painted(latents: Latents, atlas: str | None = None) -> tuple[Tensor, Tensor]:
@@ -230,7 +231,7 @@ def _inverted(
     parts = []
     for first in range(0, len(start), CHUNK):
         some = slice(first, first + CHUNK)
-        found = generation.invert(
+        found = inversion.invert(
             generator,
             start[some],
             images=targets[some],
@@ -301,7 +302,7 @@ def by_pairs_alone(
         some = slice(first, first + CHUNK)
         asked = None if labels is None else labels[some]
         start = starts_for(generator, dict(readers), guides, images[some], asked, seed=0)
-        found = generation.invert(
+        found = inversion.invert(
             generator,
             start,
             images=images[some],
@@ -424,7 +425,7 @@ def inversion_section(
     @functools.cache
     def guides() -> Guides:
         sample = generator.sample(sizes.matched, seed=7)
-        return generation.find_guides(generator, readers, sample, above=0.3, most=10 * PAIRS)
+        return find_guides(generator, readers, sample, above=0.3, most=10 * PAIRS)
 
     found = steps.get("table 4.1", lambda: inversions(generator, loss, readers, guides(), sizes))
     targets = "pictures of the teacher, held out, are inverted from the prior's mean and their class"

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from clipviz import demo
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.collection.tasks import Task
 from clipviz.data.images import Images, open_images
 from clipviz.data.segmentation import MaskedImages
 from clipviz.demo.model import evaluate
@@ -26,6 +25,7 @@ from clipviz.reproduce.evaluation import (
     Evaluation,
     spaced,
 )
+from clipviz.values import Task
 
 FAMILIES = ("object", "shape", "glyph", "colour", "count", "background", "treatment")
 """The families whose accuracy is followed through ablations."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from clipviz.analysis.collection.tasks import Task
 from clipviz.session import ablation as ablations
 from clipviz.session import checks
 from clipviz.session.state import SessionState
-from clipviz.values import N_LATE, Ablation
+from clipviz.values import N_LATE, Ablation, Task
 
 if TYPE_CHECKING:
     from clipviz.analysis.heads.ablation import Desk, Outcome

@@ -19,9 +19,9 @@ from clipviz.session.state import SessionState
 from clipviz.values import neuron_layers
 
 if TYPE_CHECKING:
-    from clipviz.analysis.collection.tasks import Task
     from clipviz.lens.zeroshot import Accuracy
     from clipviz.session.neurons import Listed, Reading
+    from clipviz.values import Task
 
 
 MOST_BINS = 1_000

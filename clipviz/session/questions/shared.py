@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from clipviz.analysis.generation.concepts import GeneratorConcept
-    from clipviz.analysis.generation.editing import Edited, Guides, Progress
+    from clipviz.analysis.generation.guides import Guides
+    from clipviz.analysis.generation.searching import Edited, Progress
     from clipviz.analysis.rosetta.shared_units import SharedUnits
     from clipviz.lens.invert import Schedule
     from clipviz.session.mining import MiningOptions
@@ -109,7 +110,7 @@ class SharedUnitQuestions(SessionState):
     def guides(self) -> Guides:
         """The generator's units that the readers share, with their pairs: what edits and inversions are guided by.
 
-        Set it to what clipviz.analysis.generation.editing.find_guides returns for other latents, or another threshold.
+        Set it to what clipviz.analysis.generation.guides.find_guides returns for other latents, or another threshold.
         """
         return generation.guides(self._session)
 

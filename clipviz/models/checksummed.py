@@ -1,4 +1,4 @@
-"""Weights in safetensors files that carry a checksum of all they hold: one changed bit anywhere is told."""
+"""Weights in safetensors files that carry a checksum of all they hold: a file with one changed bit is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights on disk: every changed bit of a sealed file is told, and the fingerprint sees every number."""
+"""Weights on disk: a file with one changed bit is refused, and the fingerprint sees every number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import clipviz
 from clipviz.demo.generator import demo_generator, locator
 from clipviz.demo.model import network
 from clipviz.demo.partners import ASSETS, NETS, load_net
-from clipviz.models.sealed_weights import digest_of, open_network, read_weights, write_weights
+from clipviz.models.checksummed import digest_of, open_network, read_weights, write_weights
 
 SHIPPED = {
     "model": (network.WEIGHTS_FILE, partial(network.load_weights, None)),

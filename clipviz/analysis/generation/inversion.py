@@ -1,0 +1,147 @@
+"""Inversion guided by Rosetta neurons, and images that share one unit's map (thesis 4.4; Figures 4.1, 4.4-4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import Unpack
+
+from clipviz.analysis.generation.guides import Guides, pairs_with
+from clipviz.analysis.generation.searching import Edited, Progress, followed, generate_from
+from clipviz.analysis.generation.starts import trials
+from clipviz.lens.invert import Asked, Maps, Schedule, SearchOptions, UnitPairs, search
+from clipviz.values import numbers_of, with_numbers
+
+TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
+"""The short search that each start of an inversion is tried by."""
+
+
+def invert(
+    generator: Any,
+    start: Any,
+    *,
+    images: Float[Tensor, "image 3 rows cols"] | None,
+    readers: Mapping[str, Any],
+    guides: Guides | None,
+    target: Float[Tensor, "image 3 rows cols"] | None = None,
+    progress: Progress | None = None,
+    **how: Unpack[SearchOptions],
+) -> Edited:
+    """Latents whose picture is like given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by maps alone).
+
+    images: what the readers look at, any size. target: the images to compare pixels with, at the generator's size;
+    None for maps alone, as for pictures from outside the generator's world (Fig. 4.4) or of another class (Fig. 4.5).
+    guides=None leaves the maps out. start: latents to begin at; their class is kept. how: alpha, beta, objective,
+    reconstruction and schedule of lens.invert.search; by maps alone the objective is "correlation" unless another is
+    given: maps of another class or manner differ in height and level, and by their squared difference an object would
+    fade.
+    """
+    if target is None:
+        how.setdefault("objective", "correlation")
+    if guides is not None:
+        how |= {"target_maps": read(readers, images), "pairs": pairs_with(readers, guides)}
+    how["target_images"] = target
+    steps = search(generate_from(generator, start), numbers_of(start), **how)
+    return followed(steps, start, progress)
+
+
+def nearest_starts(
+    generator: Any,
+    latents: Any,
+    starts: Sequence[Tensor],
+    target_maps: Maps,
+    pairs: Sequence[UnitPairs],
+    n: int = 1,
+    between: Callable[[int], None] = lambda n_done: None,
+) -> list[Any]:
+    """Of several starts the n whose maps correlate best with those asked, for each image by itself, the best first.
+
+    latents: [image, ...], for their classes; starts: numbers like those of `latents`, any number of times. Maps are
+    compared by their correlation: among random starts, the levels of maps (the ground) would hide where an object is.
+    """
+    if not starts:
+        raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
+    asked, scores = None, []
+    for place, numbers in enumerate(starts):
+        between(place)
+        maps = generator.maps(with_numbers(latents, numbers))
+        asked = asked or Asked(maps, target_maps, pairs)
+        scores.append(asked.objective(maps, "correlation"))
+    best = torch.stack(scores).topk(min(n, len(starts)), 0, largest=False).indices
+    every, image = torch.stack(list(starts)), torch.arange(len(latents), device=best.device)
+    return [with_numbers(latents, every[rows, image]) for rows in best]
+
+
+def tried_start(generator: Any, starts: Sequence[Any], target_maps: Maps, pairs: Sequence[UnitPairs]) -> Any:
+    """Where short searches from several starts come nearest to the maps asked, for each image by itself."""
+    asked: SearchOptions = {
+        "target_maps": target_maps,
+        "pairs": pairs,
+        "objective": "correlation",
+        "schedule": TRIAL,
+    }
+    tried = trials(generator, starts[0], map(numbers_of, starts), **asked)
+    while True:
+        try:
+            next(tried)
+        except StopIteration as end:
+            return end.value
+
+
+def visualise(
+    generator: Any,
+    latents: Any,
+    guides: Guides,
+    unit: tuple[str, int],
+    *,
+    like: Any = None,
+    alpha: float = 0.02,
+    schedule: Schedule | None = None,
+    progress: Progress | None = None,
+) -> Edited:
+    """Several pictures that share one unit's map: what a single Rosetta neuron stands for (thesis 4.4, Fig. 4.1, C.6).
+
+    latents: the starts, [image, ...]. unit: (layer, unit) of the generator. like: latents of one picture whose map of
+    the unit the others should have; default the start on which the unit is strongest.
+    """
+    chosen = guides.of([unit])
+    layer, place = unit
+    with torch.no_grad():
+        if like is None:
+            maps = generator.maps(latents)[layer]
+            best = int(maps[:, place].amax((1, 2)).argmax())
+            wanted = maps[best : best + 1]
+        else:
+            wanted = generator.maps(like)[layer][:1]
+    steps = search(
+        generate_from(generator, latents),
+        numbers_of(latents),
+        target_maps={layer: wanted.expand(len(latents), -1, -1, -1)},
+        pairs=chosen,
+        alpha=alpha,
+        schedule=schedule,
+    )
+    return followed(steps, latents, progress, nearest=True)
+
+
+def lively(generator: Any, latents: Any, guides: Guides, unit: tuple[str, int], n: int) -> Any:
+    """n of some latents on whose pictures a unit is not silent, the first ones; where these are too few, then those on
+    which it varies most. From a picture on which it is silent a search has no direction."""
+    (group,) = guides.of([unit])
+    spread = generator.maps(latents)[unit[0]][:, unit[1]].flatten(1).std(1)
+    alive = spread > 0.1 * group.std_a
+    order = torch.where(alive, spread.max() + 1 + torch.arange(len(spread)).flip(0).to(spread), spread)
+    return latents[order.argsort(descending=True)[:n]]
+
+
+def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
+    """Maps of images by every reader, layers called "reader/layer"."""
+    return {
+        f"{name}/{layer}": maps
+        for name, reader in readers.items()
+        for layer, maps in reader.maps(images).items()
+    }

@@ -1,0 +1,53 @@
+"""A classification task: class names, prompts, one label and group per image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. classes: names; prompts: the texts of each class; labels: [image] class, -1 = none.
+
+    groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
+    that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
+    the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
+    classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed], once they
+    have been made (analysis.collection.classifiers).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+    by: str = ""
+    examples: tuple[tuple[int, ...], ...] = ()
+    note: str = ""
+    cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classifiers: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def directions(self) -> Tensor:
+        """The first of its classifiers, [class, d_embed]. Raises ValueError where none was made."""
+        if not self.classifiers:
+            raise ValueError(
+                f"expected task {self.name!r} with a classifier, got none; make one with "
+                "clipviz.analysis.collection.classifiers.by_name(model, task)"
+            )
+        return next(iter(self.classifiers.values()))
+
+    def of(self, images: Sequence[int]) -> Task:
+        """The same task on some of its images; there, it has no examples."""
+        labels = tuple(self.labels[i] for i in images)
+        groups = tuple(self.groups[i] for i in images) if self.groups else ()
+        return replace(self, labels=labels, groups=groups, examples=())
+
+    @property
+    def n_labelled(self) -> int:
+        return sum(label >= 0 for label in self.labels)
