@@ -14,6 +14,7 @@ import torch
 import clipviz
 from clipviz import reproduce
 from clipviz.analysis.heads import labels
+from clipviz.analysis.neurons.sums import read_layers
 from clipviz.data.texts import Texts
 from clipviz.demo.model import evaluate
 from clipviz.demo.world import bird_examples, join, render, spurious
@@ -21,6 +22,7 @@ from clipviz.demo.world import vocabulary as words
 from clipviz.demo.world.scene import OBJECT
 from clipviz.figures import world as figures
 from clipviz.lens import ablate, intervals
+from clipviz.lens.neuron_stats import rank_one
 from clipviz.lens.roles import Role
 from clipviz.reproduce.chapter2.chapter import Measured, late_terms
 from clipviz.reproduce.report import Steps
@@ -408,6 +410,19 @@ def test_neuron_layers_equal_explicit_effects(model, measured, monkeypatch):
     lines = torch.linalg.svd(chosen, full_matrices=False).Vh[:, 0].float()
     own = {f"{sign}{i}": sign * line for i, line in enumerate(lines) for sign in (1, -1)}
     assert world_measures.neuron_layers(model, images, own, quiet=True)[3].n_above_null == 200
+
+
+def test_the_rotations_of_neurons_are_uniform(model, measured, monkeypatch):
+    """A direction that is turned at random is as often on the side of where it was as on the other."""
+    monkeypatch.setattr(world_measures, "N_DRAWS", 1000)
+    monkeypatch.setattr(world_measures, "N_STRONGEST", 1)
+    monkeypatch.setattr(world_measures, "COSINE", 0.0)
+    layer, images = model.n_layers - 2, measured[0].images.subset(range(8))
+    (sums,) = read_layers(model, images, [layer], 2, shared=False, norms=False)
+    own = rank_one(sums.stats, model.neuron_basis(layer)).directions[sums.stats.total.argmax()].cpu()
+    found = world_measures.neuron_layers(model, images, {"its own": own}, quiet=True)[layer]
+    assert found.examples[0][2] == pytest.approx(1, abs=1e-4)
+    assert abs(found.n_named_null - 0.5) < 4 * (0.25 / 1000) ** 0.5
 
 
 def test_the_summary_names_what_it_measures(written):

@@ -32,6 +32,7 @@ from clipviz.lens.decompose import effects_from_codes
 from clipviz.lens.intervals import Estimate, mean, share
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.roles import Chosen, Role
+from clipviz.lens.rotations import random_rotations
 from clipviz.lens.sparse import prepare_dictionary
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.lens.trace import Trace
@@ -383,7 +384,7 @@ def neuron_layers(
     """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3); pool: text -> unit direction."""
     texts, directions = list(pool), torch.stack(list(pool.values()))
     n_top = max(2, round(TOP_SHARE * len(images)))
-    rotations = [_rotation(directions.shape[1], seed) for seed in range(N_DRAWS)]
+    rotations = random_rotations(N_DRAWS, directions.shape[1], torch.Generator().manual_seed(0))
     found = []
     for layers in read_together(model, usable_layers(model), len(images), n_top):
         told = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
@@ -401,7 +402,7 @@ def _neuron_layer(
     stats: NeuronStats,
     texts: list[str],
     directions: Tensor,
-    rotations: list[Tensor],
+    rotations: Float[Tensor, "rotation d_embed d_embed"],
 ) -> NeuronLayer:
     line = rank_one(stats, model.neuron_basis(layer))
     strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
@@ -419,10 +420,6 @@ def _neuron_layer(
         n_above_null=int((cosines > null.quantile(ABOVE)).sum()),
         examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
     )
-
-
-def _rotation(size: int, seed: int) -> Float[Tensor, "size size"]:
-    return torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(seed))).Q
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
