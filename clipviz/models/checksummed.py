@@ -16,6 +16,11 @@ from clipviz.files import write_whole
 from clipviz.models.numbers import check_default_device, check_weights
 
 CHECKSUM = "checksum"
+STEP = "|step"
+"""Ends the name of what one unit of an array in eight bits is worth, by row."""
+
+FEW = 4096
+"""Numbers up to which an array is not worth narrowing."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -55,7 +60,39 @@ def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Te
         raise ValueError(
             f"expected {what} at {path}, got a damaged file: it differs from its checksum; {remedy}"
         )
-    return tensors, metadata
+    return widened(tensors), metadata
+
+
+def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Half precision, and large arrays in eight bits: whole numbers from -127 to 127 times a step for each row.
+
+    The step is the row's largest magnitude over 127, so that a number is off by half a step at most. Arrays of at most
+    one axis or few numbers keep half precision. `read_weights` returns the numbers that the file stands for.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() <= FEW:
+            found[name] = tensor.half() if tensor.is_floating_point() else tensor
+            continue
+        wide = tensor.detach().float()
+        largest = wide.flatten(1).abs().amax(1).view(-1, *[1] * (wide.ndim - 1))
+        step = (largest / 127).half()
+        step = torch.where(
+            step.float() * 127 < largest, torch.nextafter(step, step.new_tensor(torch.inf)), step
+        )
+        found[name] = (wide / step.float().masked_fill(step == 0, 1)).round().to(torch.int8)
+        found[name + STEP] = step
+    return found
+
+
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers that narrowed arrays stand for, in float32; the others as they are."""
+    steps = {name: step.float() for name, step in tensors.items() if name.endswith(STEP)}
+    return {
+        name: tensor.float() * steps[name + STEP] if name + STEP in steps else tensor
+        for name, tensor in tensors.items()
+        if name not in steps
+    }
 
 
 def open_network(make: Callable[..., Network], path: str | Path, what: str, remedy: str) -> Network:

@@ -14,7 +14,7 @@ import clipviz
 from clipviz.demo.generator import demo_generator, locator
 from clipviz.demo.model import network
 from clipviz.demo.partners import ASSETS, NETS, load_net
-from clipviz.models.checksummed import digest_of, open_network, read_weights, write_weights
+from clipviz.models.checksummed import STEP, digest_of, narrowed, open_network, read_weights, write_weights
 
 SHIPPED = {
     "model": (network.WEIGHTS_FILE, partial(network.load_weights, None)),
@@ -59,6 +59,35 @@ def test_weights_of_another_network_are_refused_and_those_without_a_checksum_rea
     write_weights(path, {"a": torch.ones(2), "none": torch.zeros(0)}, {"b": "c"})
     tensors, texts = read_weights(path, "weights", "do")
     assert (tensors["a"].tolist(), texts) == ([1.0, 1.0], {"b": "c"})
+
+
+def test_eight_bits_are_off_by_half_a_step_of_their_row_at_most(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(90, 6, 10, generator=draw) * torch.logspace(-7, 3, 90).view(-1, 1, 1)
+    rows[3] = 0
+    whole = {"large": rows, "vector": rows.flatten()[:5000], "small": rows[:2], "ids": torch.arange(5000)}
+    stored = narrowed(whole)
+    assert {name: tensor.dtype for name, tensor in stored.items()} == {
+        "large": torch.int8,
+        "large" + STEP: torch.half,
+        "vector": torch.half,
+        "small": torch.half,
+        "ids": torch.int64,
+    }
+    path = tmp_path / "w.safetensors"
+    write_weights(path, stored, {})
+    read, _ = read_weights(path, "weights", "do")
+    assert set(read) == set(whole)
+    largest = rows.abs().amax((1, 2))
+    step = largest / 127
+    off = (read["large"] - rows).abs().amax((1, 2))
+    assert bool((off <= 0.5 * (step * (1 + 2**-9) + 2**-24) + 1e-9).all())
+    assert bool(
+        (off[largest > 1e-3] > 0.3 * step[largest > 1e-3]).all()
+    )  # and no better: these are eight bits
+    assert read["large"][3].eq(0).all()
+    assert read["ids"].equal(whole["ids"])
+    assert narrowed(read)["large"].equal(stored["large"])  # what is read is written as it was
 
 
 def test_a_digest_sees_every_bit_and_no_precision_that_holds_the_numbers():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from clipviz.models.checksummed import read_weights, write_weights
+from clipviz.models.checksummed import narrowed, read_weights, write_weights
 from clipviz.models.text_towers import byte_pairs
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -53,12 +53,13 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
 
 
 def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = None) -> None:
-    """Write half-precision weights. Token rows outside `keep_tokens` were never trained; they are left out, and 0."""
-    state = {name: tensor.detach().half() for name, tensor in model.state_dict().items()}
+    """Write the weights, matrices in eight bits. Token rows outside `keep_tokens` were never trained; they are left out,
+    and 0."""
+    state = dict(model.state_dict())
     if keep_tokens is not None:
         state[TRAINED_ROWS] = torch.as_tensor(sorted(keep_tokens), dtype=torch.int32)
         state[TOKENS] = state[TOKENS][state[TRAINED_ROWS].long()]
-    write_weights(path, state, {})
+    write_weights(path, narrowed(state), {})
 
 
 @functools.cache
