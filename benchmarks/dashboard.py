@@ -36,8 +36,13 @@ CELL = """import clipviz
 session = clipviz.Session(clipviz.load("demo"))
 dashboard = clipviz.Dashboard(session)
 dashboard"""
-SIZES = """size = lambda p: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, "picture", b""))
-print(max(map(size, dashboard.panels)))"""
+SIZES = """import json
+from ipywidgets.embed import dependency_state
+size = lambda p: len(p.blob) + len(p._esm) + len(p._css) + len(getattr(p, "picture", b""))
+states = {at: held["state"] for at, held in dependency_state([dashboard], drop_defaults=False).items()}
+scripts = [value for state in states.values() for name, value in state.items()
+           if name in ("_esm", "_css", "script", "style")]
+print(max(map(size, dashboard.panels)), sum(len(value.encode()) for value in scripts if isinstance(value, str)))"""
 
 
 def run() -> list[dict[str, Any]]:
@@ -61,7 +66,7 @@ def run() -> list[dict[str, Any]]:
         for step in range(40):
             opened.page.mouse.move(box["x"] + step * box["width"] / 40, box["y"] + step * box["height"] / 40)
         sent = opened.page.evaluate("window.sent")
-        largest = int(opened.kernel(SIZES))
+        largest, scripts = map(int, opened.kernel(SIZES).split())
         opened.kernel("dashboard.desks.show('neurons'); session.wait(120, background=True)")
         opened.panel("neurons", complete="true").wait_for()
         neurons = sorted(opened.page.evaluate(NEURON, place) for place in (1, 4, 2, 7, 5, 9, 3, 8, 6))
@@ -71,5 +76,6 @@ def run() -> list[dict[str, Any]]:
         row("click on a neuron to its images painted, median ms", neurons[len(neurons) // 2], 100),
         row("kernel messages while hovering", sent, 0),
         row("first display of the largest panel, MB", largest / 1e6, 1),
+        row("scripts and style sheets of a whole board, MB", scripts / 1e6, 0.25),
         row("open the notebook to everything painted, warm, s", first, 15),
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -23,7 +22,7 @@ from clipviz.page.packing import Folder, manifest
 from clipviz.panels import Dashboard
 from clipviz.panels.base import DESKS, Panel
 from clipviz.panels.pictures import title
-from clipviz.panels.scripts import kit, text
+from clipviz.panels.scripts import ordered, text
 from clipviz.panels.standalone import traits
 from clipviz.session import Session
 from clipviz.session import ablation as ablations
@@ -225,10 +224,9 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
 
 def _styles(sheets: Sequence[str]) -> str:
     """Style sheets one after the other, what they share once."""
-    shared = text("base.css")
-    own = dict.fromkeys(sheet.removeprefix(shared) for sheet in sheets)
+    own = dict.fromkeys(sheets)
     around = [text(f"{name}.css") for name in ("dashboard", "standalone")]
-    return "\n".join([shared, *own, *around, _resource("page.css")])
+    return "\n".join([text("base.css"), *own, *around, _resource("page.css")])
 
 
 def _about(shown: Session) -> dict[str, Any]:
@@ -278,13 +276,10 @@ def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None
     for found in resources.files("clipviz.page").joinpath("script").iterdir():
         if found.name.endswith(".js"):
             write_whole(folder / "script" / found.name, found.read_bytes())
-    shared = kit()
-    known = ", ".join(re.findall(r"^(?:const|let|class|(?:async )?function) (\w+)", shared, re.MULTILINE))
-    write_whole(folder / "panels/kit.js", f"{shared}\nexport {{ {known} }};\n".encode())
-    names = [panel["name"] for panel in board["panels"]] + ["desks"]
-    for name in names:
-        script = f'import {{ {known} }} from "./kit.js";\n{text(f"{name}.js")}'
-        write_whole(folder / f"panels/{name}.js", script.encode())
+    for name in ordered(f"{panel}.js" for panel in [*(panel["name"] for panel in board["panels"]), "desks"]):
+        place = folder / "panels" / name
+        place.parent.mkdir(exist_ok=True)
+        write_whole(place, text(name).encode())
     for module in (vendor.RUNTIME, *([vendor.TOKENIZERS] if tokens == "json" else [])):
         write_whole(folder / "runtime" / module, vendor.script(module))
     write_whole(folder / "page.css", css.encode())

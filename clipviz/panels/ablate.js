@@ -1,3 +1,22 @@
+import {
+  closest,
+  count,
+  counted,
+  h,
+  headName,
+  link,
+  messageInstead,
+  onEnter,
+  percent,
+  scaleEnds,
+  signed,
+} from "./kit/dom.js";
+import { colourBar, diverging, divergingGradient, inkOn, lineBelow, rgb, signName } from "./kit/figure.js";
+import { gridKeys, headGrid, headKey, headOf, roving, segmented } from "./kit/grid.js";
+import { pictureUrl } from "./kit/gallery.js";
+import { largest } from "./kit/maps.js";
+import { followVisibility, mount, unpack } from "./kit/protocol.js";
+
 const SHOWN_CLASSES = 8;
 const SHOWN_GROUPS = 6;
 const SETTLE = 140;

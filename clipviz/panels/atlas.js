@@ -1,5 +1,14 @@
 // Points and pictures in a plane. The wheel zooms, a drag pans or draws a loop that chooses images, a click
 // selects one.
+
+import { count, counted, h, link, messageInstead, percent, square } from "./kit/dom.js";
+import { segmented } from "./kit/grid.js";
+import { pictureLoader } from "./kit/gallery.js";
+import { planeCamera, thinned } from "./kit/plane.js";
+import { canvasPainter, cardPainter, MANY, OTHER } from "./kit/points.js";
+import { followVisibility, mount } from "./kit/protocol.js";
+import { headLink } from "./kit/links.js";
+
 const MOST_CHOSEN = 5000;
 const SETTLED = 160;
 const LARGE = 34;

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anywidget
 import numpy as np
 import traitlets
 
 from clipviz.panels import standalone
 from clipviz.panels.requests import Request, numbered
+from clipviz.panels.scripts import Scripted
 from clipviz.panels.stored import Choices, Kept, Stored
 from clipviz.session import Session
 from clipviz.values import Selection
@@ -64,7 +64,7 @@ def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, 
     return places, b"".join(parts)
 
 
-class Panel(anywidget.AnyWidget):
+class Panel(Scripted):
     """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
 
     cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not

@@ -1,3 +1,10 @@
+import { closest, counted, h, link, messageInstead, onEnter, signed, square } from "./kit/dom.js";
+import { fill } from "./kit/figure.js";
+import { markSelected, perRow, walk } from "./kit/grid.js";
+import { layersChooser, pictureLoader, pictureUrl, sizeChooser, tileStyle } from "./kit/gallery.js";
+import { drawMap, largest, mapLayer } from "./kit/maps.js";
+import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
+
 const SIDE = 240;
 const TITLES = {
   "no words": ["The class alone", "No words: what the model makes of the class by itself"],

@@ -1,4 +1,9 @@
 // A row of toggles: pressing one opens its desk below, pressing it again closes it.
+
+import { h } from "./kit/dom.js";
+import { walk } from "./kit/grid.js";
+import { followTheme } from "./kit/protocol.js";
+
 const render = ({ model, el }) => {
   const root = h("section", {
     class: "cv cv-desks-bar",

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anywidget
 import ipywidgets
 import traitlets
 
 from clipviz.panels.base import DESKS, Desk
-from clipviz.panels.scripts import script, style
+from clipviz.panels.scripts import Scripted, script, style
 from clipviz.session import Session
 
 
-class Bar(anywidget.AnyWidget):
+class Bar(Scripted):
     """The buttons; `shown` is the name of the open desk, or empty."""
 
     _esm = script("desks")

@@ -1,5 +1,12 @@
 // The picture under the hand: a drag or a wheel moves the concept's map, and the frames that Python finds
 // follow.
+
+import { counted, h, link, messageInstead, percent } from "./kit/dom.js";
+import { markSelected, perRow, walk } from "./kit/grid.js";
+import { pictureLoader, pictureUrl, tileStyle } from "./kit/gallery.js";
+import { drawMap, glow, mapLayer } from "./kit/maps.js";
+import { followVisibility, mount } from "./kit/protocol.js";
+
 const STEP = 1 / 16;
 const ZOOM = 1.06;
 const APART = 50; // ms between two moves that Python is told of; the map follows every one

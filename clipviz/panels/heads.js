@@ -1,3 +1,19 @@
+import { closest, h, headName, link, onEnter, percent, pValue, scaleEnds, signed } from "./kit/dom.js";
+import {
+  CATEGORIES,
+  colourBar,
+  DIVERGING,
+  diverging,
+  divergingGradient,
+  gradient,
+  lineBelow,
+  mix,
+  rgb,
+} from "./kit/figure.js";
+import { headGrid, headKey, headOf, markSelected, segmented, walk } from "./kit/grid.js";
+import { mount } from "./kit/protocol.js";
+import { change, deskLink } from "./kit/links.js";
+
 const SETTLED = 250; // ms after which a word counts as typed
 
 /** @param {Api} api what one cell shows, in numbers and in words */

@@ -1,3 +1,22 @@
+import {
+  count,
+  counted,
+  h,
+  headName,
+  link,
+  messageInstead,
+  percent,
+  scaled,
+  scaleEnds,
+  signed,
+} from "./kit/dom.js";
+import { colourBar, DIVERGING, fill, gradient, rgb, signName } from "./kit/figure.js";
+import { gridKeys, roving, segmented } from "./kit/grid.js";
+import { pictureLoader } from "./kit/gallery.js";
+import { drawMap, drawOutline, largest, mapLayer, maskScores, SUN } from "./kit/maps.js";
+import { mount } from "./kit/protocol.js";
+import { change, headLink } from "./kit/links.js";
+
 const TOKEN_HEADS = 5;
 const OURS = [
   ["effect", "Effect on the text"],

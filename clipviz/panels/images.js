@@ -1,3 +1,9 @@
+import { closest, count, counted, h, link } from "./kit/dom.js";
+import { markSelected, roving, segmented, walk } from "./kit/grid.js";
+import { pager, pictureUrl, tileStyle } from "./kit/gallery.js";
+import { mount } from "./kit/protocol.js";
+import { headLink } from "./kit/links.js";
+
 const LARGEST = 40e6; // bytes of an uploaded file
 
 /** A subset by attribute: two lists, and a button for all images. */

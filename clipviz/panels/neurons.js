@@ -1,3 +1,10 @@
+import { closest, count, counted, h, link, messageInstead, onEnter, percent, signed } from "./kit/dom.js";
+import { fill, minusOrPlus, signedBar } from "./kit/figure.js";
+import { markSelected, perRow, segmented, walk } from "./kit/grid.js";
+import { layerChooser, pictureLoader, pictureUrl, sizeChooser, tileStyle } from "./kit/gallery.js";
+import { drawMap, glow, mapLayer } from "./kit/maps.js";
+import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
+
 const SIDE = 240;
 
 /** Ways to find neurons: a text, the image, their strength, a layer, a number. */

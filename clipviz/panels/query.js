@@ -1,3 +1,7 @@
+import { copyText, count, counted, h, onEnter, square } from "./kit/dom.js";
+import { roving } from "./kit/grid.js";
+import { mount } from "./kit/protocol.js";
+
 const MOST = 300; // characters of a text
 
 /** One text field of the bar. Not a form: a form's own Enter does nothing inside a notebook's output. */

@@ -1,3 +1,7 @@
+import { copyText, count, counted, h } from "./kit/dom.js";
+import { mount } from "./kit/protocol.js";
+import { change, headLink } from "./kit/links.js";
+
 /**
  * The selected head's share of the cosine, and what it was before a removal.
  * @param {Api} api

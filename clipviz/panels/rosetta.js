@@ -1,3 +1,10 @@
+import { closest, count, counted, h, messageInstead, onEnter, percent } from "./kit/dom.js";
+import { markSelected, perRow, segmented, walk } from "./kit/grid.js";
+import { pager, pictureLoader, pictureUrl, tileStyle } from "./kit/gallery.js";
+import { glow } from "./kit/maps.js";
+import { followVisibility, mount } from "./kit/protocol.js";
+import { neuronLink } from "./kit/links.js";
+
 const SORTS = [
   ["named", "Named", "Concepts with a name first, then by the mean correlation on held-out images"],
   ["heldout", "Held out", "Mean correlation on held-out images"],

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import anywidget
-
 from clipviz.files import path_of, write_whole
-from clipviz.panels.scripts import kit, text
+from clipviz.panels.scripts import Scripted, alone, text
 from clipviz.panels.stored import Kept, Store, Stored, at_rest
 from clipviz.session import Session
 
@@ -48,11 +46,7 @@ PROGRESS: dict[str, Any] = {"doing": "", "work": "", "progress": (0, 0)}
 
 def traits(panel: Saveable) -> dict[str, Any]:
     """What the panel's script reads: its synced traits, at rest; bytes as {"base64": text}."""
-    own = (
-        set(panel.trait_names(sync=True))
-        - set(anywidget.AnyWidget.class_trait_names(sync=True))
-        - {"request"}
-    )
+    own = set(panel.trait_names(sync=True)) - set(Scripted.class_trait_names(sync=True)) - {"request"}
     shown = {name: packed(getattr(panel, name)) for name in sorted(own) if not name.startswith("_")}
     return {
         **shown,
@@ -72,9 +66,11 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
     """
     session = panels[0].session
     kept = Kept.of(session) if kept is None else kept
-    shared, common, store = text("base.css"), kit(), Store()
-    own = dict.fromkeys(panel._css.removeprefix(shared) for panel in panels)
-    sheet = "\n".join([shared, *own, *(text(f"{name}.css") for name in ("dashboard", "standalone"))])
+    store = Store()
+    own = dict.fromkeys(panel._css for panel in panels)
+    sheet = "\n".join(
+        [text("base.css"), *own, *(text(f"{name}.css") for name in ("dashboard", "standalone"))]
+    )
     below, parts = set(extra), []
     for panel in panels:
         answers = store.add(panel, kept, session.selection, session.telling)
@@ -86,7 +82,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
         parts.append(
             {
                 "name": panel.name,
-                "script": panel._esm.removeprefix(common),
+                "script": panel._esm,
                 "traits": drawn,
                 "below": panel.name in below,
                 "parts": answers,
@@ -108,7 +104,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
         f"<main><h1>{html.escape(title)}</h1></main>\n"
         f'<script type="application/octet-stream" id="panels">{said}</script>\n'
         f'<script type="application/octet-stream" id="arrays">{content}</script>\n'
-        f'<script id="kit">\n{common}</script>\n<script>\n{text("standalone.js")}</script>\n</body>\n</html>\n'
+        f'<script type="module">\n{alone("standalone.js")}</script>\n</body>\n</html>\n'
     )
 
 

@@ -1,3 +1,10 @@
+import { count, counted, h, messageInstead, onEnter, percent, pValue } from "./kit/dom.js";
+import { fill } from "./kit/figure.js";
+import { walk } from "./kit/grid.js";
+import { pictureUrl, tileStyle } from "./kit/gallery.js";
+import { mount } from "./kit/protocol.js";
+import { deskLink, headLink } from "./kit/links.js";
+
 /** One text with its share of the variance, what random rotations explain, and its top images. */
 const textRow = (api, url, view, i, widest) => {
   const { text, gain, null: mean, null_high: high } = view.rows[i];

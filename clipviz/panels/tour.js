@@ -1,3 +1,6 @@
+import { h } from "./kit/dom.js";
+import { mount } from "./kit/protocol.js";
+
 /**
  * The card of a step, placed inside the panel that the step is about; on a lecture's board, which has little
  * room, below the texts.

@@ -1,3 +1,9 @@
+import { h, messageInstead } from "./kit/dom.js";
+import { fill, signedBar } from "./kit/figure.js";
+import { walk } from "./kit/grid.js";
+import { layerChooser, sizeChooser } from "./kit/gallery.js";
+import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
+
 /** One list of texts with bars; what the other list has too is marked. */
 const textColumn = (api, { title, unit, rows, most }, others) => {
   const below = rows.some(({ score }) => score < 0); // then bars start in the middle

@@ -7,24 +7,25 @@ import pytest
 
 from clipviz.panels.atlas import MANY, Atlas
 from clipviz.panels.base import pack
-from clipviz.panels.scripts import text
+from clipviz.panels.scripts import kit, text
 
 GROUPS = [[0, "left", 0, "#0072b2"], [1, "right", 0, "#d55e00"]]
 LONELY = (0.9, 0.85)  # a place with one point, of the second group
 
 # The panel's script on a model that answers nothing, with its arrays in place, which the page reads from a file.
-OPEN = """async ([script, style, webgl, engine, view]) => {
+OPEN = """async ([script, style, kit, webgl, engine, view]) => {
   const content = await document.querySelector('input[type=file]').files[0].arrayBuffer();
   const values = { view, blob: new DataView(content), webgl, engine, by: 'model', column: '', labels: false,
-    pictures: false, drag: 'pan', visible: true, request: { seq: 1 }, error: {}, doing: '' };
+    pictures: false, drag: 'pan', visible: true, request: { seq: 1 }, error: {}, doing: '', kit: 'IPY_MODEL_kit' };
   const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; },
-    save_changes() {}, on() {}, off() {}, send() {} };
+    save_changes() {}, on() {}, off() {}, send() {},
+    widget_manager: { get_model: async () => ({ get: (name) => kit[name] }) } };
   document.body.replaceChildren();
   const sheet = document.createElement('style'), el = document.createElement('div');
   sheet.textContent = style;
   document.body.append(sheet, el);
   const { default: panel } = await import(URL.createObjectURL(new Blob([script], { type: 'text/javascript' })));
-  panel.render({ model, el });
+  await panel.render({ model, el });
 }"""
 # Colour of a place of the plane on the points' canvas that is shown, the strongest pixel within 2.
 COLOUR = """([x, y]) => { const root = document.querySelector('.cv-atlas'), d = root.dataset;
@@ -91,7 +92,8 @@ def show(page, folder, n_points, engine):
     page.set_content('<input type="file">')
     page.locator("input").set_input_files(folder / "arrays")
     webgl = text("vendor/regl-scatterplot.js")
-    page.evaluate(OPEN, [Atlas._esm, Atlas._css, webgl, engine, view])
+    shared = {"script": kit(), "style": text("base.css")}
+    page.evaluate(OPEN, [Atlas._esm, Atlas._css, shared, webgl, engine, view])
     page.wait_for_selector('[data-panel="atlas"][data-ready="true"]')
     return page.locator('[data-panel="atlas"]')
 

@@ -1,4 +1,4 @@
-"""The scripts are strings that hold together: one kit, no name twice, nothing fetched."""
+"""The scripts are modules that are joined without a bundler: one kit, sent once, each name once, nothing fetched."""
 
 from __future__ import annotations
 
@@ -6,46 +6,146 @@ import re
 from importlib import resources
 
 import pytest
+from ipywidgets.embed import dependency_state
 
+import clipviz
 from clipviz import panels
-from clipviz.panels.scripts import KIT, kit, script
+from clipviz.demo import images as demo
+from clipviz.panels import scripts
+from clipviz.panels.scripts import TOP, Kit, alone, joined, kit, kit_key, kit_names, module, ordered, script
 
 FOLDER = resources.files("clipviz.panels")
 OWN = sorted(file.name for file in FOLDER.iterdir() if file.name.endswith(".js"))
-TOP = re.compile(r"^(?:const|let|function|class) (\w+)", re.MULTILINE)
+PANELS = [name for name in OWN if name not in ("standalone.js", "loader.js")]
 
 
-def test_the_kit_is_every_file_of_its_folder():
-    assert sorted(file.name for file in (FOLDER / "kit").iterdir() if file.name.endswith(".js")) == sorted(
-        f"{name}.js" for name in KIT
+def forget():
+    for cached in (module, kit, kit_names, kit_key, script):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Scripts of a test's own in place of the package's."""
+
+    def write(**files):
+        forget()
+        monkeypatch.setattr(scripts, "text", lambda name: files[name.removesuffix(".js").replace("/", "_")])
+        monkeypatch.setattr(
+            scripts, "_kit_files", lambda: tuple(f"kit/{name[4:]}.js" for name in files if name[:4] == "kit_")
+        )
+
+    yield write
+    forget()
+
+
+def test_a_module_stands_after_those_that_it_imports_however_they_are_named():
+    order = ordered(scripts._kit_files())
+    assert sorted(order) == sorted(scripts._kit_files())
+    for place, name in enumerate(order):
+        assert set(module(name).imports) <= set(order[:place]), name
+
+
+def test_the_kit_joined_by_hand(written):
+    written(
+        kit_a='import { two, three } from "./b.js";\n\nexport const one = () => two + three;\n',
+        kit_b="export const two = 2;\nexport const three = 3;\nconst own = 1;\n",
     )
+    assert joined(["kit/a.js"]) == (
+        "const two = 2;\nconst three = 3;\nconst own = 1;\n\n\nconst one = () => two + three;\n"
+    )
+    assert kit().endswith("\nexport { one, three, two };\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"kit_a": 'import { b } from "./b.js";\n', "kit_b": 'import { a } from "./a.js";\n'},
+            r"without a circle, got kit/a\.js -> kit/b\.js -> kit/a\.js",
+        ),
+        (
+            {"kit_a": 'import { c, d } from "./b.js";\n', "kit_b": "export const c = 1;\n"},
+            r"kit/a\.js imports d, which kit/b\.js does not export",
+        ),
+        (
+            {"kit_a": "const c = 2;\n", "kit_b": "export const c = 1;\n"},
+            "declared once in the kit, got c twice",
+        ),
+        ({"kit_a": 'import * as b from "./b.js";\n', "kit_b": ""}, "got 'import \\* as b from"),
+        ({"kit_a": 'import { b as c } from "./b.js";\n', "kit_b": ""}, "imports b as c, which"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(written, files, message):
+    written(**files)
+    with pytest.raises(ValueError, match=message):
+        joined([f"kit/{name[4:]}.js" for name in files])
+
+
+def test_a_panels_script_is_a_function_of_the_kit(written):
+    own = 'import { one } from "./kit/a.js";\n\nexport default { render: one };\n'
+    written(
+        kit_a="export const one = 1;\n", p=own, loader="export const withKit = 0;\n", **{"base.css": "a {}"}
+    )
+    assert script("p") == (
+        "const withKit = 0;\n\n"
+        f'export default withKit("{kit_key()}", ({{ one }}) => {{\n\nreturn {{ render: one }};\n}});\n'
+    )
+
+
+def test_another_kit_or_style_sheet_has_another_key(written):
+    files = {"kit_a": "export const one = 1;\n", "base.css": "a {}"}
+    written(**files)
+    first = kit_key()
+    for name in files:
+        written(**{**files, name: files[name] + "\n"})
+        assert kit_key() != first
 
 
 def test_no_helper_is_written_twice():
     names = TOP.findall(kit())
     assert len(names) == len(set(names)) > 40
     for file in OWN:
-        own = TOP.findall((FOLDER / file).read_text())
-        assert not set(own) & set(names), file
+        assert not set(TOP.findall(module(file).body)) & set(names), file
 
 
-@pytest.mark.parametrize("file", OWN)
-def test_every_helper_is_used_and_nothing_is_fetched(file):
+@pytest.mark.parametrize("file", [*OWN, *scripts._kit_files()])
+def test_nothing_is_fetched(file):
     text = (FOLDER / file).read_text()
     assert not re.search(r"https?://|\bfetch\(|XMLHttpRequest|\beval\(|innerHTML", text)
-    if file != "standalone.js":
-        assert script(file.removesuffix(".js")) == kit() + text
 
 
 def test_every_part_of_the_kit_has_a_caller():
-    everything = kit() + "".join((FOLDER / file).read_text() for file in OWN)
+    everything = joined([*scripts._kit_files(), "standalone.js"]) + "".join(
+        module(file).body for file in PANELS
+    )
     idle = [name for name in TOP.findall(kit()) if len(re.findall(rf"\b{name}\b", everything)) < 2]
     assert idle == []
 
 
-@pytest.mark.parametrize("name", [name for name in panels.__all__ if name != "Dashboard"])
-def test_a_panel_ships_its_script_as_a_string(name):
-    kind = getattr(panels, name)
-    assert kind._esm.startswith(kit())
-    assert isinstance(kind._esm, str)
-    assert "export default" in kind._esm
+@pytest.mark.parametrize("file", PANELS)
+def test_a_panels_script_has_no_copy_of_the_kit(file):
+    text = script(file.removesuffix(".js"))
+    assert isinstance(text, str)
+    assert f'withKit("{kit_key()}"' in text
+    assert not set(TOP.findall(text)) & set(kit_names())
+
+
+def test_a_saved_page_brings_the_kit_before_its_own_script():
+    page = alone("standalone.js")
+    assert not re.search(r"^(import|export)\b", page, re.MULTILINE)
+    assert page.index("const h = ") < page.index(kit_key()) < page.index("const start = ")
+
+
+def test_every_panel_refers_to_one_kit_which_is_made_again_when_closed(lend, model):
+    with lend(model, demo().subset(range(12)), [*clipviz.demo.texts()][:60]) as session:
+        heads, words = panels.Heads(session), panels.Words(session)
+        assert heads.kit is words.kit is Kit.shared()
+        assert heads.get_state(["kit"]) == {"kit": f"IPY_MODEL_{heads.kit.model_id}"}
+        assert heads.kit.get_state(["script", "style"]) == {
+            "script": kit(),
+            "style": scripts.text("base.css"),
+        }
+        assert heads.kit.model_id in dependency_state([heads])
+        Kit.shared().close()
+        assert panels.Query(session).kit is not heads.kit

@@ -1,16 +1,6 @@
 // Correctness: what is undefined, unused, shadowed or unreachable. Prettier lays the scripts out.
 import globals from "globals";
-import { fileURLToPath } from "node:url";
-import { readFileSync, readdirSync } from "node:fs";
-import path from "node:path";
 
-const here = path.dirname(fileURLToPath(import.meta.url));
-const panels = path.resolve(here, "../../clipviz/panels");
-// The kit stands before every panel's script, so its names are the panels' globals.
-const kit = {};
-for (const file of readdirSync(path.join(panels, "kit")))
-  for (const [, name] of readFileSync(path.join(panels, "kit", file), "utf8").matchAll(/^const (\w+)/gm))
-    kit[name] = "readonly";
 const longest = 200; // lines of at most 110 characters
 const rules = {
   "no-undef": "error",
@@ -51,23 +41,12 @@ const rules = {
 export default [
   { ignores: ["vendor/**"] },
   {
-    files: ["kit/*.js"],
-    languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, ...kit } },
-    rules: {
-      ...rules,
-      "no-redeclare": "off",
-      "no-unused-vars": ["error", { vars: "local", argsIgnorePattern: "^_" }],
+    files: ["**/*.js"],
+    languageOptions: {
+      ecmaVersion: 2022,
+      sourceType: "module",
+      globals: { ...globals.browser, ...globals.worker },
     },
-  },
-  {
-    files: ["standalone.js"],
-    languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, ...kit } },
-    rules,
-  },
-  {
-    files: ["*.js"],
-    ignores: ["standalone.js"],
-    languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: { ...globals.browser, ...kit } },
     rules,
   },
 ];

@@ -1,8 +1,7 @@
 // The page: every panel's own script on a model that a kernel beside the page answers; nothing is sent
 // anywhere.
 
-// @ts-ignore written when the page is published
-import { h } from "../panels/kit.js";
+import { h } from "../panels/kit/dom.js";
 import { address, OPTIONS, read } from "./address.js";
 import { Kernel } from "./kernel.js";
 import { inflated } from "./store.js";

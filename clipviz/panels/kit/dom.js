@@ -1,13 +1,11 @@
 // Elements, text and keys. Texts come from files and users, so elements are built from text nodes only.
 
-/** @typedef {Node | string | null | undefined} Child */
-
 /**
  * An element; attributes named on… are listeners, `style` is an object; null and false attributes are left
  * out.
  * @param {string} tag @param {Record<string, any>} [attributes] @param {...Child} children @returns {any}
  */
-const h = (tag, attributes = {}, ...children) => {
+export const h = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -27,15 +25,15 @@ const h = (tag, attributes = {}, ...children) => {
  * @param {string} selector
  * @returns {any}
  */
-const closest = (event, selector) => /** @type {Element} */ (event.target).closest(selector);
+export const closest = (event, selector) => /** @type {Element} */ (event.target).closest(selector);
 
 /** @param {number} value @param {number} [digits] */
-const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+export const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 /**
  * A number of a scale, with as many digits as tell it from zero: 0.057, 0.00042, 3.1e−7.
  * @param {number} value
  */
-const scaled = (value) => {
+export const scaled = (value) => {
   const size = Math.abs(value);
   if (!size || size >= 0.01) return value.toFixed(size ? 3 : 0).replace("-", "−");
   return (size >= 1e-5 ? value.toFixed(1 - Math.floor(Math.log10(size))) : value.toExponential(1)).replaceAll(
@@ -44,51 +42,27 @@ const scaled = (value) => {
   );
 };
 /** The two ends of a scale around zero. @param {number} limit @returns {[string, string]} */
-const scaleEnds = (limit) => [`−${scaled(limit)}`, `+${scaled(limit)}`];
+export const scaleEnds = (limit) => [`−${scaled(limit)}`, `+${scaled(limit)}`];
 /** @param {number} value */
-const percent = (value) => `${(100 * value).toFixed(1)}%`;
+export const percent = (value) => `${(100 * value).toFixed(1)}%`;
 /** How rare a finding is under its null: "p = .005". @param {number} p */
-const pValue = (p) =>
+export const pValue = (p) =>
   `p ${p >= 0.001 ? "=" : "<"} ${Math.max(p, 0.001).toFixed(3).replace(/^0/, "").replace(/0$/, "")}`;
 /** @param {number} n */
-const count = (n) => n.toLocaleString("en");
+export const count = (n) => n.toLocaleString("en");
 /** "1 image", "12 images". @param {number} n @param {string} one @param {string} [many] */
-const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+export const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 /** @param {number} layer @param {number} head */
-const headName = (layer, head) => `L${layer}·H${head}`;
+export const headName = (layer, head) => `L${layer}·H${head}`;
 
 /**
  * A listener that calls `act` with the trimmed text when Enter is pressed.
  * @param {(text: string) => void} act
  */
-const onEnter = (act) => (/** @type {any} */ event) => {
+export const onEnter = (act) => (/** @type {any} */ event) => {
   if (event.key !== "Enter" || event.isComposing) return;
   event.preventDefault();
   act(event.target.value.trim());
-};
-
-/**
- * A segmented control. Returns the element and set(value).
- * @param {string} label @param {any[][]} options value, text and perhaps a tooltip of each
- * @param {(value: string) => void} choose @returns {[any, (value: any) => void]}
- */
-const segmented = (label, options, choose) => {
-  const buttons = options.map(([value, text, title]) =>
-    h(
-      "button",
-      {
-        type: "button",
-        "data-value": value,
-        title,
-        "aria-pressed": "false",
-        onclick: () => choose(String(value)),
-      },
-      text,
-    ),
-  );
-  const set = (value) =>
-    buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
-  return [roving(h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons)), set];
 };
 
 /**
@@ -97,7 +71,7 @@ const segmented = (label, options, choose) => {
  * @param {() => void} act
  * @param {Record<string, any>} [more]
  */
-const link = (text, act, more = {}) =>
+export const link = (text, act, more = {}) =>
   h("button", { type: "button", ...more, class: `link ${more.class ?? ""}`.trim(), onclick: act }, text);
 
 /**
@@ -107,7 +81,7 @@ const link = (text, act, more = {}) =>
  * @param {() => void} act
  * @param {Record<string, any>} [more]
  */
-const square = (text, label, act, more = {}) =>
+export const square = (text, label, act, more = {}) =>
   h(
     "button",
     {
@@ -126,7 +100,7 @@ const square = (text, label, act, more = {}) =>
  * it did.
  * @param {any[]} parts @returns {[any, (view: any) => boolean]}
  */
-const messageInstead = (...parts) => {
+export const messageInstead = (...parts) => {
   const line = h("p", { class: "empty", role: "status", hidden: true });
   const says = (view) => {
     line.hidden = !view.message;
@@ -138,7 +112,7 @@ const messageInstead = (...parts) => {
 };
 
 /** Copies a text and says so. @param {any} said @param {string} what @param {string} text */
-const copyText = async (said, what, text) => {
+export const copyText = async (said, what, text) => {
   try {
     await navigator.clipboard.writeText(text);
     said.textContent = `${what} copied`;

@@ -1,14 +1,14 @@
 // Colours, legends and tips. Orange for positive, blue for negative, told apart by colour-blind readers; zero
 // is the ground.
 
-/** @typedef {number[]} Colour red, green, blue */
+import { closest, h } from "./dom.js";
 
 /** @type {Record<string, Record<string, Colour>>} */
-const DIVERGING = {
+export const DIVERGING = {
   light: { pos: [194, 65, 12], neg: [29, 78, 216], zero: [243, 244, 246] },
   dark: { pos: [240, 138, 75], neg: [122, 162, 255], zero: [38, 45, 55] },
 };
-const CATEGORIES = [
+export const CATEGORIES = [
   "#0072b2",
   "#d55e00",
   "#009e73",
@@ -20,21 +20,21 @@ const CATEGORIES = [
   "#7f7f7f",
 ];
 /** @param {Colour} a @param {Colour} b @param {number} t */
-const mix = (a, b, t) => a.map((value, i) => Math.round(value + (b[i] - value) * t));
+export const mix = (a, b, t) => a.map((value, i) => Math.round(value + (b[i] - value) * t));
 /** @param {number} value @param {number} limit @param {string} theme */
-const diverging = (value, limit, theme) => {
+export const diverging = (value, limit, theme) => {
   const { pos, neg, zero } = DIVERGING[theme];
   const t = limit > 0 ? Math.min(1, Math.abs(value) / limit) : 0;
   return mix(zero, value < 0 ? neg : pos, Math.pow(t, 0.8));
 };
 /** @param {Colour} colour */
-const rgb = (colour) => `rgb(${colour.join(",")})`;
+export const rgb = (colour) => `rgb(${colour.join(",")})`;
 /** @param {Colour} colour */
-const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#111827" : "#ffffff");
+export const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 150 ? "#111827" : "#ffffff");
 /** @param {string[]} colours */
-const gradient = (...colours) => `linear-gradient(90deg, ${colours.join(",")})`;
+export const gradient = (...colours) => `linear-gradient(90deg, ${colours.join(",")})`;
 /** @param {string} theme */
-const divergingGradient = (theme) =>
+export const divergingGradient = (theme) =>
   gradient(...["neg", "zero", "pos"].map((name) => rgb(DIVERGING[theme][name])));
 
 /**
@@ -44,7 +44,7 @@ const divergingGradient = (theme) =>
  * @param {string} background
  * @param {string} what
  */
-const colourBar = (low, high, background, what) => [
+export const colourBar = (low, high, background, what) => [
   h("span", { class: "num" }, low),
   h("i", { style: { background } }),
   h("span", { class: "num" }, high),
@@ -52,21 +52,21 @@ const colourBar = (low, high, background, what) => [
 ];
 
 /** The sign of a number as a class name. @param {number} value */
-const signName = (value) => (value < 0 ? "neg" : "pos");
+export const signName = (value) => (value < 0 ? "neg" : "pos");
 
 /** A bar whose length is a share of its track. @param {number} share @param {string} [kind] */
-const fill = (share, kind) =>
+export const fill = (share, kind) =>
   h("i", { class: kind, style: { width: `${100 * Math.min(1, Math.max(0, share))}%` } });
 
 /** The sign of a number as the class of what is written or drawn of it. @param {number} value */
-const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
+export const minusOrPlus = (value) => (value < 0 ? "minus" : "plus");
 
 /**
  * A bar to the right of its track's middle for a positive value, to the left for a negative one.
  * @param {number} value
  * @param {number} widest
  */
-const signedBar = (value, widest) =>
+export const signedBar = (value, widest) =>
   h("span", { class: "signed" }, fill(Math.abs(value) / widest / 2, minusOrPlus(value)));
 
 /**
@@ -74,7 +74,7 @@ const signedBar = (value, widest) =>
  * to say; idle is what it says without one. It covers no cell and is as wide as the grid.
  * @param {any} grid @param {(cell: any) => string | null} words @param {string} [idle]
  */
-const lineBelow = (grid, words, idle = "") => {
+export const lineBelow = (grid, words, idle = "") => {
   const line = h("p", { class: "about-cell", "aria-hidden": "true" }, idle); // cells say it themselves
   const tell = (said) => {
     line.textContent = said ?? idle;

@@ -1,6 +1,9 @@
 // Pictures: sheets of thumbnails, pictures that are decoded before they are drawn, pages, layers to choose
 // from.
 
+import { h, square } from "./dom.js";
+import { segmented } from "./grid.js";
+
 /**
  * A tile of a sheet (square thumbnails, row by row) as a background.
  * @param {string} url
@@ -8,7 +11,7 @@
  * @param {number} columns
  * @param {number} n
  */
-const tileStyle = (url, place, columns, n) => {
+export const tileStyle = (url, place, columns, n) => {
   const rows = Math.ceil(n / columns);
   const at = (i, all) => (all > 1 ? `${(100 * i) / (all - 1)}%` : "0%");
   return {
@@ -23,7 +26,7 @@ const tileStyle = (url, place, columns, n) => {
  * decoded twice. The one before stays valid for a while: the browser may still be fetching it, and reports an
  * error for an address that is gone. @param {Api} api @returns {(bytes: Uint8Array | undefined) => string}
  */
-const pictureUrl = (api) => {
+export const pictureUrl = (api) => {
   /** @type {Uint8Array | undefined} */
   let known;
   let url = "";
@@ -47,7 +50,7 @@ const pictureUrl = (api) => {
  * @param {Api} api
  * @returns {(bytes: Uint8Array, then: (picture: HTMLImageElement, url: string) => void) => void}
  */
-const pictureLoader = (api) => {
+export const pictureLoader = (api) => {
   const address = pictureUrl(api);
   let turn = 0;
   return (bytes, then) => {
@@ -67,7 +70,7 @@ const pictureLoader = (api) => {
  * @param {(step: number) => void} turn
  * @returns {[any, (page: number, pages: number) => void]}
  */
-const pager = (turn) => {
+export const pager = (turn) => {
   const back = square("‹", "Previous page", () => turn(-1));
   const on = square("›", "Next page", () => turn(1));
   const where = h("span", { class: "num" });
@@ -86,7 +89,7 @@ const pager = (turn) => {
  * element and set(view).
  * @param {(m: number) => void} choose @returns {[any, (view: any) => void]}
  */
-const sizeChooser = (choose) => {
+export const sizeChooser = (choose) => {
   const slot = h("span", { class: "sizes" });
   let mark = (/** @type {any} */ _m) => {};
   return [
@@ -112,7 +115,7 @@ const sizeChooser = (choose) => {
  * the element and set(layers, number of layers).
  * @param {(layers: number[]) => void} choose @returns {[any, (layers: number[], nLayers: number) => void]}
  */
-const layersChooser = (choose) => {
+export const layersChooser = (choose) => {
   const slot = h("span", { class: "layers" });
   /** @type {number[]} */
   let chosen = [];
@@ -149,13 +152,13 @@ const layersChooser = (choose) => {
   ];
 };
 
-const FEW_LAYERS = 8;
+export const FEW_LAYERS = 8;
 /**
  * The layers whose MLPs have later attention: buttons where they are few, a list where not. Returns the
  * element and set(layer, number of layers).
  * @param {(layer: number) => void} choose @returns {[any, (layer: number, nLayers: number) => void]}
  */
-const layerChooser = (choose) => {
+export const layerChooser = (choose) => {
   const slot = h("span", { class: "layers" });
   let mark = (/** @type {any} */ _layer) => {};
   let n = 0;

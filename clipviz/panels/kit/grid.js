@@ -1,5 +1,7 @@
 // Grids and lists of buttons: one is in the tab order, arrow keys move.
 
+import { h } from "./dom.js";
+
 /**
  * Where a key leads from a place of a grid, as [row, column], or null.
  * @param {KeyboardEvent} event
@@ -8,7 +10,7 @@
  * @param {number} nRows
  * @param {number} nCols
  */
-const gridKeys = (event, row, col, nRows, nCols) => {
+export const gridKeys = (event, row, col, nRows, nCols) => {
   const ends =
     nCols === 1 ? { Home: [0, 0], End: [nRows - 1, 0] } : { Home: [row, 0], End: [row, nCols - 1] };
   if (ends[event.key]) return ends[event.key];
@@ -19,14 +21,15 @@ const gridKeys = (event, row, col, nRows, nCols) => {
 };
 
 /** How many items stand in the first row. @param {any[]} items */
-const perRow = (items) => Math.max(1, items.filter((item) => item.offsetTop === items[0].offsetTop).length);
+export const perRow = (items) =>
+  Math.max(1, items.filter((item) => item.offsetTop === items[0].offsetTop).length);
 
 /**
  * Arrow keys walk through `items`, which may stand in rows; moved(item) is called for the one that has the focus then.
  * @param {any} root @param {() => any[]} items
  * @param {{columns?: (items: any[]) => number, moved?: (item: any) => void}} [how]
  */
-const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
+export const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
   root.addEventListener("keydown", (event) => {
     const all = items();
     const now = all.indexOf(event.target);
@@ -49,7 +52,7 @@ const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
  * @param {string} [selector]
  * @returns {any} root
  */
-const roving = (root, selector = "button") => {
+export const roving = (root, selector = "button") => {
   const all = () => [...root.querySelectorAll(selector)];
   const enabled = () => all().filter((item) => !item.disabled && !item.hidden);
   const settle = () => {
@@ -72,12 +75,36 @@ const roving = (root, selector = "button") => {
 };
 
 /**
+ * A segmented control. Returns the element and set(value).
+ * @param {string} label @param {any[][]} options value, text and perhaps a tooltip of each
+ * @param {(value: string) => void} choose @returns {[any, (value: any) => void]}
+ */
+export const segmented = (label, options, choose) => {
+  const buttons = options.map(([value, text, title]) =>
+    h(
+      "button",
+      {
+        type: "button",
+        "data-value": value,
+        title,
+        "aria-pressed": "false",
+        onclick: () => choose(String(value)),
+      },
+      text,
+    ),
+  );
+  const set = (value) =>
+    buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
+  return [roving(h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons)), set];
+};
+
+/**
  * Marks the items that are selected, or pressed where they are plain buttons; one of them, else the first, is
  * in the tab order.
  * @param {any[]} items
  * @param {(item: any) => boolean} isOn
  */
-const markSelected = (items, isOn) => {
+export const markSelected = (items, isOn) => {
   const put = (item, name, value) => {
     if (item.getAttribute(name) !== value) item.setAttribute(name, value);
   }; // writing styles an item anew
@@ -90,9 +117,9 @@ const markSelected = (items, isOn) => {
 };
 
 /** @param {number} layer @param {number} head */
-const headKey = (layer, head) => `${layer},${head}`;
+export const headKey = (layer, head) => `${layer},${head}`;
 /** @param {string} key @returns {[number, number]} */
-const headOf = (key) => /** @type {[number, number]} */ (key.split(",").map(Number));
+export const headOf = (key) => /** @type {[number, number]} */ (key.split(",").map(Number));
 
 /**
  * Layers by heads as a grid of buttons, the last layer on top, with a column for the MLPs.
@@ -105,7 +132,7 @@ const headOf = (key) => /** @type {[number, number]} */ (key.split(",").map(Numb
  *   above: cells of a row above the last layer
  * @returns {Map<string, any>}
  */
-const headGrid = (
+export const headGrid = (
   grid,
   nLayers,
   nHeads,

@@ -1,7 +1,9 @@
 // Links to heads, neurons and desks, and what a removal does to a number.
 
+import { headName, link, signed } from "./dom.js";
+
 /** A head's name as a link that selects it. @param {Api} api @param {number} layer @param {number} head */
-const headLink = (api, layer, head) =>
+export const headLink = (api, layer, head) =>
   link(headName(layer, head), () => api.ask({}, { action: "visit", head: [layer, head] }), {
     class: "to num",
     "data-head-link": `${layer},${head}`,
@@ -17,7 +19,7 @@ const headLink = (api, layer, head) =>
  * @param {string} [text]
  * @param {number} [tabindex]
  */
-const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
+export const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
   link(text, () => api.ask({}, { action: "visit", neuron: [layer, neuron] }), {
     class: "to num",
     "data-neuron-link": `${layer},${neuron}`,
@@ -32,7 +34,7 @@ const neuronLink = (api, layer, neuron, text = `#${neuron}`, tabindex = 0) =>
  * @param {string} desk
  * @param {string} text
  */
-const deskLink = (api, desk, text) =>
+export const deskLink = (api, desk, text) =>
   api.standalone || api.model.desks?.includes(desk) === false
     ? null
     : link(text, () => api.ask({}, { action: "visit", desk }), { class: "to", "data-desk-link": desk });
@@ -43,7 +45,7 @@ const deskLink = (api, desk, text) =>
  * @param {number | null | undefined} before
  * @param {number} [digits]
  */
-const change = (after, before, digits = 3) =>
+export const change = (after, before, digits = 3) =>
   before === null || before === undefined
     ? signed(after, digits)
     : `${signed(before, digits)} → ${signed(after, digits)}`;

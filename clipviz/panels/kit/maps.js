@@ -1,7 +1,10 @@
 // Token maps over pictures: drawing, growing to pixels, and how well they find the true mask.
 
-const SUN = [250, 204, 21]; // attention, activations and baselines: no sign
-const MAP_COLOURS = {
+import { h } from "./dom.js";
+import { DIVERGING } from "./figure.js";
+
+export const SUN = [250, 204, 21]; // attention, activations and baselines: no sign
+export const MAP_COLOURS = {
   signed: [DIVERGING.light.pos, DIVERGING.light.neg],
   plain: [SUN, DIVERGING.light.neg],
   glow: [SUN, SUN],
@@ -14,7 +17,15 @@ const MAP_COLOURS = {
  * @param {"signed" | "plain" | "glow"} kind glow: what is negative is not drawn
  * @param {number} [floor] @param {any} [layer] the canvas to draw on
  */
-const mapLayer = (values, rows, cols, limit, kind, floor = 0, layer = new OffscreenCanvas(cols, rows)) => {
+export const mapLayer = (
+  values,
+  rows,
+  cols,
+  limit,
+  kind,
+  floor = 0,
+  layer = new OffscreenCanvas(cols, rows),
+) => {
   if (layer.width !== cols || layer.height !== rows) [layer.width, layer.height] = [cols, rows];
   const context = layer.getContext("2d");
   const pixels = context.createImageData(cols, rows);
@@ -35,11 +46,11 @@ const mapLayer = (values, rows, cols, limit, kind, floor = 0, layer = new Offscr
  * @param {number} cols
  * @param {number} limit
  */
-const glow = (values, rows, cols, limit) =>
+export const glow = (values, rows, cols, limit) =>
   mapLayer(values, rows, cols, limit, "glow", 0, h("canvas", { class: "map", "aria-hidden": "true" }));
 
 /** The largest size of a map's values. @param {ArrayLike<number>} values */
-const largest = (values) =>
+export const largest = (values) =>
   Array.prototype.reduce.call(values, (most, value) => Math.max(most, Math.abs(value)), 1e-12);
 
 /**
@@ -50,7 +61,7 @@ const largest = (values) =>
  * @param {number} opacity
  * @param {number} width @param {number} [height]
  */
-const drawMap = (
+export const drawMap = (
   canvas,
   picture,
   layer,
@@ -87,7 +98,7 @@ const drawMap = (
  * @param {Uint8Array} mask
  * @param {number[]} size rows and columns
  */
-const drawOutline = (canvas, mask, [rows, cols]) => {
+export const drawOutline = (canvas, mask, [rows, cols]) => {
   const context = canvas.getContext("2d");
   const [dx, dy] = [canvas.width / cols, canvas.height / rows];
   const inside = (row, col) => row >= 0 && col >= 0 && row < rows && col < cols && mask[row * cols + col] > 0;
@@ -122,7 +133,7 @@ const drawOutline = (canvas, mask, [rows, cols]) => {
  * @param {number} height
  * @param {number} width
  */
-const growMap = (values, rows, cols, height, width) => {
+export const growMap = (values, rows, cols, height, width) => {
   const out = new Float32Array(height * width);
   /** @returns {number[][]} */
   const places = (n, size) =>
@@ -153,7 +164,7 @@ const growMap = (values, rows, cols, height, width) => {
  * @param {number[]} size
  * @param {number | null} [share]
  */
-const maskScores = (values, rows, cols, mask, [height, width], share = null) => {
+export const maskScores = (values, rows, cols, mask, [height, width], share = null) => {
   const grown = growMap(values, rows, cols, height, width);
   const [low, high] = grown.reduce(
     ([a, b], value) => [Math.min(a, value), Math.max(b, value)],

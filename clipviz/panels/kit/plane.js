@@ -1,15 +1,15 @@
 // A plane of points on the screen: a camera with one scale for both axes, the nearest point, loops, labels
 // that fit.
 
-const PLANE_MARGIN = 34;
-const CLOSEST = 2000;
-const FARTHEST = 0.5;
+export const PLANE_MARGIN = 34;
+export const CLOSEST = 2000;
+export const FARTHEST = 0.5;
 
 /**
  * Where points are on the screen. x, y: what lies in the middle; scale: pixels per unit; `places` holds x and
  * y in turn.
  */
-const planeCamera = () => {
+export const planeCamera = () => {
   const self = {
     places: /** @type {any} */ (new Float32Array(0)),
     width: 0,
@@ -128,7 +128,7 @@ const planeCamera = () => {
  * @param {number} x
  * @param {number} y
  */
-const insideLoop = (loop, x, y) => {
+export const insideLoop = (loop, x, y) => {
   let odd = false;
   for (let a = 0, b = loop.length - 1; a < loop.length; b = a++) {
     const [xa, ya] = loop[a];
@@ -142,7 +142,7 @@ const insideLoop = (loop, x, y) => {
  * The boxes without those that overlap an earlier one or reach out of the frame.
  * @param {any[]} boxes each with left, top, width, height
  */
-const thinned = (boxes, width, height) => {
+export const thinned = (boxes, width, height) => {
   const kept = [];
   for (const box of boxes) {
     const out = box.left < 0 || box.top < 0 || box.left + box.width > width || box.top + box.height > height;

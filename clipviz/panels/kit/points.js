@@ -1,10 +1,12 @@
 // Points of a plane, painted: a few as dots, many as pixels or by the graphics card.
 
-const MANY = 50000; // points beyond which they are many
-const OTHER = 254; // the byte of values without a colour of their own; of images without a value: one more
+import { h } from "./dom.js";
+
+export const MANY = 50000; // points beyond which they are many
+export const OTHER = 254; // the byte of values without a colour of their own; of images without a value: one more
 
 /** Paints every point in its group's colour: dots, or pixels where there are many. Says how. */
-const canvasPainter = (canvas, camera) => {
+export const canvasPainter = (canvas, camera) => {
   const g = canvas.getContext("2d");
   const dots = (indices, { colours, shade, ringed }) => {
     const few = indices.length < 4000;
@@ -75,10 +77,10 @@ const canvasPainter = (canvas, camera) => {
 };
 
 /** @param {string} hex @returns {number[]} */
-const hexColour = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+export const hexColour = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
 /** Whether WebGL is there; real: drawn by a graphics card, not by the processor. @param {boolean} real */
-const hasCard = (real) => {
+export const hasCard = (real) => {
   const gl = h("canvas").getContext("webgl", { failIfMajorPerformanceCaveat: real });
   if (!gl) return false;
   const named = gl.getExtension("WEBGL_debug_renderer_info");
@@ -90,7 +92,7 @@ const hasCard = (real) => {
 /**
  * The library that draws many points with the graphics card; null where there is none or it is not wanted.
  */
-const cardPainter = (api, camera) => {
+export const cardPainter = (api, camera) => {
   const canvas = h("canvas", { class: "card", "aria-hidden": "true", hidden: true });
   /** @type {any} */
   let made = null;

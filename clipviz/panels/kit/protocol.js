@@ -1,35 +1,16 @@
 // A panel's life: build the skeleton once, draw every view, ask, show errors, say when nobody answers, clean
 // up.
 
-/**
- * @typedef {object} Api
- * @property {HTMLElement} root
- * @property {HTMLElement} body
- * @property {any} model the widget's traits
- * @property {string} theme "light" or "dark"
- * @property {any} view what is drawn, as Python sent it
- * @property {Record<string, any>} arrays the view's arrays
- * @property {(() => void)[]} cleanups called when the panel goes
- * @property {boolean} standalone a saved page: nobody answers
- * @property {boolean} printed whether the panel can be downloaded as a figure
- * @property {(changes?: object, extra?: Record<string, any>) => boolean} offers whether that would be
- *   answered: always, but in a saved page
- * @property {(changes?: object, extra?: Record<string, any>) => void} ask change the selection, options, or
- *   act
- * @property {(options: Record<string, any>, tell?: boolean) => void} put set options that are drawn here;
- *   tell Python
- * @property {(name: string) => any} option an option as it is drawn
- * @property {(error: any) => void} showError
- * @property {() => void} redraw
- */
+import { counted, h } from "./dom.js";
+import { roving } from "./grid.js";
 
-const SILENCE = 4000;
-const SUSPECT = 600; // ms without a sign of life before a panel says so
+export const SILENCE = 4000;
+export const SUSPECT = 600; // ms without a sign of life before a panel says so
 
-const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
+export const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
 
 /** @param {Uint8Array} some @param {Uint8Array} others */
-const sameBytes = (some, others) => {
+export const sameBytes = (some, others) => {
   if (some.length !== others.length) return false;
   for (let i = 0; i < some.length; i++) if (some[i] !== others[i]) return false;
   return true;
@@ -41,7 +22,7 @@ const sameBytes = (some, others) => {
  * blob
  * @param {Record<string, any>} [before] @returns {Record<string, any>}
  */
-const unpack = (arrays, blob, before = {}) => {
+export const unpack = (arrays, blob, before = {}) => {
   const unpacked = {};
   if (!blob || !arrays) return unpacked;
   const bytes = new Uint8Array(blob.buffer ?? blob, blob.byteOffset ?? 0, blob.byteLength);
@@ -54,7 +35,8 @@ const unpack = (arrays, blob, before = {}) => {
   return unpacked;
 };
 
-const themeNow = () => {
+/** @returns {"light" | "dark"} */
+export const themeNow = () => {
   const light = document.body.dataset.jpThemeLight;
   if (light !== undefined) return light === "false" ? "dark" : "light";
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -63,9 +45,9 @@ const themeNow = () => {
 /**
  * Keeps data-theme right; returns the undoing.
  * @param {HTMLElement} root
- * @param {(theme: string) => void} [changed]
+ * @param {(theme: "light" | "dark") => void} [changed]
  */
-const followTheme = (root, changed = () => {}) => {
+export const followTheme = (root, changed = () => {}) => {
   const set = () => {
     const theme = themeNow();
     if (root.dataset.theme === theme) return;
@@ -82,7 +64,7 @@ const followTheme = (root, changed = () => {}) => {
 };
 
 /** A panel's frame; keys belong to the panel, not to the notebook. @param {string} name */
-const frame = (name) => {
+export const frame = (name) => {
   const body = h("div", { class: "cv-body" });
   const errors = h("div", { role: "alert" });
   const lost = h(
@@ -138,7 +120,7 @@ const frame = (name) => {
 };
 
 /** Busy bar and sign of life. @param {any} root @param {any} lost */
-const vitals = (root, lost) => {
+export const vitals = (root, lost) => {
   let slow = 0;
   let quiet = 0;
   let suspect = false;
@@ -184,7 +166,7 @@ const vitals = (root, lost) => {
  * @param {Api} api
  * @param {ReturnType<typeof vitals>} life
  */
-const speak = (api, life) => {
+export const speak = (api, life) => {
   const { model } = api;
   let pending = {};
   /** @type {Record<string, any>} */
@@ -245,7 +227,7 @@ const speak = (api, life) => {
  * @param {Api} api
  * @param {any} print
  */
-const offerFigures = (api, print) => {
+export const offerFigures = (api, print) => {
   if (api.standalone || !api.printed) return;
   const show = (is) => {
     menu.hidden = !is;
@@ -310,7 +292,7 @@ const offerFigures = (api, print) => {
  * data-local).
  * @param {Api} api
  */
-const withhold = ({ body, cleanups }) => {
+export const withhold = ({ body, cleanups }) => {
   const deny = () =>
     body.querySelectorAll(":is(button, input, select):enabled").forEach((/** @type {any} */ control) => {
       if (!control.closest("[data-local]")) control.disabled = true;
@@ -326,7 +308,7 @@ const withhold = ({ body, cleanups }) => {
  * @param {string} name
  * @param {(api: Api) => ((view: any, arrays: any) => void)} build
  */
-const mount = ({ model, el }, name, build) => {
+export const mount = ({ model, el }, name, build) => {
   const { root, body, lost, print, say, showError } = frame(name);
   el.append(root);
   const life = vitals(root, lost);
@@ -414,7 +396,7 @@ const mount = ({ model, el }, name, build) => {
  * @param {Api} api
  * @param {() => void} [shown]
  */
-const followVisibility = (api, shown = () => {}) => {
+export const followVisibility = (api, shown = () => {}) => {
   /** @type {boolean | null} */
   let told = null; // what Python was told and has not confirmed
   const tell = (visible) => {
@@ -447,7 +429,7 @@ const followVisibility = (api, shown = () => {}) => {
  * @param {any} hint
  * @returns {[any, () => void]}
  */
-const readingMeter = (api, hint) => {
+export const readingMeter = (api, hint) => {
   const bar = h("i");
   const meter = h(
     "span",

@@ -1,0 +1,73 @@
+// Types that many scripts share.
+
+/** What an element can be built from. */
+type Child = Node | string | null | undefined;
+
+/** Red, green, blue. */
+type Colour = number[];
+
+/** A widget's traits, as anywidget, a saved page and a published page give them to a script. */
+interface Model {
+  get(name: string): any;
+  set(name: string, value: any): void;
+  on(event: string, listener: (...args: any[]) => void): void;
+  off(event: string, listener: (...args: any[]) => void): void;
+  save_changes(): void;
+  send(content: any): void;
+  /** Finds the widgets that this one refers to; a notebook has it. */
+  widget_manager?: { get_model(id: string): Promise<Model> };
+  /** A saved page: nobody answers but what is stored. */
+  standalone?: boolean;
+  /** A saved page holds one view of this panel. */
+  fixed?: boolean;
+  /** A saved page: whether it can answer a request. */
+  offers?(request: Partial<PanelRequest>): boolean;
+  /** A published page: a model that lives in the browser. */
+  live?: boolean;
+  /** A published page: the desks that it has. */
+  desks?: string[];
+}
+
+/** What a browser asks of a panel: see clipviz/panels/requests.py. */
+interface PanelRequest {
+  seq: number;
+  changes: Record<string, any>;
+  options: Record<string, any>;
+  action: string;
+  [more: string]: any;
+}
+
+/** Where a script draws, and the traits that it draws. */
+interface Context {
+  model: Model;
+  el: HTMLElement;
+}
+
+/** What a panel's script draws with: the panel, what Python sent, and the ways to ask. */
+interface Api<View = any, Arrays = any> {
+  root: HTMLElement;
+  body: HTMLElement;
+  /** The widget's traits. */
+  model: Model;
+  theme: "light" | "dark";
+  /** What is drawn, as Python sent it. */
+  view: View;
+  /** The view's arrays. */
+  arrays: Arrays;
+  /** Called when the panel goes. */
+  cleanups: (() => void)[];
+  /** A saved page: nobody answers. */
+  standalone: boolean;
+  /** Whether the panel can be downloaded as a figure. */
+  printed: boolean;
+  /** Whether that would be answered: always, but in a saved page. */
+  offers(changes?: object, extra?: Record<string, any>): boolean;
+  /** Change the selection or options, or act. */
+  ask(changes?: object, extra?: Record<string, any>): void;
+  /** Set options that are drawn here; tell Python. */
+  put(options: Record<string, any>, tell?: boolean): void;
+  /** An option as it is drawn. */
+  option(name: string): any;
+  showError(error: any): void;
+  redraw(): void;
+}

@@ -1,0 +1,57 @@
+// The frame around every panel's script: it gets the kit, which a page loads once for each version of it.
+
+/** A script once it has the kit. @typedef {{ render: (context: Context) => void | (() => void) }} Script */
+
+/** @type {Map<string, Promise<any>>} the kits by their keys; a page that brings its own kit puts it here */
+const kits = /** @type {any} */ (globalThis[Symbol.for("clipviz.kits")] ??= new Map());
+
+/** The widget that holds the kit, which may be restored after the panels that refer to it. @param {Model} model */
+const kitModel = async (model) => {
+  const id = model.get("kit").replace("IPY_MODEL_", "");
+  for (let tries = 0; ; tries++) {
+    try {
+      return await model.widget_manager.get_model(id);
+    } catch (error) {
+      if (tries === 30) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+};
+
+/** The kit's style sheet, before those of the panels, which change it. @param {string} text */
+const addStyle = (text) => {
+  const style = document.createElement("style");
+  style.textContent = text;
+  document.head.insertBefore(style, document.head.querySelector('style[id^="clipviz."]'));
+};
+
+/** @param {Model} model */
+const loadKit = async (model) => {
+  const kit = await kitModel(model);
+  const url = URL.createObjectURL(new Blob([kit.get("script")], { type: "text/javascript" }));
+  try {
+    const loaded = await import(url);
+    addStyle(kit.get("style"));
+    return loaded;
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+};
+
+/**
+ * What anywidget calls. A kit that could not be loaded is asked for again by the next panel.
+ * @param {string} key the kit's version
+ * @param {(kit: any) => Script} made
+ */
+export const withKit = (key, made) => ({
+  /** @param {Context} context */
+  render: async (context) => {
+    if (!kits.has(key)) kits.set(key, loadKit(context.model));
+    const kit = await kits.get(key).catch((error) => {
+      kits.delete(key);
+      context.el.append("This panel could not be loaded. Run the cell again to show it.");
+      throw error;
+    });
+    return made(kit).render(context);
+  },
+});
