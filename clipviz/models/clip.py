@@ -40,7 +40,7 @@ from clipviz.values import HeadBasis, TowerWeights, check_characters
 
 if TYPE_CHECKING:
     from clipviz.models.bundle import Bundle
-    from clipviz.models.dictionaries import Dictionary, PointEffects
+    from clipviz.models.dictionaries import Dictionary, PointEffects, Reconstruction
     from clipviz.models.registers import Registers
 
 Kind = TypeVar("Kind")
@@ -267,6 +267,15 @@ class ClipModel:
         from clipviz.models.dictionaries.effects import point_effects
 
         return point_effects(self, images, dictionary)
+
+    def measure_dictionary(
+        self, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
+    ) -> Reconstruction:
+        """How well a dictionary stands for its point on some images: explained variance, active and dead features, and
+        the embedding's cosine with the reconstruction in place. A wrong convention or layer is seen here."""
+        from clipviz.models.dictionaries.reconstruction import measure
+
+        return measure(self, images, dictionary)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
         """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""

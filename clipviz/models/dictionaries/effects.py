@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipviz.lens.neurons import Passage, SecondOrder, check_layer, neuron_basis, second_order
+from clipviz.lens.neurons import Passage, SecondOrder, neuron_basis, second_order
 from clipviz.models.dictionaries.dictionary import Dictionary
 from clipviz.models.dictionaries.kinds import Point
+from clipviz.models.dictionaries.points import check_fits, hook
 from clipviz.models.second import SecondRecorder
 from clipviz.models.towers.anatomy import Tower, full, unmixed
 from clipviz.models.towers.recording import listening
@@ -144,29 +145,6 @@ def contributed(
     return total / passage.std[:, None]
 
 
-def check_fits(tower: Tower, dictionary: Dictionary) -> None:
-    """ValueError naming what is expected of a dictionary of this tower and what it is made for."""
-    layer = check_layer(tower.weights, dictionary.layer)
-    width = tower.weights.layers[layer].mlp_output.shape[1 if dictionary.point == "mlp hidden" else 0]
-    if dictionary.d_in != width:
-        raise ValueError(
-            f"expected a dictionary of width {width} for the {dictionary.point} of layer {layer}, got {dictionary!r}; "
-            "it belongs to another model, layer or point"
-        )
-    block = tower.blocks[layer]
-    if dictionary.point != "residual" and (block.mlp_norm is not None or block.write_norm is not None):
-        raise ValueError(
-            "expected a dictionary of the residual stream for a tower whose blocks norm what they write, got "
-            f"{dictionary!r}"
-        )
-    scaled = not isinstance(getattr(block.module, "ls_1", nn.Identity()), nn.Identity)
-    if dictionary.point == "attention output" and scaled:
-        raise ValueError(
-            "expected a dictionary of the residual stream for a tower with layer scale, whose attention's output is "
-            f"not what it adds, got {dictionary!r}"
-        )
-
-
 class PointRecorder(SecondRecorder):
     """A pass that also keeps what a dictionary reads: `stream`, [image, token, d_in]."""
 
@@ -177,19 +155,10 @@ class PointRecorder(SecondRecorder):
 
     def hooks(self) -> Iterator[Any]:
         yield from super().hooks()
-        block = self.tower.blocks[self.sources[0]]
-        if self.point == "mlp hidden":
-            yield block.hidden.register_forward_pre_hook(lambda _, inputs: self.note_stream(inputs[0]))
-            return
-        module = {
-            "residual": block.module,
-            "mlp output": block.mlp_write,
-            "attention output": block.attention,
-        }[self.point]
-        yield module.register_forward_hook(lambda _module, _inputs, output: self.note_stream(output))
+        yield hook(self.tower, self.sources[0], self.point, self.note_stream)
 
-    def note_stream(self, output: Any) -> None:
-        self.stream = full(output[0] if isinstance(output, tuple) else output)
+    def note_stream(self, stream: Tensor) -> None:
+        self.stream = full(stream)
 
 
 def _read_weights(passage: Passage, recorder: PointRecorder) -> Tensor | None:

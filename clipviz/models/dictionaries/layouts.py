@@ -10,7 +10,10 @@ import io
 import json
 import pickle
 import re
+import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,9 +38,54 @@ Fields = dict[str, Any]
 """What a Dictionary is made of, by the names of its fields."""
 
 
+SETTINGS = frozenset(
+    (
+        *("cfg", "state_dict", "trainer", "metadata", "activation", "params", "cls", "activation_fn_kwargs"),
+        *(
+            "hook_point_layer",
+            "layer_subtype",
+            "hook_point",
+            "hook_name",
+            "hook_layer",
+            "block_layer",
+            "module_name",
+        ),
+        *(
+            "layer",
+            "submodule_name",
+            "activation_fn",
+            "activation_fn_str",
+            "architecture",
+            "k",
+            "top_k",
+            "topk",
+        ),
+        *("normalize_activations", "cls_token_only", "apply_b_dec_to_input"),
+    )
+)
+"""Names of settings that say how a dictionary is read."""
+
+
 def read(path: Path, layer: int | None, point: Point | None) -> Fields:
     """The fields of the dictionary in a file or a folder; see Dictionary.load."""
-    path = path.expanduser()
+    try:
+        return _read(path.expanduser(), layer, point)
+    except (
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        RuntimeError,
+        RecursionError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(
+            f"expected a dictionary at {path}, got settings or tensors of another kind ({reason}); fetch the file again"
+        ) from error
+
+
+def _read(path: Path, layer: int | None, point: Point | None) -> Fields:
     if not path.exists():
         raise ValueError(
             f"expected a dictionary at {path}, which does not exist; pass a local file or folder"
@@ -82,6 +130,7 @@ def _of_one_file(path: Path, layer: int | None, point: Point | None) -> Fields:
         raise ValueError(
             f"expected cfg as a dict of plain values in {path}, got {type(config).__name__}; {CONVERT}"
         )
+    _check_names(config, path)
     if "block_layer" in config or "module_name" in config:
         return _patchsae(state, config, path, layer, point)
     return _prisma(state, config, path, layer, point)
@@ -92,13 +141,12 @@ def _prisma(
 ) -> Fields:
     """W_enc [d_in, d_sae]; b_dec is subtracted; gated files add b_gate, r_mag and b_mag."""
     where = f"ViT-Prisma, {path.name}"
-    subtype = str(config.get("layer_subtype", config.get("hook_point", "hook_resid_post"))).rsplit(
-        "blocks.", 1
-    )[-1]
+    named = "layer_subtype" if "layer_subtype" in config else "hook_point"
+    subtype = _word(config, named, "hook_resid_post", where).rsplit("blocks.", 1)[-1]
     norm = _prisma_norm(config.get("normalize_activations"), where)
-    kind, k = _kind(config, str(config.get("activation_fn_str", "relu")), where)
+    kind, k = _kind(config, _word(config, "activation_fn_str", "relu", where), where)
     gate = None
-    if str(config.get("architecture", "standard")) == "gated" or "b_gate" in state:
+    if _word(config, "architecture", "standard", where) == "gated" or "b_gate" in state:
         _need(state, ("b_gate", "r_mag", "b_mag"), where)
         kind, gate = "gated", Gate(state["b_gate"], state["r_mag"], state["b_mag"])
     found = config.get("hook_point_layer")
@@ -111,14 +159,14 @@ def _prisma(
         k=k,
         gate=gate,
         norm=norm,
-        cls_token_only=bool(config.get("cls_token_only", False)),
+        cls_token_only=_flag(config, "cls_token_only", where),
     )
 
 
 def _prisma_norm(said: Any, where: str) -> Norm:
     names: dict[Any, Norm] = {None: "none", "none": "none", False: "none", "layer_norm": "layer norm"}
     names["constant_norm_rescale"] = "unit norm"
-    if said not in names:
+    if not isinstance(said, str | bool | None) or said not in names:
         raise ValueError(
             f"expected normalize_activations among {', '.join(str(name) for name in names)} in {where}, got {said!r}; "
             "fold the scale into the weights first"
@@ -132,15 +180,15 @@ def _saev(
     """A line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
     where = f"saev, {path.name}"
     state = _tensors(_unpickled(path, start), path)
-    settings = config.get("cfg", config)
-    said = settings.get("activation", {}) if isinstance(settings, Mapping) else {}
-    said = {"cls": said} if isinstance(said, str) else dict(said)
-    name = str(said.get("cls", said.get("key", "relu"))).lower().replace("_", "").replace("-", "")
+    settings = _mapping(config, "cfg", where) if "cfg" in config else config
+    named = settings.get("activation")
+    said = {"cls": named} if isinstance(named, str) else _mapping(settings, "activation", where)
+    name = _word(said, "cls" if "cls" in said else "key", "relu", where)
     threshold = next((state[key] for key in ("activation.threshold", "threshold") if key in state), None)
     if threshold is not None:
         kind, k = "jumprelu", None
     else:
-        kind, k = _kind({**said, **said.get("params", {})}, name, where)
+        kind, k = _kind({**said, **_mapping(said, "params", where)}, name, where)
     return _made(
         state,
         where,
@@ -158,10 +206,10 @@ def _patchsae(
 ) -> Fields:
     """block_layer and module_name "resid"; b_dec is subtracted."""
     where = f"patchsae, {path.name}"
-    name = str(config.get("module_name", "resid"))
+    name = _word(config, "module_name", "resid", where)
     if point is None and name != "resid":
         raise ValueError(f"expected module_name 'resid' in {where}, got {name!r}; pass point=")
-    kind, k = _kind(config, str(config.get("activation_fn", "relu")), where)
+    kind, k = _kind(config, _word(config, "activation_fn", "relu", where), where)
     layer = _place(layer, config.get("block_layer"), where)
     return _made(state, where, layer=layer, point=point or "residual", activation=kind, k=k)
 
@@ -173,9 +221,11 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
     where = f"SAELens, {folder.name}"
     config = _json(folder / "cfg.json")
     state, _ = read_weights(folder / "sae_weights.safetensors", "a SAELens dictionary", "fetch it again")
-    hook = str(config.get("hook_name", dict(config.get("metadata") or {}).get("hook_name", "")))
+    hook = _word(
+        config if "hook_name" in config else _mapping(config, "metadata", where), "hook_name", "?", where
+    )
     place = re.search(r"(?:blocks\.)?(\d+)\.(hook_\w+|mlp\.hook_\w+|attn\.hook_\w+)$", hook)
-    kind, k = _kind(config, str(config.get("architecture", "standard")).lower(), where)
+    kind, k = _kind(config, _word(config, "architecture", "standard", where), where)
     gate = None
     if kind == "gated":
         _need(state, ("b_gate", "r_mag", "b_mag"), where)
@@ -190,7 +240,7 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
         threshold=state.get("threshold"),
         gate=gate,
         norm=_prisma_norm(config.get("normalize_activations"), where),
-        subtracts_bias=bool(config.get("apply_b_dec_to_input", False)),
+        subtracts_bias=_flag(config, "apply_b_dec_to_input", where),
     )
 
 
@@ -202,14 +252,15 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
     trainer: Mapping[str, Any] = {}
     if beside.exists():
         config = _json(beside)
-        trainer = config.get("trainer", config)
-    found, name = trainer.get("layer"), str(trainer.get("submodule_name", ""))
+        trainer = _mapping(config, "trainer", where) if "trainer" in config else config
+    found, name = trainer.get("layer"), _word(trainer, "submodule_name", "resid", where)
     submodules: dict[str, Point] = {"resid": "residual", "mlp": "mlp output", "attn": "attention output"}
     place = point or next((one for part, one in submodules.items() if part in name), "residual")
     gate = None
     plain = {}
     if "encoder.weight" in state:
         _need(state, ("decoder.weight",), where)
+        _check_matrices(where, **{name: state[name] for name in ("encoder.weight", "decoder.weight")})
         bias = next((state[key] for key in ("b_dec", "bias", "decoder_bias") if key in state), None)
         if bias is None:
             raise ValueError(f"expected b_dec, bias or decoder_bias in {where}, got {_some(state)}")
@@ -237,18 +288,23 @@ def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> 
         k=k,
         threshold=threshold,
         gate=gate,
-        subtracts_bias="encoder.weight" in state or bool(trainer.get("apply_b_dec_to_input", False)),
+        subtracts_bias="encoder.weight" in state or _flag(trainer, "apply_b_dec_to_input", where),
     )
 
 
 def _made(state: State, where: str, **said: Any) -> Fields:
     """W_enc [d_in, d_sae] and W_dec [d_sae, d_in] as the fields of a dictionary, in float32."""
     _need(state, ("W_enc", "W_dec", "b_dec"), where)
-    encoder, decoder = state["W_enc"].float(), state["W_dec"].float()
-    if encoder.ndim != 2 or decoder.ndim != 2:
+    _check_matrices(where, W_enc=state["W_enc"], W_dec=state["W_dec"])
+    if wrong := [name for name, value in state.items() if name != "k" and not value.is_floating_point()]:
         raise ValueError(
-            f"expected matrices W_enc and W_dec in {where}, got {encoder.ndim} and {decoder.ndim} axes"
+            f"expected numbers with a decimal point in {where}, got {state[wrong[0]].dtype} as {wrong[0]}"
         )
+    if "threshold" in state and said["activation"] != "jumprelu":
+        raise ValueError(
+            f"expected no threshold beside {said['activation']} in {where}; check its activation"
+        )
+    encoder, decoder = state["W_enc"].float(), state["W_dec"].float()
     if encoder.shape == decoder.shape and encoder.shape[0] != encoder.shape[1]:
         encoder = encoder.T  # written [d_sae, d_in]
     n_units = encoder.shape[1]
@@ -266,6 +322,12 @@ def _made(state: State, where: str, **said: Any) -> Fields:
     )
 
 
+def _check_matrices(where: str, **matrices: Tensor) -> None:
+    for name, matrix in matrices.items():
+        if matrix.ndim != 2:
+            raise ValueError(f"expected a matrix {name} in {where}, got {matrix.ndim} axes")
+
+
 def _floats(gate: Gate | None) -> Gate | None:
     return gate and Gate(gate.bias.float(), gate.r_mag.float(), gate.mag_bias.float())
 
@@ -273,10 +335,9 @@ def _floats(gate: Gate | None) -> Gate | None:
 def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation, int | None]:
     """The activation that a configuration names, and its k."""
     name = name.lower().replace("_", "").replace("-", "")
-    kwargs = config.get("activation_fn_kwargs")
-    inner = kwargs if isinstance(kwargs, Mapping) else {}
+    inner = _mapping(config, "activation_fn_kwargs", where)
     k = next(
-        (source[key] for source in (inner, config) for key in ("k", "top_k", "topk") if source.get(key)), None
+        (source[key] for source in (inner, config) for key in ("k", "top_k", "topk") if key in source), None
     )
     names: dict[str, Activation] = {
         **dict.fromkeys(("relu", "standard", ""), "relu"),
@@ -289,7 +350,7 @@ def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation,
         raise ValueError(
             f"expected an activation among {', '.join(n for n in names if n)} in {where}, got {name!r}"
         )
-    if names[name] == "topk" and not isinstance(k, int):
+    if names[name] == "topk" and (isinstance(k, bool) or not isinstance(k, int)):
         raise ValueError(f"expected k, the number of active features, in {where}, got {k!r}")
     return names[name], k if names[name] == "topk" else None
 
@@ -313,7 +374,7 @@ def _hooked(name: str, where: str) -> Point:
 
 def _place(given: int | None, found: Any, where: str) -> int:
     chosen = given if given is not None else found
-    if isinstance(chosen, str) and chosen.isdigit():
+    if isinstance(chosen, str) and chosen.isdecimal() and len(chosen) < 4:
         chosen = int(chosen)
     if isinstance(chosen, bool) or not isinstance(chosen, int):
         raise ValueError(
@@ -355,6 +416,54 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"expected a configuration of names and values in {path}, got {type(found).__name__}"
         )
+    _check_names(found, path)
+    return found
+
+
+def _check_names(settings: Mapping[str, Any], path: Path) -> None:
+    """ValueError for a name that is one letter from one of SETTINGS, which is not there: the file is damaged."""
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            meant = next(
+                (one for one in SETTINGS if one not in settings and _one_letter_apart(name, one)), None
+            )
+            if meant is not None:
+                raise ValueError(
+                    f"expected the setting {meant!r} in {path}, got {name!r}; fetch the file again"
+                )
+        if isinstance(value, Mapping):
+            _check_names(value, path)
+
+
+def _one_letter_apart(name: Any, other: str) -> bool:
+    if not isinstance(name, str) or len(name) != len(other) or len(other) < 3:
+        return False
+    return sum(a != b for a, b in zip(name.lower(), other, strict=True)) <= 1
+
+
+def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """The settings under a name, none where there are none."""
+    found = holder.get(name)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"expected settings under {name} in {where}, got {type(found).__name__}")
+    return found
+
+
+def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
+    """A setting that is true or false, false where it is not there."""
+    found = settings.get(name, False)
+    if not isinstance(found, bool):
+        raise ValueError(f"expected {name} to be true or false in {where}, got {found!r}")
+    return found
+
+
+def _word(settings: Mapping[str, Any], name: str, usual: str, where: str) -> str:
+    """A setting that is a name."""
+    found = settings.get(name, usual)
+    if not isinstance(found, str) or not found:
+        raise ValueError(f"expected a name as {name} in {where}, got {found!r}")
     return found
 
 
@@ -368,8 +477,8 @@ def _state(path: Path) -> State:
 def _tensors(stored: Any, path: Path) -> State:
     if not isinstance(stored, Mapping):
         _refuse(path, f"got {type(stored).__name__}")
-    found = {str(name): value for name, value in stored.items() if isinstance(value, Tensor)}
-    if any(value.is_meta or value.is_sparse for value in found.values()):
+    found = {str(name): value.detach() for name, value in stored.items() if isinstance(value, Tensor)}
+    if any(value.is_meta or value.layout != torch.strided or value.is_quantized for value in found.values()):
         raise ValueError(f"expected plain tensors in {path}; {CONVERT}")
     return found
 
@@ -381,6 +490,7 @@ def _unpickled(path: Path, start: int = 0) -> Any:
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
             stream.seek(start)
             source: Any = io.BytesIO(stream.read()) if start else stream
+            _check_sums(source)
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -399,6 +509,26 @@ def _unpickled(path: Path, start: int = 0) -> Any:
         raise ValueError(
             f"expected a file of torch at {path}, got one that cannot be read ({reason})"
         ) from error
+
+
+def _check_sums(source: Any) -> None:
+    """ValueError where an archive of torch differs from the checksums in it, which torch does not compare.
+
+    0 stands for a checksum that was not taken. Files of before torch 1.6 are no archives.
+    """
+    if not zipfile.is_zipfile(source):
+        source.seek(0)
+        return
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for member in archive.infolist():
+                if member.CRC:
+                    with archive.open(member) as stream:
+                        while stream.read(1 << 20):
+                            pass
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error) as error:
+        raise ValueError(f"a damaged archive: {error}") from error
+    source.seek(0)
 
 
 def _refuse(path: Path, found: str, error: Exception | None = None) -> NoReturn:

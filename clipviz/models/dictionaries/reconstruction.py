@@ -1,0 +1,157 @@
+"""How well a dictionary stands for its point on some images: a wrong convention or a wrong layer is seen here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from clipviz.models.dictionaries.dictionary import Dictionary
+from clipviz.models.dictionaries.points import check_fits, read_point, reading
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
+
+BATCH = 32
+LITTLE = 0.5
+"""The explained share below which a dictionary hardly stands for its point on these images."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """explained: 1 - sum |error|^2 / sum |x - mean|^2 over tokens, below 0 where the mean alone does better. n_active:
+    features that are active for a token, on average (L0). n_dead: features that no token activates."""
+
+    explained: float
+    n_active: float
+    n_dead: int
+    n_units: int
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Reconstruction(Fit):
+    """The fit on some images, and what is left of the embedding with the reconstruction in the point's place.
+
+    cosine: of the embedding with the undisturbed one, mean over images. cosine_of_mean: the same with the point's mean
+    over tokens and images in its place, which is what a dictionary that knows nothing of the token gives.
+    """
+
+    cosine: float
+    cosine_of_mean: float
+    n_images: int
+
+    def __str__(self) -> str:
+        doubt = (
+            " That is little: check the layer, the point and the format's convention."
+            if self.explained < LITTLE
+            else ""
+        )
+        return (
+            f"The reconstruction explains {self.explained:.1%} of the variance with {self.n_active:.1f} active "
+            f"features per token; {self.n_dead:,} of {self.n_units:,} features are dead on these {self.n_images} "
+            f"images. With it in place, the cosine of the embedding with the original is {self.cosine:.3f} "
+            f"(with the mean in place: {self.cosine_of_mean:.3f}).{doubt}"
+        )
+
+
+def measure(
+    model: ClipModel, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
+) -> Reconstruction:
+    """The measured reconstruction of a dictionary on some images, in two passes.
+
+    A dictionary that is made for the class token alone is measured, and put in place, at the first token alone. Raises
+    ValueError for a dictionary of another width or layer.
+    """
+    check_fits(model.tower, dictionary)
+    pixels = model.prepare(images)
+    here = dictionary.to(pixels.device)
+    layer, point = dictionary.layer, dictionary.point
+    sums, embeddings = Sums(dictionary.n_units), []
+    for batch in pixels.split(BATCH):
+        stream, embedding = read_point(model, batch, layer, point)
+        sums.add(here, _seen(here, stream))
+        embeddings.append(embedding)
+    mean = sums.mean
+
+    def rebuilt(stream: Tensor) -> Tensor:
+        seen = _seen(here, stream)
+        replaced = here.to(dtype=_precision(seen)).reconstruct(seen.to(_precision(seen)))
+        return torch.cat([replaced.to(stream.dtype), stream[:, seen.shape[1] :]], 1)
+
+    def even(stream: Tensor) -> Tensor:
+        seen = _seen(here, stream)
+        return torch.cat([mean.to(stream).expand_as(seen), stream[:, seen.shape[1] :]], 1)
+
+    whole = torch.cat(embeddings)
+    cosines = []
+    for reader in (rebuilt, even):
+        with torch.no_grad(), reading(model, layer, point, reader):
+            changed = torch.cat([model.encode_images(batch) for batch in pixels.split(BATCH)])
+        cosines.append(float(torch.cosine_similarity(changed.double(), whole.double(), dim=-1).mean()))
+    return Reconstruction(
+        **vars(sums.fit()), cosine=cosines[0], cosine_of_mean=cosines[1], n_images=len(pixels)
+    )
+
+
+def fit(dictionary: Dictionary, stream: Float[Tensor, "image token d_in"]) -> Fit:
+    """The fit of a dictionary to what is at its point."""
+    sums = Sums(dictionary.n_units)
+    sums.add(dictionary, _seen(dictionary, stream))
+    return sums.fit()
+
+
+class Sums:
+    """Sums over tokens from which a fit follows, float64."""
+
+    def __init__(self, n_units: int) -> None:
+        self.count, self.error, self.squares, self.n_active = 0, 0.0, 0.0, 0.0
+        self.total: Tensor = torch.zeros(())
+        self.used = torch.zeros(n_units, dtype=torch.bool)
+
+    def add(self, dictionary: Dictionary, stream: Tensor) -> None:
+        inputs = stream.flatten(0, -2)
+        here = dictionary.to(inputs.device, inputs.dtype)
+        for part in _pieces(inputs, here.n_units):
+            encoded = here.encode(part)
+            active = encoded.activations != 0
+            left = part - encoded.activations @ here.decoder - encoded.offset
+            self.error += float(left.double().square().sum())
+            self.squares += float(part.double().square().sum())
+            self.total = self.total + part.double().sum(0).cpu()
+            self.n_active += float(active.sum())
+            self.used |= active.any(0).cpu()
+            self.count += len(part)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+    def fit(self) -> Fit:
+        spread = self.squares - self.count * float(self.mean.square().sum())
+        return Fit(
+            1 - self.error / spread if spread > 0 else float("nan"),
+            self.n_active / self.count,
+            int((~self.used).sum()),
+            len(self.used),
+            self.count,
+        )
+
+
+def _pieces(inputs: Tensor, n_units: int, entries: int = 1 << 25) -> Iterator[Tensor]:
+    """Rows whose activations fit in memory together."""
+    yield from inputs.split(max(1, entries // n_units))
+
+
+def _seen(dictionary: Dictionary, stream: Tensor) -> Tensor:
+    """The tokens that the dictionary is made for."""
+    return stream[:, :1] if dictionary.cls_token_only else stream
+
+
+def _precision(stream: Tensor) -> torch.dtype:
+    return torch.float64 if stream.dtype == torch.float64 else torch.float32
