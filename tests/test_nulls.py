@@ -52,4 +52,4 @@ def test_a_head_of_noise_has_the_spectrum_of_a_head_and_another_direction_each_t
     torch.testing.assert_close(torch.stack(drawn).mean(0), torch.eye(3) * 8 / 3, atol=0.9, rtol=0)
     pool, texts = torch.randn(12, 8), Texts([f"text {i}" for i in range(12)], ["a", "b", "c"] * 4, "texts")
     turned, axes = nulls.noise_head(covariance, span, 1)
-    assert labels.label_head(turned, axes, pool, texts, n_draws=20).role.n_draws == 20
+    assert labels.label_head(turned, axes, pool, texts, n_draws=20).n_draws == 20

@@ -24,15 +24,16 @@ from scipy import stats
 
 import clipviz
 from clipviz import demo
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues import attacks, words
 from clipviz.analysis.heads import labels
 from clipviz.analysis.rosetta import dictionaries
-from clipviz.analysis.rosetta.mining import count_rows
+from clipviz.analysis.rosetta.mining import Mining, count_rows
 from clipviz.data.texts import open_texts
 from clipviz.demo.model.opening import open_model
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
 from clipviz.lens import ablate, intervals, zeroshot
+from clipviz.lens.roles import Role
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.textspan import null_explained, textspan_from_covariance
 from clipviz.models.clip import ClipModel
@@ -102,7 +103,7 @@ def heads() -> Numbers:
         roles = []
         for seed in range(N_NOISE):
             turned, axes = noise_head(covariance, span, seed)
-            roles.append(labels.label_head(turned, axes, pool, texts).role)
+            roles.append(labels.label_head(turned, axes, pool, texts))
         clear = intervals.share(sum(role.clear for role in roles), len(roles))
         test = stats.kstest([role.p_value for role in roles], "uniform")
         found |= {
@@ -114,7 +115,7 @@ def heads() -> Numbers:
         }
     session.close()
     for name, seeds in (("trained", [None]), ("random", range(3))):
-        counts = [sum(label.role.clear for label in labels_of(seed).values()) for seed in seeds]
+        counts = [sum(label.clear for label in labels_of(seed).values()) for seed in seeds]
         found[f"{name}_labels"] = " / ".join(map(str, counts))
     return found
 
@@ -134,7 +135,7 @@ def noise_head(covariance: torch.Tensor, span: torch.Tensor, seed: int) -> tuple
     return samples.T @ samples / 600, span[head][:, kept]
 
 
-def labels_of(seed: int | None) -> dict[Any, labels.HeadLabel]:
+def labels_of(seed: int | None) -> dict[Any, Role]:
     session = session_of(seed)
     covariance, span = session.span()
     late = [place for place, (layer, _) in enumerate(session.heads) if layer >= 2]
@@ -244,7 +245,7 @@ def cue_ticks() -> Numbers:
         for seed in seeds:
             session = session_of(seed, 60)
             source = session.cue_source(3)
-            words = [word for pair in PAIRS for word in cues.cues(session.model, source, *pair)]
+            words = [word for pair in PAIRS for word in words.cues(session.model, source, *pair)]
             by_network.append(sum(word.differs for word in words))
             beyond, n_words = beyond + by_network[-1], n_words + len(words)
         found |= {
@@ -278,7 +279,7 @@ def attack() -> Numbers:
             session = session_of(seed, 60)
             session.studio = demo.bundle().studio
             made = session.attack(PAIRS[0], layers=3, n_sentences=6, n_images=5)
-            methods = (made[method][1].success for method in cues.SHOWN)
+            methods = (made[method][1].success for method in attacks.SHOWN)
             by_network.append(" / ".join(percent(value) for value in methods))
         found[name] = "; ".join(by_network)
     return found
@@ -315,7 +316,7 @@ def mine() -> Numbers:
         "clip": len(session.rosetta().concepts),
         "clip_untrained": dictionaries.untrained_rows(model, partners, collection[:256], **options),
         "n_latents": N_LATENTS,
-        "generator": count_rows(generator, [clip_partner(model), *partners], latents, batch=64),
+        "generator": count_rows(generator, [clip_partner(model), *partners], latents, Mining(batch=64)),
         "generator_untrained": dictionaries.untrained_generator_rows(
             generator, model, partners, N_LATENTS, 0, batch=64
         ),

@@ -19,7 +19,7 @@ from clipviz.lens.intervals import Estimate
 from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.sparse import dense_weights, sparse_code
-from clipviz.values import SparseCode
+from clipviz.values import Progress, SparseCode, unwatched
 
 N_SEGMENT_NEURONS, SEGMENT_THRESHOLD = 200, 0.5  # neurons of a text's map, and where it is cut (thesis 3.5)
 
@@ -77,7 +77,7 @@ def rotated_scores(
     n_nonzero: int,
     n_draws: int,
     seed: int = 0,
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> Float[Tensor, "draw text"]:
     """A null for `contribution_scores`: the same for neurons whose directions have nothing to do with the texts.
 
@@ -85,12 +85,12 @@ def rotated_scores(
     that are shuffled among neurons do not follow it, and would make cues of nearly all words of an untrained network.
     Here all directions are turned together by a random rotation of the embedding, which keeps their lengths and
     angles; the neurons most along the target are chosen among them and coded anew. dictionary: what the codes are made
-    of (`prepare_dictionary`), of n_nonzero texts each. between: called before each draw with how many are done, and may
-    raise to end the work.
+    of (`prepare_dictionary`), of n_nonzero texts each. progress: called before each draw with how many are done;
+    what it raises ends the work.
     """
     generator, drawn = torch.Generator().manual_seed(seed), []
     for n_done in range(n_draws):
-        between(n_done)
+        progress(n_done)
         turned = directions @ random_rotations(1, directions.shape[1], generator)[0].to(directions)
         neurons = class_neurons(turned, target, n_neurons)
         codes = sparse_code(turned[neurons], dictionary, n_nonzero)

@@ -43,7 +43,8 @@ class Role:
     n_as_many: of the n_draws null draws, those in which some family, whichever it is, has as many of the first texts.
     p_value: share of the draws (the observation counted in) in which some family has more of them, or as many that
     explain as large a share of what all the first texts explain; confidence = 1 - p_value. For a head without any
-    relation to the texts it is uniform.
+    relation to the texts it is uniform. first: the first texts as indices into the pool; null_counts: [draw] how many
+    of the first texts share the largest family there.
     """
 
     family: str | None
@@ -53,6 +54,8 @@ class Role:
     p_value: float
     n_draws: int
     clear: bool
+    first: tuple[int, ...] = ()
+    null_counts: tuple[int, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -106,7 +109,17 @@ def role_of(
     rare = 1 + n_as_many <= level * (1 + len(null))
     clear = family is not None and found.n_texts >= at_least and rare
     p_value = (1 + as_good) / (1 + len(null))
-    return Role(family, found.n_texts, n_first, n_as_many, p_value, len(null), clear)
+    return Role(
+        family,
+        found.n_texts,
+        n_first,
+        n_as_many,
+        p_value,
+        len(null),
+        clear,
+        tuple(chosen.texts[:n_first]),
+        tuple(one.n_texts for one in drawn),
+    )
 
 
 def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset[Head]:

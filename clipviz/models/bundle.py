@@ -7,11 +7,14 @@ clipviz.Session(model)                               # opens the bundle's images
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from clipviz.data.texts import with_article
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from clipviz.data.images import Images
     from clipviz.data.texts import Texts
     from clipviz.lens.cues import Describe, Draw
+    from clipviz.models.captioners import Painter, Writer
     from clipviz.models.zoo import Partner
     from clipviz.values import Task
 
@@ -95,9 +99,36 @@ class Studio:
     pair: tuple[str, str]
     name: str = ""
 
+    @classmethod
+    def of(cls, describe: Writer, draw: Painter, pair: tuple[str, str] = ("", "")) -> Studio:
+        """Two callables as what a session and the reports put spurious cues to the test with; any class can be drawn.
+
+        describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture, as the adapters of
+        clipviz.models.captioners; pair: classes shown at first. Raises ValueError for what cannot be called.
+        """
+        if not callable(describe) or not callable(draw):
+            raise ValueError(
+                f"expected describe and draw to be called, got {type(describe).__name__} and {type(draw).__name__}; "
+                "clipviz.models.captioners has adapters for language models and text-to-image pipelines"
+            )
+
+        def writer(avoid: str, _rng: np.random.Generator, _recolour: bool) -> Describe:
+            return lambda words, class_name: describe(words, class_name, avoid)
+
+        def drawer(seed: int) -> Draw:
+            seeds = itertools.count(seed)
+            return lambda sentence: draw(sentence, next(seeds))
+
+        name = f"{_called(describe)}; {_called(draw)}"
+        return cls((), writer, drawer, lambda _word, _names: True, with_article, pair, name)
+
     def draws(self, name: str) -> bool:
         """Whether pictures of a class can be drawn."""
         return not self.classes or name in self.classes
+
+
+def _called(one: Any) -> str:
+    return str(getattr(one, "name", "") or getattr(one, "__qualname__", "") or type(one).__qualname__)
 
 
 @dataclass(frozen=True)

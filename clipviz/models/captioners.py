@@ -1,6 +1,6 @@
 """Writers and image makers: a local language model for sentences and descriptions, a text-to-image pipeline.
 
-`analysis.cues.words.studio(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
+`models.bundle.Studio.of(describe, draw)` makes of two of them what sessions and reports draw spurious cues with. The
 adapters wrap objects that the user has loaded (transformers, diffusers); `load_writer`, `load_describer` and
 `load_painter` open them by name.
 """
@@ -50,13 +50,13 @@ THESIS_PROMPT = (
 """Table B.2, word for word."""
 
 
-class Describe(Protocol):
+class Writer(Protocol):
     """Who writes: descriptions of pictures of class_name out of loose words, none of which names the class to avoid."""
 
     def __call__(self, words: Sequence[str], class_name: str, avoid: str) -> Sequence[str]: ...
 
 
-class Draw(Protocol):
+class Painter(Protocol):
     """Who draws: a picture of a sentence; another seed gives another picture."""
 
     def __call__(self, sentence: str, seed: int) -> Image.Image: ...

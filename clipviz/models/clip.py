@@ -231,16 +231,16 @@ class ClipModel:
         self,
         images: Tensor | Image.Image | Sequence[Image.Image],
         tokens: bool = True,
-        between: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> Trace:
         """One forward pass, opened up (thesis Eq. 2.4-2.6).
 
         images: [image, 3, rows, cols] preprocessed, or PIL images. tokens=False drops the token inputs (whole
-        collections): head and MLP effects remain exact, token scores and heatmaps need them. between: called before
+        collections): head and MLP effects remain exact, token scores and heatmaps need them. check: called before
         every layer; what it raises ends the pass.
         """
         pixels = self.prepare(images)
-        with recording(self.tower, tokens, between) as recorder:
+        with recording(self.tower, tokens, check) as recorder:
             embedding = self._forward(pixels)
         return recorder.trace(embedding)
 

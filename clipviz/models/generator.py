@@ -33,21 +33,27 @@ def as_image(picture: Float[Tensor, "3 rows cols"]) -> Image.Image:
 
 
 @runtime_checkable
-class Generator(Protocol):
-    """What matching, inversion and edits ask of a generator; any object with these works."""
+class Sampler(Protocol):
+    """What matching asks of a generator; any object with these works. Latents are a tensor, or Latents with classes."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
+    def sample(self, n: int, seed: int = 0) -> Any:
         """n random latents [image, ...], the same for the same seed."""
 
-    def images(self, latents: Tensor) -> Tensor:
+    def images(self, latents: Any) -> Tensor:
         """Images [image, 3, rows, cols] in 0..1, without gradients."""
 
-    def maps(self, latents: Tensor, layers: Sequence[str] | None = None) -> Maps:
+    def maps(self, latents: Any, layers: Sequence[str] | None = None) -> Maps:
         """Layer -> activation maps [image, unit, rows, cols], without gradients."""
 
-    def generate(self, latents: Tensor) -> tuple[Tensor, Maps]:
+
+@runtime_checkable
+class Generator(Sampler, Protocol):
+    """What inversion and edits ask of a generator beside."""
+
+    def generate(self, latents: Any) -> tuple[Tensor, Maps]:
         """Images and maps together, differentiable in the latents."""
 
 

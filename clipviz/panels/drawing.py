@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TILE, COLUMNS = 96, 12
 NO_STUDIO = (
     "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, set session.studio to "
-    "clipviz.analysis.cues.words.studio(describe, draw), with a language model and a text-to-image pipeline "
+    "clipviz.models.bundle.Studio.of(describe, draw), with a language model and a text-to-image pipeline "
     "(clipviz.models.captioners)."
 )
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them

@@ -178,7 +178,7 @@ def batches(
     images: Sequence[Image.Image], name: str, quiet: bool
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
     """(rows, pictures) of the images that can be read, with a progress bar of that name."""
-    return reading.batches(images, told="" if quiet else name)
+    return reading.batches(images, bar="" if quiet else name)
 
 
 def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -1,7 +1,8 @@
 """The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
 
 from clipviz.analysis.collection.retrieval import BY
-from clipviz.analysis.cues.words import CODED, SHOWN
+from clipviz.analysis.cues.attacks import SHOWN
+from clipviz.analysis.cues.words import CODED
 from clipviz.analysis.rosetta.shared_units import PIVOTS, SORTS
 from clipviz.lens.cues import SEGMENT_THRESHOLD as NEURON_THRESHOLD
 from clipviz.lens.roles import NO_ROLE

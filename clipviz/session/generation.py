@@ -27,7 +27,7 @@ from clipviz.values import numbers_of
 
 if TYPE_CHECKING:
     from clipviz.analysis.generation.guides import Guides
-    from clipviz.analysis.generation.searching import Edited, Progress
+    from clipviz.analysis.generation.searching import Edited, SearchProgress
     from clipviz.lens.invert import Schedule, SearchOptions, Step
     from clipviz.session.core import Session
 
@@ -146,7 +146,7 @@ def guides_between(
             return kept
     samples = generator.sample(N_SAMPLES, seed=SEED)
     try:
-        return find_guides(generator, readers, samples, between=between)
+        return find_guides(generator, readers, samples, progress=between)
     except NoPairError as error:
         raise NoPairError(
             f"{error}; in a session, session.readers = [...] sets the models, and session.guides = "
@@ -176,7 +176,7 @@ def concepts(session: Session) -> list[GeneratorConcept]:
             guides(session),
             latents,
             list(session.texts),
-            between=session.telling("Naming the generator's concepts", len(latents)),
+            progress=session.telling("Naming the generator's concepts", len(latents)),
         )
 
     return session.keep(_units_key(session, "generator concepts"), make)
@@ -226,7 +226,7 @@ def invert(
     beta: float,
     objective: str | None,
     schedule: Schedule | None,
-    progress: Progress | None,
+    progress: SearchProgress | None,
 ) -> Edited:
     """See Session.invert."""
     generator, readers, found = generator_of(session), readers_of(session), guides(session)
@@ -307,7 +307,7 @@ def visualise(
     n_starts: int,
     seed: int,
     schedule: Schedule | None,
-    progress: Progress | None,
+    progress: SearchProgress | None,
 ) -> Edited:
     """See Session.visualise."""
     generator = generator_of(session)

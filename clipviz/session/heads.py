@@ -222,8 +222,8 @@ def _labelled(
     except ValueError as error:  # a head that does not vary is about nothing
         known[at] = Label(NO_ROLE, str(error), 1.0, ())
     else:
-        first = tuple(texts[i] for i in found.order)
-        known[at] = Label(found.role.label, found.role.why, found.role.p_value, first)
+        first = tuple(texts[i] for i in found.first)
+        known[at] = Label(found.label, found.why, found.p_value, first)
 
 
 def find(session: Session, text: str) -> list[HeadFound]:

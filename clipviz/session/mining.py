@@ -77,7 +77,7 @@ def mine(
             session.images.subset(mined),
             session.images.subset(heldout),
             list(session.texts),
-            passed=bar.update,
+            progress=lambda n_done: bar.update(n_done - bar.n),
             **options,
         )
     if not len(concepts):
@@ -100,4 +100,6 @@ def _untrained(session: Session, partners: Sequence[Any], images: Any, options: 
     """The rows that an untrained copy of the session's model has on the same images."""
     said = "The same with an untrained copy of the model"
     with tqdm(total=control_passes(len(partners)), desc=said, unit="pass") as bar:
-        return dictionaries.untrained_rows(session.model, partners, images, passed=bar.update, **options)
+        return dictionaries.untrained_rows(
+            session.model, partners, images, progress=lambda n_done: bar.update(n_done - bar.n), **options
+        )

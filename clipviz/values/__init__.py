@@ -14,6 +14,7 @@ from clipviz.values.axes import N_LATE, Head, Rows, late_layers, neuron_layers, 
 from clipviz.values.codes import Codes, HeadBasis
 from clipviz.values.concepts import Concepts, Matches, UnitThumbnails
 from clipviz.values.latents import Latents, numbers_of, with_numbers
+from clipviz.values.progress import Progress, counted, unwatched
 from clipviz.values.selection import Ablation, Selection, SelectionFields, View, check_characters
 from clipviz.values.tasks import Task
 from clipviz.values.texts import SparseCode, TextBasis
@@ -29,6 +30,7 @@ __all__ = [
     "Latents",
     "LayerWeights",
     "Matches",
+    "Progress",
     "Readout",
     "Rows",
     "Selection",
@@ -40,10 +42,12 @@ __all__ = [
     "UnitThumbnails",
     "View",
     "check_characters",
+    "counted",
     "late_layers",
     "neuron_layers",
     "numbers_of",
     "rows_of",
+    "unwatched",
     "whole",
     "wholes",
     "with_numbers",

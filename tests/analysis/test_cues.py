@@ -9,9 +9,10 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipviz
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues import attacks, pairs, words
 from clipviz.lens import cues as lens
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
+from clipviz.models.bundle import Studio
 from clipviz.values import SparseCode
 
 TEXTS = ["a panda", "a zebra", "in the sea", "two zebras", "a letter", "in the forest", "a car", "striped"]
@@ -49,22 +50,22 @@ def test_scores_and_the_neurons_behind_them_by_hand():
     model = Toy({"a horse": axis[0], "a zebra": axis[1]})
     codes = SparseCode(torch.tensor([[0, 1], [0, -1]]), torch.tensor([[2.0, 0.5], [-3.0, 7.0]]))
     encoded = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    source = cues.Source(
+    source = words.Source(
         ["sea", "car", "a zebra"], encoded, codes, torch.tensor([[0.0, 1.0], [1.0, 0.0]]), ((4, 1), (6, 1))
     )
-    answers = cues.cues(model, source, *PAIR)
+    answers = words.cues(model, source, *PAIR)
     assert [(cue.text, cue.score) for cue in answers] == [("sea", 5.0), ("car", 0.5)]
-    assert answers[0].neurons == (cues.Behind(6, 0, -3.0, -1.0, 3.0), cues.Behind(4, 0, 2.0, 1.0, 2.0))
-    assert answers[1].neurons == (cues.Behind(4, 0, 0.5, 1.0, 0.5),)
+    assert answers[0].neurons == (words.Behind(6, 0, -3.0, -1.0, 3.0), words.Behind(4, 0, 2.0, 1.0, 2.0))
+    assert answers[1].neurons == (words.Behind(4, 0, 0.5, 1.0, 0.5),)
 
 
 def test_chance_is_the_most_that_rotated_neurons_reach(model, found):
-    encoded, target = cues.target_direction(model, *PAIR)
-    banned = cues.banned_words(found, *PAIR, encoded[1])
+    encoded, target = pairs.target_direction(model, *PAIR)
+    banned = words.banned_words(found, *PAIR, encoded[1])
     dictionary, m = prepare_dictionary(found.encoded), found.codes.atoms.shape[1]
-    turned = lens.rotated_scores(found.directions, dictionary, target, cues.N_NEURONS, m, cues.N_ROTATIONS)
+    turned = lens.rotated_scores(found.directions, dictionary, target, words.N_NEURONS, m, words.N_ROTATIONS)
     tops = turned[:, ~banned].clamp_min(0).sort(dim=1, descending=True).values
-    answers = cues.cues(model, found, *PAIR)
+    answers = words.cues(model, found, *PAIR)
     for rank, cue in enumerate(answers):
         assert cue.null == pytest.approx(float(tops[:, rank].max()), rel=1e-4)
         assert cue.differs == (cue.score > cue.null)
@@ -80,14 +81,14 @@ def test_few_words_of_neurons_that_have_nothing_to_do_with_the_texts_are_beyond_
         directions = normalize(torch.randn(150, len(lines), generator=draw) @ lines, dim=1)
         codes = sparse_code(directions, prepare_dictionary(pool), 6)
         model = Toy({"a horse": pool[0], "a zebra": pool[1]})
-        source = cues.Source([f"word {i}" for i in range(80)], pool, codes, directions, ((0, 150),))
-        answers = cues.cues(model, source, *PAIR, n_words=10, n_neurons=30)
+        source = words.Source([f"word {i}" for i in range(80)], pool, codes, directions, ((0, 150),))
+        answers = words.cues(model, source, *PAIR, n_words=10, n_neurons=30)
         shares.append(np.mean([cue.differs for cue in answers]))
     assert np.mean(shares) <= 0.05
 
 
 def test_parts_sum_to_the_score(model, found):
-    for cue in cues.cues(model, found, *PAIR, n_behind=1000):
+    for cue in words.cues(model, found, *PAIR, n_behind=1000):
         positive = sum(one.part for one in cue.neurons)
         assert positive >= cue.score - 1e-4
         assert all(one.part == pytest.approx(one.weight * one.along, rel=1e-4) for one in cue.neurons)
@@ -98,40 +99,40 @@ def test_coding_in_steps_is_coding_at_once(session, found):
     expected = sparse_code(known.line.directions, known.dictionary, found.codes.atoms.shape[1])
     assert torch.equal(found.codes.atoms, expected.atoms)
     assert torch.allclose(found.codes.weights, expected.weights, atol=1e-5)
-    steps = list(cues.coding([known], session.pool()))
-    assert len(steps) == known.n_neurons // cues.CODED + 1
+    steps = list(words.coding([known], session.pool()))
+    assert len(steps) == known.n_neurons // words.CODED + 1
     assert steps[:-1] == [None] * (len(steps) - 1)
     assert session.cue_source(3) is found
 
 
 def test_the_other_class_is_no_cue_of_itself(model, found):
-    encoded, _ = cues.target_direction(model, *PAIR)
-    banned = cues.banned_words(found, *PAIR, encoded[1])
+    encoded, _ = pairs.target_direction(model, *PAIR)
+    banned = words.banned_words(found, *PAIR, encoded[1])
     assert banned[TEXTS.index("a zebra")]
     assert banned[TEXTS.index("two zebras")]
     assert not banned[TEXTS.index("in the sea")]
-    for words in cues.method_words(model, found, PAIR, 0).values():
-        assert not {"a zebra", "two zebras"} & set(words)
+    for chosen in words.method_words(model, found, PAIR, 0).values():
+        assert not {"a zebra", "two zebras"} & set(chosen)
 
 
 def test_every_method_chooses_by_its_own_rule(model, found):
-    encoded, target = cues.target_direction(model, *PAIR)
-    banned = cues.banned_words(found, *PAIR, encoded[1])
-    source = cues.Source(
+    encoded, target = pairs.target_direction(model, *PAIR)
+    banned = words.banned_words(found, *PAIR, encoded[1])
+    source = words.Source(
         found.pool, found.encoded, found.codes, found.directions, found.layers, found.codes, found.directions
     )
-    chosen = cues.choose_words(source, target, banned, torch.Generator().manual_seed(0), 20, 3)
+    chosen = words.choose_words(source, target, banned, torch.Generator().manual_seed(0), 20, 3)
     assert list(chosen) == ["random neurons", "indirect effect", "similar words", "second order"]
     assert torch.equal(chosen["indirect effect"], chosen["second order"])
     similar = (found.encoded @ target).masked_fill(banned, -torch.inf).argsort(descending=True)
     assert chosen["similar words"].tolist() == similar[: len(chosen["similar words"])].tolist()
-    ours = cues.cues(model, found, *PAIR, n_words=3, n_neurons=20)
+    ours = words.cues(model, found, *PAIR, n_words=3, n_neurons=20)
     assert [found.pool[i] for i in chosen["second order"].tolist()] == [cue.text for cue in ours]
 
 
 def test_attempts_draw_the_class_and_measure_the_margin(model, found):
-    steps = list(cues.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
-    assert [name for name, _, _ in steps] == list(cues.SHOWN)
+    steps = list(attacks.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
+    assert [name for name, _, _ in steps] == list(attacks.SHOWN)
     alone = steps[0][2]
     assert set(alone.sentences) == {"a horse"}
     assert len(alone.margins) == 4
@@ -139,13 +140,13 @@ def test_attempts_draw_the_class_and_measure_the_margin(model, found):
         unit = normalize(model.encode_images(list(attack.images)), dim=1)
         texts = model.encode_texts(["a horse", "a zebra"])
         assert list(attack.margins) == pytest.approx((unit @ (texts[1] - texts[0])).tolist(), abs=1e-5)
-    again = list(cues.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
+    again = list(attacks.attempts(model, found, PAIR, seed=1, n_sentences=2, n_images=2))
     assert [a.margins for *_, a in again] == [a.margins for *_, a in steps]
 
 
 def test_the_experiment_has_every_method(model, found):
     """Table 3.3: each method's words literally, from the codes one by one in float64, and what is drawn of them."""
-    one = cues.attack_pair(model, found, PAIR, 0, n_sentences=1, n_images=2, n_neurons=9)
+    one = attacks.attack_pair(model, found, PAIR, 0, n_sentences=1, n_images=2, n_neurons=9)
     assert list(one) == ["no words", "random neurons", "similar words", "second order"]
     texts = model.encode_texts(["a horse", "a zebra"]).double()
     target = texts[1] - texts[0]
@@ -169,15 +170,15 @@ def test_the_experiment_has_every_method(model, found):
         expected[method] = [TEXTS[i] for i in sorted(of, key=lambda i: -of[i]) if of[i] > 0]
     assert {method: words for method, (words, _) in one.items()} == expected
     assert len({tuple(words) for words in expected.values()}) == 4
-    for method, (words, attack) in one.items():
+    for method, (chosen_words, attack) in one.items():
         assert len(attack.images) == len(attack.margins) == 2
         assert all("horse" in sentence and "zebra" not in sentence for sentence in attack.sentences)
         assert attack.n_fooled == sum(margin > 0 for margin in attack.margins)
-        assert words or set(attack.sentences) == {"a horse"}, method
+        assert chosen_words or set(attack.sentences) == {"a horse"}, method
 
 
 def test_two_callables_make_a_studio():
-    made = cues.studio(
+    made = Studio.of(
         lambda words, name, avoid: [f"{name} {words[0]} not {avoid}"],
         lambda sentence, seed: (sentence, seed),
         ("cat", "dog"),
@@ -189,7 +190,7 @@ def test_two_callables_make_a_studio():
     assert made.can_draw("fog", {"cat"})
     assert (made.prompt("owl"), made.pair) == ("an owl", ("cat", "dog"))
     with pytest.raises(ValueError, match="expected describe and draw to be called, got str"):
-        cues.studio("llama", print)
+        Studio.of("llama", print)
 
 
 def test_anyone_can_write_and_draw(model, session, found):
@@ -203,14 +204,14 @@ def test_anyone_can_write_and_draw(model, session, found):
         asked.append((list(words), name, avoid))
         return [f"a {name} in {words[0]}", f"a zebra and a {name}"]
 
-    attack = cues.attempt(
+    attack = attacks.attempt(
         model,
         ["fog"],
         "unicorn",
         "zebra",
         n_sentences=2,
         n_images=1,
-        studio=cues.studio(describe, draw),
+        studio=Studio.of(describe, draw),
     )
     assert attack.sentences == ("a unicorn in fog",)
     every = session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=describe, draw=draw)
@@ -226,18 +227,18 @@ def test_anyone_can_write_and_draw(model, session, found):
     with pytest.raises(ValueError, match=missed):
         session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
     with pytest.raises(ValueError, match="give your own describe and draw"):
-        cues.attempt(model, ["fog"], "unicorn", "zebra")
+        attacks.attempt(model, ["fog"], "unicorn", "zebra")
 
 
 def test_maps_of_the_pair_are_the_token_effects_on_the_difference(model):
     picture = clipviz.demo.images()[3]
     texts = model.encode_texts(["a horse", "a zebra"])
     expected = model.trace([picture]).heatmap((texts[1] - texts[0])[None])[0, 0]
-    assert np.allclose(cues.pair_map(model, picture, PAIR), expected.numpy(), atol=1e-6)
+    assert np.allclose(attacks.pair_map(model, picture, PAIR), expected.numpy(), atol=1e-6)
 
 
 def test_what_the_world_can_draw(model):
-    assert cues.drawable(
+    assert pairs.drawable(
         model.bundle.studio, ["a panda", "a zebra", "in the sea", "something red", "fog"], PAIR
     ) == [
         True,
@@ -250,6 +251,6 @@ def test_what_the_world_can_draw(model):
 
 def test_two_class_names_are_wanted(model):
     with pytest.raises(ValueError, match="expected two class names"):
-        cues.target_direction(model, "horse", " ")
+        pairs.target_direction(model, "horse", " ")
     with pytest.raises(ValueError, match="expected two different classes"):
-        cues.check_pair("horse", "Horse ")
+        pairs.check_pair("horse", "Horse ")

@@ -24,16 +24,16 @@ def planted(strength: float, seed: int = 0):
 
 def test_a_planted_property_is_found_and_noise_is_not():
     found = labels.label_head(*planted(100.0))
-    assert sorted(found.order) == [0, 1, 2, 3, 4]
-    assert (found.role.label, found.role.n_texts) == ("colour", 5)
-    assert found.role.p_value == pytest.approx(1 / (1 + labels.N_DRAWS), abs=0.02)
+    assert sorted(found.first) == [0, 1, 2, 3, 4]
+    assert (found.label, found.n_texts) == ("colour", 5)
+    assert found.p_value == pytest.approx(1 / (1 + labels.N_DRAWS), abs=0.02)
     assert len(found.null_counts) == labels.N_DRAWS
     nothing = labels.label_head(*planted(1e-3))
-    assert nothing.role.label == "no clear role"
+    assert nothing.label == "no clear role"
     covariance, span, pool, texts = planted(1e-3)
     everything = Texts([*texts], ["colour"] * len(texts), "of one family")  # any rotation finds as many
     usual = labels.label_head(covariance, span, pool, everything)
-    assert (usual.role.n_texts, usual.role.p_value, usual.role.label) == (5, 1.0, "no clear role")
+    assert (usual.n_texts, usual.p_value, usual.label) == (5, 1.0, "no clear role")
 
 
 def test_p_of_heads_of_noise_is_uniform_and_few_get_a_label():
@@ -44,7 +44,7 @@ def test_p_of_heads_of_noise_is_uniform_and_few_get_a_label():
     for seed in range(400):
         generator = torch.Generator().manual_seed(seed)
         turned = covariance.sqrt() @ torch.randn(8, 8, generator=generator)
-        found.append(labels.label_head(turned @ turned.T, span, pool, texts, n_draws=60).role)
+        found.append(labels.label_head(turned @ turned.T, span, pool, texts, n_draws=60))
     p_values = [role.p_value for role in found]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
     n_clear = sum(role.clear for role in found)
@@ -69,7 +69,7 @@ def test_labels_are_stable_over_seeds(model):
     covariance, span = session.span()
     pool, heads = session.pool(), list(range(24, 48, 2))
     named = [
-        [labels.label_head(covariance[i], span[i], pool, session.texts, seed=seed).role.label for i in heads]
+        [labels.label_head(covariance[i], span[i], pool, session.texts, seed=seed).label for i in heads]
         for seed in range(3)
     ]
     same = sum(one == other for row in named[1:] for one, other in zip(named[0], row, strict=True))

@@ -7,9 +7,9 @@ import torch
 from random_pictures import IDENTITY, random_images
 from torch import nn
 
-from clipviz.analysis.rosetta import matching
+from clipviz.analysis.rosetta import matching, unit_maps
 from clipviz.analysis.rosetta.matching import heldout_correlation, match, unit_pairs
-from clipviz.analysis.rosetta.mining import mine, pairs_above_chance
+from clipviz.analysis.rosetta.mining import Mining, mine, pairs_above_chance
 from clipviz.lens import invert, rosetta
 from clipviz.models.zoo import Partner
 
@@ -79,9 +79,11 @@ def test_maps_of_few_images_at_a_time_give_the_same_pairs(partners, monkeypatch)
     images = random_images(10)
     whole = match(*partners, images, k=3)
     sizes = []
-    monkeypatch.setattr(matching, "MAPS_BYTES", 3 * 4 * (9 * 256 + 6 * 64 + 5 * 64))
-    maps = matching.View.maps
-    monkeypatch.setattr(matching.View, "maps", lambda view, rows: sizes.append(len(rows)) or maps(view, rows))
+    monkeypatch.setattr(unit_maps, "MAPS_BYTES", 3 * 4 * (9 * 256 + 6 * 64 + 5 * 64))
+    maps = unit_maps.View.maps
+    monkeypatch.setattr(
+        unit_maps.View, "maps", lambda view, rows: sizes.append(len(rows)) or maps(view, rows)
+    )
     few = match(*partners, images, k=3)
     assert max(sizes) == 3
     assert few.pairs.tolist() == whole.pairs.tolist()
@@ -96,7 +98,7 @@ def test_maps_of_few_images_at_a_time_give_the_same_pairs(partners, monkeypatch)
     torch.testing.assert_close(few.correlation, whole.correlation, atol=1e-6, rtol=0)
     found, before = matching.heldout_correlation(*partners, images, whole, whole.pairs), whole.strength
     torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
-    mine(partners[0], [partners[1]], images, heldout=images, above=0.3)
+    mine(partners[0], [partners[1]], images, heldout=images, how=Mining(above=0.3))
     assert max(sizes) == 3
 
 
@@ -129,9 +131,11 @@ def test_maps_that_fit_are_kept_from_pass_to_pass(partners, monkeypatch):
     third = Partner("third", partners[1].module, IDENTITY, ("[13]",))
     found = []
     for room in (1 << 30, 0):
-        monkeypatch.setattr(matching, "KEPT_BYTES", room)
+        monkeypatch.setattr(unit_maps, "KEPT_BYTES", room)
         read.clear()
-        found.append(mine(one, [partners[1], third], images, heldout=others, n_examples=4, batch=8))
+        found.append(
+            mine(one, [partners[1], third], images, heldout=others, how=Mining(n_examples=4, batch=8))
+        )
         found.append(sum(n for n in read if n > 1))
     kept, n_kept, plain, n_plain = found
     thumbnails = n_kept - len(images) - len(others)  # of the examples, which are no run of images
@@ -144,27 +148,28 @@ def test_maps_that_fit_are_kept_from_pass_to_pass(partners, monkeypatch):
 
 def test_only_collections_that_are_known_are_kept_the_newest_first(partners, monkeypatch):
     first, second, unknown = (random_images(4, seed=n) for n in range(3))
-    views = [matching.View(partners[0], images, None) for images in (first, second, unknown)]
-    monkeypatch.setattr(matching, "KEPT_BYTES", views[0].image_bytes * 6)  # room for one of them
+    kept = unit_maps.KeptMaps(first, second)
+    views = [unit_maps.View(partners[0], images, None, kept=kept) for images in (first, second, unknown)]
+    monkeypatch.setattr(unit_maps, "KEPT_BYTES", views[0].image_bytes * 6)  # room for one of them
     read = []
-    plain = matching.View.read
-    monkeypatch.setattr(matching.View, "read", lambda view, rows: read.append(view) or plain(view, rows))
-    with matching.keeping(first, second):
-        for view, n_read in ((0, 1), (0, 1), (2, 2), (2, 3), (0, 3), (1, 4), (1, 4), (0, 5)):
-            maps = views[view].maps(range(4))
-            assert len(read) == n_read
-            assert torch.equal(maps["3"], plain(views[view], range(4))["3"])
-        views[0].maps([2, 0])
-        views[0].maps([2, 0])
-        assert len(read) == 7  # images in another order are read each time
-        views[0].maps(range(2))
-        views[0].maps(range(2, 4))
-        views[0].maps(range(2))
-        assert len(read) == 9  # smaller batches take the place of the larger one
-        views[0].maps(range(4))
-        assert len(read) == 10
+    plain = unit_maps.View.read
+    monkeypatch.setattr(unit_maps.View, "read", lambda view, rows: read.append(view) or plain(view, rows))
+    for view, n_read in ((0, 1), (0, 1), (2, 2), (2, 3), (0, 3), (1, 4), (1, 4), (0, 5)):
+        maps = views[view].maps(range(4))
+        assert len(read) == n_read
+        assert torch.equal(maps["3"], plain(views[view], range(4))["3"])
+    views[0].maps([2, 0])
+    views[0].maps([2, 0])
+    assert len(read) == 7  # images in another order are read each time
+    views[0].maps(range(2))
+    views[0].maps(range(2, 4))
+    views[0].maps(range(2))
+    assert len(read) == 9  # smaller batches take the place of the larger one
     views[0].maps(range(4))
-    assert len(read) == 11  # nothing is kept afterwards
+    assert len(read) == 10
+    alone = unit_maps.View(partners[0], first, None)
+    alone.maps(range(4))
+    assert len(read) == 12  # one image for its shapes, and all, since nothing is kept for it
 
 
 @pytest.mark.parametrize("memory", [2 << 30, 8 * 40])
@@ -219,7 +224,7 @@ def test_units_that_share_only_a_place_are_no_pair():
     plain = match(one, other, images, k=1)
     assert {(0, 0), (1, 1)} <= {tuple(pair) for pair in plain.pairs.tolist()}
     for above in ("chance", 0.5):
-        found, n_chance, threshold = pairs_above_chance(one, other, images, above, k=1)
+        found, n_chance, threshold = pairs_above_chance(one, other, images, Mining(above=above, k=1))
         assert (1, 1) in {tuple(pair) for pair in found.pairs.tolist()}
         assert (0, 0) not in {tuple(pair) for pair in found.pairs.tolist()}
         assert n_chance <= 1
@@ -235,7 +240,9 @@ def test_units_that_share_only_a_place_are_no_pair():
 def test_mine_writes_one_row_a_shared_unit(partners):
     one, other = partners
     third = Partner("third", other.module, IDENTITY, ("[13]",))
-    concepts = mine(one, [other, third], random_images(40), heldout=random_images(20, seed=1), n_examples=4)
+    concepts = mine(
+        one, [other, third], random_images(40), heldout=random_images(20, seed=1), how=Mining(n_examples=4)
+    )
     assert concepts.models == ("one", "other", "third")
     rows = {tuple(row) for row in concepts.units.tolist()}
     assert {(1, 6, 6), (4, 0, 0), (7, 2, 2)} <= rows
@@ -257,9 +264,9 @@ def test_mine_writes_one_row_a_shared_unit(partners):
 def test_mine_keeps_rows_that_only_some_models_share(partners):
     one, other = partners
     blind = Partner("blind", nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()).eval(), IDENTITY, ("1",))
-    options = {"heldout": random_images(10, seed=1), "above": 0.3}
-    assert len(mine(one, [other, blind], random_images(20), **options)) == 0
-    some = mine(one, [other, blind], random_images(20), at_least=1, **options)
+    images, others = random_images(20), random_images(10, seed=1)
+    assert len(mine(one, [other, blind], images, heldout=others, how=Mining(above=0.3))) == 0
+    some = mine(one, [other, blind], images, heldout=others, how=Mining(above=0.3, at_least=1))
     assert len(some) >= 3
     assert (some.units[:, 2] == -1).any()
     assert (some.correlation[some.units == -1] == 0).all()
@@ -286,11 +293,13 @@ def test_a_generator_is_matched_on_what_it_paints(partners):
     backwards = match(partners[1], Painter(), latents, k=1)
     assert sorted(backwards.pairs.flip(1).tolist()) == sorted(forwards.pairs.tolist())
     heldout = Painter().sample(8, seed=1)
-    concepts = mine(Painter(), [partners[1]], latents, heldout=heldout, above=0.5)
+    concepts = mine(Painter(), [partners[1]], latents, heldout=heldout, how=Mining(above=0.5))
     assert {(1, 6), (4, 0), (7, 2)} <= {tuple(row) for row in concepts.units.tolist()}
     images, others = random_images(10, seed=4), random_images(10, seed=5)
     own = {"painter": (latents, heldout)}
-    beside = mine(partners[1], [partners[0], Painter()], images, heldout=others, above=0.3, own=own)
+    beside = mine(
+        partners[1], [partners[0], Painter()], images, heldout=others, how=Mining(above=0.3), own=own
+    )
     rows = beside.units.tolist()
     assert {(6, 1, 1), (0, 4, 4), (2, 7, 7)} <= {tuple(row) for row in rows}
     for column, (seen, unseen) in ((1, (images, others)), (2, (latents, heldout))):
@@ -325,4 +334,4 @@ def test_unit_pairs_carry_the_moments_that_inversion_needs(partners):
 def test_match_of_nothing_is_refused(partners):
     with pytest.raises(ValueError, match="at least one image"):
         match(*partners, [])
-    assert matching.as_partner(partners[0]) is partners[0]
+    assert unit_maps.as_partner(partners[0]) is partners[0]

@@ -12,7 +12,7 @@ from PIL import Image
 import clipviz
 from clipviz import demo
 from clipviz.analysis.collection.tasks import named_task
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues import attacks, pairs
 from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
 from clipviz.models.bundle import Bundle, BundledPartner, FirstView, Studio
@@ -78,15 +78,15 @@ def test_a_session_opens_what_the_bundle_brings(session, toy):
 
 def test_a_bundle_of_ones_own_writes_and_draws(session):
     assert session.cue_classes() == ("cat", "dog")
-    assert cues.prompt(session.model, "cat") == "one cat"
-    assert cues.drawable(session.studio, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
-    attack = cues.attempt(session.model, ["fog", "sea"], "cat", "dog", n_sentences=2, n_images=1)
+    assert pairs.prompt(session.model, "cat") == "one cat"
+    assert pairs.drawable(session.studio, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
+    attack = attacks.attempt(session.model, ["fog", "sea"], "cat", "dog", n_sentences=2, n_images=1)
     assert set(attack.sentences) == {"a cat and fog", "a cat and sea"}
     assert attack.images[0].size == (32, 32)
     with pytest.raises(
         ValueError, match=r"expected a class that can be drawn \(cat, dog, \.\.\.\), got 'horse'"
     ):
-        cues.attempt(session.model, ["fog"], "horse", "dog")
+        attacks.attempt(session.model, ["fog"], "horse", "dog")
 
 
 def test_what_a_bundle_leaves_out_is_asked_for(model, monkeypatch):
@@ -94,7 +94,7 @@ def test_what_a_bundle_leaves_out_is_asked_for(model, monkeypatch):
     with pytest.raises(ValueError, match="needs images"):
         clipviz.Session(model)
     with pytest.raises(ValueError, match="no bundle that writes and draws"):
-        cues.attempt(model, ["fog"], "cat", "dog")
+        attacks.attempt(model, ["fog"], "cat", "dog")
     session = clipviz.Session(model, PICTURES, TEXTS, background=False)
     assert len(session.example_texts()) > 3
     with pytest.raises(ValueError, match="no dictionary of shared units"):

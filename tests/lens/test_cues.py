@@ -53,7 +53,7 @@ def test_rotated_scores_are_those_of_neurons_that_are_turned_and_coded_anew():
     directions = torch.nn.functional.normalize(torch.randn(30, 6, generator=draw), dim=1)
     dictionary = torch.nn.functional.normalize(torch.randn(12, 6, generator=draw), dim=1)
     target, done = torch.randn(6, generator=draw), []
-    found = cues.rotated_scores(directions, dictionary, target, 7, 2, 5, seed=4, between=done.append)
+    found = cues.rotated_scores(directions, dictionary, target, 7, 2, 5, seed=4, progress=done.append)
     rotations, again = [], torch.Generator().manual_seed(4)
     for _ in range(5):
         rotations.append(random_rotations(1, 6, again)[0].double())

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import clipviz
-from clipviz.analysis.cues import words as asked
+from clipviz.analysis.cues import attacks, words
 from clipviz.lens import intervals
 from clipviz.lens.cues import Attack
+from clipviz.models.bundle import Studio
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
 from panels import asking
@@ -53,7 +54,7 @@ def panel(session):
 
 def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     shown = panel.data()
-    expected = asked.cues(session.model, session.cue_source(shown["layers"]), *PAIR, n_words=14)
+    expected = words.cues(session.model, session.cue_source(shown["layers"]), *PAIR, n_words=14)
     assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
     assert [word["score"] for word in shown["words"]] == pytest.approx(
         [cue.score for cue in expected], rel=1e-4
@@ -84,7 +85,7 @@ def test_every_wait_says_how_far_it_is(model):
 
 def test_pictures_are_drawn_and_judged_a_method_at_a_time(panel, session):
     shown = panel.data()
-    assert [row["method"] for row in shown["attempts"]] == list(asked.SHOWN)
+    assert [row["method"] for row in shown["attempts"]] == list(attacks.SHOWN)
     assert not shown["drawing"]
     assert bytes(shown["sprite"][:2]) == b"\xff\xd8"
     results = panel.results()
@@ -191,7 +192,7 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     assert "“unicorn” cannot be drawn" in shown["note"]
     assert not shown["draws"]
     colours = {"a unicorn": 40}
-    session.studio = asked.studio(
+    session.studio = Studio.of(
         lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
         lambda sentence, seed: Image.new("RGB", (96, 96), (colours.get(sentence, 200), seed % 256, 0)),
     )
@@ -200,7 +201,7 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     after = panel.data()
     assert after["draws"]
     assert not after["note"]
-    assert [row["method"] for row in after["attempts"]] == list(asked.SHOWN)
+    assert [row["method"] for row in after["attempts"]] == list(attacks.SHOWN)
     words, ours = panel.results()["second order"]
     assert set(ours.sentences) == {f"a unicorn with {word}" for word in words[:2]}
     assert all(word["drawable"] for word in after["words"])
@@ -213,7 +214,7 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
 
 def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, session):
     """A writer that leaves the class out, or names the other one, leaves a method without pictures, not the desk."""
-    session.studio = asked.studio(
+    session.studio = Studio.of(
         lambda words, name, avoid: [f"a {avoid}" for _ in words],
         lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
     )
@@ -232,13 +233,13 @@ def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, sess
     session.select(image=3)
     session.wait(60)
     assert panel.data()["verdict"] == shown["verdict"]
-    session.studio = asked.studio(
+    session.studio = Studio.of(
         lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
         lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
     )
     session.wait(60, background=True)
     session.wait(60)
-    assert [row["method"] for row in panel.data()["attempts"]] == list(asked.SHOWN)
+    assert [row["method"] for row in panel.data()["attempts"]] == list(attacks.SHOWN)
     assert panel.data()["left_out"] == []
 
 
@@ -301,7 +302,7 @@ def test_a_picture_is_looked_at_and_opened(panel, session):
     assert (shown["look"]["method"], shown["look"]["place"]) == ("no words", 1)
     _, picture, margin = panel._drawing.picture("no words", 1)
     assert shown["look"]["margin"] == pytest.approx(margin)
-    assert np.allclose(shown["map"], asked.pair_map(session.model, picture, PAIR), atol=1e-6)
+    assert np.allclose(shown["map"], attacks.pair_map(session.model, picture, PAIR), atol=1e-6)
     ask(panel, action="open", method="no words", place=1)
     assert session.selection.image == N_IMAGES
     assert (session.selection.text, session.selection.text_b) == ("a zebra", "a horse")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import clipviz
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues.attacks import attack_pair
 from clipviz.analysis.neurons import sums as neuron_sums
 from clipviz.lens.neuron_stats import rank_one
 from clipviz.models.second import basis_bytes
@@ -278,7 +278,7 @@ def test_a_writer_and_a_painter_measure_the_attacks_of_any_model(model, study, t
     assert "Needs" not in text
     assert ("a ship", 0) in drawn
     (source,) = sources
-    found = cues.attack_pair(other, source, ("ship", "truck"), 0, n_sentences=3, n_images=2, studio=own)
+    found = attack_pair(other, source, ("ship", "truck"), 0, n_sentences=3, n_images=2, studio=own)
     for method, (words, attack) in found.items():
         expected = {"a ship"} if method == "no words" else {f"a ship and {word}" for word in words}
         assert set(attack.sentences) <= expected

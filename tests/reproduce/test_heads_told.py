@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score, jaccard_score
 
 import clipviz
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 from clipviz.demo.tasks import world_tasks
 from clipviz.figures import style
@@ -51,7 +50,10 @@ def few_traced(model):
     images = clipviz.demo.images().subset(range(0, 800, 20))
     world = world_tasks(images)
     tasks = [classifiers.by_name(model, world[name]) for name in ("objects", "backgrounds")]
-    found, trace = evaluation.Evaluation("few", images, tasks, pools={}), model.trace(list(images))
+    found, trace = (
+        evaluation.Evaluation("few", images, tasks, pools={"descriptions": POOL}),
+        model.trace(list(images)),
+    )
     measured = chapter2.Measured(found, ablate.terms_of(trace, tokens=[0]), range(len(images)))
     heads, mlps, whole = (
         part.double() for part in (trace.head_effects(), trace.mlp_effects(), trace.embedding)
@@ -192,16 +194,21 @@ def test_pictures_of_a_head_are_those_on_which_it_writes_most(model, few_traced,
     report, about = Report(tmp_path, "pictures"), {}
     for place, head in enumerate([(2, 3), (5, 1), (4, 6), (3, 0)]):
         role = SimpleNamespace(
-            label=f"role {place}", family=f"family {place}", clear=True, p_value=0.01, n_texts=3
+            label=f"role {place}",
+            family=f"family {place}",
+            clear=True,
+            p_value=0.01,
+            n_texts=3,
+            first=(place,),
         )
-        about[head] = role, [POOL[place], POOL[place + 1]]
+        about[head] = role
     texts_of = {head: [*POOL][::-1] for head in about}
     kept = range(len(found.images))
     chapter2_pictures.retrieval_section(report, model, found, late, kept, about, texts_of)
     rows, *_ = drawn["gallery"][0]
     names = {f"L{layer}.H{head}": (layer, head) for layer, head in about}
     assert sorted(label for label, _ in rows) == sorted(
-        f"{n}: {about[head][1][0]}" for n, head in names.items()
+        f"{n}: {POOL[about[head].first[0]]}" for n, head in names.items()
     )
     drawn_at_random = [given[0] for given in drawn["gallery"][3:]]
     galleries = [(label.split(": ")[0], label.split(": ")[1], pictures, 4) for label, pictures in rows]
@@ -230,7 +237,7 @@ def test_neighbours_are_by_cosine_or_literally_by_inner_product(model, few_trace
         chapter2_pictures.figures, "gallery", lambda rows, *queries: shown.append((rows, *queries))
     )
     monkeypatch.setattr(style, "save", lambda *_, **__: [])
-    roles = {head: (SimpleNamespace(label="a role"), ["a dog"])}
+    roles = {head: SimpleNamespace(label="a role", first=(0,))}
     late, report = chapter2.late_terms(model, terms), Report(tmp_path, "neighbours")
     chapter2_pictures.retrieval_section(report, model, found, late, kept, roles, {head: ["a dog"]}, by)
     codes = terms.codes
@@ -254,7 +261,7 @@ def test_joint_maps_stand_beside_the_texts_they_write(model, few_traced, late, t
     found, _, (heads, *_), _ = few_traced
     found = SimpleNamespace(**{**vars(found), "pools": {"descriptions": POOL}})
     role = SimpleNamespace(label="a role", family=None, clear=False, p_value=1.0, n_texts=1)
-    about = {head: (role, ["x"]) for head in [(5, 1), (4, 6), (3, 0), (2, 2)]}
+    about = dict.fromkeys([(5, 1), (4, 6), (3, 0), (2, 2)], role)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chapter2_pictures, "_varied", lambda found, n: list(found)[:n])
         patch.setattr(
@@ -371,10 +378,10 @@ def test_each_head_stands_beside_its_own_role_and_texts(model, late, tmp_path, d
         assert asked == heads
         assert torch.allclose(directions, model.encode_texts(list(POOL)))
         return {
-            head: labels.HeadLabel(
-                roles.Role(f"family {place}", 1 + place % 5, 5, 3, place / 32, 200, place % 2 == 0),
-                [place % 8, (place + 3) % 8, (place + 5) % 8],
-                [],
+            head: roles.Role(
+                f"family {place}",
+                *(1 + place % 5, 5, 3, place / 32, 200, place % 2 == 0),
+                first=(place % 8, (place + 3) % 8, (place + 5) % 8),
             )
             for place, head in enumerate(asked)
         }

@@ -274,7 +274,7 @@ def test_shown_attacks_are_those_that_fool_most(study, model, monkeypatch):
     sentences = tuple(f"a duck and thing {i}" for i in range(5))
     other = Attack(sentences[:2], tuple(images[:2]), (0.1, -0.1))
     both = {"no words": ([], other), "second order": (["thing"], Attack(sentences, tuple(images), margins))}
-    monkeypatch.setattr(attacks.cues, "attack_pair", lambda *_, **__: both)
+    monkeypatch.setattr(attacks, "attack_pair", lambda *_, **__: both)
     pair = ("duck", "penguin")
     found = attacks._attack(study, None, pair, 0, 1, 1)
     assert found["margins"] == {"no words": [0.1, -0.1], "second order": list(margins)}

@@ -66,9 +66,11 @@ def test_the_control_is_what_an_untrained_network_gives_when_it_is_mined(session
     partners, images = [*tiny_pair().values()], session.images.subset(range(16))
     found = dictionaries.untrained_rows(session.model, partners, images, at_least=1, above=0.3, same=0.5)
     untrained = untrained_copy(clip_partner(session.model, "clip"))
-    mined = mining.mine(untrained, partners, images, heldout=images, at_least=1, above=0.3)
+    mined = mining.mine(untrained, partners, images, heldout=images, how=mining.Mining(at_least=1, above=0.3))
     assert found == len(mined) > 0
-    trained = mining.mine(session.model, partners, images, heldout=images, at_least=1, above=0.3)
+    trained = mining.mine(
+        session.model, partners, images, heldout=images, how=mining.Mining(at_least=1, above=0.3)
+    )
     assert found != len(trained)
 
 

@@ -167,9 +167,9 @@ class ImageCodes:
         while waiting:
             began = time.monotonic()
             rows, pictures, broken = read(images, waiting[:n])
-            between = partial(_give_way, awaited) if gave_way < PATIENCE else None
+            check = partial(_give_way, awaited) if gave_way < PATIENCE else None
             try:
-                codes = self._traced(model, pictures, between) if rows else None
+                codes = self._traced(model, pictures, check) if rows else None
             except _GaveWay:
                 gave_way += 1
                 yield self.n_ready
@@ -190,11 +190,11 @@ class ImageCodes:
                 yield self.n_ready
 
     def _traced(
-        self, model: ClipModel, pictures: list[Image.Image], between: Callable[[], None] | None
+        self, model: ClipModel, pictures: list[Image.Image], check: Callable[[], None] | None
     ) -> Codes:
         """The codes of some pictures, whatever autocast the caller is in: they are kept for other sessions."""
         with unmixed(model.device):
-            return model.trace(pictures, False, between).to_codes(self.layers)
+            return model.trace(pictures, False, check).to_codes(self.layers)
 
     def _halved(self, batch: int) -> int:
         """Half as many images per forward pass, and a note of it."""

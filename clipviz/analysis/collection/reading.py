@@ -32,11 +32,11 @@ def read(images: Any, rows: Sequence[int]) -> Read:
 
 
 def batches(
-    images: Any, chosen: Sequence[int] | None = None, told: str = "", size: int = BATCH
+    images: Any, chosen: Sequence[int] | None = None, bar: str = "", size: int = BATCH
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """(rows, pictures) of the images, or the chosen of them, that can be read; told: shown beside a progress bar."""
+    """(rows, pictures) of the images, or the chosen of them, that can be read; bar: shown beside a progress bar."""
     wanted = range(len(images)) if chosen is None else chosen
-    for start in tqdm(range(0, len(wanted), size), desc=told, unit="batch", disable=not told):
+    for start in tqdm(range(0, len(wanted), size), desc=bar, unit="batch", disable=not bar):
         rows, pictures, _ = read(images, wanted[start : start + size])
         if rows:
             yield rows, pictures

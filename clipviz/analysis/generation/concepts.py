@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from clipviz.analysis.rosetta.mining import SAME
 from clipviz.analysis.rosetta.text_labels import likeness
 from clipviz.files import write_whole
 from clipviz.lens.rosetta import CorrelationSums
+from clipviz.values import Progress, unwatched
 
 if TYPE_CHECKING:
     from clipviz.analysis.generation.editing import Guides
@@ -51,20 +52,20 @@ def generator_concepts(
     texts: Sequence[str],
     batch: int = 16,
     same: float = SAME,
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> list[GeneratorConcept]:
     """The generator's guides as concepts, those of most units first.
 
     Units whose maps over G(latents) correlate by more than `same` on average (Eq. 4.2) are named together, by the text
     whose heatmap has the highest mean correlation with them (see text_labels.likeness); units of one name are one
-    concept. between: called before each batch with the pictures done.
+    concept. progress: called before each batch with the pictures done.
     """
     units = [(group.layer_a, unit) for group in guides.own for unit in group.units_a.tolist()]
     with_units = CorrelationSums(len(units), len(units))
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(latents), batch):
-            between(start)
+            progress(start)
             pictures, recorded = generator.generate(latents[start : start + batch])
             parts = [F.interpolate(recorded[g.layer_a][:, g.units_a], SIDE, mode="area") for g in guides.own]
             maps = torch.cat(parts, 1)

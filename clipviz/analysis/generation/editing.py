@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from clipviz.analysis.generation import starts
 from clipviz.analysis.generation.guides import Guides
-from clipviz.analysis.generation.searching import Edited, Progress, followed, generate_from
+from clipviz.analysis.generation.searching import Edited, SearchProgress, followed, generate_from
 from clipviz.lens import edits
 from clipviz.lens.invert import Maps, Schedule, Step, UnitPairs, search
 from clipviz.values import numbers_of
@@ -175,7 +175,7 @@ def edit(
     guides: Guides,
     change: str = "none",
     *,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
     **how: Unpack[EditOptions],
 ) -> Edited:
     """Change the maps of a generator's shared units and search for latents that follow (thesis 4.4, Fig. 4.7, 4.8).

@@ -6,7 +6,7 @@ guides = find_guides(generator, {"cnn": load_partner("cnn")}, generator.sample(2
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clipviz.analysis.rosetta.matching import keeping, match, unit_pairs
+from clipviz.analysis.rosetta.matching import match, unit_pairs
+from clipviz.analysis.rosetta.unit_maps import KeptMaps
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.checksummed import digest_of, read_weights, write_weights
+from clipviz.values import Progress, unwatched
 
 FIELDS = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
 
@@ -80,20 +82,20 @@ def find_guides(
     above: float = 0.4,
     most: int = 150,
     batch: int = 32,
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> Guides:
     """The generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
 
-    above: correlation that a pair must exceed; between: called after each reader with how many are done. Raises
+    above: correlation that a pair must exceed; progress: called after each reader with how many are done. Raises
     ValueError where no pair is left.
     """
     pairs: dict[str, tuple[UnitPairs, ...]] = {}
-    with keeping(latents):  # every reader, and the moments of its pairs, want the generator's maps again
-        for name, reader in readers.items():
-            between(len(pairs))
-            matches = match(generator, reader, latents, k=k, above=above, batch=batch)
-            groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch=batch)
-            pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
+    kept = KeptMaps(latents)  # every reader, and the moments of its pairs, want the generator's maps again
+    for name, reader in readers.items():
+        progress(len(pairs))
+        matches = match(generator, reader, latents, k=k, above=above, batch=batch, kept=kept)
+        groups = unit_pairs(generator, reader, latents, matches, matches.pairs[:most], batch, kept)
+        pairs[name] = tuple(replace(group, layer_b=f"{name}/{group.layer_b}") for group in groups)
     every = [group for groups in pairs.values() for group in groups]
     if not every:
         raise NoPairError(

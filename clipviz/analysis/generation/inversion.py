@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from clipviz.analysis.generation.guides import Guides, pairs_with
-from clipviz.analysis.generation.searching import Edited, Progress, followed, generate_from
+from clipviz.analysis.generation.searching import Edited, SearchProgress, followed, generate_from
 from clipviz.analysis.generation.starts import trials
 from clipviz.lens.invert import Asked, Maps, Schedule, SearchOptions, UnitPairs, search
-from clipviz.values import numbers_of, with_numbers
+from clipviz.values import Progress, numbers_of, unwatched, with_numbers
 
 TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
 """The short search that each start of an inversion is tried by."""
@@ -28,7 +28,7 @@ def invert(
     readers: Mapping[str, Any],
     guides: Guides | None,
     target: Float[Tensor, "image 3 rows cols"] | None = None,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
     **how: Unpack[SearchOptions],
 ) -> Edited:
     """Latents whose picture is like given images, guided by the readers' maps of them (Eq. 4.7; Eq. 4.5 by maps alone).
@@ -56,7 +56,7 @@ def nearest_starts(
     target_maps: Maps,
     pairs: Sequence[UnitPairs],
     n: int = 1,
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> list[Any]:
     """Of several starts the n whose maps correlate best with those asked, for each image by itself, the best first.
 
@@ -67,7 +67,7 @@ def nearest_starts(
         raise ValueError("expected at least one start, got none; take them from generator.sample(n)")
     asked, scores = None, []
     for place, numbers in enumerate(starts):
-        between(place)
+        progress(place)
         maps = generator.maps(with_numbers(latents, numbers))
         asked = asked or Asked(maps, target_maps, pairs)
         scores.append(asked.objective(maps, "correlation"))
@@ -101,7 +101,7 @@ def visualise(
     like: Any = None,
     alpha: float = 0.02,
     schedule: Schedule | None = None,
-    progress: Progress | None = None,
+    progress: SearchProgress | None = None,
 ) -> Edited:
     """Several pictures that share one unit's map: what a single Rosetta neuron stands for (thesis 4.4, Fig. 4.1, C.6).
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from clipviz.lens.invert import Generate, Maps, Step
 from clipviz.values import with_numbers
 
-Progress = Callable[[Step], bool | None]
+SearchProgress = Callable[[Step], bool | None]
 """Called with every step; the search ends early when it returns False."""
 
 
@@ -30,7 +30,7 @@ class Edited:
 
 
 def followed(
-    steps: Iterator[Step], latents: Any, progress: Progress | None = None, nearest: bool = False
+    steps: Iterator[Step], latents: Any, progress: SearchProgress | None = None, nearest: bool = False
 ) -> Edited:
     """A search to its end, or until progress(step) returns False. latents: for the classes of what is found.
 

@@ -6,7 +6,7 @@ before, after and under as many other heads of the same layers, drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.subsets import SubsetLogits
 from clipviz.lens.zeroshot import Accuracy
-from clipviz.values import Ablation, Codes, Head, HeadBasis, Task
+from clipviz.values import Ablation, Codes, Head, HeadBasis, Progress, Task, unwatched
 
 if TYPE_CHECKING:
     from clipviz.data.images import Images
@@ -200,16 +200,16 @@ def traced_terms(
     images: Images,
     chosen: Sequence[int],
     tokens: Iterable[int] = (),
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> tuple[list[int], Terms] | None:
     """Images traced again for what codes do not keep: every MLP, every layer and some tokens; those that can be read.
 
-    between: called before each batch with the images done, and may raise to end the work. None where none can be read.
+    progress: called before each batch with the images done, and may raise to end the work. None where none can be read.
     """
     tokens, parts = tuple(tokens), []
     rows: list[int] = []
     for some, pictures in batches(images, chosen):
-        between(len(rows))
+        progress(len(rows))
         rows += some
         parts.append(ablate.terms_of(model.trace(pictures, tokens=bool(tokens)), tokens=tokens))
     return (rows, ablate.join(parts)) if parts else None
@@ -268,30 +268,28 @@ def embeddings_after(
     terms: Terms,
     ablation: Ablation,
     means: Means | None,
-    between: Callable[[int], None] = lambda n_done: None,
+    progress: Progress = unwatched,
 ) -> Float[Tensor, "image d_embed"]:
-    """Embeddings after an ablation, some images at a time; between: called before each with the images done, and may
+    """Embeddings after an ablation, some images at a time; progress: called before each with the images done, and may
     raise to end the work."""
     parts = []
     for start in range(0, len(terms.embedding), ablate.IMAGES_AT_ONCE):
-        between(start)
+        progress(start)
         part = terms.select(slice(start, start + ablate.IMAGES_AT_ONCE))
         parts.append(ablate.embedding_after(part, ablation, means))
     return torch.cat(parts)
 
 
-def outcome(
-    part: Part, means: Means, ablation: Ablation, between: Callable[[int], None] = lambda n_done: None
-) -> Outcome:
+def outcome(part: Part, means: Means, ablation: Ablation, progress: Progress = unwatched) -> Outcome:
     """Accuracy before and after an ablation and under up to N_DRAWS draws of as many other heads of its layers.
 
-    between: called before each of these with how many are done, and may raise to end the work.
+    progress: called before each of these with how many are done, and may raise to end the work.
     """
     draws = spurious.random_draws(part.terms, ablation, N_DRAWS)
     layers = sorted({layer for draw in draws for layer, _ in draw.heads})
     predictions: list[Tensor] = []
     for step in (ablation, *draws):
-        between(len(predictions))
+        progress(len(predictions))
         if step.tokens:
             predicted = zeroshot.predict(ablate.embedding_after(part.terms, step, means), part.directions)
         else:

@@ -9,8 +9,7 @@ depend on which others are asked for. docs/nulls.md says how often heads of nois
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Sequence
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,15 +30,6 @@ RULE = (
 """The definition, as reports state it."""
 
 
-class HeadLabel(NamedTuple):
-    """A head's role, its first texts as indices into the pool, and how many of the first texts of every random
-    rotation share its largest family."""
-
-    role: Role
-    order: Sequence[int]
-    null_counts: list[int]
-
-
 def label_head(
     covariance: Float[Tensor, "rank rank"],
     span: Float[Tensor, "d_embed rank"],
@@ -47,8 +37,8 @@ def label_head(
     texts: Texts,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-) -> HeadLabel:
-    """The label of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
+) -> Role:
+    """The role of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
 
     text_directions, texts: the pool, encoded and in words. Raises ValueError for a head that does not vary.
     """
@@ -57,7 +47,7 @@ def label_head(
         try:
             next(steps)
         except StopIteration as done:
-            found: HeadLabel = done.value
+            found: Role = done.value
             return found
 
 
@@ -68,8 +58,8 @@ def label_in_steps(
     texts: Texts,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-) -> Generator[None, None, HeadLabel]:
-    """`label_head` as a generator that returns the label: between two steps something else may be done."""
+) -> Generator[None, None, Role]:
+    """`label_head` as a generator that returns the role: between two steps something else may be done."""
     textspan.check_varies(span)
     kept = span.norm(dim=0) > 0.5
     own = covariance[kept][:, kept][None], span[:, kept][None], text_directions.to(span)
@@ -83,8 +73,7 @@ def label_in_steps(
         null += _chosen(order[:, 0], explained[:, 0])
         yield
     families = [broad(family) for family in texts.families]
-    role = roles.role_of(chosen, null, families, N_FIRST, AT_LEAST, LEVEL)
-    return HeadLabel(role, chosen.texts, [roles.largest(drawn, families)[1].n_texts for drawn in null])
+    return roles.role_of(chosen, null, families, N_FIRST, AT_LEAST, LEVEL)
 
 
 def _chosen(order: Int[Tensor, "draw n_texts"], explained: Float[Tensor, "draw n_texts"]) -> list[Chosen]:
@@ -99,8 +88,8 @@ def label_heads(
     span: Float[Tensor, "head_all d_embed rank"],
     text_directions: Float[Tensor, "text d_embed"],
     texts: Texts,
-) -> dict[Head, HeadLabel]:
-    """The label of every head; heads: what the first axis of covariance and span stands for."""
+) -> dict[Head, Role]:
+    """The role of every head; heads: what the first axis of covariance and span stands for."""
     if not len(heads) == len(covariance) == len(span):
         raise ValueError(
             f"expected the covariance and span of {len(heads)} heads, got {len(covariance)} and {len(span)}"
@@ -109,8 +98,3 @@ def label_heads(
         head: label_head(own, axes, text_directions, texts)
         for head, own, axes in zip(heads, covariance, span, strict=True)
     }
-
-
-def roles_of(labels: Mapping[Head, HeadLabel]) -> dict[Head, Role]:
-    """The roles alone."""
-    return {head: label.role for head, label in labels.items()}

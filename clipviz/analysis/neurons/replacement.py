@@ -56,11 +56,12 @@ def accuracies(
     line: RankOne,
     thresholds: Tensor,
     directions: Mapping[str, Tensor] | None = None,
-    between: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Accuracy]:
     """Zero-shot accuracy of some images of a task after every replacement of a layer's effects.
 
     classes: [class, d_embed]; thresholds: [neuron], above which a norm is large; directions: as in `replaced`.
+    check: called after each batch; what it raises ends the work.
     ValueError where no image of the task can be read.
     """
     parts: dict[str, list[Tensor]] = {}
@@ -71,7 +72,7 @@ def accuracies(
         for name, embeddings in replaced(second, stats, line, large, directions).items():
             parts.setdefault(name, []).append(embeddings)
         rows += some
-        between()
+        check()
     labels = [task.labels[row] for row in rows]
     if not any(label >= 0 for label in labels):
         raise ValueError(

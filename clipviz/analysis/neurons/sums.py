@@ -100,11 +100,11 @@ def read_layer(
     n_top: int,
     shared: bool = True,
     norms: bool = True,
-    told: str = "",
+    bar: str = "",
     scatter: bool = True,
 ) -> NeuronSums:
-    """The statistics of a layer over all images that can be read; told: shown beside a progress bar."""
-    return read_layers(model, images, [layer], n_top, shared, norms, told, scatter)[0]
+    """The statistics of a layer over all images that can be read; bar: shown beside a progress bar."""
+    return read_layers(model, images, [layer], n_top, shared, norms, bar, scatter)[0]
 
 
 def read_layers(
@@ -114,12 +114,12 @@ def read_layers(
     n_top: int,
     shared: bool = True,
     norms: bool = True,
-    told: str = "",
+    bar: str = "",
     scatter: bool = True,
 ) -> list[NeuronSums]:
     """The same for several layers, from one pass over the images."""
     sums = [NeuronSums(n_top, shared, norms, scatter) for _ in layers]
-    for rows, pictures in batches(images, told=told):
+    for rows, pictures in batches(images, bar=bar):
         for own, second in zip(sums, model.each_second_order(pictures, layers), strict=True):
             own.add(rows, second)
     return sums

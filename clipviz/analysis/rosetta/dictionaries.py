@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from clipviz.analysis.rosetta.mining import count_rows, mine
+from clipviz.analysis.rosetta.mining import Mining, count_rows, mine
 from clipviz.analysis.rosetta.text_labels import hints
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import as_image
 from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import Partner, clip_partner
-from clipviz.values import Concepts
+from clipviz.values import Concepts, Progress, unwatched
 
 CLIP = "clip"
 """What the model is called in its dictionary."""
@@ -27,18 +27,21 @@ def mined(
     heldout: Any,
     texts: Sequence[str],
     generator: Any = None,
+    progress: Progress = unwatched,
     **options: Any,
 ) -> Concepts:
     """The dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
 
     images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
-    one more partner, matched on as many of its own samples; options: as `mine` takes them. The pivot is called "clip".
+    one more partner, matched on as many of its own samples; options: those of
+    Mining. The pivot is called "clip".
     """
-    pivot = clip_partner(model, CLIP)
+    pivot, own = clip_partner(model, CLIP), {}
     if generator is not None:
         partners = [*partners, generator]
-        options["own"] = {generator.name: _samples(generator, len(images), len(heldout))}
-    concepts = mine(pivot, partners, images, heldout=heldout, **options)
+        own = {generator.name: _samples(generator, len(images), len(heldout))}
+    how = Mining(**options)
+    concepts = mine(pivot, partners, images, heldout=heldout, how=how, progress=progress, own=own)
     if not len(concepts) or not texts:
         return concepts
     return replace(
@@ -63,7 +66,7 @@ def mined_from_generator(
     """
     latents, others = _samples(generator, n_latents, n_heldout)
     company = [clip_partner(model, CLIP), *partners]
-    concepts = mine(generator, company, latents, heldout=others, **options)
+    concepts = mine(generator, company, latents, heldout=others, how=Mining(**options))
     named = name_generator(concepts, generator, model, n_latents, n_heldout, texts)
     examples = sorted({int(i) for i in torch.as_tensor(concepts.examples).flatten().tolist()})
     pictures = {i: as_image(generator.images(latents[i : i + 1])[0]) for i in examples}
@@ -87,7 +90,7 @@ def untrained_rows(
     images: Any,
     generator: Any = None,
     n_heldout: int = 0,
-    passed: Callable[[], object] = lambda: None,
+    progress: Progress = unwatched,
     **options: Any,
 ) -> int:
     """How many rows `mined` finds on the same images with an untrained copy of the model in its place.
@@ -95,11 +98,12 @@ def untrained_rows(
     Local filters with random weights light up where trained ones do, so a dictionary has rows that nothing was learnt
     for; this is how many. About two thirds of the time that the dictionary itself takes.
     """
+    own = {}
     if generator is not None:
         partners = [*partners, generator]
-        options["own"] = {generator.name: _samples(generator, len(images), n_heldout)}
-    kept = {name: value for name, value in options.items() if name not in ("same", "n_examples")}
-    return count_rows(untrained_copy(clip_partner(model, CLIP)), partners, images, passed=passed, **kept)
+        own = {generator.name: _samples(generator, len(images), n_heldout)}
+    untrained = untrained_copy(clip_partner(model, CLIP))
+    return count_rows(untrained, partners, images, Mining(**options), progress, own)
 
 
 def untrained_generator_rows(
@@ -112,7 +116,8 @@ def untrained_generator_rows(
 ) -> int:
     """The same for `mined_from_generator`: the generator's rows where the model among its partners is untrained."""
     latents, _ = _samples(generator, n_latents, n_heldout)
-    return count_rows(generator, [untrained_copy(clip_partner(model, CLIP)), *partners], latents, **options)
+    company = [untrained_copy(clip_partner(model, CLIP)), *partners]
+    return count_rows(generator, company, latents, Mining(**options))
 
 
 def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:

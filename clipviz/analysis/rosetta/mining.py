@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -11,22 +11,39 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis.rosetta.matching import (
-    Layers,
-    View,
-    as_partner,
     heldout_correlation,
-    keeping,
     match,
     match_and_shuffled,
     own_pairs,
-    places,
 )
+from clipviz.analysis.rosetta.unit_maps import KeptMaps, Layers, View, as_partner, places
 from clipviz.lens.best_buddies import clusters, rosetta_units
 from clipviz.lens.unit_thumbnails import SIDE, Range, drawn
-from clipviz.values import Concepts, Matches, UnitThumbnails
+from clipviz.models.generator import Sampler
+from clipviz.values import Concepts, Matches, Progress, UnitThumbnails, counted, unwatched
 
 SAME = 0.7
-"""Correlation from which on two units of one model are one concept."""
+"""Two units of one model count as one concept if their correlation exceeds this value."""
+
+
+@dataclass(frozen=True)
+class Mining:
+    """How a dictionary is mined.
+
+    k: neighbours among which best buddies are looked for. at_least: partners that a row needs, None for all (the
+    thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
+    `pairs_above_chance`. same: self best buddies of the pivot whose correlation exceeds this are one concept (the
+    thesis joins all of them, and chains then grow long). n_examples: example images of a row. batch: images that are
+    read at once. memory: bytes for correlation tables.
+    """
+
+    k: int = 5
+    at_least: int | None = None
+    above: float | Literal["chance"] = "chance"
+    same: float = SAME
+    n_examples: int = 8
+    batch: int = 32
+    memory: int = 2 << 30
 
 
 def mine(
@@ -35,22 +52,14 @@ def mine(
     images: Any,
     *,
     heldout: Any,
-    k: int = 5,
-    at_least: int | None = None,
-    above: float | Literal["chance"] = "chance",
-    same: float = SAME,
-    n_examples: int = 8,
-    batch: int = 32,
-    memory: int = 2 << 30,
-    passed: Callable[[], object] = lambda: None,
+    how: Mining = Mining(),
+    progress: Progress = unwatched,
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Concepts:
     """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
-    images, heldout: collections for mining and for the honesty check. at_least: partners that a row needs, default all
-    (the thesis's intersection). above: what a pair's correlation must exceed that of shuffled images by, see
-    `pairs_above_chance`. same: correlation from which on self best buddies of the pivot are one concept (the thesis
-    joins all; chains then grow long). passed: called after each of the n_passes over the images. own: a partner's name
+    images, heldout: collections for mining and for the honesty check. progress: called after each of the n_passes over
+    the images. own: a partner's name
     -> what it is matched and checked on instead, as (latents, other latents) of a generator that paints for the pivot;
     on the examples, which it did not paint, it is dark. Each pivot unit is listed once, with its strongest partners;
     rows are sorted by mean held-out correlation.
@@ -59,36 +68,38 @@ def mine(
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
+    passed = counted(progress)
     seen = [(own or {}).get(partner.name, (images, heldout)) for partner in partners]
-    with keeping(*(collection for both in seen for collection in both)):
-        mined_on = [mined for mined, _ in seen]
-        found, units = _rows(pivot, partners, mined_on, k, at_least, above, batch, memory, passed)
-        all_matches = [matches for matches, _, _ in found]
-        # Mined and other images of each partner; `images` come last, since what follows reads them once more.
-        looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
-        looks.sort(key=lambda look: (seen[look[0]][look[1]] is images, seen[look[0]][look[1]] is heldout))
-        tables = [torch.ones(units.shape), torch.ones(units.shape)]
-        for i, which in looks:
-            there = (units[:, i + 1] >= 0).nonzero()[:, 0]
-            pairs = units[there][:, [0, i + 1]]
-            tables[which][:, i + 1] = 0.0
-            tables[which][there, i + 1] = heldout_correlation(
-                pivot, partners[i], seen[i][which], all_matches[i], pairs, batch
-            )
-            if which == 0:
-                passed()
-        correlation, other = tables
-        order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
-        units, correlation, other = units[order], correlation[order], other[order]
-        layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
-        latents = {
-            i: mined for i, (mined, _) in enumerate(seen, start=1) if partners[i - 1].name in (own or {})
-        }
-        examples, looks_of = unit_thumbnails(
-            [pivot, *partners], images, units, layers, n_examples, batch, latents
+    kept = KeptMaps(*(collection for both in seen for collection in both))
+    mined_on = [mined for mined, _ in seen]
+    found, units = _rows(pivot, partners, mined_on, how, passed, kept)
+    all_matches = [matches for matches, _, _ in found]
+    # Mined and other images of each partner; `images` come last, since what follows reads them once more.
+    looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
+    looks.sort(key=lambda look: (seen[look[0]][look[1]] is images, seen[look[0]][look[1]] is heldout))
+    tables = [torch.ones(units.shape), torch.ones(units.shape)]
+    for i, which in looks:
+        there = (units[:, i + 1] >= 0).nonzero()[:, 0]
+        pairs = units[there][:, [0, i + 1]]
+        tables[which][:, i + 1] = 0.0
+        tables[which][there, i + 1] = heldout_correlation(
+            pivot, partners[i], seen[i][which], all_matches[i], pairs, how.batch, kept=kept
         )
-        cluster = clusters(units, own_pairs(pivot, images, units[:, 0].unique(), k, same, batch, memory))
-        passed()
+        if which == 0:
+            passed()
+    correlation, other = tables
+    order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
+    units, correlation, other = units[order], correlation[order], other[order]
+    layers = (all_matches[0].layers_a, *(matches.layers_b for matches in all_matches))
+    latents = {i: mined for i, (mined, _) in enumerate(seen, start=1) if partners[i - 1].name in (own or {})}
+    examples, looks_of = unit_thumbnails(
+        [pivot, *partners], images, units, layers, how.n_examples, how.batch, latents, kept
+    )
+    cluster = clusters(
+        units,
+        own_pairs(pivot, images, units[:, 0].unique(), how.k, how.same, how.batch, how.memory, kept),
+    )
+    passed()
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
         layers=layers,
@@ -100,19 +111,19 @@ def mine(
         n_pairs=torch.tensor([0, *(len(matches.pairs) for matches in all_matches)]),
         n_chance=torch.tensor([0, *(n_chance for _, n_chance, _ in found)]),
         threshold=torch.tensor([0.0, *(threshold for _, _, threshold in found)]),
-        k=k,
+        k=how.k,
         labels=("",) * len(units),
         thumbnails=looks_of,
     )
 
 
 def n_passes(n_partners: int) -> int:
-    """How often `mine` calls passed."""
+    """How many passes `mine` takes."""
     return 3 * n_partners + 1
 
 
 def control_passes(n_partners: int) -> int:
-    """How often `count_rows` calls passed."""
+    """How many passes `count_rows` takes."""
     return 2 * n_partners
 
 
@@ -120,42 +131,33 @@ def count_rows(
     pivot: Any,
     partners: Sequence[Any],
     images: Any,
-    *,
-    k: int = 5,
-    at_least: int | None = None,
-    above: float | Literal["chance"] = "chance",
-    batch: int = 32,
-    memory: int = 2 << 30,
-    passed: Callable[[], object] = lambda: None,
+    how: Mining = Mining(),
+    progress: Progress = unwatched,
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> int:
     """How many rows `mine` would find, without what it then measures and draws of them: about two thirds of its work.
 
-    passed: called control_passes times. For a control: a pivot, or a partner, that has learnt nothing.
+    progress: called after each of control_passes. For a control: a pivot, or a partner, that has learnt nothing.
     """
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
     mined_on = [(own or {}).get(partner.name, (images, None))[0] for partner in partners]
-    with keeping(*mined_on):
-        return len(_rows(pivot, partners, mined_on, k, at_least, above, batch, memory, passed)[1])
+    return len(_rows(pivot, partners, mined_on, how, counted(progress), KeptMaps(*mined_on))[1])
 
 
 def _rows(
     pivot: Any,
     partners: Sequence[Any],
     mined_on: Sequence[Any],
-    k: int,
-    at_least: int | None,
-    above: float | Literal["chance"],
-    batch: int,
-    memory: int,
-    passed: Callable[[], object],
+    how: Mining,
+    passed: Callable[[], None],
+    kept: KeptMaps,
 ) -> tuple[list[tuple[Matches, int, float]], Tensor]:
     """`pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 + model]."""
     found = [
-        pairs_above_chance(pivot, partner, mined, above, k, batch, memory, passed)
+        pairs_above_chance(pivot, partner, mined, how, passed, kept)
         for partner, mined in zip(partners, mined_on, strict=True)
     ]
-    needed = len(partners) if at_least is None else max(1, at_least)
+    needed = len(partners) if how.at_least is None else max(1, how.at_least)
     return found, _joined([matches.pairs for matches, _, _ in found], needed)
 
 
@@ -163,29 +165,29 @@ def pairs_above_chance(
     pivot: Any,
     partner: Any,
     images: Any,
-    above: float | Literal["chance"] = "chance",
-    k: int = 5,
-    batch: int = 32,
-    memory: int = 2 << 30,
-    passed: Callable[[], object] = lambda: None,
+    how: Mining = Mining(),
+    passed: Callable[[], None] = lambda: None,
+    kept: KeptMaps | None = None,
 ) -> tuple[Matches, int, float]:
     """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
 
     Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
-    excess: its correlation minus the same pair's when the partner's images are shuffled. above: the excess that a pair
-    must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
-    (minus the same pairs' correlation under another shuffle).
+    excess: its correlation minus the same pair's when the partner's images are shuffled. how.above: the excess that a
+    pair must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
+    (minus the same pairs' correlation under another shuffle). passed: called after each of two passes.
     """
-    matches, chance = match_and_shuffled(pivot, partner, images, k, batch=batch, memory=memory)
+    matches, chance = match_and_shuffled(
+        pivot, partner, images, how.k, batch=how.batch, memory=how.memory, kept=kept
+    )
     passed()
     both = torch.cat([chance.pairs, matches.pairs])
-    by_place = heldout_correlation(pivot, partner, images, matches, both, batch, permute=1)
+    by_place = heldout_correlation(pivot, partner, images, matches, both, how.batch, permute=1, kept=kept)
     null = chance.strength - by_place[: len(chance.pairs)]
     passed()
-    if isinstance(above, str):
+    if isinstance(how.above, str):
         threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:
-        threshold = float(above)
+        threshold = float(how.above)
     found = _exceeding(matches, by_place[len(chance.pairs) :], threshold)
     return found, int((null > threshold).sum()), threshold
 
@@ -197,11 +199,11 @@ def pairs_above(
     threshold: float,
     k: int = 5,
     batch: int = 32,
-    memory: int = 2 << 30,
+    kept: KeptMaps | None = None,
 ) -> Matches:
     """Best buddies whose correlation exceeds the same pair's on shuffled images by more than `threshold`."""
-    matches = match(pivot, partner, images, k=k, batch=batch, memory=memory)
-    by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, permute=1)
+    matches = match(pivot, partner, images, k=k, batch=batch, kept=kept)
+    by_place = heldout_correlation(pivot, partner, images, matches, matches.pairs, batch, 1, kept)
     return _exceeding(matches, by_place, threshold)
 
 
@@ -235,6 +237,7 @@ def unit_thumbnails(
     n_examples: int = 8,
     batch: int = 32,
     own: Mapping[int, Any] | None = None,
+    kept: KeptMaps | None = None,
 ) -> tuple[Tensor, UnitThumbnails]:
     """Example images of every row and how each model's unit looks on them.
 
@@ -244,15 +247,12 @@ def unit_thumbnails(
     """
     own = own or {}
     looking = [i for i in range(len(models)) if i not in own]
-    seen = dict(
-        zip(
-            looking, _seen_by([models[i] for i in looking], images, [layers[i] for i in looking]), strict=True
-        )
-    )
+    views = _seen_by([models[i] for i in looking], images, [layers[i] for i in looking], kept)
+    seen = dict(zip(looking, views, strict=True))
     ranges = [Range(len(units), n_examples) for _ in models]
     batch = min(view.fitting(batch) for view in seen.values())
     for i, latents in own.items():
-        view = View(models[i], latents, [name for name, _ in layers[i]])
+        view = View(models[i], latents, [name for name, _ in layers[i]], kept=kept)
         for rows in _batches(range(len(latents)), batch):
             ranges[i].update(_chosen(view.maps(rows), layers[i], units[:, i]))
     peaks = []
@@ -284,11 +284,13 @@ def maps_of_units(model: Any, images: Any, units: Tensor, layers: Layers) -> Ten
     return _chosen(view.maps(range(len(images))), layers, units)
 
 
-def _seen_by(models: Sequence[Any], images: Any, layers: Sequence[Layers]) -> list[View]:
-    generators = [model for model in models if hasattr(model, "images") and hasattr(model, "sample")]
+def _seen_by(
+    models: Sequence[Any], images: Any, layers: Sequence[Layers], kept: KeptMaps | None
+) -> list[View]:
+    generators = [model for model in models if isinstance(model, Sampler)]
     generator = generators[0] if generators else None
     return [
-        View(model, images, [name for name, _ in own], generator)
+        View(model, images, [name for name, _ in own], generator, kept)
         for model, own in zip(models, layers, strict=True)
     ]
 

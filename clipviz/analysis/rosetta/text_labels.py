@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.analysis.rosetta.matching import Layers
 from clipviz.analysis.rosetta.mining import maps_of_units
+from clipviz.analysis.rosetta.unit_maps import Layers
 from clipviz.lens.rosetta import CorrelationSums
 from clipviz.models.clip import ClipModel
+from clipviz.models.generator import Sampler
 from clipviz.models.preprocess import take
 from clipviz.models.zoo import clip_partner
 
@@ -128,7 +129,7 @@ def hints(
             maps = maps_of_units(model if partner is None else partner, chosen, units, layers)
             peaks.append(maps.amax((2, 3)))
             if known is None:
-                pictures = partner.images(chosen) if hasattr(partner, "images") else chosen
+                pictures = partner.images(chosen) if isinstance(partner, Sampler) else chosen
                 embedding = model.trace(prepare(pictures).to(model.device)).embedding
                 cosines.append((normalize(embedding, dim=-1) @ directions.T).cpu())
         return torch.cat(peaks).cpu(), fitting(torch.cat(cosines)) if known is None else known

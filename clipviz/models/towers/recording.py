@@ -30,18 +30,18 @@ class Attended(NamedTuple):
 
 
 @contextmanager
-def recording(tower: Tower, tokens: bool, between: Callable[[], None] | None = None) -> Iterator[Recorder]:
-    """Hooks on the tower for one forward pass, which calls `between` before every layer; always removed."""
+def recording(tower: Tower, tokens: bool, check: Callable[[], None] | None = None) -> Iterator[Recorder]:
+    """Hooks on the tower for one forward pass, which calls `check` before every layer; always removed."""
     with listening(Recorder(tower, tokens)) as recorder, ExitStack() as stack:
-        if between is not None:
-            asking = partial(_call, between)
+        if check is not None:
+            asking = partial(_call, check)
             for block in tower.blocks:
                 stack.callback(block.module.register_forward_pre_hook(asking).remove)
         yield recorder
 
 
-def _call(between: Callable[[], None], *_: Any) -> None:
-    between()
+def _call(check: Callable[[], None], *_: Any) -> None:
+    check()
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from clipviz.figures import chapter2_interactive as interactive
 from clipviz.lens import ablate, headset, projection, textspan, zeroshot
 from clipviz.lens.ablate import Terms
 from clipviz.lens.covariance import code_moments
+from clipviz.lens.roles import Role
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
 from clipviz.reproduce.chapter2 import spurious
 from clipviz.reproduce.chapter2.pictures import (
-    Roles,
     check_neighbours,
     joint_section,
     maps_section,
@@ -104,12 +104,12 @@ def run(
     layers_section(report, model, accuracies)
     late = late_terms(model, terms)
     chosen = text_pools(model, evaluation, pool, describe_classes, steps, n_words=(0,))
-    found_roles, texts_of = textspan_section(report, model, evaluation, accuracies, late, chosen)
-    retrieval_section(report, model, evaluation, late, kept, found_roles, texts_of, neighbours)
-    spurious_section(report, model, evaluation, terms, found_roles, steps, quiet)
+    roles, texts_of = textspan_section(report, model, evaluation, accuracies, late, chosen)
+    retrieval_section(report, model, evaluation, late, kept, roles, texts_of, neighbours)
+    spurious_section(report, model, evaluation, terms, roles, steps, quiet)
     segmentation_section(report, model, evaluation, quiet, summed, steps)
     maps_section(report, model, evaluation)
-    joint_section(report, model, evaluation, late, kept, found_roles)
+    joint_section(report, model, evaluation, late, kept, roles)
     return report.write("chapter2")
 
 
@@ -213,7 +213,7 @@ def textspan_section(
     measured: Measured,
     late: Terms,
     pools: Mapping[str, Texts],
-) -> tuple[Roles, dict[Head, list[str]]]:
+) -> tuple[dict[Head, Role], dict[Head, list[str]]]:
     """Figures 2.3 and A.1, Tables 2.2 and A.3-A.6; also returns every head's texts in the order of Alg. 1."""
     widest = min(60, late.codes.codes.shape[3], model.weights.d_embed, len(late.embedding) - 1)
     sizes = [m for m in (10, 20, 30, 40, 50, 60) if m <= widest] if widest >= 60 else sizes_of(widest)
@@ -261,16 +261,15 @@ def textspan_section(
 
 def roles_section(
     report: Report, model: ClipModel, pool: Texts, late: Terms, texts_of: Mapping[Head, Sequence[str]]
-) -> Roles:
+) -> dict[Head, Role]:
     """Table 2.2 with labels given by rule: the broad family of a head's first texts, beside its null; Tables A.3-A.6.
 
     texts_of: every head's texts in the order of Alg. 1.
     """
     covariance, span = textspan.head_span(late.basis, code_moments(late.codes).covariance)
     heads, directions = headset.all_heads(late.codes), encoded_pool(model, pool).cpu()
-    found = labels.label_heads(heads, covariance, span, directions, pool)
-    labelled = labels.roles_of(found)
-    texts = {head: [pool[i] for i in label.order] for head, label in found.items()}
+    labelled = labels.label_heads(heads, covariance, span, directions, pool)
+    texts = {head: [pool[i] for i in role.first] for head, role in labelled.items()}
     n_clear = sum(role.clear for role in labelled.values())
     report.section(
         "What the late heads are about (Tables 2.2, A.3-A.6)",
@@ -302,7 +301,7 @@ def roles_section(
             for head, role in labelled.items()
         ],
     )
-    return {head: (role, texts[head]) for head, role in labelled.items()}
+    return labelled
 
 
 def spurious_section(
@@ -310,7 +309,7 @@ def spurious_section(
     model: ClipModel,
     evaluation: Evaluation,
     terms: Terms,
-    found_roles: Roles,
+    roles: Mapping[Head, Role],
     steps: Steps,
     quiet: bool,
 ) -> None:
@@ -324,9 +323,8 @@ def spurious_section(
     images, task = evaluation.birds
     birds, kept, _ = trace_terms(model, images, steps, "birds", quiet)
     means = ablate.means_of(terms)
-    late_roles = {head: role for head, (role, _) in found_roles.items()}
     late = late_terms(model, terms)
-    found = spurious.spurious_cues(task, evaluation.cue, kept, birds, late, late_roles, means)
+    found = spurious.spurious_cues(task, evaluation.cue, kept, birds, late, roles, means)
     report.text(
         f"Classes by their names, as in the thesis, and by the mean of examples, {task.note}. Means come from "
         f"{means.n_images} general images."

@@ -18,7 +18,7 @@ from clipviz.lens.ablate import Terms
 from clipviz.lens.roles import Role
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import Evaluation, spaced
-from clipviz.reproduce.pools import encoded_pool
+from clipviz.reproduce.pools import GENERAL, encoded_pool
 from clipviz.reproduce.report import Report
 from clipviz.values import Head
 
@@ -30,7 +30,6 @@ N_SHOWN = 4  # pictures of Figures A.2a and A.2b
 NEIGHBOURS = {"cosine": "cosine", "product": "inner product, as in the thesis"}
 """How images are compared under a head."""
 
-Roles = dict[Head, tuple[Role, list[str]]]
 """(layer, head) -> its role and its first texts."""
 
 
@@ -46,15 +45,16 @@ def retrieval_section(
     evaluation: Evaluation,
     late: Terms,
     kept: Sequence[int],
-    found_roles: Roles,
+    roles: Mapping[Head, Role],
     texts_of: Mapping[Head, Sequence[str]],
     neighbours: str = "cosine",
 ) -> None:
     """Figures 2.4, 2.5, A.5, A.6. texts_of: every head's texts in the order of Alg. 1; neighbours: see NEIGHBOURS."""
-    shown, codes, basis = _varied(found_roles, 4), late.codes, late.basis
+    shown, codes, basis = _varied(roles, 4), late.codes, late.basis
+    general = evaluation.pools[GENERAL]
     rows = []
     for head in shown:
-        text = found_roles[head][1][0]
+        text = general[roles[head].first[0]]
         rows.append((f"{name_of(head)}: {text}", _top(model, evaluation, late, kept, head, text, 4)))
     unit = torch.nn.functional.normalize(codes.embedding, dim=-1)
     unusual = (unit @ unit.mean(0)).argsort().tolist()
@@ -72,7 +72,7 @@ def retrieval_section(
         found = [("the whole model", [_pixels(evaluation, kept[i]) for i in whole])]
         for head in shown:
             near = retrieve.nearest(codes, basis, [query], [head], k=4, cosine=neighbours == "cosine")
-            label = f"{name_of(head)}: {found_roles[head][0].label}"
+            label = f"{name_of(head)}: {roles[head].label}"
             found.append((label, [_pixels(evaluation, kept[i]) for i in near.images[0].tolist()]))
         report.figure(
             name,
@@ -80,8 +80,8 @@ def retrieval_section(
             f"Figure {number}: nearest neighbours of an image under the whole model (by cosine) and under single heads "
             f"(by {NEIGHBOURS[neighbours]})",
         )
-    random = torch.randperm(len(found_roles), generator=torch.Generator().manual_seed(0))[:N_HEADS].tolist()
-    for head in sorted(list(found_roles)[i] for i in random):
+    random = torch.randperm(len(roles), generator=torch.Generator().manual_seed(0))[:N_HEADS].tolist()
+    for head in sorted(list(roles)[i] for i in random):
         texts = texts_of[head][:N_TEXTS]
         report.figure(
             f"top-images-L{head[0]}-H{head[1]}",
@@ -203,17 +203,17 @@ def joint_section(
     evaluation: Evaluation,
     late: Terms,
     kept: Sequence[int],
-    found_roles: Roles,
+    roles: Mapping[Head, Role],
 ) -> None:
     """Figures 2.6 and A.3: for each head an image that it tells most about."""
-    pool = evaluation.pools["descriptions"]
+    pool = evaluation.pools[GENERAL]
     n_texts = min(late.codes.codes.shape[3], len(late.embedding) - 1)
     chosen = textspan.describe_heads(late.codes, late.basis, encoded_pool(model, pool).cpu(), n_texts)
     heads = headset.all_heads(late.codes)
     background = encoded_pool(model, pool)
     examples: list[dict[str, Any]] = []
     shown: set[int] = set()
-    for head in _varied(found_roles, 6):
+    for head in _varied(roles, 6):
         texts = [pool[i] for i in chosen.order[heads.index(head)].tolist()]
         directions = model.encode_texts(texts)
         row = _telling(late, head, (directions - background.mean(0)).cpu(), kept, shown)
@@ -222,7 +222,7 @@ def joint_section(
         found = joint.joint_maps(trace, 0, *head, directions, background)
         examples.append(
             {
-                "head": f"{name_of(head)} ({found_roles[head][0].label})",
+                "head": f"{name_of(head)} ({roles[head].label})",
                 "image": model.shown(model.prepare([evaluation.images[row]]))[0],
                 "positive_text": texts[int(found.positive[0])],
                 "positive_map": found.positive_maps[0].cpu().numpy(),
@@ -253,25 +253,25 @@ def _telling(
     return next(kept[i] for i in order if kept[i] not in shown)
 
 
-def _varied(found_roles: Roles, n_heads: int) -> list[Head]:
+def _varied(roles: Mapping[Head, Role], n_heads: int) -> list[Head]:
     """Heads to show: clear roles first, one per family while there are new ones."""
     ranked = sorted(
-        found_roles,
+        roles,
         key=lambda head: (
-            not found_roles[head][0].clear,
-            found_roles[head][0].p_value,
-            -found_roles[head][0].n_texts,
+            not roles[head].clear,
+            roles[head].p_value,
+            -roles[head].n_texts,
             head,
         ),
     )
     chosen: list[Head] = []
     for fresh in (True, False):
         for head in ranked:
-            families = {found_roles[other][0].family for other in chosen}
+            families = {roles[other].family for other in chosen}
             if (
                 head not in chosen
                 and len(chosen) < n_heads
-                and (not fresh or found_roles[head][0].family not in families)
+                and (not fresh or roles[head].family not in families)
             ):
                 chosen.append(head)
     return chosen

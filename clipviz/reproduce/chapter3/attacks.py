@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues.attacks import attack_pair, pair_map
+from clipviz.analysis.cues.words import N_NEURONS, N_WORDS, Source
 from clipviz.data.texts import common_words
 from clipviz.figures import chapter3 as figures
 from clipviz.reproduce import published
@@ -59,8 +60,8 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
     n_sentences, n_images = (3, 2) if quick else (10, 10)
     rates, words, examples, left_out = _attacks(study, source, pairs, repeats, (n_sentences, n_images))
     report.text(
-        f"Pictures of one class that should be taken for another: the {cues.N_NEURONS} neurons of layers "
-        f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {cues.N_WORDS} texts by contribution score (Eq. 3.4; "
+        f"Pictures of one class that should be taken for another: the {N_NEURONS} neurons of layers "
+        f"{layers[0]}-{layers[-1]} with the largest |<v, r>| give {N_WORDS} texts by contribution score (Eq. 3.4; "
         f"{len(source.pool)} texts, {source.codes.atoms.shape[1]} per neuron); texts that name the other class or mean "
         f"nearly the same are left out. {_who_draws(study, n_sentences, n_images)} Baselines: the class "
         f"alone, random neurons, codes of indirect effects{only}, the texts most along v."
@@ -104,7 +105,7 @@ def attack_section(report: Report, study: Study, repeats: int, quick: bool = Fal
 
 def _attacks(
     study: Study,
-    source: cues.Source,
+    source: Source,
     pairs: Sequence[tuple[str, str]],
     repeats: int,
     n_drawn: tuple[int, int],
@@ -157,7 +158,7 @@ def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
     )
 
 
-def _by(study: Study, source: cues.Source, n_drawn: tuple[int, int]) -> str:
+def _by(study: Study, source: Source, n_drawn: tuple[int, int]) -> str:
     """What else the pictures rest on, for the name of a step; "" for the demo world's own."""
     if study.studio is None:
         return ""
@@ -177,7 +178,7 @@ def cue_pool(study: Study, quick: bool = False) -> list[str]:
 
 def attack_source(
     study: Study, n_indirect: int, pool: Sequence[str] | None = None, n_compared: int | None = None
-) -> cues.Source:
+) -> Source:
     """What the methods choose words from: the late layers' neurons together, both kinds of directions.
 
     n_indirect: images for each neuron's indirect effects; n_compared: neurons of each layer that have them, None for
@@ -200,7 +201,7 @@ def attack_source(
             for layer in study.late
         ]
     ).to(second)
-    return cues.Source(
+    return Source(
         dictionary.pool,
         dictionary.encoded,
         dictionary.codes(second),
@@ -245,10 +246,10 @@ def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in
 
 
 def _attack(
-    study: Study, source: cues.Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
+    study: Study, source: Source, pair: tuple[str, str], seed: int, n_sentences: int, n_images: int
 ) -> dict[str, Any]:
     left_out: dict[str, str] = {}
-    found = cues.attack_pair(
+    found = attack_pair(
         study.model,
         source,
         pair,
@@ -286,7 +287,7 @@ def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> lis
     rows = zip(found["best sentences"], found["best margins"], found["best pictures"], strict=True)
     return [
         figures.AttackExample(
-            pair, sentence, margin, picture, cues.pair_map(study.model, Image.fromarray(picture), pair)
+            pair, sentence, margin, picture, pair_map(study.model, Image.fromarray(picture), pair)
         )
         for sentence, margin, picture in rows
         if margin > 0

@@ -18,7 +18,6 @@ from PIL import Image
 
 from clipviz import demo
 from clipviz.analysis.collection import classifiers
-from clipviz.analysis.cues import words as cues
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts
@@ -32,7 +31,7 @@ from clipviz.lens.sparse import CODE_SIZES, prepare_dictionary, reconstruct, spa
 from clipviz.loading import load
 from clipviz.models import captioners
 from clipviz.models.bundle import Studio
-from clipviz.models.captioners import Describe, Draw
+from clipviz.models.captioners import Painter, Writer
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce import published
 from clipviz.reproduce.chapter3 import attacks, neuron_segmenting, neuron_texts
@@ -89,8 +88,8 @@ def run(
     quick: bool = False,
     quiet: bool = False,
     summed: str = "late",
-    describe: Describe | str | None = None,
-    draw: Draw | str | None = None,
+    describe: Writer | str | None = None,
+    draw: Painter | str | None = None,
     pairs: str | Sequence[tuple[str, str]] | None = None,
     shifted: str | None = None,
 ) -> Path:
@@ -136,14 +135,14 @@ def run(
     return report.write("chapter3")
 
 
-def studio_of(describe: Describe | str | None, draw: Draw | str | None) -> Studio | None:
+def studio_of(describe: Writer | str | None, draw: Painter | str | None) -> Studio | None:
     """Those who write and draw, opened by name where they are names; both or neither."""
     if (describe is None) != (draw is None):
         raise ValueError("expected describe and draw together, got one of them; give both or neither")
     if describe is None or draw is None:
         return None
     writer = captioners.load_writer(describe) if isinstance(describe, str) else describe
-    return cues.studio(writer, captioners.load_painter(draw) if isinstance(draw, str) else draw)
+    return Studio.of(writer, captioners.load_painter(draw) if isinstance(draw, str) else draw)
 
 
 def open_study(

@@ -163,8 +163,8 @@ def layer_statistics(
 
     def make(places: list[int]) -> Iterator[dict[str, Any]]:
         wanted = [layers[place] for place in places]
-        told = "" if quiet else f"reading layers {', '.join(map(str, wanted))}"
-        for sums in read_layers(model, images, wanted, n_top_of(len(images)), told=told, scatter=False):
+        bar = "" if quiet else f"reading layers {', '.join(map(str, wanted))}"
+        for sums in read_layers(model, images, wanted, n_top_of(len(images)), bar=bar, scatter=False):
             tensors = {name: value for name, value in vars(sums.stats).items() if isinstance(value, Tensor)}
             arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
             yield {**arrays, "norms": sums.norms.cpu().numpy(), "count": sums.count}
@@ -262,10 +262,10 @@ def _after_conditions(
 ) -> list[dict[str, Any]]:
     """What `layer_embeddings` leaves of some images, layer by layer, from one pass."""
     numbers = [one.stats.layer for one in known]
-    told = "" if quiet else f"ablating layers {', '.join(map(str, numbers))}"
+    bar = "" if quiet else f"ablating layers {', '.join(map(str, numbers))}"
     parts: list[dict[str, list[Tensor]]] = [{} for _ in known]
     kept: list[int] = []
-    for some, pictures in reading.batches(images, rows, told):
+    for some, pictures in reading.batches(images, rows, bar):
         seconds = model.each_second_order(pictures, numbers)
         for part, one, second in zip(parts, known, seconds, strict=True):
             for what, value in _conditions(one, second, codes).items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from clipviz.analysis.cues import words as cues
+from clipviz.analysis.cues.pairs import prompt
 from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter3 as figures
 from clipviz.lens import cues as lens
@@ -38,7 +38,7 @@ class Dictionary:
 
 def wide_pool(study: Study) -> list[str]:
     """The descriptions, and every class by its name: all that the demo world can draw."""
-    names = [cues.prompt(study.model, name) for name in study.evaluation.class_prompts]
+    names = [prompt(study.model, name) for name in study.evaluation.class_prompts]
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
 

@@ -19,9 +19,9 @@ import torch
 from clipviz import demo
 from clipviz.analysis.generation.guides import fingerprint
 from clipviz.analysis.rosetta.dictionaries import about, mined
-from clipviz.analysis.rosetta.matching import keeping, places
 from clipviz.analysis.rosetta.mining import pairs_above
 from clipviz.analysis.rosetta.shared_units import SharedUnits
+from clipviz.analysis.rosetta.unit_maps import KeptMaps, places
 from clipviz.data import dictionary
 from clipviz.data.images import Images, open_images
 from clipviz.demo import world
@@ -300,12 +300,11 @@ def image_section(report: Report, mining: Mining, book: SharedUnits) -> None:
 
 def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
     pivot = clip_partner(mining.model, "clip")
-    found = []
-    with keeping(mining.images):
-        for partner, threshold in zip(mining.partners, thresholds[1:], strict=False):
-            copied = untrained_copy(partner)
-            found.append(len(pairs_above(pivot, copied, mining.images, threshold, K, BATCH).pairs))
-    return found
+    kept = KeptMaps(mining.images)
+    return [
+        len(pairs_above(pivot, untrained_copy(partner), mining.images, threshold, K, BATCH, kept).pairs)
+        for partner, threshold in zip(mining.partners, thresholds[1:], strict=False)
+    ]
 
 
 def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:

@@ -174,9 +174,9 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_see
     effects = effects_from_codes(late.codes.codes, late.codes.mean, late.codes.std, late.basis).flatten(1, 2)
     return HeadTable(
         heads=heads,
-        roles=labels.roles_of(found),
-        texts={head: [pool[i] for i in label.order] for head, label in found.items()},
-        null_counts=torch.tensor([label.null_counts for label in found.values()]).T,
+        roles=found,
+        texts={head: [pool[i] for i in role.first] for head, role in found.items()},
+        null_counts=torch.tensor([role.null_counts for role in found.values()]).T,
         by_seed=heads_by_seed(late, directions, [broad(family) for family in pool.families], n_seeds),
         shares={name: between_share(effects, known) for name, known in supervision(scenes).items()},
     )
@@ -387,8 +387,8 @@ def neuron_layers(
     rotations = random_rotations(N_DRAWS, directions.shape[1], torch.Generator().manual_seed(0))
     found = []
     for layers in read_together(model, usable_layers(model), len(images), n_top):
-        told = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
-        sums = read_layers(model, images, layers, n_top, shared=False, norms=False, told=told)
+        bar = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
+        sums = read_layers(model, images, layers, n_top, shared=False, norms=False, bar=bar)
         found += [
             _neuron_layer(model, layer, own.stats, texts, directions, rotations)
             for layer, own in zip(layers, sums, strict=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipviz.analysis.cues import words as cue_words
+from clipviz.analysis.cues import attacks, pairs, words
 from clipviz.analysis.neurons.layer import LayerNeurons
+from clipviz.models.bundle import Studio
 from clipviz.session import checks
 from clipviz.session.state import SessionState
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from clipviz.analysis.cues.words import Cue, Source
     from clipviz.lens.cues import Attack
     from clipviz.models.bundle import Studio
-    from clipviz.models.captioners import Describe, Draw
+    from clipviz.models.captioners import Painter, Writer
 
 
 class CueQuestions(SessionState):
@@ -32,16 +33,16 @@ class CueQuestions(SessionState):
     def studio(self) -> Studio | None:
         """Who writes and draws for spurious cues: the one set here, else that of the model's bundle.
 
-        Set it to clipviz.analysis.cues.words.studio(describe, draw): describe(words, class_name, avoid) writes
+        Set it to clipviz.models.bundle.Studio.of(describe, draw): describe(words, class_name, avoid) writes
         sentences, draw(sentence, seed) paints them. The Cues desk then draws any class.
         """
-        return self._studio or cue_words.studio_of(self.model)
+        return self._studio or pairs.studio_of(self.model)
 
     @studio.setter
     def studio(self, studio: Studio | None) -> None:
         if studio is not None and not hasattr(studio, "writer"):
             raise ValueError(
-                f"expected a studio, got {type(studio).__name__}; clipviz.analysis.cues.words.studio(describe, draw) "
+                f"expected a studio, got {type(studio).__name__}; clipviz.models.bundle.Studio.of(describe, draw) "
                 "makes one"
             )
         self._studio = studio
@@ -59,11 +60,11 @@ class CueQuestions(SessionState):
     @staticmethod
     def check_pair(pair: tuple[str, str]) -> None:
         """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
-        cue_words.check_pair(*checks.texts("pair", pair))
+        pairs.check_pair(*checks.texts("pair", pair))
 
     def class_text(self, name: str) -> str:
         """The text that stands for a class: "a horse", "grapes"."""
-        return cue_words.prompt(self.model, name)
+        return pairs.prompt(self.model, name)
 
     def cue_source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
         """The words and sparse codes of some layers' neurons, from which cues are chosen.
@@ -77,21 +78,21 @@ class CueQuestions(SessionState):
         key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
 
         def make() -> Source:
-            n_parts = -(-sum(one.n_neurons for one in known) // cue_words.CODED)
+            n_parts = -(-sum(one.n_neurons for one in known) // words.CODED)
             between = self.telling("Coding the neurons in texts", n_parts)
-            return cue_words.source(known, self.pool(), m, between)
+            return words.source(known, self.pool(), m, between)
 
         return self.keep(key, make)
 
     def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
         """The same in short steps for work between clicks: None until the last, which is the source."""
-        return cue_words.coding(known, self.pool(), checks.code_size(m))
+        return words.coding(known, self.pool(), checks.code_size(m))
 
     def cues(
         self,
         pair: tuple[str, str],
         layers: int | Sequence[int] | None = None,
-        n_words: int = cue_words.N_WORDS,
+        n_words: int = words.N_WORDS,
         source: Source | None = None,
         m: int | None = None,
     ) -> list[Cue]:
@@ -102,9 +103,9 @@ class CueQuestions(SessionState):
         """
         self.check_pair(pair)
         source = self.cue_source(layers, m) if source is None else source
-        between = self.telling("Comparing the words with those of rotated neurons", cue_words.N_ROTATIONS)
+        between = self.telling("Comparing the words with those of rotated neurons", words.N_ROTATIONS)
         n_words = checks.count("n_words", n_words)
-        return cue_words.cues(self.model, source, *pair, n_words=n_words, between=between)
+        return words.cues(self.model, source, *pair, n_words=n_words, progress=between)
 
     def attack(
         self,
@@ -114,8 +115,8 @@ class CueQuestions(SessionState):
         n_sentences: int = 10,
         n_images: int = 10,
         m: int | None = None,
-        describe: Describe | None = None,
-        draw: Draw | None = None,
+        describe: Writer | None = None,
+        draw: Painter | None = None,
     ) -> dict[str, tuple[list[str], Attack]]:
         """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
 
@@ -123,10 +124,10 @@ class CueQuestions(SessionState):
         """
         if (describe is None) != (draw is None):
             raise ValueError("expected describe and draw together, got one of them; give both or neither")
-        own = None if describe is None or draw is None else cue_words.studio(describe, draw)
+        own = None if describe is None or draw is None else Studio.of(describe, draw)
         self.check_pair(pair)
         source = self.cue_source(layers, m)
-        return cue_words.attack_pair(
+        return attacks.attack_pair(
             self.model,
             source,
             pair,
@@ -147,16 +148,14 @@ class CueQuestions(SessionState):
     ) -> Iterator[tuple[str, list[str], Attack]]:
         """(method, its words, its pictures), one after the other, for work between clicks; left_out takes the methods
         for whose words nothing was written that can be drawn, with the reason."""
-        return cue_words.attempts(
-            self.model, source, pair, seed, n_sentences, n_images, self.studio, left_out
-        )
+        return attacks.attempts(self.model, source, pair, seed, n_sentences, n_images, self.studio, left_out)
 
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
         """Whether each word can be drawn into a picture of pair[0] here."""
         self.check_pair(pair)
-        return cue_words.drawable(self.studio, texts, pair)
+        return pairs.drawable(self.studio, texts, pair)
 
     def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
         """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
         self.check_pair(pair)
-        return cue_words.pair_map(self.model, picture, pair)
+        return attacks.pair_map(self.model, picture, pair)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from clipviz.analysis.generation.concepts import GeneratorConcept
     from clipviz.analysis.generation.guides import Guides
-    from clipviz.analysis.generation.searching import Edited, Progress
+    from clipviz.analysis.generation.searching import Edited, SearchProgress
     from clipviz.analysis.rosetta.shared_units import SharedUnits
     from clipviz.lens.invert import Schedule
     from clipviz.session.mining import MiningOptions
@@ -142,7 +142,7 @@ class SharedUnitQuestions(SessionState):
         down: float = 0.0,
         factor: float = 1.0,
         schedule: Schedule | None = None,
-        progress: Progress | None = None,
+        progress: SearchProgress | None = None,
         objective: str = "distance",
         literal: bool = False,
     ) -> Edited:
@@ -169,7 +169,7 @@ class SharedUnitQuestions(SessionState):
         alpha: float = 0.1,
         beta: float = 1.0,
         schedule: Schedule | None = None,
-        progress: Progress | None = None,
+        progress: SearchProgress | None = None,
         objective: str | None = None,
     ) -> Edited:
         """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
@@ -193,7 +193,7 @@ class SharedUnitQuestions(SessionState):
         n_starts: int = 6,
         seed: int = 0,
         schedule: Schedule | None = None,
-        progress: Progress | None = None,
+        progress: SearchProgress | None = None,
     ) -> Edited:
         """Several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig. 4.1)."""
         return generation.visualise(self._session, concept, n_starts, seed, schedule, progress)

@@ -1,0 +1,50 @@
+"""A pair of classes, one that is drawn and one that it should be taken for: names, prompts, direction, who draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from clipviz.data.texts import with_article
+from clipviz.models.bundle import Studio
+from clipviz.models.clip import ClipModel
+
+
+def studio_of(model: ClipModel) -> Studio | None:
+    """Who writes and draws in the model's world, if anyone does."""
+    return model.bundle.studio if model.bundle else None
+
+
+def check_pair(drawn: str, mistaken: str) -> None:
+    """ValueError unless these are two different class names."""
+    for name in (drawn, mistaken):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(
+                f"expected two class names, got {drawn!r} and {mistaken!r}; type one word for each"
+            )
+    if drawn.strip().lower() == mistaken.strip().lower():
+        raise ValueError(f"expected two different classes, got {drawn!r} twice")
+
+
+def prompt(model: ClipModel, name: str) -> str:
+    """The text that stands for a class: "a horse", "grapes"."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"expected the name of a class, got {name!r}; type a word")
+    studio = studio_of(model)
+    return (studio.prompt if studio else with_article)(name.strip())
+
+
+def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
+    """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
+    check_pair(drawn, mistaken)
+    encoded = model.encode_texts([prompt(model, drawn), prompt(model, mistaken)])
+    return encoded, encoded[1] - encoded[0]
+
+
+def drawable(studio: Studio | None, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
+    """Whether a studio can put each word into a picture of the pair's first class, colours left out."""
+    wrong = [word for word in words if not isinstance(word, str)]
+    if wrong:
+        raise ValueError(f"expected words as texts, got {wrong[:3]}; put each in quotes")
+    return [studio is not None and studio.can_draw(word, set(pair)) for word in words]

@@ -1,0 +1,189 @@
+"""Maps of the units of a model over a collection, read batch by batch and kept as far as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipviz.models.generator import Sampler
+from clipviz.models.preprocess import take
+from clipviz.models.zoo import clip_partner
+
+Layers = tuple[tuple[str, int], ...]
+MAPS_BYTES = 1 << 29
+"""What the maps of a batch may hold: 5 images of all MLPs of a ViT-L/14."""
+KEPT_BYTES = 3 << 30
+"""What maps that are kept from one pass to the next may hold: 31 images of all MLPs of a ViT-L/14."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive layers of one map size: their names, the first unit, the number of units.
+
+    chosen: of each layer the units that are read, None for all of them.
+    """
+
+    layers: tuple[str, ...]
+    start: int
+    n_units: int
+    chosen: tuple[Tensor, ...] | None = None
+
+    def of(self, maps: dict[str, Tensor]) -> Tensor:
+        """The block's maps [image, unit, rows, cols]."""
+        parts = [maps[layer] for layer in self.layers]
+        if self.chosen is not None:
+            parts = [part[:, units] for part, units in zip(parts, self.chosen, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class View:
+    """One model over one collection: its layers, and its maps batch by batch, those that `kept` has without a pass."""
+
+    def __init__(
+        self,
+        model: Any,
+        images: Any,
+        layers: Sequence[str] | None,
+        of_generator: Any = None,
+        kept: KeptMaps | None = None,
+    ) -> None:
+        self.model, self.images, self.chosen = as_partner(model), images, layers
+        self.of_generator, self.kept = of_generator, kept
+        probe = self.read([0])
+        self.shapes = {name: (maps.shape[1], tuple(maps.shape[2:])) for name, maps in probe.items()}
+        self.layers: Layers = tuple((name, n_units) for name, (n_units, _) in self.shapes.items())
+        self.n_units = sum(n_units for _, n_units in self.layers)
+
+    def maps(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Maps of some images, those that are kept without a pass."""
+        return self.read(rows) if self.kept is None else self.kept.maps(self, tuple(rows))
+
+    def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Maps of some images from a pass."""
+        pictures = take(self.images, rows)
+        if self.of_generator is not None and self.of_generator is not self.model:
+            pictures = self.of_generator.images(pictures)
+        return self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
+
+    @property
+    def image_bytes(self) -> int:
+        """What the maps of one image hold."""
+        return 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
+
+    def fitting(self, batch: int) -> int:
+        """At most so many images that their maps fit in MAPS_BYTES."""
+        return max(1, min(batch, MAPS_BYTES // max(1, self.image_bytes)))
+
+    def blocks(self, limit: int, among: Tensor | None = None) -> list[Block]:
+        """Runs of layers with one map size, at most `limit` units each unless one layer alone has more.
+
+        among: units counted through the layers, in order; then blocks hold these alone and are counted through them.
+        """
+        layer, unit = places(torch.arange(self.n_units) if among is None else among, self.layers)
+        found: list[Block] = []
+        size, start = None, 0
+        for place, (name, (_, new_size)) in enumerate(self.shapes.items()):
+            own = unit[layer == place]
+            n_units, chosen = len(own), None if among is None else (own,)
+            last = found[-1] if found else None
+            if not n_units:
+                continue
+            if last is not None and new_size == size and last.n_units + n_units <= limit:
+                joined = None if last.chosen is None or chosen is None else last.chosen + chosen
+                found[-1] = Block((*last.layers, name), last.start, last.n_units + n_units, joined)
+            else:
+                found.append(Block((name,), start, n_units, chosen))
+            size, start = new_size, start + n_units
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Collection:
+    """One model's maps of one collection, by the batches that they were read in: their images -> maps."""
+
+    view: View
+    batches: dict[tuple[int, ...], dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return len(self.view.images) * self.view.image_bytes
+
+    def is_of(self, view: View) -> bool:
+        same = (
+            getattr(self.view, name) is getattr(view, name) for name in ("model", "images", "of_generator")
+        )
+        return all(same) and self.view.shapes == view.shapes
+
+
+class KeptMaps:
+    """Maps of some collections, kept from one pass over them to the next as far as KEPT_BYTES allow.
+
+    known: the collections, in the order of their rows. Each is kept whole or not at all, and the one that was used
+    longest ago makes room.
+    """
+
+    def __init__(self, *known: Any) -> None:
+        self.known = known
+        self.collections: list[_Collection] = []
+
+    def maps(self, view: View, rows: tuple[int, ...]) -> dict[str, Tensor]:
+        """The maps of some rows of a view, read where they are not kept."""
+        own = next((one for one in self.collections if one.is_of(view)), _Collection(view))
+        in_order = rows == tuple(range(rows[0], rows[0] + len(rows)))  # others would be kept a second time
+        if not in_order or own.size > KEPT_BYTES or not any(view.images is one for one in self.known):
+            return view.read(rows)
+        self.collections = [*(one for one in self.collections if one is not own), own]
+        while sum(one.size for one in self.collections) > KEPT_BYTES:
+            self.collections.pop(0)
+        if rows in own.batches:
+            return own.batches[rows]
+        if rows[0] == 0:
+            own.batches.clear()  # a pass in batches of another size begins
+        maps = view.read(rows)
+        if not any(row in batch for batch in own.batches for row in rows):
+            own.batches[rows] = maps
+        return maps
+
+
+def as_partner(model: Any) -> Any:
+    """Anything with `.maps(images)` as it is; a ClipModel or an open_clip model through its MLP units."""
+    if hasattr(model, "maps"):
+        return model
+    return clip_partner(model)
+
+
+def views(
+    model_a: Any,
+    model_b: Any,
+    images: Any,
+    layers_a: Sequence[str] | None = None,
+    layers_b: Sequence[str] | None = None,
+    kept: KeptMaps | None = None,
+) -> tuple[View, View]:
+    """Both models over the same pictures; where one is a generator, `images` are its latents."""
+    if not len(images):
+        raise ValueError("expected at least one image to match on, got none; the thesis uses 1,600")
+    generators = [model for model in (model_a, model_b) if isinstance(model, Sampler)]
+    if len(generators) == 2 and model_a is not model_b:
+        raise ValueError(
+            f"expected at most one generator, got {model_a.name!r} and {model_b.name!r}, whose latents stand for "
+            "different pictures; where both share their latents, wrap them in models.generator.AtLatents, else match "
+            "each with a model that looks at images and join the pairs there"
+        )
+    generator = generators[0] if generators else None
+    return (
+        View(model_a, images, layers_a, generator, kept),
+        View(model_b, images, layers_b, generator, kept),
+    )
+
+
+def places(units: Tensor, layers: Layers) -> tuple[Tensor, Tensor]:
+    """Layer number and unit inside it of units counted through all layers."""
+    ends = torch.tensor([n_units for _, n_units in layers]).cumsum(0)
+    layer = torch.searchsorted(ends, units.contiguous(), right=True)
+    starts = torch.cat([torch.zeros(1, dtype=torch.long), ends[:-1]])
+    return layer, units - starts[layer]
