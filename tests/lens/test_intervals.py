@@ -116,3 +116,18 @@ def test_the_interval_of_a_mean_stays_within_what_a_value_can_be():
     assert whole.high > 1
     kept = intervals.mean([1.0, 1.0, 1.0, 0.0], 0.0, 1.0)
     assert (kept.value, kept.low, kept.high) == (whole.value, 0, 1)
+
+
+def test_few_values_and_none_have_the_widest_interval_there_is():
+    for nothing in (intervals.mean([]), intervals.spread([]), intervals.share(0, 0), intervals.paired(0, 0, 0)):
+        assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+        assert nothing.n == 0
+        assert str(nothing) == nothing.interval == "–"
+    assert intervals.mean([3.0]) == intervals.Estimate(3.0, -math.inf, math.inf, 1)
+    assert intervals.mean([0.3], 0.0, 1.0) == intervals.Estimate(0.3, 0.0, 1.0, 1)
+    assert intervals.spread([2.0]) == intervals.Estimate(2.0, 2.0, 2.0, 1)
+    assert str(intervals.share(4, 5)) == "0.800"
+    assert (intervals.paired(1, 0, 1).low, intervals.paired(0, 1, 1).high) == (-1, 1)
+    for lost, gained in ((-1, 1), (1, -1)):
+        with pytest.raises(ValueError, match=f"got {lost} lost and {gained} gained"):
+            intervals.paired(lost, gained, 3)
