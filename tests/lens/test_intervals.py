@@ -119,7 +119,12 @@ def test_the_interval_of_a_mean_stays_within_what_a_value_can_be():
 
 
 def test_few_values_and_none_have_the_widest_interval_there_is():
-    for nothing in (intervals.mean([]), intervals.spread([]), intervals.share(0, 0), intervals.paired(0, 0, 0)):
+    for nothing in (
+        intervals.mean([]),
+        intervals.spread([]),
+        intervals.share(0, 0),
+        intervals.paired(0, 0, 0),
+    ):
         assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
         assert nothing.n == 0
         assert str(nothing) == nothing.interval == "–"
