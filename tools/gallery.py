@@ -23,8 +23,7 @@ from lab import Notebook, chromium_browser, find_chromium, jupyterlab, open_note
 GALLERY = ROOT / "docs" / "gallery"
 SESSION = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"), clipviz.demo.images().subset(range(240)), "demo")"""
-BOARD = """session.select(text="a flamingo", image=session.search("a flamingo", 1)[0][0], layer=5, head=0)
-dashboard = clipviz.Dashboard(session)
+BOARD = """dashboard = clipviz.Dashboard(session)
 dashboard"""
 WHOLE = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
@@ -32,7 +31,7 @@ session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
 DESKS = {
     "ablate": 'session.select(ablation=clipviz.Ablation(heads=session.cue_heads("the sea", "a forest").heads))',
     "atlas": "session.select(ablation=clipviz.Ablation())",
-    "neurons": "session.select(layer=3, neuron=382)",
+    "neurons": "layer, neuron = clipviz.demo.shipped.chosen()['neuron']; session.select(layer=layer, neuron=neuron)",
     "words": "",
     "cues": "",
     "rosetta": "",
@@ -79,10 +78,12 @@ def board(cell: str, scale: float = 1.0, session: str = SESSION) -> Iterator[tup
 
 def gallery() -> None:
     """Board and desks, for the documentation."""
+    with board(BOARD, scale=1.25, session=WHOLE) as (opened, place):
+        opened.page.wait_for_timeout(1500)
+        keep(place.screenshot(), ROOT / "docs" / "dashboard.png")
     with board(BOARD, scale=1.25) as (opened, place):
         page = opened.page
         page.wait_for_timeout(1500)
-        keep(place.screenshot(), ROOT / "docs" / "dashboard.png")
         page.evaluate(THEME, THEMES["dark"])
         page.wait_for_timeout(1500)
         keep(place.screenshot(), GALLERY / "board-dark.webp")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clipviz.data.images import Images
-from clipviz.data.texts import with_article
 from clipviz.demo import shipped
 from clipviz.demo.generator.demo_generator import open_demo_generator
 from clipviz.demo.partners.reading import PARTNERS
@@ -15,7 +14,7 @@ from clipviz.demo.tasks import world_tasks
 from clipviz.demo.world import writing
 from clipviz.demo.world.scene import ATTRIBUTE_COLUMNS
 from clipviz.demo.world.truth import known_of
-from clipviz.demo.world.vocabulary import OBJECT_NAMES, PLURAL_ONLY
+from clipviz.demo.world.vocabulary import OBJECT_NAMES, with_article
 from clipviz.models.bundle import Bundle, FirstView, Studio, TourStep
 from clipviz.values import Ablation
 
@@ -25,14 +24,7 @@ if TYPE_CHECKING:
     from clipviz.demo.generator.locator import Located
 
 NAME = "demo"
-EXAMPLES = (
-    "a flamingo",
-    "a red circle",
-    "in the forest",
-    "two objects",
-    "a letter",
-    "a grayscale photo",
-)
+EXAMPLES = ("a flamingo", "a red circle", "in a forest", "two things", "a letter", "a grayscale photo")
 BIRDS = "birds by example"
 FIRST = {"class": "flamingo", "size": "large", "treatment": "none", "second class": None}
 
@@ -52,7 +44,9 @@ def bundle() -> Bundle:
         images=shipped.images,
         texts=shipped.texts,
         examples=EXAMPLES,
-        first=FirstView("a flamingo", "something pink", large_flamingo),
+        first=FirstView(
+            "a flamingo", shipped.chosen()["quality"], _chosen(shipped.chosen()["image"], large_flamingo)
+        ),
         tour=tour(),
         tasks=world_tasks,
         index=shipped.ASSETS / "index",
@@ -65,39 +59,47 @@ def bundle() -> Bundle:
         locate=_locate,
         truths=truths,
         studio=Studio(
-            OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, prompt, pair=("car", "bus")
+            OBJECT_NAMES, writing.writer, writing.drawer, writing.can_draw, with_article, pair=("car", "bus")
         ),
     )
 
 
 def tour() -> tuple[TourStep, ...]:
     """From a heatmap through a head, its texts and its neighbours to a mistake corrected."""
+    told = shipped.chosen()["tour"]
+    bird, text, written = told["bird"], told["text"], told["written"]
     return (
         TourStep(
-            "Where the model sees a flamingo",
-            "The map splits the cosine of this image and the text “a flamingo” over the image's patches: orange "
-            "patches raise it, blue ones lower it. Most of the orange lies on the bird.",
+            f"Where the model sees {with_article(bird)}",
+            f"The map splits the cosine of this image and the text “{with_article(bird)}” over the image's patches: "
+            "orange patches raise it, blue ones lower it. Most of the orange lies on the bird.",
             "heatmap",
-            {"text": "a flamingo", "text_b": "", "token": None, "images": (), "ablation": Ablation()},
+            {
+                "text": with_article(bird),
+                "text_b": "",
+                "token": None,
+                "images": (),
+                "ablation": Ablation(),
+            },
             {"heatmap": {"scope": "all"}, "images": {"order": "text", "page": 0}},
-            image=forest_flamingo,
+            image=_chosen(told["image"], forest_flamingo),
         ),
         TourStep(
             "The head that sees the forest",
-            "The text is now “in the forest”. Each cell is one attention head, coloured by what it adds to the cosine "
+            f"The text is now “{text}”. Each cell is one attention head, coloured by what it adds to the cosine "
             "with the text. The strongest is selected, and the map shows what it alone adds.",
             "heads",
-            {"text": "in the forest"},
+            {"text": text},
             {"heatmap": {"scope": "head"}, "heads": {"quantity": "effect"}},
-            quality="in the forest",
+            quality=text,
         ),
         TourStep(
             "What this head is about",
             "TextSpan lists the texts that explain the most of what the head does over the whole collection: places "
-            "and backgrounds, no birds. One of them, “something in the woods”, is now the text of the whole board.",
+            f"and backgrounds, no birds. One of them, “{written}”, is now the text of the whole board.",
             "textspan",
-            {"text": "something in the woods"},
-            quality="in the forest",
+            {"text": written},
+            quality=text,
         ),
         TourStep(
             "What looks alike to it",
@@ -108,14 +110,19 @@ def tour() -> tuple[TourStep, ...]:
         ),
         TourStep(
             "A mistake corrected",
-            "In training most birds in a forest were landbirds, so the model takes this flamingo for one. Now the "
+            f"In training most birds in a forest were landbirds, so the model takes this {bird} for one. Now the "
             "heads that tell water from forest are removed, and it is a waterbird again. Click a head to put it back.",
             "ablate",
-            {"text": "a flamingo"},
+            {"text": with_article(bird)},
             {"ablate": {"task": BIRDS}},
             without_cue=BIRDS,
         ),
     )
+
+
+def _chosen(name: str, otherwise: Callable[[Images], int]) -> Callable[[Images], int]:
+    """Images -> where the image of this name is among them; what `otherwise` finds where it is not."""
+    return lambda images: images.names.index(name) if name in images.names else otherwise(images)
 
 
 def forest_flamingo(images: Images) -> int:
@@ -156,8 +163,3 @@ def truths(texts: Sequence[str], images: Images, image: int) -> list[bool | None
     if not set(ATTRIBUTE_COLUMNS) <= set(table) or table["kind"][image] is None:
         return None
     return known_of(texts, {column: table[column][image] for column in ATTRIBUTE_COLUMNS})
-
-
-def prompt(name: str) -> str:
-    """The text that stands for a class: "a horse", "grapes"."""
-    return name if name in PLURAL_ONLY else with_article(name)

@@ -36,6 +36,12 @@ def texts() -> Texts:
     return open_texts(ASSETS / "texts" / "demo.tsv")
 
 
+@functools.cache
+def chosen() -> dict[str, Any]:
+    """What is shown first and in the tour, chosen by rule for the model that ships (tools/demo/choices.py)."""
+    return json.loads((ASSETS / "chosen.json").read_text(encoding="utf-8"))
+
+
 def _member(
     archive: zipfile.ZipFile, lock: threading.Lock, name: str, members: dict[str, zipfile.ZipInfo]
 ) -> MemberSource:

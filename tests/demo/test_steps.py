@@ -106,3 +106,10 @@ def test_tables_of_a_report_take_their_places():
         cards.filled(place.replace("/ 2", "/ 3"), {"world": REPORT})
     with pytest.raises(ValueError, match="run it first"):
         cards.filled(place, {})
+
+
+def test_a_paragraph_takes_its_place():
+    place = "before\n<!-- text: repair -->\n*old*\n<!-- end of text -->\nafter\n"
+    assert cards.said(place, "repair", "*new*") == place.replace("old", "new")
+    with pytest.raises(ValueError, match="expected one place for the text 'first view', got 0"):
+        cards.said(place, "first view", "*new*")

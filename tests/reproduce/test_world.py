@@ -27,11 +27,12 @@ from clipviz.lens.roles import Role
 from clipviz.reproduce.chapter2.chapter import Measured, late_terms
 from clipviz.reproduce.report import Steps
 from clipviz.reproduce.world import chapter as world
-from clipviz.reproduce.world import held_out
+from clipviz.reproduce.world import held_out, stage
 from clipviz.reproduce.world import measures as world_measures
 from clipviz.reproduce.world.held_out import HeldOutSizes
 from clipviz.reproduce.world.measures import N_DRAWS
 from clipviz.values import N_LATE
+from tools.demo import cards
 
 LIMIT = 80
 SIZES = replace(HeldOutSizes.within(LIMIT), scenes=24, masks=3, neurons=12, large=12)
@@ -42,6 +43,8 @@ def small():
     """Fewer scenes, masks and pictures than the command allows, for the limit of these tests."""
     within = HeldOutSizes.within
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "PAIRS", stage.PAIRS[:1])
+        patch.setattr(stage, "N_REPEATS", 1)
         patch.setattr(HeldOutSizes, "within", lambda limit: SIZES if limit == LIMIT else within(limit))
         yield
 
@@ -81,6 +84,7 @@ def test_the_report_has_every_section_and_figure(written):
     folder, text = written
     titles = re.findall(r"^## (.+?)(?: \(.*)?$", text, re.MULTILINE)
     assert titles == [
+        "The main numbers",
         "In short",
         "What it tells apart",
         "Where it is computed",
@@ -90,6 +94,7 @@ def test_the_report_has_every_section_and_figure(written):
         "Spurious background",
         "Neurons by their second-order effects",
         "The embedded generator",
+        "The thesis's findings on this world",
     ]
     shown = re.findall(r"!\[.*?\]\((figures/.+?\.svg)\)", text)
     assert len(shown) == len(set(shown)) >= 9
@@ -497,3 +502,77 @@ def test_grid_prints_every_number_and_frames_the_marked():
     axis = figure.axes[0]
     assert sorted(text.get_text() for text in axis.texts) == [".00", ".25", ".50", "1.00"]
     assert len(axis.patches) == 1
+
+
+def test_neurons_whose_texts_fit_are_counted_by_hand():
+    """Three images and four texts; each neuron has two images and two texts."""
+    known = np.array([[1, 0, 0, 1], [1, 0, 1, 0], [0, 0, 1, 1]], bool)
+    texts = np.array([[0, 1], [1, 2], [1, 1], [3, 1]])
+    images = np.array([[0, 1], [0, 1], [1, 2], [1, 1]])
+    shares = [1.0, 0.5, 0.0, 0.0]
+    assert world_measures.n_fitting(texts, images, known) == sum(
+        share >= world_measures.FITS for share in shares
+    )
+    assert world_measures.n_fitting(texts, images, None) == 0
+
+
+def test_a_finding_appears_where_its_interval_lies_above_the_other():
+    low, high = intervals.share(20, 100), intervals.share(60, 100)
+    between = intervals.share(64, 100)
+
+    def appears(found, against):
+        return stage.Finding("what", "where", found, "things", against).appears
+
+    assert appears(high, low) == "yes"
+    assert appears(low, high) == "no"
+    assert appears(between, high) == "not beyond chance"
+    assert stage.Finding("what", "where", high, "things", said="as it is").appears == "as it is"
+
+
+def test_every_finding_of_the_stage_has_its_numbers(run, model):
+    _, text, seen = run
+    rows = cards.tables(text)[stage.SECTION][0].splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert cells[0] == [
+        "finding",
+        "thesis",
+        "measured",
+        "95%",
+        "n",
+        "compared with",
+        "that",
+        "95%",
+        "appears",
+    ]
+    found = {row[0]: row for row in cells[2:]}
+    assert len(found) == 1 + 4 + 3 + 2 + (model.n_layers - 1) + 3 + 1
+    table = seen["head_table"]
+    clear = [role.clear for role in table.roles.values()]
+    assert found["late heads have a label of their own"][2] == f"{np.mean(clear):.2f}"
+    short = {
+        row.split("|")[1].strip(): row.split("|")[2].strip() for row in text.splitlines() if row[:2] == "| "
+    }
+    assert (
+        found["the nearest text of the pool is true"][2] == short["nearest of all texts: true of the picture"]
+    )
+    assert {row[8] for row in cells[2:]} <= {"yes", "no", "not beyond chance", found[next(iter(found))][8]}
+
+
+def test_what_a_layer_does_for_objects_is_counted_image_by_image(run, model):
+    """Second-order effects of one layer at their means over other scenes, the classes by their names."""
+    folder, _, seen = run
+    evaluation, _ = seen["held_out"]
+    steps = Steps(folder / "own", {"of": "this test"})
+    study = stage.study_of(model, evaluation, SIZES, steps, True)
+    (task,) = study.evaluation.tasks
+    assert all(label >= 0 for label in task.labels)
+    assert not set(study.evaluation.images.names) & set(study.reference.names)
+    right = stage._right(study, 1)
+    units = model.encode_images(list(study.evaluation.images))
+    wanted = torch.tensor(task.labels)
+    assert right["baseline"].tolist() == ((units @ task.directions.T).argmax(1) == wanted).tolist()
+    second = model.second_order(list(study.evaluation.images), 1)
+    means = model.second_order(list(study.reference), 1).effects().double().mean(0).sum(0)
+    left = second.embedding.double() - second.effects().double().sum(1) + means
+    expected = (left @ task.directions.double().T).argmax(1) == wanted
+    assert right[stage.WITHOUT].tolist() == expected.tolist()

@@ -25,7 +25,12 @@ MODEL = ("clipviz/demo/model/network.py", "clipviz/demo/model/assets/*")
 COLLECTION, TEXTS = f"{ASSETS}/collection.zip", f"{ASSETS}/texts/demo.tsv"
 PARTNERS = ("clipviz/demo/partners/nets.py", "clipviz/demo/partners/assets/*")
 GENERATOR = ("clipviz/demo/generator/network.py", "clipviz/demo/generator/assets/generator.safetensors")
-CARDS = ("clipviz/demo/model/MODEL_CARD.md", "clipviz/demo/generator/MODEL_CARD.md", "README.md")
+CARDS = (
+    "clipviz/demo/model/MODEL_CARD.md",
+    "clipviz/demo/generator/MODEL_CARD.md",
+    "README.md",
+    "docs/stage.md",
+)
 REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4")}
 HELD_OUT = 4000
 """Scenes of the report card."""
@@ -130,6 +135,13 @@ STEPS = (
         lambda: module("tools.demo.index"),
     ),
     Step(
+        "first view",
+        "choose what is shown first, and in the tour",
+        (*MODEL, COLLECTION, TEXTS, "tools/demo/choices.py"),
+        (f"{ASSETS}/chosen.json",),
+        lambda: module("tools.demo.choices"),
+    ),
+    Step(
         "dictionary",
         "mine the units that CLIP shares with its partners",
         (
@@ -168,14 +180,22 @@ STEPS = (
     Step(
         "world card",
         "measure the model on held-out scenes and fill in its card",
-        (*MODEL, *WORLD, COLLECTION, TEXTS),
+        (*MODEL, *WORLD, COLLECTION, TEXTS, "clipviz/reproduce/world/*.py"),
         ("clipviz/demo/model/MODEL_CARD.md",),
         lambda: report("world", "--limit", str(HELD_OUT)),
     ),
     Step(
         "pictures",
         "take the pictures of the README and the gallery",
-        (*MODEL, COLLECTION, TEXTS, f"{ASSETS}/rosetta/*", "clipviz/panels/**/*", "tools/gallery.py"),
+        (
+            *MODEL,
+            COLLECTION,
+            TEXTS,
+            f"{ASSETS}/rosetta/*",
+            f"{ASSETS}/chosen.json",
+            "clipviz/panels/**/*",
+            "tools/gallery.py",
+        ),
         ("docs/*.png", "docs/gallery/*"),
         lambda: subprocess.run([sys.executable, "tools/gallery.py"], cwd=ROOT, check=True),
         long=True,

@@ -1,7 +1,8 @@
 """Tables of a report, written into their places in a document: no number of a card is typed by hand.
 
 A place is a pair of lines, `<!-- table: REPORT / SECTION / N -->` and `<!-- end of table -->`; what stands between them
-is the N-th table (from 1) of that section of the report.
+is the N-th table (from 1) of that section of the report. A paragraph with numbers stands between `<!-- text: NAME -->`
+and `<!-- end of text -->`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ def filled(document: str, reports: Mapping[str, str]) -> str:
         return f"{place[1]}{there[number - 1]}\n{place[5]}"
 
     return PLACE.sub(fill, document)
+
+
+def said(document: str, name: str, paragraph: str) -> str:
+    """The document with a paragraph in its place. Raises ValueError where it has no such place, or several."""
+    place = re.compile(rf"(<!-- text: {re.escape(name)} -->\n).*?(<!-- end of text -->)", re.DOTALL)
+    found, n_places = place.subn(lambda one: f"{one[1]}{paragraph}\n{one[2]}", document)
+    if n_places != 1:
+        raise ValueError(f"expected one place for the text {name!r}, got {n_places}; mark where it stands")
+    return found
 
 
 def fill_files(paths: list[Path], reports: Mapping[str, Path]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clipviz.data import texts
+
 IMAGE_SIZE = 96
 """Side of a rendered image in pixels."""
 
@@ -92,8 +94,7 @@ def with_article(noun_phrase: str) -> str:
     """'apple' -> 'an apple'; nouns that take no article are returned as they are."""
     if any(noun_phrase == noun or noun_phrase.endswith(" " + noun) for noun in PLURAL_ONLY):
         return noun_phrase
-    vowel = noun_phrase[0] in "aeiou" and not noun_phrase.startswith(("uni", "ufo"))
-    return ("an " if vowel else "a ") + noun_phrase
+    return texts.with_article(noun_phrase)
 
 
 OBJECTS = tuple(

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from clipviz.analysis.heads.labels import N_DRAWS, N_FIRST, RULE
+from clipviz.demo.world.scenes import Scenes
+from clipviz.demo.world.truth import TRUE, truths
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
-from clipviz.lens.intervals import Estimate
+from clipviz.lens.intervals import Estimate, share
 from clipviz.lens.spurious import SpuriousCue
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
@@ -25,7 +27,7 @@ from clipviz.reproduce.chapter2.segmenting import segmentation_section
 from clipviz.reproduce.chapter2.spurious import Way
 from clipviz.reproduce.evaluation import Evaluation, spaced, trace_terms
 from clipviz.reproduce.report import Report, Steps
-from clipviz.reproduce.world import measures
+from clipviz.reproduce.world import measures, stage
 from clipviz.reproduce.world.generating import generator_section
 from clipviz.reproduce.world.generating import measured as measured_generator
 from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
@@ -71,7 +73,8 @@ def run(
     backgrounds = measures.backgrounds(model, evaluation)
     depths = measures.token_map_scores(model, evaluation, backgrounds)
     pairs = measures.pair_scores(model, scenes, evaluation, backgrounds, N_LATE)
-    neurons = _neurons(model, evaluation, sizes, steps, quiet)
+    neurons = _neurons(model, evaluation, scenes, sizes, steps, quiet)
+    study = stage.study_of(model, evaluation, sizes, steps, quiet)
     report = Report(folder, "The demo world: a report card", _lead(model, sizes), model.device, "world-")
     summary_section(report, families, nearest, table, birds, depths, pairs, neurons, sizes)
     families_section(report, families)
@@ -82,21 +85,33 @@ def run(
     birds_section(report, birds, evaluation)
     neurons_section(report, neurons)
     generator_section(report, measured_generator(encoder, steps, sizes.generated))
+    stage.stage_section(
+        report,
+        [
+            stage.sum_finding(model, evaluation, sizes),
+            *stage.head_findings(table, birds),
+            *stage.map_findings(model, evaluation, pairs, steps, quiet),
+            *stage.text_findings(nearest),
+            *stage.neuron_findings(study, neurons),
+            *stage.attack_findings(study, sizes.attacked),
+        ],
+    )
     return report.write("world")
 
 
 def _neurons(
-    model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes, steps: Steps, quiet: bool
+    model: ClipModel, evaluation: Evaluation, scenes: Scenes, sizes: HeldOutSizes, steps: Steps, quiet: bool
 ) -> list[NeuronLayer]:
     """Every layer's neurons; a finished measurement is read from its step."""
 
     def make() -> dict[str, Any]:
         rows = spaced(len(evaluation.images), sizes.neurons * sizes.n_seeds)
         pool = measures.naming_pool(model, evaluation.pools["descriptions"])
-        found = measures.neuron_layers(model, evaluation.images.subset(rows), pool, quiet)
+        known = truths(list(pool), scenes.attributes[rows]) == TRUE
+        found = measures.neuron_layers(model, evaluation.images.subset(rows), pool, quiet, known)
         return {"layers": [asdict(layer) for layer in found]}
 
-    return [NeuronLayer(**layer) for layer in steps.get("world-neurons", make)["layers"]]
+    return [NeuronLayer(**layer) for layer in steps.get("world-neuron-layers", make)["layers"]]
 
 
 def families_section(report: Report, families: dict[str, dict[str, FamilyScore]]) -> None:
@@ -285,7 +300,10 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
         f"there that one direction explains. Named: directions with a text at cosine > {measures.COSINE} (texts "
         "without what they all share), and the same for directions turned by random rotations of the embedding "
         f"(mean of {measures.N_DRAWS}). A cosine of {measures.COSINE} is rarer the more dimensions the texts use; "
-        f"so also those with a text closer than {measures.ABOVE:.0%} of the rotated directions have one.",
+        f"so also those with a text closer than {measures.ABOVE:.0%} of the rotated directions have one. A fitting "
+        "text: the share of all neurons with one among the five nearest that is true of at least "
+        f"{measures.FITS:.0%} of the {measures.N_TOP} images where the neuron acts most, and with the five of another "
+        "neuron.",
     )
     report.table(
         [
@@ -295,6 +313,8 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
             "named",
             "named, rotated",
             "above the null",
+            "a fitting text",
+            "of another neuron",
             "best names",
         ],
         [
@@ -305,6 +325,8 @@ def neurons_section(report: Report, neurons: list[NeuronLayer]) -> None:
                 f"{layer.n_named} of {layer.n_neurons}",
                 layer.n_named_null,
                 f"{layer.n_above_null} of {layer.n_neurons}",
+                share(layer.n_true, layer.n_judged).in_full,
+                share(layer.n_true_shuffled, layer.n_judged),
                 "; ".join(f"n{neuron} {text} ({cosine:.2f})" for neuron, text, cosine in layer.examples),
             ]
             for layer in neurons

@@ -35,8 +35,8 @@ BATCH = 100
 @dataclass(frozen=True)
 class HeldOutSizes:
     """How many images each measurement takes from every seed: held-out scenes, large plain shapes and glyphs, traced
-    scenes, scenes with masks, birds in each group, scenes for neurons; how many pictures are generated in all; and how
-    many seeds are pooled."""
+    scenes, scenes with masks, birds in each group, scenes for neurons; how many pictures are generated in all, how many
+    of each adversarial attack; and how many seeds are pooled."""
 
     scenes: int = 2000
     large: int = 720
@@ -45,6 +45,7 @@ class HeldOutSizes:
     birds: int = 100
     neurons: int = 240
     generated: int = 1000
+    attacked: int = 60
     n_seeds: int = len(HELD_OUT_SEEDS)
 
     @property
@@ -63,7 +64,7 @@ class HeldOutSizes:
         n_seeds = min(cls.n_seeds, max(1, limit // 40))
         share = min(1.0, limit / n_seeds / cls.scenes)
         least = {"scenes": 40, "large": 36, "traced": 40, "masks": 6, "birds": 5, "neurons": 40}
-        least["generated"] = 50
+        least |= {"generated": 50, "attacked": 4}
         per_seed = {name: max(size, round(share * getattr(cls, name))) for name, size in least.items()}
         return cls(**per_seed, n_seeds=n_seeds)
 

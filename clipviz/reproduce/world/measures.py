@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -50,6 +50,8 @@ from clipviz.values import Ablation, Head, late_layers
 N_DRAWS = 200
 """Random draws of every baseline."""
 N_STRONGEST, TOP_SHARE, COSINE, ABOVE = 200, 0.10, 0.5, 0.99
+N_TOP, FITS = 20, 0.5
+"""Images where a neuron acts most, and of what share of them a text that fits is true."""
 TOKENS, TOKENS_CLASSES, RAW = "token maps", "token maps minus classes", "raw attention"
 MAPS = (TOKENS, TOKENS_CLASSES, RAW)
 SUPERVISED = {
@@ -250,7 +252,7 @@ def token_map_scores(
                 maps[name][k] += list(found.cpu())
             maps[RAW][k] += list(_raw_attention(trace, layers))
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
-    return {name: {k: _scores(found[k], masks) for k in depths} for name, found in maps.items()}
+    return {name: {k: map_scores(found[k], masks) for k in depths} for name, found in maps.items()}
 
 
 def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
@@ -327,7 +329,8 @@ class MapScore:
     foreground_ap: Estimate
 
 
-def _scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
+def map_scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
+    """The scores of maps, one an image, against the foreground of its mask."""
     found = segment.score(maps, masks)
     foreground = [
         segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
@@ -361,7 +364,9 @@ class NeuronLayer:
     components: share of variance of the first component there, of each of them. n_named: strongest neurons with a
     text at cosine > COSINE; n_named_null: the same for their directions under random rotations of the embedding, mean
     of N_DRAWS; n_above_null: with a text at a higher cosine than ABOVE of all the rotated ones, whatever the
-    embedding's dimension. examples: (neuron, text, cosine) of the best-named neurons.
+    embedding's dimension. n_true: of all n_judged neurons of the layer, those with a text among the N_NEAREST along
+    their direction that is true of at least FITS of the N_TOP images where they act most; n_true_shuffled: the same
+    with the texts of another neuron. examples: (neuron, text, cosine) of the best-named neurons.
     """
 
     layer: int
@@ -371,6 +376,9 @@ class NeuronLayer:
     n_named: int
     n_named_null: float
     n_above_null: int
+    n_judged: int
+    n_true: int
+    n_true_shuffled: int
     examples: list[tuple[int, str, float]]
 
     @property
@@ -379,9 +387,16 @@ class NeuronLayer:
 
 
 def neuron_layers(
-    model: ClipModel, images: Images, pool: Mapping[str, Tensor], quiet: bool = False
+    model: ClipModel,
+    images: Images,
+    pool: Mapping[str, Tensor],
+    quiet: bool = False,
+    known: Bool[np.ndarray, "image text"] | None = None,
 ) -> list[NeuronLayer]:
-    """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3); pool: text -> unit direction."""
+    """Sparsity, rank and naming of every layer's second-order effects (thesis 3.3).
+
+    pool: text -> unit direction; known: whether each of these texts is true of each image, None where nobody knows.
+    """
     texts, directions = list(pool), torch.stack(list(pool.values()))
     n_top = max(2, round(TOP_SHARE * len(images)))
     rotations = random_rotations(N_DRAWS, directions.shape[1], torch.Generator().manual_seed(0))
@@ -390,7 +405,7 @@ def neuron_layers(
         bar = "" if quiet else f"neurons of layers {', '.join(map(str, layers))}"
         sums = read_layers(model, images, layers, n_top, shared=False, norms=False, bar=bar)
         found += [
-            _neuron_layer(model, layer, own.stats, texts, directions, rotations)
+            _neuron_layer(model, layer, own.stats, texts, directions, rotations, known)
             for layer, own in zip(layers, sums, strict=True)
         ]
     return found
@@ -403,6 +418,7 @@ def _neuron_layer(
     texts: list[str],
     directions: Tensor,
     rotations: Float[Tensor, "rotation d_embed d_embed"],
+    known: np.ndarray | None,
 ) -> NeuronLayer:
     line = rank_one(stats, model.neuron_basis(layer))
     strongest = stats.total.topk(min(N_STRONGEST, len(stats.total))).indices
@@ -410,6 +426,11 @@ def _neuron_layer(
     cosines, best = (found @ directions.T).max(1)
     null = torch.cat([(found @ rotation.to(found) @ directions.T).amax(1) for rotation in rotations])
     order = cosines.topk(min(5, len(cosines))).indices.tolist()
+    nearest, top = np.empty((0, 0), int), np.empty((0, 0), int)
+    if known is not None:
+        nearest = (line.directions.cpu() @ directions.T).topk(evaluate.N_NEAREST, 1).indices.numpy()
+        top = stats.top_images[:, :N_TOP].cpu().numpy()
+    another = np.random.default_rng(layer).permutation(len(nearest))
     return NeuronLayer(
         layer=layer,
         n_neurons=len(strongest),
@@ -418,8 +439,23 @@ def _neuron_layer(
         n_named=int((cosines > COSINE).sum()),
         n_named_null=float((null > COSINE).sum()) / len(rotations),
         n_above_null=int((cosines > null.quantile(ABOVE)).sum()),
+        n_judged=len(nearest),
+        n_true=n_fitting(nearest, top, known),
+        n_true_shuffled=n_fitting(nearest[another], top, known),
         examples=[(int(strongest[i]), texts[int(best[i])], float(cosines[i])) for i in order],
     )
+
+
+def n_fitting(
+    texts: Int[np.ndarray, "neuron text"],
+    images: Int[np.ndarray, "neuron image"],
+    known: Bool[np.ndarray, "image_all text_all"] | None,
+) -> int:
+    """How many neurons have a text that is true of at least FITS of their images."""
+    if known is None:
+        return 0
+    shares = [known[np.ix_(own, said)].mean(0).max() for own, said in zip(images, texts, strict=True)]
+    return int((np.array(shares) >= FITS).sum())
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:

@@ -1,0 +1,68 @@
+"""What the demo shows first is significant for the model that ships, whichever it is (tools/demo/choices.py)."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import clipviz
+from clipviz.demo import contents
+from clipviz.demo.contents import BIRDS
+from clipviz.demo.shipped import ASSETS, chosen
+from clipviz.lens.roles import NO_ROLE
+from tools.demo import choices
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    session = clipviz.Session(model, background=False)
+    yield session
+    session.close()
+
+
+def above_their_ticks(session, layer, head):
+    span = session.textspan(layer, head, choices.N_FIRST)
+    ticks = np.quantile(span.null_gains, 0.95, axis=0)
+    return [text for text, gain, tick in zip(span.texts, span.gains, ticks, strict=True) if gain > tick]
+
+
+def test_the_first_view_has_a_head_with_a_label_and_a_text_above_its_tick(session):
+    selection, name = session.selection, chosen()["image"]
+    assert session.images.names[selection.image] == name
+    assert session.label(selection.layer, selection.head).name != NO_ROLE
+    assert above_their_ticks(session, selection.layer, selection.head)
+    assert [selection.layer, selection.head] == chosen()["head"]
+
+
+def test_the_tours_head_has_a_label_and_its_text_is_above_its_tick(session):
+    told = chosen()["tour"]
+    assert session.label(told["layer"], told["head"]).name == "background"
+    assert told["written"] in above_their_ticks(session, told["layer"], told["head"])
+
+
+def test_the_tours_bird_is_a_waterbird_again_without_the_heads_of_the_cue(session):
+    step, task = session.tour[-1], session.tasks()[BIRDS]
+    image = session.tour[0].image(session.images)
+    assert session.images.attributes["class"][image] == chosen()["tour"]["bird"]
+    cue = next(preset for preset in session.presets(task=task) if preset.kind == "cue")
+    desk = session.ablation_desk(step.without_cue, image)
+    assert task.classes[desk.label] == "waterbird"
+    assert task.classes[desk.probabilities(clipviz.Ablation()).argmax()] == "landbird"
+    assert (
+        task.classes[desk.probabilities(clipviz.Ablation(heads=frozenset(cue.heads))).argmax()] == "waterbird"
+    )
+
+
+def test_a_collection_without_the_chosen_images_shows_others_of_their_kind(model):
+    images, left_out = clipviz.demo.images(), (chosen()["image"], chosen()["tour"]["image"])
+    rest = images.subset([i for i in range(len(images)) if images.names[i] not in left_out])
+    assert model.bundle.first.image(rest) == contents.large_flamingo(rest)
+    bird = model.bundle.tour[0].image(rest)
+    assert (rest.attributes["class"][bird], rest.attributes["background"][bird]) == ("flamingo", "forest")
+
+
+def test_what_was_chosen_is_kept_as_it_is_written():
+    kept = json.loads((ASSETS / "chosen.json").read_text("utf-8"))
+    assert {"image", "quality", "head", "tour", "neuron"} <= set(kept)

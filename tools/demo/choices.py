@@ -1,0 +1,191 @@
+"""Choose what the demo shows first, by rule from what is significant: python -m tools.demo.choices.
+
+Writes clipviz/demo/assets/chosen.json, which the first view, the tour and the pictures of the documentation follow, and
+the README's words on the tour's last step, so that all of them hold for whatever model ships:
+- the first image is a large flamingo whose own text is the nearest of all texts of the pool (else one nearest to it);
+- its first head has a label that random rotations do not give, and texts of that label above their ticks: among the
+  texts that are true of the picture, the one whose strongest head is such a head and writes most towards it;
+- the bird of the tour is a waterbird in a forest that is taken for a landbird, and for a waterbird again without the
+  heads of the cue; the text of its place, and the text of that head which takes its turn, are chosen likewise;
+- the neuron of the gallery is one with a text that is true of most of the images where it acts most.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import clipviz
+from clipviz.analysis.heads.ablation import Outcome
+from clipviz.data.texts import broad
+from clipviz.demo.contents import BIRDS, FIRST
+from clipviz.demo.shipped import ASSETS
+from clipviz.demo.world import vocabulary as words
+from clipviz.demo.world.captions import FACTS
+from clipviz.demo.world.vocabulary import with_article
+from clipviz.files import write_whole
+from clipviz.lens.sparse import prepare_dictionary
+from clipviz.session.opening import strongest_head
+from tools.demo import cards
+
+ROOT = Path(__file__).resolve().parents[2]
+
+N_FIRST, N_STRONGEST, N_TOP = 5, 100, 20
+"""Texts of a head or a neuron that are looked at, neurons of a layer, and images of a neuron."""
+
+
+FEW = 240
+"""Images of the gallery's session."""
+
+
+class Told(NamedTuple):
+    """A text that is true of a picture, its strongest head, what that writes, and the head's first text that fits."""
+
+    text: str
+    layer: int
+    head: int
+    effect: float
+    written: str
+
+
+def main() -> None:
+    session = clipviz.Session(clipviz.load("demo", device="cpu"), background=False)
+    session.wait(600, background=True)
+    chosen = {**first_view(session), "tour": tour(session)}
+    few = clipviz.Session(session.model, session.images.subset(range(FEW)), "demo", background=False)
+    few.wait(600, background=True)
+    chosen["neuron"] = neuron(few)
+    few.close()
+    readme = ROOT / "README.md"
+    paragraph = f"*{chosen['tour'].pop('repair')}*"
+    readme.write_text(cards.said(readme.read_text("utf-8"), "repair", paragraph), "utf-8")
+    write_whole(ASSETS / "chosen.json", (json.dumps(chosen, indent=1) + "\n").encode())
+    print(json.dumps(chosen, indent=1))
+    session.close()
+
+
+def true_texts(session: clipviz.Session, image: int) -> list[str]:
+    """The texts of the pool that are true of an image of the world."""
+    texts = list(session.texts)
+    known = session.model.bundle.truths(texts, session.images, image)
+    return [text for text, true in zip(texts, known, strict=True) if true]
+
+
+def told(session: clipviz.Session, image: int, texts: list[str]) -> list[Told]:
+    """Of some texts those whose strongest head has a clear label of the text's own family and a text of that family
+    above its tick, one that is true of the image if there is one; the strongest first."""
+    true = set(true_texts(session, image))
+    families = dict(zip(session.texts, session.texts.families, strict=True))
+    found = []
+    for text in texts:
+        layer, head = strongest_head(session, text, image)
+        label = session.label(layer, head).name
+        if label != broad(families[text]):
+            continue
+        span = session.textspan(layer, head, N_FIRST)
+        ticks = np.quantile(span.null_gains, 0.95, axis=0)
+        fits = [
+            written
+            for written, gain, tick in zip(span.texts, span.gains, ticks, strict=True)
+            if gain > tick and broad(families[written]) == label
+        ]
+        if fits:
+            effect = float(session.head_scores(text, image).heads[layer, head])
+            found.append(Told(text, layer, head, effect, next((one for one in fits if one in true), fits[0])))
+    return sorted(found, key=lambda one: -one.effect)
+
+
+def first_view(session: clipviz.Session) -> dict[str, Any]:
+    """The first image and the text whose strongest head is selected."""
+    table, text = session.images.attributes, with_article(FIRST["class"])
+    fits = [
+        i
+        for i in range(len(session.images))
+        if all(table[column][i] == value for column, value in FIRST.items())
+        and table["colour"][i] in (None, "pink")
+    ]
+    ranks = {i: session.standing(text, i).rank for i in fits}
+    nearest = sorted(fits, key=lambda i: (ranks[i], i))
+    known = ((i, told(session, i, true_texts(session, i))) for i in nearest)
+    image, about = next(((i, found) for i, found in known if found), (nearest[0], []))
+    return {
+        "image": session.images.names[image],
+        "rank of its own text": ranks[image],
+        "quality": about[0].text if about else f"something {table['colour'][image] or 'pink'}",
+        "head": [about[0].layer, about[0].head] if about else None,
+    }
+
+
+def tour(session: clipviz.Session) -> dict[str, Any]:
+    """The bird that is named right again, where it stands, and what the head of that place writes."""
+    table, task = session.images.attributes, session.tasks()[BIRDS]
+    cue = next(preset for preset in session.presets(task=task) if preset.kind == "cue")
+    after = clipviz.Ablation(heads=frozenset(cue.heads))
+    mended = []
+    for i in range(len(session.images)):
+        lone = table["bird group"][i] == "waterbird/forest" and table["treatment"][i] == "none"
+        if not lone or task.labels[i] < 0:
+            continue
+        desk = session.ablation_desk(task, i)
+        named = [int(desk.probabilities(ablation).argmax()) for ablation in (clipviz.Ablation(), after)]
+        if named == [1, task.labels[i]]:
+            mended.append((table["class"][i] != FIRST["class"], table["size"][i] != "large", i))
+    places = [
+        text for text in FACTS["background"][words.BACKGROUNDS.index("forest")] if text in session.texts
+    ]
+    for _, _, i in sorted(mended):
+        about = told(session, i, places)
+        if about:
+            repaired = repair(table["class"][i], session.ablate(after, task))
+            return {
+                "image": session.images.names[i],
+                "bird": table["class"][i],
+                **about[0]._asdict(),
+                **repaired,
+            }
+    raise SystemExit(
+        "expected a waterbird in a forest that is named right again and whose place a head with a label tells, got "
+        f"none of {len(mended)} that are named right again; give the tour another last step"
+    )
+
+
+def repair(bird: str, outcome: Outcome) -> dict[str, str]:
+    """What the last step of the tour does to all birds, in a paragraph for the README."""
+    worst = outcome.worst
+    low, middle, high = np.quantile(worst.random, (0.025, 0.5, 0.975)).tolist()
+    return {
+        "repair": (
+            "With classes learnt from pictures of which 80% show the bird in its usual habitat, "
+            f"{with_article(bird)} in a forest is taken for a landbird. Without the {outcome.n_heads} heads that tell "
+            "water from forest it is a waterbird, and accuracy on the worst group goes from "
+            f"{worst.before:.0%} ({worst.name}, {worst.n_images} images) to {worst.after:.0%}, a change of "
+            f"{100 * worst.change.value:.0f} points (95% interval {100 * worst.change.low:.0f} to "
+            f"{100 * worst.change.high:.0f}). Without as many other heads of the same "
+            f"layers the worst group is at {middle:.0%} (median of {len(worst.random)} draws; 95% of them within "
+            f"{low:.0%} to {high:.0%})."
+        )
+    }
+
+
+def neuron(session: clipviz.Session) -> list[int]:
+    """Layer and neuron of the largest effects among those with a text, of the nearest few, that is true of most of
+    the images where it acts most."""
+    truths, found = session.model.bundle.truths, []
+    rows = prepare_dictionary(session.pool())
+    for layer in session.neuron_layers:
+        known = session.neurons(layer)
+        strongest = known.stats.total.topk(N_STRONGEST).indices
+        nearest = (known.line.directions[strongest] @ rows.T).topk(N_FIRST, 1).indices.tolist()
+        for one, places in zip(strongest.tolist(), nearest, strict=True):
+            texts = [session.texts[place] for place in places]
+            top = known.stats.top_images[one, :N_TOP].tolist()
+            said = np.array([truths(texts, session.images, i) for i in top if i >= 0]) == True  # noqa: E712
+            found.append((float(said.mean(0).max()), float(known.stats.total[one]), layer, one))
+    return list(max(found)[2:])
+
+
+if __name__ == "__main__":
+    main()
