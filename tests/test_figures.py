@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from clipviz.figures import panels, style
 
-MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world")
+MODULES = ("composer", "panels", "chapter2", "chapter3", "chapter4", "world", "dictionaries")
 RNG = np.random.default_rng(0)
 HOSTILE = ["$\\frac{$", "from $3 to $5", "a_b^c $x$", "{}%s\\n"]
 

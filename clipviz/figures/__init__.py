@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES = ("chapter2", "chapter2_interactive", "composer", "panels", "style")
+_MODULES = ("chapter2", "chapter2_interactive", "composer", "dictionaries", "panels", "style")
 _FUNCTIONS = ("grid", "interactive_grid")
 __all__ = [*_MODULES, *_FUNCTIONS]
 

@@ -84,7 +84,7 @@ class ClipModel:
         self.preprocess = preprocess
         _check_parts(tokenizer, preprocess)
         self.tower = read_tower(visual)
-        self.fingerprint = self._weights_fingerprint = _fingerprint(network, self.activation)
+        self.fingerprint = self.weights_fingerprint = _fingerprint(network, self.activation)
         self.registers: tuple[tuple[int, int], ...] = ()
         self._watch = Watch(network)
         check_matrices(self.tower, self.limit)
@@ -336,7 +336,7 @@ class ClipModel:
 
         Weights that were changed and have been restored since are the same weights. Takes about a millisecond.
         """
-        if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self._weights_fingerprint):
+        if self._watch.same(lambda: _fingerprint(self.network, self.activation) == self.weights_fingerprint):
             return
         name = self._watch.changed()
         raise ValueError(

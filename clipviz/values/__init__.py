@@ -19,6 +19,7 @@ from clipviz.values.selection import Ablation, Selection, SelectionFields, View,
 from clipviz.values.tasks import Task
 from clipviz.values.texts import SparseCode, TextBasis
 from clipviz.values.towers import LayerWeights, Readout, TowerWeights
+from clipviz.values.training import TrainingLog
 
 __all__ = [
     "N_LATE",
@@ -39,6 +40,7 @@ __all__ = [
     "Task",
     "TextBasis",
     "TowerWeights",
+    "TrainingLog",
     "UnitThumbnails",
     "View",
     "check_characters",

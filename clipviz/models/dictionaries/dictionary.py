@@ -8,9 +8,10 @@ where some formats do not subtract b_dec. What is left of x is the dictionary's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,10 @@ from torch import Tensor
 
 from clipviz.models.dictionaries import layouts
 from clipviz.models.dictionaries.kinds import ACTIVATIONS, NORMS, POINTS, Activation, Gate, Norm, Point
+from clipviz.values.training import TrainingLog
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
 
 NORM_EPS = 1e-5
 
@@ -39,7 +44,8 @@ class Dictionary:
 
     layer: counted from 0. k: active features of a token, for "topk". threshold: [unit] or [], for "jumprelu".
     subtracts_bias: whether the decoder's bias is taken from the input. cls_token_only: made for the class token alone.
-    source: the format and the file, for messages.
+    source: the format and the file, for messages. model: the fingerprint of the weights that it was trained on, ""
+    where it is not known. log: of its training, where that was done here.
     """
 
     layer: int
@@ -56,6 +62,8 @@ class Dictionary:
     subtracts_bias: bool = True
     cls_token_only: bool = False
     source: str = "a dictionary"
+    model: str = ""
+    log: TrainingLog | None = None
 
     def __post_init__(self) -> None:
         n_units, d_in = self.encoder.shape if self.encoder.ndim == 2 else (0, 0)
@@ -109,6 +117,42 @@ class Dictionary:
         naming what was found and how to convert it.
         """
         return cls(**layouts.read(Path(path), layer, point))
+
+    @classmethod
+    def train(
+        cls,
+        model: ClipModel,
+        images: Any,
+        layer: int,
+        n: int,
+        k: int,
+        point: Point = "residual",
+        path: str | Path | None = None,
+        between: Callable[[TrainingLog], None] | None = None,
+        **how: Any,
+    ) -> Dictionary:
+        """A TopK dictionary of n features, of which k are active for a token, trained on all tokens of some images.
+
+        images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index. The run takes place on the
+        model's device, a GPU or a CPU. path: a folder that the dictionary is saved to, and on the way the run's state,
+        from which the same call goes on after an interruption. between: told the log every `noted` steps; what it
+        raises ends the run. how: see models.dictionaries.training.Recipe (batch, passes, rate, dead_after, seed, noted,
+        kept). The result's `log` says how it went, and figures.dictionaries.training draws it.
+        """
+        from clipviz.models.dictionaries.training import CHECKPOINT, train
+
+        trained = cls(**train(model, images, layer, n, k, point, path, between, **how))
+        if path is not None:
+            trained.save(path)
+            (Path(path) / CHECKPOINT).unlink(missing_ok=True)
+        return trained
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """The dictionary as a folder that `load` reads, in SAELens's layout: cfg.json and sae_weights.safetensors.
+
+        half: in half precision. Raises ValueError for activations and norms that the layout has no name for.
+        """
+        layouts.write(self, Path(path), half)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
         """The same on another device or in another precision."""

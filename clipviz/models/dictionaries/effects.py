@@ -90,7 +90,7 @@ def point_effects(
     Raises ValueError for a dictionary of another width or layer, and for a point that the tower does not have.
     """
     tower, weights = model.tower, model.weights
-    check_fits(tower, dictionary)
+    check_fits(model, dictionary)
     pixels = model.prepare(images)
     recorder = PointRecorder(tower, dictionary.layer, dictionary.point)
     with listening(recorder):

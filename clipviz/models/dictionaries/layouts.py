@@ -16,12 +16,17 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from clipviz.files import write_whole
 from clipviz.models.dictionaries.kinds import Activation, Gate, Norm, Point
+from clipviz.values.training import TrainingLog
+
+if TYPE_CHECKING:
+    from clipviz.models.dictionaries.dictionary import Dictionary
 
 LARGEST = 16 << 30
 """Bytes above which a file is no dictionary."""
@@ -33,6 +38,13 @@ KNOWN = (
     "ViT-Prisma (weights.pt beside config.json, or {cfg, state_dict}), saev (sae.pt), patchsae ({cfg, state_dict}), "
     "SAELens (cfg.json beside sae_weights.safetensors), dictionary_learning (ae.pt beside config.json)"
 )
+HOOKS: dict[str, Point] = {
+    "hook_resid_post": "residual",
+    "hook_mlp_out": "mlp output",
+    "mlp.hook_post": "mlp hidden",
+    "hook_attn_out": "attention output",
+}
+"""TransformerLens's names of points."""
 State = dict[str, Tensor]
 Fields = dict[str, Any]
 """What a Dictionary is made of, by the names of its fields."""
@@ -241,7 +253,63 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
         gate=gate,
         norm=_prisma_norm(config.get("normalize_activations"), where),
         subtracts_bias=_flag(config, "apply_b_dec_to_input", where),
+        cls_token_only=_flag(config, "cls_token_only", where),
+        model=_word(_mapping(config, "metadata", where), "model", "", where, needed=False),
+        log=_log(_mapping(config, "log", where), where),
     )
+
+
+def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
+    """The log of a dictionary that was trained here."""
+    if not told:
+        return None
+    columns = [told.get(name) for name in ("steps", "explained", "dead")]
+    if not all(isinstance(column, list) and len(column) == len(columns[0] or ()) for column in columns):
+        raise ValueError(f"expected a log of equally long columns in {where}, got {_some(told)}")
+    steps, explained, dead = (tuple(map(float, column)) for column in columns if column is not None)
+    return TrainingLog(
+        tuple(map(int, steps)), explained, dead, int(told.get("tokens", 0)), float(told.get("seconds", 0))
+    )
+
+
+def write(dictionary: Dictionary, folder: Path, half: bool) -> None:
+    """The files of SAELens's layout; see Dictionary.save."""
+    from clipviz.models.checksummed import write_weights
+
+    architectures = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
+    if dictionary.activation not in architectures or dictionary.norm != "none":
+        raise ValueError(
+            f"expected a dictionary of {', '.join(architectures)} without a norm to save, got {dictionary!r} of norm "
+            f"{dictionary.norm!r}"
+        )
+    hook = next(name for name, point in HOOKS.items() if point == dictionary.point)
+    config = {
+        "architecture": architectures[dictionary.activation],
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.n_units,
+        "dtype": "float16" if half else "float32",
+        "apply_b_dec_to_input": dictionary.subtracts_bias,
+        "normalize_activations": "none",
+        "cls_token_only": dictionary.cls_token_only,
+        "metadata": {"hook_name": f"blocks.{dictionary.layer}.{hook}", "model": dictionary.model},
+        **({"k": dictionary.k} if dictionary.activation == "topk" else {}),
+    }
+    if dictionary.log is not None:
+        config["log"] = vars(dictionary.log)
+    tensors = {
+        "W_enc": dictionary.encoder.T,
+        "W_dec": dictionary.decoder,
+        "b_enc": dictionary.encoder_bias,
+        "b_dec": dictionary.bias,
+    }
+    if dictionary.threshold is not None:
+        tensors["threshold"] = dictionary.threshold
+    if dictionary.gate is not None:
+        gate = dictionary.gate
+        tensors |= {"b_gate": gate.bias, "r_mag": gate.r_mag, "b_mag": gate.mag_bias}
+    held = {name: tensor.half() if half else tensor.float() for name, tensor in tensors.items()}
+    write_weights(folder / "sae_weights.safetensors", held, {})
+    write_whole(folder / "cfg.json", (json.dumps(config, indent=1) + "\n").encode())
 
 
 def _dictionary_learning(path: Path, layer: int | None, point: Point | None) -> Fields:
@@ -357,19 +425,13 @@ def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation,
 
 def _hooked(name: str, where: str) -> Point:
     """The point that a hook of TransformerLens's names stands for."""
-    hooks: dict[str, Point] = {
-        "hook_resid_post": "residual",
-        "hook_mlp_out": "mlp output",
-        "mlp.hook_post": "mlp hidden",
-        "hook_attn_out": "attention output",
-    }
     name = re.sub(r"^\d+\.", "", name)
-    if name not in hooks:
+    if name not in HOOKS:
         raise ValueError(
-            f"expected a hook among {', '.join(hooks)} in {where}, got {name!r}: what is read there is not written to "
+            f"expected a hook among {', '.join(HOOKS)} in {where}, got {name!r}: what is read there is not written to "
             "the residual stream, so that its features have no direct effect; pass point= if the name means another"
         )
-    return hooks[name]
+    return HOOKS[name]
 
 
 def _place(given: int | None, found: Any, where: str) -> int:
@@ -459,10 +521,10 @@ def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
     return found
 
 
-def _word(settings: Mapping[str, Any], name: str, usual: str, where: str) -> str:
-    """A setting that is a name."""
+def _word(settings: Mapping[str, Any], name: str, usual: str, where: str, needed: bool = True) -> str:
+    """A setting that is a name; needed: which may not be empty."""
     found = settings.get(name, usual)
-    if not isinstance(found, str) or not found:
+    if not isinstance(found, str) or (needed and not found):
         raise ValueError(f"expected a name as {name} in {where}, got {found!r}")
     return found
 

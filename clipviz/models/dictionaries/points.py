@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from clipviz.lens.neurons import check_layer
-from clipviz.models.dictionaries.dictionary import Dictionary
 from clipviz.models.dictionaries.kinds import Point
 from clipviz.models.forward_lock import turn
 from clipviz.models.towers.anatomy import Tower, full
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
+    from clipviz.models.dictionaries.dictionary import Dictionary
 
 Reader = Callable[[Tensor], Tensor | None]
 """Told what is at a point, [image, token, d_in]; what it returns, if anything, takes its place."""
@@ -27,9 +27,15 @@ def width(tower: Tower, layer: int, point: Point) -> int:
     return int(tower.weights.layers[layer].mlp_output.shape[1 if point == "mlp hidden" else 0])
 
 
-def check_fits(tower: Tower, dictionary: Dictionary) -> None:
-    """ValueError naming what is expected of a dictionary of this tower and what it is made for."""
+def check_fits(model: ClipModel, dictionary: Dictionary) -> None:
+    """ValueError naming what is expected of a dictionary of this model and what it is made for."""
+    tower = model.tower
     layer = check_layer(tower.weights, dictionary.layer)
+    if dictionary.model and dictionary.model != model.weights_fingerprint:
+        raise ValueError(
+            f"expected a dictionary of model {model.name!r} ({model.weights_fingerprint}), got {dictionary!r}, trained "
+            f"on the weights {dictionary.model}; to use it all the same, dataclasses.replace(dictionary, model='')"
+        )
     expected = width(tower, layer, dictionary.point)
     if dictionary.d_in != expected:
         raise ValueError(

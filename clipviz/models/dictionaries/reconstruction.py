@@ -68,7 +68,7 @@ def measure(
     A dictionary that is made for the class token alone is measured, and put in place, at the first token alone. Raises
     ValueError for a dictionary of another width or layer.
     """
-    check_fits(model.tower, dictionary)
+    check_fits(model, dictionary)
     pixels = model.prepare(images)
     here = dictionary.to(pixels.device)
     layer, point = dictionary.layer, dictionary.point
