@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             "clipviz.page.command",
             "the board with its model inside, as a folder for any web server",
         ),
-        ("reproduce", "clipviz.reproduce", "the thesis's tables and figures"),
+        ("reproduce", "clipviz.reproduce.command", "the thesis's tables and figures"),
     ):
         if importlib.util.find_spec(room) is not None:
             _delegate(commands.add_parser(name, help=text), name, room, arguments)
@@ -186,7 +186,8 @@ def place_of(folder: Path, code: str) -> tuple[Path, bool]:
 def made_with(target: Path) -> str | None:
     """The code that a notebook was written with; None for one that `clipviz demo` did not write."""
     try:
-        return json.loads(target.read_text(encoding="utf-8"))["metadata"]["clipviz"]
+        found: str | None = json.loads(target.read_text(encoding="utf-8"))["metadata"]["clipviz"]
+        return found
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -203,7 +204,8 @@ def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
     command += [f"--ip={options.ip}"] if options.ip else []
     command += ["--no-browser"] if options.no_browser else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return command + options.lab
+    found: list[str] = command + options.lab
+    return found
 
 
 def notebook(**chosen: str | None) -> str:

@@ -89,7 +89,7 @@ ARROWS = {
 ARROWS["__init__"] = set(ARROWS) - {"cli", "first_run"}
 # What a room may touch outside the standard library; None = anything declared.
 OUTSIDE = {
-    "values": {"torch"},
+    "values": {"torch", "jaxtyping", "typing_extensions"},
     "worker": set(),
     "files": set(),
     "waits": set(),
@@ -100,7 +100,7 @@ OUTSIDE = {
     "page": {"torch", "numpy", "PIL", "onnx"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
 }
-ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce"}
+ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce.command"}
 # Imports by a variable, and what it can be.
 BY_VARIABLE = {
     ("clipviz.cli", "options.room"): ROOMS_WITH_A_COMMAND,
@@ -161,6 +161,23 @@ def test_what_makes_the_demo_stands_outside_of_the_package():
         assert not re.search(r"^ *(from|import) tools\b", source, re.MULTILINE), name
         if room_of(name) == "demo":
             assert not re.search(r"\.optim\b|\.backward\(", source), f"{name} trains"
+
+
+def private(path):
+    """Names with an underscore that a file takes from elsewhere: imported, or asked of anything but itself."""
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names if re.match("_[a-z]", alias.name))
+        elif isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr):
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls") and node.attr not in ("_asdict", "_replace"):
+                yield f"{owner}.{node.attr}"
+
+
+def test_reports_use_what_is_public():
+    for name, path in FILES.items():
+        if room_of(name) == "reproduce":
+            assert not [*private(path)], name
 
 
 def test_no_file_asks_for_a_models_name():

@@ -6,11 +6,9 @@ Finished chapters are kept beside the report, as finished steps are: an interrup
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from clipviz.data.images import open_images
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.evaluation import in_demo_world
-from clipviz.reproduce.page import Written, write_page
+from clipviz.reproduce.page import write_page
 from clipviz.reproduce.pools import named_pools
-from clipviz.reproduce.report import Needed, Report, Steps, blocks_of, described, peak_memory
+from clipviz.reproduce.report import Needed, Report, Steps, Written, blocks_of, described, peak_memory
 from clipviz.version import __version__
 
 PAGE = "report.html"
@@ -43,8 +41,8 @@ def run(
     quick: bool = False,
     quiet: bool = False,
     **options: Any,
-) -> Path:
-    """Every chapter's report, and one HTML page of them all with the interactive figures; returns the page's path.
+) -> Written:
+    """Every chapter's report, and one HTML page of them all with the interactive figures, whose path is returned.
 
     data: a folder with one subfolder per class; without it the demo world, whose report card comes first. quick: few
     images. Every chapter takes those of the options that it has. A chapter that was finished with the same model,
@@ -69,14 +67,16 @@ def run(
         chosen |= {"quick": quick} if "quick" in has else {}
         chosen = {name: value for name, value in chosen.items() if name in has and value is not None}
         reports[chapter] = chapter_report(model, folder, chapter, chosen, images, quiet)
-    seconds = sum(report["seconds"] for report in reports.values())
+    seconds = sum(report.seconds for report in reports.values())
     lead = (
         f"{model.name}{', ' + model.pretrained if model.pretrained else ''} (fingerprint {model.fingerprint}) on "
         f"{'the demo world' if data is None else Path(data).name}{', quick version' if quick else ''}: "
         f"{seconds:,.0f} s in all ({time.monotonic() - started:,.0f} s in the last run) on "
         f"{described(model.device)}, {peak_memory(model.device)} at most."
     )
-    return write_page(folder / PAGE, "The thesis's tables and figures, measured", lead, reports)
+    title = "The thesis's tables and figures, measured"
+    path = write_page(folder / PAGE, title, lead, reports)
+    return Written(path, title, seconds, [block for report in reports.values() for block in report.blocks])
 
 
 def chapter_report(
@@ -88,7 +88,7 @@ def chapter_report(
     place = blocks_of(folder, chapter)
 
     def make() -> dict[str, Any]:
-        reproduce = importlib.import_module(f"clipviz.reproduce.{chapter}.chapter").run
+        reproduce = run_of(chapter)
         reproduce(model, folder, **options, quiet=quiet)
         return {"blocks": digest_of(place)}
 
@@ -101,13 +101,27 @@ def chapter_report(
     except Needed as lacking:
         report = Report(folder, TITLES[chapter])
         report.needs(*lacking.args)
-        return {"title": report.title, "seconds": 0.0, "blocks": report.blocks}
-    return json.loads(place.read_bytes())
+        return Written(folder / f"{chapter}.md", report.title, 0.0, report.blocks)
+    return Written.read(folder, chapter)
+
+
+def run_of(chapter: str) -> Callable[..., Path]:
+    """The function that makes a chapter's report."""
+    from clipviz.reproduce.chapter2 import chapter as chapter2
+    from clipviz.reproduce.chapter3 import chapter as chapter3
+    from clipviz.reproduce.chapter4 import chapter as chapter4
+    from clipviz.reproduce.world import chapter as world
+
+    runs: dict[str, Callable[..., Path]] = {
+        **{"world": world.run, "chapter2": chapter2.run},
+        **{"chapter3": chapter3.run, "chapter4": chapter4.run},
+    }
+    return runs[chapter]
 
 
 def options_of(chapter: str) -> set[str]:
     """The options of a chapter's run, without model and place."""
-    taken = inspect.signature(importlib.import_module(f"clipviz.reproduce.{chapter}.chapter").run).parameters
+    taken = inspect.signature(run_of(chapter)).parameters
     named = {name for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
     return named - {"model", "out", "pretrained"}
 

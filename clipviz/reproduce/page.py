@@ -8,26 +8,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from clipviz.files import write_whole
 from clipviz.reproduce.contents import ITEMS, where_shown
-from clipviz.reproduce.report import Block
+from clipviz.reproduce.report import Block, Written
 
 STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
-Written = Mapping[str, Any]
-"""A report as it was written: title, seconds, blocks."""
 
 
 def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]) -> Path:
     """One page of several reports, by chapter, with a list of all tables and figures; figures lie beside it."""
     parts = [f"<h1>{_text(title)}</h1>", f'<p class="lead">{_text(lead)}</p>', *_overview(reports)]
     for chapter, report in reports.items():
-        parts.append(f'<h2 id="{chapter}">{_text(report["title"])}</h2>')
-        for place, block in enumerate(report["blocks"]):
+        parts.append(f'<h2 id="{chapter}">{_text(report.title)}</h2>')
+        for place, block in enumerate(report.blocks):
             parts.append(_block(block, f"{chapter}-{place}", path.parent))
     links = " · ".join(
-        f'<a href="#{chapter}">{_text(report["title"])}</a>' for chapter, report in reports.items()
+        f'<a href="#{chapter}">{_text(report.title)}</a>' for chapter, report in reports.items()
     )
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -44,7 +41,7 @@ def rows_of(reports: Mapping[str, Written]) -> list[tuple[str, str, str, str]]:
     have."""
     rows = []
     for chapter, report in reports.items():
-        found = where_shown(report["blocks"])
+        found = where_shown(report.blocks)
         rows += [
             (item, chapter, *found.get(item, ("", "not in this report"))) for item in ITEMS.get(chapter, ())
         ]
@@ -98,7 +95,7 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 def _plotly(reports: Mapping[str, Written]) -> str:
     """plotly once, where a report has an interactive figure."""
-    if not any(block["kind"] == "interactive" for report in reports.values() for block in report["blocks"]):
+    if not any(block["kind"] == "interactive" for report in reports.values() for block in report.blocks):
         return ""
     from plotly.offline import get_plotlyjs
 

@@ -8,8 +8,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -129,7 +130,8 @@ class Report:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table; numbers between 0 and 1 that are floats are shown with three digits."""
         cells = [[cell(value) for value in row] for row in rows]
-        self.blocks += [{"kind": "table", "head": list(map(str, head)), "rows": cells}]
+        values = [[plain(value) for value in row] for row in rows]
+        self.blocks += [{"kind": "table", "head": list(map(str, head)), "rows": cells, "values": values}]
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """A figure as SVG (shown), PDF and PNG."""
@@ -163,6 +165,47 @@ class Report:
         return path
 
 
+class Table(NamedTuple):
+    """One table of a report: the section that it stands in, its head, and rows of numbers and texts."""
+
+    section: str
+    head: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A report as it was written. path: the file to read; seconds: what it took; blocks: its pieces, in order."""
+
+    path: Path
+    title: str
+    seconds: float
+    blocks: list[Block]
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Written:
+        """The report that `Report.write(name)` left in a folder."""
+        kept = json.loads(blocks_of(folder, name).read_bytes())
+        return cls(folder / f"{name}.md", kept["title"], kept["seconds"], kept["blocks"])
+
+    @property
+    def tables(self) -> list[Table]:
+        """Its tables, in order, with every number as it was measured."""
+        found, section = [], ""
+        for block in self.blocks:
+            if block["kind"] == "section":
+                section = block["title"]
+            elif block["kind"] == "table":
+                found.append(Table(section, block["head"], block["values"]))
+        return found
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Caption -> file of every figure."""
+        kinds = ("figure", "interactive")
+        return {one["caption"]: self.path.parent / one["file"] for one in self.blocks if one["kind"] in kinds}
+
+
 def blocks_of(folder: Path, name: str) -> Path:
     """Where the blocks of a written report lie."""
     return folder / "blocks" / f"{name}.json"
@@ -174,7 +217,8 @@ def described(device: Any) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
-        return device.type
+        found: str = device.type
+        return found
     n_threads = torch.get_num_threads()
     return f"cpu, {n_threads} thread{'s' if n_threads > 1 else ''}"
 
@@ -208,6 +252,13 @@ def _markdown(block: Block) -> str:
 
 def _escaped(row: Sequence[str]) -> list[str]:
     return [entry.replace("|", "\\|") for entry in row]
+
+
+def plain(value: Any) -> Any:
+    """A table's entry as JSON holds it: a number, a text, or None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def cell(value: Any) -> str:

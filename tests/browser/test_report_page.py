@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from clipviz.figures import chapter2 as figures
 from clipviz.figures import chapter2_interactive as interactive
 from clipviz.reproduce.page import write_page
-from clipviz.reproduce.report import Report, blocks_of
+from clipviz.reproduce.report import Report, Written
 
 CURVES = {"objects": {0: 0.9, 1: 0.85, 2: 0.2}}
 
@@ -21,7 +19,7 @@ def test_figures_are_drawn_when_they_are_opened_and_links_lead_to_their_sections
     report.section("Segmentation (Table 2.4)")
     report.needs("--segmentation FOLDER", "masks")
     report.write("chapter2")
-    written = {"chapter2": json.loads(blocks_of(tmp_path, "chapter2").read_bytes())}
+    written = {"chapter2": Written.read(tmp_path, "chapter2")}
     path = write_page(tmp_path / "report.html", "All", "A lead.", written)
     context = chromium.new_context(offline=True)
     page, errors = context.new_page(), []

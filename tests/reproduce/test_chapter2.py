@@ -140,7 +140,7 @@ def test_an_interrupted_run_goes_on_from_its_steps(made, model, monkeypatch, und
     monkeypatch.setattr(evaluation, "_trace_chunk", lambda *a: (traced.append(len(a[2])), real(*a))[1])
     again = reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True)
     assert traced == [32]  # the birds alone
-    assert again.read_text().rsplit("Made in", 1)[0] == before
+    assert again.path.read_text().rsplit("Made in", 1)[0] == before
 
 
 def test_neighbours_in_another_way_are_refused_before_any_work(model, tmp_path):
@@ -294,7 +294,9 @@ def test_a_folder_of_classes_is_measured_and_broken_images_are_counted(model, tm
     (tmp_path / "data" / "red circle" / "broken.png").write_bytes(b"not a picture")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "open_texts", lambda name: clipviz.demo.texts())
-        path = reproduce.run("chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True)
+        path = reproduce.run(
+            "chapter2", model, tmp_path / "out", data=str(tmp_path / "data"), quiet=True
+        ).path
     text = path.read_text()
     assert "8 of 8 images, 1 skipped as unreadable" in text
     assert "Needs `--segmentation FOLDER`, images/ and masks/" in text

@@ -33,7 +33,7 @@ def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, mo
     monkeypatch.setattr(layers, "usable_layers", lambda model: [2, 3, 4])
     monkeypatch.setattr(attacks, "indirect_directions", lambda m, r, known, *rest: known.line.directions)
     monkeypatch.setattr("clipviz.reproduce.evaluation.DEMO_MASKS", 3)
-    path = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
+    path = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True).path
     text = path.read_text()
     assert path.name == "chapter3.md"
     blocks = json.loads((tmp_path / "blocks" / "chapter3.json").read_bytes())["blocks"]
@@ -44,7 +44,7 @@ def test_the_report_is_complete_and_goes_on_where_it_stopped(model, tmp_path, mo
     assert "thesis, ImageNet" not in text
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()}
     request.getfixturevalue("undrawn")  # the figures are there already
-    again = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True)
+    again = run("chapter3", model, tmp_path, limit=24, quick=True, quiet=True).path
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "steps").iterdir()} == before
     assert _unsigned(again.read_text()) == _unsigned(text)
 

@@ -18,7 +18,7 @@ from clipviz.data import dictionary
 from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
-from clipviz.reproduce import chapters, contents
+from clipviz.reproduce import CHAPTERS, contents
 from clipviz.reproduce.chapter4 import any_generator, inverting
 from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.report import Report
@@ -28,12 +28,12 @@ from clipviz.reproduce.report import Report
 def made(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("chapter4")
     partners = [*tiny_pair().values()]
-    report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10)
+    report = clipviz.reproduce.run("chapter4", model, out, partners=partners, limit=10).path
     return out, report, partners
 
 
 def test_the_chapter_is_registered():
-    assert "chapter4" in chapters()
+    assert "chapter4" in CHAPTERS
 
 
 def test_the_report_has_its_tables_and_figures(made):

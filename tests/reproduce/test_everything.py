@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
@@ -17,7 +19,7 @@ from clipviz.reproduce.chapter2 import chapter as chapter2
 from clipviz.reproduce.chapter3 import chapter as chapter3
 from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.page import rows_of
-from clipviz.reproduce.report import Needed, Report, blocks_of
+from clipviz.reproduce.report import Needed, Report, Written
 from clipviz.reproduce.world import chapter as world
 
 CURVES = {"objects": {0: 0.9, 1: 0.8, 2: 0.1}}
@@ -28,7 +30,7 @@ def written(calls, name):
 
     def run(model, out, data=None, limit=None, segmentation=None, quiet=False):
         calls.append((name, limit, segmentation))
-        report = Report(out, f"A report of {name}", "Its **lead**.", model.device)
+        report = Report(out, f"A report of {name}", "Its **lead**.", getattr(model, "device", None))
         report.section("Attention layers (Figure 2.2)", "With `code` and 1 < 2.")
         report.table(["task", "a | b"], [["objects", 0.5], ["<b>", None]])
         report.figure("layers", figures.accumulated_ablation(CURVES), "Figure 2.2: accuracy")
@@ -55,7 +57,7 @@ def calls(monkeypatch):
 
 
 def test_all_chapters_are_run_once_and_shown_on_one_page(model, calls, tmp_path):
-    page = reproduce.run("all", model, tmp_path, quick=True, quiet=True)
+    page = reproduce.run("all", model, tmp_path, quick=True, quiet=True).path
     assert page == tmp_path / "report.html"
     assert calls == [("world", 200, None), ("chapter2", 90, None), ("chapter3", None, None)]
     text = page.read_text()
@@ -91,7 +93,7 @@ def test_finished_chapters_are_not_run_again(model, calls, tmp_path):
     chapter2.run(model, tmp_path, limit=7)  # by itself, with other options: its report is another one now
     reproduce.run("all", model, tmp_path, segmentation=str(masks), quiet=True)
     assert calls == [("chapter2", 7, None), ("chapter2", None, str(masks))]
-    kept = {"chapter2": json.loads(blocks_of(tmp_path, "chapter2").read_bytes())}
+    kept = {"chapter2": Written.read(tmp_path, "chapter2")}
     assert ("Table 2.4", "chapter2", "Segmentation (Table 2.4, Figure A.4)", "") in rows_of(kept)
     assert ("Table 2.3", "chapter2", "", "not in this report") in rows_of(kept)
 
@@ -130,3 +132,26 @@ def test_what_is_shown_counts_whatever_its_section_lacks(tmp_path):
     }
     assert found["Figure 3.7"][0] == "Other maps"
     assert "Table 3.1" in contents.missing(found, "chapter3")
+
+
+def test_a_report_is_returned_as_values_and_printed_by_the_command_line_alone(model, calls, tmp_path, capsys):
+    made = reproduce.run("chapter2", model, tmp_path, limit=7)
+    assert made.path == tmp_path / "chapter2.md"
+    assert made.title == "A report of chapter2"
+    assert made.tables == [
+        ("Attention layers (Figure 2.2)", ["task", "a | b"], [["objects", 0.5], ["<b>", None]])
+    ]
+    assert made.figures["Figure 2.2: accuracy"] == tmp_path / "figures" / "layers.svg"
+    assert all(file.is_file() for file in made.figures.values())
+    assert capsys.readouterr().out == ""
+    assert cli.main(["reproduce", "chapter2", "--out", str(tmp_path), "--limit", "7"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'chapter2.md'}\n"
+
+
+def test_tables_keep_numbers_as_they_were_measured(tmp_path):
+    report = Report(tmp_path, "any")
+    report.table(["name", "value"], [[Path("x"), np.float64(1 / 3)], [np.int64(3), np.float32(0.25)]])
+    report.write("any")
+    ((_, _, rows),) = Written.read(tmp_path, "any").tables
+    assert rows == [["x", 1 / 3], [3, 0.25]]
+    assert report.blocks[0]["rows"] == [["x", "0.333"], ["3", "0.250"]]

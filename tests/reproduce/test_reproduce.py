@@ -8,7 +8,7 @@ from clipviz import cli, reproduce
 
 
 def test_every_chapter_is_there():
-    assert reproduce.chapters() == ["world", "chapter2", "chapter3", "chapter4"]
+    assert reproduce.CHAPTERS == ("world", "chapter2", "chapter3", "chapter4")
 
 
 def test_an_unknown_chapter_names_those_there_are(tmp_path):

@@ -116,7 +116,7 @@ def page(tower, folder):
             quick=True,
             limit=12,
             quiet=True,
-        )
+        ).path
 
 
 def test_every_chapter_is_written_and_only_what_an_option_gives_is_missing(page):

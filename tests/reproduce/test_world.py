@@ -60,7 +60,7 @@ def run(model, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((world, "held_out"), (world, "trace_terms"), (world_measures, "head_table")):
             patch.setattr(module, name, noted(name, getattr(module, name)))
-        path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True)
+        path = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).path
     return folder, path.read_text(), seen
 
 
@@ -77,7 +77,7 @@ def measured(run):
 
 
 def test_the_world_is_a_chapter_of_the_command():
-    assert "world" in reproduce.chapters()
+    assert "world" in reproduce.CHAPTERS
 
 
 def test_the_report_has_every_section_and_figure(written):
@@ -121,7 +121,7 @@ def test_a_second_run_takes_its_steps_from_the_first(written, model, monkeypatch
 
     monkeypatch.setattr(evaluate, "report", fail)
     monkeypatch.setattr(world_measures, "neuron_layers", fail)
-    again = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).read_text()
+    again = reproduce.run("world", model, folder, limit=LIMIT, quiet=True).path.read_text()
     assert again.split("\nMade in")[0] == text.split("\nMade in")[0]
 
 
