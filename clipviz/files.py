@@ -89,4 +89,5 @@ def shown(path: Any) -> str:
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a character, which no system has in a name
-        return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+        found: str = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+        return found

@@ -206,7 +206,8 @@ def _image_column(schema: Any) -> str | None:
     def holds_bytes(kind: Any) -> bool:
         if pyarrow.types.is_struct(kind):
             return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
-        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+        found: bool = pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+        return found
 
     columns = [field.name for field in schema if holds_bytes(field.type)]
     return next(

@@ -277,7 +277,8 @@ def _content(folder: Path, entry: dict[str, Any]) -> bytes:
     if path.stat().st_size == entry["bytes"]:
         content = path.read_bytes()
         if digest(content) == entry["checksum"]:
-            return content
+            found: bytes = content
+            return found
     raise ValueError(f"{entry['file']} differs from its checksum")
 
 

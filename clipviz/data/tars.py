@@ -207,7 +207,8 @@ def _unclaimed(stream: Any, end: int) -> int:
     """How many of the bytes from a file's end to the end of its block are not zero."""
     stream.seek(end)
     padding = stream.read(-end % _BLOCK)
-    return len(padding) - padding.count(0)
+    found: int = len(padding) - padding.count(0)
+    return found
 
 
 def _member(

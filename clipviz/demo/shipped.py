@@ -39,7 +39,8 @@ def texts() -> Texts:
 @functools.cache
 def chosen() -> dict[str, Any]:
     """What is shown first and in the tour, chosen by rule for the model that ships (tools/demo/choices.py)."""
-    return json.loads((ASSETS / "chosen.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((ASSETS / "chosen.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _member(

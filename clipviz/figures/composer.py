@@ -145,7 +145,7 @@ def _scales(figure: Figure, made: MapGrid, methods: Sequence[str], y: float) -> 
         x = place * each + 0.12 * each
         bar = figure.add_axes((x / width, 1 - (y + 0.12) / height, 0.72 * each / width, 0.07 / height))
         scale = scale_of(column.kind, column.limit, column.floor)
-        figure.colorbar(scale, cax=bar, orientation="horizontal").outline.set_visible(False)  # type: ignore[operator]
+        figure.colorbar(scale, cax=bar, orientation="horizontal").outline.set_visible(False)
         bar.tick_params(labelsize=style.SMALL - 1, length=2, pad=1)
         bar.locator_params(nbins=2)
         letters = max(6, int(0.9 * each * 72 / (0.56 * style.SMALL)))

@@ -204,7 +204,7 @@ def _bar(figure: Figure, axes: Axes, image: Any, what: str) -> None:
     bar.ax.tick_params(labelsize=style.SMALL, length=2)
     bar.ax.locator_params(nbins=5)
     bar.set_label(what, fontsize=style.SMALL, color=style.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 @style.as_written

@@ -114,7 +114,7 @@ def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
     height; what is on it keeps its size.
     """
     for text in figure.findobj(Text):
-        text.set_fontsize(float(text.get_fontsize()) * font / BODY)  # type: ignore[attr-defined]
+        text.set_fontsize(float(text.get_fontsize()) * font / BODY)
     if provenance:
         width, height = figure.get_size_inches()
         parts, across = provenance.split(" · "), 72 * (width - 0.08) / 0.6  # letters of one point
@@ -375,7 +375,8 @@ def spread_labels(heights: Sequence[float], gap: float) -> list[float]:
                 moved = True
         if not moved:
             break
-    return placed.tolist()
+    found: list[float] = placed.tolist()
+    return found
 
 
 def save(

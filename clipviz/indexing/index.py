@@ -100,7 +100,7 @@ class Index(Store):
             f"{self.bytes_per_image:,.0f} bytes per image, head codes whole>"
         )
 
-    def blocks(self, size: int = BLOCK) -> Iterator[Codes]:
+    def blocks(self, size: int = BLOCK) -> Iterator[Codes[np.ndarray]]:
         """The codes of all images in order, `size` rows in memory at a time, float32."""
         for start in range(0, len(self), size):
             yield self.codes(np.arange(start, min(start + size, len(self))))
@@ -215,7 +215,7 @@ class Index(Store):
         stored = self.codes()
         found = code_moments(stored, torch.from_numpy(rows))
         blocks = (stored.embedding[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
-        embedding = sum(block.sum(0, dtype=np.float64) for block in blocks)
+        embedding = np.sum([block.sum(0, dtype=np.float64) for block in blocks], 0)
         return Statistics(
             count=found.count,
             mean=found.mean.numpy(),

@@ -55,7 +55,8 @@ class Ranks:
             torch.distributed.broadcast_object_list(answer, src=0, group=self.group)
         if answer[1] is not None:
             raise answer[1]
-        return answer[0]
+        found: T = answer[0]
+        return found
 
     def wait(self) -> None:
         """Until every rank is here."""

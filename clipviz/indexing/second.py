@@ -62,4 +62,4 @@ def _pack(stats: NeuronStats) -> Arrays:
 
 def _unpack(fields: Arrays, layer: int) -> NeuronStats:
     tensors = {name: torch.from_numpy(array) for name, array in fields.items() if name != "count"}
-    return NeuronStats(layer=layer, count=int(fields["count"]), **tensors)  # type: ignore[arg-type]
+    return NeuronStats(layer=layer, count=int(fields["count"]), **tensors)

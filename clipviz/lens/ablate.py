@@ -430,6 +430,7 @@ def token_part(
 
     Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares."""
     share = len(terms.tokens) / terms.n_tokens
+    assert terms.token_codes is not None
     token_terms = dataclasses.replace(terms.codes, codes=terms.token_codes)
     codes = headset.set_codes(token_terms, heads)
     linear = headset.set_map(terms.basis, heads)

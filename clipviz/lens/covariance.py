@@ -11,6 +11,7 @@ that is the same for every image (values.HeadBasis, thesis Eq. 2.6 and A.2):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +79,7 @@ def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
     return Moments(count, mean, rows.transpose(-1, -2) @ rows)
 
 
-def code_moments(codes: Codes, images: Int[Tensor, " chosen"] | None = None) -> Moments:
+def code_moments(codes: Codes[Any], images: Int[Tensor, " chosen"] | None = None) -> Moments:
     """Moments of every head's augmented code v over a collection, or over some of its images; bounded memory.
 
     mean: [layer, head, augmented]; covariance: [layer, head, augmented, augmented]; see `textspan.head_span`.

@@ -104,7 +104,8 @@ def heatmap(
     else:
         scores = token_scores(trace, directions, layers, normalize)
         summed = torch.einsum("xilht,lh->xit", scores, mask.to(scores))
-    return summed[..., trace.weights.prefix :].unflatten(-1, trace.weights.grid)
+    found: Tensor = summed[..., trace.weights.prefix :].unflatten(-1, trace.weights.grid)
+    return found
 
 
 def _summed_scores(
@@ -184,7 +185,8 @@ def _layer_scores(
         scores = scores + torch.einsum("xj,ihj->xih", torch.cat(biases, -1), tallies)[..., None] / n_shares
     if readout.n_heads == 1:
         scores = scores + (back[:, 0] @ weights.output_bias)[:, None, None, None] / n_shares
-    return scores
+    found: Tensor = scores
+    return found
 
 
 def _spread(shares: Float[Tensor, "text image_or_one"]) -> Float[Tensor, "text image_or_one 1 1 1"]:

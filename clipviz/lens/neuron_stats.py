@@ -286,7 +286,8 @@ def _rows(stats: NeuronStats, over: str, reference: str) -> Float[Tensor, "neuro
     if reference == "origin":
         scatter = scatter + stats.count * torch.einsum("nk,nl->nkl", stats.mean, stats.mean).double()
     values, vectors = torch.linalg.eigh(scatter)
-    return (values.clamp_min(0).sqrt()[..., None] * vectors.transpose(1, 2)).to(stats.mean)
+    found: Tensor = (values.clamp_min(0).sqrt()[..., None] * vectors.transpose(1, 2)).to(stats.mean)
+    return found
 
 
 def _signs(

@@ -273,7 +273,8 @@ def _direct_shared(passage: Passage, basis: NeuronBasis) -> Float[Tensor, "image
     if passage.read_divided is not None:
         biases = biases + passage.read_divided @ divided
     bias, mean_share, constant = basis.direct_shares
-    return (biases + bias - passage.mean[:, None] * mean_share) / passage.std[:, None] + constant
+    found: Tensor = (biases + bias - passage.mean[:, None] * mean_share) / passage.std[:, None] + constant
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,7 +297,8 @@ class SecondOrder:
     @property
     def norm(self) -> Float[Tensor, " image"]:
         """Length of each embedding, the divisor of cosine units."""
-        return self.embedding.norm(dim=-1)
+        found: Tensor = self.embedding.norm(dim=-1)
+        return found
 
     def scaled(
         self, normalize: bool = True
@@ -378,7 +380,10 @@ class SecondOrder:
     ) -> Float[Tensor, "image neuron rows cols"]:
         """Activations p of the chosen neurons on the grid of image tokens."""
         chosen = self.check_neurons(neurons)
-        return self.activations[:, self.basis.prefix :, chosen].transpose(1, 2).unflatten(-1, self.basis.grid)
+        found: Tensor = (
+            self.activations[:, self.basis.prefix :, chosen].transpose(1, 2).unflatten(-1, self.basis.grid)
+        )
+        return found
 
     def check_neurons(self, neurons: Sequence[int] | None) -> list[int]:
         """Neuron indices as a list (all when None); ValueError names an unknown one."""

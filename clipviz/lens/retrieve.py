@@ -49,7 +49,8 @@ def similarity(
     if not cosine:
         return products
     lengths = _squared_lengths(vectors, linear).clamp_min(1e-12).sqrt()
-    return products / (asked.norm(dim=-1).clamp_min(1e-6)[:, None] * lengths)
+    found: Tensor = products / (asked.norm(dim=-1).clamp_min(1e-6)[:, None] * lengths)
+    return found
 
 
 def whole_similarity(
@@ -122,7 +123,8 @@ def text_variance(
         direction_scores(codes, basis, directions, [head]).var(1, unbiased=False)
         for head in headset.all_heads(codes)
     ]
-    return torch.stack(rows, 1).unflatten(1, (len(codes.layers), -1))
+    found: Tensor = torch.stack(rows, 1).unflatten(1, (len(codes.layers), -1))
+    return found
 
 
 def best(scores: Float[Tensor, "query image"], k: int) -> Retrieved:

@@ -13,4 +13,5 @@ def random_rotations(n: int, size: int, generator: torch.Generator) -> Float[Ten
     The factorisation alone fixes the signs of the columns, and what is turned would stay too close to where it was.
     """
     rotations, triangular = torch.linalg.qr(torch.randn(n, size, size, generator=generator))
-    return rotations * triangular.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+    found: Tensor = rotations * triangular.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+    return found

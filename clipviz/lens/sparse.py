@@ -50,7 +50,8 @@ def prepare_dictionary(
     if scale == "none":
         return pool
     lengths = pool.norm(dim=1 if scale == "rows" else 0, keepdim=True)
-    return pool / lengths.clamp_min(torch.finfo(pool.dtype).tiny)
+    found: Tensor = pool / lengths.clamp_min(torch.finfo(pool.dtype).tiny)
+    return found
 
 
 def sparse_code(

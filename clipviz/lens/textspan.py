@@ -190,7 +190,8 @@ def _rotations(n_draws: int, n_heads: int, rank: int, seed: int) -> Float[Tensor
     """Random rotations, the same for every head that is searched alone: those are kept, since they cost as much as a
     search."""
     rotations = random_rotations(n_draws * n_heads, rank, torch.Generator().manual_seed(seed))
-    return rotations.unflatten(0, (n_draws, n_heads))
+    found: Tensor = rotations.unflatten(0, (n_draws, n_heads))
+    return found
 
 
 def _explained(
@@ -399,7 +400,8 @@ def _fall(
 def _along(rows: Float[Tensor, "head row rank"], pool: Tensor) -> Float[Tensor, "head row text"]:
     """Products of rows with the texts of each head's pool, or of the one pool of all heads."""
     if len(pool) < len(rows):
-        return (rows.flatten(0, 1).to(pool) @ pool[0]).unflatten(0, rows.shape[:2])
+        found: Tensor = (rows.flatten(0, 1).to(pool) @ pool[0]).unflatten(0, rows.shape[:2])
+        return found
     return rows.to(pool).bmm(pool)
 
 

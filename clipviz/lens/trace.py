@@ -65,7 +65,8 @@ class Trace:
     @property
     def norm(self) -> Float[Tensor, " image"]:
         """Length of each embedding, the divisor of cosine units."""
-        return self.embedding.norm(dim=-1)
+        found: Tensor = self.embedding.norm(dim=-1)
+        return found
 
     def head_effects(
         self, layers: Sequence[int] | None = None, normalize: bool = False

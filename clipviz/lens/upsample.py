@@ -50,7 +50,8 @@ def upsampled_square(
     """Sum over images and positions of the squares of the maps upsampled to `size`."""
     rows, cols = maps.shape[2:]
     if (rows, cols) == size:
-        return torch.linalg.vector_norm(maps, dim=(2, 3)).square().sum(0)
+        found: Tensor = torch.linalg.vector_norm(maps, dim=(2, 3)).square().sum(0)
+        return found
     row_gram, col_gram = _axis_gram(rows, size[0], maps), _axis_gram(cols, size[1], maps)
     if rows * cols <= _SMALL:
         smoothed = (maps.flatten(2) @ torch.kron(row_gram, col_gram)).view_as(maps)
@@ -72,7 +73,8 @@ def adjoint(
     rows, cols = maps.shape[2:]
     if rows > size[0] and cols > size[1] and rows * cols <= _SMALL:
         both = torch.kron(axis_matrix(size[0], rows, maps), axis_matrix(size[1], cols, maps))
-        return (maps.flatten(2) @ both).unflatten(2, size)
+        found: Tensor = (maps.flatten(2) @ both).unflatten(2, size)
+        return found
     if cols > size[1]:
         maps = maps @ axis_matrix(size[1], cols, maps)
     if rows > size[0]:

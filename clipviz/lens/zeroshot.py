@@ -167,7 +167,8 @@ def changes_of(
 def above_chance(top1: float, n_images: int, n_classes: int) -> bool:
     """Whether an accuracy is further above 1 / n_classes than chance takes it."""
     chance = 1 / n_classes
-    return top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
+    found: bool = top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
+    return found
 
 
 def likely_causes(

@@ -86,7 +86,8 @@ def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token
             with torch.no_grad():
                 model.visual(pixels)
         except _Reached as reached:
-            return reached.args[0].detach().clone()
+            found: Tensor = reached.args[0].detach().clone()
+            return found
         finally:
             handle.remove()
     raise RuntimeError("expected a pass through the first block, got one that leaves it out")

@@ -105,7 +105,8 @@ class ClipModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.visual.parameters()).device
+        found: torch.device = next(self.visual.parameters()).device
+        return found
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +142,7 @@ class ClipModel:
     def logit_bias(self) -> float | None:
         """The trained bias of a model trained with a sigmoid loss (SigLIP); None where there is none."""
         bias = getattr(self.network, "logit_bias", None)
-        return None if bias is None else float(bias.detach())  # type: ignore[operator]
+        return None if bias is None else float(bias.detach())
 
     def probabilities(self, cosines: Float[Tensor, "*images text"]) -> Float[Tensor, "*images text"]:
         """Zero-shot probabilities: softmax over the texts, or one sigmoid per text where the model has a logit bias."""
@@ -195,7 +196,8 @@ class ClipModel:
         steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
         image = to_rgb(image)
         if "CenterCrop" not in steps or rows != cols or min(image.size) <= rows:
-            return self.shown(self.prepare(image))[0]
+            found: np.ndarray = self.shown(self.prepare(image))[0]
+            return found
         side = min(scale * rows, min(image.size))
         return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
 
@@ -358,7 +360,8 @@ class ClipModel:
         self.check_unchanged()
         with turn(self.visual):
             output = self.visual(pixels)
-        return output[0] if isinstance(output, tuple) else output
+        found: Tensor = output[0] if isinstance(output, tuple) else output
+        return found
 
     def _check_pixels(self, pixels: Tensor) -> Tensor:
         expected = (3, *self.image_size)

@@ -139,7 +139,8 @@ def biggan(module: nn.Module, class_index: int | None = None, truncation: float 
     assert one_hot is not None  # a BigGAN always has classes
 
     def paint(latents: Tensor) -> Tensor:
-        return (module(latents, one_hot.expand(len(latents), -1), truncation) + 1) / 2
+        found: Tensor = (module(latents, one_hot.expand(len(latents), -1), truncation) + 1) / 2
+        return found
 
     return ModuleGenerator(
         "biggan",
@@ -177,10 +178,12 @@ def _stylegan(
 
     def draw(normal: Tensor) -> Tensor:
         labels = None if label is None else label.expand(len(normal), -1)
-        return mapping(normal, labels, truncation_psi=truncation)
+        found: Tensor = mapping(normal, labels, truncation_psi=truncation)
+        return found
 
     def paint(latents: Tensor) -> Tensor:
-        return (synthesis(latents, noise_mode="const") + 1) / 2
+        found: Tensor = (synthesis(latents, noise_mode="const") + 1) / 2
+        return found
 
     return ModuleGenerator(
         name,
@@ -299,4 +302,5 @@ def _biggan_of(path: Path) -> nn.Module:
     described = path.with_name("config.json")
     network = BigGAN(BigGANConfig.from_json_file(str(described)) if described.is_file() else BigGANConfig())
     load_weights(network, path, "biggan")
-    return network
+    found: nn.Module = network
+    return found

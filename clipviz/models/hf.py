@@ -46,7 +46,8 @@ class HfTower(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels [image, 3, rows, cols] to unnormalised embeddings [image, d_embed]."""
         pooled = self.vision_model(pixel_values=pixels).pooler_output
-        return pooled if self.visual_projection is None else self.visual_projection(pooled)
+        found: Tensor = pooled if self.visual_projection is None else self.visual_projection(pooled)
+        return found
 
 
 class HfNetwork(nn.Module):
@@ -62,7 +63,8 @@ class HfNetwork(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        return self.model.logit_scale
+        found: Tensor = self.model.logit_scale
+        return found
 
     @property
     def logit_bias(self) -> Tensor | None:
@@ -108,7 +110,8 @@ class HfTokenizer:
         found = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=self.context_length, return_tensors="pt"
         )
-        return found["input_ids"]
+        result: Tensor = found["input_ids"]
+        return result
 
 
 class HfPreprocess:

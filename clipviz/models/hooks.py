@@ -120,7 +120,8 @@ def as_maps(
             f"{name} gave {n_tokens} tokens, which are not {prefix_tokens or 0} and a grid of {rows} x {cols}; "
             "pass grid=(rows, cols) and prefix_tokens"
         )
-    return output[:, prefix:].transpose(1, 2).unflatten(2, (rows, cols))
+    found: Tensor = output[:, prefix:].transpose(1, 2).unflatten(2, (rows, cols))
+    return found
 
 
 def _square(n_tokens: int, prefix_tokens: int | None, name: str) -> tuple[int, int]:

@@ -116,7 +116,10 @@ def _without(
         # the norm after the MLP sees the change: undo what it gave, and norm what is left
         weight = block.hidden.weight[:, neurons]
         left = summed[0][:, None] - torch.einsum("itn,dn->intd", gaps.to(weight), weight)
-        return (output[:, None] - block.mlp_norm(summed[0])[:, None] + block.mlp_norm(left)).flatten(0, 1)
+        found: Tensor = (output[:, None] - block.mlp_norm(summed[0])[:, None] + block.mlp_norm(left)).flatten(
+            0, 1
+        )
+        return found
 
     with turn(model.visual), _noting(block.hidden) as noted, _noting(block.mlp_norm) as summed:
         handle = block.module.register_forward_hook(branch)
@@ -124,7 +127,8 @@ def _without(
             embeddings = model.encode_images(pixels)
         finally:
             handle.remove()
-    return embeddings.unflatten(0, (len(pixels), len(neurons)))
+    found: Tensor = embeddings.unflatten(0, (len(pixels), len(neurons)))
+    return found
 
 
 @contextmanager

@@ -207,7 +207,8 @@ class StyleGan2(nn.Module):
         self.synthesis = SynthesisNetwork(channels, widths[-1])
 
     def forward(self, z: Tensor, label: Tensor | None = None, truncation_psi: float = 1.0) -> Tensor:
-        return self.synthesis(self.mapping(z, label, truncation_psi))
+        found: Tensor = self.synthesis(self.mapping(z, label, truncation_psi))
+        return found
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor]) -> StyleGan2:

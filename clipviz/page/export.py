@@ -159,7 +159,8 @@ class Encoded(nn.Module):
         self.network = network
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.network.encode_text(ids.long())  # type: ignore[operator]
+        found: Tensor = self.network.encode_text(ids.long())  # type: ignore[operator]
+        return found
 
 
 def lens_arrays(weights: TowerWeights) -> dict[str, np.ndarray]:

@@ -40,8 +40,8 @@ class Steps:
             made = made.resize(self._size(made), FILTERS[self.filter])
         if self.crop is not None:
             rows, cols = self.crop
-            half = (lambda n: round(n / 2)) if self.odd == "even" else (lambda n: n // 2)
-            top, left = half(made.height - rows), half(made.width - cols)
+            spare = made.height - rows, made.width - cols
+            top, left = (round(n / 2) if self.odd == "even" else n // 2 for n in spare)
             made = made.crop((left, top, left + cols, top + rows))
         return np.asarray(made)
 

@@ -83,7 +83,7 @@ def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[i
         if not -n_images <= image < n_images:
             raise IndexError(f"expected an image within 0..{n_images - 1}, got {image}")
         return slice(image % n_images, image % n_images + 1)
-    return images if hasattr(images, "ndim") else list(images)  # type: ignore[arg-type, return-value]
+    return images if hasattr(images, "ndim") else list(images)  # type: ignore[return-value]
 
 
 def places_of(chosen: Sequence[int] | None, known: Sequence[int] | int, axis: str) -> slice | list[int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
 
 from clipviz.values.axes import Rows, places_of, rows_of
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Array = TypeVar("Array", "Tensor", "np.ndarray")
+Array = TypeVar("Array", "Tensor", "np.ndarray", default="Tensor")
 
 
 @dataclass(frozen=True, eq=False)

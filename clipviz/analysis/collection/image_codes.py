@@ -48,7 +48,11 @@ class KeptCodes:
         self.about = f"codes of {len(images):,} images ({images.fingerprint}) as {model.name} sees them"
         self._images = images
         seen = str(model.identity())
-        self._key = lambda: ("codes", images.fingerprint, seen, str(tuple(layers)), *model.cache_key())
+        fixed = seen, str(tuple(layers))
+        self._key: Callable[[], tuple[str, ...]] = lambda: (
+            *("codes", images.fingerprint, *fixed),
+            *model.cache_key(),
+        )
 
     def fill(self, collection: ImageCodes) -> bool:
         """Take over what was kept; False when nothing was. Images that could not be read then are tried again."""

@@ -19,7 +19,7 @@ from clipviz.lens.rosetta import CorrelationSums
 from clipviz.values import Progress, unwatched
 
 if TYPE_CHECKING:
-    from clipviz.analysis.generation.editing import Guides
+    from clipviz.analysis.generation.guides import Guides
     from clipviz.models.clip import ClipModel
 
 SIDE = 32

@@ -220,7 +220,8 @@ def edit_units_directly(
             module = generator.module.get_submodule(layer)
             handles.append(module.register_forward_hook(partial(hook, units)))
         with torch.no_grad():
-            return generator.images(latents)
+            found: Tensor = generator.images(latents)
+            return found
     finally:
         for handle in handles:
             handle.remove()

@@ -148,7 +148,8 @@ class Left:
 
     @property
     def norm(self) -> Tensor:
-        return self.embedding.norm().clamp_min(1e-12)
+        found: Tensor = self.embedding.norm().clamp_min(1e-12)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

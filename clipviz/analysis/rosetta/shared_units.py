@@ -301,7 +301,8 @@ class SharedUnits:
     def _means(self, values: Any) -> np.ndarray:
         """[concept] mean over the partners that have a unit."""
         there = np.asarray(self.concepts.units)[:, 1:] >= 0
-        return np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
+        found: np.ndarray = np.where(there, np.asarray(values)[:, 1:], 0).sum(1) / there.sum(1).clip(1)
+        return found
 
     def _one_a_cluster(self, rows: list[int]) -> list[int]:
         """The first row of every cluster in this order."""

@@ -67,7 +67,10 @@ class View:
         pictures = take(self.images, rows)
         if self.of_generator is not None and self.of_generator is not self.model:
             pictures = self.of_generator.images(pictures)
-        return self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
+        found: dict[str, Tensor] = (
+            self.model.maps(pictures) if self.chosen is None else self.model.maps(pictures, self.chosen)
+        )
+        return found
 
     @property
     def image_bytes(self) -> int:

@@ -52,7 +52,8 @@ class IndexedSource(Plain):
         if at_a_glance and number(stamp) == known[1]:
             return True
         file = FileSource(path, "")
-        return number(file.essence(file.key())) == known[0]
+        found: bool = number(file.essence(file.key())) == known[0]
+        return found
 
     def key(self) -> str:
         return f"{self.store.fingerprint}|{self.row}"

@@ -177,7 +177,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"the index {str(folder)!r} has format version {manifest['version']}, this clipviz reads up to {VERSION}; "
             "update clipviz, or build the index again"
         )
-    return manifest
+    found: dict[str, Any] = manifest
+    return found
 
 
 @contextmanager

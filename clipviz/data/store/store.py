@@ -95,7 +95,8 @@ class Store:
         """Bytes on disk per image, thumbnails not counted."""
         files = self.manifest["columns"].items()
         kept = [spec["bytes"] for file, spec in files if not file.startswith("thumbnail")]
-        return sum(kept) / max(len(self), 1)
+        found: float = sum(kept) / max(len(self), 1)
+        return found
 
     def check_model(self, model: Any) -> None:
         """ValueError naming both models unless this one built the index."""
@@ -108,7 +109,7 @@ class Store:
                 "load that model, or build an index with this one"
             )
 
-    def codes(self, rows: Any = None) -> Codes:
+    def codes(self, rows: Any = None) -> Codes[np.ndarray]:
         """The codes of all images as read-only memory maps (codes and embedding float16, mean and std float32).
 
         rows: indices or a mask [image] -> float32 copies of those rows in memory.

@@ -84,7 +84,8 @@ class Writer:
     @property
     def committed(self) -> int:
         """Shards of this plan that are in the index."""
-        return self.segments - self.plan["base"]["segments"]
+        found: int = self.segments - self.plan["base"]["segments"]
+        return found
 
     @property
     def n_images(self) -> int:
@@ -93,7 +94,8 @@ class Writer:
 
     @property
     def finished(self) -> bool:
-        return self.committed == self.plan["shards"]
+        found: bool = self.committed == self.plan["shards"]
+        return found
 
     def commit(self, shard: Shard) -> None:
         """Append the next shard; it exists once this returns."""
@@ -172,7 +174,8 @@ class Writer:
             )
         plan = {**plan, "base": {"rows": base["rows"], "segments": base["segments"]["count"]}}
         write_whole(path, to_json(plan))
-        return to_plain(plan)
+        found: dict[str, Any] = to_plain(plan)
+        return found
 
     def _recover(self) -> None:
         """Read what is committed, and cut off what is not."""
@@ -262,7 +265,8 @@ def staged(folder: Path, shard: int) -> Path:
 
 def read_plan(folder: Path) -> dict[str, Any]:
     """The plan of an unfinished write."""
-    return json.loads((folder / PLAN).read_bytes())
+    found: dict[str, Any] = json.loads((folder / PLAN).read_bytes())
+    return found
 
 
 def to_plain(value: Any) -> Any:

@@ -69,7 +69,8 @@ class DemoGenerator:
     def images(self, latents: Latents) -> Float[Tensor, "image 3 side side"]:
         """Pictures in 0..1, differentiable in latents.z. Raises ValueError for latents that do not fit."""
         self.check(latents)
-        return self.module(latents.z, latents.label)
+        found: Tensor = self.module(latents.z, latents.label)
+        return found
 
     @torch.no_grad()
     def maps(self, latents: Latents, layers: Sequence[str] | None = None) -> Maps:

@@ -77,7 +77,8 @@ def judged(
 
 def everything(parts: Parts) -> Bool[np.ndarray, " image"]:
     """Whether all parts are right."""
-    return np.logical_and.reduce(list(parts.values()))
+    found: np.ndarray = np.logical_and.reduce(list(parts.values()))
+    return found
 
 
 def described(scenes: TrueScenes, index: int) -> dict[str, str]:
@@ -108,4 +109,5 @@ def _near(
     found: Float[np.ndarray, "image 2 2"],
     counted: Bool[np.ndarray, "image 2"],
 ) -> Bool[np.ndarray, " image"]:
-    return ((np.abs(found - wanted) <= NEAR).all(2) | ~counted).all(1)
+    result: np.ndarray = ((np.abs(found - wanted) <= NEAR).all(2) | ~counted).all(1)
+    return result

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
 from clipviz.demo.world import drawing, sprites
@@ -47,7 +48,10 @@ _PALETTE = np.array([words.COLOUR_RGB[words.COLOURS.index(name)] for name in COL
 def rotation() -> Float[Tensor, "factor latent"]:
     """The fixed rotation from latents to factors, float64."""
     generator = torch.Generator().manual_seed(5)
-    return torch.linalg.qr(torch.randn(N_LATENT, N_LATENT, generator=generator, dtype=torch.float64))[0]
+    found: Tensor = torch.linalg.qr(
+        torch.randn(N_LATENT, N_LATENT, generator=generator, dtype=torch.float64)
+    )[0]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,8 @@ class TrueScenes:
     @property
     def count(self) -> Int[np.ndarray, " image"]:
         """Objects more than half opaque: 0, 1 or 2."""
-        return (self.opacity > 0.5).sum(1)
+        found: np.ndarray = (self.opacity > 0.5).sum(1)
+        return found
 
     @property
     def colour(self) -> Int[np.ndarray, " image"]:
@@ -102,7 +107,8 @@ class Shown:
 
     @property
     def joint_area(self) -> Float[np.ndarray, " image"]:
-        return self.area.sum(1)
+        found: np.ndarray = self.area.sum(1)
+        return found
 
 
 def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) -> TrueScenes:
@@ -140,16 +146,19 @@ def hue(turn: Float[np.ndarray, " image"]) -> Float[np.ndarray, "image 3"]:
     place = turn % 1.0 * len(COLOURS)
     index = np.floor(place).astype(int) % len(COLOURS)
     share = np.clip((place % 1.0 - 0.5) / 0.15 + 0.5, 0, 1)[:, None]
-    return _PALETTE[index] * (1 - share) + _PALETTE[(index + 1) % len(COLOURS)] * share
+    found: np.ndarray = _PALETTE[index] * (1 - share) + _PALETTE[(index + 1) % len(COLOURS)] * share
+    return found
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+    found: np.ndarray = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+    return found
 
 
 def _phi(x: np.ndarray) -> np.ndarray:
     """Distribution function of the standard normal."""
-    return torch.special.ndtr(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+    found: np.ndarray = torch.special.ndtr(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+    return found
 
 
 def paint(scenes: TrueScenes, index: int, atlas: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +208,7 @@ def kinds_in(atlas: str) -> list[int]:
 
 
 @functools.cache
-def _original(label: int, atlas: str | None = None):
+def _original(label: int, atlas: str | None = None) -> Image.Image:
     return sprites.originals(atlas or sprites.object_atlas(0))[KINDS[label]][0]
 
 
@@ -242,7 +251,8 @@ def ground_tile(name: str) -> Float[np.ndarray, "96 96 3"]:
     """The world's tile that a painted ground is cut from, 0..255."""
     tile = sprites.background_tiles(name)[0]
     start = (tile.shape[0] - drawing.SIDE) // 2
-    return tile[start : start + drawing.SIDE, start : start + drawing.SIDE].astype(np.float32)
+    found: np.ndarray = tile[start : start + drawing.SIDE, start : start + drawing.SIDE].astype(np.float32)
+    return found
 
 
 def _ground(scenes: TrueScenes, index: int) -> np.ndarray:

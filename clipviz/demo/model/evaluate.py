@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class Encoder:
         return found
 
 
-def encoder_of(model, batch_size: int = 100) -> Encoder:
+def encoder_of(model: Any, batch_size: int = 100) -> Encoder:
     """Encoder of an open_clip model that takes the demo's images and token ids."""
     device = next(model.parameters()).device
 
@@ -102,7 +103,7 @@ FAMILY_TESTS = (
 )
 
 
-def zero_shot(encoder: Encoder, scenes: Scenes) -> dict[str, dict]:
+def zero_shot(encoder: Encoder, scenes: Scenes) -> dict[str, dict[str, Any]]:
     """Accuracy of every family on the scenes it applies to: {family: {accuracy, chance, n}}.
 
     All families but treatment are tested on untreated scenes with one kind of thing; count on 2 to 6 copies;
@@ -125,7 +126,9 @@ def _as_drawn(scene: Scene) -> bool:
     return scene.subject.kind == OBJECT and scene.subject.colour == OWN_COLOUR
 
 
-def _accuracy(units: Tensor, directions: Tensor, truth: Sequence[int | None], first: int = 0) -> dict:
+def _accuracy(
+    units: Tensor, directions: Tensor, truth: Sequence[int | None], first: int = 0
+) -> dict[str, Any]:
     rows = [index for index, value in enumerate(truth) if value is not None]
     wanted = torch.tensor([truth[index] for index in rows])
     chosen = (units[rows] @ directions[first:].T).argmax(1) + first
@@ -202,7 +205,7 @@ def report(
     seed: int = HELD_OUT_SEED,
     unseen_views: bool = False,
     n_large: int = 720,
-) -> dict[str, dict]:
+) -> dict[str, dict[str, Any]]:
     """zero_shot on `n` held-out scenes, with the tests of large plain shapes and glyphs added."""
     results = zero_shot(encoder, render(n, seed, unseen_views=unseen_views))
     for kind, family in ((SHAPE, "shape"), (GLYPH, "glyph")):
@@ -214,7 +217,7 @@ def report(
     return results
 
 
-def as_markdown(tables: dict[str, dict[str, dict]]) -> str:
+def as_markdown(tables: dict[str, dict[str, dict[str, Any]]]) -> str:
     """One row per family, one column per test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
     first = next(iter(tables.values()))
     lines = [f"| zero-shot | chance | {' | '.join(tables)} |", f"| --- | --- {'| --- ' * len(tables)}|"]

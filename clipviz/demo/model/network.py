@@ -25,11 +25,12 @@ REMEDY = "train some with python -m tools.demo.train FOLDER in a checkout, or le
 MEAN, STD = 0.5, 0.25
 
 
-def read_config(path: Path = CONFIG_FILE) -> dict:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_config(path: Path = CONFIG_FILE) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return found
 
 
-def build(config: dict) -> CLIP:
+def build(config: dict[str, Any]) -> CLIP:
     """A freshly initialised open_clip CLIP of the given shape."""
     return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
@@ -53,8 +54,8 @@ def load_weights(model: CLIP, path: Path) -> CLIP:
 
 
 def save_weights(model: CLIP, path: Path, keep_tokens: Sequence[int] | None = None) -> None:
-    """Write the weights, matrices in eight bits. Token rows outside `keep_tokens` were never trained; they are left out,
-    and 0."""
+    """Write the weights, matrices in eight bits. Token rows outside `keep_tokens` were never trained; they are left
+    out, and 0."""
     state = dict(model.state_dict())
     if keep_tokens is not None:
         state[TRAINED_ROWS] = torch.as_tensor(sorted(keep_tokens), dtype=torch.int32)
@@ -131,4 +132,5 @@ def _read(model: CLIP, ids: Tensor, tokens: Tensor) -> Tensor:
     hidden = tokens + model.positional_embedding[:length]
     hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length].to(hidden.dtype))
     hidden = model.ln_final(hidden)[torch.arange(len(ids)), ids.argmax(-1)]
-    return hidden @ model.text_projection
+    found: Tensor = hidden @ model.text_projection
+    return found

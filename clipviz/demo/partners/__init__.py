@@ -36,5 +36,5 @@ def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
 def save_net(net: nn.Module, path: str | Path) -> None:
     """Write a network's weights as half precision with its `config` in the file's metadata; atomic."""
     weights = {key: w.half() if w.is_floating_point() else w for key, w in net.state_dict().items()}
-    config = json.dumps(net.config)  # type: ignore[arg-type]
+    config = json.dumps(net.config)
     write_weights(path, weights, {"config": config, "torch": torch.__version__})

@@ -31,7 +31,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.relu(self.bn1(self.conv1(maps)))
-        return self.relu_out(self.bn2(self.conv2(inner)) + self.shortcut(maps))
+        found: Tensor = self.relu_out(self.bn2(self.conv2(inner)) + self.shortcut(maps))
+        return found
 
 
 class SmallResNet(nn.Module):
@@ -87,7 +88,8 @@ class MaskedViT(nn.Module):
 
     def forward(self, images: Images) -> Tensor:
         """Token features [image, 1 + patch, width]."""
-        return self.encoder.forward_features(images)
+        found: Tensor = self.encoder.forward_features(images)
+        return found
 
     def encode(self, images: Images, keep: Tensor) -> Tensor:
         """Features of the kept patches [image, kept, width]; keep [image, kept] are patch indices."""
@@ -95,7 +97,8 @@ class MaskedViT(nn.Module):
         tokens = encoder.patch_embed(images) + encoder.pos_embed[:, 1:]
         tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
         class_token = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        return encoder.norm(encoder.blocks(torch.cat([class_token, tokens], 1)))[:, 1:]
+        found: Tensor = encoder.norm(encoder.blocks(torch.cat([class_token, tokens], 1)))[:, 1:]
+        return found
 
     def loss(self, images: Images, generator: torch.Generator, kept_share: float = 0.25) -> Tensor:
         """Mean squared error on the hidden patches, each normalised by its own mean and deviation."""
@@ -111,4 +114,5 @@ class MaskedViT(nn.Module):
         painted = self.paint(self.decoder(tokens))
         target = F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
         target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-2).sqrt()
-        return ((painted - target) ** 2).mean(2).gather(1, hidden).mean()
+        found: Tensor = ((painted - target) ** 2).mean(2).gather(1, hidden).mean()
+        return found

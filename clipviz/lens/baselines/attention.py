@@ -73,7 +73,8 @@ def on_grid(token_map: TokenMap, grid: tuple[int, int]) -> Float[Tensor, "image 
         raise ValueError(
             f"expected {rows} x {cols} image tokens, got {token_map.shape[-1]}; pass the tower's grid"
         )
-    return token_map.unflatten(-1, (rows, cols))
+    found: Tensor = token_map.unflatten(-1, (rows, cols))
+    return found
 
 
 def _product(layers: Float[Tensor, "image layer token token"]) -> Float[Tensor, "image token token"]:

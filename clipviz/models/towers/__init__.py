@@ -20,5 +20,6 @@ def read_tower(visual: nn.Module) -> Tower:
     for adapter in _ADAPTERS:
         tower = adapter.read(visual)
         if tower is not None:
-            return tower
+            found: Tower = tower
+            return found
     raise unsupported(f"tower {type(visual).__name__}")

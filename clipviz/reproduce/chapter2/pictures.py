@@ -250,7 +250,8 @@ def _telling(
     )
     spread = scores.max(0).values - scores.min(0).values
     order = spread.argsort(descending=True).tolist()
-    return next(kept[i] for i in order if kept[i] not in shown)
+    found: int = next(kept[i] for i in order if kept[i] not in shown)
+    return found
 
 
 def _varied(roles: Mapping[Head, Role], n_heads: int) -> list[Head]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from clipviz import demo
 from clipviz.analysis.collection import classifiers
+from clipviz.analysis.neurons.replacement import CONDITIONS
 from clipviz.data import images as image_data
 from clipviz.data.images import Images
 from clipviz.data.texts import Texts
@@ -37,7 +38,6 @@ from clipviz.reproduce import published
 from clipviz.reproduce.chapter3 import attacks, neuron_segmenting, neuron_texts
 from clipviz.reproduce.chapter3.attack_tasks import pairs_of
 from clipviz.reproduce.chapter3.layers import (
-    CONDITIONS,
     QUICK_ATOMS,
     Layer,
     Study,

@@ -170,7 +170,8 @@ def one_object(generator: Any, n: int) -> Latents:
     drawn = generator.sample(3 * n + 50, seed=SEED)
     scenes = generator.true_scenes(drawn)
     plain = (scenes.opacity[:, 0] > 0.9) & (scenes.opacity[:, 1] < 0.1)
-    return drawn.take(np.flatnonzero(plain)[:n].tolist())
+    found: Latents = drawn.take(np.flatnonzero(plain)[:n].tolist())
+    return found
 
 
 def searched(
@@ -245,7 +246,8 @@ def _shift_rows(source: Case, cases: tuple[Case, Case], way: np.ndarray) -> list
         else:
             moved = (case.seen.centroid[:, 0] - source.seen.centroid[:, 0]).numpy()
         share = np.nan_to_num(moved * way / QUARTER, nan=-1.0)
-        return (share > 0.6) & (share < 1.4)
+        found: np.ndarray = (share > 0.6) & (share < 1.4)
+        return found
 
     return _both("shift", "moved by 0.6 to 1.4 of what was asked", source, cases, right)
 
@@ -256,14 +258,16 @@ def _zoom_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
             ratio = np.square(case.scene.size / source.scene.size)
         else:
             ratio = (case.seen.area / source.seen.area.clamp_min(1e-6)).numpy()
-        return (ratio > 1.3) & (ratio < 3)
+        found: np.ndarray = (ratio > 1.3) & (ratio < 3)
+        return found
 
     return _both("zoom", "area times 1.3 to 3", source, cases, right)
 
 
 def _copy_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
     def right(case: Case, judge: str) -> np.ndarray:
-        return (case.scene.count if judge == "truth" else case.seen.count.numpy()) == 2
+        found: np.ndarray = (case.scene.count if judge == "truth" else case.seen.count.numpy()) == 2
+        return found
 
     return _both("copy", "two objects", source, cases, right)
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from clipviz.analysis.generation import inversion
 from clipviz.analysis.generation.guides import Guides, each_once, find_guides
 from clipviz.analysis.generation.inversion import TRIAL
-from clipviz.analysis.generation.starts import generate_from, numbers_of, with_numbers
+from clipviz.analysis.generation.searching import generate_from
 from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
 from clipviz.demo.generator.measure import Names
@@ -34,7 +34,7 @@ from clipviz.models.hooks import activation_maps
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.session.generation import N_SEARCHED, N_STARTS, starts_for
-from clipviz.values import Latents
+from clipviz.values import Latents, numbers_of, with_numbers
 
 SEED = 3_000_017
 ALPHA, BETA = 0.01, 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from clipviz.demo.generator.demo_generator import open_demo_generator
 from clipviz.demo.generator.measure import SEED, Quality, quality
@@ -22,7 +23,7 @@ def measured(encoder: Encoder, steps: Steps, n: int) -> Quality:
     return Quality(named, found["frechet"], found["coverage"], found["n"])
 
 
-def _as_values(encoder: Encoder, n: int) -> dict:
+def _as_values(encoder: Encoder, n: int) -> dict[str, Any]:
     return asdict(quality(open_demo_generator(), encoder, n))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class FamilyScore:
 def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, dict[str, FamilyScore]]:
     """Zero-shot accuracy of every family, all seeds pooled: {"held out" or "unseen views": {family: score}}."""
 
-    def measured(title: str, seed: int, unseen: bool) -> dict[str, dict]:
+    def measured(title: str, seed: int, unseen: bool) -> dict[str, dict[str, Any]]:
         make = partial(evaluate.report, encoder, sizes.scenes, seed, unseen, sizes.large)
         return steps.get(f"world-{title.replace(' ', '-')}-{seed}", make)
 
@@ -93,7 +94,7 @@ def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, d
     }
 
 
-def pooled(parts: Sequence[Mapping[str, dict]]) -> dict[str, FamilyScore]:
+def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilyScore]:
     """The scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each seed."""
     scores = {}
     for family, first in parts[0].items():
@@ -308,9 +309,10 @@ def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image 
     """The class token's attention to every image token, mean over the heads of some layers."""
     assert trace.attention is not None
     weights = trace.weights
-    return (
+    found: Tensor = (
         trace.attention[:, list(layers), :, weights.prefix :].mean((1, 2)).unflatten(-1, weights.grid).cpu()
     )
+    return found
 
 
 def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
