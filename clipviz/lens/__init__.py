@@ -8,6 +8,7 @@ from types import ModuleType
 _MODULES = (
     "ablate",
     "baselines",
+    "concepts",
     "covariance",
     "cues",
     "decompose",
