@@ -66,8 +66,9 @@ def test_long_steps_run_only_where_they_are_named(kitchen):
 def test_every_step_of_the_demo_rests_on_files_that_are_there():
     names = [step.name for step in demo.STEPS]
     assert len(names) == len(set(names))
-    for step in demo.STEPS:
-        for pattern in (*step.rests_on, *step.makes):
+    recorded = Ledger(demo.ROOT / "tools/demo/made.json", demo.ROOT).known
+    for step in demo.STEPS:  # one that was never recorded has made nothing yet
+        for pattern in (*step.rests_on, *(step.makes if step.name in recorded else ())):
             assert any(demo.ROOT.glob(pattern)), f"{step.name}: {pattern}"
 
 

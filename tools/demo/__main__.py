@@ -142,6 +142,14 @@ STEPS = (
         lambda: module("tools.demo.choices"),
     ),
     Step(
+        "features",
+        "train the dictionary of directions and report on it",
+        (*MODEL, *WORLD, "tools/demo/features.py", "clipviz/models/dictionaries/training.py"),
+        (f"{ASSETS}/features/*",),
+        lambda: module("tools.demo.features"),
+        long=True,
+    ),
+    Step(
         "dictionary",
         "mine the units that CLIP shares with its partners",
         (

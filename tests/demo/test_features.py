@@ -1,0 +1,55 @@
+"""The script that trains the demo's dictionary of directions: what counts as showing an attribute, and a tiny run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+
+import clipviz
+from clipviz.demo.world.scenes import render
+from clipviz.models.dictionaries import Dictionary
+from tools.demo import features
+
+
+def test_units_that_follow_an_attribute_show_it_and_random_ones_do_not():
+    """Units that are active on one background with noise, beside noise alone and a unit that is active on all alike."""
+    scenes = render(400, 11)
+    rng = np.random.default_rng(0)
+    column = scenes.attribute("background")
+    common = [value for value in np.unique(column) if 60 <= (column == value).sum() <= 130][:3]
+    assert common
+    following = np.stack([(column == value) * 2.0 for value in common], 1) + rng.random((400, len(common)))
+    noise = rng.random((400, 300))
+    silent = np.zeros((400, 1))
+    found = features.showing(torch.tensor(np.concatenate([following, noise, silent], 1)).float(), scenes)
+    assert found[: len(common)].all()
+    assert found[len(common) : -1].mean() <= 0.01
+    assert not found[-1]
+
+
+def test_directions_of_two_dictionaries_are_compared_by_their_nearest():
+    identity = torch.eye(4)
+    one = Dictionary(0, "residual", identity, torch.zeros(4), 3 * identity, torch.zeros(4))
+    turned = torch.nn.functional.normalize(identity[[2, 0, 1, 0]] + torch.tensor([0.0, 0, 0, 1]), dim=1)
+    other = Dictionary(0, "residual", identity, torch.zeros(4), turned, torch.zeros(4))
+    torch.testing.assert_close(features.alike(one, other), torch.full((4,), 0.5**0.5))
+
+
+def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
+    sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=48, passes=1, tried=0.5)
+    model, said = clipviz.load("demo"), []
+    found = features.make(model, tmp_path / "out", tmp_path / "work", sizes, print=said.append)
+    shipped = Dictionary.load(tmp_path / "out")
+    assert (shipped.n_units, shipped.k, shipped.layer) == (24, 4, found["layer"])
+    assert shipped.model == model.weights_fingerprint
+    assert sum("show one attribute" in line for line in said) == model.n_layers - 1
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(found))
+    units = found["units with one attribute"]
+    assert [units[name]["n"] for name in units] == [24, model.weights.n_neurons, 24, 24]
+    assert found["zero-shot"]["background"]["plain"] > found["zero-shot"]["background"]["chance"]
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    assert f"| variance explained | {found['reconstruction']['explained']:.3f} |" in text
+    again = features.make(model, tmp_path / "out", tmp_path / "work", sizes, only_report=True)
+    assert again == found

@@ -1,0 +1,344 @@
+"""Train the dictionary of directions that ships with the demo, and report what its features are worth.
+
+    python -m tools.demo.features [--quick] [--report]
+
+Writes clipviz/demo/assets/features (cfg.json, sae_weights.safetensors, at most 1 MB in half precision) with REPORT.md
+and report.json beside them; --report measures the one that is there. The layer is the one whose features most often
+show one attribute of the world, measured on scenes that the report does not use. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import binom
+from torch import Tensor
+
+import clipviz
+from clipviz.demo.model.evaluate import HELD_OUT_SEEDS, Encoder, zero_shot
+from clipviz.demo.shipped import ASSETS
+from clipviz.demo.world.scenes import Scenes, render
+from clipviz.files import write_whole
+from clipviz.lens import intervals
+from clipviz.models import ClipModel
+from clipviz.models.dictionaries import Dictionary, Reconstruction
+from clipviz.models.dictionaries.points import read_point, reading
+from clipviz.models.untrained import untrained_module
+
+FOLDER = ASSETS / "features"
+WORK = Path(__file__).resolve().parents[2] / "build" / "demo" / "features"
+TRAINING_SEED, CHOOSING_SEED = 7_000_003, 7_000_033
+LARGEST = 1_000_000
+"""Bytes of the weights that ship."""
+STRONGEST = 20
+"""Images of a unit that are looked at."""
+RARE = 1e-3
+"""Chance of so many images of one attribute among these, below which a unit shows it."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """n: features; k: active per token; scenes: to train on; chosen_on, held_out: scenes to choose the layer on and to
+    report on; passes: over the training scenes; tried: passes for each layer that is tried."""
+
+    n: int = 1280
+    k: int = 16
+    scenes: int = 3000
+    chosen_on: int = 1000
+    held_out: int = 2000
+    passes: float = 12
+    tried: float = 2
+
+
+QUICK = Sizes(n=256, k=8, scenes=200, chosen_on=200, held_out=300, passes=2, tried=0.5)
+
+
+def pictures(scenes: Scenes) -> list[Image.Image]:
+    return [Image.fromarray(picture) for picture in scenes.images]
+
+
+def strongest(
+    model: ClipModel, images: Sequence[Image.Image], score: Callable[[Tensor], Tensor], dictionary: Any
+) -> Tensor:
+    """The largest score of each unit over an image's tokens, [image, unit]; score: of what is at a point."""
+    parts = []
+    for start in range(0, len(images), BATCH):
+        pixels = model.prepare(images[start : start + BATCH])
+        stream, _ = read_point(model, pixels, dictionary.layer, dictionary.point)
+        parts.append(score(stream).amax(1).cpu())
+    return torch.cat(parts)
+
+
+def values(scenes: Scenes) -> dict[tuple[str, int], np.ndarray]:
+    """Every attribute's values that at most a third of the scenes have and STRONGEST have at least, [image]."""
+    found = {}
+    for name in scenes.columns:
+        column = scenes.attribute(name)
+        for value in np.unique(column[column >= 0]).tolist():
+            here = column == value
+            if STRONGEST <= here.sum() <= len(here) / 3:
+                found[name, value] = here
+    return found
+
+
+def showing(scores: Tensor, scenes: Scenes) -> np.ndarray:
+    """Which units show one attribute, [unit]: the value is chosen on every other scene and tested on the rest.
+
+    A unit shows a value if at least half of its STRONGEST images of the rest have it, and so many would have it by
+    chance with a probability below RARE. Units that are active on fewer images show none.
+    """
+    known = values(scenes)
+    if not known:
+        return np.zeros(scores.shape[1], bool)
+    table = torch.tensor(np.stack(list(known.values())), dtype=torch.float32)  # [value, image]
+    halves = [range(start, len(scores), 2) for start in (0, 1)]
+    hits, bases = [], []
+    for rows in halves:
+        top = scores[list(rows)].topk(STRONGEST, 0)
+        among = table[:, list(rows)]
+        hits.append(among[:, top.indices].sum(1).double().numpy())  # [value, unit]
+        bases.append(among.mean(1).double().numpy()[:, None])
+    chances = [binom.sf(hit - 1, STRONGEST, base) for hit, base in zip(hits, bases, strict=True)]
+    chosen = chances[0].argmin(0)
+    units = np.arange(scores.shape[1])
+    active = np.all([(scores[list(rows)] > 0).sum(0).numpy() >= STRONGEST for rows in halves], 0)
+    return (hits[1][chosen, units] >= STRONGEST / 2) & (chances[1][chosen, units] < RARE) & active
+
+
+def feature_scores(model: ClipModel, images: Sequence[Image.Image], dictionary: Dictionary) -> Tensor:
+    return strongest(model, images, lambda stream: dictionary.encode(stream).activations, dictionary)
+
+
+def random_scores(
+    model: ClipModel, images: Sequence[Image.Image], dictionary: Dictionary, seed: int = 0
+) -> Tensor:
+    """As many random directions as a dictionary has features, read from what is at its point minus its bias."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(dictionary.n_units, dictionary.d_in, generator=generator)
+    drawn = (drawn / drawn.norm(dim=1, keepdim=True)).to(model.device)
+    bias = dictionary.bias.to(model.device)
+    return strongest(model, images, lambda stream: torch.relu((stream - bias) @ drawn.T), dictionary)
+
+
+def neuron_scores(model: ClipModel, images: Sequence[Image.Image], layer: int) -> Tensor:
+    place = argparse.Namespace(layer=layer, point="mlp hidden")
+    return strongest(model, images, lambda hidden: hidden, place)
+
+
+def encoder(model: ClipModel, dictionary: Dictionary | None = None) -> Encoder:
+    """The model for zero-shot tests, with a dictionary's reconstruction in place if one is given."""
+
+    def embedded(images: np.ndarray) -> Tensor:
+        parts = []
+        for start in range(0, len(images), BATCH):
+            pixels = model.prepare([Image.fromarray(one) for one in images[start : start + BATCH]])
+            if dictionary is None:
+                parts.append(model.encode_images(pixels))
+            else:
+                with reading(model, dictionary.layer, dictionary.point, dictionary.reconstruct):
+                    parts.append(model.encode_images(pixels))
+        found = torch.cat(parts).cpu()
+        return found / found.norm(dim=1, keepdim=True)
+
+    return Encoder(embedded, lambda texts: model.encode_texts(list(texts)).cpu())
+
+
+def alike(one: Dictionary, other: Dictionary) -> Tensor:
+    """For each feature the largest cosine of its direction with one of another dictionary, [unit]."""
+    first, second = (d.decoder / d.decoder.norm(dim=1, keepdim=True) for d in (one, other))
+    return (first @ second.T).amax(1)
+
+
+def untrained(model: ClipModel) -> ClipModel:
+    network = untrained_module(model.network)
+    return clipviz.wrap(network, model.tokenizer, model.preprocess, name="untrained")
+
+
+def choose_layer(
+    model: ClipModel, train_on: Sequence[Image.Image], scenes: Scenes, sizes: Sizes, print: Callable
+) -> int:
+    """The layer whose features most often show one attribute after a short training; the last has no later heads."""
+    shares = {}
+    for layer in range(model.n_layers - 1):
+        tried = Dictionary.train(model, train_on, layer, sizes.n, sizes.k, passes=sizes.tried)
+        shares[layer] = float(showing(feature_scores(model, pictures(scenes), tried), scenes).mean())
+        print(f"layer {layer}: {shares[layer]:.1%} of the features show one attribute")
+    return max(shares, key=shares.__getitem__)
+
+
+def report(
+    model: ClipModel,
+    dictionary: Dictionary,
+    other_seed: Dictionary,
+    control: tuple[ClipModel, Dictionary],
+    scenes: Scenes,
+) -> dict[str, Any]:
+    """What the dictionary is worth on held-out scenes, as plain values."""
+    shown = pictures(scenes)
+    measured: Reconstruction = model.measure_dictionary(shown[:500], dictionary)
+    of_control = control[0].measure_dictionary(shown[:500], control[1])
+    units = {
+        "features": feature_scores(model, shown, dictionary),
+        "neurons of the layer": neuron_scores(model, shown, dictionary.layer),
+        "random directions": random_scores(model, shown, dictionary),
+        "features of a random network": feature_scores(*(control[0], shown, control[1])),
+    }
+    attributes = {name: asdict(intervals.share_of(showing(scores, scenes))) for name, scores in units.items()}
+    whole, rebuilt = (zero_shot(encoder(model, given), scenes) for given in (None, dictionary))
+    cosines = alike(dictionary, other_seed)
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randn(dictionary.decoder.shape, generator=generator)
+    chance = alike(dictionary, argparse.Namespace(decoder=drawn))
+    return {
+        "layer": dictionary.layer,
+        "n": dictionary.n_units,
+        "k": dictionary.k,
+        "scenes": len(scenes),
+        "reconstruction": vars(measured),
+        "reconstruction of a random network": vars(of_control),
+        "units with one attribute": attributes,
+        "zero-shot": {
+            family: {
+                "plain": accuracy["accuracy"],
+                "reconstruction": rebuilt[family]["accuracy"],
+                "chance": accuracy["chance"],
+                "n": accuracy["n"],
+            }
+            for family, accuracy in whole.items()
+            if accuracy["n"]
+        },
+        "seeds": {
+            "mean cosine": float(cosines.mean()),
+            "share above .9": asdict(intervals.share_of((cosines > 0.9).numpy())),
+            "mean cosine with random directions": float(chance.mean()),
+        },
+    }
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The report in words and tables."""
+    measured, control = found["reconstruction"], found["reconstruction of a random network"]
+    seeds = found["seeds"]
+    lines = [
+        "# The demo's dictionary of directions",
+        "",
+        f"A TopK dictionary of {found['n']:,} features, {found['k']} active per token, of the residual stream after "
+        f"layer {found['layer']}. Measured on {found['scenes']:,} scenes that training never showed; intervals are 95%.",
+        "",
+        "| reconstruction | the demo | a random network |",
+        "| --- | --- | --- |",
+    ]
+    rows = (
+        ("variance explained", "explained", "{:.3f}"),
+        ("active features per token", "n_active", "{:.1f}"),
+        ("dead features", "n_dead", "{:,}"),
+        ("cosine of the embedding with the reconstruction in place", "cosine", "{:.3f}"),
+        ("the same with the mean in place", "cosine_of_mean", "{:.3f}"),
+    )
+    lines += [
+        f"| {name} | {form.format(measured[key])} | {form.format(control[key])} |" for name, key, form in rows
+    ]
+    lines += [
+        "",
+        f"Units that show one attribute: at least half of their {STRONGEST} strongest scenes have it, p < {RARE:g}; "
+        "the attribute is chosen on every other scene and tested on the rest.",
+        "",
+        "| units | share | 95% | n |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, one in found["units with one attribute"].items():
+        lines.append(
+            f"| {name} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['n']:,} |"
+        )
+    lines += [
+        "",
+        "| zero-shot accuracy | plain | reconstruction in place | chance | n |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for family, one in found["zero-shot"].items():
+        lines.append(
+            f"| {family} | {one['plain']:.3f} | {one['reconstruction']:.3f} | {one['chance']:.3f} | {one['n']:,} |"
+        )
+    lines += [
+        "",
+        f"A second seed gives directions with a mean largest cosine of {seeds['mean cosine']:.3f} (random directions: "
+        f"{seeds['mean cosine with random directions']:.3f}); {seeds['share above .9']['value']:.1%} "
+        f"({seeds['share above .9']['low']:.1%} to {seeds['share above .9']['high']:.1%}) of the features have one "
+        "above 0.9.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def make(
+    model: ClipModel,
+    folder: Path,
+    work: Path,
+    sizes: Sizes,
+    only_report: bool = False,
+    print: Callable = print,
+) -> dict[str, Any]:
+    """Train, save and report; returns the report. work: where runs are kept that were stopped."""
+    train_on = pictures(render(sizes.scenes, TRAINING_SEED))
+    if only_report:
+        layer = Dictionary.load(folder).layer
+    else:
+        layer = choose_layer(model, train_on, render(sizes.chosen_on, CHOOSING_SEED), sizes, print)
+
+    def trained(name: str, of: ClipModel, seed: int) -> Dictionary:
+        if (work / name / "cfg.json").exists():
+            kept = Dictionary.load(work / name)
+            if (kept.model, kept.layer, kept.n_units, kept.k) == (
+                of.weights_fingerprint,
+                layer,
+                sizes.n,
+                sizes.k,
+            ):
+                return kept
+        how = {"passes": sizes.passes, "seed": seed}
+        found = Dictionary.train(of, train_on, layer, sizes.n, sizes.k, path=work / name, **how)
+        print(f"{name}: {found.log}")
+        return found
+
+    if not only_report:
+        trained("first", model, 0).save(folder, half=True)
+        size = (folder / "sae_weights.safetensors").stat().st_size
+        if size > LARGEST:
+            raise ValueError(
+                f"expected at most {LARGEST:,} bytes to ship, got {size:,}; train fewer features"
+            )
+    random_network = untrained(model)
+    shipped = Dictionary.load(folder)
+    control = (random_network, trained("random network", random_network, 0))
+    found = report(
+        model, shipped, trained("second", model, 1), control, render(sizes.held_out, HELD_OUT_SEEDS[0])
+    )
+    write_whole(folder / "report.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(folder / "REPORT.md", as_markdown(found).encode())
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="a small one, in the folder of what is being worked on"
+    )
+    parser.add_argument("--report", action="store_true", help="measure the one that is there")
+    options = parser.parse_args(arguments)
+    folder, sizes = (WORK / "quick", QUICK) if options.quick else (FOLDER, Sizes())
+    work = WORK / "quick runs" if options.quick else WORK
+    found = make(clipviz.load("demo"), folder, work, sizes, options.report)
+    print(as_markdown(found))
+
+
+if __name__ == "__main__":
+    main()
