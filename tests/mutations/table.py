@@ -106,7 +106,7 @@ MUTATIONS = [
     _of("Figure B.8", "analysis/cues/attacks", "@ (pair[1] - pair[0])", "@ pair[1]", "the class drawn does not count"),
     _of("Table 3.1", "reproduce/chapter3/chapter", '"second-order": study.accuracy(second[CONDITIONS[0]]', '"second-order": study.accuracy(second["baseline"]', "nothing is ablated in the report"),
     _of("Table 3.3", "reproduce/chapter3/attacks", "share = sum(margin > 0 for", "share = sum(margin < 0 for", "pictures that do not fool are counted"),
-    _of("Table 3.4", "reproduce/chapter3/neuron_segmenting", "segment.score(found, own_masks, lens.SEGMENT_THRESHOLD)", "segment.score(found, own_masks)", "maps of neurons are cut at their mean in the report"),
+    _of("Table 3.4", "reproduce/chapter3/neuron_segmenting", "segment.score(found, own_masks, cues.SEGMENT_THRESHOLD)", "segment.score(found, own_masks)", "maps of neurons are cut at their mean in the report"),
     _of("Figure 3.3, B.2", "reproduce/chapter3/chapter", 'study.accuracy(found[condition], found["rows"])', 'study.accuracy(found["baseline"], found["rows"])', "nothing is replaced in the report"),
     _of("Figure 3.4", "reproduce/chapter3/chapter", "study.accuracy(left + coefficients @ rebuilt", "study.accuracy(left - coefficients @ rebuilt", "texts are taken away in the report"),
     _of("Table 3.2", "reproduce/chapter3/neuron_texts", "{'+' if pair[1] >= 0 else '−'}", "{'+' if pair[1] < 0 else '−'}", "signs of texts are turned in the report"),

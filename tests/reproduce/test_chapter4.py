@@ -19,7 +19,7 @@ from clipviz.lens.invert import Schedule, UnitPairs
 from clipviz.models.generator import stylegan2
 from clipviz.models.stylegan2 import StyleGan2
 from clipviz.reproduce import CHAPTERS, contents
-from clipviz.reproduce.chapter4 import any_generator, inverting
+from clipviz.reproduce.chapter4 import any_generator, comparing, inverting
 from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.report import Report
 
@@ -126,8 +126,8 @@ def test_measures_equal_loops_over_windows():
     draw = torch.Generator().manual_seed(0)
     one, other = torch.rand(2, 3, 12, 11, generator=draw), torch.rand(2, 3, 12, 11, generator=draw)
     error = ((one - other) ** 2).flatten(1).mean(1)
-    torch.testing.assert_close(inverting.psnr(one, other), 10 * torch.log10(1 / error))
-    found = inverting.ssim(one, other)
+    torch.testing.assert_close(comparing.psnr(one, other), 10 * torch.log10(1 / error))
+    found = comparing.ssim(one, other)
     for i in range(2):
         values = []
         for channel in range(3):
@@ -139,7 +139,7 @@ def test_measures_equal_loops_over_windows():
                     means = (2 * a.mean() * b.mean() + 1e-4) / (a.mean() ** 2 + b.mean() ** 2 + 1e-4)
                     values.append(means * (2 * cov[0, 1] + 9e-4) / (cov[0, 0] + cov[1, 1] + 9e-4))
         assert float(found[i]) == pytest.approx(np.mean(values), abs=1e-4)
-    assert float(inverting.ssim(one, one).min()) == pytest.approx(1, abs=1e-5)
+    assert float(comparing.ssim(one, one).min()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_embedded_generator_serves_any_images(made, model, tmp_path, monkeypatch, undrawn):

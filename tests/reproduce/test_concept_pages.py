@@ -21,7 +21,7 @@ from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
 from clipviz.lens.invert import UnitPairs
 from clipviz.reproduce.chapter4 import chapter as chapter4
-from clipviz.reproduce.chapter4 import concept_pages, inverting
+from clipviz.reproduce.chapter4 import comparing, concept_pages, inverting
 from clipviz.reproduce.report import Report
 
 SINGLE_UNITS = concept_pages.single_units  # before other tests shorten it
@@ -115,7 +115,7 @@ def test_less_of_a_unit_is_its_removal_and_more_its_amplification(monkeypatch, t
     for place, row in enumerate(rows):
         own = maps[layer][place, units[place][1]]
         assert torch.equal(asked[2 * place][3], latents.z[place : place + 1])
-        assert np.array_equal(row.picture, inverting.as_bytes(generator.images(latents))[place])
+        assert np.array_equal(row.picture, comparing.as_bytes(generator.images(latents))[place])
         share = (own - own.min()) / (own.max() - own.min())
         assert np.abs(row.map.astype(int) - (255 * share).numpy()).max() <= 1
         assert (row.less == round(255 * (0.25 + 0.1 * (2 * place + 1) / 4))).all()
@@ -182,7 +182,7 @@ def test_generated_pictures_are_read_by_those_that_look_and_painted_by_the_gener
     captions = [block["caption"] for block in report.blocks if block["kind"] == "figure"]
     assert captions == [f"Figure C.{number}: all concepts on one generated picture" for number in (7, 8)]
     latents = generator.sample(2, seed=concept_pages.SEED)
-    painted = [Image.fromarray(one) for one in inverting.as_bytes(generator.images(latents))]
+    painted = [Image.fromarray(one) for one in comparing.as_bytes(generator.images(latents))]
     for (picture, tiles, name), image in zip(drawn, painted, strict=True):
         assert np.array_equal(picture, model.shown_sharp(image))
         assert name == "CLIP"

@@ -16,14 +16,14 @@ from clipviz.analysis.generation.guides import Guides, each_once, find_guides
 from clipviz.demo.generator import scenes
 from clipviz.lens.invert import UnitPairs
 from clipviz.models.zoo import Partner
-from clipviz.reproduce.chapter4 import inverting
+from clipviz.reproduce.chapter4 import comparing, inverting
 from clipviz.reproduce.report import Report
 
 
 def test_the_perceptual_distance_equals_a_loop_over_positions():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, 2), nn.ReLU())
-    distance = inverting.Perceptual(Partner("tiny", network, lambda images: images, ("1", "3")))
+    distance = comparing.Perceptual(Partner("tiny", network, lambda images: images, ("1", "3")))
     one, other = torch.rand(2, 2, 3, 9, 9).unbind(0)
     wanted = torch.zeros(2)
     for layers in (network[:2], network):
@@ -85,11 +85,11 @@ def test_foreign_pictures_show_one_known_object(kind):
 def test_overlap_and_centres_of_the_teachers_pictures():
     latents = inverting.plain(6, 5)
     images, alpha = inverting.painted(latents)
-    assert inverting.overlap(images, alpha).min() > 0.5
-    assert inverting.overlap(images, alpha.roll(1, 0)).mean() < inverting.overlap(images, alpha).mean()
+    assert comparing.overlap(images, alpha).min() > 0.5
+    assert comparing.overlap(images, alpha.roll(1, 0)).mean() < comparing.overlap(images, alpha).mean()
     block = torch.zeros(1, 8, 8)
     block[0, 2:4, 4:8] = 1
-    assert inverting.centroids(block).tolist() == [[0.75, 0.375]]
+    assert comparing.centroids(block).tolist() == [[0.75, 0.375]]
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def literal_maps(generator, step, label, readers, guides, pictures):
 
 def test_inversions_minimise_what_the_table_says_and_show_what_was_found(generator, guides, searched):
     """Table 4.1, Figures 4.6 and C.13: perceptual loss + 0.01 mean z^2, and with guides + 0.1 distance of maps."""
-    readers, loss = tiny_pair(), inverting.Perceptual(tiny("judge", 2))
+    readers, loss = tiny_pair(), comparing.Perceptual(tiny("judge", 2))
     found = inverting.inversions(generator, loss, readers, guides, inverting.TargetSizes(targets=2, steps=2))
     assert found["ways"] == ["perceptual loss", "+ one pairs", "+ two pairs"]
     start, targets = inverting.held_out_targets(generator, 2)
@@ -173,11 +173,11 @@ def test_inversions_minimise_what_the_table_says_and_show_what_was_found(generat
                 assert float(step.losses[image]) == pytest.approx(expected, rel=1e-4)
         assert float(steps[-1].latents.abs().max()) > 0.1  # a step of the search changes the latents
         last = steps[-1].images.clamp(0, 1)
-        assert np.array_equal(found[f"images{place}"], inverting.as_bytes(last))
+        assert np.array_equal(found[f"images{place}"], comparing.as_bytes(last))
         assert found[f"images{place}"].std() > 10
-        expected = [inverting.psnr(last, targets), inverting.ssim(last, targets), loss(last, targets)]
+        expected = [comparing.psnr(last, targets), comparing.ssim(last, targets), loss(last, targets)]
         assert found[f"scores{place}"] == pytest.approx(torch.stack(expected).numpy(), rel=1e-4)
-    assert np.array_equal(found["targets"], inverting.as_bytes(targets))
+    assert np.array_equal(found["targets"], comparing.as_bytes(targets))
 
 
 def test_pairs_alone_search_for_the_maps_of_the_picture_in_the_class_asked_for(generator, guides, searched):
@@ -221,8 +221,8 @@ def test_what_is_said_of_translations_is_counted_on_the_pictures_that_are_shown(
     for place, kind in enumerate(inverting.FOREIGN):
         latents, images, alpha = inverting.foreign(kind, sizes.foreign[place])
         assert asked[place][1] == kinds(images).tolist()
-        assert np.array_equal(found[f"foreign{place}"], inverting.as_bytes(images))
-        assert np.array_equal(found[f"images{place}"], inverting.as_bytes(images.roll(1, 0)))
+        assert np.array_equal(found[f"foreign{place}"], comparing.as_bytes(images))
+        assert np.array_equal(found[f"images{place}"], comparing.as_bytes(images.roll(1, 0)))
         right = kinds(images.roll(1, 0)) == latents.label.numpy()
         assert found[f"right{place}"].tolist() == right.tolist()
         for name, pictures, where in (
@@ -230,14 +230,14 @@ def test_what_is_said_of_translations_is_counted_on_the_pictures_that_are_shown(
             ("without", images, alpha),
             ("others", images.roll(1, 0), alpha.roll(1, 0)),
         ):
-            assert found[f"{name}{place}"].tolist() == inverting.overlap(pictures, where).tolist()
+            assert found[f"{name}{place}"].tolist() == comparing.overlap(pictures, where).tolist()
     images, labels = asked[-1]
     plain = inverting.plain(4, inverting.SEED + 2)
     assert torch.equal(images, inverting.painted(plain)[0])
     assert all(one != other for one, other in zip(labels, plain.label.tolist(), strict=True))
     assert len({*labels}) > 1
-    assert np.array_equal(found["crossed"], inverting.as_bytes(images))
-    assert np.array_equal(found["crossed images"], inverting.as_bytes(images.roll(1, 0)))
+    assert np.array_equal(found["crossed"], comparing.as_bytes(images))
+    assert np.array_equal(found["crossed images"], comparing.as_bytes(images.roll(1, 0)))
     assert found["crossed right"].tolist() == (kinds(images.roll(1, 0)) == np.array(labels)).tolist()
 
 
@@ -308,7 +308,7 @@ def test_the_loss_alone_has_the_budget_that_pairs_have(monkeypatch):
         ("pairs", lambda: inverting.by_pairs_alone(generator, {"tiny": partner}, guides, images, labels, 4)),
         (
             "loss",
-            lambda: inverting.by_the_loss_alone(generator, inverting.Perceptual(partner), images, labels, 4),
+            lambda: inverting.by_the_loss_alone(generator, comparing.Perceptual(partner), images, labels, 4),
         ),
     ):
         passes = []
@@ -329,7 +329,7 @@ def test_the_loss_alone_goes_on_from_the_best_of_its_starts(monkeypatch):
     drawn = generator.sample(inverting.N_STARTS, seed=0)
     images = generator.images(drawn[2:3]).detach()
     network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU())
-    loss = inverting.Perceptual(Partner("tiny", network.requires_grad_(False), lambda one: one, ("1",)))
+    loss = comparing.Perceptual(Partner("tiny", network.requires_grad_(False), lambda one: one, ("1",)))
     found = inverting.by_the_loss_alone(generator, loss, images, drawn.label[2:3].tolist(), 1)
     far = inverting.by_the_loss_alone(generator, loss, images.flip(3), drawn.label[2:3].tolist(), 1)
     assert float(loss(found, images)) < 0.5 * float(loss(far, images))

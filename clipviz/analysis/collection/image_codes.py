@@ -17,6 +17,7 @@ from clipviz.analysis.collection.reading import read
 from clipviz.data.cache import Cache, default
 from clipviz.lens.covariance import code_moments
 from clipviz.lens.decompose import effects_from_codes
+from clipviz.lens.retrieve import direction_scores
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.values import Codes, Head, HeadBasis, late_layers
 
@@ -261,16 +262,17 @@ class ImageCodes:
         return without_rounding(found.mean, found.covariance).to(self.basis.basis.device)
 
     def head_scores(
-        self, direction: Float[Tensor, " d_embed"], layer: int, head: int
+        self, direction: Float[Tensor, " d_embed"], layer: int, head: int, cosine: bool = False
     ) -> Float[Tensor, " image"]:
-        """Direct effect of one head on a direction, for every image (0 where none was read)."""
-        at, basis = self.layer_index(layer), self.basis
-        reader = (basis.basis[at, head] @ direction).to(self.codes.device)
-        bias, share = basis.output_bias[at] @ direction, basis.mean_share @ direction
-        scores = (
-            self.codes[:, at, head].float() @ reader + float(bias) - self.mean * float(share)
-        ) / self.std
-        return scores + float(basis.constant @ direction)
+        """Direct effect of one head on a direction, for every image; cosine: divided by the effect's length."""
+        codes, basis = self.of_head(layer, head)
+        return direction_scores(codes, basis, direction[None].to(codes.mean), [(layer, 0)], cosine)[0]
+
+    def of_head(self, layer: int, head: int) -> tuple[Codes, HeadBasis]:
+        """The codes of one head alone and its basis, where the codes are; it is then head 0 of its layer."""
+        self.layer_index(layer)
+        basis = self.basis.select([layer], [head]).to(self.mean.device, self.mean.dtype)
+        return self.stored.select([layer], [head]), basis
 
     def head_effects(self, rows: Tensor, layer: int, head: int) -> Float[Tensor, "image d_embed"]:
         """Direct effects of one head on some images."""

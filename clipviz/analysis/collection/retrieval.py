@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.lens import retrieve
+from clipviz.lens.retrieve import similarity
 
 if TYPE_CHECKING:
     from clipviz.analysis.collection.image_codes import ImageCodes
@@ -47,11 +47,7 @@ def top_images(
     _check_by(by)
     if by == "product":
         return best(images, images.head_scores(direction, layer, head), k)
-    basis = images.basis.to(images.embedding.device, images.embedding.dtype)
-    unit = normalize(direction, dim=0)[None]
-    return best(
-        images, retrieve.direction_scores(images.stored, basis, unit, [(layer, head)], cosine=True)[0], k
-    )
+    return best(images, images.head_scores(normalize(direction, dim=0), layer, head, cosine=True), k)
 
 
 def neighbours(
@@ -84,15 +80,11 @@ def _scores(
         unit = normalize(images.embedding, dim=-1)
         own = images.embedding[image] if known else trace().embedding[0].to(unit)
         return unit @ normalize(own, dim=-1)
-    if known and by == "cosine":
-        basis = images.basis.to(images.embedding.device, images.embedding.dtype)
-        return retrieve.similarity(images.stored, basis, [image], [head], cosine=True)[0]
     if known:
-        row = torch.tensor([image], device=images.codes.device)
-        effect = images.head_effects(row, *head)[0]
-    else:  # an image that was added to a collection whose codes stay in their file
-        effect = trace().head_effects(layers=[head[0]])[0, 0, head[1]]
-    return images.head_scores(effect, *head)
+        codes, basis = images.of_head(*head)
+        return similarity(codes, basis, [image], [(head[0], 0)], cosine=by == "cosine")[0]
+    # an image that was added to a collection whose codes stay in their file
+    return images.head_scores(trace().head_effects(layers=[head[0]])[0, 0, head[1]], *head)
 
 
 def best(images: ImageCodes, scores: Float[Tensor, " image"], k: int) -> Ranked:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.lens.cues import activation_thresholds
+from clipviz.lens.cues import activation_thresholds, image_contribution_scores
 from clipviz.lens.neuron_stats import NeuronStats, RankOne
 from clipviz.lens.neurons import SecondOrder
 from clipviz.lens.sparse import code_size, reconstruct, sparse_code
+from clipviz.values import SparseCode
 
 N_TOP = 48  # images kept per neuron, the strongest
 N_WORDS = 8  # texts of a code that are shown
@@ -145,7 +146,7 @@ class LayerNeurons:
     embedding: Tensor
     dictionary: Tensor
     texts: Sequence[str]
-    _codes: dict[tuple[int, int], Code] = field(default_factory=dict)
+    _codes: dict[tuple[int, int], tuple[Tensor, ...]] = field(default_factory=dict)
     _by_chance: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -185,18 +186,28 @@ class LayerNeurons:
 
         m: default `code_size`; at most as many as the pool or the embedding's width has.
         """
+        if not neurons:
+            return []
+        coded = self._coded(neurons, m)
+        shares = reconstruct(coded, self.dictionary).square().sum(1).clamp_max(1).tolist()
+        chance, found = self._chance(coded.atoms.shape[1]), []
+        for atoms, weights, share in zip(coded.atoms.tolist(), coded.weights.tolist(), shares, strict=True):
+            pairs = zip(atoms, weights, strict=True)
+            words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
+            words.sort(key=lambda word: -abs(word.weight))
+            found.append(Code(tuple(words), share, *chance))
+        return found
+
+    def _coded(self, neurons: Sequence[int], m: int | None) -> SparseCode:
+        """The codes of some neurons as indices and weights, those of earlier questions without coding them again."""
         n_nonzero = min(self.code_size if m is None else m, len(self.dictionary), self.dictionary.shape[1])
         missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_nonzero) not in self._codes]
         if missing:
-            found = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
-            shares = reconstruct(found, self.dictionary).square().sum(1).clamp_max(1).tolist()
-            rows = zip(missing, found.atoms.tolist(), found.weights.tolist(), shares, strict=True)
-            for neuron, atoms, weights, share in rows:
-                pairs = zip(atoms, weights, strict=True)
-                words = [Word(self.texts[j], weight) for j, weight in pairs if j >= 0 and weight]
-                words.sort(key=lambda word: -abs(word.weight))
-                self._codes[neuron, n_nonzero] = Code(tuple(words), share, *self._chance(n_nonzero))
-        return [self._codes[neuron, n_nonzero] for neuron in neurons]
+            new = sparse_code(self.line.directions[missing], self.dictionary, n_nonzero)
+            for neuron, *code in zip(missing, new.atoms, new.weights, strict=True):
+                self._codes[neuron, n_nonzero] = tuple(code)
+        atoms, weights = zip(*(self._codes[neuron, n_nonzero] for neuron in neurons), strict=True)
+        return SparseCode(torch.stack(atoms), torch.stack(weights))
 
     def _chance(self, n_nonzero: int) -> tuple[float, float]:
         """The share of random directions that n_nonzero texts rebuild, on average and at most."""
@@ -226,12 +237,17 @@ class LayerNeurons:
         norms: |phi_n| of the image, [neuron]; a neuron above the 98th percentile of its norms is activated, and those
         alone are coded.
         """
-        active = (norms.to(self.thresholds) > self.thresholds).nonzero()[:, 0].tolist()
-        scores: dict[str, float] = {}
-        for neuron, code in zip(active, self.codes(active, m) if active else (), strict=True):
-            for word in code.words:
-                scores[word.text] = scores.get(word.text, 0.0) + word.weight * float(norms[neuron])
-        return sorted(scores.items(), key=lambda item: -item[1])[:k]
+        norms = norms.to(self.thresholds)
+        active = (norms > self.thresholds).nonzero()[:, 0]
+        if not len(active):
+            return []
+        coded = self._coded(active.tolist(), m)
+        scores = image_contribution_scores(
+            coded, norms[None, active], self.thresholds[active], len(self.texts)
+        )[0]
+        used = coded.atoms[coded.atoms >= 0].unique()
+        order = used[scores[used].argsort(descending=True)][:k]
+        return [(self.texts[j], float(scores[j])) for j in order.tolist()]
 
     @cached_property
     def thresholds(self) -> Tensor:

@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from clipviz.analysis.collection.classifiers import from_prompts
 from clipviz.figures import chapter2 as figures
-from clipviz.lens import cues as lens
-from clipviz.lens import segment
+from clipviz.lens import cues, segment
 from clipviz.reproduce import published
 from clipviz.reproduce.chapter2.segmenting import MASKS_NEEDED, TOKENS, TOKENS_POOL, all_methods, fitted_mask
 from clipviz.reproduce.chapter3.layers import Study
@@ -38,11 +37,11 @@ def segmentation_section(report: Report, study: Study, summed: str = "late") -> 
     del maps[TOKENS_POOL]
     own, own_masks = neuron_maps(study)
     scores = {name: segment.score(found, masks) for name, found in maps.items()}
-    scores |= {name: segment.score(found, own_masks, lens.SEGMENT_THRESHOLD) for name, found in own.items()}
+    scores |= {name: segment.score(found, own_masks, cues.SEGMENT_THRESHOLD) for name, found in own.items()}
     layers = study.late
     report.text(
-        f"{len(masks)} images. Neurons: activation maps of the {lens.N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
-        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {lens.SEGMENT_THRESHOLD}. "
+        f"{len(masks)} images. Neurons: activation maps of the {cues.N_SEGMENT_NEURONS} neurons of layers {layers[0]}-"
+        f"{layers[-1]} with the largest |<r, M(c)>|, averaged, stretched to 0..1, threshold {cues.SEGMENT_THRESHOLD}. "
         "Signed: those that write most towards M(c) minus the mean of all classes. The others as in "
         "Table 2.4: threshold at the map's mean."
     )
@@ -92,7 +91,7 @@ def neuron_maps(study: Study, batch: int = 8) -> tuple[dict[str, list[Tensor]], 
         for row, i in enumerate(usable[start : start + batch]):
             one = normalize(classes[names.index(str(data.labels[i]))], dim=0)
             for name, target in ((NEURONS, one), (SIGNED, one - classes.mean(0))):
-                maps = lens.map_towards(seconds, directions, target, signed=name == SIGNED)
+                maps = cues.map_towards(seconds, directions, target, signed=name == SIGNED)
                 found[name].append(maps[row].cpu())
         masks += [fitted_mask(mask, model.image_size) for _, mask in pairs]
     return found, masks

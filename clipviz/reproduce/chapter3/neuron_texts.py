@@ -10,7 +10,7 @@ from torch import Tensor
 from clipviz.analysis.cues.pairs import prompt
 from clipviz.demo.world import vocabulary
 from clipviz.figures import chapter3 as figures
-from clipviz.lens import cues as lens
+from clipviz.lens import cues
 from clipviz.lens.sparse import code_size, prepare_dictionary, sparse_code
 from clipviz.reproduce.chapter3.layers import QUICK_ATOMS, Layer, Study
 from clipviz.reproduce.evaluation import batches, in_demo_world, spaced
@@ -144,7 +144,7 @@ def concepts_section(report: Report, study: Study, known: Layer) -> None:
     few = images.subset(chosen_images)
     for some, pictures in batches(few, "concepts", study.quiet):
         norms = study.model.second_order(pictures, known.stats.layer).norms()
-        scores = lens.image_contribution_scores(codes, norms, known.thresholds, n_texts)
+        scores = cues.image_contribution_scores(codes, norms, known.thresholds, n_texts)
         rows += some
         words += scores.topk(min(N_CONCEPTS, n_texts), dim=1).indices.tolist()
         n_active += (norms > known.thresholds).sum(1).tolist()
@@ -204,7 +204,7 @@ def named(
     def share(others: Sequence[int]) -> float:
         hits = [
             any(
-                lens.is_fair(text, form, []) for form in forms[labels[images[place]]] for text in found[other]
+                cues.is_fair(text, form, []) for form in forms[labels[images[place]]] for text in found[other]
             )
             for place, other in zip(labelled, others, strict=True)
         ]

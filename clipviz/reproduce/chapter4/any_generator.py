@@ -29,19 +29,17 @@ from clipviz.lens.invert import Schedule, map_distance
 from clipviz.models.clip import ClipModel
 from clipviz.models.generator import Generator
 from clipviz.models.zoo import Partner, clip_partner
+from clipviz.reproduce.chapter4.comparing import Perceptual, as_bytes, psnr
 from clipviz.reproduce.chapter4.concept_pages import single_units_section
 from clipviz.reproduce.chapter4.editing import CHUNK, QUARTER, SEED, ZOOM, search_for
 from clipviz.reproduce.chapter4.inverting import (
     N_MORE,
     N_SHOWN,
     PAIRS,
-    Perceptual,
     TargetSizes,
-    as_bytes,
     by_pairs_alone,
     in_two,
     inversions,
-    psnr,
     report_table,
 )
 from clipviz.reproduce.evaluation import spaced

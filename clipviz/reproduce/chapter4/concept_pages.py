@@ -22,7 +22,7 @@ from clipviz.data.images import Images, open_images
 from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
 from clipviz.lens.invert import Schedule
-from clipviz.reproduce.chapter4.inverting import as_bytes
+from clipviz.reproduce.chapter4.comparing import as_bytes
 from clipviz.reproduce.report import Report, Result, Steps
 
 N_CLASSES, N_BLOCKS = 3, 6

@@ -23,8 +23,9 @@ from clipviz.demo.generator.measure import Names
 from clipviz.demo.generator.scenes import TrueScenes
 from clipviz.lens.intervals import Estimate, share_of
 from clipviz.lens.invert import Schedule
+from clipviz.reproduce.chapter4.comparing import as_bytes, psnr
 from clipviz.reproduce.chapter4.concept_pages import single_units_section
-from clipviz.reproduce.chapter4.inverting import N_MORE, N_SHOWN, as_bytes, in_two, psnr
+from clipviz.reproduce.chapter4.inverting import N_MORE, N_SHOWN, in_two
 from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.values import Latents
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,8 +29,8 @@ from clipviz.lens import intervals
 from clipviz.lens.intervals import Estimate
 from clipviz.lens.invert import Schedule, Step, UnitPairs, search
 from clipviz.models.clip import ClipModel
-from clipviz.models.hooks import activation_maps
 from clipviz.models.zoo import Partner, clip_partner
+from clipviz.reproduce.chapter4.comparing import Perceptual, as_bytes, centroids, overlap, psnr, ssim
 from clipviz.reproduce.report import Report, Result, Steps
 from clipviz.session.generation import N_SEARCHED, N_STARTS, starts_for
 from clipviz.values import Latents, numbers_of, with_numbers
@@ -69,62 +68,6 @@ class TargetSizes:
 
 
 # -- measures ------------------------------------------------------------------------------------------------------
-
-
-def psnr(images: Float[Tensor, "image 3 rows cols"], targets: Tensor) -> Float[Tensor, " image"]:
-    """Peak signal-to-noise ratio, dB, of images in 0..1."""
-    return -10 * ((images - targets) ** 2).mean((1, 2, 3)).clamp_min(1e-12).log10()
-
-
-def ssim(
-    images: Float[Tensor, "image 3 rows cols"], targets: Tensor, window: int = 7
-) -> Float[Tensor, " image"]:
-    """Structural similarity (Wang et al. 2004) with a uniform window and unbiased variances, of images in 0..1."""
-    n = window**2
-    mean_a, mean_b = (F.avg_pool2d(x, window, 1) for x in (images, targets))
-    scale = n / (n - 1)
-    var_a = scale * (F.avg_pool2d(images**2, window, 1) - mean_a**2)
-    var_b = scale * (F.avg_pool2d(targets**2, window, 1) - mean_b**2)
-    cov = scale * (F.avg_pool2d(images * targets, window, 1) - mean_a * mean_b)
-    c1, c2 = 0.01**2, 0.03**2
-    index = (
-        (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    )
-    return index.mean((1, 2, 3))
-
-
-@dataclass(frozen=True, eq=False)
-class Perceptual:
-    """A distance of pictures in a partner's maps, differentiable (Zhang et al. 2018 with all channels weighing alike).
-
-    d(a, b) = mean over layers and positions of the squared difference of the channels' vectors, each of length 1.
-    """
-
-    partner: Partner
-
-    def __call__(
-        self, images: Float[Tensor, "image 3 rows cols"], targets: Tensor
-    ) -> Float[Tensor, " image"]:
-        """The distance of each image to its target, both in 0..1."""
-        return self.towards(targets)(images, targets)
-
-    def towards(self, targets: Float[Tensor, "image 3 rows cols"]) -> Callable[[Tensor, Tensor], Tensor]:
-        """The distance to these targets alone, whose maps are read once for all steps of a search."""
-        with torch.no_grad():
-            wanted = self._units(targets)
-
-        def distance(images: Tensor, _: Tensor) -> Tensor:
-            own = self._units(images)
-            parts = [(own[name] - wanted[name]).square().sum(1).mean((1, 2)) for name in own]
-            return torch.stack(parts).mean(0)
-
-        return distance
-
-    def _units(self, images: Tensor) -> dict[str, Tensor]:
-        partner = self.partner
-        with activation_maps(partner.module, partner.layers, grid=partner.grid, detach=False) as maps:
-            partner.module(partner.preprocess(images))
-        return {name: F.normalize(found, dim=1, eps=1e-6) for name, found in maps.items()}
 
 
 # -- Table 4.1 -----------------------------------------------------------------------------------------------------
@@ -387,21 +330,6 @@ def translated(
     }
 
 
-def overlap(pictures: Tensor, alpha: Float[Tensor, "image rows cols"]) -> np.ndarray:
-    """Intersection over union of the object that the locator sees on each picture and the one that was asked for."""
-    seen = locate(pictures).outline > 0.5
-    wanted = F.interpolate(alpha[:, None], seen.shape[-1], mode="area")[:, 0] > 0.5
-    both, either = (seen & wanted).sum((1, 2)), (seen | wanted).sum((1, 2))
-    return (both / either.clamp_min(1)).numpy()
-
-
-def centroids(alpha: Float[Tensor, "image rows cols"]) -> Float[Tensor, "image 2"]:
-    """Centres (x, y), in sides, of what masks cover."""
-    line = (torch.arange(alpha.shape[-1]) + 0.5) / alpha.shape[-1]
-    total = alpha.sum((1, 2))
-    return torch.stack([(alpha.sum(1) * line).sum(1), (alpha.sum(2) * line).sum(1)], 1) / total[:, None]
-
-
 # -- the report ------------------------------------------------------------------------------------------------------
 
 
@@ -542,7 +470,3 @@ def in_two(
         if some:
             said = f"Figure{'s' if ',' in number else ''} {number}: {caption}"
             report.figure(f"{name}{end}", figures.image_rows(some, heads, width=width), said)
-
-
-def as_bytes(images: Tensor) -> np.ndarray:
-    return (images.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
