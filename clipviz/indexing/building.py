@@ -56,17 +56,28 @@ def build(
     neuron_top: int = 50,
     progress: Progress = True,
 ) -> Path:
-    """One pass of `model` over `images` into a new index at `path`; returns the folder.
+    """One pass of a model over images into a new index; returns its folder.
 
-    images: whatever open_images takes: folders, lists, tars, parquet files, pictures, data sets, data frames; or a
-    stream, such as an IterableDataset, which is read once, STREAMED images at a time, each an append. layers: whose
-    head codes are kept, default the last 4. batch: images per forward pass; shard: images per commit, all that a kill
-    can lose. workers: decoding processes. precision: of the forward pass, "auto" is fp16 autocast on CUDA, else fp32.
-    thumbnail: pixels of the shorter side, 0 for none. neurons: MLP layers whose second-order statistics are kept, a
-    further forward pass each, with the neuron_top strongest images of every neuron. progress: a bar, or a function
-    of (images done, images).
     Called again with the same arguments it continues where it stopped, and opens the index once it is finished.
-    Raises ValueError for wrong arguments or another index in the folder, OSError when it cannot be written.
+
+    Args:
+        model: A ClipModel.
+        images: What open_images takes: folders, lists, tars, parquet files, pictures, data sets, data frames; or a
+            stream, such as an IterableDataset, which is read once, STREAMED images at a time, each an append.
+        path: The folder of the index.
+        layers: Layers whose head codes are kept, default the last 4.
+        batch: Images per forward pass.
+        shard: Images per commit: the most that a kill can lose.
+        workers: Processes that decode images.
+        precision: Of the forward pass; "auto" is fp16 autocast on CUDA, else fp32.
+        thumbnail: Pixels of the shorter side, 0 for none.
+        neurons: MLP layers whose second-order statistics are kept, each in a further forward pass.
+        neuron_top: The strongest images that are kept of every neuron.
+        progress: Whether to show a bar, or a function of (images done, images).
+
+    Raises:
+        ValueError: Arguments are wrong, or the folder holds another index.
+        OSError: The folder cannot be written.
     """
     chosen = check_layers(model.weights, _default_layers(model, layers))
     settings = {

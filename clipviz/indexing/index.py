@@ -57,10 +57,23 @@ class Index(Store):
 
     @classmethod
     def build(cls, model: Any, images: Any, path: str | os.PathLike[str], **options: Any) -> Index:
-        """One pass of a model over images into a new index; see `clipviz.indexing.building.build` for the options.
+        """One pass of a model over images into a new index on disk.
 
-        images: whatever clipviz.data.images.open_images takes. An interrupted build continues where it stopped when the
-        same is called again; a finished one is opened.
+        An interrupted build continues where it stopped when it is called again with the same arguments, and a finished
+        index is opened.
+
+        Args:
+            model: A ClipModel.
+            images: What `clipviz.data.images.open_images` takes: a folder, files, a table, a data set, a stream.
+            path: The folder of the index.
+            options: layers, batch, precision, neurons and others of `clipviz.indexing.building.build`.
+
+        Returns:
+            The index, opened.
+
+        Raises:
+            ValueError: Arguments are wrong, or the folder holds another index.
+            OSError: The folder cannot be written.
         """
         from clipviz.indexing.building import build
 

@@ -39,12 +39,22 @@ def score(
     masks: Tensor | Sequence[Tensor],
     threshold: float | None = None,
 ) -> SegmentationScore:
-    """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (protocol: see the module).
+    """Pixel accuracy, mIoU and mAP of heatmaps against foreground masks (thesis 2.4, Table 2.4).
 
-    heatmaps: [image, rows, cols] of any size and unit, or one map per image; masks: [image, height, width], or
-    one per image where sizes differ: nonzero is foreground, and in masks of integers 255 is ignored. threshold: of h
-    in 0..1; None is the image's mean (thesis 3.5 takes 0.5 for neurons). Raises ValueError when their numbers differ,
-    for maps that hold NaN or infinity, and for masks without a labelled pixel.
+    The module says how maps are brought to the masks' size and how each measure is pooled.
+
+    Args:
+        heatmaps: [image, rows, cols] of any size and unit, or one map per image.
+        masks: [image, height, width], or one per image where sizes differ. Nonzero is foreground, and in masks of
+            integers 255 is ignored.
+        threshold: Where a map, stretched to 0..1, is cut. None takes the mean of each image; the thesis takes 0.5 for
+            neurons (3.5).
+
+    Returns:
+        Pixel accuracy, mIoU, mAP and both IoUs as shares of 1, and the number of images.
+
+    Raises:
+        ValueError: The numbers of maps and masks differ, a map holds NaN or infinity, or a mask has no labelled pixel.
     """
     counts = torch.zeros(2, 2, dtype=torch.float64)
     precisions = []

@@ -61,12 +61,20 @@ def sparse_code(
 ) -> SparseCode:
     """Orthogonal matching pursuit of every direction over a dictionary (thesis 3.4).
 
-    directions: r_n, [neuron, d_embed], any length; dictionary: from `prepare_dictionary`, any row lengths;
-    n_nonzero: texts per neuron, at most. Returns atoms [neuron, n_nonzero], in the order chosen, -1 once a
-    direction is reproduced or no independent text is left, and weights [neuron, n_nonzero], signed, so that
-    r_n ~ weights[n] @ dictionary[atoms[n]] is the least-squares fit on those texts.
     Selects the atoms of sklearn.linear_model.orthogonal_mp_gram (float64, generic inputs: no exact ties).
-    Raises ValueError when the widths differ or n_nonzero is not within 1..texts.
+
+    Args:
+        directions: Directions r_n of neurons, [neuron, d_embed], of any length.
+        dictionary: Texts from `prepare_dictionary`, [text, d_embed], rows of any length.
+        n_nonzero: Texts per neuron, at most.
+
+    Returns:
+        Atoms [neuron, n_nonzero], indices of texts in the order chosen, -1 once a direction is reproduced or no
+        independent text is left; and signed weights [neuron, n_nonzero], so that weights[n] @ dictionary[atoms[n]] is
+        the least-squares fit of r_n on those texts.
+
+    Raises:
+        ValueError: The widths differ, or n_nonzero is not within 1..texts.
 
     >>> codes = sparse_code(torch.tensor([[0.0, 2.0]]), torch.eye(2), n_nonzero=1)
     >>> codes.atoms.tolist(), codes.weights.tolist()

@@ -40,16 +40,29 @@ def textspan(
 ) -> TextBasis:
     """Texts that greedily explain the variance of a head's effects (thesis Alg. 1).
 
-    effects: one head's effects over images, [image, d_embed], or several heads' at once, [image, head, d_embed];
-    they are centred here (Eq. 2.7). text_directions: the encoded pool R. n_texts: how many to choose, m.
-    rank: None takes the numerical rank of the centred data, which is that of float32 where float32 holds the effects,
-    also when they are handed over as float64. A number takes as many leading directions of the data
-    before centring, as the authors' code does (80, wider than a head's span: numerical noise then has a say).
-    centre_pool: subtract the pool's mean direction first. normalised: score unit-length residual texts, so that
-    long texts have no advantage; the thesis's raw greedy is the default.
-    Texts of which nothing is left (duplicates, combinations of chosen texts, texts orthogonal to the span) gain 0 and
-    come last; `n_used_up` counts them. Returns a TextBasis with leading head axes kept. Raises ValueError for wrong
-    shapes, an empty pool, more texts than the pool or the span holds, or effects that do not vary.
+    Each step takes the text t of largest variance sum_i <x_i, t>^2 over the centred effects x_i (Eq. 2.7), and projects
+    its direction out of the effects and out of all other texts.
+
+    Args:
+        effects: Effects of one head over images, [image, d_embed], or of several heads at once, [image, head, d_embed],
+            in the units of the embedding before it is normalised. They are centred here.
+        text_directions: The encoded pool R, [text, d_embed].
+        n_texts: How many texts to choose, m.
+        rank: None takes the numerical rank of the centred data (that of float32 where float32 holds the effects, also
+            when they are handed over as float64). A number takes as many leading directions of the data before
+            centring, as the authors' code does (80, wider than a head's span: numerical noise then has a say).
+        centre_pool: Subtract the pool's mean direction first.
+        normalised: Score residual texts at unit length, so that long texts have no advantage. The thesis's raw greedy
+            is the default.
+
+    Returns:
+        A TextBasis with the leading head axes kept: the order of the texts, the share of the variance that the first
+        ones explain, and their directions. Texts of which nothing is left (duplicates, combinations of chosen texts,
+        texts orthogonal to the span) gain 0 and come last; `n_used_up` counts them.
+
+    Raises:
+        ValueError: Shapes do not fit, the pool is empty, more texts are asked for than the pool or the span holds, or
+            the effects do not vary.
     """
     _check(effects, text_directions, n_texts)
     data = effects.reshape(effects.shape[0], -1, effects.shape[-1]).transpose(0, 1)

@@ -235,11 +235,16 @@ class ClipModel:
         tokens: bool = True,
         check: Callable[[], None] | None = None,
     ) -> Trace:
-        """One forward pass, opened up (thesis Eq. 2.4-2.6).
+        """One forward pass, opened up into what every head, MLP and token adds (thesis Eq. 2.4-2.6).
 
-        images: [image, 3, rows, cols] preprocessed, or PIL images. tokens=False drops the token inputs (whole
-        collections): head and MLP effects remain exact, token scores and heatmaps need them. check: called before
-        every layer; what it raises ends the pass.
+        Args:
+            images: Preprocessed, [image, 3, rows, cols], or PIL images.
+            tokens: Keep the inputs of the tokens, which token scores and heatmaps need. False saves memory over whole
+                collections; head and MLP effects remain exact.
+            check: Called before every layer; what it raises ends the pass.
+
+        Returns:
+            A Trace, whose effects sum to the embedding before it is normalised.
         """
         pixels = self.prepare(images)
         with recording(self.tower, tokens, check) as recorder:
@@ -247,7 +252,19 @@ class ClipModel:
         return recorder.trace(embedding)
 
     def second_order(self, images: Tensor | Image.Image | Sequence[Image.Image], layer: int) -> SecondOrder:
-        """Second-order effects of one layer's neurons on some images (thesis Eq. 3.3, B.5), from one pass."""
+        """Second-order effects of one layer's neurons on some images, from one pass (thesis Eq. 3.3, B.5).
+
+        Args:
+            images: As in `trace`.
+            layer: An MLP layer, counted from 0; the last one has no later attention, and so no effect.
+
+        Returns:
+            A SecondOrder, in the units of the embedding before it is normalised. The effects phi_n of all neurons are
+            never formed together; ask for `norms()`, `effects(neurons)` or `activation_maps(neurons)`.
+
+        Raises:
+            ValueError: The layer does not exist, or no attention follows it.
+        """
         return self.second_orders(images, [layer])[0]
 
     def second_orders(

@@ -55,14 +55,28 @@ def match(
 ) -> Matches:
     """Best buddies of two models over a collection (thesis Eq. 4.2, 4.3): one exact correlation for every two units.
 
-    model_a, model_b: Partners, ClipModels, or generators (then `images` are its latents and the other model sees what
-    it paints); images: PIL images, a uint8 array or a float tensor in 0..1. k: neighbours; layers_a, layers_b: module
-    names or patterns, default the partner's own; above: correlation that a pair must exceed; permute: a seed that
-    shuffles the images of model b, for the chance baseline; memory: bytes for correlation tables;
-    kept: maps of earlier passes over these images.
-    Raises ValueError for an empty collection or a layer that is not there.
-
         matches = match(clipviz.load("demo"), load_partner("cnn"), images)
+
+    Args:
+        model_a: A Partner, a ClipModel, or a generator.
+        model_b: Another one. Of two models at most one is a generator: `images` are then its latents, and the other
+            model sees what it makes of them.
+        images: PIL images, a uint8 array [image, rows, cols, 3] or a float tensor [image, 3, rows, cols] in 0..1.
+        k: Neighbours of a unit in the other model; both units of a pair have to be among each other's.
+        layers_a: Module names or patterns whose outputs are units; None takes the partner's own.
+        layers_b: The same for model b.
+        above: The correlation that a pair must exceed.
+        permute: A seed that shuffles the images of model b, for the level of chance.
+        batch: Images that are read at once.
+        memory: Bytes for tables of correlations.
+        kept: Maps of earlier passes over these images.
+
+    Returns:
+        Matches: the pairs [pair, 2], strongest first, with units counted through all layers, their correlations, and
+        the whole table where it fits in `memory`.
+
+    Raises:
+        ValueError: The collection is empty, a layer does not exist, or both models are generators.
     """
     view_a, view_b = views(model_a, model_b, images, layers_a, layers_b, kept)
     return _matched(view_a, view_b, k, above, [permute], batch, memory)[0]
