@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 PENALTY = 0.25
-TOLERANCE, MOST_ROUNDS = 1e-8, 20_000
+TOLERANCE, MOST_ROUNDS = 1e-8, 100_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def test_directions_of_two_dictionaries_are_compared_by_their_nearest():
 
 
 def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
-    sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=48, passes=1, tried=0.5)
+    sizes = features.Sizes(n=24, k=4, scenes=8, chosen_on=40, held_out=40, passes=1, tried=0.5)
     model, said = clipviz.load("demo"), []
     found = features.make(model, tmp_path / "out", tmp_path / "work", sizes, print=said.append)
     shipped = Dictionary.load(tmp_path / "out")
@@ -51,5 +51,3 @@ def test_a_tiny_one_is_trained_saved_and_reported(tmp_path):
     assert found["zero-shot"]["background"]["plain"] > found["zero-shot"]["background"]["chance"]
     text = (tmp_path / "out" / "REPORT.md").read_text()
     assert f"| variance explained | {found['reconstruction']['explained']:.3f} |" in text
-    again = features.make(model, tmp_path / "out", tmp_path / "work", sizes, only_report=True)
-    assert again == found

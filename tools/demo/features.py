@@ -115,7 +115,8 @@ def showing(scores: Tensor, scenes: Scenes) -> np.ndarray:
 
 
 def feature_scores(model: ClipModel, images: Sequence[Image.Image], dictionary: Dictionary) -> Tensor:
-    return strongest(model, images, lambda stream: dictionary.encode(stream).activations, dictionary)
+    here = dictionary.to(model.device)
+    return strongest(model, images, lambda stream: here.encode(stream).activations, here)
 
 
 def random_scores(
@@ -137,14 +138,16 @@ def neuron_scores(model: ClipModel, images: Sequence[Image.Image], layer: int) -
 def encoder(model: ClipModel, dictionary: Dictionary | None = None) -> Encoder:
     """The model for zero-shot tests, with a dictionary's reconstruction in place if one is given."""
 
+    here = None if dictionary is None else dictionary.to(model.device)
+
     def embedded(images: np.ndarray) -> Tensor:
         parts = []
         for start in range(0, len(images), BATCH):
             pixels = model.prepare([Image.fromarray(one) for one in images[start : start + BATCH]])
-            if dictionary is None:
+            if here is None:
                 parts.append(model.encode_images(pixels))
             else:
-                with reading(model, dictionary.layer, dictionary.point, dictionary.reconstruct):
+                with reading(model, here.layer, here.point, here.reconstruct):
                     parts.append(model.encode_images(pixels))
         found = torch.cat(parts).cpu()
         return found / found.norm(dim=1, keepdim=True)
@@ -232,7 +235,8 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "# The demo's dictionary of directions",
         "",
         f"A TopK dictionary of {found['n']:,} features, {found['k']} active per token, of the residual stream after "
-        f"layer {found['layer']}. Measured on {found['scenes']:,} scenes that training never showed; intervals are 95%.",
+        f"layer {found['layer']}. Measured on {found['scenes']:,} scenes that training never showed; intervals are "
+        "95%.",
         "",
         "| reconstruction | the demo | a random network |",
         "| --- | --- | --- |",
