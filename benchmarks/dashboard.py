@@ -59,7 +59,7 @@ def run() -> list[dict[str, Any]]:
         opened = open_notebook(context, url, folder, CELL)
         opened.panel("textspan", complete="true").wait_for()
         first = time.perf_counter() - started
-        opened.kernel("session.head_summaries(); session.wait(60, background=True)")
+        opened.kernel("session.heads.summaries(); session.wait(60, background=True)")
         times = sorted(opened.page.evaluate(CLICK, list(where)) for where in CLICKS)
         opened.page.evaluate(MESSAGES)
         box = opened.page.locator("[data-panel=heatmap] canvas").first.bounding_box()

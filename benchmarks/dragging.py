@@ -19,12 +19,12 @@ desk = clipviz.panels.Generate(session)
 desk"""
 STEP = """import time
 def bare(n=12):
-    latents = session.workbench.latents
+    latents = session.generator.workbench.latents
     z = latents.z.detach().clone().requires_grad_(True)
     times = []
     for _ in range(n):
         started = time.perf_counter()
-        images, maps = session.generator.generate(latents.moved(z))
+        images, maps = session.generator.model.generate(latents.moved(z))
         (images.sum() + sum(found.sum() for found in maps.values())).backward()
         times.append(time.perf_counter() - started)
     return 1000 * sorted(times)[n // 2]

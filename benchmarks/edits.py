@@ -9,7 +9,6 @@ from benchmarks._timing import row
 from clipviz.demo.generator.measure import Names
 from clipviz.reproduce.chapter4.editing import TARGETS, WAYS, measure_edits
 from clipviz.reproduce.world.held_out import encoder_of
-from clipviz.session.generation import guides
 
 
 def run(n: int = 16) -> list[dict[str, Any]]:
@@ -17,7 +16,9 @@ def run(n: int = 16) -> list[dict[str, Any]]:
     model = clipviz.load("demo")
     session = clipviz.Session(model)
     names = Names(encoder_of(model))
-    identity, rows = measure_edits(session.generator, guides(session), names, model.logit_scale, n)
+    identity, rows = measure_edits(
+        session.generator.model, session.generator.guides, names, model.logit_scale, n
+    )
     session.close()
     kept = identity.searched
     found = [

@@ -280,8 +280,8 @@ def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 def edits(model: Any) -> Iterator[tuple[str, str]]:
     """The maps that edits ask for beside those of thesis 4.4, and how far either is from the picture's own."""
     session = clipviz.Session(model)
-    latents, units = one_object(session.generator, N_EDITED), session.guides.own
-    maps = session.generator.maps(latents)
+    latents, units = one_object(session.generator.model, N_EDITED), session.generator.guides.own
+    maps = session.generator.model.maps(latents)
     for change, right in (("shift", 0.25), ("copy", 0.0), ("remove", 0.0)):
         ours, literal = (
             asked_maps(maps, units, change, right=right, literal=literally) for literally in (False, True)

@@ -16,7 +16,7 @@ IMPORT = "import time; t = time.perf_counter(); import clipviz; print(time.perf_
 SESSION = """import time; t = time.perf_counter()
 import clipviz
 session = clipviz.Session(clipviz.load("demo"))
-session.textspan(5, 0); print(time.perf_counter() - t)
+session.heads.textspan(5, 0); print(time.perf_counter() - t)
 session.close()"""
 REAL = """import time; t = time.perf_counter()
 import open_clip, torch, clipviz
@@ -51,11 +51,11 @@ def clicks(*heads):
         session.wait(60)
         found.append((time.perf_counter() - t, time.process_time() - c))
     return [sorted(numbers)[len(numbers) // 2] for numbers in zip(*found)]
-reading = clicks((11, 3), (10, 7), (9, 1), (11, 8), (8, 5)) if session.reading.line else [0, 0]
-while not session.waiting.startswith("Labelling") and not session.labelled:
+reading = clicks((11, 3), (10, 7), (9, 1), (11, 8), (8, 5)) if board.board.reading.line else [0, 0]
+while not board.board.waiting.startswith("Labelling") and not session.heads.labelled:
     time.sleep(0.1)
-labelling = clicks((11, 4), (10, 8), (9, 2), (11, 9), (8, 6)) if not session.labelled else [0, 0]
-while not session.labelled:
+labelling = clicks((11, 4), (10, 8), (9, 2), (11, 9), (8, 6)) if not session.heads.labelled else [0, 0]
+while not session.heads.labelled:
     time.sleep(0.5)
 rest = clicks((11, 5), (10, 9), (9, 3), (11, 10), (8, 7))
 print(first, painted, cpu, min(passes), *reading, *labelling, *rest)

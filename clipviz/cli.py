@@ -216,8 +216,8 @@ def notebook(**chosen: str | None) -> str:
         ("markdown", what_you_see(toured=chosen.get("model", "demo") == "demo" and not chosen.get("images"))),
         (
             "markdown",
-            "What is on screen is also a value: `session.selection`, `session.to_code()`, `session.textspan(5, 0)`. "
-            "`dashboard.save_html('view.html')` keeps the view in one file.",
+            "What is on screen is also a value: `session.selection`, `session.to_code()`, "
+            "`session.heads.textspan(5, 0)`. `dashboard.save_html('view.html')` keeps the view in one file.",
         ),
         ("code", "session.selection"),
     ]

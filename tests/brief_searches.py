@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from clipviz.analysis.generation import editing, inversion, starts
-from clipviz.session import generation as shared
-from clipviz.session import workbench
+from clipviz.session.topics import workbench
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def few_starts() -> Iterator[None]:
         patch.setattr(starts, "N_DRAWN", 6)
         patch.setattr(starts, "TRIAL", trial)
         patch.setattr(inversion, "TRIAL", trial)
-        patch.setattr(shared, "N_STARTS", 8)
+        patch.setattr(inversion, "N_STARTS", 8)
         patch.setitem(editing.START_STEPS, "copy", sum(starts.SOUGHT) // starts.TOGETHER)
         patch.setitem(editing.START_STEPS, "remove", (1 + starts.N_KEPT) * (trial.n_steps + 1))
         yield

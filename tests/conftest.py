@@ -77,6 +77,7 @@ def lend():
     """
     import clipviz
     from clipviz.data.recent import Recent
+    from clipviz.session import Board
     from clipviz.session.state import REMEMBERED
 
     kept = []
@@ -86,19 +87,19 @@ def lend():
         session = kept.pop() if kept else clipviz.Session(model, images, texts, background=False)
         n_images = len(session.images)
         yield session
-        for panel in list(session._watchers):
+        for panel in list(Board.of(session)._watchers):
             panel.close()
-        if not session.worker.alive or len(session.images) != n_images:
+        if not session._state.worker.alive or len(session.images) != n_images:
             session.close()
             return
-        session.worker.wait(60, background=True)
-        while session.can_undo:
+        session._state.worker.wait(60, background=True)
+        while Board.of(session).can_undo:
             session.undo()
         session.view = clipviz.View(session.selection)
         if as_new:
-            pool = session.pool()
-            session._memory, session._works = Recent(REMEMBERED), Recent(REMEMBERED)
-            session.remember("pool", lambda: pool)
+            pool = session.texts.pool()
+            session._state._memory, session._state._works = Recent(REMEMBERED), Recent(REMEMBERED)
+            session._state.remember("pool", lambda: pool)
         kept.append(session)
 
     yield lent

@@ -1,4 +1,4 @@
-"""The import graph of the package, read from the source: lazy and importlib imports included."""
+"""The import graph of the package, read from the source: lazy imports and those for types alone included."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ def syntax(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def run_time_nodes(path: Path) -> Iterator[ast.AST]:
-    """A file's syntax, at any depth, without what only a type checker reads."""
+def nodes(path: Path, types: bool) -> Iterator[ast.AST]:
+    """A file's syntax, at any depth; types: with what only a type checker reads."""
     waiting: list[ast.AST] = [syntax(path)]
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)
 
 
 @functools.cache
-def imports(path: Path) -> frozenset[str]:
-    """Modules that a file imports at run time, at any depth; `from clipviz import lens` is clipviz.lens.
+def imports(path: Path, types: bool = True) -> frozenset[str]:
+    """Modules that a file imports, at any depth; `from clipviz import lens` is clipviz.lens.
+
+    types: also for a type checker alone, since whoever reads a file has to know these modules as well.
 
     Names that a package serves lazily count as the module that they come from.
     """
     found: set[str] = set()
-    for node in run_time_nodes(path):
+    for node in nodes(path, types):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

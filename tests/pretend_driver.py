@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +28,7 @@ from few_texts import COMMON
 import clipviz
 from clipviz import panels
 from clipviz.analysis.collection import classifiers, image_codes
+from clipviz.analysis.generation import inversion
 from clipviz.analysis.heads import labels
 from clipviz.analysis.rosetta import dictionaries, matching, mining
 from clipviz.figures import chapter2 as figures
@@ -40,7 +42,7 @@ from clipviz.reproduce.chapter2 import chapter as chapter2
 from clipviz.reproduce.chapter2 import pictures as chapter2_pictures
 from clipviz.reproduce.chapter3 import chapter as chapter3
 from clipviz.reproduce.report import Report
-from clipviz.session import generation
+from clipviz.session import Board
 
 CLOSE = 1e-6
 ONLY = sys.argv[2:]  # words of the questions to ask, with the seconds that each takes
@@ -96,9 +98,9 @@ def index(bench: Bench) -> Any:
     opened = clipviz.Session(bench.model, index=made, texts=TEXTS, background=False)
     answers = [
         made.codes(),
-        opened.textspan(5, 1, 3),
-        opened.neurons(3).line.directions,
-        opened.neighbours(0),
+        opened.heads.textspan(5, 1, 3),
+        opened.neurons.layer(3).line.directions,
+        opened.images.neighbours(0),
     ]
     opened.close()
     return answers
@@ -121,7 +123,7 @@ def matched(bench: Bench, other: str | None) -> Any:
 
 def of_session(name: str, *args: Any, **kwargs: Any) -> Callable[[Bench], Any]:
     def ask(bench: Bench) -> Any:
-        answer = getattr(bench.session, name)
+        answer = attrgetter(name)(bench.session)
         return answer(*args, **kwargs) if callable(answer) else answer
 
     return ask
@@ -129,34 +131,34 @@ def of_session(name: str, *args: Any, **kwargs: Any) -> Callable[[Bench], Any]:
 
 PAIR = ("horse", "zebra")
 SESSION: dict[str, tuple[Any, ...]] = {
-    "direction": ("a dog",),
-    "pool": (),
-    "pixels": (3,),
-    "picture": (3,),
-    "search": ("a dog", 5),
-    "neighbours": (2, 5, 5, 1),
-    "atlas": (5, 1),
-    "head_scores": ("a dog", 3),
-    "head_variance": (),
-    "textspan": (5, 1, 4),
-    "label": (5, 1),
-    "head_summaries": (),
-    "token_maps": ("a dog", 3),
-    "attention": (3,),
-    "compare_maps": ("a dog", 3),
-    "joint_maps": (5, 1, 3),
-    "shared_maps": (3,),
-    "true_mask": (3,),
-    "ablate": (ABLATION,),
-    "ablation_desk": (),
-    "presets": ("a dog", 3),
-    "cue_heads": ("the sea", "a forest"),
-    "neuron_direction": ("a dog", "a car"),
-    "describe_neurons": (3, [0, 5, 9], 4),
-    "concepts_of": (3,),
-    "neuron_map": ("a dog", 3),
-    "neuron_effects": (5, 3, 3),
-    "cues": (PAIR,),
+    "texts.direction": ("a dog",),
+    "texts.pool": (),
+    "images.pixels": (3,),
+    "images.picture": (3,),
+    "images.search": ("a dog", 5),
+    "images.neighbours": (2, 5, 5, 1),
+    "images.atlas": (5, 1),
+    "heads.effects": ("a dog", 3),
+    "heads.variance": (),
+    "heads.textspan": (5, 1, 4),
+    "heads.label": (5, 1),
+    "heads.summaries": (),
+    "maps.tokens": ("a dog", 3),
+    "maps.attention": (3,),
+    "maps.compare": ("a dog", 3),
+    "maps.joint": (5, 1, 3),
+    "maps.shared": (3,),
+    "maps.truth": (3,),
+    "ablation.run": (ABLATION,),
+    "ablation.desk": (),
+    "ablation.presets": ("a dog", 3),
+    "ablation.cue_heads": ("the sea", "a forest"),
+    "neurons.direction": ("a dog", "a car"),
+    "neurons.describe": (3, [0, 5, 9], 4),
+    "neurons.concepts": (3,),
+    "neurons.map": ("a dog", 3),
+    "neurons.effects": (5, 3, 3),
+    "cues.find": (PAIR,),
     "receipts": (),
 }
 
@@ -172,7 +174,7 @@ def whole_board(bench: Bench) -> Any:
     wrong = [panel.error for panel in board.panels if panel.error]
     seen = {panel.name: panel.data() for panel in board.panels if panel.name != "receipts"}
     board.close()
-    while bench.session.can_undo and bench.session.selection.text != "a dog":
+    while Board.of(bench.session).can_undo and bench.session.selection.text != "a dog":
         bench.session.undo()
     return wrong, seen
 
@@ -182,7 +184,11 @@ def painted(bench: Bench, made: Any) -> Any:
 
     A picture moves 40 times as far as a latent, so pictures are compared where the latents are the same.
     """
-    return made.latents.z, made.images - bench.session.generator.images(made.latents).detach(), made.distance
+    return (
+        made.latents.z,
+        made.images - bench.session.generator.model.images(made.latents).detach(),
+        made.distance,
+    )
 
 
 SHORT = Schedule(2, 0.02)
@@ -191,11 +197,11 @@ SHORT = Schedule(2, 0.02)
 def edited(bench: Bench) -> Any:
     session = bench.session
     latents = clipviz.load_generator("demo", device=bench.device).sample(1, seed=3)
-    session.generator = clipviz.load_generator("demo", device=bench.device)
-    moved = session.edit(latents, "shift", right=0.1, schedule=SHORT)
-    one = session.visualise(3, n_starts=1, schedule=SHORT)
-    back = session.invert(3, schedule=SHORT)
-    pictures = session.generator.images(latents).detach()
+    session.generator.model = clipviz.load_generator("demo", device=bench.device)
+    moved = session.generator.edit(latents, "shift", right=0.1, schedule=SHORT)
+    one = session.generator.visualise(3, n_starts=1, schedule=SHORT)
+    back = session.generator.invert(3, schedule=SHORT)
+    pictures = session.generator.model.images(latents).detach()
     return pictures, *(painted(bench, made) for made in (moved, one, back))
 
 
@@ -238,16 +244,16 @@ def full_device(bench: Bench) -> Any:
     """The collection read while tensors of more than 2 MB are refused: fewer images per pass, the same codes."""
     with pretend.memory(2 << 20) as refused:
         session = clipviz.Session(bench.model, bench.images, TEXTS, background=False)
-    halved = bool(refused) == bool(session.collection.notes) == (bench.device == pretend.NAME)
+    halved = bool(refused) == bool(session.images.codes.notes) == (bench.device == pretend.NAME)
     session.close()
-    return halved, session.collection.n_ready, session.collection.codes
+    return halved, session.images.codes.n_ready, session.images.codes.codes
 
 
 QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     **{f"session.{name}": of_session(name, *args) for name, args in SESSION.items()},
-    "session.neurons": lambda bench: bench.session.neurons(3).line.directions,
+    "session.neurons.layer": lambda bench: bench.session.neurons.layer(3).line.directions,
     "the desk, MLPs apart": of_session("ablation_desk", apart=True, class_token=True),
-    "session.attack": of_session("attack", PAIR, n_sentences=1, n_images=1),
+    "session.cues.attack": of_session("attack", PAIR, n_sentences=1, n_images=1),
     **{f"panel {name}": partial(shown, name=name) for name in PANELS},
     "second order": lambda bench: [
         (second := bench.model.second_order([bench.images[0], bench.images[1]], 3)).norms(),
@@ -259,7 +265,7 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
         3,
     ),
     "sparse codes": lambda bench: sparse.sparse_code(
-        bench.session.neurons(3).line.directions[:9], bench.model.encode_texts(TEXTS), 3
+        bench.session.neurons.layer(3).line.directions[:9], bench.model.encode_texts(TEXTS), 3
     ),
     "index": index,
     "a device that is full": full_device,
@@ -273,10 +279,10 @@ QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     "maps of units": lambda bench: mining.maps_of_units(
         bench.tiny(0), bench.few, torch.tensor([0, 7, -1]), (("1", 6), ("3", 4))
     ),
-    "session.add_image": lambda bench: (  # last: the others count 16 images
-        bench.session.add_image(bench.images[0]),
-        bench.session.neighbours(16, 3, 2),
-        bench.session.trace(16).embedding,
+    "session.images.add": lambda bench: (  # last: the others count 16 images
+        bench.session.images.add(bench.images[0]),
+        bench.session.images.neighbours(16, 3, 2),
+        bench.session.images.trace(16).embedding,
     ),
 }
 
@@ -337,7 +343,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     in_steps = labels.label_in_steps  # devices do not depend on how many draws or starts there are
     labels.label_in_steps = lambda *own, **__: in_steps(*own[:4], n_draws=4)
-    generation.N_STARTS = 6
+    inversion.N_STARTS = 6
     image_codes.STEP = 600.0  # the same batches, and so the same versions, however slow a device is
     evaluation.DEMO_MASKS, evaluation.DEMO_BIRDS = 2, 8
     style.save = lambda *_, **__: []  # figures are drawn from numbers that are compared

@@ -54,7 +54,7 @@ SMALLER = {
         "Schedule(40,": "Schedule(2,",
     },
     "rosetta_in_your_hands": {
-        '"retina"': COARSE + "\nfrom clipviz.session import generation\ngeneration.N_STARTS = 4",
+        '"retina"': COARSE + "\nfrom clipviz.analysis.generation import inversion\ninversion.N_STARTS = 4",
         "n_starts=4,": "n_starts=2,",
         '["start 1", "start 2", "start 3", "start 4"]': '["start 1", "start 2"]',
         "Schedule(25,": "Schedule(2,",

@@ -55,8 +55,16 @@ def sections():
 
 
 def find(name):
-    """The object of a dotted name below clipviz; a class's fields count as its attributes."""
+    """The object of a dotted name below clipviz, or what "session.heads.effects" is of every session's heads."""
     parts = name.split(".")
+    if parts[0] == "session" and (ROOT / f"clipviz/session/topics/{parts[1]}.py").exists():
+        room = importlib.import_module(f"clipviz.session.topics.{parts[1]}")
+        (topic,) = [
+            one
+            for word, one in vars(room).items()
+            if word.endswith("Topic") and one.__module__ == room.__name__
+        ]
+        return getattr(topic, parts[2])
     for end in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(["clipviz", *parts[:end]]))

@@ -26,7 +26,7 @@ model = clipviz.load("demo")
 assert model.sum_check < 1e-5, model.sum_check
 session = clipviz.Session(model)
 session.select(text="a flamingo", layer=3, head=7)
-assert len(session.textspan(5, 0).texts) > 0
+assert len(session.heads.textspan(5, 0).texts) > 0
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     board = clipviz.Dashboard(session)

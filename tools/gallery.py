@@ -29,7 +29,8 @@ WHOLE = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
 """The whole collection, for the picture of the tour's last step."""
 DESKS = {
-    "ablate": 'session.select(ablation=clipviz.Ablation(heads=session.cue_heads("the sea", "a forest").heads))',
+    "ablate": """heads = session.ablation.cue_heads("the sea", "a forest").heads
+session.select(ablation=clipviz.Ablation(heads=heads))""",
     "atlas": "session.select(ablation=clipviz.Ablation())",
     "neurons": "layer, neuron = clipviz.demo.shipped.chosen()['neuron']; session.select(layer=layer, neuron=neuron)",
     "words": "",
@@ -100,7 +101,7 @@ def repair() -> None:
     """The tour's last step: a bird is named right again without the heads that tell the background."""
     with board("dashboard = clipviz.Dashboard(session)\ndashboard", scale=1.25, session=WHOLE) as (opened, _):
         opened.kernel(
-            f"dashboard.tour.go(len(session.tour))\n{WAIT}"
+            f"dashboard.tour.go(len(dashboard.board.tour))\n{WAIT}"
         )  # its end gives back the board it found
         opened.panel("ablate", measured=6).wait_for()
         opened.page.wait_for_timeout(2500)

@@ -93,9 +93,9 @@ def heads() -> Numbers:
     """Heads of noise: the spectra of the demo's heads in their spans, "
     "turned at random, over samples of 600 images."""
     session = clipviz.Session(trained_model(), background=False)
-    covariance, span = session.span()
+    covariance, span = session.heads.spans()
     pools = {
-        "demo": (session.pool(), session.texts),
+        "demo": (session.texts.pool(), session.texts),
         "general": (session.model.encode_texts(list(open_texts("general"))), open_texts("general")),
     }
     found: Numbers = {"n": N_NOISE}
@@ -137,10 +137,14 @@ def noise_head(covariance: torch.Tensor, span: torch.Tensor, seed: int) -> tuple
 
 def labels_of(seed: int | None) -> dict[Any, Role]:
     session = session_of(seed)
-    covariance, span = session.span()
-    late = [place for place, (layer, _) in enumerate(session.heads) if layer >= 2]
+    covariance, span = session.heads.spans()
+    late = [place for place, (layer, _) in enumerate(session.heads.kept) if layer >= 2]
     return labels.label_heads(
-        [session.heads[place] for place in late], covariance[late], span[late], session.pool(), session.texts
+        [session.heads.kept[place] for place in late],
+        covariance[late],
+        span[late],
+        session.texts.pool(),
+        session.texts,
     )
 
 
@@ -151,7 +155,7 @@ def textspan() -> Numbers:
         beyond = []
         for seed in seeds:
             session = session_of(seed)
-            (covariance, span), pool = session.span(), session.pool()
+            (covariance, span), pool = session.heads.spans(), session.texts.pool()
             first = textspan_from_covariance(covariance, span, pool, 1).explained[:, 0]
             null = null_explained(covariance, span, pool, 1, 40)[0][..., 0]
             beyond.append(int((first > null.quantile(0.95, dim=0)).sum()))
@@ -167,7 +171,7 @@ def accuracy() -> Numbers:
         for seed in seeds:
             session = session_of(seed)
             task = session_of(None).tasks()["objects"]
-            outcome = session.ablate(Ablation(), task)
+            outcome = session.ablation.run(Ablation(), task)
             values.append(percent(outcome.before.top1))
             found["chance"] = percent(outcome.before.chance)
         found[name] = " / ".join(values)
@@ -244,7 +248,7 @@ def cue_ticks() -> Numbers:
         by_network = []
         for seed in seeds:
             session = session_of(seed, 60)
-            source = session.cue_source(3)
+            source = session.cues.source(3)
             words = [word for pair in PAIRS for word in words.cues(session.model, source, *pair)]
             by_network.append(sum(word.differs for word in words))
             beyond, n_words = beyond + by_network[-1], n_words + len(words)
@@ -265,7 +269,7 @@ def search() -> Numbers:
         for seed in seeds:
             session = session_of(seed)
             texts = list(session.texts)[:: len(session.texts) // N_SEARCHES][:N_SEARCHES]
-            counts.append(np.mean([len(session.find_heads(text)) for text in texts]))
+            counts.append(np.mean([len(session.heads.find(text)) for text in texts]))
         found[name] = " / ".join(f"{count:.1f}" for count in counts)
     return found | {"n": N_SEARCHES}
 
@@ -277,8 +281,8 @@ def attack() -> Numbers:
         by_network = []
         for seed in seeds:
             session = session_of(seed, 60)
-            session.studio = demo.bundle().studio
-            made = session.attack(PAIRS[0], layers=3, n_sentences=6, n_images=5)
+            session.cues.studio = demo.bundle().studio
+            made = session.cues.attack(PAIRS[0], layers=3, n_sentences=6, n_images=5)
             methods = (made[method][1].success for method in attacks.SHOWN)
             by_network.append(" / ".join(percent(value) for value in methods))
         found[name] = "; ".join(by_network)
@@ -313,7 +317,7 @@ def mine() -> Numbers:
     options: dict[str, Any] = {"generator": generator, "n_heldout": 128, "at_least": 2, "batch": 64}
     session, latents = session_of(None, 16), generator.sample(N_LATENTS, seed=7)
     return {
-        "clip": len(session.rosetta().concepts),
+        "clip": len(session.rosetta.units().concepts),
         "clip_untrained": dictionaries.untrained_rows(model, partners, collection[:256], **options),
         "n_latents": N_LATENTS,
         "generator": count_rows(generator, [clip_partner(model), *partners], latents, Mining(batch=64)),

@@ -244,6 +244,7 @@ def open_images(source: Any) -> Images:
     is there and cannot be used is listed in `.skipped` with its reason. ValueError when nothing is usable, or when a
     row of a table contradicts itself.
     """
+    source = getattr(source, "opened", source)  # the images of a session
     if isinstance(source, Images):
         return source
     found = gather(source)

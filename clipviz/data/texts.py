@@ -121,6 +121,7 @@ def open_texts(source: Any) -> Texts:
     Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
     different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
     """
+    source = getattr(source, "opened", source)  # the texts of a session
     if isinstance(source, Texts):
         return source
     if isinstance(source, str) and source == BUILT_IN:

@@ -58,10 +58,10 @@ def map_grid(
     """The values of a grid: a row for each image; for each text, a column for each method and each head.
 
     session: a clipviz.Session. methods: "token decomposition" (the heads of `scope`: "late" or "all") or names of
-    session.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and texts, and so do
-    all heads. ValueError for nothing to show, unknown methods, images or heads.
+    session.maps.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and texts, and
+    so do all heads. ValueError for nothing to show, unknown methods, images or heads.
     """
-    known = (TOKENS, *session.baselines)
+    known = (TOKENS, *session.maps.baselines)
     unknown = [method for method in methods if method not in known]
     if unknown:
         raise ValueError(f"expected methods among {', '.join(known)}, got {unknown[0]!r}")
@@ -88,7 +88,7 @@ def map_grid(
     names = list(next(iter(found.values())))
     columns = [_column(text, name, methods, same[_shared(name, methods)]) for text in texts for name in names]
     return MapGrid(
-        [session.pixels(i) for i in images],
+        [session.images.pixels(i) for i in images],
         [session.images.names[i] for i in images],
         columns,
         [[found[i, text][name] for text in texts for name in names] for i in images],
@@ -209,8 +209,8 @@ def interactive_grid(
 def _maps(
     session: Any, image: int, text: str, methods: Sequence[str], heads: Sequence[tuple[int, int]], scope: str
 ) -> dict[str, np.ndarray]:
-    tokens = session.token_maps(text, image)
-    baselines = session.compare_maps(text, image) if set(methods) - {TOKENS} else {}
+    tokens = session.maps.tokens(text, image)
+    baselines = session.maps.compare(text, image) if set(methods) - {TOKENS} else {}
     found = {method: tokens.map(scope) if method == TOKENS else baselines[method] for method in methods}
     for layer, head in heads:
         found[f"L{layer}·H{head}"] = tokens.map("head", layer, head)

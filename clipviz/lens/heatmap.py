@@ -8,24 +8,21 @@ Where the readout has several heads, each has its own a and q, and the scores ad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.lens.decompose import check_heads, check_layers, tally_biases
+from clipviz.lens.recorded import Recorded
 from clipviz.values import LayerWeights, Readout, TowerWeights
-
-if TYPE_CHECKING:
-    from clipviz.lens.trace import Trace
 
 SCORES_BYTES = 1 << 29
 """What the scores of every head may hold where only their sum is asked for."""
 
 
 def token_scores(
-    trace: Trace,
+    trace: Recorded,
     directions: Float[Tensor, "text d_embed"],
     layers: Sequence[int] | None = None,
     normalize: bool = False,
@@ -58,7 +55,7 @@ def token_scores(
 
 
 def pool_scores(
-    trace: Trace, directions: Float[Tensor, "text d_embed"], normalize: bool = False
+    trace: Recorded, directions: Float[Tensor, "text d_embed"], normalize: bool = False
 ) -> Float[Tensor, "text image token"]:
     """Effect of each final token on every direction, <sum_p w[p, q] centre(x_q) M[p] / std, t>: where a pool reads.
 
@@ -86,7 +83,7 @@ def pool_scores(
 
 
 def heatmap(
-    trace: Trace,
+    trace: Recorded,
     directions: Float[Tensor, "text d_embed"],
     layers: Sequence[int] | None = None,
     heads: Sequence[tuple[int, int]] | None = None,
@@ -109,7 +106,7 @@ def heatmap(
 
 
 def _summed_scores(
-    trace: Trace,
+    trace: Recorded,
     directions: Float[Tensor, "text d_embed"],
     layers: Sequence[int],
     mask: Float[Tensor, "layer head"],
@@ -193,7 +190,7 @@ def _spread(shares: Float[Tensor, "text image_or_one"]) -> Float[Tensor, "text i
     return shares[:, :, None, None, None]
 
 
-def _kept(trace: Trace) -> tuple[tuple[Tensor, ...], Tensor]:
+def _kept(trace: Recorded) -> tuple[tuple[Tensor, ...], Tensor]:
     if trace.tokens is None or trace.paths is None:
         raise ValueError(
             "token scores need the token inputs, but this trace was taken with tokens=False; "

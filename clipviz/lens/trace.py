@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.lens import decompose, heatmap
-from clipviz.values import Codes, Rows, TowerWeights, rows_of
+from clipviz.lens.recorded import Recorded
+from clipviz.values import Codes, Rows, rows_of
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Recorded):
     """One forward pass of some images, kept as the small numbers from which every direct effect follows.
 
-    tokens and paths are None when the trace was taken with tokens=False (whole collections); then effects
-    of heads and MLPs are there but token scores and heatmaps are not. final and reads are those of a pool.
+    Without tokens and paths (tokens=False) effects of heads and MLPs are there, but token scores and heatmaps are not.
     """
-
-    weights: TowerWeights
-    embedding: Tensor  # [image, d_embed], unnormalised
-    codes: Tensor  # [image, layer, head, d_code]
-    mlp_writes: Tensor  # [image, 1 + layer, readout_head * d_model]
-    mean: Tensor  # [image], final LayerNorm statistics (see values.Readout)
-    std: Tensor  # [image]
-    tokens: tuple[Tensor, ...] | None = None  # a layer: [image, token, d_model], what its attention reads
-    paths: Tensor | None = None  # [image, layer, head, readout_head, token], with which tokens are read out
-    tail: Tensor | None = None  # [image, d_embed], the readout's tail where it has one
-    final: Tensor | None = None  # [image, token, d_model], what a pool reads, before its LayerNorm
-    reads: Tensor | None = None  # [image, readout_head, token], the weights w with which it reads
 
     def __len__(self) -> int:
         return int(self.embedding.shape[0])
@@ -61,12 +47,6 @@ class Trace:
             return None
         summed = self.paths.sum(3)
         return summed / summed.sum(-1, keepdim=True)
-
-    @property
-    def norm(self) -> Float[Tensor, " image"]:
-        """Length of each embedding, the divisor of cosine units."""
-        found: Tensor = self.embedding.norm(dim=-1)
-        return found
 
     def head_effects(
         self, layers: Sequence[int] | None = None, normalize: bool = False

@@ -16,22 +16,18 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from clipviz.models.forward_lock import turn
+from clipviz.models.opened import Model, Opened, Pictures
 from clipviz.models.towers import unsupported
 from clipviz.models.towers.anatomy import full
 from clipviz.models.towers.registered import with_register
 
-if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
-
-Images = Tensor | Image.Image | Sequence[Image.Image]
 RATIO = 3.0
 """A token is an outlier where its norm is at least so many times the median of its layer's image tokens."""
 LEAST_SHARE = 0.02
@@ -110,7 +106,7 @@ class Registers:
         )
 
 
-def with_registers(model: ClipModel, registers: Registers | Sequence[tuple[int, int]]) -> ClipModel:
+def with_registers(model: Model, registers: Registers | Sequence[tuple[int, int]]) -> Model:
     """See ClipModel.with_registers."""
     pairs = registers.neurons if isinstance(registers, Registers) else registers
     chosen = _checked(model, pairs, registers)
@@ -132,14 +128,14 @@ def with_registers(model: ClipModel, registers: Registers | Sequence[tuple[int, 
     return other
 
 
-def token_norms(model: ClipModel, images: Images, ratio: float = RATIO) -> TokenNorms:
+def token_norms(model: Opened, images: Pictures, ratio: float = RATIO) -> TokenNorms:
     """Norms of the image tokens after every layer, over some images."""
     norms = _norms(model, model.prepare(images))
     return _summary(norms, ratio)
 
 
 def find_registers(
-    model: ClipModel, images: Images, ratio: float = RATIO, least: float = LEAST_SHARE
+    model: Opened, images: Pictures, ratio: float = RATIO, least: float = LEAST_SHARE
 ) -> Registers:
     """The neurons that write the large norms of outlier tokens on some images, and what moving them does.
 
@@ -185,7 +181,7 @@ def find_registers(
 
 
 @torch.no_grad()
-def _norms(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image layer place"]:
+def _norms(model: Opened, pixels: Tensor) -> Float[Tensor, "image layer place"]:
     """Norms of the image tokens in the stream after every layer, float64."""
     prefix, parts = model.weights.prefix, []
     for batch in pixels.split(BATCH):
@@ -201,7 +197,7 @@ def _norms(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image layer place
 
 @torch.no_grad()
 def _shares(
-    model: ClipModel, pixels: Tensor, layer: int, outliers: Tensor
+    model: Opened, pixels: Tensor, layer: int, outliers: Tensor
 ) -> tuple[Float[Tensor, "layer neuron"], float]:
     """Each neuron's share of the outliers' excess after a layer, and the largest share under the null."""
     prefix, weights = model.weights.prefix, model.weights
@@ -243,7 +239,7 @@ def _as_many_others(outliers: Tensor) -> Tensor:
     return (ranks < outliers.sum(-1, keepdim=True)) & ~outliers
 
 
-def _run(model: ClipModel, pixels: Tensor, streams: dict[int, Any], hidden: dict[int, Any]) -> None:
+def _run(model: Opened, pixels: Tensor, streams: dict[int, Any], hidden: dict[int, Any]) -> None:
     """One pass with listeners: streams hear a block's output, hidden the input of its MLP's last matrix."""
 
     def hear(note: Any, layer: int, _module: Any, _inputs: Any, output: Any) -> None:
@@ -275,7 +271,7 @@ def _summary(norms: Tensor, ratio: float, medians: Sequence[float] | None = None
     )
 
 
-def _checked(model: ClipModel, pairs: Iterable[Any], given: Any) -> tuple[tuple[int, int], ...]:
+def _checked(model: Opened, pairs: Iterable[Any], given: Any) -> tuple[tuple[int, int], ...]:
     if model.registers:
         raise ValueError(
             f"expected a model without registers, got one with {len(model.registers)}; give all neurons to the model "

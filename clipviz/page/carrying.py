@@ -25,7 +25,7 @@ def carry(session: Session, folder: Folder, precision: str, say: Say = lambda _:
     The session's model computes in float32 on the CPU, see export.in_precision. Raises CannotExport where the model
     cannot be carried.
     """
-    model, collection = session.model, session.collection
+    model, collection = session.model, session.images.codes
     steps, tokens = steps_of(model), tokens_of(model)
     say("Exporting the network")
     made = export(model, texts=tokens.kind != "none")
@@ -39,7 +39,7 @@ def carry(session: Session, folder: Folder, precision: str, say: Say = lambda _:
                 for name in ("codes", "mean", "std", "embedding")
             }
         ),
-        "pool": folder.add_arrays({"pool": session.pool().float().cpu().numpy()}),
+        "pool": folder.add_arrays({"pool": session.texts.pool().float().cpu().numpy()}),
         "texts": folder.add(json.dumps(list(session.texts), ensure_ascii=False).encode()),
         "pictures": folder.add(b"".join(_picture(steps.fitted(picture)) for picture in session.images)),
         "image tower": folder.add(made.image),

@@ -25,8 +25,7 @@ from clipviz.panels.pictures import title
 from clipviz.panels.scripts import ordered, text
 from clipviz.panels.standalone import traits
 from clipviz.session import Session
-from clipviz.session import ablation as ablations
-from clipviz.session.heads import FOUND
+from clipviz.session.topics.heads import FOUND
 from clipviz.values import N_LATE, Task
 from clipviz.version import __version__
 
@@ -126,13 +125,13 @@ def _published(session: Session, chosen: list[int], precision: Precision) -> Ite
     model, place = in_precision(session.model, precision), {image: i for i, image in enumerate(chosen)}
     shown = Session(
         model,
-        images=session.images.subset(chosen),
+        images=session.images.opened.subset(chosen),
         texts=session.texts,
         layers=range(model.n_layers),
         background=False,
     )
     try:
-        broken = shown.collection.broken
+        broken = shown.images.codes.broken
         if broken:
             raise ValueError(
                 f"expected images that can be read, got {len(broken)} that cannot, the first because "
@@ -164,7 +163,7 @@ def _write(
     board, css = _board(shown, desks, heading)
     contents["board"] = parts.add(_json(board))
     contents["about"] = parts.add(_json(_about(shown)))
-    classes = {name: ablations.directions(shown, task) for name, task in _tasks(shown).items()}
+    classes = {name: shown.ablation.classifier(task) for name, task in _tasks(shown).items()}
     if classes:
         contents["tasks"] = parts.add_arrays(
             {name: made.float().cpu().numpy() for name, made in classes.items() if made is not None}
@@ -180,7 +179,7 @@ def _write(
 
 def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str, Any], str]:
     """What the page draws before the model is loaded: the panels as they are; and their style sheets."""
-    shown.head_summaries()
+    shown.heads.summaries()
     dashboard = Dashboard(shown, tour=())
     try:
         shown.wait(None, background=True)
@@ -232,18 +231,18 @@ def _styles(sheets: Sequence[str]) -> str:
 def _about(shown: Session) -> dict[str, Any]:
     """What the page's answers rest on besides the model."""
     bundle, n_images = shown.model.bundle, len(shown.images)
-    labels = {f"{layer},{head}": shown.label(layer, head)._asdict() for layer, head in shown.heads}
+    labels = {f"{layer},{head}": shown.heads.label(layer, head)._asdict() for layer, head in shown.heads.kept}
     return {
         "tasks": [_task(task) for task in _tasks(shown).values()],
         "templates": list(TEMPLATES),
         "presets": {
-            name: [preset._asdict() for preset in shown.presets(task=task)]
+            name: [preset._asdict() for preset in shown.ablation.presets(task=task)]
             for name, task in [*_tasks(shown).items(), ("", None)]
         },
-        "titles": [title(shown, i) for i in range(n_images)],
-        "columns": shown.images.attributes or {},
-        "attributes": shown.attributes(),
-        "masked": [shown.true_mask(i) is not None for i in range(n_images)],
+        "titles": [title(shown.images.opened, i) for i in range(n_images)],
+        "columns": shown.images.opened.attributes or {},
+        "attributes": shown.images.columns(),
+        "masked": [shown.maps.truth(i) is not None for i in range(n_images)],
         "own": bundle is not None and bundle.images is not None,
         "labels": labels,
         "rules": {"n_late": N_LATE, "far": FAR, "things": [list(group) for group in THINGS], "found": FOUND},
@@ -253,7 +252,9 @@ def _about(shown: Session) -> dict[str, Any]:
 def _tasks(shown: Session) -> dict[str, Task]:
     """The tasks of the published images that have a classifier."""
     return {
-        name: task for name, task in shown.tasks().items() if ablations.directions(shown, task) is not None
+        name: task
+        for name, task in shown.ablation.tasks().items()
+        if shown.ablation.classifier(task) is not None
     }
 
 
@@ -265,7 +266,7 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _masks(shown: Session) -> bytes | None:
     """The true masks one after the other, those of images that have one."""
-    found = [mask for i in range(len(shown.images)) if (mask := shown.true_mask(i)) is not None]
+    found = [mask for i in range(len(shown.images)) if (mask := shown.maps.truth(i)) is not None]
     return b"".join(mask.astype(np.uint8).tobytes() for mask in found) if found else None
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.heads.ablation import Desk as Bench
+    from clipviz.session.answers import Desk as Bench
     from clipviz.values import Task
 
 MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to the image
@@ -38,10 +38,10 @@ class Ablate(Desk):
     """Heads and MLPs removed from one image's class scores, exactly and in the browser; the collection beside it.
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
-    commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own (session.cue_heads).
-    Removed heads, and all MLPs together, are the selection's ablation, shared with every panel. mlps: single MLP
-    terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token writes by attending to itself
-    (Table A.1); both are removed on this desk alone, whose images are traced again for them.
+    commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own, see
+    session.ablation.cue_heads. Removed heads, and all MLPs together, are the selection's ablation, shared with every
+    panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token writes by
+    attending to itself (Table A.1); both are removed on this desk alone, whose images are traced again for them.
     """
 
     name = "ablate"
@@ -71,16 +71,16 @@ class Ablate(Desk):
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         known = (
-            session.collection.version,
+            self.board.collection.version,
             len(session.images),
-            session.labelled,
-            tuple(session.roles().items()),
+            session.heads.labelled,
+            tuple(session.heads.roles().items()),
         )
         return s.image, s.text, s.ablation, known
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        session, collection = self.session, self.session.collection
-        known = session.tasks()
+        session, collection = self.session, self.board.collection
+        known = session.ablation.tasks()
         task = self._task(known)
         view: View = {
             "n_layers": session.model.n_layers,
@@ -88,7 +88,7 @@ class Ablate(Desk):
             "n_mlps": session.model.weights.n_mlp_terms,
             "has_token": not session.model.weights.readout.pools,
             "kept": list(collection.layers),
-            "rest": session.everything_else().to_dict(),
+            "rest": session.ablation.everything_else().to_dict(),
             "tasks": [[name, known[name].note] for name in known],
             "note": task.note if task else "",
             "task": self.task or (task.name if task else "typed"),
@@ -113,24 +113,24 @@ class Ablate(Desk):
         removed = self.removed(selection.ablation)
         view["desk"] = self._put_desk(task, selection.image, self._apart(selection.ablation))
         if view["desk"] is None:
-            view["message"] = session.waiting
+            view["message"] = self.board.waiting
             return view, {}
         cue = (self.cue, self.cue_b) if self.cue.strip() and self.cue_b.strip() else ("", "")
-        presets = session.presets(selection.text, selection.image, task, cue)
+        presets = session.ablation.presets(selection.text, selection.image, task, cue)
         view["presets"] = [preset._asdict() for preset in presets]
         if not self.view.get("outcome"):
             self._show(selection, view, {})  # the image's bars need not wait for the collection
         if stale():
             return None
-        if session.n_labelled(task):
-            view["outcome"] = outcome_shown(session.ablate(removed, task), task, bool(removed))
+        if session.ablation.n_labelled(task):
+            view["outcome"] = outcome_shown(session.ablation.run(removed, task), task, bool(removed))
         return view, {}
 
     def removed(self, shared: Ablation | None = None) -> Ablation:
         """All that is removed here: the selection's ablation and this desk's own; ValueError for what cannot be."""
         model = self.session.model
         shared = self.session.selection.ablation if shared is None else shared
-        self.session.desk_ablation(shared)
+        self.session.ablation.on_desk(shared)
         n_mlps = model.weights.n_mlp_terms
         if any(not 0 <= mlp < n_mlps for mlp in self.mlps):
             raise ValueError(
@@ -148,7 +148,7 @@ class Ablate(Desk):
         """Class probabilities of the image on screen after the selection's ablation, as the browser sums them."""
         if self._desk is None or self._desk_view is None:
             raise ValueError("expected a desk, got none yet; wait for the first images with session.wait()")
-        chosen = self.session.desk_ablation(self.session.selection.ablation)
+        chosen = self.session.ablation.on_desk(self.session.selection.ablation)
         if not chosen.mlps:  # everything else is mlps={0}, an MLP term of its own comes after
             chosen = dataclasses.replace(chosen, mlps=frozenset(1 + mlp for mlp in self.mlps))
         values = self._desk.probabilities(chosen)
@@ -176,7 +176,7 @@ class Ablate(Desk):
 
     def _task(self, known: dict[str, Task]) -> Task | None:
         if self.task == "typed" or (not self.task and self.classes):
-            return self.session.typed_task(self.classes) if self.classes.strip() else None
+            return self.session.ablation.typed(self.classes) if self.classes.strip() else None
         if self.task and self.task not in known:
             raise ValueError(
                 f"expected a task among {', '.join([*known, 'typed'])}, got {self.task!r}; choose one of them"
@@ -185,20 +185,27 @@ class Ablate(Desk):
 
     def _apart(self, shared: Ablation) -> tuple[bool, bool]:
         """Whether the desk needs every MLP apart, and whether it is without the class token."""
-        single = bool(self.mlps) and not self.session.desk_ablation(shared).mlps
+        single = bool(self.mlps) and not self.session.ablation.on_desk(shared).mlps
         return single or self.class_token, self.class_token
 
     def _put_desk(self, task: Task, image: int, apart: tuple[bool, bool]) -> dict[str, Any] | None:
         """Write the desk's arrays where image, classes or means are new; what the view says of them."""
         session = self.session
-        key = (image, task.name, task.classes, session.collection.version, session.images.fingerprint, apart)
+        key = (
+            image,
+            task.name,
+            task.classes,
+            self.board.collection.version,
+            self.board.images.fingerprint,
+            apart,
+        )
         if key == self._desk_key:
             return self._desk_view
-        made = session.ablation_desk(task, image, *apart)
+        made = session.ablation.desk(task, image, *apart)
         if made is None:
             return None
         rows = nearest(made, MOST_CLASSES)
-        places, buffer = pack(arrays_of(made, rows, session, image))
+        places, buffer = pack(arrays_of(made, rows, self.board.images, image))
         self._desk_view = {
             "arrays": places,
             "names": [task.classes[i] for i in rows],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.collection.atlas import Atlas as Plane
+    from clipviz.session.answers import Atlas as Plane
 
 ACROSS = 13  # cells along the longer side, each of which may hold a picture
 THUMBNAIL = 44
@@ -78,7 +78,7 @@ class Atlas(Desk):
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
         head = (s.layer, s.head) if self.by == "head" else None
-        return head, session.collection.version, len(session.images)
+        return head, self.board.collection.version, len(session.images)
 
     def marks(self, selection: Selection) -> Any:
         return selection.image, selection.images
@@ -86,25 +86,25 @@ class Atlas(Desk):
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, s = self.session, selection
         view: View = {"message": "", "by": self.by, "ends": [], "regions": []}
-        if session.collection.n_ready < 3:
-            complete = session.collection.complete
+        if self.board.collection.n_ready < 3:
+            complete = self.board.collection.complete
             few = "A plane needs at least 3 images. Open a folder with more."
-            return {**view, "message": few if complete else session.waiting}, {}
-        one = self.by == "head" and s.layer in session.collection.layers and s.head is not None
+            return {**view, "message": few if complete else self.board.waiting}, {}
+        one = self.by == "head" and s.layer in self.board.collection.layers and s.head is not None
         which = (s.layer, s.head) if one else ()
         try:
-            found = session.atlas(*which)
+            found = session.images.atlas(*which)
         except ValueError:
             alike = "These images are all alike to the model, or to the selected head, so there is no plane to show."
             return {**view, "message": f"{alike} Choose images that differ."}, {}
         if stale():
             return None
         self.webgl = text("vendor/regl-scatterplot.js") if len(found.ids) > MANY else ""
-        known = session.attributes()
+        known = session.images.columns()
         column = self.column if self.column in known else ""
         colours, groups = self._groups(found, column, known)
         tiles = pictured(found.places)
-        sprite, columns = session.images.sprite(found.ids[tiles].tolist(), THUMBNAIL, columns=16)
+        sprite, columns = self.board.images.sprite(found.ids[tiles].tolist(), THUMBNAIL, columns=16)
         view |= {
             "by": "head" if one else "model",
             "n_points": len(found.ids),
@@ -115,15 +115,15 @@ class Atlas(Desk):
             "groups": groups,
             "tiles": tiles.tolist(),
             "tile_columns": columns,
-            "names": [pictures.title(session, i) for i in found.ids[tiles].tolist()],
+            "names": [pictures.title(self.board.images, i) for i in found.ids[tiles].tolist()],
             "ringed": bool(groups) and groups[0][3] not in CATEGORIES,
-            "plane": f"{session.collection.version}/{which}",
+            "plane": f"{self.board.collection.version}/{which}",
         }
         arrays: Arrays = {"ids": found.ids.astype(np.int32), "places": found.places, "colours": colours}
         arrays["sprite"] = sprite
-        if not session.pool_ready:
+        if not self.board.pool_ready:
             self._show(selection, view, arrays)  # the plane need not wait for its words
-        said = session.atlas_words(*which)
+        said = session.images.atlas_words(*which)
         view["ends"] = [list(texts) for texts in said.ends]
         view["regions"] = [[one.text, *one.place, one.n_points] for one in said.regions]
         return view, arrays
@@ -170,7 +170,7 @@ class Atlas(Desk):
             return colours, []
         values, shades = shaded(list(known[column]))
         place = {word: i for i, word in enumerate(values)} | {None: NONE}
-        words = (self.session.images.attributes or {})[column]
+        words = (self.board.images.attributes or {})[column]
         colours[:] = [place.get(words[image], OTHER) for image in found.ids.tolist()]
         counts = np.bincount(colours, minlength=256)
         named = [*enumerate(values), (OTHER, "other"), (NONE, "none")]
@@ -188,8 +188,8 @@ class Atlas(Desk):
             return
         if not all(type(i) is int and 0 <= i < n for i in ids):
             return
-        sheet, columns = self.session.images.sprite(ids, THUMBNAIL, columns=8)
-        names = [pictures.title(self.session, i) for i in ids]
+        sheet, columns = self.board.images.sprite(ids, THUMBNAIL, columns=8)
+        names = [pictures.title(self.board.images, i) for i in ids]
         self.send({"thumbnails": ids, "columns": columns, "names": names}, [sheet])
 
 

@@ -13,8 +13,8 @@ from clipviz.session import CODE_SIZES
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
-    from clipviz.session.neurons import Reading
-    from clipviz.session.state import Rest
+    from clipviz.session.answers import Reading
+    from clipviz.session.board import Rest
     from clipviz.values import Selection
     from clipviz.worker import Stale
 
@@ -46,7 +46,7 @@ class WorkingDesk(Desk):
         self._paused = False
         if not self._working:
             self._working = True
-            self.session.worker.background(_steps(weakref.ref(self)))
+            self.board.background(_steps(weakref.ref(self)))
 
     def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
         rest = super().refresh(selection, stale)
@@ -73,7 +73,7 @@ class CodedDesk(WorkingDesk):
     def about_codes(self) -> View:
         """What the view says of the codes: the sizes there are, whether each fits, and the one on show."""
         most = min(self.session.model.weights.d_embed, len(self.session.texts))
-        shown = self.session.code_size if self.m is None else min(self.m, most)
+        shown = self.session.neurons.code_size if self.m is None else min(self.m, most)
         return {"sizes": [[m, m <= most] for m in CODE_SIZES], "m": shown}
 
     def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
@@ -90,7 +90,7 @@ class NeuronDesk(CodedDesk):
 
     def layer_shown(self) -> int | None:
         """The layer on show; None where no later attention reads any neurons."""
-        return self.session.neuron_layer(self.layer)
+        return self.session.neurons.readable(self.layer)
 
     def about_layer(self, layer: int | None) -> View:
         """What the view says of the layer, with a message where there is none."""

@@ -23,7 +23,7 @@ from clipviz.panels import standalone
 from clipviz.panels.requests import Request, numbered
 from clipviz.panels.scripts import Scripted
 from clipviz.panels.stored import Choices, Kept, Stored
-from clipviz.session import Session
+from clipviz.session import Board, Session
 from clipviz.values import Selection
 from clipviz.worker import Overtaken, Stale
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.session.state import Rest
+    from clipviz.session.board import Rest
 
 LOCAL = {"option": True, "sync": True}  # an option that the browser draws by itself
 ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python computes with
@@ -94,10 +94,11 @@ class Panel(Scripted):
                 f"{type(self).__name__} takes a session and {', '.join(known) or 'no options'}; "
                 f"got {', '.join(map(repr, unknown))}"
             )
-        remembered = session.join(self)
+        board = Board.of(session)
+        remembered = board.join(self)
         options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
         super().__init__(**options)
-        self.session = session
+        self.session, self.board = session, board
         self.observe(self._option_noted, names=self._lasting())
         self._option_noted()
         self._ack = 0
@@ -110,8 +111,8 @@ class Panel(Scripted):
         refreshing = [name for name in known if self._refreshes(name)]
         if refreshing:
             self.observe(self._option_changed, names=refreshing)
-        session.watch(self)
-        session.refresh()
+        board.watch(self)
+        board.refresh()
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -146,7 +147,7 @@ class Panel(Scripted):
             for name in self._lasting()
             if getattr(self, name) != self.traits()[name].default()
         }
-        self.session.note(self.name, changed)
+        self.board.note(self.name, changed)
 
     # -- what a subclass says --------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Panel(Scripted):
 
         Waits until it is shown, as session.wait() does. Raises TimeoutError where that takes more than a minute.
         """
-        if not (self._carrying or self.session.worker.here):  # these ask for what is on screen
+        if not (self._carrying or self.board.here):  # these ask for what is on screen
             self.session.wait()
         shown = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack")}
         for name, place in self.view.get("arrays", {}).items():
@@ -213,10 +214,10 @@ class Panel(Scripted):
 
     def close(self) -> None:
         """Leave the session and close the widget."""
-        session = getattr(self, "session", None)
-        if session is not None:
-            session.unwatch(self)
-            session.leave(self)
+        board = getattr(self, "board", None)
+        if board is not None:
+            board.unwatch(self)
+            board.leave(self)
         self.unobserve_all()
         super().close()
 
@@ -336,13 +337,13 @@ class Panel(Scripted):
         """Show an error; a bug is also raised by session.wait(), so that tests see it."""
         self.show_error(error)
         if not isinstance(error, ValueError):
-            self.session.worker.note(error)
+            self.board.note_error(error)
 
     # -- from the browser ------------------------------------------------------------------------------------------
 
     def _option_changed(self, _: Any) -> None:
         if not self._carrying:
-            self.session.refresh()
+            self.board.refresh()
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
         """What a browser may write: the request, and nothing else."""
@@ -370,7 +371,7 @@ class Panel(Scripted):
         finally:
             self._carrying = False
         if asked:
-            self.session.refresh()
+            self.board.refresh()
 
     def _set_options(self, options: Mapping[str, Any]) -> None:
         known = [name for name in self.option_names() if self._tag(name, "sync")]

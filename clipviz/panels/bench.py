@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipviz.panels import pictures
-from clipviz.session import Session
 
 if TYPE_CHECKING:
-    from clipviz.analysis.heads.ablation import Desk as Bench
-    from clipviz.analysis.heads.ablation import Outcome, Row
+    from clipviz.session.answers import Desk as Bench
+    from clipviz.session.answers import Images, Outcome, Row
     from clipviz.values import Task
 
 THUMBNAIL = 112
@@ -25,9 +24,9 @@ def nearest(desk: Bench, most: int) -> list[int]:
     return sorted(logits.topk(most).indices.tolist())
 
 
-def arrays_of(desk: Bench, rows: list[int], session: Session, image: int) -> dict[str, np.ndarray | bytes]:
+def arrays_of(desk: Bench, rows: list[int], images: Images, image: int) -> dict[str, np.ndarray | bytes]:
     """The picture and, for both kinds of ablation, the sums that a browser toggles terms with (lens.subsets)."""
-    small = pictures.encoded(session.images.thumbnail(image, THUMBNAIL))
+    small = pictures.encoded(images.thumbnail(image, THUMBNAIL))
     arrays: dict[str, np.ndarray | bytes] = {"thumbnail": small}
     for side in (desk.mean, desk.zero):
         arrays[f"terms_{side.how}"] = _floats(side.term_logits[:, rows])

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from clipviz.session import CODED, Session
+from clipviz.session import CODED, Board
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
-    from clipviz.analysis.cues.words import Source
-    from clipviz.session.neurons import Reading
+    from clipviz.session.answers import Reading, Source
 
 Key = tuple[tuple[tuple[int, int], ...], int | None]
 """(layer, images read) of every layer, and the texts of a code."""
@@ -19,10 +18,10 @@ Key = tuple[tuple[tuple[int, int], ...], int | None]
 class Coding:
     """The newest source, and the one in the making. n_images: images read of each layer (None: all)."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, board: Board) -> None:
         self.key: Key | None = None
         self.source: Source | None = None
-        self._session = session
+        self._board = board
         self._made: tuple[Key, Iterator[Source | None]] | None = None
         self.work = Work("Coding the neurons in texts", 0)
 
@@ -54,15 +53,15 @@ class Coding:
         if len(known) < len(layers) or not alike or self.key == key:
             return False
         if self._made is None or self._made[0] != key:
-            self._made = key, self._session.cue_steps(known, m)
+            self._made = key, self._board.cue_steps(known, m)
             self.work = Work("Coding the neurons in texts", sum(one.n_neurons for one in known))
         self.work.resume()
         source = next(self._made[1])
         self.work.reached(self.work.n_all if source else min(self.work.n_done + CODED, self.work.n_all - 1))
         if source is not None:
             self.key, self.source, self._made = key, source, None
-            self._session.refresh()
+            self._board.refresh()
         return True
 
     def _readings(self, layers: Sequence[int]) -> list[Reading]:
-        return [self._session.neuron_reading(layer) for layer in layers]
+        return [self._board.neuron_reading(layer) for layer in layers]

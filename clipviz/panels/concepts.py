@@ -10,8 +10,8 @@ from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
 
 if TYPE_CHECKING:
-    from clipviz.analysis.rosetta.shared_units import Cell, SharedUnits
-    from clipviz.session import Session
+    from clipviz.session import Board
+    from clipviz.session.answers import Cell, SharedUnits
 
 THUMBNAIL, PICTURE = 88, 240
 MOST_TILES = 120  # concepts shown on one image
@@ -58,9 +58,7 @@ def tiles(book: SharedUnits, known: list[int], image: int | None, model: str) ->
     return view, {"here": np.stack([one.map[::2, ::2] for one in shown])} if shown else {}
 
 
-def detail(
-    book: SharedUnits, concept: int | None, session: Session, image: int | None
-) -> tuple[View, Arrays]:
+def detail(book: SharedUnits, concept: int | None, board: Board, image: int | None) -> tuple[View, Arrays]:
     """One concept on the selected image, through every model that is loaded."""
     if concept is None:
         return {"concept": None, "detail": None}, {}
@@ -71,12 +69,12 @@ def detail(
     shows = [book.reads(name) or bool(seen.maps[:, i].any()) for i, name in enumerate(book.concepts.models)]
     said |= {
         "image": image,
-        "caption": pictures.title(session, image),
+        "caption": pictures.title(board.images, image),
         "strength": seen.strength[concept].tolist(),
         "shows": shows,
     }
     return {"concept": concept, "detail": said}, {
-        "picture": pictures.picture(session, image, PICTURE),
+        "picture": pictures.picture(board.session.images, image, PICTURE),
         "now": np.ascontiguousarray(seen.maps[concept]),
     }
 

@@ -13,7 +13,7 @@ from clipviz.panels.coding import Coding
 from clipviz.panels.drawing import Drawing, why_none
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
-from clipviz.session import Session
+from clipviz.session import Board, Session
 from clipviz.values import Selection
 from clipviz.worker import Stale
 
@@ -63,13 +63,13 @@ class Cues(CodedDesk):
     _drawing: Drawing | None = None
 
     def __init__(self, session: Session, **options: Unpack[CuesOptions]) -> None:
-        self._coding = Coding(session)
+        self._coding = Coding(Board.of(session))
         super().__init__(session, **options)
 
     def looks_at(self, selection: Selection) -> Any:
         s, now = selection, self._drawing
         drawn = now and (now.subject, len(now.attempts), now.finished, now.look)
-        return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed, id(self.session.studio)
+        return s.layer, s.neuron, s.text, self._coding.key, drawn, self._seed, id(self.session.cues.studio)
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session, pair, layers = self.session, self.pair(), self.layers_shown()
@@ -78,8 +78,8 @@ class Cues(CodedDesk):
             "layers": list(layers),
             "n_layers": session.model.n_layers,
             "message": "" if layers else "This model has one layer: no later attention reads its neurons.",
-            "classes": list(session.cue_classes()),
-            "draws": bool(pair[0]) and session.can_draw(pair[0]),
+            "classes": list(session.cues.classes),
+            "draws": bool(pair[0]) and session.cues.can_draw(pair[0]),
             "drawn": pair[0],
             "mistaken": pair[1],
             "words": [],
@@ -92,18 +92,18 @@ class Cues(CodedDesk):
         if not all(pair):
             message = "Name the class in the pictures and the class it should be taken for."
             return {**view, "message": message}, {}
-        session.check_pair(pair)
+        session.cues.check_pair(pair)
         self.follow()
         source = self._coding.source
         if source is None or not self._coding.fits(layers, self.m):
             return {**view, "message": "Reading the neurons…"}, {}
-        found = session.remember(
+        found = self.board.remember(
             ("cues", pair, self._coding.key, self.n_listed),
-            lambda: session.cues(pair, layers, self.n_listed, source),
+            lambda: session.cues.find(pair, layers, self.n_listed, source),
         )
         if stale():
             return None
-        can = session.drawable([cue.text for cue in found], pair)
+        can = session.cues.drawable([cue.text for cue in found], pair)
         view["words"] = [
             cue._asdict()
             | {"differs": cue.differs, "drawable": ok, "neurons": [one._asdict() for one in cue.neurons]}
@@ -113,7 +113,7 @@ class Cues(CodedDesk):
         view |= {"n_read": self._coding.n_read, "n_texts": len(source.pool), "complete": complete}
         drawn = self._drawing is not None and self._drawing.finished
         ready = drawn or self._asked or complete
-        view["note"] = why_none(pair[0], session, ready)
+        view["note"] = why_none(pair[0], session.cues, ready)
         shown, arrays = self._shown()
         return view | shown, arrays
 
@@ -121,13 +121,13 @@ class Cues(CodedDesk):
         """The layers whose neurons are on show: those chosen, else the late ones; none where attention reads none."""
         last = self.session.model.n_layers - 2
         chosen = [layer for layer in sorted(set(self.layers)) if 0 <= layer <= last]
-        return tuple(chosen or self.session.neuron_layers)
+        return tuple(chosen or self.session.neurons.late_layers)
 
     def pair(self) -> tuple[str, str]:
         """The source and the target class on show; empty names where none were given."""
         if self.drawn or self.mistaken:
             return self.drawn.strip(), self.mistaken.strip()
-        return self.session.first_pair
+        return self.session.cues.first_pair
 
     def results(self) -> dict[str, tuple[list[str], Any]]:
         """The pictures drawn so far: method -> (its words, the Attack with sentences, pictures, margins)."""
@@ -173,8 +173,8 @@ class Cues(CodedDesk):
         """The picture as an image of the session, with the texts of both classes."""
         sentence, picture, _ = drawing.picture(method, place)
         drawn, mistaken = self.pair()
-        index = self.session.add_image(picture, name=sentence, drawn=True)
-        text, text_b = self.session.class_text(mistaken), self.session.class_text(drawn)
+        index = self.session.images.add(picture, name=sentence, drawn=True)
+        text, text_b = self.session.cues.class_text(mistaken), self.session.cues.class_text(drawn)
         self.session.select(image=index, text=text, text_b=text_b)
 
     # -- work between clicks -------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Cues(CodedDesk):
         return reading is not None
 
     def _subject(self) -> tuple[tuple[str, str], tuple[int, ...], int | None, int, int]:
-        return self.pair(), self.layers_shown(), self.m, self._seed, id(self.session.studio)
+        return self.pair(), self.layers_shown(), self.m, self._seed, id(self.session.cues.studio)
 
     def _draws(self) -> bool:
         """Draw the next method's pictures, if any are wanted; False when none are."""
@@ -204,14 +204,14 @@ class Cues(CodedDesk):
             layers, source = subject[1], self._coding.source
             read = self._asked or self._coding.complete(layers, self.n_images)
             ready = read and self._coding.fits(layers, self.m)
-            if source is None or not ready or not self.session.can_draw(pair[0]):
+            if source is None or not ready or not self.session.cues.can_draw(pair[0]):
                 return False
             wanted = self._seed, self.n_sentences, self.n_pictures
-            steps = partial(self.session.attack_steps, source, pair, *wanted)
-            self._drawing = Drawing(self.session, pair, subject, steps)
+            steps = partial(self.board.attack_steps, source, pair, *wanted)
+            self._drawing = Drawing(self.board, pair, subject, steps)
         if not self._drawing.step():
             return False
         self.tell(self._drawing.work)
         self._asked &= not self._drawing.finished
-        self.session.refresh()
+        self.board.refresh()
         return True

@@ -20,12 +20,12 @@ from clipviz.panels.scripts import text
 from clipviz.panels.stored import Choices, Kept
 from clipviz.panels.textspan import TextSpan
 from clipviz.panels.tour import Tour
-from clipviz.session import Session
+from clipviz.session import Board, Session
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from clipviz.models.bundle import TourStep
+    from clipviz.session.answers import TourStep
 
 
 class Dashboard(ipywidgets.Box):
@@ -54,7 +54,8 @@ class Dashboard(ipywidgets.Box):
                 f"expected a clipviz.Session, got {type(session).__name__}; make one with "
                 "clipviz.Session(clipviz.load('demo'))"
             )
-        session.begin()
+        self.board = Board.of(session)
+        self.board.begin()
         self.session = session
         self.query = Query(session)
         self.images = ImageGallery(session)
@@ -76,7 +77,7 @@ class Dashboard(ipywidgets.Box):
         sheet.add_class("cv-sheet")
         self._sheet = sheet
         self.desks = Desks(session)
-        self.tour = Tour(session, session.tour if tour is None else tour, self._open_panel)
+        self.tour = Tour(session, self.board.tour if tour is None else tour, self._open_panel)
         self.tour.add_class("cv-at-tour")
         self.query.tour = self.tour.go
         self.query.n_steps = len(self.tour.steps)

@@ -10,7 +10,7 @@ import traitlets
 
 from clipviz.panels.base import DESKS, Desk
 from clipviz.panels.scripts import Scripted, script, style
-from clipviz.session import Session
+from clipviz.session import Board, Session
 
 
 class Bar(Scripted):
@@ -28,14 +28,14 @@ class Desks(ipywidgets.Box):
     name = "desks"
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.session, self.board = session, Board.of(session)
         self.built: dict[str, Desk] = {}
         self.bar = Bar(desks=[[name, desk.title, desk.question] for name, desk in DESKS.items()])
         self.bar.observe(self._opened, "shown")
         shown: tuple[ipywidgets.Widget, ...] = (self.bar,)
         super().__init__(children=shown)
         self.add_class("cv-desks")
-        remembered = session.join(self).get("shown")
+        remembered = self.board.join(self).get("shown")
         if isinstance(remembered, str) and remembered in DESKS:
             self.bar.shown = remembered
 
@@ -52,17 +52,17 @@ class Desks(ipywidgets.Box):
 
     def _opened(self, change: dict[str, Any]) -> None:
         for panel in self.built.values():
-            self.session.unwatch(panel)
+            self.board.unwatch(panel)
             panel.closed = True  # its background reading stops; what is opened next need not wait for it
         name = change["new"]
-        self.session.note(self.name, {"shown": name} if name in DESKS else {})
+        self.board.note(self.name, {"shown": name} if name in DESKS else {})
         if name not in DESKS:
             self.children = (self.bar,)
             return
         if name in self.built:
             self.built[name].closed = False
-            self.session.watch(self.built[name])
-            self.session.refresh()
+            self.board.watch(self.built[name])
+            self.board.refresh()
         else:
             self.built[name] = self._build(DESKS[name])
         self.children = (self.bar, self.built[name])  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class Desks(ipywidgets.Box):
         for panel in self.built.values():
             panel.close()
         self.built.clear()
-        self.session.leave(self)
+        self.board.leave(self)
         self.bar.unobserve_all()
         self.bar.close()
         super().close()

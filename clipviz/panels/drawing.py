@@ -11,18 +11,18 @@ from PIL import Image
 
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
-from clipviz.session import SHOWN, Session
+from clipviz.session import SHOWN, Board
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
-    from clipviz.lens.cues import Attack
-    from clipviz.lens.intervals import Estimate
+    from clipviz.session.answers import Attack, Estimate
+    from clipviz.session.topics.cues import CueTopic
 
 TILE, COLUMNS = 96, 12
 NO_STUDIO = (
-    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, set session.studio to "
-    "clipviz.models.bundle.Studio.of(describe, draw), with a language model and a text-to-image pipeline "
-    "(clipviz.models.captioners)."
+    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, set "
+    "session.cues.studio to clipviz.models.bundle.Studio.of(describe, draw), with a language model and a text-to-image "
+    "pipeline (clipviz.models.captioners)."
 )
 _NUMBERS = itertools.count()  # of drawings, for what is remembered of them
 
@@ -37,12 +37,13 @@ class Drawing:
 
     def __init__(
         self,
-        session: Session,
+        board: Board,
         pair: tuple[str, str],
         subject: Any,
         steps: Callable[[dict[str, str]], Iterator[tuple[str, list[str], Any]]],
     ) -> None:
-        self.session, self.pair, self.subject = session, pair, subject
+        self.board, self.session = board, board.session
+        self.pair, self.subject = pair, subject
         self.attempts: dict[str, tuple[list[str], Any]] = {}
         self.left_out: dict[str, str] = {}
         self.finished = False
@@ -92,12 +93,12 @@ class Drawing:
             drawn += attack.images
         view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
         view["left_out"] = [{"method": name, "reason": reason} for name, reason in self.left_out.items()]
-        target = self.session.class_text(self.pair[1])
+        target = self.session.cues.class_text(self.pair[1])
         view |= {"n_tiles": len(drawn), "verdict": self._verdict(target) if self.finished else ""}
         if not rows:
             return view, {}
         key = ("cue pictures", self._number, len(rows))
-        sheet = self.session.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
+        sheet = self.board.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
         look, more = self._closely() if self.finished else (None, {})
         return view | {"look": look}, {"sprite": sheet, **more}
 
@@ -110,20 +111,20 @@ class Drawing:
         best = name, int(np.argmax(self.attempts[name][1].margins))
         method, place = self.look or best
         sentence, picture, margin = self.picture(method, place)
-        heatmap = self.session.remember(
+        heatmap = self.board.remember(
             ("cue map", self._number, method, place),
-            lambda: self.session.pair_map(picture, self.pair),
+            lambda: self.session.cues.map(picture, self.pair),
         )
         look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
         arrays = {"picture": pictures.encoded(picture, 92), "map": heatmap}
         return {**look, "grid": list(heatmap.shape)}, arrays
 
 
-def why_none(drawn: str, session: Session, ready: bool) -> str:
+def why_none(drawn: str, cues: CueTopic, ready: bool) -> str:
     """Why there are no pictures of a class, or "" where there are or will be."""
-    if session.studio is None:
+    if cues.studio is None:
         return NO_STUDIO
-    if not session.can_draw(drawn):
+    if not cues.can_draw(drawn):
         return f"“{drawn}” cannot be drawn. Choose a class from the list to see pictures."
     return "" if ready else "Pictures are drawn once all images have been read."
 

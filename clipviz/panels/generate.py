@@ -13,8 +13,8 @@ from clipviz.panels import generated, pictures
 from clipviz.panels.base import ASKED, LOCAL, PASSING, Arrays, Desk, View
 from clipviz.panels.requests import Request
 from clipviz.panels.scripts import script, style
-from clipviz.session import Session
-from clipviz.session.workbench import EVERY, Frame, Goal, Workbench
+from clipviz.session import EVERY, Session
+from clipviz.session.answers import Frame, Goal, Workbench
 from clipviz.values import Selection
 from clipviz.waits import Work
 from clipviz.worker import Stale
@@ -40,7 +40,7 @@ class Generate(Desk):
 
     concept: which concept's map is shown and changed, -1 for all of them. opacity: of the map over the picture. move:
     [grip, right, down, zoom] of the hand, in shares of the sides; a new grip takes hold of the picture as it is then.
-    The picture itself is session.workbench.
+    The picture itself is session.generator.workbench.
     """
 
     name = "generate"
@@ -73,7 +73,7 @@ class Generate(Desk):
             if self._following:
                 return
         if hasattr(self, "_key"):
-            self.session.refresh()
+            self.board.refresh()
 
     # -- what is asked -----------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Generate(Desk):
     # -- what the worker does ----------------------------------------------------------------------------------
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
-        bench = self.session.workbench
+        bench = self.session.generator.workbench
         try:
             bench.generator  # noqa: B018 (says why there is none)
         except ValueError as error:
@@ -142,7 +142,7 @@ class Generate(Desk):
         if bench.latents is None:
             waiting = "Matching the generator's units with other models, once per session…"
             self._show(selection, {"message": waiting}, {})
-            self.session.generator_concepts()
+            self.session.generator.concepts()
             bench.random()
         bench.units(self.concept)
         ack = self._ack
@@ -199,7 +199,7 @@ class Generate(Desk):
         if finished:
             self._moved = seen
             if late:
-                self.session.refresh()
+                self.board.refresh()
         return finished and not late
 
     def _progress(self, frame: Frame, stale: Stale) -> bool:
@@ -216,4 +216,4 @@ class Generate(Desk):
 
     def draw(self, width: float) -> Figure:
         """Before and after, side by side, with what the model says of each."""
-        return generated.before_and_after(self.session.workbench, width)
+        return generated.before_and_after(self.session.generator.workbench, width)

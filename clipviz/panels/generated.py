@@ -8,14 +8,14 @@ import numpy as np
 
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
-from clipviz.session.workbench import EVERY
+from clipviz.session import EVERY
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from clipviz.session import Session
-    from clipviz.session.workbench import Frame, Workbench
+    from clipviz.session.answers import Frame, Workbench
 
 SHOWN = 12  # concepts listed, the strongest on the picture
 DOING = {"copy": "Copying", "remove": "Removing", "amplify": "Amplifying", "image": "Searching for the image"}
@@ -26,7 +26,7 @@ def whole(bench: Workbench, session: Session, concept: int) -> tuple[View, Array
     """Everything that is drawn once the picture rests; concept: whose map lies over it."""
     maps = bench.maps()
     order = np.argsort(-maps.max((1, 2)), kind="stable")[:SHOWN].tolist()
-    concepts = session.generator_concepts()
+    concepts = session.generator.concepts()
     verdict = bench.verdict()
     view: View = {
         "message": "",

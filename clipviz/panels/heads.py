@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
+    from clipviz.session.answers import Summary
+    from clipviz.values import Head
+
 
 class HeadsOptions(TypedDict, total=False):
     quantity: Literal["effect", "variance", "property"]
@@ -29,7 +33,7 @@ class Heads(Panel):
 
     quantity: "effect" (direct effect on text A, or A minus B, of the selected image), "variance" (share of the
     heads' variance over the collection) or "property" (what its first TextSpan texts have in common). find: a text
-    whose heads stand out, found by what they vary with (session.find_heads) or by their labels and texts.
+    whose heads stand out, found by what they vary with (session.heads.find) or by their labels and texts.
     """
 
     name = "heads"
@@ -47,9 +51,9 @@ class Heads(Panel):
     def looks_at(self, selection: Selection) -> Any:
         s = selection
         session, asked = self.session, (s.text, s.text_b, s.ablation)
-        read = session.collection.version if s.ablation else session.collection.complete
-        labelled = session.labelled or session.waiting
-        return s.image, s.layer, s.head, asked, read, labelled, tuple(session.roles().items())
+        read = self.board.collection.version if s.ablation else self.board.collection.complete
+        labelled = session.heads.labelled or self.board.waiting
+        return s.image, s.layer, s.head, asked, read, labelled, tuple(session.heads.roles().items())
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         return self._scored(selection)
@@ -64,33 +68,33 @@ class Heads(Panel):
         cosine = before = None
         if selection.text and selection.image is not None:
             asked = selection.text, selection.image, selection.text_b
-            scores = session.head_scores(*asked, selection.ablation)
-            cosine, before = scores.cosine, session.head_scores(*asked, Ablation()).cosine
+            scores = session.heads.effects(*asked, selection.ablation)
+            cosine, before = scores.cosine, session.heads.effects(*asked, Ablation()).cosine
             arrays["heads"], arrays["mlps"] = scores.heads.astype(np.float32), scores.mlps.astype(np.float32)
         view = {
             "n_layers": shape[0],
             "n_heads": shape[1],
             "has_tail": session.model.weights.readout.has_tail,
-            "kept": list(session.collection.layers),
+            "kept": list(self.board.collection.layers),
             "cosine": cosine,
             "cosine_before": before,
             "summaries": None,
-            "waits": session.waiting,
+            "waits": self.board.waiting,
             "found": [],
         }
-        if session.collection.complete and session.collection.n_ready > 1:
-            session.label_heads()
-            if session.labelled:
-                view["summaries"] = session.head_summaries()
+        if self.board.collection.complete and self.board.collection.n_ready > 1:
+            self.board.label_heads()
+            if session.heads.labelled:
+                view["summaries"] = _worded(session.heads.summaries())
             if self.find.strip():
-                view["found"] = [one._asdict() for one in session.find_heads(self.find.strip())]
-            arrays["variance"] = session.head_variance().astype(np.float32)
+                view["found"] = [one._asdict() for one in session.heads.find(self.find.strip())]
+            arrays["variance"] = session.heads.variance().astype(np.float32)
         return view, arrays
 
     def stored(self, kept: Kept) -> list[Stored]:
         session = self.session
-        if session.collection.complete and session.collection.n_ready > 1:
-            session.head_summaries()  # a page waits for the labels, and for the panel to show them
+        if self.board.collection.complete and self.board.collection.n_ready > 1:
+            session.heads.summaries()  # a page waits for the labels, and for the panel to show them
             session.wait(None, background=True)
         return [Stored(("image", "text"), lambda s: Answer(*self._scored(s)))]
 
@@ -99,6 +103,14 @@ class Heads(Panel):
 
         shown = self.data()
         return heads_figure(shown["heads"], shown["mlps"], _title(shown["selection"]), width)
+
+
+def _worded(summaries: Mapping[Head, Summary]) -> dict[str, dict[str, Any]]:
+    """Summaries as the browser reads them, under "layer,head"."""
+    return {
+        f"{layer},{head}": {"label": one.label, "texts": list(one.texts), "p": one.p_value, "role": one.role}
+        for (layer, head), one in summaries.items()
+    }
 
 
 def _title(selection: dict[str, Any]) -> str:

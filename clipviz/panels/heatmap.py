@@ -94,9 +94,9 @@ class Heatmap(Panel):
             return None
         if self._picture_of != view["picture"]:
             self._picture_of = view["picture"]
-            self.picture = pictures.picture(self.session, selection.image)
+            self.picture = pictures.picture(self.session.images, selection.image)
         wanted = parts.wanted(
-            self.session, selection, self.show, self._needs(), self._progress(), self.joint_texts
+            self.board, selection, self.show, self._needs(), self._progress(), self.joint_texts
         )
         return self._parts.join(view, arrays, wanted, stale)
 
@@ -107,27 +107,29 @@ class Heatmap(Panel):
 
         def base(s: Selection) -> Answer:
             assert s.image is not None
-            return Answer(*self._base(s), {"picture": pictures.picture(session, s.image)})
+            return Answer(*self._base(s), {"picture": pictures.picture(session.images, s.image)})
 
         found = [
             Stored(("image", "text"), base),
-            Stored(("image", "text"), lambda s: Answer(*parts.context(session, s))),
-            Stored(("image",), lambda s: Answer(*parts.shared(session, s))),
-            Stored(("image", "layer", "head"), lambda s: Answer(*parts.joint(session, s, self.joint_texts))),
+            Stored(("image", "text"), lambda s: Answer(*parts.context(self.board, s))),
+            Stored(("image",), lambda s: Answer(*parts.shared(self.board, s))),
+            Stored(
+                ("image", "layer", "head"), lambda s: Answer(*parts.joint(self.board, s, self.joint_texts))
+            ),
         ]
         if start.neuron is not None:
             one = start.layer, start.neuron
-            found.append(Stored(("image",), lambda s: Answer(*parts.neuron(session, _at(s, one)))))
+            found.append(Stored(("image",), lambda s: Answer(*parts.neuron(self.board, _at(s, one)))))
         if start.text:
-            first = session.baselines[0]
-            found.append(Stored(("image", "text"), lambda s: Answer(*parts.baselines(session, s, first))))
-            found.append(Stored(("image", "text"), lambda s: Answer(*parts.neurons(session, s))))
+            first = session.maps.baselines[0]
+            found.append(Stored(("image", "text"), lambda s: Answer(*parts.baselines(self.board, s, first))))
+            found.append(Stored(("image", "text"), lambda s: Answer(*parts.neurons(self.board, s))))
         return found
 
     def map(self) -> np.ndarray:
         """The map on screen, [rows, cols], as the browser sums it."""
         shown = self.data()
-        if self.show in (*NEURONS, *self.session.baselines) and self.show in shown:
+        if self.show in (*NEURONS, *self.session.maps.baselines) and self.show in shown:
             return shown[self.show]
         if self.show == "pool" and "pool" in shown:
             return shown["pool"][1:].reshape(shown["rows"], shown["cols"])
@@ -143,7 +145,7 @@ class Heatmap(Panel):
     def agreement(self) -> tuple[float, float, float] | None:
         """Pixel accuracy, mean IoU and average precision of the map on screen against the image's true mask."""
         threshold = NEURON_THRESHOLD if self.show in NEURONS else None
-        found = self.session.agreement(self.map(), self.view["selection"]["image"], threshold)
+        found = self.session.maps.agreement(self.map(), self.view["selection"]["image"], threshold)
         return None if found is None else (found.pixel_accuracy, found.miou, found.map)
 
     def draw(self, width: float) -> Figure:
@@ -163,7 +165,7 @@ class Heatmap(Panel):
             f"{shows} ignores the text" if shows in (*IGNORING, "attention") else "",
         ]
         return heatmap_figure(
-            self.session.pixels(shown["image"]),
+            self.session.images.pixels(shown["image"]),
             values,
             f"“{shown['text']}”{minus}" if shown["text"] else "",
             width,
@@ -182,7 +184,7 @@ class Heatmap(Panel):
 
     def _progress(self) -> Any:
         """Changes a few times while the collection is read, and when it is complete."""
-        collection = self.session.collection
+        collection = self.board.collection
         return collection.complete, collection.n_ready.bit_length()
 
     def _base(self, selection: Selection) -> Part:
@@ -194,17 +196,17 @@ class Heatmap(Panel):
                 f"{session.model.name!r} reads a class token and has no pool; choose show='effect'"
             )
         rows, cols = session.model.weights.grid
-        arrays = {"attention": session.attention(image).astype(np.float32)}
+        arrays = {"attention": session.maps.attention(image).astype(np.float32)}
         cosine = before = fits = None
         if selection.text:
             asked = selection.text, image, selection.text_b
-            found = session.token_maps(*asked, selection.ablation)
+            found = session.maps.tokens(*asked, selection.ablation)
             arrays["scores"], cosine = found.scores.astype(np.float32), found.cosine
-            before = session.head_scores(*asked, Ablation()).cosine if selection.ablation else None
-            fits = session.names_object(selection.text, image)
+            before = session.heads.effects(*asked, Ablation()).cosine if selection.ablation else None
+            fits = session.maps.names_object(selection.text, image)
             if pools:
-                arrays["pool"] = session.pool_map(*asked).astype(np.float32)
-        mask = session.true_mask(image)
+                arrays["pool"] = session.maps.pool(*asked).astype(np.float32)
+        mask = session.maps.truth(image)
         if mask is not None:
             arrays["mask"] = mask.astype(np.uint8)
         return {
@@ -215,16 +217,16 @@ class Heatmap(Panel):
             "n_heads": session.model.n_heads,
             "n_late": N_LATE,
             "pools": pools,
-            "baselines": list(session.baselines),
-            "ignoring": [name for name in session.baselines if name in IGNORING],
-            "neuron_layers": list(session.neuron_layers),
+            "baselines": list(session.maps.baselines),
+            "ignoring": [name for name in session.maps.baselines if name in IGNORING],
+            "neuron_layers": list(session.neurons.late_layers),
             "neuron_threshold": NEURON_THRESHOLD,
             "cosine": cosine,
             "cosine_before": before,
             "fits": fits,
             "context": None,
-            "title": pictures.title(session, image),
-            "picture": [image, session.images.fingerprint],
+            "title": pictures.title(self.board.images, image),
+            "picture": [image, self.board.images.fingerprint],
             "joint": None,
             "message": "",
         }, arrays

@@ -69,7 +69,7 @@ class ImageGallery(Panel):
         s, session = selection, self.session
         asked = s.text, s.text_b, s.ablation
         used = {"text": asked, "near": (s.image, s.layer, s.head), "chosen": asked, "all": ()}[self.order]
-        return used, s.image, s.images, session.collection.version, len(session.images)
+        return used, s.image, s.images, self.board.collection.version, len(session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         session = self.session
@@ -83,27 +83,27 @@ class ImageGallery(Panel):
         ids = [i for i, _ in shown]
         if stale():
             return None
-        sprite, columns = session.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
+        sprite, columns = self.board.images.sprite(ids, THUMBNAIL, columns=8) if ids else (b"", 1)
         view = {
             "order": order,
             "by": self.by,
             "lists": [{"title": name, "count": len(ranked)} for name, ranked in lists],
             "ids": ids,
             "scores": [float(score) if score is not None else None for _, score in shown],
-            "names": [title(session, i) for i in ids],
+            "names": [title(self.board.images, i) for i in ids],
             "columns": columns,
             "page": page,
             "pages": pages,
-            "attributes": session.attributes(),
+            "attributes": session.images.columns(),
             "column": self.column,
             "value": self.value,
             "n_subset": None if subset is None else len(subset),
             "n_images": len(session.images),
-            "n_read": session.collection.n_ready,
-            "skipped": [list(item) for item in session.images.skipped][:20],
-            "n_skipped": len(session.images.skipped) + len(session.collection.broken),
-            "complete": session.collection.complete,
-            "waits": session.reading.line,
+            "n_read": self.board.collection.n_ready,
+            "skipped": [list(item) for item in self.board.images.skipped][:20],
+            "n_skipped": len(self.board.images.skipped) + len(self.board.collection.broken),
+            "complete": self.board.collection.complete,
+            "waits": self.board.reading.line,
         }
         return view, {"sprite": sprite}
 
@@ -112,11 +112,11 @@ class ImageGallery(Panel):
         session = self.session
 
         def ranked(s: Selection) -> Answer:
-            scores = session.cosines(s.text, s.text_b, s.ablation) if s.text else None
+            scores = session.images.cosines(s.text, s.text_b, s.ablation) if s.text else None
             found = [(i, None if scores is None else float(scores[i])) for i in kept.images]
             found.sort(key=lambda one: -(one[1] or 0.0))
             ids = [i for i, _ in found]
-            sprite, columns = session.images.sprite(kept.images, THUMBNAIL, columns=8)
+            sprite, columns = self.board.images.sprite(kept.images, THUMBNAIL, columns=8)
             view = {
                 "order": "text" if s.text else "all",
                 "by": self.by,
@@ -124,7 +124,7 @@ class ImageGallery(Panel):
                 "ids": ids,
                 "places": [kept.images.index(i) for i in ids],
                 "scores": [score for _, score in found],
-                "names": [title(session, i) for i in ids],
+                "names": [title(self.board.images, i) for i in ids],
                 "columns": columns,
                 "page": 0,
                 "pages": 1,
@@ -159,7 +159,9 @@ class ImageGallery(Panel):
 
     def _subset(self) -> list[int] | None:
         """Images of the chosen attribute, None where there is no choice."""
-        return list(self.session.subset(self.column, self.value)) if self.column and self.value else None
+        return (
+            list(self.session.images.where(self.column, self.value)) if self.column and self.value else None
+        )
 
     def _ranked(self, selection: Selection, subset: list[int] | None) -> tuple[str, list[tuple[str, Ranked]]]:
         """The order that can be had, and the lists to show: one, or two beside each other."""
@@ -168,24 +170,26 @@ class ImageGallery(Panel):
         allowed = None if subset is None else set(subset)
         k = n_images if allowed is not None else min(n_images, MOST)
         everything: Ranked = [(i, None) for i in (range(n_images) if subset is None else subset)]
-        if self.order == "all" or session.collection.n_ready == 0:
+        if self.order == "all" or self.board.collection.n_ready == 0:
             return "all", [("", everything)]
         if self.order == "chosen" and s.images:
             allowed = {i for i in s.images if allowed is None or i in allowed}
             everything = [(i, None) for i in sorted(allowed)]
             if not s.text:
                 return "chosen", [("", everything)]
-            ranked = _within(session.search(s.text, n_images, s.text_b, s.ablation), allowed)
+            ranked = _within(session.images.search(s.text, n_images, s.text_b, s.ablation), allowed)
             return "chosen", [(_quantity(s), ranked)]
         if self.order in ("text", "chosen"):
             if not s.text:
                 return "all", [("", everything)]
-            return "text", [(_quantity(s), _within(session.search(s.text, k, s.text_b, s.ablation), allowed))]
+            return "text", [
+                (_quantity(s), _within(session.images.search(s.text, k, s.text_b, s.ablation), allowed))
+            ]
         if s.image is None:
             return "all", [("", everything)]
-        lists = [("Whole model", _within(session.neighbours(s.image, k=k), allowed))]
-        if s.layer is not None and s.head is not None and s.layer in session.collection.layers:
-            found = session.neighbours(s.image, s.layer, s.head, k, self.by)
+        lists = [("Whole model", _within(session.images.neighbours(s.image, k=k), allowed))]
+        if s.layer is not None and s.head is not None and s.layer in self.board.collection.layers:
+            found = session.images.neighbours(s.image, s.layer, s.head, k, self.by)
             lists.append((f"L{s.layer}·H{s.head}", _within(found, allowed)))
         return "near", lists
 
@@ -203,7 +207,7 @@ class ImageGallery(Panel):
             content = base64.b64decode(request.text("content", LARGEST), validate=True)
         except binascii.Error as error:
             raise ValueError(f"“{name}” was not received whole; upload it again") from error
-        self.session.select(image=self.session.add_image(content, name=name))
+        self.session.select(image=self.session.images.add(content, name=name))
 
 
 def _within(ranked: list[tuple[int, float]], allowed: set[int] | None) -> Ranked:

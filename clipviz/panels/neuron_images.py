@@ -8,29 +8,28 @@ import numpy as np
 
 from clipviz.panels import pictures
 from clipviz.panels.base import Arrays, View
-from clipviz.session import Session
+from clipviz.session import Board
 from clipviz.values import Selection
 
 if TYPE_CHECKING:
-    from clipviz.analysis.neurons.layer import LayerNeurons
-    from clipviz.session.neurons import Reading
+    from clipviz.session.answers import LayerNeurons, Reading
 
 THUMBNAIL, PICTURE = 96, 240
 
 
 def gallery(
-    session: Session, reading: Reading, known: LayerNeurons, neuron: int, how: str, n_shown: int
+    board: Board, reading: Reading, known: LayerNeurons, neuron: int, how: str, n_shown: int
 ) -> tuple[View, Arrays]:
     """The neuron's images as a sprite with maps, all on the scale of the top images."""
     top = known.top(neuron)
     samples = top if how == "groups" else reading.samples(known, neuron, how, n_shown)
     grouping = known.groups(top) if how == "groups" else None
     strips = [len(images) for images in known.histogram(neuron).images[::-1]] if how == "intervals" else []
-    sprite, columns = session.images.sprite(samples.ids, THUMBNAIL, columns=8)
+    sprite, columns = board.images.sprite(samples.ids, THUMBNAIL, columns=8)
     return {
         "how": how,
         "ids": samples.ids,
-        "names": [pictures.title(session, i) for i in samples.ids],
+        "names": [pictures.title(board.images, i) for i in samples.ids],
         "norms": samples.norms.tolist(),
         "along": samples.along.tolist(),
         "columns": columns,
@@ -43,7 +42,7 @@ def gallery(
 
 
 def current(
-    session: Session,
+    board: Board,
     reading: Reading,
     known: LayerNeurons,
     neuron: int,
@@ -58,21 +57,22 @@ def current(
     norm = float(here.norms[0])
     return {
         "image": image,
-        "name": pictures.title(session, image),
+        "name": pictures.title(board.images, image),
         "norm": norm,
         "along": float(here.along[0]),
         "rank": known.rank(neuron, norm),
-        "effects": _effects(session, reading.layer, neuron, selection) if indirect else None,
+        "effects": _effects(board, reading.layer, neuron, selection) if indirect else None,
     }, {
-        "picture": pictures.picture(session, image, PICTURE),
+        "picture": pictures.picture(board.session.images, image, PICTURE),
         "map": here.maps[0].astype(np.float32),
     }
 
 
-def _effects(session: Session, layer: int, neuron: int, selection: Selection) -> View:
+def _effects(board: Board, layer: int, neuron: int, selection: Selection) -> View:
     """Size, and part in the text's cosine, of the neuron's effects on the image: first and second order, indirect."""
-    found = session.neuron_effects(neuron, selection.image, layer)
-    text = session.contrast(selection.text, selection.text_b).cpu() if selection.text else None
+    session = board.session
+    found = session.neurons.effects(neuron, selection.image, layer)
+    text = session.texts.direction(selection.text, selection.text_b).cpu() if selection.text else None
     rows = {
         name: [float(effect.norm()), None if text is None else float(effect.cpu() @ text)]
         for name, effect in (

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.neurons.layer import Code, LayerNeurons
-    from clipviz.session.neurons import Listed, Reading
+    from clipviz.session.answers import Code, LayerNeurons, Listed, Reading
 
 N_LISTED_WORDS = 3
 GALLERIES = ("top", "groups", "intervals", "quantiles", "random")
@@ -74,7 +73,7 @@ class Neurons(NeuronDesk):
     def looks_at(self, selection: Selection) -> Any:
         s, layer = selection, self._layer(selection)
         # the first version is made by compute itself
-        version = None if layer is None else max(1, self.session.neuron_reading(layer).version)
+        version = None if layer is None else max(1, self.board.neuron_reading(layer).version)
         return s.image, layer, s.neuron, s.text, s.text_b, version
 
     def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
@@ -82,7 +81,7 @@ class Neurons(NeuronDesk):
         view = self.about_layer(layer)
         if layer is None:
             return view, {}
-        reading = session.neuron_reading(layer)
+        reading = self.board.neuron_reading(layer)
         known = self._first_look(reading, stale)
         if known is None:
             return None if stale() else ({**view, "message": "No image of the collection could be read."}, {})
@@ -95,10 +94,10 @@ class Neurons(NeuronDesk):
             return None
         histogram = known.histogram(shown)
         arrays = {"edges": histogram.edges.astype(np.float32), "counts": histogram.counts.astype(np.int32)}
-        gallery, more = neuron_images.gallery(session, reading, known, shown, self.show, self.n_shown)
+        gallery, more = neuron_images.gallery(self.board, reading, known, shown, self.show, self.n_shown)
         if stale():
             return None
-        current, most = neuron_images.current(session, reading, known, shown, s, self.indirect)
+        current, most = neuron_images.current(self.board, reading, known, shown, s, self.indirect)
         view |= {
             "n_neurons": known.n_neurons,
             "n_read": known.stats.count,
@@ -111,7 +110,7 @@ class Neurons(NeuronDesk):
             "pinned": neuron is not None,
             "gallery": gallery,
             "current": current,
-            "texts": session.texts.name,
+            "texts": session.texts.opened.name,
         }
         return view, arrays | more | most
 
@@ -124,7 +123,7 @@ class Neurons(NeuronDesk):
         row = NeuronRow(
             f"layer {shown['layer']}, neuron {about['number']}",
             [(text, weight) for text, weight in about["words"]],
-            [self.session.pixels(i) for i in ids],
+            [self.session.images.pixels(i) for i in ids],
             list(shown["maps"][: len(ids)]),
         )
         return gallery([row], width)
@@ -134,18 +133,18 @@ class Neurons(NeuronDesk):
         layer = self._layer(self.session.selection)
         if layer is None:
             return False
-        reading = self.session.neuron_reading(layer)
+        reading = self.board.neuron_reading(layer)
         before = reading.version
         more = self.read_on(reading, self.n_images)
         if reading.version != before:
-            self.session.refresh()
+            self.board.refresh()
         return more
 
     def _layer(self, selection: Selection) -> int | None:
         """The layer on show: the selected neuron's, else the panel's own."""
         own = selection.layer if selection.neuron is not None else None
         shown = self.layer_shown()
-        return own if own is not None and own == self.session.neuron_layer(own) else shown
+        return own if own is not None and own == self.session.neurons.readable(own) else shown
 
     def _first_look(self, reading: Reading, stale: Stale) -> LayerNeurons | None:
         """What is known; reads the first images now, so that a panel that opens has something to show."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipviz.panels.base import Arrays, Computed, View
-from clipviz.session import FEW_IMAGES, Session
+from clipviz.session import FEW_IMAGES, Board
 from clipviz.values import N_LATE, Selection
 from clipviz.worker import Stale
 
@@ -61,7 +61,7 @@ def scope_in_words(scope: str, shown: View) -> str:
 
 
 def wanted(
-    session: Session, selection: Selection, show: str, needs: str, progress: Any, n_texts: int
+    board: Board, selection: Selection, show: str, needs: str, progress: Any, n_texts: int
 ) -> dict[str, tuple[Any, Callable[[], Part]]]:
     """The parts that are wanted for a map: what each rests on, and how it is made.
 
@@ -71,79 +71,79 @@ def wanted(
     s, asked = selection, (selection.image, selection.text, selection.text_b)
     found: dict[str, tuple[Any, Callable[[], Part]]] = {}
     if needs == "shared" and s.text:
-        found["shared"] = s.image, lambda: shared(session, s)
+        found["shared"] = s.image, lambda: shared(board, s)
     if needs == "baselines" and s.text:
-        found["baselines"] = asked, lambda: baselines(session, s, show)
+        found["baselines"] = asked, lambda: baselines(board, s, show)
     if needs == "neurons" and s.text:
-        found["neurons"] = asked, lambda: neurons(session, s)
+        found["neurons"] = asked, lambda: neurons(board, s)
     if needs == "neuron" and s.neuron is not None:
-        found["neuron"] = (s.image, s.layer, s.neuron), lambda: neuron(session, s)
-    found["context"] = (*asked, s.ablation, progress), lambda: context(session, s)
-    found["joint"] = (s.image, s.layer, s.head, progress, n_texts), lambda: joint(session, s, n_texts)
+        found["neuron"] = (s.image, s.layer, s.neuron), lambda: neuron(board, s)
+    found["context"] = (*asked, s.ablation, progress), lambda: context(board, s)
+    found["joint"] = (s.image, s.layer, s.head, progress, n_texts), lambda: joint(board, s, n_texts)
     return found
 
 
-def shared(session: Session, selection: Selection) -> Part:
+def shared(board: Board, selection: Selection) -> Part:
     """Token effects on the mean of all texts."""
-    return {}, {"shared": _float(session.shared_maps(selection.image))}
+    return {}, {"shared": _float(board.session.maps.shared(selection.image))}
 
 
-def baselines(session: Session, selection: Selection, show: str) -> Part:
+def baselines(board: Board, selection: Selection, show: str) -> Part:
     """The maps of every baseline; ValueError where the one on show does not apply."""
-    if show not in session.baselines:
+    if show not in board.session.maps.baselines:
         raise ValueError(
-            f"{show} does not apply to the readout of {session.model.name!r}; choose one of "
-            f"{', '.join(session.baselines)}"
+            f"{show} does not apply to the readout of {board.session.model.name!r}; choose one of "
+            f"{', '.join(board.session.maps.baselines)}"
         )
-    found = session.compare_maps(selection.text, selection.image, selection.text_b)
+    found = board.session.maps.compare(selection.text, selection.image, selection.text_b)
     return {}, {name: _float(values) for name, values in found.items()}
 
 
-def neurons(session: Session, selection: Selection) -> Part:
+def neurons(board: Board, selection: Selection) -> Part:
     """Where the neurons that write most along the text are active, from the first images read of each layer."""
     s = selection
-    return {}, {"neurons": _float(session.neuron_map(s.text, s.image, s.text_b, n_images=FEW_IMAGES))}
+    return {}, {"neurons": _float(board.session.neurons.map(s.text, s.image, s.text_b, n_images=FEW_IMAGES))}
 
 
-def neuron(session: Session, selection: Selection) -> Part:
+def neuron(board: Board, selection: Selection) -> Part:
     """Where the selected neuron is active."""
     s = selection
     assert s.layer is not None
     assert s.neuron is not None
-    return {}, {"neuron": _float(session.neuron_map(image=s.image, neurons=[(s.layer, s.neuron)]))}
+    return {}, {"neuron": _float(board.session.neurons.map(image=s.image, neurons=[(s.layer, s.neuron)]))}
 
 
-def context(session: Session, selection: Selection) -> Part:
+def context(board: Board, selection: Selection) -> Part:
     """What the cosine is compared with: the image's nearest texts, the pool, the collection.
 
     "true": of each of the nearest texts whether it is true of the image, where the model's world knows.
     """
-    s, bundle = selection, session.model.bundle
-    nearest = session.nearest_texts(s.image, 5, s.ablation)
+    s, bundle = selection, board.session.model.bundle
+    nearest = board.session.texts.nearest(s.image, 5, s.ablation)
     about: View = {"nearest": [list(pair) for pair in nearest], "true": None}
     if bundle is not None and bundle.truths is not None and s.image is not None:
-        about["true"] = bundle.truths([text for text, _ in nearest], session.images, s.image)
-    familiar = session.familiarity(s.image)
+        about["true"] = bundle.truths([text for text, _ in nearest], board.images, s.image)
+    familiar = board.session.images.familiarity(s.image)
     about["far"] = None if familiar.known else familiar._asdict()
-    found = session.standing(s.text, s.image, s.text_b, s.ablation) if s.text else None
+    found = board.session.images.percentiles(s.text, s.image, s.text_b, s.ablation) if s.text else None
     return {"context": about | {"standing": None if found is None else found._asdict()}}, {}
 
 
-def joint(session: Session, selection: Selection, n_texts: int) -> Part:
+def joint(board: Board, selection: Selection, n_texts: int) -> Part:
     """Those of the head's first n_texts that the image agrees with most and least, with their maps (Fig. 2.6)."""
     layer, head = selection.layer, selection.head
     about: dict[str, Any] = {"message": "", "texts": [], "values": [], "n_texts": n_texts}
     if layer is None or head is None:
         about["message"] = "Select a head to see what it says about this image."
-    elif layer not in session.collection.layers:
+    elif layer not in board.collection.layers:
         about["message"] = f"Layer {layer} was not read for this collection."
-    elif session.collection.n_ready < 2 or len(session.texts) < 2:
-        about["message"] = "" if session.collection.complete else session.waiting
-    elif not session.varies(layer, head):
+    elif board.collection.n_ready < 2 or len(board.session.texts) < 2:
+        about["message"] = "" if board.collection.complete else board.waiting
+    elif not board.session.heads.varies(layer, head):
         about["message"] = f"L{layer}·H{head} writes the same on all of these images."
-    if about["message"] or layer is None or head is None or session.collection.n_ready < 2:
+    if about["message"] or layer is None or head is None or board.collection.n_ready < 2:
         return {"joint": about}, {}
-    found = session.joint_maps(layer, head, selection.image, n_texts=n_texts)
+    found = board.session.maps.joint(layer, head, selection.image, n_texts=n_texts)
     about |= {"texts": list(found.texts), "values": [float(value) for value in found.coefficients]}
     return {"joint": about}, {"joint_maps": _float(found.maps)}
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from clipviz.session import Session
+if TYPE_CHECKING:
+    from clipviz.session.answers import Images
+    from clipviz.session.topics.images import ImageTopic
+
 
 SMALL = 128  # pictures up to this many pixels per side are sent without loss
 
 
-def title(session: Session, image: int) -> str:
+def title(images: Images, image: int) -> str:
     """An image's caption, else its name."""
-    captions, names = session.images.captions, session.images.names
+    captions, names = images.captions, images.names
     return captions[image] if captions and image < len(captions) else names[image]
 
 
-def picture(session: Session, image: int, size: int | None = None) -> bytes:
+def picture(images: ImageTopic, image: int, size: int | None = None) -> bytes:
     """An image as the model sees it, as a file's bytes, at most `size` pixels per side."""
-    made = Image.fromarray(session.picture(image))
+    made = Image.fromarray(images.picture(image))
     if size is not None:
         made.thumbnail((size, size))
     return encoded(made)

@@ -41,8 +41,8 @@ class Query(Panel):
         return (
             selection,
             self.session.view,
-            self.session.can_undo,
-            self.session.can_redo,
+            self.board.can_undo,
+            self.board.can_redo,
             len(self.session.images),
         )
 
@@ -50,15 +50,15 @@ class Query(Panel):
         session = self.session
         model = session.model
         return {
-            "can_undo": session.can_undo,
-            "can_redo": session.can_redo,
+            "can_undo": self.board.can_undo,
+            "can_redo": self.board.can_redo,
             "model": model.name if not model.pretrained else f"{model.name} · {model.pretrained}",
             "size": f"{model.n_layers} × {model.n_heads} heads",
             "device": str(model.device),
             "n_images": len(session.images),
             "code": session.to_code(),
             "token": session.view.token_string(),
-            "examples": list(session.example_texts()),
+            "examples": list(session.texts.examples),
         }, {}
 
     def stored(self, kept: Kept) -> list[Stored]:
@@ -71,10 +71,10 @@ class Query(Panel):
         session, s = self.session, self.session.selection
         if s.image is None:
             raise ValueError("expected a selected image, got none; select one")
-        said = [("", [(session.picture(s.image), session.images.names[s.image])])]
+        said = [("", [(session.images.picture(s.image), self.board.images.names[s.image])])]
         for letter, text in (("A", s.text), ("B", s.text_b)):
             if text:
-                cosine = session.head_scores(text, s.image).cosine
+                cosine = session.heads.effects(text, s.image).cosine
                 said.append((f"{letter}  “{text}”  cosine {cosine:+.3f}", []))
         return gallery_figure(said, width, 2)
 

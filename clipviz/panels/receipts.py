@@ -10,7 +10,6 @@ from clipviz.panels.base import Arrays, Panel, View
 from clipviz.panels.scripts import script, style
 from clipviz.panels.stored import Answer, Kept, Stored
 from clipviz.session import Session
-from clipviz.session.words import readout
 from clipviz.values import N_LATE, Ablation, Selection
 from clipviz.worker import Stale
 
@@ -30,20 +29,19 @@ class Receipts(Panel):
         super().__init__(session)
 
     def looks_at(self, selection: Selection) -> Any:
-        return selection, self.session.view, self.session.collection.version, len(self.session.images)
+        return selection, self.session.view, self.board.collection.version, len(self.session.images)
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
         session = self.session
-        view = {**session.receipts(), "code": session.to_code(), "share": None, "before": None}
+        view = {**self.board.receipts(), "code": session.to_code(), "share": None, "before": None}
         view["n_heads"] = session.model.n_heads
         shares, arrays = self._shares(selection)
         return view | shares, arrays
 
     def stored(self, kept: Kept) -> list[Stored]:
-        session = self.session
         return [
             Stored(("image", "text"), lambda s: Answer(*self._shares(s))),
-            Stored(("image",), lambda s: Answer({"readout": readout(session, s.image)})),
+            Stored(("image",), lambda s: Answer({"readout": self.board.readout(s.image)})),
         ]
 
     def _shares(self, selection: Selection) -> tuple[View, Arrays]:
@@ -79,6 +77,6 @@ class Receipts(Panel):
     def _share(self, selection: Selection, ablation: Ablation) -> tuple[dict[str, float], np.ndarray]:
         """What adds up to the cosine with A, or to A minus B, after an ablation; heads [layer, head]."""
         s = selection
-        scores = self.session.head_scores(s.text, s.image, s.text_b, ablation)
+        scores = self.session.heads.effects(s.text, s.image, s.text_b, ablation)
         late = float(scores.heads[-N_LATE:].sum())
         return {"cosine": scores.cosine, "late": late}, scores.heads.astype(np.float32)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Unpack
 
-    from clipviz.analysis.rosetta.shared_units import SharedUnits
+    from clipviz.session.answers import SharedUnits
 
 N_EXAMPLES = {"grid": 3, "pair": 6}
 VIEWS = ("grid", "image", "pair")
-MINE = "session.mine(folder) looks for units that it shares with other networks on these images, and shows them here."
+MINE = (
+    "session.rosetta.mine(folder) looks for units that it shares with other networks on these images, and shows them "
+    "here."
+)
 
 
 class RosettaOptions(TypedDict, total=False):
@@ -111,7 +114,7 @@ class Rosetta(Desk):
         if stale():
             return None
         shown = concept if concept is not None else (known[0] if known else None)
-        detail, drawn = concepts.detail(book, shown, self.session, selection.image)
+        detail, drawn = concepts.detail(book, shown, self.board, selection.image)
         return view | more | detail | {"chosen": concept is not None}, arrays | drawn
 
     def _body(self, book: SharedUnits, known: list[int], image: int | None) -> tuple[View, Arrays]:
@@ -123,7 +126,7 @@ class Rosetta(Desk):
 
     def dictionary(self) -> SharedUnits:
         """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
-        return self.session.rosetta(self.folder or None, self.partners, self.pivot)
+        return self.session.rosetta.units(self.folder or None, self.partners, self.pivot)
 
     def act(self, request: Request) -> None:
         """name: give a concept a name."""
@@ -146,7 +149,10 @@ class Rosetta(Desk):
             image = self.session.selection.image
             shown = book.strongest(image, known, self._whose(book))[:48]
             return chapter4.all_concepts(
-                self.session.picture(image), [(one.title, one.map) for one in shown], self._whose(book), width
+                self.session.images.picture(image),
+                [(one.title, one.map) for one in shown],
+                self._whose(book),
+                width,
             )
         rows = known[self.page * self.n_rows :][: self.n_rows]
         return chapter4.dictionary_page(

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from clipviz.files import path_of, write_whole
 from clipviz.panels.scripts import Scripted, alone, text
 from clipviz.panels.stored import Kept, Store, Stored, at_rest
-from clipviz.session import Session
+from clipviz.session import Board, Session
 
 
 class Saveable(Protocol):
@@ -24,6 +24,7 @@ class Saveable(Protocol):
 
     name: str
     session: Session
+    board: Board
     view: Any
     error: Any
     _esm: Any
@@ -73,7 +74,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
     )
     below, parts = set(extra), []
     for panel in panels:
-        answers = store.add(panel, kept, session.selection, session.telling)
+        answers = store.add(panel, kept, session.selection, panels[0].board.telling)
         drawn = traits(panel)
         if answers is not None:
             drawn |= (

@@ -52,7 +52,7 @@ class Answering(Protocol):
 
 
 Telling = Callable[[str, int], Callable[[int], None]]
-"""Says what is done and how many times, as Session.telling does."""
+"""Says what is done and how many times, as Board.telling does."""
 
 
 class Choices(TypedDict, total=False):
@@ -227,10 +227,10 @@ def _texts(session: Session, texts: int | Sequence[str]) -> tuple[str, ...]:
         )
     if isinstance(texts, int):
         n = checks.count("texts", texts)
-        return tuple(itertools.islice(dict.fromkeys([own, *session.example_texts(), *session.texts]), n))
+        return tuple(itertools.islice(dict.fromkeys([own, *session.texts.examples, *session.texts]), n))
     given = tuple(dict.fromkeys([own, *texts]))
     for text in texts:
-        session.direction(text)
+        session.texts.direction(text)
     if len(given) > MOST_TEXTS:
         raise ValueError(f"expected at most {MOST_TEXTS} texts, got {len(given)}; save several pages")
     return given
@@ -243,7 +243,7 @@ def _images(session: Session, images: int | Sequence[int], texts: Sequence[str])
         given = [checks.within("an image", i, n_images) for i in images]
         return tuple(dict.fromkeys([*own, *given]))
     n = checks.count("images", images)
-    nearest = [[i for i, _ in session.search(text, n)] for text in texts if text]
+    nearest = [[i for i, _ in session.images.search(text, n)] for text in texts if text]
     in_turn = (i for rank in itertools.zip_longest(*nearest) for i in rank if i is not None)
     return tuple(itertools.islice(dict.fromkeys([*own, *in_turn, *range(n_images)]), n))
 

@@ -33,7 +33,7 @@ class TextSpan(Panel):
 
     The tick on each bar is the 95th percentile of what a text explains of the same data rotated at random inside the
     head's span (20 draws): a bar that stays below it is grey. Beside the computed label a person's own role can be
-    typed (session.set_role). n_texts: rows shown; n_images: images per row.
+    typed (session.heads.set_role). n_texts: rows shown; n_images: images per row.
     """
 
     name = "textspan"
@@ -49,15 +49,15 @@ class TextSpan(Panel):
 
     def looks_at(self, selection: Selection) -> Any:
         s, session = selection, self.session
-        own = tuple(session.roles().items())
-        return s.layer, s.head, s.images, s.text, session.collection.version, own
+        own = tuple(session.heads.roles().items())
+        return s.layer, s.head, s.images, s.text, self.board.collection.version, own
 
     def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
         view, ids = self._described(selection)
         if stale():
             return None
         flat = [i for row in ids for i in row]
-        sprite, columns = self.session.images.sprite(flat, THUMBNAIL, self.n_images or None)
+        sprite, columns = self.board.images.sprite(flat, THUMBNAIL, self.n_images or None)
         places = [[columns * i + k for k in range(columns)] for i in range(len(ids))]
         view["thumbnails"] = {"ids": ids, "places": places, "columns": columns, "n": len(flat)}
         return view, {"sprite": sprite}
@@ -65,13 +65,13 @@ class TextSpan(Panel):
     def stored(self, kept: Kept) -> list[Stored]:
         """The texts of every head; images that several of them share are kept once, in one sheet."""
         fields, found = ("layer", "head"), {}
-        between = self.session.telling("Describing the heads in texts", len(kept.heads))
+        between = self.board.telling("Describing the heads in texts", len(kept.heads))
         for s in kept.selections(fields, self.session.selection):
             found[s.layer, s.head] = self._described(s)
             between(len(found))
         every = sorted({i for _, ids in found.values() for row in ids for i in row})
         place = {image: i for i, image in enumerate(every)}
-        sheet, columns = self.session.images.sprite(every, THUMBNAIL, 24)
+        sheet, columns = self.board.images.sprite(every, THUMBNAIL, 24)
 
         def texts(s: Selection) -> Answer:
             view, ids = found[s.layer, s.head]
@@ -87,26 +87,26 @@ class TextSpan(Panel):
         view: View = {"rows": [], "message": "", "role": None, "roles": []}
         if layer is None or head is None:
             return {**view, "message": "Select a head to read what it writes."}, []
-        roles = session.roles()
+        roles = session.heads.roles()
         view |= {"role": roles.get((layer, head), ""), "roles": sorted({*roles.values(), *SUGGESTED})}
-        if layer not in session.collection.layers:
-            kept = ", ".join(map(str, session.collection.layers))
+        if layer not in self.board.collection.layers:
+            kept = ", ".join(map(str, self.board.collection.layers))
             message = f"Layer {layer} was not read for this collection; layers {kept} were."
             return {**view, "message": message}, []
         few = self._too_few(selection)
         if few:
             return {**view, "message": few}, []
-        if not session.varies(layer, head, selection.images):
+        if not session.heads.varies(layer, head, selection.images):
             message = f"L{layer}·H{head} writes the same on all of these images, so no text can explain how it varies."
             return {**view, "message": f"{message} Choose images that differ."}, []
-        described = session.textspan(layer, head, self.n_texts, selection.images)
+        described = session.heads.textspan(layer, head, self.n_texts, selection.images)
         view |= self._rows(described)
         view |= {
-            "n_read": session.collection.n_ready if not selection.images else len(selection.images),
+            "n_read": self.board.collection.n_ready if not selection.images else len(selection.images),
             "n_images": len(session.images),
-            "complete": session.collection.complete,
-            "label": session.label(layer, head, selection.images)._asdict(),
-            "pool": session.texts.name,
+            "complete": self.board.collection.complete,
+            "label": session.heads.label(layer, head, selection.images)._asdict(),
+            "pool": session.texts.opened.name,
         }
         return view, self._best(described, layer, head)
 
@@ -117,7 +117,7 @@ class TextSpan(Panel):
         head = request.pair("head")
         if head is None:
             raise ValueError("expected the head to give the role to, got none; select one first")
-        return self.session.set_role(*head, request.text("role"))
+        return self.session.heads.set_role(*head, request.text("role"))
 
     def draw(self, width: float) -> Figure:
         from clipviz.figures.panels import textspan_figure
@@ -129,10 +129,9 @@ class TextSpan(Panel):
         return textspan_figure(shown["rows"], f"{head}, {shown['n_draws']} random rotations", width)
 
     def _too_few(self, selection: Selection) -> str:
-        session = self.session
-        n_read = len(session.collection.rows(selection.images))
-        if n_read < 2 and not session.collection.complete:
-            return session.waiting
+        n_read = len(self.board.collection.rows(selection.images))
+        if n_read < 2 and not self.board.collection.complete:
+            return self.board.waiting
         if n_read < 2:
             return (
                 "TextSpan explains how a head varies over images, so it needs at least 2 of them. "
@@ -163,6 +162,6 @@ class TextSpan(Panel):
         session, n = self.session, self.n_images
         if not n:
             return []
-        pool = session.pool()
-        best = [[i for i, _ in session.top_images(pool[j], layer, head, n)] for j in described.order]
+        pool = session.texts.pool()
+        best = [[i for i, _ in session.images.top(pool[j], layer, head, n)] for j in described.order]
         return [(row * n)[:n] for row in best]

@@ -13,7 +13,7 @@ from clipviz.values import Selection, View
 from clipviz.worker import Stale
 
 if TYPE_CHECKING:
-    from clipviz.models.bundle import TourStep
+    from clipviz.session.answers import TourStep
 
 
 class Tour(Panel):
@@ -58,7 +58,7 @@ class Tour(Panel):
             raise ValueError(f"expected a step within 1..{len(self.steps)}, or 0 for none, got {number}")
         if number:
             step = self.steps[number - 1]
-            selection = self.session.tour_selection(step)  # first: what cannot be shown changes nothing
+            selection = self.board.tour_selection(step)  # first: what cannot be shown changes nothing
             if not self.at:
                 self._found = self.session.view
             for name, options in {step.panel: {}, **step.options}.items():
@@ -69,4 +69,4 @@ class Tour(Panel):
         elif self._found is not None:
             self.session.view, self._found = self._found, None
         self.at = number
-        self.session.refresh()
+        self.board.refresh()

@@ -57,10 +57,10 @@ class Words(NeuronDesk):
         if selection.image is None:
             return {**view, "message": "Select an image."}, {}
         self.follow()
-        nearest = session.nearest_texts(selection.image, self.n_texts)
+        nearest = session.texts.nearest(selection.image, self.n_texts)
         columns = [_column("Nearest by cosine", "cosine with the image", nearest)]
         if self._known == layer:
-            found = session.concepts_of(selection.image, layer, self.n_texts, self.m)
+            found = session.neurons.concepts(selection.image, layer, self.n_texts, self.m)
             columns.insert(0, _column("Written by active neurons", "summed contribution, as a share", found))
         if stale():
             return None
@@ -80,11 +80,11 @@ class Words(NeuronDesk):
         layer = self.layer_shown()
         if layer is None or self._known == layer:
             return False
-        reading = self.session.neuron_reading(layer)
+        reading = self.board.neuron_reading(layer)
         if self.read_on(reading):
             return True
         self._known = layer
-        self.session.refresh()
+        self.board.refresh()
         return False
 
 

@@ -1,23 +1,26 @@
-"""The session: one model, one collection, one selection, and one method for each thing that a panel shows."""
+"""The session: one model, one collection, one selection, and a topic for each thing that can be asked of them."""
 
 from clipviz.analysis.collection.retrieval import BY
 from clipviz.analysis.cues.attacks import SHOWN
 from clipviz.analysis.cues.words import CODED
-from clipviz.analysis.rosetta.shared_units import PIVOTS, SORTS
 from clipviz.lens.cues import SEGMENT_THRESHOLD as NEURON_THRESHOLD
 from clipviz.lens.roles import NO_ROLE
 from clipviz.lens.sparse import CODE_SIZES
-from clipviz.session.core import Session
-from clipviz.session.heads import Description, HeadScores, Label, TokenHead, TokenMaps
-from clipviz.session.maps import BASELINES, IGNORING, POOLED_BASELINES
-from clipviz.session.neurons import FINDS
-from clipviz.session.neurons import FIRST as FEW_IMAGES
+from clipviz.session.answers import Description, Goal, HeadEffects, Label, SharedUnits, TokenHead, TokenMaps
+from clipviz.session.board import Board
+from clipviz.session.session import Session
+from clipviz.session.shared_units import PIVOTS, SORTS
+from clipviz.session.topics.maps import BASELINES, IGNORING, POOLED_BASELINES
+from clipviz.session.topics.readings import FINDS
+from clipviz.session.topics.readings import FIRST as FEW_IMAGES
+from clipviz.session.topics.workbench import EVERY
 
 __all__ = [
     "BASELINES",
     "BY",
     "CODED",
     "CODE_SIZES",
+    "EVERY",
     "FEW_IMAGES",
     "FINDS",
     "IGNORING",
@@ -27,10 +30,13 @@ __all__ = [
     "POOLED_BASELINES",
     "SHOWN",
     "SORTS",
+    "Board",
     "Description",
-    "HeadScores",
+    "Goal",
+    "HeadEffects",
     "Label",
     "Session",
+    "SharedUnits",
     "TokenHead",
     "TokenMaps",
 ]

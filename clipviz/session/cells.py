@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from clipviz.session.state import SessionState
+
+class Opened(Protocol):
+    """What a cell makes: something with a model that can be closed."""
+
+    @property
+    def model(self) -> Any: ...
+
+    def close(self) -> None: ...
+
 
 # Cell -> (the run that made them, the sessions that it made).
-_MADE: dict[str, tuple[int, list[weakref.ref[SessionState]]]] = {}
+_MADE: dict[str, tuple[int, list[weakref.ref[Opened]]]] = {}
 
 
-def replace_earlier(session: SessionState) -> None:
+def replace_earlier(session: Opened) -> None:
     """Close the sessions that an earlier run of the current cell made from the same model; remember this one."""
     place = current_cell()
     if place is None:

@@ -12,7 +12,6 @@ from clipviz.values import Ablation, Selection, check_characters, whole
 
 if TYPE_CHECKING:
     from clipviz.models.clip import ClipModel
-    from clipviz.session.state import SessionState
 
 
 MOST_COUNTS = 1_000
@@ -126,16 +125,15 @@ def layers(model: ClipModel, chosen: Iterable[Any]) -> tuple[int, ...]:
     return found
 
 
-def selection(session: SessionState, chosen: Any) -> Selection:
+def selection(model: ClipModel, n_images: int, chosen: Any) -> Selection:
     """The selection, if everything that it names is there; ValueError says what is not."""
     if not isinstance(chosen, Selection):
         raise ValueError(
             f"expected a clipviz.Selection, got {type(chosen).__name__}; change a field with "
             "session.select(layer=5, head=3)"
         )
-    model = session.model
     limits = {
-        "image": len(session.images),
+        "image": n_images,
         "layer": model.n_layers,
         "head": model.n_heads,
         "neuron": model.weights.n_neurons,
@@ -145,7 +143,7 @@ def selection(session: SessionState, chosen: Any) -> Selection:
         number = getattr(chosen, name)
         if number is not None:
             within(name, number, limit)
-    several("images", chosen.images, len(session.images))
+    several("images", chosen.images, n_images)
     ablation(model, chosen.ablation)
     return chosen
 

@@ -1,6 +1,10 @@
-"""The selections made so far, and where undo and redo stand among them."""
+"""The selections made so far, where undo and redo stand among them, and what each screen is set to."""
 
 from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from clipviz.values import Selection
 
@@ -35,3 +39,40 @@ class History:
             return None
         self._position = position
         return self.made[position]
+
+
+class Showing(Protocol):
+    """Something on screen with options of its own, such as a panel."""
+
+    name: str
+
+    def take(self, options: Mapping[str, Any]) -> None: ...
+
+
+class Options:
+    """What each screen is set to, by its name: remembered for those that are not there, too."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, dict[str, Any]] = {}
+        self.showing: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def set(self, screens: Mapping[str, Mapping[str, Any]]) -> None:
+        """Bring what is on screen to these options; where one does not fit, ValueError, and all stay as they were."""
+        before = dict(self.known)
+        try:
+            self._set(screens)
+        except ValueError:
+            self._set(before)
+            raise
+
+    def _set(self, screens: Mapping[str, Mapping[str, Any]]) -> None:
+        self.known = {name: dict(options) for name, options in screens.items()}
+        for shown in list(self.showing):
+            shown.take(screens.get(shown.name, {}))
+
+    def note(self, name: str, options: Mapping[str, Any]) -> bool:
+        """Remember the options of one screen that are not at their defaults; whether they are others than before."""
+        if self.known.get(name, {}) == options:
+            return False
+        self.known = {**self.known, name: dict(options)}  # another one, since the worker may be reading it
+        return True

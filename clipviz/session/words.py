@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clipviz.values import Selection
+from clipviz.session.state import State
+from clipviz.values import Selection, View
 from clipviz.version import __version__
 
-if TYPE_CHECKING:
-    from clipviz.session.state import SessionState
 
-
-def code(session: SessionState) -> str:
-    """Python that reopens the session's view."""
+def code(state: State, view: View) -> str:
+    """Python that reopens a view of the session."""
     images = (
-        f", images={_literal(session.images_source, 'my_images')}"
-        if session.images_source is not None
-        else ""
+        f", images={_literal(state.images_source, 'my_images')}" if state.images_source is not None else ""
     )
-    texts = (
-        f", texts={_literal(session.texts_source, 'my_texts')}" if session.texts_source is not None else ""
-    )
-    if session.index is not None:
-        images += f", index={str(session.index.path)!r}"
-    model, selection = session.model, session.selection
+    texts = f", texts={_literal(state.texts_source, 'my_texts')}" if state.texts_source is not None else ""
+    if state.index is not None:
+        images += f", index={str(state.index.path)!r}"
+    model, selection = state.model, view.selection
     tag = f", pretrained={model.pretrained!r}" if model.pretrained else ""
     plain = Selection().to_dict()
     changed = {k: v for k, v in selection.to_dict().items() if v != plain[k] and k != "ablation"}
     fields = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     if selection.ablation:
         fields += f", ablation=clipviz.Ablation.from_dict({selection.ablation.to_dict()!r})"
-    chosen, panels = f"clipviz.Selection({fields})", session.view.panels
+    chosen, panels = f"clipviz.Selection({fields})", view.panels
     reopened = (
         f"session.view = clipviz.View(\n    {chosen},\n    {dict(panels)!r},\n)"
         if panels
@@ -44,49 +38,49 @@ def code(session: SessionState) -> str:
     )
 
 
-def receipts(session: SessionState) -> dict[str, Any]:
-    """What a session's view rests on: the sum check, fingerprints, device, and what did not go as planned."""
-    model, index = session.model, session.index
+def receipts(state: State) -> dict[str, Any]:
+    """See Session.receipts."""
+    model, index = state.model, state.index
     return {
         "index": "" if index is None else f"{index.path.name}@{index.fingerprint[:6]}",
         "index_bytes": 0 if index is None else round(index.bytes_per_image),
-        "stand_ins": session.images.stand_ins,
+        "stand_ins": state.images.stand_ins,
         "sum_check": model.sum_check,
-        "readout": readout(session),
+        "readout": readout(state),
         "model": f"{model.name}@{model.fingerprint[:6]}",
-        "images": f"{len(session.images)}@{session.images.fingerprint[:6]}",
-        "texts": f"{session.texts.name}-{len(session.texts)}@{session.texts.fingerprint[:6]}",
+        "images": f"{len(state.images)}@{state.images.fingerprint[:6]}",
+        "texts": f"{state.texts.name}-{len(state.texts)}@{state.texts.fingerprint[:6]}",
         "device": str(model.device),
-        "notes": [*session.collection.notes, *_replaced(session)],
+        "notes": [*state.collection.notes, *_replaced(state)],
     }
 
 
-def _replaced(session: SessionState) -> list[str]:
+def _replaced(state: State) -> list[str]:
     """What is no longer on disk as it was when the session was opened."""
-    if session.index is not None and session.index.replaced:
+    if state.index is not None and state.index.replaced:
         return ["the index was built again after it was opened"]
-    image = session.selection.image
-    if image is not None and session.images.changed([image]):
-        return [f"the file of {session.images.names[image]!r} has been replaced since it was read"]
+    image = state.selection.image
+    if image is not None and state.images.changed([image]):
+        return [f"the file of {state.images.names[image]!r} has been replaced since it was read"]
     return []
 
 
-def provenance(session: SessionState) -> str:
+def provenance(state: State) -> str:
     """One line for print: model, images and texts with their hashes, and the version."""
-    facts = receipts(session)
+    facts = receipts(state)
     return f"{facts['model']} · {facts['images']} images · {facts['texts']} · clipviz {__version__}"
 
 
-def readout(session: SessionState, image: int | None = None) -> str:
+def readout(state: State, image: int | None = None) -> str:
     """What makes the embedding of the tokens, and the share of its tail, if any, in an image's embedding.
 
     image: the selected one when None.
     """
-    kind = session.model.weights.readout.kind
-    image = session.selection.image if image is None else image
-    if image is None or not session.model.weights.readout.has_tail:
+    kind = state.model.weights.readout.kind
+    image = state.selection.image if image is None else image
+    if image is None or not state.model.weights.readout.has_tail:
         return kind
-    trace = session.trace(image)
+    trace = state.trace(image)
     assert trace.tail is not None
     share = float((trace.tail[0] @ trace.embedding[0]) / trace.norm[0] ** 2)
     return f"{kind}, its MLP {share:.0%}"

@@ -48,6 +48,10 @@ class Task:
         groups = tuple(self.groups[i] for i in images) if self.groups else ()
         return replace(self, labels=labels, groups=groups, examples=())
 
+    def label(self, image: int) -> int:
+        """An image's class, -1 where it has none or came later."""
+        return self.labels[image] if image < len(self.labels) else -1
+
     @property
     def n_labelled(self) -> int:
         return sum(label >= 0 for label in self.labels)

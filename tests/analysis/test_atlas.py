@@ -36,16 +36,16 @@ def test_a_heads_plane_is_that_of_its_raw_effects(session):
     pixels = session.model.prepare([session.images[i] for i in range(40)])
     effects = session.model.trace(pixels).head_effects()[:, 4, 3]
     expected, share = plane(effects)
-    found = session.atlas(4, 3)
+    found = session.images.atlas(4, 3)
     assert found.ids.tolist() == list(range(40))
     assert_same_plane(found.places, expected)
     assert found.share == pytest.approx(share, abs=1e-3)
 
 
 def test_the_models_plane_is_that_of_its_unit_embeddings(session):
-    units = torch.nn.functional.normalize(session.collection.embedding, dim=-1)
+    units = torch.nn.functional.normalize(session.images.codes.embedding, dim=-1)
     expected, share = plane(units)
-    found = session.atlas()
+    found = session.images.atlas()
     assert_same_plane(found.places, expected)
     assert found.share == pytest.approx(share, abs=1e-4)
 
@@ -53,11 +53,11 @@ def test_the_models_plane_is_that_of_its_unit_embeddings(session):
 def test_a_head_that_varies_along_one_direction_has_a_plane_with_one_axis(session):
     pair = [session.images[0], session.images[1], session.images[0]]
     made = clipviz.Session(session.model, pair, "demo", background=False)
-    found = made.atlas(4, 3)
+    found = made.images.atlas(4, 3)
     effects = session.model.trace(pair).head_effects()[:, 4, 3]
     assert found.places[:, 1].tolist() == [0, 0, 0]
     assert_same_plane(found.places[:, :1].repeat(2, 1), plane(effects)[0][:, :1].repeat(2, 1))
-    assert [len(texts) > 0 for texts in made.atlas_words(4, 3).ends] == [True, True, False, False]
+    assert [len(texts) > 0 for texts in made.images.atlas_words(4, 3).ends] == [True, True, False, False]
     made.close()
 
 
@@ -71,10 +71,10 @@ def cosines_with(axis, pool) -> np.ndarray:
 
 @pytest.mark.parametrize("head", [(4, 3), ()])
 def test_ends_of_axes_are_named_by_the_texts_that_they_point_to(session, head):
-    found, said = session.atlas(*head), session.atlas_words(*head)
+    found, said = session.images.atlas(*head), session.images.atlas_words(*head)
     for axis in (0, 1):
         along = torch.as_tensor(found.axes[axis]).double()
-        cosines = cosines_with(along, session.pool())
+        cosines = cosines_with(along, session.texts.pool())
         low, high = said.ends[2 * axis][0], said.ends[2 * axis + 1][0]
         assert cosines[list(session.texts).index(low)] == pytest.approx(cosines.min(), abs=1e-5)
         assert cosines[list(session.texts).index(high)] == pytest.approx(cosines.max(), abs=1e-5)
@@ -85,7 +85,7 @@ def test_an_axis_turns_with_its_places(session):
     """The image's place is its effect along the axis, whichever way the axis was turned."""
     pixels = session.model.prepare([session.images[i] for i in range(40)])
     effects = session.model.trace(pixels).head_effects()[:, 4, 3].double()
-    found = session.atlas(4, 3)
+    found = session.images.atlas(4, 3)
     along = (effects - effects.mean(0)) @ torch.as_tensor(found.axes).double().T
     assert found.places == pytest.approx(along.numpy(), abs=2e-3 * float(along.abs().max()))
 
@@ -106,12 +106,12 @@ def test_dense_places_are_the_clusters_and_their_members():
 
 
 def test_a_dense_place_is_named_by_what_its_images_have_beyond_the_others(session):
-    found, said = session.atlas(), session.atlas_words()
-    units = torch.nn.functional.normalize(session.collection.embedding, dim=-1).double()
+    found, said = session.images.atlas(), session.images.atlas_words()
+    units = torch.nn.functional.normalize(session.images.codes.embedding, dim=-1).double()
     members = [found.ids[rows] for _, rows in room.dense_places(found.places)]
     best = []
     for rows in members:
-        cosines = cosines_with(units[rows].mean(0) - units.mean(0), session.pool())
+        cosines = cosines_with(units[rows].mean(0) - units.mean(0), session.texts.pool())
         best.append(session.texts[int(cosines.argmax())])
     assert said.regions
     assert [one.text for one in said.regions] == [
@@ -123,7 +123,7 @@ def test_a_dense_place_is_named_by_what_its_images_have_beyond_the_others(sessio
 
 def test_a_large_collection_is_sampled_evenly_and_that_is_said(session, monkeypatch):
     monkeypatch.setattr(room, "MOST_POINTS", 10)
-    found = room.of_model(session.collection)
+    found = room.of_model(session.images.codes)
     assert found.ids.tolist() == [0, 4, 9, 13, 17, 22, 26, 30, 35, 39]
     assert found.n_images == 40
 
@@ -132,5 +132,5 @@ def test_too_few_images_are_refused():
     images = demo().subset(range(2))
     made = clipviz.Session(clipviz.load("demo", device="cpu"), images, "demo", background=False)
     with pytest.raises(ValueError, match="expected at least 3 images that have been read, got 2"):
-        made.atlas()
+        made.images.atlas()
     made.close()

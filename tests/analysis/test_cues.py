@@ -29,7 +29,7 @@ def session(model):
 
 @pytest.fixture(scope="module")
 def found(session):
-    return session.cue_source(3)
+    return session.cues.source(3)
 
 
 class Toy:
@@ -95,14 +95,14 @@ def test_parts_sum_to_the_score(model, found):
 
 
 def test_coding_in_steps_is_coding_at_once(session, found):
-    known = session.neurons(3)
+    known = session.neurons.layer(3)
     expected = sparse_code(known.line.directions, known.dictionary, found.codes.atoms.shape[1])
     assert torch.equal(found.codes.atoms, expected.atoms)
     assert torch.allclose(found.codes.weights, expected.weights, atol=1e-5)
-    steps = list(words.coding([known], session.pool()))
+    steps = list(words.coding([known], session.texts.pool()))
     assert len(steps) == known.n_neurons // words.CODED + 1
     assert steps[:-1] == [None] * (len(steps) - 1)
-    assert session.cue_source(3) is found
+    assert session.cues.source(3) is found
 
 
 def test_the_other_class_is_no_cue_of_itself(model, found):
@@ -214,7 +214,7 @@ def test_anyone_can_write_and_draw(model, session, found):
         studio=Studio.of(describe, draw),
     )
     assert attack.sentences == ("a unicorn in fog",)
-    every = session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=describe, draw=draw)
+    every = session.cues.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=describe, draw=draw)
     assert list(every) == ["no words", "random neurons", "similar words", "second order"]
     assert every["no words"][1].sentences == ("a unicorn",) * 4  # the class alone, in as many pictures
     words, ours = every["second order"]
@@ -222,10 +222,10 @@ def test_anyone_can_write_and_draw(model, session, found):
     assert (words, "unicorn", "zebra") in asked
     assert seeds[-2:] == [302_000, 302_001]
     with pytest.raises(ValueError, match="describe and draw together"):
-        session.attack(("unicorn", "zebra"), draw=draw)
+        session.cues.attack(("unicorn", "zebra"), draw=draw)
     missed = "expected sentences that name 'unicorn' and not 'zebra', got .*; give describe.. more words"
     with pytest.raises(ValueError, match=missed):
-        session.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
+        session.cues.attack(("unicorn", "zebra"), 2, 3, 2, 2, describe=lambda *_: ["a zebra"], draw=draw)
     with pytest.raises(ValueError, match="give your own describe and draw"):
         attacks.attempt(model, ["fog"], "unicorn", "zebra")
 

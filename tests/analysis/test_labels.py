@@ -66,8 +66,8 @@ def test_labels_are_stable_over_seeds(model):
     import clipviz
 
     session = clipviz.Session(model)
-    covariance, span = session.span()
-    pool, heads = session.pool(), list(range(24, 48, 2))
+    covariance, span = session.heads.spans()
+    pool, heads = session.texts.pool(), list(range(24, 48, 2))
     named = [
         [labels.label_head(covariance[i], span[i], pool, session.texts, seed=seed).label for i in heads]
         for seed in range(3)

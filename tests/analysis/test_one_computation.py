@@ -22,7 +22,7 @@ from clipviz.reproduce.chapter3 import layers
 from clipviz.reproduce.evaluation import Evaluation
 from clipviz.reproduce.report import Report, Steps
 from clipviz.reproduce.world import measures as world_measures
-from clipviz.session import neurons
+from clipviz.session.topics import readings
 from clipviz.values import Task
 
 LAYER = 3
@@ -37,7 +37,7 @@ def session(model):
 
 @pytest.fixture(scope="module")
 def late(session):
-    return Terms(session.collection.stored, session.collection.basis)
+    return Terms(session.images.codes.stored, session.images.codes.basis)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def index(session, tmp_path_factory):
 
 
 def test_the_covariance_is_the_same(session, late):
-    assert torch.equal(session.collection.head_covariance(), code_moments(late.codes).covariance)
+    assert torch.equal(session.images.codes.head_covariance(), code_moments(late.codes).covariance)
 
 
 def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, monkeypatch):
     some = [(5, 0), (4, 3), (5, 6)]
     monkeypatch.setattr(headset, "all_heads", lambda codes: some)
     real = labels.label_heads
-    at = [session.collection.layer_index(layer) * session.model.n_heads + head for layer, head in some]
+    at = [session.images.codes.layer_index(layer) * session.model.n_heads + head for layer, head in some]
     monkeypatch.setattr(labels, "label_heads", lambda heads, c, s, *pool: real(heads, c[at], s[at], *pool))
     report = Report(tmp_path, "labels", "")
     texts_of = {head: [session.texts[0]] for head in some}
@@ -63,7 +63,7 @@ def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, mon
     panel = TextSpan(session)
     for head in some:
         role, texts = found[head]
-        label = session.label(*head)
+        label = session.heads.label(*head)
         assert (label.name, label.why, label.p_value) == (role.label, role.why, role.p_value)
         assert list(label.texts) == texts
         session.select(layer=head[0], head=head[1])
@@ -80,14 +80,17 @@ def test_the_grid_of_heads_shows_the_same_labels(model):
     session.wait(60)
     shown = panel.data()["summaries"]
     assert len(shown) == 48
-    assert shown == session.head_summaries()
-    assert shown["5,2"]["label"] == session.label(5, 2).name
+    labelled = {f"{layer},{head}": one for (layer, head), one in session.heads.summaries().items()}
+    assert {at: (one["label"], one["texts"], one["p"]) for at, one in shown.items()} == {
+        at: (one.label, list(one.texts), one.p_value) for at, one in labelled.items()
+    }
+    assert shown["5,2"]["label"] == session.heads.label(5, 2).name
     panel.close()
     session.close()
 
 
 def test_neuron_statistics_are_the_same_in_session_report_and_index(session, model, index, tmp_path):
-    known = session.neurons(LAYER).stats
+    known = session.neurons.layer(LAYER).stats
     images = session.images
     report = layers.layer_statistics(model, images, [LAYER], Steps(tmp_path, {}), quiet=True)[0].stats
     stored = index.neurons(LAYER)
@@ -102,14 +105,14 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
             )
     assert known.scatter is report.scatter is None
     share = rank_one(stored, model.neuron_basis(LAYER)).share
-    torch.testing.assert_close(session.neurons(LAYER).line.share, share, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(session.neurons.layer(LAYER).line.share, share, rtol=1e-3, atol=1e-4)
 
 
 def test_neurons_of_an_index_are_read_not_computed_again(session, model, index, tmp_path, monkeypatch):
-    monkeypatch.setattr(neurons, "FIRST", 16)
+    monkeypatch.setattr(readings, "FIRST", 16)
     images = session.images
     opened = clipviz.Session(model, images, index=index)
-    known = opened.neurons(LAYER)
+    known = opened.neurons.layer(LAYER)
     stored = index.neurons(LAYER)
     assert torch.equal(known.stats.top_images, stored.top_images)
     assert known.stats.count == len(images)
@@ -135,23 +138,21 @@ def index_without(model, images, folder):
 
 
 def test_classifiers_are_the_same_in_desk_and_report(session, model):
-    task = session.tasks()["objects"]
-    panel_side = session.ablation_desk(task, 0).mean.logits
-    direct = session.trace(0).embedding[0] @ classifiers.by_name(model, task).directions.T
+    task = session.ablation.tasks()["objects"]
+    panel_side = session.ablation.desk(task, 0).mean.logits
+    direct = session.images.trace(0).embedding[0] @ classifiers.by_name(model, task).directions.T
     torch.testing.assert_close(panel_side.float().cpu(), direct.float().cpu(), rtol=1e-4, atol=1e-5)
     examples = (tuple(range(0, 12)), tuple(range(12, 24)))
     learnt = Task("halves", ("first", "second"), (("one",), ("two",)), examples=examples)
-    from clipviz.session import ablation
-
-    desk = ablation.directions(session, learnt)
+    desk = session.ablation.classifier(learnt)
     pictures = classifiers.from_pictures(model, session.images, examples)
     torch.testing.assert_close(desk, pictures, rtol=1e-4, atol=1e-5)
 
 
 def test_accuracy_after_an_ablation_is_the_same(session, model, late):
-    task = classifiers.by_name(model, session.tasks()["objects"])
+    task = classifiers.by_name(model, session.ablation.tasks()["objects"])
     ablation = clipviz.Ablation(heads=frozenset({(5, 1), (4, 2), (5, 7)}))
-    shown = session.ablate(ablation, "objects").everything
+    shown = session.ablation.run(ablation, "objects").everything
     terms = ablate.with_rest(late)
     evaluation = Evaluation("same images", session.images, [task], {})
     measured = chapter2.Measured(evaluation, terms, range(len(session.images)))
@@ -161,7 +162,7 @@ def test_accuracy_after_an_ablation_is_the_same(session, model, late):
 
 def test_the_world_report_reads_neurons_the_same_way(session, model):
     pool = dict(zip(["a", "b"], model.encode_texts(["a dog", "a car"]).cpu(), strict=True))
-    images = session.images.subset(range(20))
+    images = session.images.opened.subset(range(20))
     found = world_measures.neuron_layers(model, images, pool, quiet=True)[LAYER]
     stats = neuron_sums.read_layer(model, images, LAYER, 2, shared=False, norms=False).stats
     strongest = stats.total.topk(found.n_neurons).indices

@@ -60,14 +60,14 @@ CLEAR = """import ipywidgets
 session.close = lambda: None  # which a dashboard that closes would call
 ipywidgets.Widget.close_all()
 del session.close
-while session.can_undo:
+while session._history.can_undo:
     session.undo()
-session._options.clear()
+session._options.known = {}
 session.wait(60)"""
 TOP = """() => { window.jupyterapp.shell.currentWidget.content.node.scrollTop = 0;
   document.activeElement?.blur(); }"""
 # The view that the board opened with, desks built since closed.
-BACK = """while session.can_undo:
+BACK = """while session._history.can_undo:
     session.undo()
 session.view = opened_at
 for name in set(dashboard.desks.built) - {dashboard.desks.bar.shown}:
@@ -84,8 +84,8 @@ SHOWN = r"""() => [...document.querySelectorAll('[data-panel]')].map((panel) => 
   return [controls.join('\n'), scrolled, copy.outerHTML.replace(passing, '')].join('\n'); })"""
 # Every session closed (panels, worker), every variable and shown value of the user's forgotten.
 FORGET = """import gc, sys
-for item in gc.get_objects() if "clipviz.session.core" in sys.modules else ():
-    if type(item) is sys.modules["clipviz.session.core"].Session:
+for item in gc.get_objects() if "clipviz.session.session" in sys.modules else ():
+    if type(item) is sys.modules["clipviz.session.session"].Session:
         item.close()
 item = None
 get_ipython().reset()

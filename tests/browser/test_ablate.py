@@ -87,7 +87,7 @@ def test_accuracy_and_random_heads_are_the_kernels(desk, tmp_path):
     expect(lines.nth(1).locator("s")).to_have_count(15)  # the pairs of six others
     said = json.loads(
         desk.kernel(
-            "import json\no = session.ablate(task='birds')\n"
+            "import json\no = session.ablation.run(task='birds')\n"
             "print(json.dumps([[r.change.low, r.change.high, r.change.differs, r.before]"
             " for r in (o.everything, o.worst, *o.groups)]))"
         )

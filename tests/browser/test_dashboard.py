@@ -254,13 +254,13 @@ def test_texts_are_shown_as_text(notebook):
 def test_an_error_is_shown_and_the_session_goes_on(dashboard):
     dashboard.kernel(
         "def broken(*a, **k): raise ValueError('expected <b>peace</b>, got war; try again')\n"
-        "kept, session.token_maps = session.token_maps, broken"
+        "kept, session.maps.tokens = session.maps.tokens, broken"
     )
     type_text(dashboard, "Text A", "trouble")
     message = dashboard.page.locator('[data-panel="heatmap"] .cv-error')
     message.wait_for()
     assert "expected <b>peace</b>, got war" in message.inner_text()
-    dashboard.kernel("session.token_maps = kept")
+    dashboard.kernel("session.maps.tokens = kept")
     type_text(dashboard, "Text A", "a red circle")
     dashboard.panel("heatmap", text="a red circle").wait_for()
     expect(message).to_have_count(0)
@@ -382,7 +382,7 @@ def test_a_scale_is_never_rounded_to_nothing(dashboard):
 def test_a_removed_head_that_is_selected_is_said_and_not_scored(dashboard):
     dashboard.kernel(
         "from clipviz.values import Ablation\n"
-        "swan = next(i for i, c in enumerate(session.images.captions) if 'swan' in c)\n"
+        "swan = next(i for i, c in enumerate(session.images.opened.captions) if 'swan' in c)\n"
         "dashboard.heatmap.scope = 'head'\nsession.select(image=swan, text='a swan'); session.wait(60)"
     )
     panel = dashboard.panel("heatmap")

@@ -64,7 +64,7 @@ def told(opened, name):
     """What the step's text says is so."""
     if name == "heatmap":
         share = "m = dashboard.heatmap.map().clip(0); import numpy as np; big = np.kron(m, np.ones((8, 8)))\n"
-        on_bird = float(opened.kernel(share + "print(big[session.true_mask()].sum() / big.sum())"))
+        on_bird = float(opened.kernel(share + "print(big[session.maps.truth()].sum() / big.sum())"))
         assert on_bird > 0.5
     elif name == "textspan":
         row = "next(r for r in dashboard.textspan.view['rows'] if r['text'] == session.selection.text)"
@@ -72,7 +72,7 @@ def told(opened, name):
     elif name == "images":
         shown = opened.kernel(
             "ids = dashboard.images.view['ids'][-14:]\n"
-            "print(sum(session.images.attributes['background'][i] == 'forest' for i in ids))"
+            "print(sum(session.images.opened.attributes['background'][i] == 'forest' for i in ids))"
         )
         assert int(shown) >= 13
 

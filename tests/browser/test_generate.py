@@ -28,7 +28,7 @@ def where(board):
     """Left edge of the true object's place, from Python."""
     code = (
         "session.wait(60); "
-        "print(float(session.generator.true_scenes(session.workbench.latents).centre[0, 0, 0]))"
+        "print(float(session.generator.model.true_scenes(session.generator.workbench.latents).centre[0, 0, 0]))"
     )
     return float(board.kernel(code))
 

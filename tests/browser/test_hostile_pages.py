@@ -51,10 +51,10 @@ def session():
     pool = [*clipviz.demo.texts()][:200]
     texts = Texts([*pool, *scripts(24)], [SCRIPTS[i % len(SCRIPTS)] for i in range(224)], SCRIPTS[2])
     made = clipviz.Session(clipviz.load("demo", device="cpu"), images, texts, layers=(4, 5))
-    made.set_role(4, 2, '<img src=x onerror="window.owned=1">')
+    made.heads.set_role(4, 2, '<img src=x onerror="window.owned=1">')
     made.wait(240, background=True)
     yield made
-    made.set_role(4, 2, "")
+    made.heads.set_role(4, 2, "")
     made.close()
 
 

@@ -49,13 +49,13 @@ def test_a_subset_is_chosen_and_described(dashboard):  # noqa: F811
     texts = page.locator('[data-panel="textspan"] .rows').inner_text()
     page.get_by_label("Attribute", exact=True).select_option("kind")
     page.get_by_label("Value of the attribute").select_option("glyph")
-    members = dashboard.kernel("print(len(session.subset('kind', 'glyph')))").strip()
+    members = dashboard.kernel("print(len(session.images.where('kind', 'glyph')))").strip()
     dashboard.panel("images", subset=members).wait_for()
     page.get_by_role("button", name=f"describe these {members}").click()
     dashboard.panel("textspan", images=members).wait_for()
     assert page.locator('[data-panel="textspan"] .rows').inner_text() != texts
     assert (
-        dashboard.kernel("print(session.selection.images == session.subset('kind', 'glyph'))").strip()
+        dashboard.kernel("print(session.selection.images == session.images.where('kind', 'glyph'))").strip()
         == "True"
     )
     page.get_by_role("button", name="clear", exact=True).click()
@@ -134,7 +134,7 @@ def test_a_heads_texts_on_the_image_follow_the_head_and_can_be_chosen(dashboard)
     expect(page.locator('[data-panel="heatmap"] .says')).to_have_count(4)
     head(dashboard, 4, 2).click()
     expect(joint.locator("h3")).to_contain_text("L4·H2")
-    expected = dashboard.kernel("session.wait(30)\nprint(chr(10).join(session.joint_maps(4, 2).texts))")
+    expected = dashboard.kernel("session.wait(30)\nprint(chr(10).join(session.maps.joint(4, 2).texts))")
     expect(joint).to_have_attribute("data-texts", expected.strip())
     text = expected.splitlines()[0]
     page.locator('[data-panel="heatmap"] .says').first.click()

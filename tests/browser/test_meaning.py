@@ -53,7 +53,7 @@ def test_a_removed_head_changes_every_number_and_can_be_restored(dashboard):
     said = python(
         dashboard,
         "(lambda s: [s.cosine, float(s.heads[-4:].sum()), float(dashboard.heatmap.map().sum())]"
-        ")(session.head_scores('a flamingo'))",
+        ")(session.heads.effects('a flamingo'))",
     )
     expect(dashboard.panel("heatmap")).to_have_attribute("data-cosine", f"{said[0]:.6f}")
     assert abs(said[0] - before) > 1e-3
@@ -68,10 +68,10 @@ def test_a_removed_head_changes_every_number_and_can_be_restored(dashboard):
     type_text(dashboard, "Text B, subtracted", "a dog")
     dashboard.panel("heatmap", textB="a dog").wait_for()
     dashboard.kernel("session.wait(20)")
-    minus = python(dashboard, "session.head_scores('a flamingo', text_b='a dog').cosine")
+    minus = python(dashboard, "session.heads.effects('a flamingo', text_b='a dog').cosine")
     expect(dashboard.panel("heatmap")).to_have_attribute("data-cosine", f"{minus:.6f}")
     assert number(dashboard, "receipts", "cosine") == pytest.approx(minus, abs=1e-4)
-    first = python(dashboard, "session.search('a flamingo', 1, 'a dog')[0][0]")
+    first = python(dashboard, "session.images.search('a flamingo', 1, 'a dog')[0][0]")
     expect(dashboard.panel("images")).to_have_attribute("data-first", str(first))
     line.get_by_role("button", name="Restore every removed head").click()
     dashboard.panel("heads", ablated=0).wait_for()
@@ -172,21 +172,25 @@ def test_bars_are_blue_exactly_beyond_their_ticks(dashboard):
 
 def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboard):
     page = dashboard.page
-    swan = python(dashboard, "next(i for i, c in enumerate(session.images.captions) if 'swan' in c)")
+    swan = python(dashboard, "next(i for i, c in enumerate(session.images.opened.captions) if 'swan' in c)")
     dashboard.kernel(f"session.select(image={swan}, text='a swan'); session.wait(60)")
     dashboard.panel("heatmap", text="a swan", far="false").wait_for()
     expect(page.locator("[data-panel=heatmap] .truth")).to_be_visible()
-    standing = python(dashboard, "session.standing('a swan')._asdict()")
+    standing = python(dashboard, "session.images.percentiles('a swan')._asdict()")
     expect(dashboard.panel("heatmap")).to_have_attribute("data-rank", str(standing["rank"]))
     expect(dashboard.panel("heatmap")).to_have_attribute("data-share", f"{standing['share']:.6f}")
     assert page.locator("[data-panel=heatmap] .near").count() == 5
-    shown = python(dashboard, "[text for text, _ in session.nearest_texts(session.selection.image, 5)]")
+    shown = python(dashboard, "[text for text, _ in session.texts.nearest(session.selection.image, 5)]")
     known = python(
         dashboard, f"session.model.bundle.truths({shown!r}, session.images, session.selection.image)"
     )
     for text, true in zip(shown, known, strict=True):
-        called = re.compile(rf"^{re.escape(text)} ?{re.escape('(true of the picture)') if true else ''} ?[+−]")
-        expect(page.locator("[data-panel=heatmap] .nears").get_by_role("button", name=called)).to_have_count(1)
+        called = re.compile(
+            rf"^{re.escape(text)} ?{re.escape('(true of the picture)') if true else ''} ?[+−]"
+        )
+        expect(page.locator("[data-panel=heatmap] .nears").get_by_role("button", name=called)).to_have_count(
+            1
+        )
     assert page.locator("[data-panel=heatmap] .nears .tick").count() == known.count(True) > 0
     expect(page.locator("[data-panel=heatmap] .context h3")).to_contain_text("✓ true of the picture")
     legend = page.locator("[data-panel=heatmap] .scale")
@@ -203,8 +207,8 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
     dashboard.kernel(
         "import sklearn.datasets, pathlib\n"
         "photograph = pathlib.Path(sklearn.datasets.__file__).parent / 'images' / 'china.jpg'\n"
-        "kept = session.images, session.collection.ready.clone()\n"
-        "session.select(image=session.add_image(photograph)); session.wait(60)"
+        "kept = session.images, session.images.codes.ready.clone()\n"
+        "session.select(image=session.images.add(photograph)); session.wait(60)"
     )
     dashboard.panel("heatmap", far="true").wait_for()
     expect(page.locator("[data-panel=heatmap] .context .tick")).to_have_count(0)
@@ -215,7 +219,7 @@ def test_heads_are_found_by_meaning_and_numbers_lead_to_their_pages(dashboard):
     page = dashboard.page
     search = page.get_by_label("Find heads by what they vary with")
     search.fill("forest")
-    meant = python(dashboard, "[f'{one.layer},{one.head}' for one in session.find_heads('forest')]")
+    meant = python(dashboard, "[f'{one.layer},{one.head}' for one in session.heads.find('forest')]")
     assert meant
     dashboard.panel("heads", meant=" ".join(meant)).wait_for()
     search.press("Enter")
@@ -244,7 +248,7 @@ def test_heads_are_found_by_meaning_and_numbers_lead_to_their_pages(dashboard):
     neurons = dashboard.panel("neurons", layer=3, neuron=8, complete="true")
     neurons.wait_for()
     counts = [int(n) for n in neurons.locator(".bin").evaluate_all("bins => bins.map(b => b.dataset.count)")]
-    assert counts == python(dashboard, "session.neuron_histogram(8, 3).counts.tolist()")
+    assert counts == python(dashboard, "session.neurons.histogram(8, 3).counts.tolist()")
     neurons.locator(".bin").first.click()
     dashboard.panel("neurons", show="intervals").wait_for()
     expect(neurons.locator(".group").first).to_contain_text("effect")

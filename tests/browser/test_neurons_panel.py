@@ -32,8 +32,8 @@ def test_a_text_finds_neurons_and_a_neuron_shows_its_images(panel):
     find(panel, "a green object")
     panel.panel("neurons", text="a green object", find="text").wait_for()
     expect(page.get_by_text("Towards “a green object”")).to_be_visible()
-    code = "k = session.neurons(3); "
-    code += "print([f.neuron for f in k.towards(session.neuron_direction('a green object'), 14)])"
+    code = "k = session.neurons.layer(3); "
+    code += "print([f.neuron for f in k.towards(session.neurons.direction('a green object'), 14)])"
     rows = page.locator('[data-panel="neurons"] [role=option]')
     shown = [int(row.get_attribute("data-neuron")) for row in rows.all()]
     assert str(shown) == panel.kernel(code).strip()

@@ -185,21 +185,21 @@ def number(label):
 def assert_same(session, step, shown):
     """Every number on screen is the session's own."""
     text, image, layer, head = step["text"], step["image"], step["layer"], step["head"]
-    scores = session.head_scores(text, image)
+    scores = session.heads.effects(text, image)
     assert float(shown["receipts"]["cosine"]) == pytest.approx(scores.cosine, abs=1e-4)
     assert float(shown["heatmap"]["cosine"]) == pytest.approx(scores.cosine, abs=1e-4)
     assert float(shown["receipts"]["late"]) == pytest.approx(float(scores.heads[-4:].sum()), abs=1e-4)
     assert float(shown["receipts"]["head"]) == pytest.approx(float(scores.heads[layer, head]), abs=1e-4)
     for at_layer, at_head, label in shown["bars"]:
         assert number(label) == pytest.approx(float(scores.heads[int(at_layer), int(at_head)]), abs=1e-4)
-    values = session.token_maps(text, image).map(step["scope"], layer, head)
+    values = session.maps.tokens(text, image).map(step["scope"], layer, head)
     assert float(shown["heatmap"]["total"]) == pytest.approx(float(values.sum()), abs=1e-4)
     assert int(shown["heatmap"]["peak"]) in np.argsort(-values.ravel())[:2]
-    described = session.textspan(layer, head)
+    described = session.heads.textspan(layer, head)
     assert shown["rows"] == [
         [t, f"{100 * gain:.1f}%"] for t, gain in zip(described.texts, described.gains, strict=True)
     ]
-    assert shown["joint"].split("\n") == list(session.joint_maps(layer, head, image).texts)
+    assert shown["joint"].split("\n") == list(session.maps.joint(layer, head, image).texts)
     assert shown["asked"] == ""
 
 
@@ -208,7 +208,7 @@ def test_every_head_answers_for_some_images(session, whole):
     steps = [
         {"text": text, "image": image, "layer": layer, "head": head}
         for text, image in ((kept.texts[0], kept.images[0]), (kept.texts[-1], kept.images[-1]))
-        for layer, head in session.heads
+        for layer, head in session.heads.kept
     ]
     assert len(steps) == 96
     for step, shown in walked(page, steps):
@@ -230,7 +230,7 @@ def test_every_image_answers_for_every_text(session, whole):
     ]
     for step, shown in walked(page, steps):
         assert_same(session, step, shown)
-        cosines = session.cosines(step["text"])
+        cosines = session.images.cosines(step["text"])
         assert sorted(shown["images"]) == sorted(kept.images)
         ranked = [float(cosines[i]) for i in shown["images"]]
         assert ranked == sorted(ranked, reverse=True)
@@ -240,7 +240,7 @@ def test_every_image_answers_for_every_text(session, whole):
 
 def test_every_method_is_stored_for_every_image_and_text(session, whole):
     page, complaints, _, kept, _ = whole
-    methods = [*session.baselines, "neurons"]
+    methods = [*session.maps.baselines, "neurons"]
     steps = [
         {"text": text, "image": image, "layer": 4, "head": 2, "scope": "late", "show": method}
         for text in kept.texts[1:]
@@ -248,9 +248,9 @@ def test_every_method_is_stored_for_every_image_and_text(session, whole):
         for method in methods
     ]
     for step, shown in walked(page, steps):
-        found = session.compare_maps(step["text"], step["image"])
+        found = session.maps.compare(step["text"], step["image"])
         values = (
-            found[step["show"]] if step["show"] in found else session.neuron_map(step["text"], step["image"])
+            found[step["show"]] if step["show"] in found else session.neurons.map(step["text"], step["image"])
         )
         size = max(1.0, float(np.abs(values).sum()))
         assert float(shown["heatmap"]["total"]) == pytest.approx(float(values.sum()), abs=1e-4 * size), step
@@ -275,8 +275,11 @@ def test_scopes_are_summed_in_the_saved_page(session, saved):
     for label in ("All heads", "Head L4·H2"):
         page.get_by_role("button", name=label).click()
         totals[label] = float(root.get_attribute("data-total"))
-    direction = session.direction("a flamingo")
-    scores = session.trace(3).token_scores(direction[None])[0, 0] / session.trace(3).embedding[0].norm()
+    direction = session.texts.direction("a flamingo")
+    scores = (
+        session.images.trace(3).token_scores(direction[None])[0, 0]
+        / session.images.trace(3).embedding[0].norm()
+    )
     maps = scores[..., 1:].double()
     assert totals["All heads"] == pytest.approx(float(maps.sum()), abs=2e-3)
     assert totals["Head L4·H2"] == pytest.approx(float(maps[4, 2].sum()), abs=2e-3)

@@ -45,7 +45,7 @@ def test_every_panel_and_desk_works_or_says_why_not(notebook, artifacts, family)
         opened.panel("heatmap", show="pool").wait_for()
         drawn = float(opened.panel("heatmap").get_attribute("data-total"))
         assert drawn == pytest.approx(
-            float(opened.kernel("print(session.pool_map('a dog')[1:].sum())")), abs=1e-4
+            float(opened.kernel("print(session.maps.pool('a dog')[1:].sum())")), abs=1e-4
         )
         expect(page.get_by_role("row").filter(has_text="pool").first).to_be_visible()
         page.screenshot(path=str(artifacts / "towers-siglip-pool.png"))

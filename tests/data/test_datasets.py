@@ -248,6 +248,6 @@ def test_names_and_words_are_on_screen():
         assert shown["label"] == classes
         assert groups is None or shown["group"] == groups
         assert all(panel.view["names"])
-        assert session.subset("label", next(iter(classes)))
-        assert session.tasks()
+        assert session.images.where("label", next(iter(classes)))
+        assert session.ablation.tasks()
         session.close()

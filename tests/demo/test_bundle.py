@@ -65,21 +65,21 @@ def session(toy, model, monkeypatch):
 def test_a_session_opens_what_the_bundle_brings(session, toy):
     assert session.images is PICTURES
     assert session.texts is TEXTS
-    assert session.example_texts() == ("a cat",)
+    assert session.texts.examples == ("a cat",)
     assert session.selection.image == 4
     assert session.selection.text == "a dog"
-    effects = session.head_scores("a red ball", 4).heads
+    effects = session.heads.effects("a red ball", 4).heads
     assert effects[session.selection.layer, session.selection.head] == effects.max()
-    assert list(session.tasks()) == ["stripes"]
+    assert list(session.ablation.tasks()) == ["stripes"]
     named = clipviz.Session(session.model, PICTURES, "toys", background=False)
     assert named.texts is TEXTS
     named.close()
 
 
 def test_a_bundle_of_ones_own_writes_and_draws(session):
-    assert session.cue_classes() == ("cat", "dog")
+    assert session.cues.classes == ("cat", "dog")
     assert pairs.prompt(session.model, "cat") == "one cat"
-    assert pairs.drawable(session.studio, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
+    assert pairs.drawable(session.cues.studio, ["a ball", "a tree"], ("cat", "dog")) == [True, False]
     attack = attacks.attempt(session.model, ["fog", "sea"], "cat", "dog", n_sentences=2, n_images=1)
     assert set(attack.sentences) == {"a cat and fog", "a cat and sea"}
     assert attack.images[0].size == (32, 32)
@@ -96,9 +96,9 @@ def test_what_a_bundle_leaves_out_is_asked_for(model, monkeypatch):
     with pytest.raises(ValueError, match="no bundle that writes and draws"):
         attacks.attempt(model, ["fog"], "cat", "dog")
     session = clipviz.Session(model, PICTURES, TEXTS, background=False)
-    assert len(session.example_texts()) > 3
+    assert len(session.texts.examples) > 3
     with pytest.raises(ValueError, match="no dictionary of shared units"):
-        session.rosetta()
+        session.rosetta.units()
     session.close()
 
 

@@ -12,6 +12,7 @@ from clipviz.demo import contents
 from clipviz.demo.contents import BIRDS
 from clipviz.demo.shipped import ASSETS, chosen
 from clipviz.lens.roles import NO_ROLE
+from clipviz.session import Board
 from tools.demo import choices
 
 
@@ -23,7 +24,7 @@ def session(model):
 
 
 def above_their_ticks(session, layer, head):
-    span = session.textspan(layer, head, choices.N_FIRST)
+    span = session.heads.textspan(layer, head, choices.N_FIRST)
     ticks = np.quantile(span.null_gains, 0.95, axis=0)
     return [text for text, gain, tick in zip(span.texts, span.gains, ticks, strict=True) if gain > tick]
 
@@ -31,23 +32,23 @@ def above_their_ticks(session, layer, head):
 def test_the_first_view_has_a_head_with_a_label_and_a_text_above_its_tick(session):
     selection, name = session.selection, chosen()["image"]
     assert session.images.names[selection.image] == name
-    assert session.label(selection.layer, selection.head).name != NO_ROLE
+    assert session.heads.label(selection.layer, selection.head).name != NO_ROLE
     assert above_their_ticks(session, selection.layer, selection.head)
     assert [selection.layer, selection.head] == chosen()["head"]
 
 
 def test_the_tours_head_has_a_label_and_its_text_is_above_its_tick(session):
     told = chosen()["tour"]
-    assert session.label(told["layer"], told["head"]).name == "background"
+    assert session.heads.label(told["layer"], told["head"]).name == "background"
     assert told["written"] in above_their_ticks(session, told["layer"], told["head"])
 
 
 def test_the_tours_bird_is_a_waterbird_again_without_the_heads_of_the_cue(session):
-    step, task = session.tour[-1], session.tasks()[BIRDS]
-    image = session.tour[0].image(session.images)
-    assert session.images.attributes["class"][image] == chosen()["tour"]["bird"]
-    cue = next(preset for preset in session.presets(task=task) if preset.kind == "cue")
-    desk = session.ablation_desk(step.without_cue, image)
+    step, task = Board.of(session).tour[-1], session.ablation.tasks()[BIRDS]
+    image = Board.of(session).tour[0].image(session.images.opened)
+    assert session.images.opened.attributes["class"][image] == chosen()["tour"]["bird"]
+    cue = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "cue")
+    desk = session.ablation.desk(step.without_cue, image)
     assert task.classes[desk.label] == "waterbird"
     assert task.classes[desk.probabilities(clipviz.Ablation()).argmax()] == "landbird"
     assert (

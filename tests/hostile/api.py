@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from html.parser import HTMLParser
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,16 @@ def selections(attempts: int, seed: int) -> Tally:
 
 
 ASKED = {
-    "presets": 3, "n_labelled": 1, "open": 3, "neuron_histogram": 3, "find_heads": 1, "standing": 3, "span": 1,
-    "attack": 1, "pair_map": 2, "check_pair": 1, "project_heads": 2, "nearest_texts": 2, "agreement": 2, "set_role": 3,
-    "neuron_map": 4, "find_neurons": 3, "neuron_effects": 2, "top_images": 4, "cue_heads": 3, "can_draw": 1,
-    "textspan": 5, "label": 2, "neighbours": 4, "atlas": 2, "head_scores": 2, "token_maps": 2, "compare_maps": 2,
-    "joint_maps": 3, "search": 2, "trace": 1, "pixels": 1, "picture": 1, "attention": 1, "true_mask": 1,
-    "ablate": 2, "typed_task": 1, "subset": 2, "direction": 1, "neuron_direction": 2, "cues": 1, "drawable": 2,
-    "class_text": 1, "add_image": 1, "head_variance": 1, "rosetta": 1, "describe_neurons": 2, "concepts_of": 2,
+    "ablation.presets": 3, "ablation.n_labelled": 1, "open": 3, "neurons.histogram": 3, "heads.find": 1,
+    "images.percentiles": 3, "heads.spans": 1, "cues.attack": 1, "cues.map": 2, "cues.check_pair": 1,
+    "ablation.project_heads": 2, "texts.nearest": 2, "maps.agreement": 2, "heads.set_role": 3,
+    "neurons.map": 4, "neurons.find": 3, "neurons.effects": 2, "images.top": 4, "ablation.cue_heads": 3,
+    "cues.can_draw": 1, "heads.textspan": 5, "heads.label": 2, "images.neighbours": 4, "images.atlas": 2,
+    "heads.effects": 2, "maps.tokens": 2, "maps.compare": 2, "maps.joint": 3, "images.search": 2,
+    "images.trace": 1, "images.pixels": 1, "images.picture": 1, "maps.attention": 1, "maps.truth": 1,
+    "ablation.run": 2, "ablation.typed": 1, "images.where": 2, "texts.direction": 1,
+    "neurons.direction": 2, "cues.find": 1, "cues.drawable": 2, "cues.class_text": 1, "images.add": 1,
+    "heads.variance": 1, "rosetta.units": 1, "neurons.describe": 2, "neurons.concepts": 2,
 }  # fmt: skip
 
 
@@ -196,7 +200,7 @@ def questions(attempts: int, seed: int) -> Tally:
         def ask(name: str, given: list[Any]) -> None:
             before = session.view
             try:
-                answer = getattr(session, name)(*given)
+                answer = attrgetter(name)(session)(*given)
             except ALLOWED as error:
                 if session.view != before or not worded(error):
                     raise AssertionError(f"{type(error).__name__} after {session.view}: {error}") from error
@@ -385,7 +389,7 @@ DOORS: dict[str, Callable[[Any, Any], Any]] = {
     "View": lambda session, given: clipviz.View(panels=given),
     "Dashboard": lambda session, given: clipviz.Dashboard(given),
     "save_html": lambda session, given: standalone.page_path(given),
-    "mine": lambda session, given: session.mine("nowhere", given),
+    "mine": lambda session, given: session.rosetta.mine("nowhere", given),
 }
 
 

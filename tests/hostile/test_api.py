@@ -81,11 +81,14 @@ def test_what_is_selected_is_there(session, fields):
 @QUICK
 @given(layer=NUMBERS, head=NUMBERS, n_texts=NUMBERS, images=MANY)
 def test_a_heads_texts_are_those_of_the_head_asked_for(session, layer, head, n_texts, images):
-    found = answered(lambda: session.textspan(layer, head, n_texts, images, n_draws=0))
+    found = answered(lambda: session.heads.textspan(layer, head, n_texts, images, n_draws=0))
     if found is not None:
         assert 0 <= layer < 6
         assert 0 <= head < 8
-        assert found.texts == session.textspan(int(layer), int(head), int(n_texts), images, n_draws=0).texts
+        assert (
+            found.texts
+            == session.heads.textspan(int(layer), int(head), int(n_texts), images, n_draws=0).texts
+        )
 
 
 @QUICK
@@ -148,7 +151,9 @@ def test_an_index_is_opened_from_its_folder_alone(path):
 def test_an_edit_moves_latents_or_says_what_it_takes(session, change, concepts, how, n, wrong):
     latents = clipviz.load_generator("demo").sample(max(n, 1), seed=0)[:n]
     given_latents = {"text": "latents", "z": torch.zeros(n, 3)}.get(wrong, latents)
-    found = answered(lambda: session.edit(given_latents, change, concepts, schedule=Schedule(1), **how))
+    found = answered(
+        lambda: session.generator.edit(given_latents, change, concepts, schedule=Schedule(1), **how)
+    )
     if found is not None:
         assert not wrong
         assert len(found.images) == n
@@ -179,13 +184,16 @@ def test_a_long_list_of_something_else_is_refused_at_once(session, door):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda s: s.cue_heads(2, "a forest"), r"a cue as two texts, .*got \(2, 'a forest'\)"),
-        (lambda s: s.rosetta(4), "the folder of a dictionary, got 4"),
-        (lambda s: s.agreement([[0, 1]]), r"a map as an array \[rows, cols\], got list"),
-        (lambda s: s.add_image(range(9)), "one image, got 9 of them"),
-        (lambda s: s.project_heads(m=range(1, 5000)), "at most 1000 numbers as m, got more"),
-        (lambda s: s.mine("nowhere", [3]), "partners as a list of names or of models with .maps, got 3"),
-        (lambda s: s.mine("nowhere", "cnn"), r"partners as a list .*got 'cnn'; write"),
+        (lambda s: s.ablation.cue_heads(2, "a forest"), r"a cue as two texts, .*got \(2, 'a forest'\)"),
+        (lambda s: s.rosetta.units(4), "the folder of a dictionary, got 4"),
+        (lambda s: s.maps.agreement([[0, 1]]), r"a map as an array \[rows, cols\], got list"),
+        (lambda s: s.images.add(range(9)), "one image, got 9 of them"),
+        (lambda s: s.ablation.project_heads(m=range(1, 5000)), "at most 1000 numbers as m, got more"),
+        (
+            lambda s: s.rosetta.mine("nowhere", [3]),
+            "partners as a list of names or of models with .maps, got 3",
+        ),
+        (lambda s: s.rosetta.mine("nowhere", "cnn"), r"partners as a list .*got 'cnn'; write"),
         (lambda s: clipviz.wrap([s.model.network]), "open_clip or Hugging Face model, got list"),
         (lambda s: open_images(range(9)), "got range"),
         (lambda s: open_texts("a \ud83d dog"), r"which does not exist|check the path"),

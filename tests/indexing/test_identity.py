@@ -134,7 +134,7 @@ def test_a_file_of_an_open_session_that_is_replaced_is_said(model, tmp_path):
     with pytest.raises(
         ValueError, match=r"'00001\.jpg': it has been replaced since the collection was opened"
     ):
-        session.trace(1)
+        session.images.trace(1)
     assert "has been replaced" in session.receipts()["notes"][0]
     session.close()
 
@@ -188,7 +188,7 @@ def test_an_index_of_an_earlier_version_still_serves(model, index, tmp_path):
     assert Index.verify(before.path) == []
     assert before.marks is None
     session = clipviz.Session(model, index=before, texts=["a", "b"])
-    assert session.collection.complete
+    assert session.images.codes.complete
     session.close()
     before.check_images(open_images(Drawn(0)))  # by name, more is not known
     with pytest.raises(ValueError, match=r"of an earlier version, clipviz .* Open it with Index\.open"):

@@ -177,11 +177,11 @@ def test_a_session_shows_nothing_of_weights_that_were_changed():
     model = clipviz.wrap(naive.small_clip(3))
     pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     session = clipviz.Session(model, images=pictures, texts=["a dog", "a cat"], background=False)
-    before = session.direction("a dog")
-    assert torch.equal(session.direction("a dog"), before)
+    before = session.texts.direction("a dog")
+    assert torch.equal(session.texts.direction("a dog"), before)
     model.network.visual.transformer.resblocks[0].mlp.c_proj.weight.data.mul_(2)
     with pytest.raises(ValueError, match="have been changed since it was opened"):
-        session.direction("a dog")
+        session.texts.direction("a dog")
     panel = clipviz.panels.TextSpan(session)
     session.select(layer=1, head=0)
     session.wait()

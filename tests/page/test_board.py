@@ -107,16 +107,16 @@ def test_typed_texts_answer_as_in_python(demo, opened):
         opened.type("Text B, subtracted", other)
         opened.panel("heatmap", text=text, text_b=other)
         opened.settled()
-        wanted = demo.head_scores(text, image, other, Ablation())
+        wanted = demo.heads.effects(text, image, other, Ablation())
         assert abs(float(opened.told("heatmap", "cosine")) - wanted.cosine) < CLOSE
         assert abs(float(opened.told("heads", "cosine")) - wanted.cosine) < CLOSE
-        maps = demo.token_maps(text, image, other, Ablation()).map("late")
+        maps = demo.maps.tokens(text, image, other, Ablation()).map("late")
         assert int(opened.told("heatmap", "peak")) == int(maps.argmax())
-        assert opened.told("images", "first") == str(demo.search(text, 1, other, Ablation())[0][0])
-        standing = demo.standing(text, image, other, Ablation())
+        assert opened.told("images", "first") == str(demo.images.search(text, 1, other, Ablation())[0][0])
+        standing = demo.images.percentiles(text, image, other, Ablation())
         assert abs(float(opened.told("heatmap", "share")) - standing.share) < 1e-5
         assert opened.told("heatmap", "rank") == ("" if standing.rank is None else str(standing.rank))
-        assert opened.told("heatmap", "nearest") == demo.nearest_texts(image, 1, Ablation())[0][0]
+        assert opened.told("heatmap", "nearest") == demo.texts.nearest(image, 1, Ablation())[0][0]
     assert opened.complaints == []
     assert opened.asked == []
 
@@ -128,12 +128,12 @@ def test_heads_are_described_and_removed_as_in_python(demo, opened):
     page.locator('.cv-heads .cell[data-layer="5"][data-head="2"]').click()
     opened.panel("textspan", layer=5, head=2)
     opened.settled()
-    described = demo.textspan(5, 2)
+    described = demo.heads.textspan(5, 2)
     rows = page.locator(".cv-textspan .row .text").all_inner_texts()
     assert rows == list(described.texts)
     shares = page.locator(".cv-textspan .row .share").all_inner_texts()
     assert shares == [f"{100 * gain:.1f}%" for gain in described.gains]
-    joint = demo.joint_maps(5, 2, image)
+    joint = demo.maps.joint(5, 2, image)
     assert page.locator(".cv-heatmap .joint").get_attribute("data-texts").split("\n") == list(joint.texts)
     page.locator('.cv-heads .cell[data-layer="4"][data-head="1"]').click(modifiers=["Control"])
     opened.panel("heads", ablated=1)
@@ -143,9 +143,9 @@ def test_heads_are_described_and_removed_as_in_python(demo, opened):
         (ablation, ("heads", "cosine")),
         (Ablation(), ("receipts", "cosine-before")),
     ):
-        wanted = demo.head_scores("a flamingo", image, "", removed).cosine
+        wanted = demo.heads.effects("a flamingo", image, "", removed).cosine
         assert abs(float(opened.told(panel, key)) - wanted) < CLOSE
-    assert opened.told("images", "first") == str(demo.search("a flamingo", 1, "", ablation)[0][0])
+    assert opened.told("images", "first") == str(demo.images.search("a flamingo", 1, "", ablation)[0][0])
     page.get_by_label("Restore every removed head").click()
     opened.panel("heads", ablated=0)
     assert opened.complaints == []
@@ -194,15 +194,15 @@ def test_everything_else_on_the_board_answers_too(demo, opened):
     opened.panel("images", order="near")
     opened.settled()
     image = int(opened.told("images", "image"))
-    near = [i for i, _ in demo.neighbours(image, k=14)]
-    under = [i for i, _ in demo.neighbours(image, 5, 2, k=14)]
+    near = [i for i, _ in demo.images.neighbours(image, k=14)]
+    under = [i for i, _ in demo.images.neighbours(image, 5, 2, k=14)]
     assert opened.told("images", "near-model") == ",".join(map(str, near))
     assert opened.told("images", "near-head") == ",".join(map(str, under))
     page.get_by_role("button", name="Inner product").click()
     opened.panel("images", by="product")
     opened.settled()
     assert opened.told("images", "near-head") == ",".join(
-        str(i) for i, _ in demo.neighbours(image, 5, 2, k=14, by="product")
+        str(i) for i, _ in demo.images.neighbours(image, 5, 2, k=14, by="product")
     )
     page.get_by_role("button", name="Text", exact=True).click()
     page.locator(".cv-images .describe").click()
@@ -210,13 +210,14 @@ def test_everything_else_on_the_board_answers_too(demo, opened):
     opened.settled()
     ids = [int(tile.get_attribute("data-image")) for tile in page.locator(".cv-images .tile").all()]
     assert (
-        page.locator(".cv-textspan .row .text").first.inner_text() == demo.textspan(5, 2, images=ids).texts[0]
+        page.locator(".cv-textspan .row .text").first.inner_text()
+        == demo.heads.textspan(5, 2, images=ids).texts[0]
     )
     page.get_by_role("button", name="back to the whole collection").click()
     opened.panel("textspan", images=0)
     page.get_by_label("Find heads by what they vary with").fill("the sea")
     opened.settled()
-    found = " ".join(f"{one.layer},{one.head}" for one in demo.find_heads("the sea"))
+    found = " ".join(f"{one.layer},{one.head}" for one in demo.heads.find("the sea"))
     page.wait_for_selector(f'.cv-heads[data-meant="{found}"]')
     page.get_by_label("Find heads by what they vary with").fill("")
     for name in ("Variance", "Property", "Effect"):
@@ -228,8 +229,8 @@ def test_everything_else_on_the_board_answers_too(demo, opened):
     page.locator(".cv-heatmap canvas.map").click(position={"x": 60, "y": 90})
     opened.settled()
     token = int(opened.told("heatmap", "token"))
-    scores = demo.token_maps(opened.told("heatmap", "text"), image, "", Ablation())
-    shared = demo.shared_maps(image)
+    scores = demo.maps.tokens(opened.told("heatmap", "text"), image, "", Ablation())
+    shared = demo.maps.shared(image)
     centred = scores.scores - shared
     writers = np.argsort(-np.abs(centred[:, :, token]).ravel())[:5]
     heads = page.locator(".cv-heatmap .part.token").get_attribute("data-heads").split()
@@ -269,9 +270,13 @@ def test_the_ablation_desk_answers_as_in_python(demo, opened):
     page.locator('.cv-desks-bar [data-name="ablate"]').click()
     page.wait_for_selector('.cv-ablate[data-ready="true"]')
     opened.settled()
-    task = next(iter(demo.tasks().values()))
-    desk = demo.ablation_desk(task, image)
-    for ablation in (Ablation(), Ablation(heads=frozenset({(5, 2), (5, 6), (4, 1)})), demo.everything_else()):
+    task = next(iter(demo.ablation.tasks().values()))
+    desk = demo.ablation.desk(task, image)
+    for ablation in (
+        Ablation(),
+        Ablation(heads=frozenset({(5, 2), (5, 6), (4, 1)})),
+        demo.ablation.everything_else(),
+    ):
         if ablation.heads:
             for layer, head in sorted(ablation.heads):
                 page.locator(f'.cv-ablate .cell[data-layer="{layer}"][data-head="{head}"]').click()
@@ -282,10 +287,10 @@ def test_the_ablation_desk_answers_as_in_python(demo, opened):
             opened.panel("ablate", measured=0, rest="true")
         page.wait_for_timeout(300)  # the hand rests before the desk is asked
         opened.settled()
-        wanted = desk.probabilities(demo.desk_ablation(ablation))
+        wanted = desk.probabilities(demo.ablation.on_desk(ablation))
         assert opened.told("ablate", "top") == task.classes[int(wanted.argmax())]
         assert abs(float(opened.told("ablate", "probability")) - wanted.max()) < 1e-4
-        outcome = demo.ablate(ablation, task)
+        outcome = demo.ablation.run(ablation, task)
         assert abs(float(opened.told("ablate", "accuracy")) - outcome.everything.after) < 1e-6
         worst = opened.told("ablate", "worst")
         assert worst == "" if outcome.worst is None else abs(float(worst) - outcome.worst.after) < 1e-6
@@ -302,8 +307,8 @@ def test_the_ablation_desk_answers_as_in_python(demo, opened):
     field.press("Enter")
     opened.panel("ablate", classes=3, task="typed")
     opened.settled()
-    typed = demo.typed_task("a swan, an owl, elephants on the moon")
-    wanted = demo.ablation_desk(typed, image).probabilities(Ablation())
+    typed = demo.ablation.typed("a swan, an owl, elephants on the moon")
+    wanted = demo.ablation.desk(typed, image).probabilities(Ablation())
     assert opened.told("ablate", "top") == typed.classes[int(wanted.argmax())]
     assert abs(float(opened.told("ablate", "probability")) - wanted.max()) < 1e-4
     page.locator('.cv-desks-bar [data-name="ablate"]').click()
@@ -376,10 +381,10 @@ def test_a_tower_that_pools_its_tokens_answers_as_in_python(chromium, tmp_path):
     with served(clipviz.publish(session, tmp_path / "site")) as url:
         page = Page(context, f"{url}#image=2&head=1.2&text=a+red+boat&heatmap.show=pool").ready().cut()
         page.settled()
-        wanted = session.head_scores("a red boat", 2, "", Ablation())
+        wanted = session.heads.effects("a red boat", 2, "", Ablation())
         assert abs(float(page.told("heatmap", "cosine")) - wanted.cosine) < CLOSE
         assert page.told("heatmap", "show") == "pool"
-        assert int(page.told("heatmap", "peak")) == int(session.pool_map("a red boat", 2)[1:].argmax())
+        assert int(page.told("heatmap", "peak")) == int(session.maps.pool("a red boat", 2)[1:].argmax())
         assert float(page.told("receipts", "sum-check")) < 1e-5
         page.page.locator('.cv-desks-bar [data-name="ablate"]').click()
         page.page.wait_for_selector(".cv-ablate:has-text('Type class names')")
@@ -389,7 +394,7 @@ def test_a_tower_that_pools_its_tokens_answers_as_in_python(chromium, tmp_path):
         field.press("Enter")
         page.panel("ablate", classes=2)
         page.settled()
-        desk = session.ablation_desk(session.typed_task("a dog, the sea"), 2)
+        desk = session.ablation.desk(session.ablation.typed("a dog, the sea"), 2)
         assert abs(float(page.told("ablate", "probability")) - desk.probabilities(Ablation()).max()) < 1e-4
         assert page.complaints == []
         assert page.asked == []

@@ -57,7 +57,7 @@ def test_effects_and_scores_are_those_of_python(told):
     session, page, _ = told
     assert len(page["found"]) == 8
     for one in page["found"]:
-        trace, direction = session.trace(one["image"]), session.model.encode_texts(one["text"])[0]
+        trace, direction = session.images.trace(one["image"]), session.model.encode_texts(one["text"])[0]
         assert far(one["direction"], direction) < CLOSE
         assert far(one["embedding"], trace.embedding[0]) < CLOSE
         assert far(one["heads"], trace.head_effects()[0] @ direction) < CLOSE
@@ -82,14 +82,14 @@ def test_tokens_sum_to_heads_and_all_effects_to_the_cosine(told):
 def test_likeness_and_ablation_are_those_of_python(told):
     session, page, ablation = told
     text, (layer, head), image = "a swan nobody named", (2, 1), 0
-    assert far(page["effect"], session.trace(image).head_effects()[0, layer, head]) < CLOSE
-    assert far(page["whole"], session.cosines(text)) < CLOSE
-    assert far(page["cosines"], session.cosines(text, ablation=ablation)) < CLOSE
+    assert far(page["effect"], session.images.trace(image).head_effects()[0, layer, head]) < CLOSE
+    assert far(page["whole"], session.images.cosines(text)) < CLOSE
+    assert far(page["cosines"], session.images.cosines(text, ablation=ablation)) < CLOSE
     for found, asked in ((page["like"], (None, None)), (page["under"], (layer, head))):
-        for other, likeness in session.neighbours(image, *asked, k=4):
+        for other, likeness in session.images.neighbours(image, *asked, k=4):
             assert abs(found[other] - likeness) < CLOSE
     direction = session.model.encode_texts(text)[0]
-    for other, score in session.top_images(direction, layer, head, k=5):
+    for other, score in session.images.top(direction, layer, head, k=5):
         assert abs(page["headScores"][other] - score) < CLOSE * max(map(abs, page["headScores"]))
 
 

@@ -48,7 +48,7 @@ def test_without_a_model_the_saved_page_is_written(small, tmp_path):
     folder = clipviz.publish(small, tmp_path / "site", model=False)
     assert [path.name for path in folder.iterdir()] == ["index.html"]
     assert "Saved page" in (folder / "index.html").read_text()
-    assert small.head_scores("red", 0).cosine == small.head_scores("red", 0).cosine  # the session is open
+    assert small.heads.effects("red", 0).cosine == small.heads.effects("red", 0).cosine  # the session is open
 
 
 def test_what_is_missing_is_named(small, tmp_path, monkeypatch):

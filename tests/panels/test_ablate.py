@@ -14,8 +14,9 @@ import clipviz
 from clipviz.analysis.heads import ablation as analysis
 from clipviz.lens import intervals, zeroshot
 from clipviz.panels.ablate import Ablate
-from clipviz.session import ablation as asked
-from clipviz.values import Ablation
+from clipviz.session import Board
+from clipviz.session.topics.ablation import N_TOWARDS
+from clipviz.values import N_LATE, Ablation
 from panels.asking import ask
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
@@ -76,13 +77,13 @@ def naive(session, trace, heads, task, image, ablation):
         after = after + (heads[:, layer, head].mean(0) if ablation.how == "mean" else 0)
     if ablation.mlps:
         after = after - rest[image] + (rest.mean(0) if ablation.how == "mean" else 0)
-    cosines = asked.directions(session, task).double() @ after / after.norm()
+    cosines = session.ablation.classifier(task).double() @ after / after.norm()
     return torch.softmax(session.model.logit_scale * cosines, 0).numpy()
 
 
 @pytest.mark.parametrize("how", ["mean", "zero"])
 def test_the_desk_is_exact(session, panel, trace, heads, how):
-    task = session.tasks()["objects"]
+    task = session.ablation.tasks()["objects"]
     for ablation in (
         Ablation(how=how),
         Ablation(heads={(5, 1), (2, 3), (0, 0)}, how=how),
@@ -103,8 +104,11 @@ def test_single_mlps_and_the_class_token_are_exact_on_the_desk(
     out = {(5, 7), (3, 0)}
     session.select(ablation=Ablation(heads=out, how=how), image=3)
     ask(panel, options={"mlps": [2, 6], "class_token": True})
-    task, labels = session.tasks()["objects"], torch.tensor(session.tasks()["objects"].labels)
-    classes = asked.directions(session, task).double()
+    task, labels = (
+        session.ablation.tasks()["objects"],
+        torch.tensor(session.ablation.tasks()["objects"].labels),
+    )
+    classes = session.ablation.classifier(task).double()
     removed = trace.mlp_effects().double()[:, [2, 6]].sum(1)
     for layer in range(6):
         for head in range(8):
@@ -122,7 +126,7 @@ def test_single_mlps_and_the_class_token_are_exact_on_the_desk(
     assert session.selection.ablation == Ablation(heads=out, how=how)  # the other panels do not know of them
     assert panel.removed().without(8, 7) == "without 2 heads, 2 MLPs and the class token"
     before = desk_arrays(panel)["logits"]  # of the whole embedding, whatever is out
-    np.testing.assert_allclose(before, classes @ session.collection.embedding[3].double(), atol=1e-4)
+    np.testing.assert_allclose(before, classes @ session.images.codes.embedding[3].double(), atol=1e-4)
     ask(panel, options={"mlps": [7]})
     assert "expected mlps within 0..6, got [7]" in panel.error["message"]
     ask(panel, options={"mlps": [], "class_token": False})
@@ -157,21 +161,21 @@ def test_the_collections_accuracy_equals_the_ablated_embeddings(session, panel, 
     ablation = Ablation(heads={(5, 0), (5, 7), (3, 2)})
     session.select(ablation=ablation)
     ask(panel, options={"task": "birds"})
-    task, shown = session.tasks()["birds"], panel.view["outcome"]
+    task, shown = session.ablation.tasks()["birds"], panel.view["outcome"]
     removed = sum(heads[:, layer, head] - heads[:, layer, head].mean(0) for layer, head in ablation.heads)
-    after = session.collection.embedding - removed
-    predicted = (after @ asked.directions(session, task).double().T).argmax(1)
+    after = session.images.codes.embedding - removed
+    predicted = (after @ session.ablation.classifier(task).double().T).argmax(1)
     labels = torch.tensor(task.labels)
     hits = (predicted == labels)[labels >= 0].float()
     assert shown["everything"]["after"] == pytest.approx(float(hits.mean()))
     assert shown["everything"]["n_images"] == int((labels >= 0).sum())
-    first = (session.collection.embedding @ asked.directions(session, task).T).argmax(1)
+    first = (session.images.codes.embedding @ session.ablation.classifier(task).T).argmax(1)
     before = (first == labels)[labels >= 0]
     lost, gained = int((before & (hits == 0)).sum()), int((~before & (hits == 1)).sum())
     paired = intervals.paired(lost, gained, len(hits))
     assert shown["everything"]["change"] == [paired.low, paired.high]
     assert shown["everything"]["differs"] == paired.differs
-    assert session.ablate(ablation, task).everything.change == paired
+    assert session.ablation.run(ablation, task).everything.change == paired
     worst = min(row["after"] for row in shown["groups"])
     assert shown["worst"]["after"] == worst
     assert len(shown["everything"]["random"]) == analysis.N_DRAWS
@@ -201,8 +205,8 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     session = clipviz.Session(model, demo.subset(birds), texts=TEXTS, background=False)
     panel = Ablate(session, task="birds by example")
     session.wait(60)
-    task = session.tasks()["birds by example"]
-    unit = torch.nn.functional.normalize(session.collection.embedding.double(), dim=1)
+    task = session.ablation.tasks()["birds by example"]
+    unit = torch.nn.functional.normalize(session.images.codes.embedding.double(), dim=1)
     learnt = torch.stack([unit[list(rows)].mean(0) for rows in task.examples])
     labels = torch.tensor(task.labels)
     assert (labels[[i for rows in task.examples for i in rows]] == -1).all()
@@ -212,7 +216,7 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     assert shown["n_images"] == len(hits) == 80 - 20
     assert "learnt from 20 other pictures, of which 80%" in panel.view["note"]
     cue = next(preset for preset in panel.view["presets"] if preset["kind"] == "cue")
-    late = session.collection.layers[-asked.N_LATE :]
+    late = session.images.codes.layers[-N_LATE:]
     assert cue["name"] == "water from forest"
     assert len(cue["heads"]) == 4 * session.model.n_heads // 5
     assert {layer for layer, _ in cue["heads"]} <= set(late)
@@ -222,17 +226,17 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
 def test_examples_that_are_still_unread_are_waited_for(model, monkeypatch):
     demo = clipviz.demo.images()
     session = clipviz.Session(model, demo, texts=TEXTS, background=False)
-    task = session.tasks()["birds by example"]
+    task = session.ablation.tasks()["birds by example"]
     session.wait(60)
     unread = task.examples[0][0]
     monkeypatch.setattr(
-        type(session.collection),
+        type(session.images.codes),
         "rows",
         lambda collection: torch.tensor([i for i in range(8) if i != unread]),
     )
-    monkeypatch.setattr(type(session.collection), "complete", False)
-    assert asked.directions(session, task) is None
-    assert session.ablation_desk(task, 0) is None
+    monkeypatch.setattr(type(session.images.codes), "complete", False)
+    assert session.ablation.classifier(task) is None
+    assert session.ablation.desk(task, 0) is None
     session.close()
 
 
@@ -247,13 +251,13 @@ def test_presets_name_heads(session, panel):
     session.wait(60)
     by_kind = {preset["kind"]: preset for preset in panel.view["presets"]}
     assert len(by_kind["early"]["heads"]) == 2 * 8
-    best = np.unravel_index(session.head_scores("a dog").heads.argmax(), (6, 8))
+    best = np.unravel_index(session.heads.effects("a dog").heads.argmax(), (6, 8))
     assert tuple(map(int, best)) in by_kind["text"]["heads"]
-    assert len(by_kind["text"]["heads"]) == asked.N_TOWARDS
-    labels = {k: about["label"] for k, about in session.head_summaries().items()}
+    assert len(by_kind["text"]["heads"]) == N_TOWARDS
+    labels = {at: about.label for at, about in session.heads.summaries().items()}
     for preset in panel.view["presets"]:
         if preset["kind"] == "property":
-            assert all(labels[f"{layer},{head}"] == preset["name"] for layer, head in preset["heads"])
+            assert all(labels[tuple(head)] == preset["name"] for head in preset["heads"])
 
 
 def test_typed_classes(session, panel):
@@ -264,7 +268,7 @@ def test_typed_classes(session, panel):
     assert "at least two class names, got ['owl']" in panel.error["message"]
     ask(panel, options={"task": "objects", "classes": "owl"})
     assert not panel.error
-    assert panel.view["desk"]["n_classes"] == len(session.tasks()["objects"].classes)
+    assert panel.view["desk"]["n_classes"] == len(session.ablation.tasks()["objects"].classes)
 
 
 def test_what_the_desk_cannot_take_out_is_said(session, panel):
@@ -291,9 +295,9 @@ def test_images_without_classes_wait_for_typed_ones(model):
 
 def test_before_anything_is_read_it_says_so(model, images):
     session = clipviz.Session(model, images.subset(range(4)), texts=TEXTS, background=False)
-    session.collection.ready[:] = False
-    session.collection.version += 1
-    session.reading.reached(0)
+    session.images.codes.ready[:] = False
+    session.images.codes.version += 1
+    Board.of(session).reading.reached(0)
     panel = Ablate(session)
     session.wait(60)
     assert panel.view["message"].startswith("Reading the images: 0 of 4")
@@ -340,4 +344,4 @@ def test_close_leaves_nothing(session):
     session.wait(60)
     assert session.selection is not None
     assert gone() is None
-    assert not session._watchers
+    assert not Board.of(session)._watchers

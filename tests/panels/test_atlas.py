@@ -23,23 +23,23 @@ def test_the_panel_shows_the_selected_heads_plane(session):
     panel = Atlas(session)
     session.select(layer=3, head=2)
     session.wait(60)
-    shown, expected = panel.data(), session.atlas(3, 2)
+    shown, expected = panel.data(), session.images.atlas(3, 2)
     assert shown["ids"].tolist() == list(range(N_IMAGES))
     assert shown["places"] == pytest.approx(expected.places)
     assert shown["share"] == expected.share
     session.select(layer=4, head=0)
     session.wait(60)
-    assert panel.data()["places"] == pytest.approx(session.atlas(4, 0).places)
+    assert panel.data()["places"] == pytest.approx(session.images.atlas(4, 0).places)
     panel.by = "model"
-    session.refresh()
+    session._state.refresh()
     session.wait(60)
-    assert panel.data()["places"] == pytest.approx(session.atlas().places)
+    assert panel.data()["places"] == pytest.approx(session.images.atlas().places)
 
 
 def test_points_are_coloured_by_an_attribute(session):
     panel = Atlas(session, column="kind")
     session.wait(60)
-    shown, words = panel.data(), session.images.attributes["kind"]
+    shown, words = panel.data(), session.images.opened.attributes["kind"]
     assert shown["column"] == "kind"
     named = {byte: word for byte, word, *_ in shown["groups"]}
     for image, byte in zip(shown["ids"].tolist(), shown["colours"].tolist(), strict=True):
@@ -50,8 +50,8 @@ def test_points_are_coloured_by_an_attribute(session):
 def test_rare_values_are_other_and_missing_ones_none(session):
     panel = Atlas(session, column="class")
     session.wait(60)
-    shown, words = panel.data(), session.images.attributes["class"]
-    first = list(session.attributes()["class"])[:N_GROUPS]
+    shown, words = panel.data(), session.images.opened.attributes["class"]
+    first = list(session.images.columns()["class"])[:N_GROUPS]
     assert [word for _, word, *_ in shown["groups"]] == [*first, "other", "none"]
     for image, byte in zip(shown["ids"].tolist(), shown["colours"].tolist(), strict=True):
         word = words[image]
@@ -93,7 +93,7 @@ def test_the_chosen_images_come_first_in_the_gallery(session):
     panel.request = {"seq": 2, "changes": {}, "action": "gallery"}
     session.wait(60)
     assert gallery.view["order"] == "chosen"
-    cosines = session.cosines("a flamingo")
+    cosines = session.images.cosines("a flamingo")
     assert gallery.view["ids"] == sorted((3, 4, 9), key=lambda i: -float(cosines[i]))
     session.select(images=())
     session.wait(60)
@@ -103,7 +103,7 @@ def test_the_chosen_images_come_first_in_the_gallery(session):
 def test_the_view_says_what_the_plane_is_about(session):
     panel = Atlas(session, by="model")
     session.wait(60)
-    said = session.atlas_words()
+    said = session.images.atlas_words()
     assert panel.view["ends"] == [list(texts) for texts in said.ends]
     assert panel.view["regions"] == [[r.text, *r.place, r.n_points] for r in said.regions]
 
@@ -116,7 +116,7 @@ def test_thumbnails_are_answered_in_one_message(session):
     (content, (sheet,)), columns = sent[0], 2
     assert content["thumbnails"] == [5, 2]
     assert content["columns"] == columns
-    assert sheet == session.images.sprite([5, 2], 44, columns=8)[0]
+    assert sheet == session.images.opened.sprite([5, 2], 44, columns=8)[0]
     for wrong in ([], [N_IMAGES], [-1], ["1"], [True], list(range(N_IMAGES)) * 4, None):
         panel._asked_thumbnails(panel, {"thumbnails": wrong}, [])
     assert len(sent) == 1

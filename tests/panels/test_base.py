@@ -112,7 +112,7 @@ def test_the_error_of_a_request_stays_until_the_next_one_or_another_selection(se
         said = panel.error["message"]
         assert "x.jpg" in said or "image" in said
         panel._key = None  # as when more images are read: a new view
-        session.refresh()
+        session._state.refresh()
         session.wait(60)
         assert panel.error["message"] == said
         if goes == "request":
@@ -192,7 +192,7 @@ def test_a_part_that_fails_is_said_and_one_of_a_closed_panel_is_not_made(session
         asked.append(True)
         raise ValueError("expected a part, got none; ask again")
 
-    monkeypatch.setattr(session, "joint_maps", fail)
+    monkeypatch.setattr(session.maps, "joint", fail)
     session.select(image=3, layer=3, head=1, text="a dog")
     session.wait(60)
     assert heatmap.error["message"] == "expected a part, got none; ask again"
@@ -263,7 +263,7 @@ def test_an_option_that_does_not_fit_changes_nothing(session):
 def test_a_panel_gives_its_numbers_without_being_waited_for(session):
     session.select(image=6, layer=5, head=1, text="a dog")
     panel = Heads(session)
-    assert np.allclose(panel.data()["heads"], session.head_scores("a dog").heads)
+    assert np.allclose(panel.data()["heads"], session.heads.effects("a dog").heads)
     session.select(image=7)
     assert panel.data()["selection"]["image"] == 7
     session.select(image=8)

@@ -13,6 +13,7 @@ import clipviz
 from clipviz.demo import images as demo
 from clipviz.models.bundle import TourStep
 from clipviz.panels import Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
+from clipviz.session import Board
 from clipviz.values import Ablation
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
@@ -91,7 +92,7 @@ def test_heads_shows_the_sessions_own_numbers(session):
     panel = Heads(session)
     session.select(text="a red circle", image=4)
     session.wait(60)
-    shown, scores = panel.data(), session.head_scores("a red circle", 4)
+    shown, scores = panel.data(), session.heads.effects("a red circle", 4)
     assert shown["heads"] == pytest.approx(scores.heads)
     assert shown["mlps"] == pytest.approx(scores.mlps)
 
@@ -100,12 +101,12 @@ def test_textspan_shows_every_text_beside_its_null(session):
     panel = TextSpan(session, n_texts=4)
     session.select(layer=5, head=1)
     session.wait(60)
-    described = session.textspan(5, 1, 4)
+    described = session.heads.textspan(5, 1, 4)
     assert [row["text"] for row in panel.view["rows"]] == list(described.texts)
     assert [row["gain"] for row in panel.view["rows"]] == pytest.approx(described.gains.tolist())
     assert [row["null"] for row in panel.view["rows"]] == pytest.approx(described.null_gains.mean(0).tolist())
     assert panel.view["n_used_up"] == described.n_used_up
-    assert panel.view["label"]["p_value"] == session.label(5, 1).p_value
+    assert panel.view["label"]["p_value"] == session.heads.label(5, 1).p_value
 
 
 def test_undo_and_redo_are_asked_by_the_query_panel(session):
@@ -166,7 +167,7 @@ def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, ses
     session.wait(30)
     board.tour.go(1)
     session.wait(30)
-    monkeypatch.setattr(session, "presets", lambda **_: [])
+    monkeypatch.setattr(session.ablation, "presets", lambda **_: [])
     ask(board.tour, action="go", step=2)
     session.wait(30)
     assert "Press Next when it is complete" in board.tour.error["message"]
@@ -176,9 +177,9 @@ def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, ses
 
 
 def test_the_strongest_head_is_selected_and_the_cues_heads_are_removed(board, session):
-    preset = [p for p in session.presets(task=session.tasks()["birds"]) if p.kind == "cue"]
+    preset = [p for p in session.ablation.presets(task=session.ablation.tasks()["birds"]) if p.kind == "cue"]
     board.tour.go(2)
-    effects = session.head_scores("a red circle").heads
+    effects = session.heads.effects("a red circle").heads
     assert effects[session.selection.layer, session.selection.head] == effects.max()
     assert session.selection.ablation == Ablation(heads=preset[0].heads)
     assert board.desks.bar.shown == "ablate"
@@ -187,7 +188,7 @@ def test_the_strongest_head_is_selected_and_the_cues_heads_are_removed(board, se
 
 def test_no_tour_no_button(session):
     assert clipviz.Dashboard(session, tour=()).query.n_steps == 0
-    assert clipviz.Dashboard(session).query.n_steps == len(session.tour) == 5
+    assert clipviz.Dashboard(session).query.n_steps == len(Board.of(session).tour) == 5
 
 
 def turned(folder, session):
@@ -195,7 +196,7 @@ def turned(folder, session):
     for i, (name, size, turn) in enumerate(
         (("animals", (640, 427), 1), ("animals", (427, 640), 6), ("things", (900, 300), 3))
     ):
-        picture = Image.fromarray(session.pixels(i)).resize(size)
+        picture = Image.fromarray(session.images.pixels(i)).resize(size)
         exif = Image.Exif()
         exif[0x0112] = turn
         (folder / name).mkdir(exist_ok=True)
@@ -208,14 +209,14 @@ def test_a_board_on_photographs_begins_with_their_own_text_and_says_that_they_ar
     board = clipviz.Dashboard(photographs)
     photographs.wait(60)
     selection = photographs.selection
-    assert selection.text == photographs.nearest_texts(0, 1)[0][0]
-    effects = photographs.head_scores(selection.text, 0).heads
+    assert selection.text == photographs.texts.nearest(0, 1)[0][0]
+    effects = photographs.heads.effects(selection.text, 0).heads
     assert effects[selection.layer, selection.head] == effects.max()
     assert board.query.n_steps == 0
     assert "a flamingo" not in board.query.view["examples"]
     assert "mask" not in board.heatmap.view["arrays"]
     assert "not from the collection" in board.heatmap.view["context"]["far"]["why"]
-    assert {"animals": 2, "things": 1} in photographs.attributes().values()
+    assert {"animals": 2, "things": 1} in photographs.images.columns().values()
     for panel in board.panels:
         assert not panel.error, panel.name
     photographs.select(text="")

@@ -18,6 +18,7 @@ from clipviz.lens.cues import Attack
 from clipviz.models.bundle import Studio
 from clipviz.panels.cues import Cues
 from clipviz.panels.drawing import verdict
+from clipviz.session import Board
 from panels import asking
 
 ask = functools.partial(asking.ask, background=True)
@@ -54,7 +55,7 @@ def panel(session):
 
 def test_it_shows_the_words_of_the_pair_and_who_is_behind_them(panel, session):
     shown = panel.data()
-    expected = words.cues(session.model, session.cue_source(shown["layers"]), *PAIR, n_words=14)
+    expected = words.cues(session.model, session.cues.source(shown["layers"]), *PAIR, n_words=14)
     assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
     assert [word["score"] for word in shown["words"]] == pytest.approx(
         [cue.score for cue in expected], rel=1e-4
@@ -131,11 +132,11 @@ def test_layers_and_code_sizes_are_chosen(panel, session):
     shown = panel.data()
     assert (shown["layers"], shown["m"]) == ([1, 3], 4)
     assert [m for m, fits in shown["sizes"] if fits] == [4, 8]  # the pool has ten texts
-    expected = session.cues(PAIR, [1, 3], 14, m=4)
+    expected = session.cues.find(PAIR, [1, 3], 14, m=4)
     assert [word["text"] for word in shown["words"]] == [cue.text for cue in expected]
     assert {one["layer"] for word in shown["words"] for one in word["neurons"]} <= {1, 3}
-    together = session.cue_source([1, 3], 4)
-    rows = [session.neurons(layer).line.directions for layer in (1, 3)]
+    together = session.cues.source([1, 3], 4)
+    rows = [session.neurons.layer(layer).line.directions for layer in (1, 3)]
     assert together.directions.shape == (len(rows[0]) + len(rows[1]), 128)
     assert together.place(len(rows[0]) + 5) == (3, 5)
     assert np.array_equal(together.directions[len(rows[0]) + 5], rows[1][5])
@@ -192,7 +193,7 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     assert "“unicorn” cannot be drawn" in shown["note"]
     assert not shown["draws"]
     colours = {"a unicorn": 40}
-    session.studio = Studio.of(
+    session.cues.studio = Studio.of(
         lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
         lambda sentence, seed: Image.new("RGB", (96, 96), (colours.get(sentence, 200), seed % 256, 0)),
     )
@@ -206,15 +207,15 @@ def test_a_studio_of_ones_own_draws_any_class(panel, session):
     assert set(ours.sentences) == {f"a unicorn with {word}" for word in words[:2]}
     assert all(word["drawable"] for word in after["words"])
     with pytest.raises(ValueError, match="expected a studio, got str"):
-        session.studio = "llama"
-    session.studio = None
+        session.cues.studio = "llama"
+    session.cues.studio = None
     session.wait(60)
-    assert not session.can_draw("unicorn")
+    assert not session.cues.can_draw("unicorn")
 
 
 def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, session):
     """A writer that leaves the class out, or names the other one, leaves a method without pictures, not the desk."""
-    session.studio = Studio.of(
+    session.cues.studio = Studio.of(
         lambda words, name, avoid: [f"a {avoid}" for _ in words],
         lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
     )
@@ -226,14 +227,14 @@ def test_words_that_nobody_writes_about_are_left_out_with_the_reason(panel, sess
     assert all("sentences that name 'horse' and not 'zebra'" in row["reason"] for row in shown["left_out"])
     (alone,) = shown["attempts"]
     share = f"{alone['fooled'] / len(alone['margins']):.0%}"
-    assert shown["verdict"] == f"Taken for {session.class_text('zebra')}: {share} with the class alone."
+    assert shown["verdict"] == f"Taken for {session.cues.class_text('zebra')}: {share} with the class alone."
     assert shown["look"]["method"] == "no words"
     assert panel._drawing.work.line == ""  # nothing is still being drawn
     assert shown["words"]
     session.select(image=3)
     session.wait(60)
     assert panel.data()["verdict"] == shown["verdict"]
-    session.studio = Studio.of(
+    session.cues.studio = Studio.of(
         lambda words, name, avoid: [f"a {name} with {word}" for word in words[:2]],
         lambda sentence, seed: Image.new("RGB", (96, 96), (200, seed % 256, 0)),
     )
@@ -248,7 +249,7 @@ def test_a_hidden_panel_does_nothing(model):
     panel = Cues(session, visible=False, n_sentences=1, n_pictures=1)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert session.neuron_reading(session.default_layer).n_read == 0
+    assert Board.of(session).neuron_reading(session.neurons.default_layer).n_read == 0
     panel.visible = True
     ask(panel)
     assert len(panel.data()["attempts"]) == 3

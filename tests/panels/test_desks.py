@@ -13,7 +13,7 @@ from few_texts import COMMON
 import clipviz
 from clipviz.demo import images as demo
 from clipviz.panels.desks import DESKS, Desks
-from clipviz.session import neurons as neurons_read
+from clipviz.session.topics import readings
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a zebra", "a chair"]
@@ -61,14 +61,14 @@ def test_a_closed_desk_follows_no_selection_and_catches_up_when_shown(session):
 
 
 def test_the_reading_of_a_closed_desk_stops_and_goes_on_when_it_is_shown(model, monkeypatch):
-    monkeypatch.setattr(neurons_read, "BATCH", 4)
-    monkeypatch.setattr(neurons_read, "FIRST", 8)
+    monkeypatch.setattr(readings, "BATCH", 4)
+    monkeypatch.setattr(readings, "FIRST", 8)
     session = clipviz.Session(model, demo().subset(range(24)), TEXTS, background=False)
     desks = Desks(session)
     neurons = desks.show("neurons")
     session.wait(120)
     cues = desks.show("cues")
-    cues.layers, cues.n_sentences, cues.n_pictures = [session.default_layer], 1, 1
+    cues.layers, cues.n_sentences, cues.n_pictures = [session.neurons.default_layer], 1, 1
     session.wait(120, background=True)
     assert neurons.progress[0] < 24  # cues read the rest: nothing read for the closed desk
     assert cues.view["words"]
@@ -131,7 +131,7 @@ def test_a_desk_that_goes_off_screen_as_it_begins_to_compute_is_shown_later(mode
     session.select(layer=2)
     session.wait(60)
     setattr(desk, name, here)
-    session.refresh()
+    session._state.refresh()
     session.wait(60)
     assert desk.view["selection"]["layer"] == 2
     assert not desk.view.get("waiting")
@@ -140,8 +140,8 @@ def test_a_desk_that_goes_off_screen_as_it_begins_to_compute_is_shown_later(mode
 
 
 def test_desks_switched_two_hundred_times_at_random_moments_all_finish_their_work(model, monkeypatch):
-    monkeypatch.setattr(neurons_read, "BATCH", 3)
-    monkeypatch.setattr(neurons_read, "FIRST", 6)
+    monkeypatch.setattr(readings, "BATCH", 3)
+    monkeypatch.setattr(readings, "FIRST", 6)
     moments = random.Random(20)
     names = ("neurons", "words", "cues")
     stalls = []

@@ -12,8 +12,8 @@ import torch
 
 import clipviz
 from clipviz.panels import Generate
-from clipviz.session import generation, workbench
-from clipviz.session.workbench import EVERY
+from clipviz.session import EVERY
+from clipviz.session.topics import workbench
 from clipviz.values import Latents
 from panels.asking import ask
 
@@ -21,7 +21,7 @@ from panels.asking import ask
 @pytest.fixture(scope="module")
 def session(model):
     made = clipviz.Session(model)
-    made.generator_concepts()
+    made.generator.concepts()
     yield made
     made.close()
 
@@ -49,7 +49,7 @@ def desk(session):
 
 def place(desk):
     """Where the true object of the picture is, (x, y) in sides."""
-    return desk.session.generator.true_scenes(desk.session.workbench.latents).centre[0, 0]
+    return desk.session.generator.model.true_scenes(desk.session.generator.workbench.latents).centre[0, 0]
 
 
 def test_it_opens_with_a_picture_its_map_and_what_the_model_says(desk):
@@ -61,7 +61,7 @@ def test_it_opens_with_a_picture_its_map_and_what_the_model_says(desk):
     assert {one["question"] for one in shown["before"]} >= {"kind", "colour", "background"}
     assert shown["before"] == shown["after"]
     assert len(shown["concepts"]) == 12
-    assert shown["n_concepts"] == len(desk.session.generator_concepts())
+    assert shown["n_concepts"] == len(desk.session.generator.concepts())
 
 
 def test_a_drag_moves_the_true_object_and_a_new_grip_holds_what_is_there(desk):
@@ -74,7 +74,7 @@ def test_a_drag_moves_the_true_object_and_a_new_grip_holds_what_is_there(desk):
     assert (moved[0] - before[0]) * way > 0.05
     assert desk.view["settled"]
     assert desk.view["distance"] < desk.view["asked"]
-    held = desk.session.workbench.latents
+    held = desk.session.generator.workbench.latents
     ask(desk, options={"move": [2, 0.0, 0.0, 1.0]})
     assert np.abs(place(desk) - moved).max() < 0.05  # nothing asked of the new grip
     assert desk._grip[1] is held
@@ -90,9 +90,9 @@ def test_what_an_edit_did_is_said_by_the_true_scene(desk):
     before = place(desk)
     ask(desk, options={"move": [11, 0.15 if before[0] < 0.5 else -0.15, 0.0, 1.0]})
     shown = desk.data()
-    parts = desk.session.generator.judged(
-        desk.session.workbench.first,
-        desk.session.workbench.latents,
+    parts = desk.session.generator.model.judged(
+        desk.session.generator.workbench.first,
+        desk.session.generator.workbench.latents,
         "zoom",
         desk.move[1],
         0.0,
@@ -126,11 +126,11 @@ def test_a_storm_of_moves_settles_on_the_last(desk):
 
 @pytest.mark.usefixtures("brief")
 def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, monkeypatch):
-    desk.session.workbench.seed = 0  # the same car, whatever was begun before
+    desk.session.generator.workbench.seed = 0  # the same car, whatever was begun before
     ask(desk, action="begin", source="class", label="car")
-    bench, seq, seen = desk.session.workbench, desk.request["seq"], []
+    bench, seq, seen = desk.session.generator.workbench, desk.request["seq"], []
     follow, show, passes = bench.follow, desk._show, [0]
-    runs = desk.session.generator.module.register_forward_hook(
+    runs = desk.session.generator.model.module.register_forward_hook(
         lambda *_: passes.__setitem__(0, passes[0] + 1)
     )
     counted = []
@@ -170,7 +170,7 @@ def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, m
 def test_pictures_on_the_way_are_those_of_the_search(desk, monkeypatch):
     ask(desk, action="begin", source="class", label="house")
     pixels, pictures, show = [], [], desk._show
-    bench = desk.session.workbench
+    bench = desk.session.generator.workbench
     follow = bench.follow
 
     def watched(goal):
@@ -232,19 +232,20 @@ class Broken(Blind):
 @pytest.mark.parametrize(("kind", "told"), [(Blind, "with gradients"), (Broken, "NaN or infinity")])
 def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk, kind, told):
     ask(desk, action="begin", source="random")
-    bench, good = desk.session.workbench, desk.session.generator
+    bench, good = desk.session.generator.workbench, desk.session.generator.model
     held, session = bench.latents, desk.session
-    concepts, guides = session.generator_concepts(), session.guides
-    session._generator = kind(
+    concepts, guides = session.generator.concepts(), session.generator.guides
+    session.generator._guided.generator = kind(
         good
     )  # the picture in hand stays, as it would not with another one of `generator`
-    session.guides = guides
-    session.keep(generation._units_key(session, "generator concepts"), lambda: concepts)
+    session.generator.guides = guides
+    guided = session.generator._guided
+    session._state.keep(guided._key("generator concepts"), lambda: concepts)
     ask_wrong(desk, {"action": "change", "change": "copy"})
     assert told in desk.error["message"]
     assert bench.latents is held
     assert desk.view["settled"]
-    session._generator = good
+    session.generator._guided.generator = good
     ask(desk, action="change", change="copy")
     assert not desk.error
     assert desk.view["settled"]
@@ -252,12 +253,14 @@ def test_a_generator_that_cannot_be_followed_is_said_and_the_picture_stays(desk,
 
 def test_latents_of_another_width_are_said(desk):
     with pytest.raises(ValueError, match="expected latents of"):
-        desk.session.edit(Latents(torch.zeros(1, 5), torch.zeros(1, dtype=torch.long)), "shift", right=0.2)
+        desk.session.generator.edit(
+            Latents(torch.zeros(1, 5), torch.zeros(1, dtype=torch.long)), "shift", right=0.2
+        )
 
 
 def test_a_desk_that_is_closed_or_hidden_stops_its_search(desk):
     ask(desk, action="begin", source="class", label="car")
-    bench, started = desk.session.workbench, threading.Event()
+    bench, started = desk.session.generator.workbench, threading.Event()
     follow, n_threads, frames = bench.follow, threading.active_count(), []
 
     def watched(goal):
@@ -282,7 +285,7 @@ def test_a_desk_that_is_closed_or_hidden_stops_its_search(desk):
 @pytest.mark.parametrize("by", ["selection", "hand"])
 def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, by):
     ask(desk, action="begin", source="class", label="car")
-    bench, started, bases = desk.session.workbench, threading.Event(), []
+    bench, started, bases = desk.session.generator.workbench, threading.Event(), []
     change, brief = bench.change, replace(workbench.LIVE, n_steps=2)
 
     def watched(*asked):
@@ -313,27 +316,27 @@ def test_a_button_that_is_overtaken_begins_again_or_gives_way_to_the_hand(desk, 
         assert desk.view["moved"] == desk.move
     else:
         assert bases == [bench.first] * 2
-        found = desk.session.edit(bench.first, "copy", schedule=brief)
+        found = desk.session.generator.edit(bench.first, "copy", schedule=brief)
         assert torch.equal(bench.latents.z, found.latents.z)
 
 
 @pytest.mark.usefixtures("brief")
 def test_reset_keep_and_back(desk):
     ask(desk, action="begin", source="random")
-    first, seen = desk.session.workbench.first, []
+    first, seen = desk.session.generator.workbench.first, []
     desk.observe(lambda change: seen.append((change["new"]["settled"], change["new"].get("work"))), "view")
     ask(desk, action="change", change="copy")
     desk.unobserve_all("view")
     assert seen[0] == (False, "Copying…")  # before the first step
     assert all(work.startswith("Copying") for settled, work in seen[1:] if not settled)
     assert desk.view["asked"] > 0
-    changed = desk.session.workbench.latents
+    changed = desk.session.generator.workbench.latents
     ask(desk, action="keep")
     assert desk.view["n_kept"] == 1
     ask(desk, action="reset")
-    assert desk.session.workbench.latents is first
+    assert desk.session.generator.workbench.latents is first
     ask(desk, action="back", place=0)
-    assert desk.session.workbench.latents is changed
+    assert desk.session.generator.workbench.latents is changed
 
 
 def test_the_picture_becomes_an_image_of_the_session(desk):
@@ -366,7 +369,7 @@ def test_one_concept_or_all(desk):
 def test_what_is_wrong_is_said_and_the_desk_goes_on(desk, wrong, told):
     ask_wrong(desk, wrong)
     assert told in desk.error["message"]
-    desk.session.refresh()  # as what ends behind the panels does
+    desk.session._state.refresh()  # as what ends behind the panels does
     desk.session.wait(60)
     assert told in desk.error["message"]
     if "concept" in wrong.get("options", {}):
@@ -385,7 +388,7 @@ def test_a_model_without_a_generator_says_what_to_do(session):
     before = session.model.bundle
     try:
         session.model.bundle = None
-        session._generator = None
+        session.generator._guided.generator = None
         panel = Generate(session)
         session.wait(60)
         assert "load_generator" in panel.view["message"]

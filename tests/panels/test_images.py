@@ -39,7 +39,7 @@ def test_neighbours_under_a_head_are_ranked_by_the_cosine_of_its_effects(session
     unit = effects / effects.norm(dim=1, keepdim=True)
     expected = unit @ unit[7]
     expected[7] = -2
-    found = session.neighbours(7, 5, 3, 39)
+    found = session.images.neighbours(7, 5, 3, 39)
     assert [i for i, _ in found] == expected.argsort(descending=True)[:39].tolist()
     assert [score for _, score in found] == pytest.approx(
         expected.sort(descending=True).values[:39].tolist(), abs=1e-5
@@ -51,26 +51,26 @@ def test_neighbours_and_top_images_by_inner_product_or_cosine(session, panel, mo
     show(panel, order="near", by="product")
     head_side = panel.view["ids"][4:]
     assert head_side == (effects @ effects[7]).argsort(descending=True)[:4].tolist()
-    assert head_side != [i for i, _ in session.neighbours(7, 5, 3, 4)]
+    assert head_side != [i for i, _ in session.images.neighbours(7, 5, 3, 4)]
     assert panel.view["by"] == "product"
-    text = session.direction("a dog")
+    text = session.texts.direction("a dog")
     along = effects @ text.double()
     for by, expected in (("product", along), ("cosine", along / effects.norm(dim=1))):
-        found = session.top_images(text, 5, 3, 6, by)
+        found = session.images.top(text, 5, 3, 6, by)
         assert [i for i, _ in found] == expected.argsort(descending=True)[:6].tolist()
         assert [v for _, v in found] == pytest.approx(
             expected.sort(descending=True).values[:6].tolist(), abs=1e-5
         )
     with pytest.raises(ValueError, match="by to be one of cosine, product, got 'x'"):
-        session.top_images(text, 5, 3, by="x")
+        session.images.top(text, 5, 3, by="x")
 
 
 def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
     show(panel, order="near")
     assert [part["title"] for part in panel.view["lists"]] == ["Whole model", "L5·H3"]
     model_side, head_side = panel.view["ids"][:4], panel.view["ids"][4:]
-    assert model_side == [i for i, _ in session.neighbours(7, k=4)]
-    assert head_side == [i for i, _ in session.neighbours(7, 5, 3, 4)]
+    assert model_side == [i for i, _ in session.images.neighbours(7, k=4)]
+    assert head_side == [i for i, _ in session.images.neighbours(7, 5, 3, 4)]
     seen = {tuple(head_side)}
     for head in (0, 1, 2):
         ask(panel, {"layer": 4, "head": head})
@@ -80,8 +80,8 @@ def test_both_lists_of_neighbours_leave_the_query_out(session, panel):
 
 
 def test_a_subset_limits_every_order(session, panel):
-    column, value = "background", session.images.attributes["background"][7]
-    members = set(session.subset(column, value))
+    column, value = "background", session.images.opened.attributes["background"][7]
+    members = set(session.images.where(column, value))
     ask(panel, options={"column": column, "value": value, "page": 0})
     assert panel.view["n_subset"] == len(members)
     for order in ("text", "near", "all"):
@@ -92,8 +92,8 @@ def test_a_subset_limits_every_order(session, panel):
 
 
 def test_attributes_are_counted_and_long_lists_left_out(session):
-    found = session.attributes()
-    words = session.images.attributes["kind"]
+    found = session.images.columns()
+    words = session.images.opened.attributes["kind"]
     assert found["kind"] == {word: words.count(word) for word in found["kind"]}
     assert list(found["kind"].values()) == sorted(found["kind"].values(), reverse=True)
     assert all(2 <= len(values) <= retrieval.MOST_VALUES for values in found.values())
@@ -101,7 +101,7 @@ def test_attributes_are_counted_and_long_lists_left_out(session):
 
 def test_describe_takes_the_subset_the_search_or_the_heads_neighbours(session, panel):
     ask(panel, action="describe")
-    assert session.selection.images == tuple(i for i, _ in session.search("a dog", 8))
+    assert session.selection.images == tuple(i for i, _ in session.images.search("a dog", 8))
     session.select(images=())
     show(panel, order="near")
     near = tuple(panel.view["ids"][4:])
@@ -110,7 +110,7 @@ def test_describe_takes_the_subset_the_search_or_the_heads_neighbours(session, p
     ask(panel, options={"column": "kind", "value": "object", "page": 0})
     show(panel, order="text")
     ask(panel, action="describe")
-    assert session.selection.images == session.subset("kind", "object")
+    assert session.selection.images == session.images.where("kind", "object")
 
 
 def test_a_value_that_no_image_has_is_said(session, panel):

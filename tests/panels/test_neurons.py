@@ -13,6 +13,7 @@ from session.test_neurons import TEXTS
 import clipviz
 from clipviz.data.recent import Recent
 from clipviz.panels.neurons import Neurons
+from clipviz.session import Board
 from clipviz.session.state import REMEMBERED
 from panels import asking
 
@@ -34,7 +35,7 @@ def session(lend, model):
 def unread(lend, model):
     """The module's, with nothing read of its neurons."""
     with lent(lend, model) as session:
-        session._works = Recent(REMEMBERED)
+        session._state._works = Recent(REMEMBERED)
         yield session
 
 
@@ -51,8 +52,8 @@ def test_it_opens_on_the_best_neuron_for_the_text(unread):
     panel = Neurons(session, n_listed=5)
     session.wait(60, background=True)
     shown = panel.data()
-    known = session.neuron_reading(shown["layer"]).latest
-    expected = known.towards(session.neuron_direction("a dog"), 5)
+    known = Board.of(session).neuron_reading(shown["layer"]).latest
+    expected = known.towards(session.neurons.direction("a dog"), 5)
     assert shown["found_by"] == "text"
     assert [row["neuron"] for row in shown["list"]] == [one.neuron for one in expected]
     assert shown["neuron"]["number"] == expected[0].neuron
@@ -79,7 +80,7 @@ def test_a_selection_changes_the_buffers(panel, session):
     assert after["neuron"]["number"] == 40
     assert after["maps"].shape == (24, 12, 12)
     assert not np.array_equal(before["maps"], after["maps"])
-    known = session.neuron_reading(3).latest
+    known = Board.of(session).neuron_reading(3).latest
     assert np.allclose(after["maps"], known.top(40, 24).maps)
     session.select(image=7)
     session.wait(60)
@@ -96,10 +97,10 @@ def test_a_word_becomes_the_sessions_text_and_searches(panel, session):
     ask(panel, {"text": word, "neuron": None})
     assert session.selection.text == word
     shown = panel.data()
-    direction = session.neuron_direction(word)
+    direction = session.neurons.direction(word)
     assert (
         shown["list"][0]["neuron"]
-        == session.neuron_reading(shown["layer"]).latest.towards(direction, 1)[0].neuron
+        == Board.of(session).neuron_reading(shown["layer"]).latest.towards(direction, 1)[0].neuron
     )
 
 
@@ -107,7 +108,7 @@ def test_lists_fall_back_to_what_there_is(panel, session):
     session.select(text="", image=3)
     session.wait(60)
     assert panel.data()["found_by"] == "image"
-    active = session.neuron_reading(panel.data()["layer"]).most_active(3, 1)[0][0]
+    active = Board.of(session).neuron_reading(panel.data()["layer"]).most_active(3, 1)[0][0]
     assert panel.data()["list"][0]["neuron"] == active
     session.select(image=None)
     session.wait(60)
@@ -147,7 +148,7 @@ def test_a_hidden_panel_reads_nothing(model):
     panel = Neurons(session, visible=False)
     session.wait(60, background=True)
     assert panel.data()["waiting"]
-    assert session.neuron_reading(session.default_layer).n_read == 0
+    assert Board.of(session).neuron_reading(session.neurons.default_layer).n_read == 0
     panel.visible = True
     ask(panel)
     assert panel.data()["n_read"] == 8
@@ -158,14 +159,14 @@ def test_another_layer_is_read_when_it_is_chosen(panel, session):
     panel.layer = 1
     ask(panel, {"neuron": None})
     assert panel.data()["layer"] == 1
-    assert session.neuron_reading(1).complete(None)
+    assert Board.of(session).neuron_reading(1).complete(None)
     panel.layer = 99
     ask(panel)
     assert panel.data()["layer"] == 4
 
 
 def test_codes_have_as_many_texts_as_asked_for(panel, session):
-    shown, known = panel.data(), session.neuron_reading(panel.data()["layer"]).latest
+    shown, known = panel.data(), Board.of(session).neuron_reading(panel.data()["layer"]).latest
     assert shown["m"] == 8  # a quarter of the width is 32; the pool has eight texts
     ask(panel, options={"m": 4})
     after = panel.data()
@@ -175,7 +176,7 @@ def test_codes_have_as_many_texts_as_asked_for(panel, session):
     small = Neurons(session, m=8, n_words=3)
     session.wait(60, background=True)
     words = small.data()["neuron"]["words"]
-    code = session.describe_neurons(shown["layer"], [number], 3, m=8)[0]
+    code = session.neurons.describe(shown["layer"], [number], 3, m=8)[0]
     assert words == [[word.text, word.weight] for word in code.words]
     assert small.data()["neuron"]["code_share"] == pytest.approx(code.share)
     assert code.share > after["neuron"]["code_share"]

@@ -124,7 +124,7 @@ def test_sizes_are_what_was_asked_and_refused_where_absurd(panels):
 def test_what_is_printed_is_what_is_on_screen(panels):
     heatmap, session = panels["Heatmap"], panels["Heatmap"].session
     words = {text.get_text() for text in heatmap.figure().findobj(Text)}
-    cosine = session.head_scores(session.selection.text, session.selection.image).cosine
+    cosine = session.heads.effects(session.selection.text, session.selection.image).cosine
     assert f"cosine {cosine:+.3f}" in words
     assert "token effect, heads of the last 4 layers" in words
     bar = heatmap.figure().axes[1]
@@ -191,8 +191,8 @@ def test_a_grid_shares_its_scales_and_has_a_twin_to_hover(panels):
             if one.method == column.method
         ]
         assert column.limit == pytest.approx(max(same)), at
-    np.testing.assert_array_equal(made.maps[1][4], session.compare_maps("a tiger", 5)["rollout"])
-    np.testing.assert_array_equal(made.maps[0][2], session.token_maps(texts[0], 0).map("head", 5, 3))
+    np.testing.assert_array_equal(made.maps[1][4], session.maps.compare("a tiger", 5)["rollout"])
+    np.testing.assert_array_equal(made.maps[0][2], session.maps.tokens(texts[0], 0).map("head", 5, 3))
     for width in (3.4, 7.0):
         assert outside(figures.grid(session, [0, 5], texts, methods, [(5, 3)], width=width)) == []
     twin = figures.interactive_grid(session, [0, 5], texts, methods, [(5, 3)])

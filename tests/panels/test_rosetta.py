@@ -70,7 +70,7 @@ def test_a_click_selects_the_clip_unit_and_its_partners_show_on_the_image(panel,
     assert shown["detail"]["concept"] == row["concept"]
     assert shown["detail"]["image"] == 7
     assert np.array_equal(shown["now"], panel.dictionary().on_image(7).maps[row["concept"]])
-    assert bytes(shown["picture"]) == pictures.picture(session, 7, 240)
+    assert bytes(shown["picture"]) == pictures.picture(session.images, 7, 240)
 
 
 def test_a_neuron_chosen_elsewhere_shows_its_concept_or_says_that_it_has_none(panel, session):
@@ -214,8 +214,8 @@ def test_a_generator_is_the_pivot_on_its_own_samples(lend, model):
         )
         assert shown["detail"]["shows"] == [False, True, True, True]  # a generator does not look at pictures
         assert not shown["now"][0].any()
-        session.workbench.random("car")
-        image = session.workbench.add_to_session()
+        session.generator.workbench.random("car")
+        image = session.generator.workbench.add_to_session()
         painted = book.on_image(image).strength[:, 0]
         assert painted.max() > 0.5  # but it has maps of what it painted
         ask(panel, options={"pivot": "clip"})

@@ -112,7 +112,7 @@ def test_what_is_kept_is_what_is_asked_for(panel):
     assert counted.texts[0] == "a red circle"
     assert len(set(counted.texts)) == 4
     assert len(counted.heads) == 48
-    in_turn = [session.search(text, 3)[rank][0] for rank in range(3) for text in counted.texts]
+    in_turn = [session.images.search(text, 3)[rank][0] for rank in range(3) for text in counted.texts]
     assert list(counted.images) == list(dict.fromkeys([4, *in_turn]))[:3]
     keys = [key(("image", "text"), s) for s in counted.selections(("image", "text"), session.selection)]
     assert len(set(keys)) == 12

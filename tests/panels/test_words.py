@@ -40,9 +40,9 @@ def test_both_lists_are_the_sessions(panel, session):
     session.select(image=3)
     session.wait(60)
     written, nearest = panel.data()["columns"]
-    assert listed(written) == [text for text, _ in session.concepts_of(3, k=6)]
-    assert listed(nearest) == [text for text, _ in session.nearest_texts(3, 6)]
-    cosines = {text: session.head_scores(text, 3).cosine for text in listed(nearest)}
+    assert listed(written) == [text for text, _ in session.neurons.concepts(3, k=6)]
+    assert listed(nearest) == [text for text, _ in session.texts.nearest(3, 6)]
+    cosines = {text: session.heads.effects(text, 3).cosine for text in listed(nearest)}
     assert [row["score"] for row in nearest["rows"]] == pytest.approx(list(cosines.values()), abs=1e-5)
     assert list(cosines.values()) == sorted(cosines.values(), reverse=True)
     assert panel.data()["complete"]
@@ -56,7 +56,7 @@ def test_another_image_and_layer_change_the_words(panel, session):
     assert listed(panel.data()["columns"][0]) != before
     ask(panel, options={"layer": 1})
     assert panel.data()["layer"] == 1
-    assert listed(panel.data()["columns"][0]) == [text for text, _ in session.concepts_of(8, 1, 6)]
+    assert listed(panel.data()["columns"][0]) == [text for text, _ in session.neurons.concepts(8, 1, 6)]
 
 
 def test_without_an_image_it_says_what_to_do(panel, session):

@@ -20,7 +20,6 @@ from clipviz.reproduce.report import Report
 from clipviz.reproduce.world import chapter as world_report
 from clipviz.reproduce.world import measures as world_measures
 from clipviz.reproduce.world import summary as world_summary
-from clipviz.session import generation as starting
 
 
 @pytest.fixture(scope="package")
@@ -71,15 +70,15 @@ def _figures():
 def short_searches():
     """Few starts and pictures of edits and inversions, tried in one step, and few texts that name units: how well is
     asked elsewhere."""
-    pool = chapter4_report.text_pool
+    pool = chapter4_report.open_pool
     with pytest.MonkeyPatch.context() as patch:
         for name, few in (("SOUGHT", (6, 3, 3)), ("N_DRAWN", 4), ("N_USUAL", 8), ("TRIAL", Schedule(1, 0.1))):
             patch.setattr(starts, name, few)
         patch.setattr(inversion, "TRIAL", Schedule(1, 0.1))
         patch.setattr(inverting, "TRIAL", Schedule(1, 0.1))
-        for module in (starting, inverting):
+        for module in (inversion, inverting):
             patch.setattr(module, "N_STARTS", 4)
-        patch.setattr(chapter4_report, "text_pool", lambda *given: [*pool(*given)][:100])
+        patch.setattr(chapter4_report, "open_pool", lambda *given: [*pool(*given)][:100])
         for module in (editing, any_generator):
             patch.setattr(module, "search_for", lambda *_: Schedule(1, 0.1))
         patch.setattr(

@@ -92,7 +92,7 @@ def test_the_dictionary_beside_it_opens_in_a_session(made, model):
     with_images = clipviz.Session(
         model, clipviz.demo.images().subset(range(3)), ["a dog", "a cat"], background=False
     )
-    book = with_images.rosetta(out / "rosetta", {partner.name: partner for partner in partners})
+    book = with_images.rosetta.units(out / "rosetta", {partner.name: partner for partner in partners})
     assert len(book.concepts) > 5
     assert book.opened.picture_ids
     assert book.on_image(1).strength.max() > 0

@@ -14,7 +14,6 @@ from PIL import Image
 
 import clipviz
 from clipviz.analysis.generation.guides import Guides
-from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.data import dictionary
 from clipviz.data.images import open_images
 from clipviz.figures import chapter4 as figures
@@ -23,6 +22,7 @@ from clipviz.lens.invert import UnitPairs
 from clipviz.reproduce.chapter4 import chapter as chapter4
 from clipviz.reproduce.chapter4 import comparing, concept_pages, inverting
 from clipviz.reproduce.report import Report
+from clipviz.session import SharedUnits
 
 SINGLE_UNITS = concept_pages.single_units  # before other tests shorten it
 

@@ -24,21 +24,21 @@ def session(lend, model):
 @pytest.mark.parametrize("ablation", [Ablation(), Ablation(heads={(5, 1), (3, 2)})])
 def test_standing_is_a_rank_among_texts_and_a_share_of_images(session, ablation):
     session.select(ablation=ablation)
-    cosines = np.array([session.head_scores("a dog", i).cosine for i in range(N_IMAGES)])
-    others = [session.head_scores(text, 7).cosine for text in TEXTS if text != "a dog"]
-    found = session.standing("a dog", 7)
+    cosines = np.array([session.heads.effects("a dog", i).cosine for i in range(N_IMAGES)])
+    others = [session.heads.effects(text, 7).cosine for text in TEXTS if text != "a dog"]
+    found = session.images.percentiles("a dog", 7)
     assert found.cosine == pytest.approx(cosines[7], abs=1e-6)
     assert found.rank == 1 + sum(other > cosines[7] for other in others)
     assert found.share == pytest.approx((np.delete(cosines, 7) < cosines[7]).mean())
     assert (found.n_texts, found.n_images) == (len(TEXTS), N_IMAGES - 1)
-    minus = cosines - [session.head_scores("a red circle", i).cosine for i in range(N_IMAGES)]
-    found = session.standing("a dog", 7, "a red circle")
+    minus = cosines - [session.heads.effects("a red circle", i).cosine for i in range(N_IMAGES)]
+    found = session.images.percentiles("a dog", 7, "a red circle")
     assert found.rank is None
     assert found.share == pytest.approx((np.delete(minus, 7) < minus[7]).mean())
 
 
 def test_a_mask_fits_texts_that_name_what_it_outlines(session):
-    swan = session.images.captions.index("a large swan in the sea")
+    swan = session.images.opened.captions.index("a large swan in the sea")
     for text, fits in {
         "a swan": True,
         "two swans": True,
@@ -46,32 +46,32 @@ def test_a_mask_fits_texts_that_name_what_it_outlines(session):
         "a tiger": False,
         "the sea": False,
     }.items():
-        assert session.names_object(text, swan) is fits, text
+        assert session.maps.names_object(text, swan) is fits, text
 
 
 def test_photographs_are_far_and_demo_images_are_not(session):
     data = pytest.importorskip("sklearn.datasets")
     photograph = Path(data.__file__).parent / "images" / "china.jpg"
-    assert all(session.familiarity(i).known for i in range(N_IMAGES))
-    far = session.familiarity(session.add_image(photograph))
+    assert all(session.images.familiarity(i).known for i in range(N_IMAGES))
+    far = session.images.familiarity(session.images.add(photograph))
     assert not far.known
     assert "not from the collection" in far.why
     assert 0 < far.cosine < 1
-    drawn = session.add_image(session.images[3], "drawn", drawn=True)
-    assert session.familiarity(drawn).known
+    drawn = session.images.add(session.images[3], "drawn", drawn=True)
+    assert session.images.familiarity(drawn).known
 
 
 def test_heads_are_found_by_what_they_vary_with(model):
     with_index = clipviz.Session(model)  # the whole collection, from the demo's own index
-    found = {(one.layer, one.head): one for one in with_index.find_heads("forest")}
-    labelled = with_index.label(2, 3)
+    found = {(one.layer, one.head): one for one in with_index.heads.find("forest")}
+    labelled = with_index.heads.label(2, 3)
     assert not any("forest" in text for text in (labelled.name, *labelled.texts))
     assert (2, 3) in found
     assert (5, 0) in found
     assert len(found) < 8
     assert found[5, 0].share > found[2, 3].share > 0.05
     assert all(one.above >= 0.95 for one in found.values())
-    assert not with_index.find_heads("xqzv bluub")
+    assert not with_index.heads.find("xqzv bluub")
     with_index.close()
 
 

@@ -13,6 +13,7 @@ from few_texts import COMMON
 from PIL import Image
 
 import clipviz
+from clipviz.session import Board
 from clipviz.values import Ablation
 
 TEXTS = [*COMMON, "a car", "a blue square"]
@@ -33,11 +34,11 @@ def head_effects(session, model):
 
 
 def test_lenses_are_values(session):
-    scores = session.head_scores("a red circle", 3)
+    scores = session.heads.effects("a red circle", 3)
     assert scores.heads.shape == (6, 8)
     assert scores.mlps.shape == (7,)
     assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
-    maps = session.token_maps("a red circle", 3)
+    maps = session.maps.tokens("a red circle", 3)
     assert maps.scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
 
 
@@ -45,11 +46,11 @@ def test_cosine_is_the_models_own(session, model):
     image = model.encode_images(session.images[5])[0]
     text = model.encode_texts("a dog")[0]
     expected = float(torch.nn.functional.cosine_similarity(image, text, dim=0))
-    assert session.head_scores("a dog", 5).cosine == pytest.approx(expected, abs=1e-5)
+    assert session.heads.effects("a dog", 5).cosine == pytest.approx(expected, abs=1e-5)
 
 
 def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, model, head_effects):
-    described = session.textspan(5, 2, n_texts=4, n_draws=0)
+    described = session.heads.textspan(5, 2, n_texts=4, n_draws=0)
     raw = clipviz.lens.textspan.textspan(head_effects[:, 5, 2], model.encode_texts(TEXTS), 4)
     assert described.order.tolist() == raw.order.tolist()
     assert described.gains == pytest.approx(raw.gains.numpy(), abs=1e-4)
@@ -59,7 +60,7 @@ def test_textspan_of_the_collection_equals_textspan_of_the_raw_effects(session, 
 def test_texts_of_which_nothing_is_left_are_counted(model):
     texts = [*TEXTS[:4], *(text.upper() for text in TEXTS[:4])]
     twice = clipviz.Session(model, clipviz.demo.images().subset(range(8)), texts, background=False)
-    described = twice.textspan(5, 2, n_texts=3, n_draws=0)
+    described = twice.heads.textspan(5, 2, n_texts=3, n_draws=0)
     assert described.n_used_up >= 3  # the tokenizer lowers letters: each text is there twice
     assert len({text.lower() for text in described.texts}) == 3
     twice.close()
@@ -67,7 +68,7 @@ def test_texts_of_which_nothing_is_left_are_counted(model):
 
 def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
     chosen = (1, 5, 8, 13, 21, 34)
-    described = session.textspan(4, 1, n_texts=3, images=chosen, n_draws=0)
+    described = session.heads.textspan(4, 1, n_texts=3, images=chosen, n_draws=0)
     effects = torch.cat([model.trace(session.images[i]).head_effects()[:, 4, 1] for i in chosen])
     raw = clipviz.lens.textspan.textspan(effects, model.encode_texts(TEXTS), 3)
     assert described.order.tolist() == raw.order.tolist()
@@ -75,32 +76,32 @@ def test_textspan_of_a_chosen_set_reads_that_set_alone(session, model):
 
 def test_two_images_vary_in_one_direction_and_one_text_explains_it(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(2)), TEXTS, background=False)
-    described = session.textspan(5, 0, n_texts=8)
+    described = session.heads.textspan(5, 0, n_texts=8)
     assert len(described.texts) == 1
     assert described.gains == pytest.approx([1], abs=1e-4)
     assert described.null_gains == pytest.approx(np.ones((20, 1)), abs=1e-4)
-    assert session.label(5, 0).name == "no clear role"
+    assert session.heads.label(5, 0).name == "no clear role"
     session.close()
 
 
 def test_neighbours_under_a_head_are_ranked_by_its_inner_product(session, head_effects):
     effects = head_effects[:, 5, 3]
     expected = effects @ effects[7]
-    found = session.neighbours(7, 5, 3, 40, by="product")
+    found = session.images.neighbours(7, 5, 3, 40, by="product")
     assert [i for i, _ in found] == expected.argsort(descending=True).tolist()
     assert dict(found)[7] == pytest.approx(float(expected[7]), rel=1e-4)
-    assert session.neighbours(7, k=3, by="product")[0][0] == 7
+    assert session.images.neighbours(7, k=3, by="product")[0][0] == 7
 
 
 def test_search_ranks_by_cosine(session):
-    found = session.search("in the sea", 40)
+    found = session.images.search("in the sea", 40)
     assert len(found) == 40
     assert found == sorted(found, key=lambda pair: -pair[1])
-    assert found[0][1] == pytest.approx(session.head_scores("in the sea", found[0][0]).cosine, abs=1e-5)
+    assert found[0][1] == pytest.approx(session.heads.effects("in the sea", found[0][0]).cosine, abs=1e-5)
 
 
 def test_variance_shares_sum_to_one(session):
-    shares = session.head_variance()
+    shares = session.heads.variance()
     assert shares.shape == (6, 8)
     assert shares.sum() == pytest.approx(1)
     assert (shares > 0).all()
@@ -139,7 +140,7 @@ def test_undo_and_redo_walk_the_history(session):
     assert session.undo() == start
     assert session.redo().text == "a dog"
     session.select(head=head)
-    assert not session.can_redo
+    assert not Board.of(session).can_redo
     assert session.redo().head == head
     assert session.history[-1].head == head
 
@@ -147,24 +148,24 @@ def test_undo_and_redo_walk_the_history(session):
 @pytest.mark.parametrize("text", ["", "   ", None])
 def test_an_empty_text_is_refused(session, text):
     with pytest.raises(ValueError, match="expected a text"):
-        session.direction(text)
+        session.texts.direction(text)
 
 
 def test_an_added_image_is_like_any_other(session):
-    index = session.add_image(Image.new("RGB", (300, 200), (200, 20, 20)), "red")
-    assert len(session.images) == len(session.collection) == index + 1
+    index = session.images.add(Image.new("RGB", (300, 200), (200, 20, 20)), "red")
+    assert len(session.images) == len(session.images.codes) == index + 1
     assert session.images.names[index] == "red"
-    assert any(i == index for i, _ in session.search("a red circle", 60))
-    assert session.neighbours(index, k=2, by="product")[0][0] == index
+    assert any(i == index for i, _ in session.images.search("a red circle", 60))
+    assert session.images.neighbours(index, k=2, by="product")[0][0] == index
 
 
 @pytest.mark.parametrize("source", [b"not an image", np.zeros((5, 5, 7)), "/nowhere/at/all.jpg"])
 def test_a_bad_image_is_refused_and_the_session_goes_on(session, source):
     n_images = len(session.images)
     with pytest.raises((ValueError, OSError)):
-        session.add_image(source)
+        session.images.add(source)
     assert len(session.images) == n_images
-    assert session.search("a dog", 1)
+    assert session.images.search("a dog", 1)
 
 
 def test_code_reopens_the_view(model, tmp_path):
@@ -185,8 +186,8 @@ def test_the_collection_is_read_in_the_background(model):
     images = clipviz.demo.images().subset(range(40))
     session = clipviz.Session(model, images, texts=TEXTS)
     session.wait(60, background=True)
-    assert session.progress == (40, 40)
-    assert session.collection.complete
+    assert session.images.progress == (40, 40)
+    assert session.images.codes.complete
     session.close()
 
 
@@ -203,8 +204,8 @@ def test_a_layer_not_kept_is_named(model):
         model, clipviz.demo.images().subset(range(4)), TEXTS, layers=[4, 5], background=False
     )
     with pytest.raises(ValueError, match=r"layer 1 is not among .*\[4, 5\]"):
-        session.textspan(1, 0)
-    assert session.textspan(5, 0, n_texts=2).texts
+        session.heads.textspan(1, 0)
+    assert session.heads.textspan(5, 0, n_texts=2).texts
     session.close()
 
 
@@ -212,7 +213,7 @@ def test_closing_leaves_nothing_behind(model):
     before = threading.active_count()
     session = clipviz.Session(model, clipviz.demo.images().subset(range(4)), TEXTS)
     session.wait(60, background=True)
-    gone, worker = weakref.ref(session), session.worker
+    gone, worker = weakref.ref(session), session._state.worker
     session.close()
     session.close()
     assert not worker.alive
@@ -237,7 +238,7 @@ def test_a_forgotten_panel_may_be_collected_while_another_one_joins(session):
             self.itself = self
 
         def __del__(self):
-            session.unwatch(self)
+            Board.of(session).unwatch(self)
 
     class Joining:
         def __hash__(self):  # asked for when it is put into the set
@@ -246,8 +247,8 @@ def test_a_forgotten_panel_may_be_collected_while_another_one_joins(session):
 
     Forgotten()
     joining = Joining()
-    thread = threading.Thread(target=session.watch, args=(joining,), daemon=True)
+    thread = threading.Thread(target=Board.of(session).watch, args=(joining,), daemon=True)
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
-    session.unwatch(joining)
+    Board.of(session).unwatch(joining)

@@ -30,30 +30,30 @@ def test_every_chapter_answers(family, tmp_path):
     session = clipviz.Session(model, images, texts=TEXTS, background=False)
     session.wait()
     layer, embeddings = (
-        session.collection.layers[-1],
+        session.images.codes.layers[-1],
         model.encode_images([images[i] for i in range(N_IMAGES)]),
     )
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
     text = model.encode_texts(["a dog"])[0]
-    scores = session.head_scores("a dog", 3)
+    scores = session.heads.effects("a dog", 3)
     assert scores.cosine == pytest.approx(float(unit[3] @ text), abs=1e-5)
     assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
-    assert session.token_maps("a dog", 3).scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
-    gains = np.asarray(session.textspan(layer, 1, n_texts=3).gains)
+    assert session.maps.tokens("a dog", 3).scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
+    gains = np.asarray(session.heads.textspan(layer, 1, n_texts=3).gains)
     assert 0 < gains.sum() <= 1
-    found = [image for image, _ in session.search("a dog", 4)]
+    found = [image for image, _ in session.images.search("a dog", 4)]
     assert found == (unit @ text).topk(4).indices.tolist()
-    without = session.head_scores("a dog", 3, ablation=Ablation(heads=frozenset({(layer, 0)}), how="zero"))
+    without = session.heads.effects("a dog", 3, ablation=Ablation(heads=frozenset({(layer, 0)}), how="zero"))
     effect = model.trace(images[3]).head_effects([layer])[0, 0, 0]
     left = embeddings[3] - effect
     assert without.cosine == pytest.approx(float(left @ text / left.norm()), abs=1e-4)
-    assert session.neurons(0).n_neurons == model.weights.n_neurons
-    assert tuple(session.compare_maps("a dog", 2)) == session.baselines
+    assert session.neurons.layer(0).n_neurons == model.weights.n_neurons
+    assert tuple(session.maps.compare("a dog", 2)) == session.maps.baselines
     clipviz.Index.build(model, images, tmp_path / "index", progress=False)
     on_index = clipviz.Session(
         model, index=clipviz.Index.open(tmp_path / "index"), texts=TEXTS, background=False
     )
     on_index.wait()
-    assert on_index.head_scores("a dog", 3).cosine == pytest.approx(scores.cosine, abs=2e-2)
+    assert on_index.heads.effects("a dog", 3).cosine == pytest.approx(scores.cosine, abs=2e-2)
     for one in (on_index, session):
         one.close()

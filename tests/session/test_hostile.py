@@ -38,57 +38,57 @@ def session(model):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda s: s.textspan(4, 9), r"head within 0\.\.7 \(counted from 0\), got 9"),
-        (lambda s: s.textspan(5, -1), r"head within 0\.\.7 \(counted from 0\), got -1"),
-        (lambda s: s.textspan(-1, 0), r"layer within 0\.\.5"),
-        (lambda s: s.textspan(4, 1.5), r"head within 0\.\.7.*got 1\.5"),
-        (lambda s: s.textspan(4, 1, images=[-1, -2]), r"images within 0\.\.5, got \[-1, -2\]"),
-        (lambda s: s.textspan(4, 1, images=[0, 1, 9999]), r"images within 0\.\.5, got \[9999\]"),
-        (lambda s: s.textspan(4, 1, n_texts=0), "n_texts to be a whole number of at least 1, got 0"),
-        (lambda s: s.span([6]), r"images within 0\.\.5, got \[6\]"),
-        (lambda s: s.label(6, 0), r"layer within 0\.\.5"),
-        (lambda s: s.joint_maps(2, 8), r"head within 0\.\.7"),
-        (lambda s: s.atlas(2, -1), r"head within 0\.\.7"),
-        (lambda s: s.neighbours(0, 2), "a layer and a head, or neither"),
-        (lambda s: s.neighbours(0, 2, 8), r"head within 0\.\.7"),
-        (lambda s: s.neighbours(0, k=-1), "k to be a whole number of at least 1"),
-        (lambda s: s.neighbours(0, by="luck"), "one of cosine, product, got 'luck'"),
-        (lambda s: s.search("a dog", k=True), "k to be a whole number"),
-        (lambda s: s.trace(-1), r"image within 0\.\.5"),
-        (lambda s: s.head_scores("a dog", 6), r"image within 0\.\.5"),
-        (lambda s: s.describe_neurons(3, [10_000]), r"neurons within 0\.\.\d+, got \[10000\]"),
-        (lambda s: s.neurons(5), "later"),
+        (lambda s: s.heads.textspan(4, 9), r"head within 0\.\.7 \(counted from 0\), got 9"),
+        (lambda s: s.heads.textspan(5, -1), r"head within 0\.\.7 \(counted from 0\), got -1"),
+        (lambda s: s.heads.textspan(-1, 0), r"layer within 0\.\.5"),
+        (lambda s: s.heads.textspan(4, 1.5), r"head within 0\.\.7.*got 1\.5"),
+        (lambda s: s.heads.textspan(4, 1, images=[-1, -2]), r"images within 0\.\.5, got \[-1, -2\]"),
+        (lambda s: s.heads.textspan(4, 1, images=[0, 1, 9999]), r"images within 0\.\.5, got \[9999\]"),
+        (lambda s: s.heads.textspan(4, 1, n_texts=0), "n_texts to be a whole number of at least 1, got 0"),
+        (lambda s: s.heads.spans([6]), r"images within 0\.\.5, got \[6\]"),
+        (lambda s: s.heads.label(6, 0), r"layer within 0\.\.5"),
+        (lambda s: s.maps.joint(2, 8), r"head within 0\.\.7"),
+        (lambda s: s.images.atlas(2, -1), r"head within 0\.\.7"),
+        (lambda s: s.images.neighbours(0, 2), "a layer and a head, or neither"),
+        (lambda s: s.images.neighbours(0, 2, 8), r"head within 0\.\.7"),
+        (lambda s: s.images.neighbours(0, k=-1), "k to be a whole number of at least 1"),
+        (lambda s: s.images.neighbours(0, by="luck"), "one of cosine, product, got 'luck'"),
+        (lambda s: s.images.search("a dog", k=True), "k to be a whole number"),
+        (lambda s: s.images.trace(-1), r"image within 0\.\.5"),
+        (lambda s: s.heads.effects("a dog", 6), r"image within 0\.\.5"),
+        (lambda s: s.neurons.describe(3, [10_000]), r"neurons within 0\.\.\d+, got \[10000\]"),
+        (lambda s: s.neurons.layer(5), "later"),
         (lambda s: s.select(layer=float("nan")), "layer to be a non-negative integer, got nan"),
         (lambda s: s.select(image=float("inf")), "image to be a non-negative integer"),
         (lambda s: s.select(ablation=Ablation(layers=frozenset({6}))), r"ablated layers within 0\.\.5"),
         (lambda s: s.select(ablation=Ablation(mlps=frozenset({7}))), r"ablated MLPs within 0\.\.6"),
         (lambda s: s.select(ablation=Ablation(tokens=frozenset({145}))), r"ablated tokens within 0\.\.144"),
-        (lambda s: s.ablate(Ablation(heads=frozenset({(9, 0)}))), "6 layers x 8 heads"),
-        (lambda s: s.ablate(task="cheese"), "a task of these images .*got 'cheese'"),
+        (lambda s: s.ablation.run(Ablation(heads=frozenset({(9, 0)}))), "6 layers x 8 heads"),
+        (lambda s: s.ablation.run(task="cheese"), "a task of these images .*got 'cheese'"),
         (lambda s: Ablation(heads=frozenset({(1.5, 0)})), r"a layer to be a non-negative integer, got 1\.5"),
-        (lambda s: s.presets(task="shapes"), r"a task of these images \(objects, .*got 'shapes'"),
-        (lambda s: s.n_labelled("shapes"), r"a task of these images \(objects, .*got 'shapes'"),
-        (lambda s: s.ablate(task=["objects"]), r"a task of these images .*got \['objects'\]"),
-        (lambda s: s.presets(cue="ab"), "cue as two texts, .*got 'ab'"),
-        (lambda s: s.cues(pair="ab"), "pair as two texts, .*got 'ab'"),
-        (lambda s: s.cues(pair=("dog",)), r"pair as two texts, .*got \('dog',\)"),
-        (lambda s: s.attack(pair="ab"), "pair as two texts, .*got 'ab'"),
-        (lambda s: s.drawable(["grass"], "ab"), "pair as two texts, .*got 'ab'"),
-        (lambda s: s.pair_map(s.images[0], "ab"), "pair as two texts, .*got 'ab'"),
-        (lambda s: s.rosetta(partners=["cnn"]), r"partners as a mapping .*got \['cnn'\]"),
+        (lambda s: s.ablation.presets(task="shapes"), r"a task of these images \(objects, .*got 'shapes'"),
+        (lambda s: s.ablation.n_labelled("shapes"), r"a task of these images \(objects, .*got 'shapes'"),
+        (lambda s: s.ablation.run(task=["objects"]), r"a task of these images .*got \['objects'\]"),
+        (lambda s: s.ablation.presets(cue="ab"), "cue as two texts, .*got 'ab'"),
+        (lambda s: s.cues.find(pair="ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.cues.find(pair=("dog",)), r"pair as two texts, .*got \('dog',\)"),
+        (lambda s: s.cues.attack(pair="ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.cues.drawable(["grass"], "ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.cues.map(s.images[0], "ab"), "pair as two texts, .*got 'ab'"),
+        (lambda s: s.rosetta.units(partners=["cnn"]), r"partners as a mapping .*got \['cnn'\]"),
         (lambda s: s.open(head=()), r"head as a layer and a head, .*got \(\)"),
         (lambda s: s.open(head=torch.tensor([4, 2]), neuron=17), "neuron as a layer and a neuron, .*got 17"),
         (lambda s: s.open(head=(4, 2), neuron=(3, 10**9)), r"neuron within 0\.\.\d+ .*got 1000000000"),
         (lambda s: s.open(head=(9, 2), neuron=(3, 1)), r"layer within 0\.\.5"),
-        (lambda s: s.textspan(5, 3, n_draws=-1), "n_draws to be a whole number of at least 0, got -1"),
-        (lambda s: s.textspan(5, 3, n_draws=10**9), "n_draws to be at most 10,000, got 1,000,000,000"),
-        (lambda s: s.head_scores(["a dog"]), r"text to be a string, got list \['a dog'\]"),
-        (lambda s: s.head_scores("a dog", text_b=["a"]), r"text_b to be a string, got list \['a'\]"),
-        (lambda s: s.token_maps({"a": 1}), "text to be a string, got dict"),
-        (lambda s: s.compare_maps(["a dog"]), "text to be a string, got list"),
-        (lambda s: s.standing(["a dog"]), "text to be a string, got list"),
-        (lambda s: s.find_heads(["a dog"]), "text to be a string, got list"),
-        (lambda s: s.neuron_histogram(3, n_bins=10**9), "n_bins to be at most 1,000, got 1,000,000,000"),
+        (lambda s: s.heads.textspan(5, 3, n_draws=-1), "n_draws to be a whole number of at least 0, got -1"),
+        (lambda s: s.heads.textspan(5, 3, n_draws=10**9), "n_draws to be at most 10,000, got 1,000,000,000"),
+        (lambda s: s.heads.effects(["a dog"]), r"text to be a string, got list \['a dog'\]"),
+        (lambda s: s.heads.effects("a dog", text_b=["a"]), r"text_b to be a string, got list \['a'\]"),
+        (lambda s: s.maps.tokens({"a": 1}), "text to be a string, got dict"),
+        (lambda s: s.maps.compare(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.images.percentiles(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.heads.find(["a dog"]), "text to be a string, got list"),
+        (lambda s: s.neurons.histogram(3, n_bins=10**9), "n_bins to be at most 1,000, got 1,000,000,000"),
         (lambda s: s.select(images=range(3 * 10**7)), r"images within 0\.\.5, got \[6, 7, 8, 9, 10\]"),
         (lambda s: s.select(images=[0] * 7), "each of the 6 images at most once"),
         (lambda s: s.select(images=3), "images as a list of whole numbers, got 3"),
@@ -111,14 +111,14 @@ def test_impossible_layers_are_refused(model, layers):
     "ask",
     [
         lambda s: s.select(images=range(3 * 10**7)),
-        lambda s: s.textspan(4, 1, images=range(3 * 10**7)),
-        lambda s: s.neuron_histogram(3, n_bins=10**8),
+        lambda s: s.heads.textspan(4, 1, images=range(3 * 10**7)),
+        lambda s: s.neurons.histogram(3, n_bins=10**8),
         lambda s: clipviz.Selection(images=itertools.repeat(0)),
         lambda s: Ablation(tokens=itertools.count()),
     ],
 )
 def test_what_is_too_much_is_refused_before_it_fills_the_memory(session, ask):
-    session.neurons(n_images=2)  # read before the memory is measured
+    session.neurons.layer(n_images=2)  # read before the memory is measured
     tracemalloc.start()
     with pytest.raises(ValueError, match="expected"):
         ask(session)
@@ -128,9 +128,13 @@ def test_what_is_too_much_is_refused_before_it_fills_the_memory(session, ask):
 
 
 def test_a_task_is_asked_for_by_its_name(session):
-    name = next(iter(session.tasks()))
-    assert session.n_labelled(name) == session.n_labelled(session.tasks()[name]) > 0
-    assert session.presets(task=name) == session.presets(task=session.tasks()[name])
+    name = next(iter(session.ablation.tasks()))
+    assert (
+        session.ablation.n_labelled(name) == session.ablation.n_labelled(session.ablation.tasks()[name]) > 0
+    )
+    assert session.ablation.presets(task=name) == session.ablation.presets(
+        task=session.ablation.tasks()[name]
+    )
 
 
 def test_a_head_and_a_neuron_are_opened_together_in_one_step(session):
@@ -145,10 +149,10 @@ def test_a_head_and_a_neuron_are_opened_together_in_one_step(session):
     "ask",
     [
         lambda s, text: s.select(text=text),
-        lambda s, text: s.head_scores(text),
-        lambda s, text: s.direction(text),
-        lambda s, text: s.set_role(4, 2, text),
-        lambda s, text: s.add_image(s.images[0], text),
+        lambda s, text: s.heads.effects(text),
+        lambda s, text: s.texts.direction(text),
+        lambda s, text: s.heads.set_role(4, 2, text),
+        lambda s, text: s.images.add(s.images[0], text),
         lambda s, text: clipviz.Session(s.model, s.images, ["a dog", text]),
     ],
 )
@@ -160,13 +164,13 @@ def test_half_of_a_character_is_refused_where_a_text_comes_in(session, ask):
 def test_images_that_are_all_the_same_have_no_texts_and_no_nan(model, tmp_path):
     same = [Image.new("RGB", (64, 64), (200, 30, 30))] * 10  # read in batches of several sizes
     session = clipviz.Session(model, same, TEXTS, background=False)
-    assert session.head_variance().sum() == 0
-    assert session.label(4, 2).name == clipviz.session.NO_ROLE
+    assert session.heads.variance().sum() == 0
+    assert session.heads.label(4, 2).name == clipviz.session.NO_ROLE
     with pytest.raises(ValueError, match="effects vary over the images, got a constant one"):
-        session.textspan(4, 2)
+        session.heads.textspan(4, 2)
     for plane in ((), (4, 2)):
         with pytest.raises(ValueError, match=r"(embeddings differ|effects vary)"):
-            session.atlas(*plane)
+            session.images.atlas(*plane)
     board = clipviz.Dashboard(session)
     for name in ("atlas", "words"):
         board.desks.show(name)
@@ -181,8 +185,8 @@ def test_numbers_become_plain_ints_at_the_door(session):
     text = json.dumps(session.selection.to_dict())
     assert type(session.selection.image) is int
     assert '"images": [1, 2]' in text
-    assert session.textspan(np.int64(4), np.uint8(2), n_texts=2).texts
-    assert session.neighbours(np.int32(1), np.int64(4), np.int64(2), k=np.int64(3))
+    assert session.heads.textspan(np.int64(4), np.uint8(2), n_texts=2).texts
+    assert session.images.neighbours(np.int32(1), np.int64(4), np.int64(2), k=np.int64(3))
     ablation = Ablation(heads=frozenset({(np.int64(1), np.int64(2))}))
     assert json.dumps(ablation.to_dict())
     session.undo()
@@ -199,8 +203,8 @@ def test_running_out_of_memory_halves_the_batch_says_so_and_goes_on(model, monke
     monkeypatch.setattr(type(model), "trace", trace)
     monkeypatch.setattr(clipviz.analysis.collection.image_codes, "STEP", 1e9)  # however slow this machine is
     session = opened(model, 24, background=False)
-    assert session.collection.n_ready == 24
-    assert session.progress == (24, 24)
+    assert session.images.codes.n_ready == 24
+    assert session.images.progress == (24, 24)
     notes = session.receipts()["notes"]
     assert notes[-1] == "memory ran out with 8 images per forward pass; continued with 4"
     assert "continued with 4" in caplog.text
@@ -228,21 +232,21 @@ def test_closing_during_a_lens_is_safe(model):
         go.wait(5)
         return 7
 
-    thread = threading.Thread(target=lambda: found.append(session.remember("slow", slow)))
+    thread = threading.Thread(target=lambda: found.append(session._state.remember("slow", slow)))
     thread.start()
     begun.wait(5)
     session.close()
     go.set()
     thread.join(5)
     assert found == [7]
-    assert not session.worker.alive
+    assert not session._state.worker.alive
 
 
 def test_a_session_that_is_dropped_frees_its_memory_and_its_thread(model):
     before = threading.active_count()
     session = opened(model, 3)
     session.wait(60, background=True)
-    gone, codes, worker = weakref.ref(session), weakref.ref(session.collection), session.worker
+    gone, codes, worker = weakref.ref(session), weakref.ref(session.images.codes), session._state.worker
     session = opened(model, 3, background=False)  # the cell is run again
     gc.collect()
     assert gone() is None
@@ -272,15 +276,15 @@ def test_a_cell_run_again_closes_its_session_even_when_a_panel_holds_it(model, m
     shell = SimpleNamespace(get_parent=lambda: {"metadata": {"cellId": "a1"}}, execution_count=1)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     first, beside = opened(model, 2), opened(model, 2)
-    assert first.worker.alive
+    assert first._state.worker.alive
     shell.execution_count = 2
     again = opened(model, 2)
-    assert not first.worker.alive
-    assert not beside.worker.alive
-    assert again.worker.alive
+    assert not first._state.worker.alive
+    assert not beside._state.worker.alive
+    assert again._state.worker.alive
     shell.get_parent = lambda: {"metadata": {"cellId": "b2"}}
     other = opened(model, 2)
-    assert again.worker.alive
+    assert again._state.worker.alive
     for made in (again, other):
         made.close()
     cells._MADE.clear()
@@ -293,14 +297,14 @@ def test_a_long_computation_that_is_overtaken_ends_quietly(model):
     def long(stale):
         begun.set()
         while True:
-            session.checkpoint()
+            session._state.checkpoint()
             if stale():
                 order.append("still here")
 
-    session.worker.request(long)
+    session._state.worker.request(long)
     begun.wait(5)
-    assert not session.cancelled()  # not in the worker's own thread
-    session.worker.request(lambda stale: order.append("next"))
+    assert not session._state.worker.overtaken()  # not in the worker's own thread
+    session._state.worker.request(lambda stale: order.append("next"))
     session.wait(5)
     assert order[-1] == "next"
     session.close()

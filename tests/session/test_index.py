@@ -50,29 +50,31 @@ def indexed(model, index):
 
 
 def test_an_index_is_complete_at_once(indexed):
-    assert indexed.collection.complete
-    assert indexed.progress == (N, N)
+    assert indexed.images.codes.complete
+    assert indexed.images.progress == (N, N)
     assert indexed.receipts()["index"].startswith("pictures.index@")
     assert indexed.receipts()["stand_ins"] == (0, N)
 
 
 def test_answers_are_those_of_the_images(indexed, direct):
     for one in range(2, 6):
-        found, expected = (s.textspan(one, 3, n_texts=5, n_draws=0) for s in (indexed, direct))
+        found, expected = (s.heads.textspan(one, 3, n_texts=5, n_draws=0) for s in (indexed, direct))
         assert found.gains == pytest.approx(expected.gains, abs=2e-3)
-    assert indexed.head_variance() == pytest.approx(direct.head_variance(), rel=1e-2)
+    assert indexed.heads.variance() == pytest.approx(direct.heads.variance(), rel=1e-2)
     for layer, head in ((None, None), (5, 2)):
-        found, expected = (dict(s.neighbours(4, layer, head, N, by="product")) for s in (indexed, direct))
+        found, expected = (
+            dict(s.images.neighbours(4, layer, head, N, by="product")) for s in (indexed, direct)
+        )
         scale = max(map(abs, expected.values()))
         assert all(found[i] == pytest.approx(expected[i], abs=5e-3 * scale) for i in expected)
-    found, expected = (dict(s.search("a dog", N)) for s in (indexed, direct))
+    found, expected = (dict(s.images.search("a dog", N)) for s in (indexed, direct))
     assert all(found[i] == pytest.approx(expected[i], abs=1e-3) for i in expected)
 
 
 def test_a_label_is_described_in_one_call(indexed, direct):
-    chosen = indexed.subset("label", "first")
+    chosen = indexed.images.where("label", "first")
     assert chosen == tuple(range(12))
-    found, expected = (s.textspan(5, 1, 3, images=chosen, n_draws=0) for s in (indexed, direct))
+    found, expected = (s.heads.textspan(5, 1, 3, images=chosen, n_draws=0) for s in (indexed, direct))
     assert found.gains == pytest.approx(expected.gains, abs=2e-3)
     indexed.select(images=chosen)
     assert indexed.selection.images == chosen
@@ -80,7 +82,7 @@ def test_a_label_is_described_in_one_call(indexed, direct):
 
 def test_an_unknown_label_names_those_there_are(indexed):
     with pytest.raises(ValueError, match="no image has label = 'third'; values are: first, second"):
-        indexed.subset("label", "third")
+        indexed.images.where("label", "third")
 
 
 def test_the_code_reopens_the_index(indexed):
@@ -98,16 +100,16 @@ def test_thumbnails_suffice_and_missing_files_are_said(model, folder, tmp_path):
         model, lost, tmp_path / "i", layers=(4, 5), workers=0, thumbnail=96, progress=False
     )
     before = clipviz.Session(model, texts=TEXTS, index=tmp_path / "i")
-    expected = before.textspan(5, 0, n_texts=3, n_draws=0), before.neighbours(2, k=5)
+    expected = before.heads.textspan(5, 0, n_texts=3, n_draws=0), before.images.neighbours(2, k=5)
     before.close()
     (lost / "first" / "000.png").unlink()
     shutil.rmtree(lost / "second")
     session = clipviz.Session(model, texts=TEXTS, index=index.path)
     assert session.receipts()["stand_ins"] == (N - 11, N)
-    assert session.textspan(5, 0, n_texts=3, n_draws=0).gains == pytest.approx(expected[0].gains)
-    assert session.neighbours(2, k=5) == expected[1]
-    assert np.isfinite(session.token_maps("a dog", 20).scores).all()  # traced from its thumbnail
-    session.add_image(Image.new("RGB", (8, 8)), "one more")
+    assert session.heads.textspan(5, 0, n_texts=3, n_draws=0).gains == pytest.approx(expected[0].gains)
+    assert session.images.neighbours(2, k=5) == expected[1]
+    assert np.isfinite(session.maps.tokens("a dog", 20).scores).all()  # traced from its thumbnail
+    session.images.add(Image.new("RGB", (8, 8)), "one more")
     assert session.receipts()["stand_ins"] == (N - 11, N)
     session.close()
 
@@ -121,12 +123,12 @@ def test_of_a_large_index_a_sample_of_the_files_is_looked_for(index, monkeypatch
 
 def test_an_image_can_be_added_to_an_index_session(model, index):
     session = clipviz.Session(model, texts=TEXTS, index=index)
-    added = session.add_image(Image.new("RGB", (50, 40), "red"), "red")
+    added = session.images.add(Image.new("RGB", (50, 40), "red"), "red")
     assert added == N
     session.select(image=added)
-    assert np.isfinite(session.head_scores("a dog").cosine)
-    assert len(session.neighbours(added, k=5)) == 5
-    assert len(session.neighbours(added, 5, 1, 5)) == 5
+    assert np.isfinite(session.heads.effects("a dog").cosine)
+    assert len(session.images.neighbours(added, k=5)) == 5
+    assert len(session.images.neighbours(added, 5, 1, 5)) == 5
     session.close()
 
 
@@ -157,8 +159,8 @@ def test_a_session_opens_even_where_no_picture_can_be_shown(model, tmp_path):
         model, texts=TEXTS, index=bundle().index
     )  # it keeps captions, but no files and no thumbnails
     assert session.selection.text == "a flamingo"
-    assert session.textspan(5, 0, n_texts=2, n_draws=0).texts
+    assert session.heads.textspan(5, 0, n_texts=2, n_draws=0).texts
     assert session.receipts()["stand_ins"] == (len(session.images), len(session.images))
     with pytest.raises(ValueError, match="no thumbnail"):
-        session.trace()
+        session.images.trace()
     session.close()

@@ -19,7 +19,9 @@ from clipviz.data import openers
 from clipviz.data.cache import Cache
 from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
-from clipviz.session import heads, opening
+from clipviz.session import Board, reading
+from clipviz.session.topics import labels
+from clipviz.waits import Work
 from clipviz.worker import Overtaken
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
@@ -35,7 +37,7 @@ def eager(monkeypatch, tmp_path):
     """A cache of its own in which also quick answers are kept."""
     monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(text_pool, "WORTH_KEEPING", 0.0)
-    monkeypatch.setattr(opening, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(reading, "WORTH_KEEPING", 0.0)
     return Cache(tmp_path / "cache")
 
 
@@ -94,17 +96,17 @@ def test_a_collection_is_read_once_and_its_broken_images_are_tried_again(model, 
     monkeypatch.setattr(openers, "EAGER", 0)  # it is found when it is read
     images = open_images(folder)
     first = clipviz.Session(model, images=images, texts=["a", "b"], background=False)
-    assert first.collection.complete
-    assert list(first.collection.broken) == [1]
+    assert first.images.codes.complete
+    assert list(first.images.codes.broken) == [1]
     monkeypatch.setattr(model, "trace", never)
     second = ImageCodes(model, 3)
     assert KeptCodes(model, images, second.layers).fill(second)
     assert second.broken == {}
     assert list(second.read(model, images)) == []  # nothing is traced
-    assert second.broken == first.collection.broken
+    assert second.broken == first.images.codes.broken
     assert second.complete
     for name in ("codes", "mean", "std", "embedding", "ready"):
-        assert torch.equal(getattr(second, name), getattr(first.collection, name))
+        assert torch.equal(getattr(second, name), getattr(first.images.codes, name))
     assert not KeptCodes(model, images, (4, 5)).fill(ImageCodes(model, 3, (4, 5)))
     (folder / "1.png").write_bytes(whole + b" ")
     assert not KeptCodes(model, open_images(folder), second.layers).fill(ImageCodes(model, 3))
@@ -123,11 +125,11 @@ def test_memory_that_ran_out_is_not_remembered(model, eager, monkeypatch):
 
     monkeypatch.setattr(model, "trace", trace)
     first = clipviz.Session(model, images, ["a", "b"], background=False)
-    assert list(first.collection.broken) == [3]
+    assert list(first.images.codes.broken) == [3]
     monkeypatch.setattr(model, "trace", real)
     second = clipviz.Session(model, images, ["a", "b"], background=False)
-    assert second.collection.n_ready == 5
-    assert second.collection.broken == {}
+    assert second.images.codes.n_ready == 5
+    assert second.images.codes.broken == {}
     for session in (first, second):
         session.close()
 
@@ -137,14 +139,14 @@ def test_what_is_kept_is_the_same_whatever_autocast_the_caller_is_in(model, eage
     with torch.autocast("cpu", torch.bfloat16):
         made = clipviz.Session(model, images, texts, background=False)
         TextPool(model, open_texts(texts), eager).directions()
-        added = made.add_image(images[0])
+        added = made.images.add(images[0])
     plain = model.trace([images[i] for i in range(5)])
-    torch.testing.assert_close(made.collection.embedding[added], plain.embedding[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.images.codes.embedding[added], plain.embedding[0], rtol=1e-4, atol=1e-5)
     made.close()
     found = clipviz.Session(model, images, texts, background=False)
     assert sorted(entry.about.split(" ")[0] for entry in eager.entries()) == ["2", "codes"]
-    torch.testing.assert_close(found.collection.embedding, plain.embedding, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.pool(), model.encode_texts(texts), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.images.codes.embedding, plain.embedding, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.texts.pool(), model.encode_texts(texts), rtol=0, atol=1e-5)
     found.close()
 
 
@@ -169,22 +171,30 @@ def test_what_is_done_behind_the_panels_says_how_far_it_is(model):
     """Images, texts, heads, one after the other, each with its estimate; then nothing."""
     texts = [f"text {i}" for i in range(70)]
     session = clipviz.Session(model, clipviz.demo.images().subset(range(8)), texts, background=False)
-    assert session.waiting == "Encoding the texts: 0 of 70"
-    assert session.reading.line == ""
+    assert Board.of(session).waiting == "Encoding the texts: 0 of 70"
+    assert Board.of(session).reading.line == ""
     seen = []
-    for _ in heads.labelling(weakref.ref(session)):
-        seen.append(session.waiting)
+    for _ in labels._labelling(weakref.ref(session._state)):
+        seen.append(Board.of(session).waiting)
     assert re.fullmatch(r"Encoding the texts: 32 of 70, about \d+ s left", seen[0])
     assert re.fullmatch(r"Labelling the heads: 47 of 48, about \d+ s left", seen[-2])
-    assert seen[-1] == session.waiting == ""
+    assert seen[-1] == Board.of(session).waiting == ""
     session.close()
 
 
-def test_reading_images_says_how_far_it_is(model):
+def test_reading_images_says_how_far_it_is(model, monkeypatch):
+    said, reached = [], Work.reached
+
+    def noting(work, n_done):
+        found = reached(work, n_done)
+        if work.what == "Reading the images":
+            said.append(work.line)
+        return found
+
+    monkeypatch.setattr(Work, "reached", noting)
     session = clipviz.Session(model, clipviz.demo.images().subset(range(48)), ["a dog", "a cat"])
-    said = []
-    session.observe(lambda _: said.append(session.reading.line), "progress")
     session.wait(60, background=True)
+    assert session.images.progress == (48, 48)
     assert re.fullmatch(r"Reading the images: \d+ of 48, about \d+ s left", said[0])
     assert said[-1] == ""
     session.close()

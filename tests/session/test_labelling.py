@@ -11,6 +11,7 @@ import clipviz
 from clipviz.analysis.collection import image_codes
 from clipviz.analysis.heads import labels
 from clipviz.lens import textspan
+from clipviz.session import Board
 
 
 def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypatch):
@@ -24,19 +25,21 @@ def test_labelling_gives_way_to_clicks_and_goes_on_where_it_was(model, monkeypat
         for part in real(*args, **options):
             assert len(answered) == len(made), "a click waited for more than the draws at work"
             made.append(len(part[0]))
-            session.worker.request(lambda stale: answered.append(len(made)))
+            session._state.worker.request(lambda stale: answered.append(len(made)))
             yield part
 
     monkeypatch.setattr(textspan, "null_in_parts", clicked)
-    session.label_heads()
+    Board.of(session).label_heads()
     session.wait(120, background=True)
-    assert session.labelled
-    assert made == [textspan.DRAWS_AT_ONCE] * (len(session.heads) * labels.N_DRAWS // textspan.DRAWS_AT_ONCE)
+    assert session.heads.labelled
+    assert made == [textspan.DRAWS_AT_ONCE] * (
+        len(session.heads.kept) * labels.N_DRAWS // textspan.DRAWS_AT_ONCE
+    )
     assert answered == [*range(1, len(made) + 1)]
     monkeypatch.undo()
-    known = session.label(4, 2)
-    session.known_labels().clear()
-    assert session.label(4, 2) == known
+    known = session.heads.label(4, 2)
+    session.heads._labels.known().clear()
+    assert session.heads.label(4, 2) == known
     session.close()
 
 
@@ -45,7 +48,7 @@ def test_a_label_asked_for_is_never_interrupted(model):
     session.wait(60)
     for head in range(4):
         session.select(layer=4, head=head)  # a request waits or runs meanwhile
-        assert session.label(4, head).texts
+        assert session.heads.label(4, head).texts
     session.close()
 
 

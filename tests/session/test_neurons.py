@@ -15,7 +15,9 @@ import clipviz
 from clipviz.analysis.neurons import layer as analysis
 from clipviz.lens.cues import image_contribution_scores
 from clipviz.lens.sparse import reconstruct, sparse_code
-from clipviz.session import neurons
+from clipviz.session import Board
+from clipviz.session.state import State
+from clipviz.session.topics import readings
 
 TEXTS = [*COMMON, "a car", "a blue star"]
 LAYER, N_IMAGES = 3, 40
@@ -31,7 +33,7 @@ def session(model):
 
 @pytest.fixture(scope="module")
 def known(session):
-    return session.neurons(LAYER)
+    return session.neurons.layer(LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,14 @@ def test_reading_in_steps_is_reading_at_once(session, model, known):
 
 
 def test_any_beginning_is_spread_over_the_collection(session):
-    order = neurons.Reading(session, LAYER).plan(None)
+    order = readings.Reading(session._state, LAYER).plan(None)
     assert sorted(order) == list(range(N_IMAGES))
     first = sorted(order[:8])
     assert max(np.diff([-1, *first, N_IMAGES])) <= 10
 
 
 def test_effect_on_a_text_is_the_rms_of_the_explicit_effects_along_the_direction(session, known, effects):
-    direction = session.neuron_direction("a dog")
+    direction = session.neurons.direction("a dog")
     found = known.towards(direction, 5)
     assert [f.effect for f in found] == sorted((f.effect for f in found), reverse=True)
     best = found[0]
@@ -74,9 +76,9 @@ def test_effect_on_a_text_is_the_rms_of_the_explicit_effects_along_the_direction
 
 
 def test_texts_are_compared_without_what_all_texts_share(session):
-    pool = session.pool()
-    assert torch.allclose(session.neuron_direction("a dog"), pool[1] - pool.mean(0), atol=1e-5)
-    difference = session.neuron_direction("a dog", "a car")
+    pool = session.texts.pool()
+    assert torch.allclose(session.neurons.direction("a dog"), pool[1] - pool.mean(0), atol=1e-5)
+    difference = session.neurons.direction("a dog", "a car")
     assert torch.allclose(difference, pool[1] - pool[6], atol=1e-5)
 
 
@@ -107,7 +109,7 @@ def test_top_images_are_those_of_largest_norm_with_their_maps(session, model, kn
 
 
 def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
-    reading = session.neuron_reading(LAYER)
+    reading = Board.of(session).neuron_reading(LAYER)
     sample = reading.samples(known, 11, "quantiles", 5)
     order = known.norms[:, 11].float().argsort(descending=True)
     assert sample.ids[0] == known.ids[order[0]]
@@ -121,7 +123,7 @@ def test_quantiles_run_from_the_strongest_to_the_weakest(session, known):
 
 
 def test_one_image_is_ranked_among_the_images_read(session, known, effects):
-    reading = session.neuron_reading(LAYER)
+    reading = Board.of(session).neuron_reading(LAYER)
     image = int(known.ids[4])
     found = reading.most_active(image, 3)
     expected = effects[4].norm(dim=-1)
@@ -132,7 +134,7 @@ def test_one_image_is_ranked_among_the_images_read(session, known, effects):
 
 
 def test_a_histogram_counts_every_image_once_and_shows_images_of_their_interval(session, known):
-    found, values = session.neuron_histogram(11, LAYER, 5), known.norms[:, 11].float().numpy()
+    found, values = session.neurons.histogram(11, LAYER, 5), known.norms[:, 11].float().numpy()
     assert found.edges[-1] == pytest.approx(values.max(), rel=1e-6)
     assert found.counts.sum() == len(values)
     by_image = dict(zip(known.ids.tolist(), values.tolist(), strict=True))
@@ -145,27 +147,27 @@ def test_a_histogram_counts_every_image_once_and_shows_images_of_their_interval(
         assert len(shown) == min(6, n)
         assert shown == sorted(shown, reverse=True)
         assert not shown or shown[0] == max(inside)
-    strips = session.neuron_reading(LAYER).samples(known, 11, "intervals", 1)
+    strips = Board.of(session).neuron_reading(LAYER).samples(known, 11, "intervals", 1)
     assert strips.ids == [i for images in known.histogram(11).images[::-1] for i in images]
 
 
 def test_neurons_are_found_by_text_by_image_and_by_strength(session, known):
     session.select(image=3, text="a dog", text_b="a car")
-    by_text = session.find_neurons("text", LAYER, 4)
-    expected = known.towards(session.neuron_direction("a dog", "a car"), 4)
+    by_text = session.neurons.find("text", LAYER, 4)
+    expected = known.towards(session.neurons.direction("a dog", "a car"), 4)
     assert (by_text.neurons, by_text.scores) == (
         [one.neuron for one in expected],
         [one.effect for one in expected],
     )
     session.select(text="", text_b="")
-    by_image = session.find_neurons("text", LAYER, 4)
+    by_image = session.neurons.find("text", LAYER, 4)
     assert by_image.by == "image"
-    active = session.neuron_reading(LAYER).most_active(3, 4)
+    active = Board.of(session).neuron_reading(LAYER).most_active(3, 4)
     assert list(zip(by_image.neurons, by_image.scores, strict=True)) == active
     session.select(image=None)
-    assert session.find_neurons("image", LAYER, 4).neurons == [n for n, _ in known.strongest(4)]
+    assert session.neurons.find("image", LAYER, 4).neurons == [n for n, _ in known.strongest(4)]
     with pytest.raises(ValueError, match="text, image, strength"):
-        session.find_neurons("luck", LAYER)
+        session.neurons.find("luck", LAYER)
 
 
 def test_unrelated_top_images_part_into_groups():
@@ -221,21 +223,21 @@ def test_broken_images_are_left_out(model, tmp_path):
     opened = clipviz.data.images.open_images(tmp_path)
     (tmp_path / "2.png").write_bytes(b"no image")
     session = clipviz.Session(model, opened, texts=TEXTS, background=False)
-    known = session.neurons(LAYER)
+    known = session.neurons.layer(LAYER)
     assert sorted(known.ids.tolist()) == [0, 1, 3, 4, 5]
-    assert session.neuron_reading(LAYER).complete(None)
+    assert Board.of(session).neuron_reading(LAYER).complete(None)
     session.close()
 
 
 def test_a_layer_without_later_attention_is_refused(session):
     with pytest.raises(ValueError, match=r"expected a layer within 0\.\.4"):
-        session.neuron_reading(5)
+        Board.of(session).neuron_reading(5)
 
 
 def test_readings_go_with_their_session(model):
     session = clipviz.Session(model, clipviz.demo.images().subset(range(4)), texts=TEXTS, background=False)
-    session.neurons(LAYER)
-    reading = weakref.ref(session.neuron_reading(LAYER))
+    session.neurons.layer(LAYER)
+    reading = weakref.ref(Board.of(session).neuron_reading(LAYER))
     session.close()
     del session
     gc.collect()
@@ -249,37 +251,39 @@ def test_concepts_sum_the_codes_of_all_activated_neurons(session, known, effects
     thresholds = torch.quantile(known.norms.float(), 0.98, dim=0)
     codes = sparse_code(known.line.directions, known.dictionary, m or len(TEXTS))
     scores = image_contribution_scores(codes, norms[None], thresholds, len(TEXTS))[0]
-    found = session.concepts_of(image, LAYER, 3, m)
+    found = session.neurons.concepts(image, LAYER, 3, m)
     assert [text for text, _ in found] == [TEXTS[j] for j in scores.topk(3).indices.tolist()]
     assert [score for _, score in found] == pytest.approx(scores.topk(3).values.tolist(), rel=2e-3)
 
 
 def test_a_finished_reading_is_not_begun_again_after_many_other_answers(session):
     """As a saved page asks them: more than are remembered."""
-    known, reading = session.neurons(3), session.neuron_reading(3)
+    known, reading = session.neurons.layer(3), Board.of(session).neuron_reading(3)
     for text in range(30):
         for image in range(10):
-            session.remember(("an answer", text, image), lambda: 0.0)
-    assert session.neuron_reading(3) is reading
-    assert session.neurons(3) is known
+            session._state.remember(("an answer", text, image), lambda: 0.0)
+    assert Board.of(session).neuron_reading(3) is reading
+    assert session.neurons.layer(3) is known
 
 
 def test_a_line_of_code_summarises_a_layer_once_and_says_how_far_it_is(model, monkeypatch):
     """A desk shows the first images early; who waits for all of them need not pay for a summary on the way."""
     gathered, said = [], []
-    gather = neurons.Reading._gather
-    monkeypatch.setattr(neurons.Reading, "_gather", lambda self: gathered.append(self.n_read) or gather(self))
-    monkeypatch.setattr(neurons, "FIRST", 16)
+    gather = readings.Reading._gather
+    monkeypatch.setattr(
+        readings.Reading, "_gather", lambda self: gathered.append(self.n_read) or gather(self)
+    )
+    monkeypatch.setattr(readings, "FIRST", 16)
     session = clipviz.Session(
         model, clipviz.demo.images().subset(range(48)), ["a dog", "a red circle", "the sea"], background=False
     )
-    monkeypatch.setattr(type(session), "tell", lambda self, work: said.append(work.line))
-    session.neurons(3)
+    monkeypatch.setattr(State, "tell", lambda self, work: said.append(work.line))
+    session.neurons.layer(3)
     assert gathered == [48]
     assert any(line.startswith("Reading the neurons of layer 3: 16 of 48") for line in said)
-    session.cue_source([3])
+    session.cues.source([3])
     assert any(line.startswith("Coding the neurons in texts: ") for line in said)
-    reading = session.neuron_reading(2)
+    reading = Board.of(session).neuron_reading(2)
     while reading.step(None):
         pass
     assert gathered[1:] == [16, 32, 48]

@@ -49,22 +49,24 @@ def naive(trace, image, ablation):
 def test_ablated_numbers_are_those_of_the_ablated_embedding(session, trace, case):
     ablation = CASES[case]
     after = naive(trace, 3, ablation)
-    a, b = (session.direction(text).double() for text in ("a dog", "a red circle"))
+    a, b = (session.texts.direction(text).double() for text in ("a dog", "a red circle"))
     session.select(ablation=ablation)  # asked without one, every method answers for the selection's
     for text_b, direction in (("", a), ("a red circle", a - b)):
         expected = float(after @ direction)
-        scores, maps = session.head_scores("a dog", 3, text_b), session.token_maps("a dog", 3, text_b)
+        scores, maps = session.heads.effects("a dog", 3, text_b), session.maps.tokens("a dog", 3, text_b)
         assert scores.cosine == pytest.approx(expected, abs=1e-5)
         assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(expected, abs=1e-5)
         np.testing.assert_allclose(maps.scores.sum(-1), scores.heads, atol=1e-5)
-        assert dict(session.search("a dog", 24, text_b))[3] == pytest.approx(expected, abs=1e-5)
+        assert dict(session.images.search("a dog", 24, text_b))[3] == pytest.approx(expected, abs=1e-5)
     for layer, head in ablation.heads:
         assert not maps.scores[layer, head, 1:].any()
-    pool = dict(session.nearest_texts(3, len(TEXTS)))
-    assert pool["a dog"] == pytest.approx(session.head_scores("a dog", 3).cosine, abs=1e-5)
-    whole = session.head_scores("a dog", 3, ablation=Ablation())
-    assert whole.cosine != pytest.approx(session.head_scores("a dog", 3).cosine, abs=1e-3)
-    assert dict(session.search("a dog", 24, ablation=Ablation()))[3] == pytest.approx(whole.cosine, abs=1e-5)
+    pool = dict(session.texts.nearest(3, len(TEXTS)))
+    assert pool["a dog"] == pytest.approx(session.heads.effects("a dog", 3).cosine, abs=1e-5)
+    whole = session.heads.effects("a dog", 3, ablation=Ablation())
+    assert whole.cosine != pytest.approx(session.heads.effects("a dog", 3).cosine, abs=1e-3)
+    assert dict(session.images.search("a dog", 24, ablation=Ablation()))[3] == pytest.approx(
+        whole.cosine, abs=1e-5
+    )
 
 
 def test_cosines_are_literally_those_of_the_models_two_encodings(session, model):
@@ -81,16 +83,16 @@ def test_cosines_are_literally_those_of_the_models_two_encodings(session, model)
     expected = [[cosine(image, text) for image in images] for text in texts]
     lengths = [sum(a * a for a in image) ** 0.5 for image in images]
     assert max(lengths) > 1.05 * min(lengths)  # else what is not divided by them would look the same
-    assert session.cosines("a dog").tolist() == pytest.approx(expected[0], abs=1e-5)
+    assert session.images.cosines("a dog").tolist() == pytest.approx(expected[0], abs=1e-5)
     both = [a - b for a, b in zip(*expected, strict=True)]
-    assert session.cosines("a dog", "in the sea").tolist() == pytest.approx(both, abs=1e-5)
+    assert session.images.cosines("a dog", "in the sea").tolist() == pytest.approx(both, abs=1e-5)
 
 
 def test_means_need_images_and_only_what_can_stand_alone_is_removed(session):
-    session.collection.ready[:] = False
-    session._memory, session._works = Recent(REMEMBERED), Recent(REMEMBERED)
+    session.images.codes.ready[:] = False
+    session._state._memory, session._state._works = Recent(REMEMBERED), Recent(REMEMBERED)
     with pytest.raises(ValueError, match="none has been read yet"):
-        session.head_scores("a dog", 3, ablation=CASES["mean"])
-    session.collection.ready[:] = True
+        session.heads.effects("a dog", 3, ablation=CASES["mean"])
+    session.images.codes.ready[:] = True
     with pytest.raises(ValueError, match="or all MLPs together"):
-        session.head_scores("a dog", 3, ablation=Ablation(tokens={0}))
+        session.heads.effects("a dog", 3, ablation=Ablation(tokens={0}))

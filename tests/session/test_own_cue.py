@@ -16,7 +16,7 @@ from clipviz.data.roles import Roles
 from clipviz.lens import ablate
 from clipviz.panels import Heads, TextSpan
 from clipviz.panels.ablate import Ablate
-from clipviz.session import ablation as asked
+from clipviz.session import Board
 from clipviz.values import N_LATE, Ablation
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
@@ -52,27 +52,27 @@ def head_effects(traces):
 @pytest.fixture(scope="module")
 def class_token_scores(opened, traces):
     """Of the class token with the directions of the birds' classes, [image, layer, head, class]."""
-    classes = classifiers.from_prompts(opened.model, opened.tasks()["birds"].prompts)
+    classes = classifiers.from_prompts(opened.model, opened.ablation.tasks()["birds"].prompts)
     return torch.cat([trace.token_scores(classes)[..., 0].movedim(0, -1) for trace in traces])
 
 
 @pytest.fixture
 def session(opened):
     yield opened
-    for panel in list(opened._watchers):
+    for panel in list(Board.of(opened)._watchers):
         panel.close()
-    for layer, head in opened.roles():
-        opened.set_role(layer, head, "")
+    for layer, head in opened.heads.roles():
+        opened.heads.set_role(layer, head, "")
     opened.select(ablation=Ablation())
 
 
 def test_groups_and_the_worst_of_them_come_from_the_table(session, head_effects):
-    assert list(session.tasks()) == ["birds", "birds by example"]
-    task = session.tasks()["birds"]
+    assert list(session.ablation.tasks()) == ["birds", "birds by example"]
+    task = session.ablation.tasks()["birds"]
     assert set(task.groups) == GROUPS
-    heads = session.presets(task=task)[0].heads
-    found = session.ablate(Ablation(heads=heads))
-    effects, before = head_effects, session.collection.embedding
+    heads = session.ablation.presets(task=task)[0].heads
+    found = session.ablation.run(Ablation(heads=heads))
+    effects, before = head_effects, session.images.codes.embedding
     after = before - sum(effects[:, layer, head] - effects[:, layer, head].mean(0) for layer, head in heads)
     classes = classifiers.from_prompts(session.model, task.prompts)
     for column, embedding in (("before", before), ("after", after)):
@@ -89,8 +89,11 @@ def test_groups_and_the_worst_of_them_come_from_the_table(session, head_effects)
 def test_single_mlps_and_the_class_token_are_measured_on_traces(
     session, traces, head_effects, class_token_scores, how
 ):
-    task, ablation = session.tasks()["birds"], Ablation(mlps={2, 6}, tokens={0}, heads={(5, 1)}, how=how)
-    found = session.ablate(ablation)
+    task, ablation = (
+        session.ablation.tasks()["birds"],
+        Ablation(mlps={2, 6}, tokens={0}, heads={(5, 1)}, how=how),
+    )
+    found = session.ablation.run(ablation)
     classes = classifiers.from_prompts(session.model, task.prompts).double()
     heads = head_effects.double()
     mlps = torch.cat([trace.mlp_effects() for trace in traces]).double()[:, [2, 6]].sum(1)
@@ -100,7 +103,7 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(
     removed = removed - removed.mean(0) if how == "mean" else removed
     embedding = torch.cat([trace.embedding for trace in traces]).double()
     expected = embedding @ classes.T - removed
-    traced = asked._traced(session, task, frozenset({0}))
+    traced = session.ablation._traced(task, frozenset({0}))
     shown = ablate.embedding_after(traced.terms, ablation, traced.means).double() @ classes.T
     torch.testing.assert_close(shown, expected, atol=1e-4, rtol=0)
     hits = (expected.argmax(1) == torch.tensor(task.labels)).double()
@@ -108,15 +111,15 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(
     assert found.n_heads == 1
     assert found.drawn_from == (5,)
     assert len(found.random) == session.model.n_heads - 1  # every other head of the layer, once
-    assert found.before.top1 == session.ablate(Ablation()).before.top1
-    assert session.ablate(Ablation(mlps={2})).random == ()
-    with pytest.raises(ValueError, match=r"all MLPs together.*by session\.ablate"):
-        session.desk_ablation(Ablation(mlps={2}))
+    assert found.before.top1 == session.ablation.run(Ablation()).before.top1
+    assert session.ablation.run(Ablation(mlps={2})).random == ()
+    with pytest.raises(ValueError, match=r"all MLPs together.*by session\.ablation\.run"):
+        session.ablation.on_desk(Ablation(mlps={2}))
 
 
 def test_two_typed_texts_find_the_heads_that_tell_them_apart(session, head_effects):
-    task, layers = session.tasks()["birds"], session.collection.layers[-N_LATE:]
-    found = session.cue_heads(" the sea, a lake", "a forest")
+    task, layers = session.ablation.tasks()["birds"], session.images.codes.layers[-N_LATE:]
+    found = session.ablation.cue_heads(" the sea, a lake", "a forest")
     assert (found.kind, found.name) == ("cue", "the sea, a lake from a forest")
     assert len(found.heads) == N_LATE * session.model.n_heads // 5
     effects = head_effects.double()
@@ -133,7 +136,7 @@ def test_two_typed_texts_find_the_heads_that_tell_them_apart(session, head_effec
         with pytest.raises(
             ValueError, match=r'two different texts for a cue, got .* type both, such as "the sea"'
         ):
-            session.cue_heads(*sides)
+            session.ablation.cue_heads(*sides)
 
 
 def test_the_desk_offers_typed_cues_and_given_roles(session):
@@ -148,7 +151,7 @@ def test_the_desk_offers_typed_cues_and_given_roles(session):
     ask(spans, action="role", head=[4, 1], role="back<b>ground")
     session.wait(60, background=True)
     session.wait(60)
-    assert session.roles() == {(4, 1): "back<b>ground", (5, 3): "back<b>ground"}
+    assert session.heads.roles() == {(4, 1): "back<b>ground", (5, 3): "back<b>ground"}
     assert spans.view["role"] == "back<b>ground"
     assert spans.view["label"]["name"] != spans.view["role"]
     given = [(p["name"], p["heads"]) for p in panel.view["presets"] if p["kind"] == "role"]
@@ -160,7 +163,7 @@ def test_the_desk_offers_typed_cues_and_given_roles(session):
 
 
 def test_classes_are_typed_with_the_groups_of_the_table(session):
-    task = session.typed_task("a waterbird, a landbird")
+    task = session.ablation.typed("a waterbird, a landbird")
     assert set(task.groups) == GROUPS
     assert task.n_labelled == 24
 
@@ -169,17 +172,17 @@ def test_roles_are_kept_for_the_model_by_every_session(model, tmp_path, monkeypa
     picture = clipviz.demo.images()[0]
     monkeypatch.setenv("CLIPVIZ_CACHE", str(tmp_path))
     one, other = (clipviz.Session(model, picture, TEXTS, background=False) for _ in range(2))
-    one.set_role(5, 3, "background")
-    other.set_role(0, 0, "edges")
-    one.set_role(5, 3, "place")
+    one.heads.set_role(5, 3, "background")
+    other.heads.set_role(0, 0, "edges")
+    one.heads.set_role(5, 3, "place")
     one.close()
     other.close()
     file = tmp_path / "roles" / f"{model.fingerprint}.json"
     assert json.loads(file.read_text()) == {"model": "demo", "roles": {"0,0": "edges", "5,3": "place"}}
     with pytest.raises(ValueError, match="expected head within"):
-        one.set_role(5, 99, "background")
+        one.heads.set_role(5, 99, "background")
     with pytest.raises(ValueError, match="at most 60 characters, got 61"):
-        one.set_role(5, 3, "x" * 61)
+        one.heads.set_role(5, 3, "x" * 61)
     file.write_text("{]")
     roles = Roles.of("demo", model.fingerprint)
     assert roles.all() == {}

@@ -11,7 +11,7 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz import Ablation, panels
-from clipviz.session import generation
+from clipviz.analysis.generation import guides
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a car", "a star"]
@@ -35,17 +35,17 @@ def plain(model):
 
 def asked(session):
     """Numbers of every lens."""
-    maps = session.compare_maps("a dog", 3)
-    line = session.neurons(3).line
+    maps = session.maps.compare("a dog", 3)
+    line = session.neurons.layer(3).line
     return {
-        "cosine": session.head_scores("a dog", 3).cosine,
-        "head scores": session.head_scores("a dog", 3).heads,
-        "token scores": session.token_maps("a dog", 3).scores,
-        "variance": session.head_variance(),
-        "explained": session.textspan(5, 1, 4, n_draws=5).gains.cumsum(),
-        "without heads": session.head_scores("a dog", 3, ablation=Ablation(heads={(5, 1)})).cosine,
+        "cosine": session.heads.effects("a dog", 3).cosine,
+        "head scores": session.heads.effects("a dog", 3).heads,
+        "token scores": session.maps.tokens("a dog", 3).scores,
+        "variance": session.heads.variance(),
+        "explained": session.heads.textspan(5, 1, 4, n_draws=5).gains.cumsum(),
+        "without heads": session.heads.effects("a dog", 3, ablation=Ablation(heads={(5, 1)})).cosine,
         "neurons": line.directions,
-        "attention": session.attention(3),
+        "attention": session.maps.attention(3),
         **{name: map_ / max(np.abs(map_).max(), 1e-9) for name, map_ in maps.items()},
     }
 
@@ -81,7 +81,7 @@ def test_every_lens_answers_in_half_precision(model, plain, precision, halved, h
 
 def test_every_panel_shows_a_model_of_half_precision(halved, monkeypatch):
     session = halved
-    monkeypatch.setattr(generation, "N_SAMPLES", 4)  # pictures that name the generator's concepts, found anew
+    monkeypatch.setattr(guides, "N_SAMPLES", 4)  # pictures that name the generator's concepts, found anew
     shown = [
         getattr(panels, name)(session, **FEW.get(name, {})) for name in panels.__all__ if name != "Dashboard"
     ]

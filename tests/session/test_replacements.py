@@ -31,12 +31,12 @@ def top1(embeddings, task, model):
 
 def test_every_replacement_of_a_layers_effects_is_the_explicit_one(session, model):
     """From every phi formed: its mean, or x r + b, or x times what m texts rebuild of r, in its place."""
-    task = session.tasks()["objects"]
-    found = session.ablate_neurons(LAYER, "objects", m=4)
+    task = session.ablation.tasks()["objects"]
+    found = session.neurons.ablate(LAYER, "objects", m=4)
     assert list(found) == ["nothing changed", *CONDITIONS, "m = 4"]
     second = model.second_order(list(session.images), LAYER)
     unit = torch.nn.functional.normalize(second.embedding, dim=1).double()
-    phi, known = second.effects().double(), session.neurons(LAYER)
+    phi, known = second.effects().double(), session.neurons.layer(LAYER)
     mean, line = phi.mean(0), known.line
     large = second.norms() > known.thresholds
     gaps = phi - mean
@@ -54,17 +54,17 @@ def test_every_replacement_of_a_layers_effects_is_the_explicit_one(session, mode
     for name, embeddings in expected.items():
         assert found[name].top1 == pytest.approx(top1(embeddings, task, model)), name
         assert found[name].n_images == sum(label >= 0 for label in task.labels)
-    assert list(session.ablate_neurons(LAYER, "objects")) == ["nothing changed", *CONDITIONS]
+    assert list(session.neurons.ablate(LAYER, "objects")) == ["nothing changed", *CONDITIONS]
     with pytest.raises(ValueError, match="expected a task of these images"):
-        session.ablate_neurons(LAYER, "birds of prey")
+        session.neurons.ablate(LAYER, "birds of prey")
 
 
 def test_heads_on_their_first_texts_are_projected_explicitly(session, model):
     """Each late head's c minus its mean, projected on the span of the m texts that the greedy chooses."""
-    task = session.tasks()["objects"]
-    found = session.project_heads((2, 8), "objects")
+    task = session.ablation.tasks()["objects"]
+    found = session.ablation.project_heads((2, 8), "objects")
     assert list(found) == [2, 8]
-    late = list(session.collection.layers[-clipviz.values.N_LATE :])
+    late = list(session.images.codes.layers[-clipviz.values.N_LATE :])
     trace = model.trace(list(session.images))
     effects, mean = trace.head_effects().double(), trace.embedding.double().mean(0)
     pool = model.encode_texts(TEXTS).double()
@@ -76,10 +76,10 @@ def test_heads_on_their_first_texts_are_projected_explicitly(session, model):
                 total += gaps @ _span(gaps, pool, size)
         assert accuracy.top1 == pytest.approx(top1(total, task, model)), size
     random = torch.randn(8, model.weights.d_embed, generator=torch.Generator().manual_seed(0))
-    assert session.project_heads(2, "objects", random)[2].n_images == found[2].n_images
-    assert session.project_heads(2, "objects", TEXTS)[2].top1 == found[2].top1
+    assert session.ablation.project_heads(2, "objects", random)[2].n_images == found[2].n_images
+    assert session.ablation.project_heads(2, "objects", TEXTS)[2].top1 == found[2].top1
     with pytest.raises(ValueError, match=r"expected at most 8 texts per head .*, got 9; ask for fewer"):
-        session.project_heads(9, "objects")
+        session.ablation.project_heads(9, "objects")
 
 
 def _span(gaps, pool, size):

@@ -12,11 +12,11 @@ from tiny_dictionary import TEXTS, tiny_book, tiny_dictionary, tiny_images, tiny
 from torch import nn
 
 import clipviz
-from clipviz.analysis.rosetta import shared_units as asked
 from clipviz.data import dictionary as saved
 from clipviz.data.checksums import with_checksum
 from clipviz.lens.unit_thumbnails import drawn
 from clipviz.models.hooks import activation_maps
+from clipviz.session import shared_units as asked
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def session(lend, model, images):
 
 @pytest.fixture
 def book(session, folder, partners):
-    return session.rosetta(folder, partners)
+    return session.rosetta.units(folder, partners)
 
 
 def test_a_concept_and_its_neuron_find_each_other(book):
@@ -117,7 +117,7 @@ def test_wrong_questions_say_what_there_is(book, session, tmp_path, model):
     with pytest.raises(ValueError, match=r"an image within 0..19"):
         book.on_image(20)
     with pytest.raises(ValueError, match="no dictionary in"):
-        session.rosetta(tmp_path / "nothing")
+        session.rosetta.units(tmp_path / "nothing")
 
 
 def test_another_models_dictionary_is_refused(session, folder):
@@ -125,7 +125,7 @@ def test_another_models_dictionary_is_refused(session, folder):
     head["about"]["model"] = "another"
     (folder / "dictionary.json").write_bytes(with_checksum(head))
     with pytest.raises(ValueError, match="was mined for model another, not for"):
-        session.rosetta(folder)
+        session.rosetta.units(folder)
 
 
 def test_units_on_an_image_equal_reading_them_one_by_one(book, session, partners):
@@ -161,7 +161,7 @@ def test_the_strongest_come_first(book):
     found, concepts = book.strongest(3, book.listed(), "two"), book.concepts
     assert [one.strength for one in found] == sorted((one.strength for one in found), reverse=True)
     assert all(concepts.units[one.concept, 2] >= 0 for one in found)
-    maps = book.partners["two"].maps([book.session.images[3]])
+    maps = book.partners["two"].maps([book.source.images[3]])
     size = max(one.shape[2] for one in maps.values())
     assert len({one.map.tobytes() for one in found}) > 4
     for one in found:
@@ -182,7 +182,7 @@ def test_the_strongest_come_first(book):
 def test_names_are_kept_where_the_dictionary_is_the_users(book, session, folder, partners):
     book.name(4, "  sky,\n above ")
     assert saved.load(folder).labels[4] == "sky, above"
-    assert session.rosetta(folder, partners) is book
+    assert session.rosetta.units(folder, partners) is book
     assert book.version == 1
 
 
@@ -190,10 +190,10 @@ def test_the_dictionary_of_a_bundle_is_never_written(book, session, folder, monk
     bundle = replace(session.model.bundle, dictionary=folder)
     monkeypatch.setattr(session.model, "bundle", bundle)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    shipped = session.rosetta()
+    shipped = session.rosetta.units()
     shipped.name(2, "mine")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert session.rosetta().title(2) == "mine"
+    assert session.rosetta.units().title(2) == "mine"
     shipped.save(tmp_path / "kept")
     shipped.name(3, "kept too")
     assert saved.load(tmp_path / "kept").labels[2:4] == ("mine", "kept too")
@@ -202,7 +202,7 @@ def test_the_dictionary_of_a_bundle_is_never_written(book, session, folder, monk
 def test_a_saved_dictionary_carries_its_pictures(book, model, tmp_path, partners):
     book.save(tmp_path / "kept")
     elsewhere = clipviz.Session(model, clipviz.demo.images().subset([60, 61]), TEXTS, background=False)
-    kept = elsewhere.rosetta(tmp_path / "kept", partners)
+    kept = elsewhere.rosetta.units(tmp_path / "kept", partners)
     assert book.linked
     assert not kept.linked
     image = int(book.concepts.examples[0, 0])
@@ -213,7 +213,7 @@ def test_a_saved_dictionary_carries_its_pictures(book, model, tmp_path, partners
 
 
 def test_a_model_that_is_not_at_hand_is_said(session, folder):
-    alone = session.rosetta(folder)
+    alone = session.rosetta.units(folder)
     assert [column.at_hand for column in alone.columns] == [True, False, False]
     seen = alone.on_image(0)
     assert seen.strength[:, 0].max() > 0
@@ -236,7 +236,7 @@ def test_entries_are_a_page_of_the_dictionary(book):
     for row, entry in zip(rows, entries, strict=True):
         examples = concepts.examples[row][:2].tolist()
         for picture, image in zip(entry.pictures, examples, strict=True):
-            assert np.array_equal(picture, np.asarray(book.session.images.thumbnail(image, 96)))
+            assert np.array_equal(picture, np.asarray(book.source.images.opened.thumbnail(image, 96)))
         assert entry.maps.shape == (3, 2, 24, 24)
         assert entry.title == book.title(row)
         there = [i for i in (1, 2) if concepts.where(row, i) is not None]
@@ -250,7 +250,7 @@ def test_entries_are_a_page_of_the_dictionary(book):
                 continue
             assert entry.units[i] == f"{concepts.heldout[row, i]:.2f}"
             used, unit = concepts.where(row, i)
-            maps = book.partners[name].maps([book.session.images[image] for image in examples])[used][
+            maps = book.partners[name].maps([book.source.images[image] for image in examples])[used][
                 :, [unit]
             ]
             floor, peak = (
@@ -266,7 +266,7 @@ def test_the_session_lets_go(model, images, folder, partners):
     import weakref
 
     session = clipviz.Session(model, images, TEXTS, background=False)
-    book = session.rosetta(folder, partners)
+    book = session.rosetta.units(folder, partners)
     book.on_image(0)
     session.close()
     gone = weakref.ref(session)
@@ -274,4 +274,4 @@ def test_the_session_lets_go(model, images, folder, partners):
     gc.collect()
     assert gone() is None
     with pytest.raises(ValueError, match="session of this dictionary is gone"):
-        _ = book.session
+        _ = book.source

@@ -8,11 +8,11 @@ import torch
 import clipviz
 from clipviz.analysis.generation.guides import fingerprint
 from clipviz.analysis.rosetta.mining import maps_of_units
-from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.analysis.rosetta.text_labels import shares
 from clipviz.data import dictionary as saved
 from clipviz.demo import bundle, world
 from clipviz.demo.world.truth import TRUE, truths
+from clipviz.session import SharedUnits
 
 
 def test_the_shipped_dictionary_fits_the_shipped_models(model):

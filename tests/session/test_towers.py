@@ -29,15 +29,15 @@ def session(request):
 
 
 def test_effects_add_up_to_the_cosine(session):
-    scores, maps = session.head_scores("a dog", 3), session.token_maps("a dog", 3)
+    scores, maps = session.heads.effects("a dog", 3), session.maps.tokens("a dog", 3)
     assert scores.heads.sum() + scores.mlps.sum() == pytest.approx(scores.cosine, abs=1e-5)
     assert len(scores.mlps) == session.model.weights.n_mlp_terms
     rows, cols = session.model.weights.grid
     assert maps.scores.shape[-1] == 1 + rows * cols
     assert maps.scores.sum(-1) == pytest.approx(scores.heads, abs=1e-5)
-    assert session.shared_maps(3).shape == maps.scores.shape
-    assert session.attention(3).shape == maps.scores.shape
-    assert session.attention(3).sum(-1) == pytest.approx(1, abs=1e-5)
+    assert session.maps.shared(3).shape == maps.scores.shape
+    assert session.maps.attention(3).shape == maps.scores.shape
+    assert session.maps.attention(3).sum(-1) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_pool_has_a_map_of_its_own(session):
@@ -49,7 +49,7 @@ def test_the_pool_has_a_map_of_its_own(session):
         panel.show = "effect"  # panels of a session share their options
         panel.close()
         return
-    found, scores = session.pool_map("a dog", 3), session.head_scores("a dog", 3)
+    found, scores = session.maps.pool("a dog", 3), session.heads.effects("a dog", 3)
     tail = scores.mlps[-1] if model.weights.readout.has_tail else 0
     assert found.sum() == pytest.approx(scores.cosine - tail, abs=1e-5)
     assert panel.map() == pytest.approx(found[1:].reshape(model.weights.grid), abs=1e-6)
@@ -59,22 +59,22 @@ def test_the_pool_has_a_map_of_its_own(session):
 
 def test_textspan_equals_textspan_of_the_raw_effects(session):
     model, layer = session.model, session.model.n_layers - 1
-    described = session.textspan(layer, 1, n_texts=4)
+    described = session.heads.textspan(layer, 1, n_texts=4)
     effects = torch.cat([model.trace(session.images[i]).head_effects()[:, layer, 1] for i in range(N_IMAGES)])
-    spans = session.span()[1]
-    place = session.collection.layers.index(layer) * model.n_heads + 1
+    spans = session.heads.spans()[1]
+    place = session.images.codes.layers.index(layer) * model.n_heads + 1
     order, explained = naive.textspan(effects, model.encode_texts(TEXTS), 4, span=spans[place])
     assert described.order.tolist() == order
     assert described.gains == pytest.approx(np.diff([0, *explained]), abs=1e-3)
-    assert session.label(layer, 1) is not None
-    assert len(session.head_summaries()) == len(session.collection.layers) * model.n_heads
-    assert session.head_variance().sum() == pytest.approx(1, abs=1e-5)
+    assert session.heads.label(layer, 1) is not None
+    assert len(session.heads.summaries()) == len(session.images.codes.layers) * model.n_heads
+    assert session.heads.variance().sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_ablation_equals_subtracted_effects(session):
-    model, task = session.model, session.typed_task("a dog, a car, a letter")
-    layer = session.collection.layers[-1]
-    desk = session.ablation_desk(task, 2)
+    model, task = session.model, session.ablation.typed("a dog, a car, a letter")
+    layer = session.images.codes.layers[-1]
+    desk = session.ablation.desk(task, 2)
     chosen = Ablation(heads=frozenset({(layer, 0), (layer, 2)}), how="zero")
     found = desk.probabilities(chosen)
     trace = model.trace(session.images[2])
@@ -85,11 +85,11 @@ def test_ablation_equals_subtracted_effects(session):
     cosines = torch.nn.functional.normalize(left, dim=0) @ texts.T
     assert found == pytest.approx(model.probabilities(cosines).numpy(), abs=1e-4)
     assert (model.logit_bias is None) == (abs(float(found.sum()) - 1) < 1e-4)
-    assert session.presets("a dog", 2, task)
-    rest = dataclasses.replace(session.everything_else(), how="zero")
+    assert session.ablation.presets("a dog", 2, task)
+    rest = dataclasses.replace(session.ablation.everything_else(), how="zero")
     heads = trace.head_effects()[0].sum((0, 1))  # the MLP after a pool is gone with the others
     cosines = torch.nn.functional.normalize(heads, dim=0) @ texts.T
-    assert desk.probabilities(session.desk_ablation(rest)) == pytest.approx(
+    assert desk.probabilities(session.ablation.on_desk(rest)) == pytest.approx(
         model.probabilities(cosines).numpy(), abs=1e-4
     )
     terms = ablate.terms_of(trace)
@@ -98,29 +98,29 @@ def test_ablation_equals_subtracted_effects(session):
 
 
 def test_retrieval_and_atlas_answer(session):
-    layer = session.collection.layers[-1]
-    assert len(session.search("a dog", 5)) == 5
-    assert len(session.neighbours(2, k=5)) == 5
-    assert len(session.neighbours(2, layer, 1, 5)) == 5
-    assert session.atlas(layer, 1).places.shape[0] == N_IMAGES
-    assert session.atlas().places.shape[0] == N_IMAGES
+    layer = session.images.codes.layers[-1]
+    assert len(session.images.search("a dog", 5)) == 5
+    assert len(session.images.neighbours(2, k=5)) == 5
+    assert len(session.images.neighbours(2, layer, 1, 5)) == 5
+    assert session.images.atlas(layer, 1).places.shape[0] == N_IMAGES
+    assert session.images.atlas().places.shape[0] == N_IMAGES
 
 
 def test_neurons_answer(session):
-    known = session.neurons(0)
+    known = session.neurons.layer(0)
     assert known.n_neurons == session.model.weights.n_neurons
-    assert len(session.describe_neurons(0, [0, 5], 3)) == 2
-    assert session.concepts_of(2, 0, 3)
+    assert len(session.neurons.describe(0, [0, 5], 3)) == 2
+    assert session.neurons.concepts(2, 0, 3)
     assert (
-        session.joint_maps(session.model.n_layers - 1, 1, 2, 1).maps.shape[1:] == session.model.weights.grid
+        session.maps.joint(session.model.n_layers - 1, 1, 2, 1).maps.shape[1:] == session.model.weights.grid
     )
 
 
 def test_baselines_answer_or_say_why_not(session):
-    maps = session.compare_maps("a dog", 2)
+    maps = session.maps.compare("a dog", 2)
     rows, cols = session.model.weights.grid
-    assert tuple(maps) == session.baselines
-    assert "LRP" not in session.baselines
+    assert tuple(maps) == session.maps.baselines
+    assert "LRP" not in session.maps.baselines
     assert all(np.isfinite(m).all() and m.shape == (rows, cols) for m in maps.values())
 
 
@@ -153,7 +153,7 @@ def test_an_index_of_a_pooled_tower_has_the_same_numbers(session, tmp_path):
     assert on_index.receipts()["index_bytes"] == round(index.bytes_per_image)
     assert f"{index.bytes_per_image:,.0f} bytes per image" in repr(index)
     layer = index.layers[-1]
-    stored, fresh = on_index.textspan(layer, 1, n_texts=3), session.textspan(layer, 1, n_texts=3)
+    stored, fresh = on_index.heads.textspan(layer, 1, n_texts=3), session.heads.textspan(layer, 1, n_texts=3)
     assert stored.order[0] == fresh.order[0]
     assert stored.gains == pytest.approx(fresh.gains, abs=2e-2)
     on_index.close()

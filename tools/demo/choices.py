@@ -28,7 +28,6 @@ from clipviz.demo.world.captions import FACTS
 from clipviz.demo.world.vocabulary import with_article
 from clipviz.files import write_whole
 from clipviz.lens.sparse import prepare_dictionary
-from clipviz.session.opening import strongest_head
 from tools.demo import cards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +54,7 @@ def main() -> None:
     session = clipviz.Session(clipviz.load("demo", device="cpu"), background=False)
     session.wait(600, background=True)
     chosen = {**first_view(session), "tour": tour(session)}
-    few = clipviz.Session(session.model, session.images.subset(range(FEW)), "demo", background=False)
+    few = clipviz.Session(session.model, session.images.opened.subset(range(FEW)), "demo", background=False)
     few.wait(600, background=True)
     chosen["neuron"] = neuron(few)
     few.close()
@@ -70,7 +69,7 @@ def main() -> None:
 def true_texts(session: clipviz.Session, image: int) -> list[str]:
     """The texts of the pool that are true of an image of the world."""
     texts = list(session.texts)
-    known = session.model.bundle.truths(texts, session.images, image)
+    known = session.model.bundle.truths(texts, session.images.opened, image)
     return [text for text, true in zip(texts, known, strict=True) if true]
 
 
@@ -78,14 +77,14 @@ def told(session: clipviz.Session, image: int, texts: list[str]) -> list[Told]:
     """Of some texts those whose strongest head has a clear label of the text's own family and a text of that family
     above its tick, one that is true of the image if there is one; the strongest first."""
     true = set(true_texts(session, image))
-    families = dict(zip(session.texts, session.texts.families, strict=True))
+    families = dict(zip(session.texts, session.texts.opened.families, strict=True))
     found = []
     for text in texts:
-        layer, head = strongest_head(session, text, image)
-        label = session.label(layer, head).name
+        layer, head = session.heads.strongest(text, image)
+        label = session.heads.label(layer, head).name
         if label != broad(families[text]):
             continue
-        span = session.textspan(layer, head, N_FIRST)
+        span = session.heads.textspan(layer, head, N_FIRST)
         ticks = np.quantile(span.null_gains, 0.95, axis=0)
         fits = [
             written
@@ -93,21 +92,21 @@ def told(session: clipviz.Session, image: int, texts: list[str]) -> list[Told]:
             if gain > tick and broad(families[written]) == label
         ]
         if fits:
-            effect = float(session.head_scores(text, image).heads[layer, head])
+            effect = float(session.heads.effects(text, image).heads[layer, head])
             found.append(Told(text, layer, head, effect, next((one for one in fits if one in true), fits[0])))
     return sorted(found, key=lambda one: -one.effect)
 
 
 def first_view(session: clipviz.Session) -> dict[str, Any]:
     """The first image and the text whose strongest head is selected."""
-    table, text = session.images.attributes, with_article(FIRST["class"])
+    table, text = session.images.opened.attributes, with_article(FIRST["class"])
     fits = [
         i
         for i in range(len(session.images))
         if all(table[column][i] == value for column, value in FIRST.items())
         and table["colour"][i] in (None, "pink")
     ]
-    ranks = {i: session.standing(text, i).rank for i in fits}
+    ranks = {i: session.images.percentiles(text, i).rank for i in fits}
     nearest = sorted(fits, key=lambda i: (ranks[i], i))
     known = ((i, told(session, i, true_texts(session, i))) for i in nearest)
     image, about = next(((i, found) for i, found in known if found), (nearest[0], []))
@@ -121,15 +120,15 @@ def first_view(session: clipviz.Session) -> dict[str, Any]:
 
 def tour(session: clipviz.Session) -> dict[str, Any]:
     """The bird that is named right again, where it stands, and what the head of that place writes."""
-    table, task = session.images.attributes, session.tasks()[BIRDS]
-    cue = next(preset for preset in session.presets(task=task) if preset.kind == "cue")
+    table, task = session.images.opened.attributes, session.ablation.tasks()[BIRDS]
+    cue = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "cue")
     after = clipviz.Ablation(heads=frozenset(cue.heads))
     mended = []
     for i in range(len(session.images)):
         lone = table["bird group"][i] == "waterbird/forest" and table["treatment"][i] == "none"
         if not lone or task.labels[i] < 0:
             continue
-        desk = session.ablation_desk(task, i)
+        desk = session.ablation.desk(task, i)
         named = [int(desk.probabilities(ablation).argmax()) for ablation in (clipviz.Ablation(), after)]
         if named == [1, task.labels[i]]:
             mended.append((table["class"][i] != FIRST["class"], table["size"][i] != "large", i))
@@ -139,7 +138,7 @@ def tour(session: clipviz.Session) -> dict[str, Any]:
     for _, _, i in sorted(mended):
         about = told(session, i, places)
         if about:
-            repaired = repair(table["class"][i], session.ablate(after, task))
+            repaired = repair(table["class"][i], session.ablation.run(after, task))
             return {
                 "image": session.images.names[i],
                 "bird": table["class"][i],
@@ -174,15 +173,15 @@ def neuron(session: clipviz.Session) -> list[int]:
     """Layer and neuron of the largest effects among those with a text, of the nearest few, that is true of most of
     the images where it acts most."""
     truths, found = session.model.bundle.truths, []
-    rows = prepare_dictionary(session.pool())
-    for layer in session.neuron_layers:
-        known = session.neurons(layer)
+    rows = prepare_dictionary(session.texts.pool())
+    for layer in session.neurons.late_layers:
+        known = session.neurons.layer(layer)
         strongest = known.stats.total.topk(N_STRONGEST).indices
         nearest = (known.line.directions[strongest] @ rows.T).topk(N_FIRST, 1).indices.tolist()
         for one, places in zip(strongest.tolist(), nearest, strict=True):
             texts = [session.texts[place] for place in places]
             top = known.stats.top_images[one, :N_TOP].tolist()
-            said = np.array([truths(texts, session.images, i) for i in top if i >= 0]) == True  # noqa: E712
+            said = np.array([truths(texts, session.images.opened, i) for i in top if i >= 0]) == True  # noqa: E712
             found.append((float(said.mean(0).max()), float(known.stats.total[one]), layer, one))
     return list(max(found)[2:])
 

@@ -14,14 +14,13 @@ from dataclasses import replace
 import clipviz
 from clipviz.analysis.generation import concepts as generator_concepts
 from clipviz.analysis.generation import guides, starts
-from clipviz.analysis.generation.guides import find_guides
+from clipviz.analysis.generation.guides import SEED, find_guides
 from clipviz.demo.shipped import ASSETS
-from clipviz.session.generation import SEED, concepts_rest_on, generator_of, readers_of
 
 
 def main(n_samples: int = 512) -> None:
     session = clipviz.Session(clipviz.load("demo"))
-    generator, readers = generator_of(session), readers_of(session)
+    generator, readers = session.generator.model, session.generator.readers
     samples = generator.sample(n_samples, seed=SEED)
     found = find_guides(generator, readers, samples)
     found = replace(found, felt=starts.usual_sensitivity(generator, found.own))
@@ -30,7 +29,7 @@ def main(n_samples: int = 512) -> None:
     named = generator_concepts.generator_concepts(
         session.model, generator, found, samples, list(session.texts)
     )
-    generator_concepts.save(ASSETS / "generator_concepts.json", named, concepts_rest_on(session))
+    generator_concepts.save(ASSETS / "generator_concepts.json", named, session.generator.weights())
     for one in named:
         print(f"{one.name} ({one.similarity:.2f}): {len(one.units)} units")
     session.close()

@@ -93,9 +93,9 @@ def compare(name: str, n_images: int, n_texts: int) -> dict[str, object]:
         exported = time.perf_counter() - began
         said["contents"]["runtime"] = parts.add(vendor.runtime())
         packing.manifest(site / "manifest.json", said)
-        directions = session.pool()
+        directions = session.texts.pool()
         for i in range(n_images):
-            trace = session.trace(i)
+            trace = session.images.trace(i)
             numbers = [
                 trace.embedding[0],
                 trace.head_effects()[0].flatten(0, 1) @ directions.T,

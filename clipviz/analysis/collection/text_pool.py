@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clipviz.data.cache import Cache, default
+from clipviz.data.texts import Texts, open_texts
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.waits import Work
 
 if TYPE_CHECKING:
-    from clipviz.data.texts import Texts
     from clipviz.models.clip import ClipModel
 
 BATCH = 32  # texts between two looks at whether somebody waits
@@ -24,6 +24,15 @@ WORTH_KEEPING = 1.0  # seconds of work below which encoding again is as good
 
 Tell = Callable[[Work], None]
 """Called after each batch with how far the work is."""
+
+
+def open_pool(model: ClipModel, texts: Any) -> Texts:
+    """The pool given; that of the model's bundle, also by its name; or the general one."""
+    bundle = model.bundle
+    named = texts is None or (isinstance(texts, str) and bundle is not None and texts == bundle.name)
+    if bundle is not None and bundle.texts is not None and named:
+        return bundle.texts()
+    return open_texts("general" if texts is None else texts)
 
 
 class TextPool:

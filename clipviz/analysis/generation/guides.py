@@ -21,6 +21,9 @@ from clipviz.lens.invert import UnitPairs
 from clipviz.models.checksummed import digest_of, read_weights, write_weights
 from clipviz.values import Progress, unwatched
 
+N_SAMPLES = 96
+"""Pictures that a generator's units are matched on."""
+SEED = 7
 FIELDS = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
 
 
@@ -177,3 +180,31 @@ def open_guides(
     every = [group for groups in pairs.values() for group in groups]
     felt = numbers["felt"].to(device) if "felt" in numbers else None
     return Guides({name: tuple(groups) for name, groups in pairs.items()}, tuple(each_once(every)), felt)
+
+
+def guides_between(
+    generator: Any,
+    readers: dict[str, Any],
+    shipped: Path | None,
+    device: torch.device | str = "cpu",
+    progress: Progress = unwatched,
+) -> Guides:
+    """The units that a generator shares with readers: those in the file `shipped` where it rests on the same weights,
+    else found now. progress: as find_guides calls it. ValueError where no unit is shared."""
+    if shipped is not None and known_by_weights(generator, readers):
+        kept = open_guides(shipped, identity(generator, readers), device)
+        if kept is not None:
+            return kept
+    samples = generator.sample(N_SAMPLES, seed=SEED)
+    try:
+        return find_guides(generator, readers, samples, progress=progress)
+    except NoPairError as error:
+        raise NoPairError(
+            f"{error}; in a session, session.generator.readers = [...] sets the models, and session.generator.guides = "
+            "clipviz.analysis.generation.guides.find_guides(generator, readers, latents, above=0.2) sets the units"
+        ) from error
+
+
+def known_by_weights(generator: Any, readers: Mapping[str, Any]) -> bool:
+    """Whether what is stored of a generator and its readers can be found again by their weights."""
+    return all(hasattr(one, "module") for one in (generator, *readers.values()))

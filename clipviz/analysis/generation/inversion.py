@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from clipviz.analysis.generation.starts import trials
 from clipviz.lens.invert import Asked, Maps, Schedule, SearchOptions, UnitPairs, search
 from clipviz.values import Progress, numbers_of, unwatched, with_numbers
 
+N_STARTS, N_SEARCHED = 64, 3
+"""Latents that an inversion chooses its start from, and how many of these an inversion by maps alone searches from."""
 TRIAL = Schedule(12, 0.1, ramp_up=0.0, ramp_down=0.3)
 """The short search that each start of an inversion is tried by."""
 
@@ -145,3 +148,30 @@ def read(readers: Mapping[str, Any], images: Any) -> dict[str, Tensor]:
         for name, reader in readers.items()
         for layer, maps in reader.maps(images).items()
     }
+
+
+def starts_for(
+    generator: Any,
+    readers: dict[str, Any],
+    found: Guides,
+    pictures: Tensor,
+    labels: Any,
+    seed: int,
+    n_tried: int = N_SEARCHED,
+    progress: Progress = unwatched,
+) -> Any:
+    """For each picture that one of N_STARTS random latents whose maps are most like the readers' maps of it.
+
+    labels: a class for each picture, None for a generator without classes. n_tried: how many of the best are searched
+    briefly before one is chosen; 1 for none. progress: called with how many have been compared.
+    """
+    drawn = generator.sample(N_STARTS, seed=seed)
+    latents = generator.sample(len(pictures), seed=seed)
+    if labels is not None:
+        index = [generator.label(label) for label in labels]
+        latents = replace(latents, label=torch.tensor(index, device=latents.label.device))
+    numbers = numbers_of(drawn)
+    starts = [one.expand(len(pictures), *one.shape[1:]) for one in numbers.split(1)]
+    pairs, asked = pairs_with(readers, found), read(readers, pictures)
+    nearest = nearest_starts(generator, latents, starts, asked, pairs, n_tried, progress)
+    return nearest[0] if n_tried == 1 else tried_start(generator, nearest, asked, pairs)

@@ -22,7 +22,7 @@ from clipviz.models.dictionaries.kinds import ACTIVATIONS, NORMS, POINTS, Activa
 from clipviz.values.training import TrainingLog
 
 if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
+    from clipviz.models.opened import Opened
 
 NORM_EPS = 1e-5
 
@@ -121,7 +121,7 @@ class Dictionary:
     @classmethod
     def train(
         cls,
-        model: ClipModel,
+        model: Opened,
         images: Any,
         layer: int,
         n: int,
@@ -152,7 +152,7 @@ class Dictionary:
 
         half: in half precision. Raises ValueError for activations and norms that the layout has no name for.
         """
-        layouts.write(self, Path(path), half)
+        layouts.write(vars(self), repr(self), Path(path), half)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
         """The same on another device or in another precision."""

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from clipviz.lens.neurons import Passage, SecondOrder, neuron_basis, second_order
 from clipviz.models.dictionaries.dictionary import Dictionary
+from clipviz.models.dictionaries.fitting import check_fits
 from clipviz.models.dictionaries.kinds import Point
-from clipviz.models.dictionaries.points import check_fits, hook
+from clipviz.models.dictionaries.points import hook
 from clipviz.models.second import SecondRecorder
 from clipviz.models.towers.anatomy import Tower, full, unmixed
 from clipviz.models.towers.recording import listening
 from clipviz.values import TowerWeights
 
 if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
+    from clipviz.models.opened import Opened, Pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +82,7 @@ class PointEffects:
 
 
 @torch.no_grad()
-def point_effects(
-    model: ClipModel, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
-) -> PointEffects:
+def point_effects(model: Opened, images: Pictures, dictionary: Dictionary) -> PointEffects:
     """Exact effects of a dictionary's features on some images, from one forward pass.
 
     Raises ValueError for a dictionary of another width or layer, and for a point that the tower does not have.

@@ -16,7 +16,8 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,9 +25,6 @@ from torch import Tensor
 from clipviz.files import write_whole
 from clipviz.models.dictionaries.kinds import Activation, Gate, Norm, Point
 from clipviz.values.training import TrainingLog
-
-if TYPE_CHECKING:
-    from clipviz.models.dictionaries.dictionary import Dictionary
 
 LARGEST = 16 << 30
 """Bytes above which a file is no dictionary."""
@@ -272,40 +270,42 @@ def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
     )
 
 
-def write(dictionary: Dictionary, folder: Path, half: bool) -> None:
-    """The files of SAELens's layout; see Dictionary.save."""
+def write(fields: Fields, shown: str, folder: Path, half: bool) -> None:
+    """The files of SAELens's layout; see Dictionary.save. shown: the dictionary in messages."""
     from clipviz.models.checksummed import write_weights
 
+    of = SimpleNamespace(**fields)
+    n_units, d_in = of.encoder.shape
     architectures = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
-    if dictionary.activation not in architectures or dictionary.norm != "none":
+    if of.activation not in architectures or of.norm != "none":
         raise ValueError(
-            f"expected a dictionary of {', '.join(architectures)} without a norm to save, got {dictionary!r} of norm "
-            f"{dictionary.norm!r}"
+            f"expected a dictionary of {', '.join(architectures)} without a norm to save, got {shown} of norm "
+            f"{of.norm!r}"
         )
-    hook = next(name for name, point in HOOKS.items() if point == dictionary.point)
+    hook = next(name for name, point in HOOKS.items() if point == of.point)
     config = {
-        "architecture": architectures[dictionary.activation],
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.n_units,
+        "architecture": architectures[of.activation],
+        "d_in": d_in,
+        "d_sae": n_units,
         "dtype": "float16" if half else "float32",
-        "apply_b_dec_to_input": dictionary.subtracts_bias,
+        "apply_b_dec_to_input": of.subtracts_bias,
         "normalize_activations": "none",
-        "cls_token_only": dictionary.cls_token_only,
-        "metadata": {"hook_name": f"blocks.{dictionary.layer}.{hook}", "model": dictionary.model},
-        **({"k": dictionary.k} if dictionary.activation == "topk" else {}),
+        "cls_token_only": of.cls_token_only,
+        "metadata": {"hook_name": f"blocks.{of.layer}.{hook}", "model": of.model},
+        **({"k": of.k} if of.activation == "topk" else {}),
     }
-    if dictionary.log is not None:
-        config["log"] = vars(dictionary.log)
+    if of.log is not None:
+        config["log"] = vars(of.log)
     tensors = {
-        "W_enc": dictionary.encoder.T,
-        "W_dec": dictionary.decoder,
-        "b_enc": dictionary.encoder_bias,
-        "b_dec": dictionary.bias,
+        "W_enc": of.encoder.T,
+        "W_dec": of.decoder,
+        "b_enc": of.encoder_bias,
+        "b_dec": of.bias,
     }
-    if dictionary.threshold is not None:
-        tensors["threshold"] = dictionary.threshold
-    if dictionary.gate is not None:
-        gate = dictionary.gate
+    if of.threshold is not None:
+        tensors["threshold"] = of.threshold
+    if of.gate is not None:
+        gate = of.gate
         tensors |= {"b_gate": gate.bias, "r_mag": gate.r_mag, "b_mag": gate.mag_bias}
     held = {name: tensor.half() if half else tensor.float() for name, tensor in tensors.items()}
     write_weights(folder / "sae_weights.safetensors", held, {})

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from clipviz.lens.neurons import check_layer
 from clipviz.models.dictionaries.kinds import Point
 from clipviz.models.forward_lock import turn
 from clipviz.models.towers.anatomy import Tower, full
 
 if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
-    from clipviz.models.dictionaries.dictionary import Dictionary
+    from clipviz.models.opened import Opened
 
 Reader = Callable[[Tensor], Tensor | None]
 """Told what is at a point, [image, token, d_in]; what it returns, if anything, takes its place."""
@@ -25,24 +23,6 @@ Reader = Callable[[Tensor], Tensor | None]
 def width(tower: Tower, layer: int, point: Point) -> int:
     """d_in of a dictionary for a point."""
     return int(tower.weights.layers[layer].mlp_output.shape[1 if point == "mlp hidden" else 0])
-
-
-def check_fits(model: ClipModel, dictionary: Dictionary) -> None:
-    """ValueError naming what is expected of a dictionary of this model and what it is made for."""
-    tower = model.tower
-    layer = check_layer(tower.weights, dictionary.layer)
-    if dictionary.model and dictionary.model != model.weights_fingerprint:
-        raise ValueError(
-            f"expected a dictionary of model {model.name!r} ({model.weights_fingerprint}), got {dictionary!r}, trained "
-            f"on the weights {dictionary.model}; to use it all the same, dataclasses.replace(dictionary, model='')"
-        )
-    expected = width(tower, layer, dictionary.point)
-    if dictionary.d_in != expected:
-        raise ValueError(
-            f"expected a dictionary of width {expected} for the {dictionary.point} of layer {layer}, got "
-            f"{dictionary!r}; it belongs to another model, layer or point"
-        )
-    check_point(tower, layer, dictionary.point, repr(dictionary))
 
 
 def check_point(tower: Tower, layer: int, point: Point, found: str) -> None:
@@ -85,7 +65,7 @@ def hook(tower: Tower, layer: int, point: Point, reader: Reader) -> Any:
 
 
 @contextmanager
-def reading(model: ClipModel, layer: int, point: Point, reader: Reader) -> Iterator[None]:
+def reading(model: Opened, layer: int, point: Point, reader: Reader) -> Iterator[None]:
     """While open, the reader is called in every pass of the model."""
     with turn(model.visual):
         handle = hook(model.tower, layer, point, reader)
@@ -96,7 +76,7 @@ def reading(model: ClipModel, layer: int, point: Point, reader: Reader) -> Itera
 
 
 @torch.no_grad()
-def read_point(model: ClipModel, pixels: Tensor, layer: int, point: Point) -> tuple[Tensor, Tensor]:
+def read_point(model: Opened, pixels: Tensor, layer: int, point: Point) -> tuple[Tensor, Tensor]:
     """What is at a point for some images, [image, token, d_in] in float32 or float64, and their embeddings."""
     kept: list[Tensor] = []
 

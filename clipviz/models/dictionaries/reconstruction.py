@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from clipviz.models.dictionaries.dictionary import Dictionary
-from clipviz.models.dictionaries.points import check_fits, read_point, reading
+from clipviz.models.dictionaries.fitting import check_fits
+from clipviz.models.dictionaries.points import read_point, reading
 
 if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
+    from clipviz.models.opened import Opened, Pictures
 
 BATCH = 32
 LITTLE = 0.5
@@ -60,9 +60,7 @@ class Reconstruction(Fit):
         )
 
 
-def measure(
-    model: ClipModel, images: Tensor | Image.Image | Sequence[Image.Image], dictionary: Dictionary
-) -> Reconstruction:
+def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstruction:
     """The measured reconstruction of a dictionary on some images, in two passes.
 
     A dictionary that is made for the class token alone is measured, and put in place, at the first token alone. Raises

@@ -30,7 +30,7 @@ from clipviz.models.dictionaries.points import check_point, read_point
 from clipviz.values.training import TrainingLog
 
 if TYPE_CHECKING:
-    from clipviz.models.clip import ClipModel
+    from clipviz.models.opened import Opened
 
 AUXILIARY = 1 / 32
 WARM_UP = 0.02
@@ -111,7 +111,7 @@ def losses(
 
 
 def train(
-    model: ClipModel,
+    model: Opened,
     images: Any,
     layer: int,
     n: int,
@@ -154,7 +154,7 @@ class Tokens:
     A pass draws the images' order, and the tokens' order inside parts of as many images as may be held.
     """
 
-    def __init__(self, model: ClipModel, images: Any, layer: int, point: Point, recipe: Recipe) -> None:
+    def __init__(self, model: Opened, images: Any, layer: int, point: Point, recipe: Recipe) -> None:
         self.model, self.images, self.layer, self.point, self.recipe = model, images, layer, point, recipe
         first = self._read(range(min(IMAGES, len(images))))
         self.per_image, self.d_in = first.shape[1], first.shape[2]

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from clipviz.analysis.generation import editing
 from clipviz.analysis.generation.editing import asked_maps
 from clipviz.analysis.generation.guides import Guides, find_guides, fingerprint
+from clipviz.analysis.generation.inversion import N_STARTS
 from clipviz.analysis.rosetta.dictionaries import about, mined_from_generator
 from clipviz.data import dictionary
 from clipviz.data.images import Images
@@ -44,7 +45,6 @@ from clipviz.reproduce.chapter4.inverting import (
 )
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.report import Report, Result, Steps
-from clipviz.session.generation import N_STARTS
 from clipviz.values import Concepts, numbers_of, with_numbers
 
 EDITS = {

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from clipviz import demo
-from clipviz.analysis.generation.guides import fingerprint
+from clipviz.analysis.collection.text_pool import open_pool
+from clipviz.analysis.generation.guides import fingerprint, guides_between
 from clipviz.analysis.rosetta.dictionaries import about, mined
 from clipviz.analysis.rosetta.mining import pairs_above
-from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.analysis.rosetta.unit_maps import KeptMaps, places
 from clipviz.data import dictionary
 from clipviz.data.images import Images, open_images
@@ -39,8 +39,7 @@ from clipviz.reproduce.chapter4.inverting import FEW, TargetSizes, inversion_sec
 from clipviz.reproduce.evaluation import spaced
 from clipviz.reproduce.report import Needed, Report, Steps
 from clipviz.reproduce.world.held_out import encoder_of
-from clipviz.session.generation import guides_between
-from clipviz.session.opening import text_pool
+from clipviz.session import SharedUnits
 from clipviz.values import Concepts
 
 N_MINED, N_HELDOUT, K, BATCH = 256, 128, 5, 64
@@ -113,7 +112,7 @@ def run(
     if painter is not None:
         own = Steps(folder / "steps", {**key, "generator": identity_of(painter), "class": generator_class})
         readers = _named(mining.partners)
-        texts = list(text_pool(mining.model, None))
+        texts = list(open_pool(mining.model, None))
         painted_section(report, mining, book, painter)
         generator_sections(report, own, model, painter, readers, sizes, texts, mining.images)
     elif embedded is not None:
@@ -161,7 +160,7 @@ def mine_into(folder: Path, mining: Mining) -> Concepts:
         mining.partners,
         mining.images,
         mining.heldout,
-        list(text_pool(mining.model, None)),
+        list(open_pool(mining.model, None)),
         mining.generator,
         k=K,
         batch=BATCH,

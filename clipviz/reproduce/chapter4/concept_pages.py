@@ -17,13 +17,13 @@ from PIL import Image
 from clipviz.analysis.collection.tasks import class_labels
 from clipviz.analysis.generation import editing
 from clipviz.analysis.generation.guides import Guides
-from clipviz.analysis.rosetta.shared_units import SharedUnits
 from clipviz.data.images import Images, open_images
 from clipviz.figures import chapter4 as figures
 from clipviz.figures import style
 from clipviz.lens.invert import Schedule
 from clipviz.reproduce.chapter4.comparing import as_bytes
 from clipviz.reproduce.report import Report, Result, Steps
+from clipviz.session import SharedUnits
 
 N_CLASSES, N_BLOCKS = 3, 6
 """Classes that get a page, and concepts on it."""

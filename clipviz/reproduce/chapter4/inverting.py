@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from clipviz.analysis.generation import inversion
 from clipviz.analysis.generation.guides import Guides, each_once, find_guides
-from clipviz.analysis.generation.inversion import TRIAL
+from clipviz.analysis.generation.inversion import N_SEARCHED, N_STARTS, TRIAL, starts_for
 from clipviz.analysis.generation.searching import generate_from
 from clipviz.demo.generator import scenes
 from clipviz.demo.generator.locator import locate
@@ -32,7 +32,6 @@ from clipviz.models.clip import ClipModel
 from clipviz.models.zoo import Partner, clip_partner
 from clipviz.reproduce.chapter4.comparing import Perceptual, as_bytes, centroids, overlap, psnr, ssim
 from clipviz.reproduce.report import Report, Result, Steps
-from clipviz.session.generation import N_SEARCHED, N_STARTS, starts_for
 from clipviz.values import Latents, numbers_of, with_numbers
 
 SEED = 3_000_017
@@ -236,7 +235,7 @@ def by_pairs_alone(
     labels: Sequence[int] | None,
     steps: int,
 ) -> Tensor:
-    """Pictures of given classes whose maps are like those of other pictures (Eq. 4.5), as `Session.invert` finds them.
+    """Pictures of given classes whose maps are like those of other pictures (Eq. 4.5), as an inversion finds them.
 
     labels: None for a generator without classes.
     """
@@ -302,7 +301,9 @@ def translated(
     result: Result = {}
     for place, kind in enumerate(FOREIGN):
         latents, images, alpha = foreign(kind, sizes.foreign[place])
-        label = names.of(names.units(images)).kind  # the class that CLIP names, as in Session.invert
+        label = names.of(
+            names.units(images)
+        ).kind  # the class that CLIP names, as in session.generator.invert
         pictures = by_pairs_alone(generator, readers, guides, images, label.tolist(), sizes.steps)
         without = by_the_loss_alone(generator, loss, images, label.tolist(), sizes.steps)
         result |= {

@@ -328,7 +328,5 @@ def _source(study: Study) -> Source:
 def _margins(
     model: ClipModel, source: Source, pair: tuple[str, str], seed: int, n_drawn: tuple[int, int]
 ) -> dict[str, Any]:
-    found = attack_pair(
-        model, source, pair, seed, n_sentences=n_drawn[0], n_images=n_drawn[1], left_out={}
-    )
+    found = attack_pair(model, source, pair, seed, n_sentences=n_drawn[0], n_images=n_drawn[1], left_out={})
     return {"margins": {name: list(attack.margins) for name, (_, attack) in found.items()}}

@@ -116,7 +116,7 @@ class Column(NamedTuple):
 class SharedUnits:
     """One opened dictionary in one session; made by `open_shared`.
 
-    session: whose model and images are shown; it is not kept alive. partners: model name -> anything with
+    source: whose model and images are shown; it is not kept alive. partners: model name -> anything with
     .maps(images), for models that are not shipped; without one a model's units are shown on the dictionary's own
     images only. painted: latents of an image that the generator among the models painted, None for any other: the one
     way to its maps, since it does not look at pictures.
@@ -124,12 +124,12 @@ class SharedUnits:
 
     def __init__(
         self,
-        session: Source,
+        source: Source,
         opened: Dictionary,
         partners: Mapping[str, Any] | None = None,
         painted: Callable[[int], Any] | None = None,
     ) -> None:
-        self._session = weakref.ref(session)
+        self._shown_on = weakref.ref(source)
         self._painted = painted
         self._given = dict(partners or {})
         self._lock = threading.RLock()
@@ -142,11 +142,11 @@ class SharedUnits:
         return self.opened.concepts
 
     @property
-    def session(self) -> Source:
-        session = self._session()
-        if session is None:
+    def source(self) -> Source:
+        source = self._shown_on()
+        if source is None:
             raise ValueError("the session of this dictionary is gone; open a new one")
-        return session
+        return source
 
     # -- what there is -----------------------------------------------------------------------------------------
 
@@ -187,17 +187,17 @@ class SharedUnits:
 
     @property
     def _bundle(self) -> Bundle | None:
-        return self.session.model.bundle
+        return self.source.model.bundle
 
     @cached_property
     def partners(self) -> dict[str, Any]:
         """Model name -> network to read, or None where it is not loaded."""
         generator = self._generator
-        device, hashes = self.session.model.device, self.opened.about.get("partners", {})
+        device, hashes = self.source.model.device, self.opened.about.get("partners", {})
         found: dict[str, Any] = {}
         for name in self.concepts.models:
             if name == self.clip:
-                found[name] = clip_partner(self.session.model, name)
+                found[name] = clip_partner(self.source.model, name)
                 continue
             if generator is not None and name == generator.name:
                 found[name] = generator
@@ -224,7 +224,7 @@ class SharedUnits:
         make = self._bundle.generator if self._bundle else None
         if make is None or known.issuperset(self.concepts.models):
             return None
-        generator = make(self.session.model.device)
+        generator = make(self.source.model.device)
         digest = self.opened.about.get("partners", {}).get(generator.name)
         fits = generator.name in self.concepts.models and digest in (None, fingerprint(generator.module))
         return generator if fits else None
@@ -386,12 +386,12 @@ class SharedUnits:
     @cached_property
     def linked(self) -> bool:
         """Whether the example images are the session's own, so that one can be selected."""
-        return self.opened.about.get("images") == self.session.images.fingerprint
+        return self.opened.about.get("images") == self.source.images.fingerprint
 
     @cached_property
-    def _source(self) -> Images | None:
+    def _examples(self) -> Images | None:
         if self.linked:
-            return self.session.images
+            return self.source.images
         if self._bundle is None or self._bundle.images is None:
             return None
         known = self._bundle.images()
@@ -399,13 +399,13 @@ class SharedUnits:
 
     def picture(self, image: int, size: int) -> Image.Image:
         """An example image of the dictionary as a square; grey where it is not known."""
-        if self._source is not None and image < len(self._source):
-            return self._source.thumbnail(image, size)
+        if self._examples is not None and image < len(self._examples):
+            return self._examples.thumbnail(image, size)
         return self.opened.picture(image, size)
 
     def caption(self, image: int) -> str:
         """What an example image is called."""
-        source = self._source
+        source = self._examples
         if source is None:
             return f"image {image}" if self.reads(self.concepts.models[0]) else f"sample {image}"
         return (source.captions or source.names)[image]
@@ -424,9 +424,9 @@ class SharedUnits:
 
     def on_image(self, image: int) -> OnImage:
         """Every unit on an image of the session, each model through its own pixels."""
-        if not 0 <= image < len(self.session.images):
-            raise ValueError(f"expected an image within 0..{len(self.session.images) - 1}, got {image}")
-        key = (self.session.images.names[image], image)
+        if not 0 <= image < len(self.source.images):
+            raise ValueError(f"expected an image within 0..{len(self.source.images) - 1}, got {image}")
+        key = (self.source.images.names[image], image)
         return self._seen.get(key, lambda: self._on_image(image))
 
     def strongest(self, image: int, concepts: Sequence[int], model: str) -> list[Here]:
@@ -473,8 +473,8 @@ class SharedUnits:
         strength = np.zeros((n_rows, n_models), np.float32)
         if concepts.thumbnails is None:
             return OnImage(maps, strength)
-        side = min(self.session.images[image].size)
-        picture = ImageOps.fit(self.session.images[image].convert("RGB"), (side, side))
+        side = min(self.source.images[image].size)
+        picture = ImageOps.fit(self.source.images[image].convert("RGB"), (side, side))
         for i, name in enumerate(concepts.models):
             partner = self.partners.get(name)
             if partner is None:
@@ -515,7 +515,7 @@ def open_shared(
     path = Path(folder).expanduser() if folder else shipped.get(pivot)
     if path is None:
         raise ValueError(
-            f"model {source.model.name!r} has no dictionary of shared units; session.mine(folder) looks for units that "
-            "it shares with other networks on the session's images"
+            f"model {source.model.name!r} has no dictionary of shared units; session.rosetta.mine(folder) "
+            "looks for units that it shares with other networks on the session's images"
         )
     return SharedUnits(source, saved.open_folder(path, source.model.fingerprint), partners, painted)

@@ -1,33 +1,37 @@
-"""What is asked of spurious cues: words, pictures drawn with them, and whether they fool the model (thesis 3.5)."""
+"""Spurious cues in a session: words, pictures drawn with them, and whether they fool the model (thesis 3.5)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipviz.analysis.cues import attacks, pairs, words
-from clipviz.analysis.neurons.layer import LayerNeurons
 from clipviz.models.bundle import Studio
 from clipviz.session import checks
-from clipviz.session.state import SessionState
+from clipviz.session.state import State
+from clipviz.session.topics.neurons import NeuronTopic
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clipviz.analysis.cues.words import Cue, Source
     from clipviz.lens.cues import Attack
-    from clipviz.models.bundle import Studio
     from clipviz.models.captioners import Painter, Writer
 
 
-class CueQuestions(SessionState):
-    """The methods of a session about spurious cues."""
+class CueTopic:
+    """What is asked of spurious cues. A pair names the class that is drawn and the class it should be taken for."""
 
-    def cue_classes(self) -> tuple[str, ...]:
-        """Classes that pictures can be drawn of here; none where nothing or anything can (see can_draw)."""
-        return self.studio.classes if self.studio else ()
+    def __init__(self, state: State, neurons: NeuronTopic) -> None:
+        self._state, self._neurons = state, neurons
+        self._studio: Studio | None = None
+
+    def __repr__(self) -> str:
+        if self.studio is None:
+            return "spurious cues in words; pictures need session.cues.studio"
+        return f"spurious cues; pictures of {', '.join(self.classes) or 'any class'}"
 
     @property
     def studio(self) -> Studio | None:
@@ -36,7 +40,7 @@ class CueQuestions(SessionState):
         Set it to clipviz.models.bundle.Studio.of(describe, draw): describe(words, class_name, avoid) writes
         sentences, draw(sentence, seed) paints them. The Cues desk then draws any class.
         """
-        return self._studio or pairs.studio_of(self.model)
+        return self._studio or pairs.studio_of(self._state.model)
 
     @studio.setter
     def studio(self, studio: Studio | None) -> None:
@@ -46,11 +50,12 @@ class CueQuestions(SessionState):
                 "makes one"
             )
         self._studio = studio
-        self.refresh()
+        self._state.refresh()
 
-    def can_draw(self, name: str) -> bool:
-        """Whether pictures of a class can be drawn here."""
-        return self.studio is not None and self.studio.draws(name)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that pictures can be drawn of here; none where nothing or anything can (see can_draw)."""
+        return self.studio.classes if self.studio else ()
 
     @property
     def first_pair(self) -> tuple[str, str]:
@@ -62,33 +67,32 @@ class CueQuestions(SessionState):
         """ValueError unless these are two different class names: that of the class drawn and that it is taken for."""
         pairs.check_pair(*checks.texts("pair", pair))
 
+    def can_draw(self, name: str) -> bool:
+        """Whether pictures of a class can be drawn here."""
+        return self.studio is not None and self.studio.draws(name)
+
     def class_text(self, name: str) -> str:
         """The text that stands for a class: "a horse", "grapes"."""
-        return pairs.prompt(self.model, name)
+        return pairs.prompt(self._state.model, name)
 
-    def cue_source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
+    def source(self, layers: int | Sequence[int] | None = None, m: int | None = None) -> Source:
         """The words and sparse codes of some layers' neurons, from which cues are chosen.
 
-        layers: default the late ones (`neuron_layers`); m: texts of a code, as in describe_neurons.
+        layers: default the late ones (neurons.late_layers); m: texts of a code, as in neurons.describe.
         """
-        chosen = (
-            self._session.neuron_layers if layers is None else [layers] if isinstance(layers, int) else layers
-        )
-        known = [self._session.neurons(layer) for layer in chosen]
+        state, neurons = self._state, self._neurons
+        chosen = neurons.late_layers if layers is None else [layers] if isinstance(layers, int) else layers
+        known = [neurons.layer(layer) for layer in chosen]
         key = ("cue source", *((one.stats.layer, one.stats.count) for one in known), checks.code_size(m))
 
         def make() -> Source:
             n_parts = -(-sum(one.n_neurons for one in known) // words.CODED)
-            between = self.telling("Coding the neurons in texts", n_parts)
-            return words.source(known, self.pool(), m, between)
+            between = state.telling("Coding the neurons in texts", n_parts)
+            return words.source(known, state.pool(), m, between)
 
-        return self.keep(key, make)
+        return state.keep(key, make)
 
-    def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
-        """The same in short steps for work between clicks: None until the last, which is the source."""
-        return words.coding(known, self.pool(), checks.code_size(m))
-
-    def cues(
+    def find(
         self,
         pair: tuple[str, str],
         layers: int | Sequence[int] | None = None,
@@ -98,14 +102,15 @@ class CueQuestions(SessionState):
     ) -> list[Cue]:
         """The words that pull pictures of pair[0] towards pair[1] by way of some layers' neurons (Eq. 3.4).
 
-        layers and m as in cue_source; source: one that is there already. Each has .null, the most that the word of its
+        layers and m as in `source`; source: one that is there already. Each has .null, the most that the word of its
         rank reaches with the neurons' directions turned by random rotations, and .differs, whether it is beyond that.
         """
         self.check_pair(pair)
-        source = self.cue_source(layers, m) if source is None else source
-        between = self.telling("Comparing the words with those of rotated neurons", words.N_ROTATIONS)
+        source = self.source(layers, m) if source is None else source
+        what = "Comparing the words with those of rotated neurons"
+        between = self._state.telling(what, words.N_ROTATIONS)
         n_words = checks.count("n_words", n_words)
-        return words.cues(self.model, source, *pair, n_words=n_words, progress=between)
+        return words.cues(self._state.model, source, *pair, n_words=n_words, progress=between)
 
     def attack(
         self,
@@ -120,16 +125,15 @@ class CueQuestions(SessionState):
     ) -> dict[str, tuple[list[str], Attack]]:
         """Pictures made to fool the model, by every method of Table 3.3: method -> (its words, its pictures).
 
-        layers and m as in cue_source. describe, draw: who writes and who paints (see `studio`), both or neither.
+        layers and m as in `source`. describe, draw: who writes and who paints (see `studio`), both or neither.
         """
         if (describe is None) != (draw is None):
             raise ValueError("expected describe and draw together, got one of them; give both or neither")
         own = None if describe is None or draw is None else Studio.of(describe, draw)
         self.check_pair(pair)
-        source = self.cue_source(layers, m)
         return attacks.attack_pair(
-            self.model,
-            source,
+            self._state.model,
+            self.source(layers, m),
             pair,
             seed,
             n_sentences=n_sentences,
@@ -137,25 +141,12 @@ class CueQuestions(SessionState):
             studio=own or self.studio,
         )
 
-    def attack_steps(
-        self,
-        source: Source,
-        pair: tuple[str, str],
-        seed: int,
-        n_sentences: int,
-        n_images: int,
-        left_out: dict[str, str],
-    ) -> Iterator[tuple[str, list[str], Attack]]:
-        """(method, its words, its pictures), one after the other, for work between clicks; left_out takes the methods
-        for whose words nothing was written that can be drawn, with the reason."""
-        return attacks.attempts(self.model, source, pair, seed, n_sentences, n_images, self.studio, left_out)
-
     def drawable(self, texts: Sequence[str], pair: tuple[str, str]) -> list[bool]:
         """Whether each word can be drawn into a picture of pair[0] here."""
         self.check_pair(pair)
         return pairs.drawable(self.studio, texts, pair)
 
-    def pair_map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
+    def map(self, picture: Image.Image, pair: tuple[str, str]) -> np.ndarray:
         """Effects of a picture's tokens [rows, cols]: above 0 where they write towards pair[1] (Fig. 3.6)."""
         self.check_pair(pair)
-        return attacks.pair_map(self.model, picture, pair)
+        return attacks.pair_map(self._state.model, picture, pair)

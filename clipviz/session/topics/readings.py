@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,23 +12,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipviz.analysis.collection.reading import read as read_pictures
-from clipviz.analysis.heads.ablation import worth_tracing
-from clipviz.analysis.neurons import replacement as neuron_ablation
-from clipviz.analysis.neurons.layer import N_TOP, Effects, LayerNeurons, Samples, best, samples_of, to_numpy
+from clipviz.analysis.neurons.layer import N_TOP, LayerNeurons, Samples, best, samples_of
 from clipviz.analysis.neurons.sums import NeuronSums
 from clipviz.data.recent import Recent
-from clipviz.lens.cues import map_towards, neuron_heatmap
 from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.neurons import SecondOrder, check_layer
-from clipviz.lens.sparse import prepare_dictionary, reconstruct, sparse_codes
-from clipviz.lens.zeroshot import Accuracy
-from clipviz.models.interventions import indirect_effects, mean_activations
-from clipviz.session import ablation as ablations
-from clipviz.values import Task, whole
+from clipviz.lens.sparse import prepare_dictionary
+from clipviz.session.state import State
+from clipviz.values import whole
 from clipviz.waits import Work
-
-if TYPE_CHECKING:
-    from clipviz.session.core import Session
 
 BATCH = 16  # images per step: a click waits for one step at most
 MOST = 5_000  # images read at most: the norms of every neuron on every image are kept
@@ -58,13 +49,13 @@ class Reading:
     the distribution of the norms.
     """
 
-    def __init__(self, session: Session, layer: int) -> None:
-        self.layer = check_layer(session.model.weights, layer)
+    def __init__(self, state: State, layer: int) -> None:
+        self.layer = check_layer(state.model.weights, layer)
         self.latest: LayerNeurons | None = None
         self.version = 0
-        self._session = weakref.ref(session)
+        self._state = weakref.ref(state)
         self._sums = NeuronSums(N_TOP, scatter=False)
-        self._indexed = _from_index(session, self.layer)
+        self._indexed = _from_index(state, self.layer)
         self._ids: list[int] = []
         self._embedding: list[Tensor] = []
         # sums of what first-order effects are linear in: [readout_head, neuron], and what all share, [d_embed]
@@ -75,10 +66,10 @@ class Reading:
         self._lock = threading.RLock()  # a panel reads in the worker, a notebook in its own thread
 
     @property
-    def session(self) -> Session:
-        session = self._session()
-        assert session is not None, "the session is gone"
-        return session
+    def state(self) -> State:
+        state = self._state()
+        assert state is not None, "the session is gone"
+        return state
 
     @property
     def n_read(self) -> int:
@@ -86,7 +77,7 @@ class Reading:
 
     def plan(self, n_images: int | None) -> list[int]:
         """The images to read, in order: evenly spread, and so is any beginning; at most MOST when None."""
-        n_all = len(self.session.images)
+        n_all = len(self.state.images)
         most = FIRST if self._indexed is not None else MOST  # an index has read them: a sample for the norms
         n_images = min(n_all, most if n_images is None else min(n_images, most))
         chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
@@ -108,10 +99,10 @@ class Reading:
         self.work.resume()
         self._done |= set(wanted[:BATCH])
         ids, pictures, _ = read_pictures(
-            self.session.images, wanted[:BATCH]
+            self.state.images, wanted[:BATCH]
         )  # the collection counts broken ones
         if ids:
-            self._add(ids, self.session.model.second_order(pictures, self.layer))
+            self._add(ids, self.state.model.second_order(pictures, self.layer))
         complete = len(wanted) <= BATCH
         shown = 0 if self.latest is None else len(self.latest.ids)
         if self._sums.count and (complete or (early and self.n_read >= max(FIRST, 2 * shown))):
@@ -126,10 +117,8 @@ class Reading:
     def second(self, image: int) -> SecondOrder:
         """Every neuron's effect on one image; the last few are kept."""
         with self._lock:
-            session = self.session
-            return self._seconds.get(
-                image, lambda: session.model.second_order(session.images[image], self.layer)
-            )
+            state = self.state
+            return self._seconds.get(image, lambda: state.model.second_order(state.images[image], self.layer))
 
     def on_image(self, known: LayerNeurons, image: int, neuron: int) -> Samples:
         """One neuron on one image, which need not be among those read."""
@@ -142,7 +131,7 @@ class Reading:
     def find(
         self, known: LayerNeurons, by: str, k: int, text: str = "", text_b: str = "", image: int | None = None
     ) -> Listed:
-        """The k neurons that answer a search; see Session.find_neurons."""
+        """The k neurons that answer a search; see NeuronTopic.find."""
         if by not in FINDS:
             raise ValueError(f"expected by to be one of {', '.join(FINDS)}, got {by!r}")
         if by == "text" and not text:
@@ -150,7 +139,7 @@ class Reading:
         if by == "image" and image is None:
             by = "strength"
         if by == "text":
-            found = known.towards(self.session.neuron_direction(text, text_b), k)
+            found = known.towards(against_pool(self.state, text, text_b), k)
             unit = "effect on the cosine, on its top images"
             rows = [(one.neuron, one.effect, f"cosine {one.cosine:.2f}") for one in found]
         elif by == "image":
@@ -179,10 +168,10 @@ class Reading:
                 ids = [i for images in known.histogram(neuron).images[::-1] for i in images]
             else:
                 ids = known.spread(neuron, how, k)
-            model, images = self.session.model, self.session.images
+            model, images = self.state.model, self.state.images
             return samples_of(known, model.second_order([images[i] for i in ids], self.layer), ids, neuron)
 
-        return self.session.remember(("neuron samples", self.layer, self.version, neuron, how, k), make)
+        return self.state.remember(("neuron samples", self.layer, self.version, neuron, how, k), make)
 
     def first_order(self, image: int, neuron: int) -> Tensor:
         """A neuron's first-order effect on an image minus its mean over the images read, [d_embed] (Eq. 3.1)."""
@@ -206,118 +195,38 @@ class Reading:
         self._direct_shared = shared + self._direct_shared.to(divisor.device)
 
     def _gather(self) -> LayerNeurons:
-        session, ids = self.session, torch.tensor(self._ids)
+        state, ids = self.state, torch.tensor(self._ids)
         self._embedding = [torch.cat(self._embedding)]
         stats, embedded, embedding = self._sums.stats, ids, self._embedding[0]
         if self._indexed is not None:
-            stats, embedded = self._indexed, torch.arange(len(session.collection))
-            embedding = normalize(session.collection.embedding.to(embedding), dim=1)
+            stats, embedded = self._indexed, torch.arange(len(state.collection))
+            embedding = normalize(state.collection.embedding.to(embedding), dim=1)
         return LayerNeurons(
             stats=stats,
-            line=rank_one(stats, session.model.neuron_basis(self.layer)),
+            line=rank_one(stats, state.model.neuron_basis(self.layer)),
             ids=ids,
             norms=self._sums.norms,
             embedded=embedded,
             embedding=embedding,
-            dictionary=session.keep("neuron dictionary", lambda: prepare_dictionary(session.pool())),
-            texts=session.texts,
+            dictionary=state.keep("neuron dictionary", lambda: prepare_dictionary(state.pool())),
+            texts=state.texts,
         )
 
 
-def _from_index(session: Session, layer: int) -> NeuronStats | None:
+def _from_index(state: State, layer: int) -> NeuronStats | None:
     """The layer's statistics in the session's index, if it holds them (clipviz index --neurons)."""
-    index = session.index
+    index = state.index
     if index is None or layer not in index.neuron_layers:
         return None
-    return index.neurons(layer, session.model.device)
+    return index.neurons(layer, state.model.device)
 
 
-def reading_of(session: Session, layer: int) -> Reading:
-    """The session's reading of one layer, made on first use."""
-    layer = check_layer(session.model.weights, whole("a layer", layer))
-    return session.keep(("neurons", layer), lambda: Reading(session, layer))
+def reading_of(state: State, layer: int) -> Reading:
+    """The reading of one layer, made on first use."""
+    layer = check_layer(state.model.weights, whole("a layer", layer))
+    return state.keep(("neurons", layer), lambda: Reading(state, layer))
 
 
-def read(session: Session, layer: int, n_images: int | None = None) -> LayerNeurons:
-    """One layer's neurons over the collection, read now (at most MOST images, spread evenly)."""
-    reading = reading_of(session, layer)
-    while reading.step(n_images, early=False):
-        session.tell(reading.work)
-        session.checkpoint()
-    if reading.latest is None:
-        raise ValueError("expected at least one readable image, got none; open the session with more images")
-    return reading.latest
-
-
-def neuron_map(
-    session: Session,
-    image: int,
-    neurons: Sequence[tuple[int, int]] | None,
-    target: Tensor | None,
-    layers: Sequence[int],
-    n_neurons: int,
-    n_images: int | None,
-) -> np.ndarray:
-    """Activations of neurons on an image, [rows, cols], averaged and stretched to 0..1 (thesis 3.5, Table 3.4).
-
-    neurons: (layer, neuron) pairs; None: those of `layers` whose directions are most along `target`.
-    """
-    if neurons is None:
-        assert target is not None
-        directions = torch.cat([read(session, layer, n_images).line.directions for layer in layers])
-        seconds = [reading_of(session, layer).second(image) for layer in layers]
-        return to_numpy(map_towards(seconds, directions, target.to(directions), n_neurons)[0])
-    if not neurons:
-        raise ValueError("expected at least one (layer, neuron) pair, got none; name the neurons")
-    maps = [
-        reading_of(session, layer).second(image).activation_maps([neuron])[:, 0] for layer, neuron in neurons
-    ]
-    return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
-
-
-def effects(session: Session, neuron: int, image: int, layer: int) -> Effects:
-    """A neuron's effects on an image; means over FIRST images, spread evenly, or those that were read already."""
-    reading = reading_of(session, layer)
-    known = read(session, layer, FIRST)
-
-    def make() -> tuple[Tensor, int]:
-        chosen = [session.images[i] for i in read_pictures(session.images, reading.plan(FIRST)).rows]
-        some = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))
-        return mean_activations(session.model, some, layer), len(chosen)
-
-    mean, n_images = session.keep(("mean activations", layer, len(session.images)), make)
-    indirect = indirect_effects(session.model, session.images[image], layer, mean, [neuron])[0, 0]
-    second = reading.second(image).effects([neuron])[0, 0] - known.line.bias[neuron]
-    return Effects(reading.first_order(image, neuron), second, indirect, n_images)
-
-
-def ablate(
-    session: Session, layer: int, task: Task, m: Sequence[int], n_images: int | None
-) -> dict[str, Accuracy]:
-    """Accuracy of a task after every replacement of a layer's second-order effects; see Session.ablate_neurons."""
-    known = read(session, layer, n_images)
-    classes = ablations.directions(session, task)
-    if classes is None:
-        raise ValueError("expected the examples of all classes to have been read; wait with session.wait()")
-    most = min(known.dictionary.shape)
-    coded = (
-        sparse_codes(known.line.directions, known.dictionary, [min(size, most) for size in m]) if m else {}
-    )
-    codes = {f"m = {size}": reconstruct(coded[min(size, most)], known.dictionary) for size in m}
-    return neuron_ablation.accuracies(
-        session.model,
-        session.images,
-        task,
-        classes,
-        worth_tracing(task, len(session.images)),
-        known.stats,
-        known.line,
-        known.thresholds,
-        codes,
-        session.checkpoint,
-    )
-
-
-def concepts_of(session: Session, image: int, layer: int, k: int, m: int | None) -> list[tuple[str, float]]:
-    """The texts of the codes of the neurons that are active on an image, weighted by their norms (Fig. B.1)."""
-    return session.neurons(layer).concepts(reading_of(session, layer).second(image).norms()[0], k, m)
+def against_pool(state: State, text: str, text_b: str = "") -> Tensor:
+    """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
+    return state.direction(text) - (state.direction(text_b) if text_b else state.pool().mean(0))

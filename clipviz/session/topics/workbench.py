@@ -19,13 +19,15 @@ from clipviz.lens import verdicts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
 from clipviz.models.threads import spare_core, sparing
-from clipviz.session import ablation, checks
-from clipviz.session import generation as shared
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.ablation import AblationTopic
+from clipviz.session.topics.guided import Guided
+from clipviz.session.topics.images import ImageTopic
 from clipviz.values import numbers_of, with_numbers
 
 if TYPE_CHECKING:
     from clipviz.lens.invert import Step
-    from clipviz.session.core import Session
 
 LIVE = Schedule(n_steps=40, rate=0.1, ramp_up=0.0, ramp_down=0.5)
 """The desk's searches: short enough to follow a hand; the thesis's 500 steps are for one that nobody watches."""
@@ -116,11 +118,12 @@ class Workbench:
     put among the session's images, by their index there.
     """
 
-    def __init__(self, session: Session, seed: int = 0) -> None:
-        self.session = session
+    def __init__(
+        self, state: State, guided: Guided, images: ImageTopic, ablation: AblationTopic, seed: int = 0
+    ) -> None:
+        self._state, self._guided, self._images, self._ablation = state, guided, images, ablation
         self.seed = seed
         self.kept: list[Any] = []
-        self.painted: dict[int, Any] = {}
         self.latents: Any = None
         self.first: Any = None
         self.distance = 0.0
@@ -140,7 +143,12 @@ class Workbench:
 
     @property
     def generator(self) -> Any:
-        return shared.generator_of(self.session)
+        """The generator that paints; ValueError where there is none."""
+        return self._guided.generator
+
+    @property
+    def painted(self) -> dict[int, Any]:
+        return self._state.painted
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -180,7 +188,7 @@ class Workbench:
         def watch(step: Step) -> bool | None:
             return None if progress is None else progress(_frame(step, step.number, step.of))
 
-        found = self.session.invert(image, schedule=INVERSION, progress=watch)
+        found = self._guided.invert(image, schedule=INVERSION, progress=watch)
         return self.begin(found.latents)
 
     # -- changing ------------------------------------------------------------------------------------------------
@@ -188,14 +196,14 @@ class Workbench:
     def change(
         self, change: str, concept: int = EVERY, factor: float = 1.0, schedule: Schedule | None = None
     ) -> Iterator[Frame]:
-        """The search of session.edit, one frame at a time; stop iterating to leave it there.
+        """The search of session.generator.edit, one frame at a time; stop iterating to leave it there.
 
         change, factor: as there. concept: one, or EVERY. schedule: default LIVE.
         """
         base, chosen = self.latents, None if concept == EVERY else [concept]
         how = {"factor": factor, "schedule": schedule or LIVE}
         self._edit = Asked(change, base, concept, factor=factor)
-        for step in shared.edit_steps(self.session, base, change, chosen, **how):
+        for step in self._guided.edit_steps(base, change, chosen, **how):
             self.latents = with_numbers(base, step.latents)
             self.distance = float(step.objectives.mean())
             if step.number == 0:
@@ -237,7 +245,7 @@ class Workbench:
 
     def _compared(self, concept: int) -> tuple[tuple[lens.UnitPairs, ...], tuple[lens.UnitPairs, ...]]:
         """The units that a goal changes, and those that it asks to stay."""
-        guides, units = shared.guides(self.session), self.units(concept)
+        guides, units = self._guided.guides, self.units(concept)
         if units is None:
             return guides.own, ()
         chosen = guides.of(units)
@@ -268,7 +276,7 @@ class Workbench:
 
     def units(self, concept: int) -> list[tuple[str, int]] | None:
         """(layer, unit) of one concept, None for EVERY; ValueError for one that is not there."""
-        return None if concept == EVERY else shared.units_of(self.session, [concept])
+        return self._guided.units_of(None if concept == EVERY else [concept])
 
     @torch.no_grad()
     def picture(self, latents: Any = None) -> Image.Image:
@@ -283,14 +291,14 @@ class Workbench:
         """
         recorded = self._recorded(self.latents)
         by_unit: dict[tuple[str, int], Tensor] = {}
-        for group in shared.guides(self.session).own:
+        for group in self._guided.guides.own:
             scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]
             found = recorded[group.layer_a][0, group.units_a].to(group.mean_a)
             found = F.interpolate(((found - group.mean_a[:, None, None]) / scale)[None], SIDE, mode="area")[0]
             by_unit |= {
                 (group.layer_a, unit): one for unit, one in zip(group.units_a.tolist(), found, strict=True)
             }
-        concepts = shared.concepts(self.session)
+        concepts = self._guided.concepts()
         return (
             torch.stack([torch.stack([by_unit[unit] for unit in one.units]).mean(0) for one in concepts])
             .cpu()
@@ -356,27 +364,27 @@ class Workbench:
     @torch.no_grad()
     def _located(self, latents: Any) -> Any:
         """What the bundle's locator sees on the picture of latents; None without one."""
-        bundle = self.session.model.bundle
+        bundle = self._state.model.bundle
         if bundle is None or bundle.locate is None:
             return None
         return bundle.locate(self.generator.images(latents).clamp(0, 1))
 
     def said(self, picture: Image.Image) -> list[Said]:
         """What the session's model says of a picture: class, colour, place, as far as there are names for them."""
-        session = self.session
-        embedding = session.model.trace(picture, tokens=False).embedding
+        model, ablation = self._state.model, self._ablation
+        embedding = model.trace(picture, tokens=False).embedding
         unit = embedding[0] / embedding[0].norm()
         asked: list[tuple[str, tuple[str, ...], Tensor]] = []
         if self.classes:
-            asked.append(("kind", self.classes, shared.class_directions(session, self.classes)))
-        for name, task in session.tasks().items():
+            asked.append(("kind", self.classes, self._guided.class_directions(self.classes)))
+        for name, task in ablation.tasks().items():
             if name in COMPARED:
-                directions = ablation.directions(session, task)
+                directions = ablation.classifier(task)
                 if directions is not None:
                     asked.append((name.removesuffix("s"), task.classes, directions))
         found = []
         for question, answers, directions in asked:
-            shares = session.model.probabilities(directions.to(unit) @ unit)
+            shares = model.probabilities(directions.to(unit) @ unit)
             best = int(shares.argmax())
             found.append(Said(question, answers[best], float(shares[best])))
         return found
@@ -393,7 +401,7 @@ class Workbench:
 
     def add_to_session(self) -> int:
         """Put the picture among the session's images; returns its index there."""
-        image = self.session.add_image(self.picture(), f"generated {self.label}".strip(), drawn=True)
+        image = self._images.add(self.picture(), f"generated {self.label}".strip(), drawn=True)
         self.painted[image] = self.latents
         return image
 

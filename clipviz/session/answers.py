@@ -1,0 +1,60 @@
+"""The values that the topics of a session answer with, for those who show them or name them in annotations."""
+
+from clipviz.analysis.collection.atlas import Atlas
+from clipviz.analysis.cues.words import Cue, Source
+from clipviz.analysis.heads.ablation import Desk, Outcome, Row
+from clipviz.analysis.neurons.layer import Code, Effects, Histogram, LayerNeurons
+from clipviz.data.images import Images
+from clipviz.lens.cues import Attack
+from clipviz.lens.intervals import Estimate
+from clipviz.lens.percentiles import Familiarity, Standing
+from clipviz.lens.segment import SegmentationScore
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.models.bundle import Studio, TourStep
+from clipviz.session.shared_units import Cell, SharedUnits
+from clipviz.session.topics.ablation import Preset
+from clipviz.session.topics.heads import Description, HeadEffects, HeadFound, Summary
+from clipviz.session.topics.labels import Label
+from clipviz.session.topics.maps import Joint
+from clipviz.session.topics.readings import Listed, Reading
+from clipviz.session.topics.tokens import TokenHead, TokenMaps
+from clipviz.session.topics.workbench import Frame, Goal, Said, Workbench
+
+__all__ = [
+    "Accuracy",
+    "Atlas",
+    "Attack",
+    "Cell",
+    "Code",
+    "Cue",
+    "Description",
+    "Desk",
+    "Effects",
+    "Estimate",
+    "Familiarity",
+    "Frame",
+    "Goal",
+    "HeadEffects",
+    "HeadFound",
+    "Histogram",
+    "Images",
+    "Joint",
+    "Label",
+    "LayerNeurons",
+    "Listed",
+    "Outcome",
+    "Preset",
+    "Reading",
+    "Row",
+    "Said",
+    "SegmentationScore",
+    "SharedUnits",
+    "Source",
+    "Standing",
+    "Studio",
+    "Summary",
+    "TokenHead",
+    "TokenMaps",
+    "TourStep",
+    "Workbench",
+]

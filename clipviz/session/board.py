@@ -1,0 +1,256 @@
+"""The board of a session: what only panels need, such as their refreshing and what they say while they wait."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clipviz.analysis.cues import attacks
+from clipviz.analysis.cues import words as cue_words
+from clipviz.data.images import Images
+from clipviz.session import beginning, checks, words
+from clipviz.session.history import Showing
+from clipviz.session.session import Session
+from clipviz.session.topics.labels import Labels
+from clipviz.session.topics.readings import Reading, reading_of
+from clipviz.session.topics.spans import Spans
+from clipviz.values import Selection
+from clipviz.waits import Work
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from clipviz.analysis.collection.image_codes import ImageCodes
+    from clipviz.analysis.cues.words import Source
+    from clipviz.analysis.neurons.layer import LayerNeurons
+    from clipviz.lens.cues import Attack
+    from clipviz.models.bundle import TourStep
+
+Rest = Callable[[], Any]
+"""What a panel has left to do once others are shown; returns what is left then, or None."""
+
+
+class Watcher(Protocol):
+    """What a panel is to a board."""
+
+    cost: int
+
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None: ...
+
+    def wait_for(self, words: str) -> None: ...
+
+
+class Board:
+    """What the panels of one session share; `Board.of(session)` is the one that there is, or a new one.
+
+    It lives as long as one of its panels. What the panels are set to is kept by the session, for later ones.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._state, self._options, self._history = session._state, session._options, session._history
+        self._labels = Labels(self._state, Spans(self._state))
+        self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
+        # a forgotten panel is collected, and closes, wherever Python has a moment
+        self._joining = threading.RLock()
+        self._serving: Watcher | None = None
+        self._seconds = 0.0
+        self._state.screen = weakref.ref(self)
+
+    @classmethod
+    def of(cls, session: Session) -> Board:
+        """The board of a session, made on first use."""
+        known = session._state.screen()
+        return known if isinstance(known, cls) else cls(session)
+
+    # -- what panels show --------------------------------------------------------------------------------------
+
+    @property
+    def images(self) -> Images:
+        """The images as they were opened, with thumbnails, names and captions."""
+        return self._state.images
+
+    @property
+    def collection(self) -> ImageCodes:
+        """What was read of the images."""
+        return self._state.collection
+
+    @property
+    def reading(self) -> Work:
+        """How far the images have been read."""
+        return self._state.reading
+
+    @property
+    def pool_ready(self) -> bool:
+        """Whether every text of the pool has been encoded, so that its directions cost nothing."""
+        return self._state.encoder.n_ready == len(self._state.texts)
+
+    @property
+    def waiting(self) -> str:
+        """What is done behind the panels, how far it is and how long it will take; "" where all has been done."""
+        return self._state.waiting
+
+    @property
+    def can_undo(self) -> bool:
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        return self._history.can_redo
+
+    def receipts(self) -> dict[str, Any]:
+        """Session.receipts, with the time of the last refresh."""
+        return {**self.session.receipts(), "milliseconds": self._seconds * 1000}
+
+    def readout(self, image: int | None) -> str:
+        """What makes the embedding of an image's tokens, in words."""
+        return words.readout(self._state, image)
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """A value made once, and kept while among those used last."""
+        return self._state.remember(key, make)
+
+    # -- where it begins ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Give a view without a text, where nothing has been selected yet, the text that is nearest to its image."""
+        session = self.session
+        if session.selection.text or self.can_undo or session.selection.image is None:
+            return
+        found = beginning.first_text(self._state, session.texts, session.heads)
+        if found is not None:
+            session.selection = found
+
+    @property
+    def tour(self) -> tuple[TourStep, ...]:
+        """Steps through the board that the model's bundle brings for images of its kind; none elsewhere."""
+        bundle = self._state.model.bundle
+        return bundle.tour if bundle is not None and self._state.images.captions else ()
+
+    def tour_selection(self, step: TourStep) -> Selection:
+        """What a step of a tour selects; ValueError while the collection that it needs is being read."""
+        return beginning.step_selection(self._state, self.session.heads, self.session.ablation, step)
+
+    # -- work between clicks -----------------------------------------------------------------------------------
+
+    def label_heads(self) -> None:
+        """Label every head behind everything else; panels are refreshed when that is done."""
+        self._labels.behind()
+
+    def neuron_reading(self, layer: int) -> Reading:
+        """One layer's neurons as they are being read, step by step; session.neurons.layer reads them at once."""
+        return reading_of(self._state, layer)
+
+    def cue_steps(self, known: Sequence[LayerNeurons], m: int | None = None) -> Iterator[Source | None]:
+        """The source of cues in short steps: None until the last, which is the source."""
+        return cue_words.coding(known, self._state.pool(), checks.code_size(m))
+
+    def attack_steps(
+        self,
+        source: Source,
+        pair: tuple[str, str],
+        seed: int,
+        n_sentences: int,
+        n_images: int,
+        left_out: dict[str, str],
+    ) -> Iterator[tuple[str, list[str], Attack]]:
+        """(method, its words, its pictures), one after the other; left_out takes the methods for whose words nothing
+        was written that can be drawn, with the reason."""
+        model, studio = self._state.model, self.session.cues.studio
+        return attacks.attempts(model, source, pair, seed, n_sentences, n_images, studio, left_out)
+
+    def background(self, steps: Iterator[object]) -> None:
+        """Advance steps behind everything else."""
+        self._state.worker.background(steps)
+
+    def telling(self, what: str, n_all: int) -> Callable[[int], None]:
+        """For work in steps, called with how many are done: the panel that waits says so."""
+        return self._state.telling(what, n_all)
+
+    # -- refreshing --------------------------------------------------------------------------------------------
+
+    def watch(self, panel: Watcher) -> None:
+        """Refresh `panel` whenever the selection changes, until it is unwatched or forgotten."""
+        with self._joining:  # another set, since the worker may be walking through this one
+            self._watchers = weakref.WeakSet([*self._watchers, panel])
+
+    def unwatch(self, panel: Watcher) -> None:
+        """No longer refresh `panel`."""
+        with self._joining:
+            self._watchers = weakref.WeakSet(one for one in self._watchers if one is not panel)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the worker's own thread."""
+        return self._state.worker.here
+
+    def note_error(self, error: BaseException) -> None:
+        """Have session.wait raise an error."""
+        self._state.worker.note(error)
+
+    def refresh(self) -> None:
+        """Ask the worker to bring every panel to the newest selection."""
+        self._state.refresh()
+
+    def update(self, stale: Stale) -> None:
+        """Bring every panel to the newest selection, the cheapest first; called in the worker."""
+        self._state.changed = ""
+        try:
+            self._state.model.check_unchanged()
+        except ValueError as error:  # each panel says it, as soon as it asks for something
+            self._state.changed = str(error)
+        selection, started, turn = self.session.selection, time.perf_counter(), itertools.count()
+        waiting = [
+            (panel.cost, next(turn), panel, partial(panel.refresh, selection, stale))
+            for panel in self._watchers
+        ]
+        heapq.heapify(waiting)
+        while waiting:
+            if stale():
+                return
+            cost, _, self._serving, work = heapq.heappop(waiting)
+            rest = work() if self._serving in self._watchers else None
+            if rest is not None:  # it comes after the panels of the next cost
+                heapq.heappush(waiting, (cost + 1, next(turn), self._serving, rest))
+        self._serving = None
+        self._seconds = time.perf_counter() - started
+
+    def say(self, work: Work) -> None:
+        """Have the panel that is computed say what it waits for."""
+        if self._serving is not None:
+            self._serving.wait_for(work.line)
+
+    @property
+    def doing(self) -> str:
+        """What one of the panels waits for, "" where none does."""
+        words = (getattr(panel, "doing", "") for panel in list(self._watchers))
+        return next(filter(None, words), "")
+
+    # -- options -----------------------------------------------------------------------------------------------
+
+    def join(self, shown: Showing) -> dict[str, Any]:
+        """Have something on screen follow `view`; the options that are remembered for it."""
+        self._options.showing.add(shown)
+        return dict(self._options.known.get(shown.name, {}))
+
+    def leave(self, shown: Showing) -> None:
+        """Have it follow no longer; what it was set to is remembered."""
+        self._options.showing.discard(shown)
+
+    def note(self, name: str, options: Mapping[str, Any]) -> None:
+        """Remember a panel's options, those that are not at their defaults."""
+        if self._options.note(name, options):
+            self.refresh()
+
+    def close(self) -> None:
+        """Close every panel."""
+        for panel in list(self._watchers):
+            close = getattr(panel, "close", None)
+            if close is not None:
+                close()
+        self._watchers.clear()

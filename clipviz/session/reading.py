@@ -1,0 +1,41 @@
+"""Reading a session's images behind everything else, one batch at a time."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+
+from clipviz.analysis.collection.image_codes import KeptCodes
+from clipviz.analysis.collection.text_pool import WORTH_KEEPING
+from clipviz.session.state import State
+
+
+def reading(reference: weakref.ref[State]) -> Iterator[int]:
+    """Read the collection one batch at a time; panels are refreshed as it grows and when it is complete.
+
+    The steps hold nothing of the session while they wait, so that one that is no longer used can go.
+    """
+    state = reference()
+    assert state is not None
+    kept = KeptCodes(state.model, state.images, state.collection.layers)
+    steps = state.collection.read(state.model, state.images, awaited=state.worker.awaited)
+    told, started = 0.0, time.monotonic()
+    work = state.reading
+    del state
+    work.resume()
+    for n_read in steps:
+        state = reference()
+        if state is None:
+            return
+        with state.lock:
+            work.reached(n_read)
+        if time.monotonic() - told > 1.0 or state.collection.complete:
+            told = time.monotonic()
+            state.refresh()
+        if state.collection.complete and time.monotonic() - started > WORTH_KEEPING:
+            kept.keep(state.collection)
+        del state
+        yield n_read
+        work.resume()
+    work.reached(work.n_all)  # the last ones may all be broken

@@ -1,0 +1,230 @@
+"""The session: one model, one collection, one selection, and a topic for each thing that can be asked of them.
+
+No widget is needed: `session.heads.textspan(5, 3)`, `session.maps.tokens("a dog")` return values. With panels, a change
+of the selection wakes the worker, which refreshes those that look at what changed (clipviz.session.board).
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from clipviz.session import cells, checks, words
+from clipviz.session.beginning import first_selection
+from clipviz.session.history import History, Options
+from clipviz.session.reading import reading
+from clipviz.session.state import State
+from clipviz.session.topics.ablation import AblationTopic
+from clipviz.session.topics.cues import CueTopic
+from clipviz.session.topics.generator import GeneratorTopic
+from clipviz.session.topics.heads import HeadTopic
+from clipviz.session.topics.images import ImageTopic
+from clipviz.session.topics.labels import Labels
+from clipviz.session.topics.maps import MapTopic
+from clipviz.session.topics.neurons import NeuronTopic
+from clipviz.session.topics.removal import Removal
+from clipviz.session.topics.rosetta import RosettaTopic
+from clipviz.session.topics.spans import Spans
+from clipviz.session.topics.texts import TextTopic
+from clipviz.session.topics.tokens import Tokens
+from clipviz.values import Selection, View
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from clipviz.models.clip import ClipModel
+    from clipviz.values import Head, SelectionFields
+
+LOOK = 0.5  # seconds between two looks at what is waited for
+
+
+class Session(traitlets.HasTraits):
+    """One model, its images and texts, and the selection that all panels share.
+
+    model: from clipviz.load or clipviz.wrap. images: a folder, list of paths, PIL images, arrays, a data set
+    (see clipviz.data.images.open_images); default those of the model's bundle. texts: "general", the bundle's name, a
+    file, or a list. index: an open Index or its folder, read instead of the images, which need not be there any more
+    (their thumbnails stand in). layers: whose heads are kept for the collection (default all, or the last 4 when
+    memory is short). background=False reads the whole collection before returning.
+    A notebook cell that is run again closes the session that it made before from the same model.
+    """
+
+    selection = traitlets.Instance(Selection)
+
+    def __init__(
+        self,
+        model: ClipModel,
+        images: Any = None,
+        texts: Any = None,
+        index: Any = None,
+        layers: Sequence[int] | None = None,
+        background: bool = True,
+    ) -> None:
+        state = self._state = State(model, images, texts, index, layers)
+        self._history, self._options = History(), Options()
+        removal, spans = Removal(state), Spans(state)
+        tokens, labels = Tokens(state, removal), Labels(state, spans)
+        self.texts = TextTopic(state, removal)
+        self.images = ImageTopic(state, removal, self.texts, spans)
+        self.heads = HeadTopic(state, removal, tokens, spans, labels)
+        self.maps = MapTopic(state, tokens, self.heads)
+        self.ablation = AblationTopic(state, removal, self.heads, labels)
+        self.neurons = NeuronTopic(state, self.ablation)
+        self.cues = CueTopic(state, self.neurons)
+        self.rosetta = RosettaTopic(state)
+        self.generator = GeneratorTopic(state, self.images, self.ablation, self.rosetta)
+        super().__init__(selection=first_selection(state, self.heads))
+        weakref.finalize(self, state.worker.close)
+        cells.replace_earlier(self)
+        steps = reading(weakref.ref(state))
+        if background:
+            state.worker.background(steps)
+        else:
+            for _ in steps:
+                state.tell(state.reading)
+            state.tell(state.reading)
+
+    def __repr__(self) -> str:
+        model = self.model
+        return f"<clipviz.Session: model {model.name!r}, {self.images!r}, {self.texts!r}, device {str(model.device)!r}>"
+
+    @property
+    def model(self) -> ClipModel:
+        """The model that everything is computed with."""
+        return self._state.model
+
+    # -- selection and history ---------------------------------------------------------------------------------
+
+    @traitlets.validate("selection")
+    def _validate_selection(self, proposal: dict[str, Any]) -> Selection:
+        return self._checked(proposal["value"])
+
+    @traitlets.observe("selection")
+    def _selection_changed(self, change: dict[str, Any]) -> None:
+        self._state.selection = change["new"]
+        self._history.note(change["new"])
+        self._state.refresh()
+
+    def _checked(self, selection: Selection) -> Selection:
+        """The selection, if everything that it names is there; ValueError says what is not."""
+        return checks.selection(self.model, len(self.images), selection)
+
+    def select(self, **changes: Unpack[SelectionFields]) -> Selection:
+        """Change some fields of the selection: session.select(layer=5, head=3)."""
+        if "images" in changes:
+            changes["images"] = self._state.some_images(
+                changes["images"]
+            )  # before a long range is read whole
+        self.selection = self.selection.replace(**changes)
+        return self.selection
+
+    @property
+    def history(self) -> tuple[Selection, ...]:
+        """Every selection made, oldest first; undo and redo move within it."""
+        return tuple(self._history.made)
+
+    def undo(self) -> Selection:
+        """Return to the selection before this one, if there is one."""
+        return self._go(-1)
+
+    def redo(self) -> Selection:
+        """Return to the selection that was undone last, if there is one."""
+        return self._go(1)
+
+    def _go(self, step: int) -> Selection:
+        found = self._history.move(step)
+        if found is not None:
+            self.selection = found
+        return self.selection
+
+    # -- the view ----------------------------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The selection and what the panels have been set to; setting it brings panels to it, and later ones too."""
+        return View(self.selection, self._options.known)
+
+    @view.setter
+    def view(self, view: View) -> None:
+        if not isinstance(view, View):
+            raise ValueError(
+                f"expected a clipviz.View, got {type(view).__name__}; clipviz.View.from_token reads a token"
+            )
+        selection = self._checked(view.selection)
+        self._options.set(view.panels)
+        self.selection = selection
+
+    def open(
+        self, head: Head | None = None, neuron: tuple[int, int] | None = None, desk: str = ""
+    ) -> Selection:
+        """Go to a head's page (the board) or a neuron's (the Neurons desk), given as (layer, head or neuron).
+
+        desk: a desk to open, such as "ablate". Without a dashboard, the next one opens there. Raises ValueError, and
+        changes nothing, for what is not there.
+        """
+        chosen = self.selection
+        if head is not None:
+            layer, number = checks.pair("head", head)
+            chosen = self._checked(chosen.replace(layer=layer, head=number))
+        if neuron is not None:
+            layer, number = checks.pair("neuron", neuron)
+            chosen = self._checked(chosen.replace(layer=layer, neuron=number))
+            desk = desk or "neurons"
+        if desk:
+            self._options.set({**self._options.known, "desks": {"shown": desk}})
+        self.selection = chosen
+        return self.selection
+
+    def to_code(self) -> str:
+        """Python that reopens this view."""
+        return words.code(self._state, self.view)
+
+    def receipts(self) -> dict[str, Any]:
+        """What this view rests on: the sum check, fingerprints, device, and what did not go as planned (notes).
+
+        stand_ins: (n, m), of m files looked for n are gone and their thumbnails shown instead.
+        """
+        return words.receipts(self._state)
+
+    def provenance(self) -> str:
+        """What a figure of this session rests on, in one line."""
+        return words.provenance(self._state)
+
+    # -- waiting and closing -----------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = 60, background: bool = False) -> None:
+        """Block until the panels show the newest selection (and all that is done behind them, if asked).
+
+        A long wait says what for. Raises TimeoutError after `timeout` seconds.
+        """
+        state, began = self._state, time.perf_counter()
+        while True:
+            waited = time.perf_counter() - began
+            left = LOOK if timeout is None else min(LOOK, timeout - waited)
+            try:
+                state.worker.wait(max(0.0, left), background)
+                break
+            except TimeoutError:
+                if timeout is not None and time.perf_counter() - began >= timeout:
+                    raise TimeoutError(f"the panels were still busy after {timeout} s") from None
+                state.line.say(self._waited_for(background), waited)
+        state.line.say("", waited)
+
+    def _waited_for(self, background: bool) -> str:
+        """What is done now, for the panels or behind them."""
+        screen = self._state.screen()
+        doing = "" if screen is None else screen.doing
+        return doing or (self._state.waiting if background else "") or "Waiting for the panels"
+
+    def close(self) -> None:
+        """Close every panel, stop the worker, drop what was remembered. Safe at any time, and more than once."""
+        screen = self._state.screen()
+        if screen is not None:
+            screen.close()
+        self._options.showing.clear()
+        self._state.worker.close()
+        self._state.forget_all()

@@ -1,0 +1,377 @@
+"""The ablation of heads: tasks, accuracy before and after, one image's desk, and sets of heads worth removing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.analysis.collection import classifiers
+from clipviz.analysis.collection.tasks import labelled_tasks, typed_task
+from clipviz.analysis.heads import ablation as analysis
+from clipviz.analysis.heads.ablation import Desk, Outcome, Part
+from clipviz.data.texts import open_texts
+from clipviz.lens import ablate, projection, textspan, zeroshot
+from clipviz.lens.ablate import Means, Terms
+from clipviz.lens.roles import NO_ROLE
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.heads import HeadTopic
+from clipviz.session.topics.labels import Labels
+from clipviz.session.topics.removal import Removal
+from clipviz.values import N_LATE, Ablation, Head, Task, late_layers
+
+N_TOWARDS = 5
+Cue = tuple[tuple[str, tuple[str, ...]], ...]
+"""Two names with their texts."""
+UNREAD = "expected labelled images that have been read, got none; wait with session.wait()"
+
+
+class Preset(NamedTuple):
+    """A set of heads worth ablating: where it comes from (kind), its name, the heads."""
+
+    kind: str
+    name: str
+    heads: tuple[Head, ...]
+
+
+class Traced(NamedTuple):
+    """Images traced again, with every MLP and perhaps some tokens, and their means."""
+
+    rows: list[int]
+    terms: Terms
+    means: Means
+
+
+class AblationTopic:
+    """What is asked of removed heads. A task is one of `tasks()`, its name, or one made by `typed`."""
+
+    def __init__(self, state: State, removal: Removal, heads: HeadTopic, labels: Labels) -> None:
+        self._state, self._removal, self._heads, self._labels = state, removal, heads, labels
+
+    def __repr__(self) -> str:
+        return f"tasks of these images: {', '.join(self.tasks()) or 'none; session.ablation.typed makes one'}"
+
+    # -- tasks -------------------------------------------------------------------------------------------------
+
+    def tasks(self) -> dict[str, Task]:
+        """The classification tasks that the images pose by themselves; none where nothing is known of their classes."""
+        state, images = self._state, self._state.images
+
+        def make() -> dict[str, Task]:
+            bundle = state.model.bundle
+            posed = bundle.tasks(images) if bundle and bundle.tasks else {}
+            return posed or labelled_tasks(images)
+
+        return state.remember(("ablation tasks", len(images)), make)
+
+    def typed(self, names: str) -> Task:
+        """A task of class names typed with commas between them; at least two."""
+        if not isinstance(names, str):
+            raise ValueError(f"expected class names with commas between them, got {names!r}")
+        key = ("ablation typed", len(self._state.images), names)
+        return self._state.remember(key, lambda: typed_task(names.split(","), list(self.tasks().values())))
+
+    def task(self, task: Task | str | None = None) -> Task:
+        """A task as it is, by its name, or the first one. Raises ValueError where there is none."""
+        if isinstance(task, Task):
+            return task
+        known = self.tasks()
+        if task is None and known:
+            return next(iter(known.values()))
+        if not isinstance(task, str) or task not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(
+                f"expected a task of these images ({names}), got {task!r}; name classes with "
+                'session.ablation.typed("a swan, an owl")'
+            )
+        return known[task]
+
+    def n_labelled(self, task: Task | str | None = None) -> int:
+        """How many of a task's labelled images have been read."""
+        chosen = self.task(task)
+        return sum(chosen.label(row) >= 0 for row in self._state.collection.rows().tolist())
+
+    def classifier(self, task: Task | str | None = None) -> Tensor | None:
+        """A task's classifier, [class, d_embed] unit vectors; None while images it is learnt from are still unread."""
+        chosen = self.task(task)
+        return self._learnt(chosen) if chosen.examples else self._of_prompts(chosen.prompts)
+
+    def _of_prompts(self, prompts: tuple[tuple[str, ...], ...]) -> Tensor:
+        key = ("ablation classes", prompts)
+        return self._state.remember(key, lambda: classifiers.from_prompts(self._state.model, prompts))
+
+    def _learnt(self, task: Task) -> Tensor | None:
+        """The class means of the examples; images that could not be read are no examples."""
+        state, collection = self._state, self._state.collection
+
+        def make() -> Tensor | None:
+            wanted = [row for chosen in task.examples for row in chosen]
+            ready = set(collection.rows().tolist())
+            if not (collection.complete or ready.issuperset(wanted)):
+                return None
+            rows = [row for row in wanted if row in ready]
+            means = classifiers.from_examples(task.examples, rows, collection.embedding[rows])
+            return means.to(state.model.device)
+
+        key = ("ablation examples", task.name, len(state.images), collection.version, collection.complete)
+        return state.remember(key, make)
+
+    # -- outcomes ----------------------------------------------------------------------------------------------
+
+    def run(self, ablation: Ablation | None = None, task: Task | str | None = None) -> Outcome:
+        """Accuracy on the images read so far, before and after an ablation and under draws of as many heads.
+
+        ablation: default the selection's; task: default the first. Single MLPs (1 + layer), tokens (0 = the class
+        token, Table A.1) and layers that are not kept are measured on up to 1,024 labelled images, traced again; the
+        codes of the collection do not tell them apart. Raises ValueError where no labelled image has been read.
+        """
+        chosen = self._state.an_ablation(ablation)
+        found = self._outcome(self.task(task), chosen)
+        if found is None:
+            raise ValueError(UNREAD)
+        return found
+
+    def _outcome(self, task: Task, ablation: Ablation) -> Outcome | None:
+        """None where no labelled image, or not every example, has been read."""
+        if self._removal.apart(ablation):
+            classes = self.classifier(task)
+            traced = None if classes is None else self._traced(task, ablation.tokens)
+            if traced is None or classes is None:
+                return None
+            part = analysis.part_of(traced.terms, traced.means, traced.rows, task, classes)
+            return None if part is None else self._measured(part, traced.means, ablation)
+        read, part = self._removal.read(), self._part(task)
+        if read is None or part is None:
+            return None
+        return self._measured(part, read.means, self._removal.in_codes(ablation))
+
+    def _measured(self, part: Part, means: Means, ablation: Ablation) -> Outcome:
+        """The outcome; the panel that waits for it says how far it is."""
+        n_steps = 1 + analysis.N_DRAWS
+        between = self._state.telling("Measuring, here and with random heads removed", n_steps)
+        return analysis.outcome(part, means, ablation, between)
+
+    def _part(self, task: Task) -> Part | None:
+        """The task's labelled images among those read."""
+        read, classes = self._removal.read(), self.classifier(task)
+        if read is None or classes is None:
+            return None
+        key = (task.name, *task.classes)
+        if key not in read.parts:
+            found = analysis.part_of(read.terms, read.means, read.rows, task, classes)
+            if found is None:
+                return None
+            if len(read.parts) > 4:
+                read.parts.clear()
+            read.parts[key] = found
+        return read.parts[key]
+
+    def _traced(self, task: Task, tokens: frozenset[int]) -> Traced | None:
+        """What the task is measured on where codes do not suffice; the newest is kept."""
+        state = self._state
+        chosen = analysis.worth_tracing(task, len(state.images))
+        newest: dict[Any, Traced] = state.keep("ablation traced", dict)
+        key = tuple(chosen), tokens, state.images.fingerprint
+        if key not in newest:
+            between = state.telling("Tracing images again, with their MLPs", len(chosen))
+            found = analysis.traced_terms(state.model, state.images, chosen, sorted(tokens), between)
+            if found is None:
+                return None
+            newest.clear()
+            newest[key] = Traced(*found, ablate.means_of(found[1]))
+        return newest[key]
+
+    def project_heads(
+        self,
+        m: int | Sequence[int] = (10, 20, 30, 40, 50, 60),
+        task: Task | str | None = None,
+        texts: Any = None,
+    ) -> dict[int, Accuracy]:
+        """Accuracy with every late head projected on its first m texts, the rest mean-ablated (Figures 2.3 and A.1).
+
+        The texts are chosen by Alg. 1 on the images read so far, whose labels count as well. m: texts per head, one or
+        several; texts: the pool, default the session's: a list, a file, "words:10000" (see
+        clipviz.data.texts.open_texts), or vectors [text, d_embed], such as random ones for comparison.
+        """
+        sizes = sorted(set(checks.counts("m", m)))
+        if not sizes:
+            raise ValueError("expected numbers of texts per head, got none; m=(10, 60) are two")
+        chosen, read = self.task(task), self._removal.read()
+        classes = self.classifier(chosen)
+        if read is None or classes is None or not any(chosen.label(row) >= 0 for row in read.rows):
+            raise ValueError(UNREAD)
+        layers = self._state.collection.layers[-N_LATE:]
+        codes, basis = read.terms.codes.select(layers), read.terms.basis.select(layers)
+        pool = self._unit_vectors(texts).to(codes.codes.device)
+        d_embed = self._state.model.weights.d_embed
+        most = min(codes.codes.shape[3], d_embed, len(read.rows) - 1, len(pool))
+        if max(sizes) > most:
+            raise ValueError(
+                f"expected at most {most} texts per head (its width, the pool, images minus one), got {max(sizes)}; "
+                "ask for fewer"
+            )
+        order = textspan.describe_heads(codes, basis, pool, max(sizes))
+        self._state.checkpoint()
+        labels = [chosen.label(row) for row in read.rows]
+        found = projection.project_heads(codes, basis, order, sizes)
+        return {size: zeroshot.accuracy(made, classes.to(made), labels) for size, made in found.items()}
+
+    def _unit_vectors(self, texts: Any) -> Tensor:
+        """A pool as unit vectors: the session's, vectors as they are, or anything that names texts."""
+        if texts is None:
+            return self._state.pool()
+        if isinstance(texts, Tensor):
+            return normalize(texts.float(), dim=1)
+        return self._state.model.encode_texts(list(open_texts(texts)))
+
+    # -- one image ---------------------------------------------------------------------------------------------
+
+    def desk(
+        self,
+        task: Task | str | None = None,
+        image: int | None = None,
+        apart: bool = False,
+        class_token: bool = False,
+    ) -> Desk | None:
+        """Everything that toggling needs for one image; None until the first images, and all examples, are read.
+
+        apart: with every MLP alone, its means from up to 1,024 images traced again; class_token: without what the
+        class token writes by attending to itself (Table A.1), which needs them too.
+        """
+        chosen, i = self.task(task), self._state.an_image(image)
+        model, collection, label = self._state.model, self._state.collection, chosen.label(i)
+        classes = self.classifier(chosen)
+        if classes is None:
+            return None
+        if apart or class_token:
+            tokens = frozenset({0} if class_token else ())
+            traced = self._traced(chosen, tokens)
+            if traced is None:
+                return None
+            return analysis.desk_apart(
+                ablate.terms_of(self._state.trace(i), tokens=tokens),
+                traced.means,
+                classes,
+                collection.layers,
+                class_token,
+                model.logit_scale,
+                model.logit_bias,
+                label,
+            )
+        read = self._removal.read()
+        if read is None:
+            return None
+        codes = self._state.trace(i).to_codes(collection.layers)
+        terms = analysis.terms_of_codes(codes, collection.basis)
+        return analysis.desk(terms, read.means, classes, model.logit_scale, model.logit_bias, label)
+
+    def on_desk(self, ablation: Ablation) -> Ablation:
+        """The ablation in the desk's terms; ValueError where it names what cannot be removed alone there."""
+        return self._removal.in_codes(checks.ablation(self._state.model, ablation))
+
+    def everything_else(self) -> Ablation:
+        """All that is not a head kept for the collection: MLPs, the input term, and layers that are not kept."""
+        return self._removal.everything_else()
+
+    # -- sets of heads -----------------------------------------------------------------------------------------
+
+    def presets(
+        self,
+        text: str = "",
+        image: int | None = None,
+        task: Task | str | None = None,
+        cue: tuple[str, str] = ("", ""),
+    ) -> list[Preset]:
+        """Sets of heads worth ablating: those that carry the task's cue or a typed one (see cue_heads), those of each
+        role and property, the heads that write most towards a text on an image, and the early layers.
+
+        task: None for none. cue: two texts, or ("", "").
+        """
+        state, model = self._state, self._state.model
+        chosen, sides = None if task is None else self.task(task), checks.texts("cue", cue)
+        i = None if image is None else state.an_image(image)
+        layers = state.collection.layers
+        found = self._of_cues(chosen, sides)
+        by_role: dict[str, list[Head]] = {}
+        for at, role in self._heads.roles().items():
+            if at[0] in layers and at[1] < model.n_heads:
+                by_role.setdefault(role, []).append(at)
+        found += [Preset("role", role, tuple(heads)) for role, heads in sorted(by_role.items())]
+        found += self._of_labels()
+        if text and i is not None:
+            effects = self._heads.effects(text, i, ablation=Ablation()).heads
+            found.append(Preset("text", text, analysis.largest(effects, layers, N_TOWARDS)))
+        early = [layer for layer in layers if layer not in late_layers(model.n_layers)]
+        if early:
+            everyone = tuple((layer, head) for layer in early for head in range(model.n_heads))
+            found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
+        return found
+
+    def _of_cues(self, task: Task | None, sides: tuple[str, str]) -> list[Preset]:
+        """The heads of the task's cue, and of the typed one, once the collection has been read."""
+        if task is None or not self._state.collection.complete:
+            return []
+        cues = [task.cue, _typed_cue(*sides) if any(sides) else ()]
+        return [one for one in (self._carriers(task, named) for named in cues if named) if one]
+
+    def _of_labels(self) -> list[Preset]:
+        """The heads of each label, once all heads have been labelled."""
+        collection = self._state.collection
+        if not collection.complete or collection.n_ready < 2:
+            return []
+        self._labels.behind()
+        by_label: dict[str, list[Head]] = {}
+        for at, about in (self._heads.summaries() if self._labels.complete else {}).items():
+            by_label.setdefault(about.label, []).append(at)
+        return [
+            Preset("property", label, tuple(heads))
+            for label, heads in sorted(by_label.items())
+            if label != NO_ROLE
+        ]
+
+    def cue_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
+        """The late heads that tell one typed cue from another, such as "the sea" from "a forest" (thesis 2.4).
+
+        A fifth of the heads of the last layers: those whose direct effects vary most along the difference of the two
+        texts and least along the classes of `task` (see lens.spurious.cue_heads). Each side is one text, or several
+        with commas between them. Raises ValueError until the collection has been read.
+        """
+        cue, collection = _typed_cue(*checks.texts("a cue", (text, text_b))), self._state.collection
+        chosen = self.task(task)
+        found = self._carriers(chosen, cue) if collection.complete else None
+        if found is None:
+            raise ValueError(
+                f"expected a collection that has been read, got {collection.n_ready} of {len(self._state.images)} "
+                "images; wait with session.wait(background=True)"
+            )
+        return found
+
+    def _carriers(self, task: Task, cue: Cue) -> Preset | None:
+        """A fifth of the late heads: those that vary most with a cue, and not with the classes."""
+        state, read, classes = self._state, self._removal.read(), self.classifier(task)
+        if read is None or classes is None:
+            return None
+        layers = state.collection.layers[-N_LATE:]
+
+        def make() -> Preset:
+            sides = self._of_prompts(tuple(texts for _, texts in cue))
+            heads = analysis.cue_heads(read.terms, sides, classes, layers)
+            return Preset("cue", " from ".join(name for name, _ in cue), heads)
+
+        key = ("ablation cue", task.name, task.classes, cue, read.version, len(state.images))
+        return state.remember(key, make)
+
+
+def _typed_cue(text: str, text_b: str) -> Cue:
+    """A cue from two typed sides, each one text or several with commas between them. ValueError where one is empty."""
+    sides = [tuple(part.strip() for part in side.split(",") if part.strip()) for side in (text, text_b)]
+    if not all(sides) or sides[0] == sides[1]:
+        raise ValueError(
+            f"expected two different texts for a cue, got {text!r} and {text_b!r}; type both, such as "
+            '"the sea" and "a forest"'
+        )
+    return tuple((", ".join(side), side) for side in sides)

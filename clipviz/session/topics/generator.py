@@ -1,0 +1,180 @@
+"""The generator of a session: pictures edited, inverted and made by units that other models share (thesis 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipviz.analysis.generation import editing, inversion
+from clipviz.models.threads import spare_core
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.ablation import AblationTopic
+from clipviz.session.topics.guided import Guided
+from clipviz.session.topics.images import ImageTopic
+from clipviz.session.topics.rosetta import RosettaTopic
+from clipviz.session.topics.workbench import Workbench
+
+if TYPE_CHECKING:
+    from clipviz.analysis.generation.concepts import GeneratorConcept
+    from clipviz.analysis.generation.guides import Guides
+    from clipviz.analysis.generation.searching import Edited, SearchProgress
+    from clipviz.lens.invert import Schedule
+
+N_TRIED = 6
+"""Latents that each start of a single concept's pictures is chosen from."""
+
+
+class GeneratorTopic:
+    """What is asked of a generator, whose latents are searched for pictures with the maps that are asked for."""
+
+    def __init__(
+        self, state: State, images: ImageTopic, ablation: AblationTopic, rosetta: RosettaTopic
+    ) -> None:
+        self._state, self._images, self._ablation = state, images, ablation
+        self._guided = Guided(state, images, rosetta)
+        self._workbench: Workbench | None = None
+
+    def __repr__(self) -> str:
+        try:
+            return f"generator {self.model.name!r}"
+        except ValueError as error:
+            return str(error)
+
+    @property
+    def model(self) -> Any:
+        """The generator that edits and inversions use: the one set here, else that of the model's bundle."""
+        return self._guided.generator
+
+    @model.setter
+    def model(self, generator: Any) -> None:
+        self._guided.generator = generator
+        self._workbench = None  # the picture in hand was another generator's
+        self._state.painted = {}
+        self._state.refresh()
+
+    @property
+    def readers(self) -> dict[str, Any]:
+        """The models that the generator's units are matched with (Eq. 4.3), by name: those set here, else the partners
+        of the dictionary mined last, else the bundle's, else this session's own model.
+
+        Set them as names that clipviz.load_partner knows, as models with .maps(images), or by name in a dict; None goes
+        back to the others.
+        """
+        return self._guided.readers
+
+    @readers.setter
+    def readers(self, readers: Mapping[str, Any] | Sequence[Any] | None) -> None:
+        self._guided.readers = readers  # type: ignore[assignment]
+        self._state.refresh()
+
+    @property
+    def guides(self) -> Guides:
+        """The generator's units that the readers share, with their pairs: what edits and inversions are guided by.
+
+        Set it to what clipviz.analysis.generation.guides.find_guides returns for other latents, or another threshold.
+        """
+        return self._guided.guides
+
+    @guides.setter
+    def guides(self, guides: Guides) -> None:
+        self._guided.guides = guides
+        self._state.refresh()
+
+    def concepts(self) -> list[GeneratorConcept]:
+        """The generator's units that other models share (Eq. 4.3), those that light up together as one named concept.
+
+        Each has .name, the text whose heatmap is most like its maps, .similarity, .units and .readers.
+        """
+        return self._guided.concepts()
+
+    def weights(self) -> dict[str, str]:
+        """The weights that the names of the concepts rest on: the generator's, its readers' and the model's."""
+        return self._guided.weights()
+
+    @property
+    def workbench(self) -> Workbench:
+        """The picture that the generator is painting, as the Generate desk shows it: begin, follow, said, keep."""
+        if self._workbench is None:
+            self._workbench = Workbench(self._state, self._guided, self._images, self._ablation)
+        return self._workbench
+
+    def edit(
+        self,
+        latents: Any,
+        change: str = "none",
+        concepts: Sequence[int] | None = None,
+        right: float = 0.0,
+        down: float = 0.0,
+        factor: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: SearchProgress | None = None,
+        objective: str = "distance",
+        literal: bool = False,
+    ) -> Edited:
+        """Change the maps of shared units and search for the latents that follow (thesis 4.4, Fig. 4.7, 4.8).
+
+        latents: from `model.sample`. change: "none", "zoom" (factor), "shift" (right, down, as shares of the sides),
+        "copy", "remove" or "amplify" (factor). concepts: indices into `concepts()`, default all; the others are asked
+        to stay. schedule, progress: as in clipviz.lens.invert.invert; default the thesis's 500 steps, where the
+        Generate desk takes 40 to follow a hand (clipviz.session.topics.workbench.LIVE). literal: ask for the maps as
+        thesis 4.4 does (zeros come in at a border, halves are copied, minima removed). objective: "product" is that of
+        Eq. 4.5 and 4.6 as the thesis writes it, which has no optimum at the maps asked for (clipviz.lens.invert).
+        Returns .latents, .images [image, 3, rows, cols], .source, and .distance [image] of the maps from those asked.
+        """
+        guided, units = self._guided, self._guided.units_of(concepts)
+        with spare_core():  # as the desk's search, so that both find the same
+            return editing.edit(
+                guided.generator,
+                latents,
+                guided.guides,
+                change,
+                units=units,
+                right=right,
+                down=down,
+                factor=factor,
+                schedule=schedule,
+                progress=progress,
+                objective=objective,
+                literal=literal,
+            )
+
+    def invert(
+        self,
+        image: int | None = None,
+        label: str | int | None = None,
+        pixels: bool = True,
+        seed: int = 0,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        schedule: Schedule | None = None,
+        progress: SearchProgress | None = None,
+        objective: str | None = None,
+    ) -> Edited:
+        """Latents whose picture is like an image, guided by shared units (Eq. 4.7), or by these alone (Eq. 4.5).
+
+        image: default the selected one. label: class of a class-conditional generator, default the one that the model
+        names; another one translates the image into that class (Fig. 4.5). pixels=False compares maps alone, by their
+        correlation, for images from outside the generator's world (Fig. 4.4). seed: of the random starts, of which the
+        one whose maps are most alike is taken, by maps alone after short searches from the best three. schedule:
+        default the thesis's 500 steps; the Generate desk takes 120 (clipviz.session.topics.workbench.INVERSION).
+        objective: how maps are compared, by default their distance, by maps alone their correlation; "product" is that
+        of Eq. 4.5 and 4.6 as the thesis writes it (clipviz.lens.invert).
+        """
+        return self._guided.invert(image, label, pixels, seed, alpha, beta, schedule, progress, objective)
+
+    def visualise(
+        self,
+        concept: int,
+        n_starts: int = 6,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        progress: SearchProgress | None = None,
+    ) -> Edited:
+        """Several pictures that share the map of a concept's first unit, from random starts (thesis 4.4, Fig. 4.1)."""
+        guided, generator = self._guided, self.model
+        units = guided.units_of([concept])
+        assert units is not None
+        found, n = guided.guides, checks.count("n_starts", n_starts)
+        starts = inversion.lively(generator, generator.sample(N_TRIED * n, seed=seed), found, units[0], n)
+        return inversion.visualise(generator, starts, found, units[0], schedule=schedule, progress=progress)

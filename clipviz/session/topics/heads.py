@@ -1,0 +1,232 @@
+"""The heads of a session: their direct effects, their texts, their labels and the roles that a person gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clipviz.lens import textspan as lens
+from clipviz.models.threads import spare_core
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.labels import Label, Labels
+from clipviz.session.topics.removal import Removal
+from clipviz.session.topics.spans import Spans
+from clipviz.session.topics.tokens import Tokens, to_numpy
+from clipviz.values import Ablation, Head
+
+FOUND = 0.95  # of the pool's texts: a head that a text finds varies less along these
+SHOWN_TEXTS = 10
+MOST_DRAWS = 10_000
+"""Random rotations of a head, each of which holds some kilobytes."""
+
+
+class HeadEffects(NamedTuple):
+    """Direct effects on a text's cosine for one image: heads [layer, head], mlps [1 + layer], their sum.
+
+    With a second text, on the difference of the two cosines. After an ablation: of what is left, and a head's mean (or
+    0) where it was removed; what stands for "everything else" is entry 0 of mlps.
+    """
+
+    heads: np.ndarray
+    mlps: np.ndarray
+    cosine: float
+
+
+class Description(NamedTuple):
+    """TextSpan of one head: texts and families chosen, the share of variance that each adds, and the null's.
+
+    order: [n] indices into the pool; gains: [n]; null_gains: [draw, n], the same search when the head's data are
+    randomly rotated inside its span; null_order: [draw, n]; n_used_up: texts of the pool not chosen of which nothing is
+    left: duplicates, combinations of those chosen, texts outside the head's span.
+    """
+
+    texts: tuple[str, ...]
+    families: tuple[str | None, ...]
+    order: np.ndarray
+    gains: np.ndarray
+    null_gains: np.ndarray
+    null_order: np.ndarray
+    n_used_up: int
+
+
+class HeadFound(NamedTuple):
+    """A head that a search by meaning found: the share of its variance along the text, minus what all texts share, and
+    the share of the pool's texts along which it varies less."""
+
+    layer: int
+    head: int
+    share: float
+    above: float
+
+
+class Summary(NamedTuple):
+    """A head in a few words: its label with its p-value, the first texts of the label, and a person's own role."""
+
+    label: str
+    texts: tuple[str, ...]
+    p_value: float
+    role: str
+
+
+class HeadTopic:
+    """What is asked of heads. Layers and heads are counted from 0, and a head is a pair such as (5, 3)."""
+
+    def __init__(self, state: State, removal: Removal, tokens: Tokens, spans: Spans, labels: Labels) -> None:
+        self._state, self._removal, self._tokens = state, removal, tokens
+        self._spans, self._labels = spans, labels
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self._state.collection.layers))
+        return f"{len(self.kept)} heads of layers {layers}"
+
+    @property
+    def kept(self) -> list[Head]:
+        """Every head kept for the collection, as (layer, head)."""
+        return self._labels.heads
+
+    def effects(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> HeadEffects:
+        """Direct effect of every head and MLP on the cosine of an image and a text (Eq. 2.4, 2.6).
+
+        With text_b, on that cosine minus the one with text_b. ablation: default the selection's; Ablation() for the
+        whole model. The effects add up to `cosine`, which is that of the ablated embedding.
+        """
+        state = self._state
+        i, chosen = state.an_image(image), state.an_ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
+        key = ("heads", i, text, text_b, chosen, state.means_version(chosen))
+        return state.remember(key, lambda: self._effects(text, i, text_b, chosen))
+
+    def _effects(self, text: str, image: int, text_b: str, ablation: Ablation) -> HeadEffects:
+        trace, direction = self._state.trace(image), self._state.contrast(text, text_b)
+        maps = self._tokens.maps(text, image, text_b, ablation)
+        mlps, norm = trace.mlp_effects()[0] @ direction, trace.norm[0]
+        if ablation:
+            left = self._removal.left(image, ablation)
+            norm = left.norm
+            if left.rest is not None:
+                mlps[:] = 0
+                mlps[0] = left.rest @ direction
+        heads = maps.scores.sum(-1, dtype=np.float64).astype(maps.scores.dtype)
+        return HeadEffects(heads, to_numpy(mlps / norm), maps.cosine)
+
+    def strongest(self, text: str, image: int | None = None) -> Head:
+        """Of the heads kept, the one with the largest direct effect on a text in the whole model."""
+        layers = self._state.collection.layers
+        effects = self.effects(text, image, ablation=Ablation()).heads[list(layers)]
+        place, head = np.unravel_index(int(effects.argmax()), effects.shape)
+        return layers[int(place)], int(head)
+
+    def variance(self, images: Sequence[int] = ()) -> np.ndarray:
+        """Share of the heads' summed variance that each head has over the collection, [layer, head]."""
+        variance = torch.diagonal(self._spans.every(images)[0], dim1=1, dim2=2).sum(-1)
+        shares = variance / variance.sum().clamp_min(1e-30)
+        return to_numpy(shares.reshape(len(self._state.collection.layers), -1))
+
+    def spans(self, images: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Covariance of every head's effects, [head, rank, rank], each in its own span, [head, d_embed, rank]."""
+        return self._spans.every(images)
+
+    def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
+        """Whether a head writes differently on the images, so that texts can explain how."""
+        return lens.varies(self._spans.of(layer, head, images)[1][0])
+
+    def textspan(
+        self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
+    ) -> Description:
+        """The texts that explain a head's variance over the images (Alg. 1), and its null (n_draws=0: without).
+
+        Raises ValueError for a head that writes the same on all of the images.
+        """
+        state, at = self._state, self._state.a_head(layer, head)
+        chosen, n_texts = state.some_images(images), checks.count("n_texts", n_texts)
+        n_draws = checks.count("n_draws", n_draws, least=0, most=MOST_DRAWS)
+        key = ("textspan", state.collection.version, *at, n_texts, chosen, n_draws)
+        return state.remember(key, lambda: self._described(at, n_texts, chosen, n_draws))
+
+    @spare_core()
+    def _described(self, at: Head, n_texts: int, images: Sequence[int], n_draws: int) -> Description:
+        (covariance, span), pool, texts = self._spans.of(*at, images), self._state.pool(), self._state.texts
+        lens.check_varies(span[0])
+        n_texts = min(n_texts, len(texts), self._state.model.weights.d_code, covariance.shape[-1])
+        basis = lens.textspan_from_covariance(covariance, span, pool, n_texts)
+        null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
+        if n_draws:
+            explained, order = lens.null_explained(covariance, span, pool, n_texts, n_draws)
+            null_gains = np.diff(to_numpy(explained[:, 0]), axis=1, prepend=0)
+            null_order = to_numpy(order[:, 0])
+        chosen = to_numpy(basis.order[0])
+        return Description(
+            tuple(texts[i] for i in chosen),
+            tuple(texts.families[i] for i in chosen),
+            chosen,
+            to_numpy(basis.gains[0]),
+            null_gains,
+            null_order,
+            int(basis.n_used_up[0]),
+        )
+
+    def label(self, layer: int, head: int, images: Sequence[int] = ()) -> Label:
+        """What a head is about, if random rotations of it do not do as well; defined in clipviz.analysis.heads.labels.
+
+        The reports' tables of heads show the same label. Images added by hand count only where `images` names them.
+        """
+        return self._labels.of(self._state.a_head(layer, head), self._state.some_images(images))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every head has its label, so that summaries() costs nothing."""
+        return self._labels.complete
+
+    def summaries(self) -> dict[Head, Summary]:
+        """Label, first texts and a person's own role of every head kept, by (layer, head)."""
+        found, roles, heads = {}, self.roles(), self.kept
+        between = self._state.telling("Labelling the heads", len(heads))
+        for place, at in enumerate(heads):
+            between(place)
+            label = self.label(*at)
+            found[at] = Summary(label.name, label.texts, label.p_value, roles.get(at, ""))
+        between(len(heads))
+        return found
+
+    def find(self, text: str) -> list[HeadFound]:
+        """The heads whose effects vary with a text, by the share of variance along it; none where none stands out.
+
+        A head is found where it varies more along the text than along 95% of the pool's texts (mean direction taken
+        out of all), whatever its label says.
+        """
+        key = ("find heads", self._state.collection.version, checks.text("text", text))
+        return self._state.remember(key, lambda: self._found(text))
+
+    def _found(self, text: str) -> list[HeadFound]:
+        state, (covariance, span), pool = self._state, self._spans.every(), self._state.pool()
+        mean = pool.mean(0)
+
+        def pool_shares() -> Tensor:
+            return lens.variance_along(covariance, span, normalize(pool - mean, dim=-1))
+
+        others = state.keep(("variance along pool", state.collection.version), pool_shares)
+        direction = normalize(state.direction(text) - mean, dim=-1)
+        shares = lens.variance_along(covariance, span, direction[None])[:, 0]
+        above = (others < shares[:, None]).double().mean(1)
+        rows = zip(self.kept, shares.tolist(), above.tolist(), strict=True)
+        found = [HeadFound(layer, head, share, rank) for (layer, head), share, rank in rows if rank >= FOUND]
+        return sorted(found, key=lambda one: -one.share)
+
+    def roles(self) -> dict[Head, str]:
+        """What a person calls heads of this model, (layer, head) -> role; kept between sessions (data.roles)."""
+        return self._state.roles.all()
+
+    def set_role(self, layer: int, head: int, role: str) -> None:
+        """Give a head a role, such as "background", shown beside its computed label; "" removes it."""
+        model = self._state.model
+        at = checks.within("layer", layer, model.n_layers), checks.within("head", head, model.n_heads)
+        self._state.roles.set(at, checks.text("role", role))
+        self._state.refresh()

@@ -1,0 +1,288 @@
+"""The images of a session: what is nearest to a text or an image, the plane of them, and where an image stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from clipviz.analysis.collection import atlas as planes
+from clipviz.analysis.collection import retrieval
+from clipviz.analysis.collection.retrieval import Ranked
+from clipviz.data.images import Images, open_images
+from clipviz.lens.percentiles import (
+    Familiarity,
+    Standing,
+    among_images,
+    best_cosines,
+    rank_among,
+    share_below,
+)
+from clipviz.lens.trace import Trace
+from clipviz.models.towers.anatomy import unmixed
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.removal import Removal
+from clipviz.session.topics.spans import Spans
+from clipviz.session.topics.texts import TextTopic
+from clipviz.values import Ablation, Head
+
+if TYPE_CHECKING:
+    from clipviz.analysis.collection.atlas import Atlas
+    from clipviz.analysis.collection.atlas import Words as AtlasWords
+    from clipviz.analysis.collection.image_codes import ImageCodes
+
+
+class ImageTopic(Sequence[Image.Image]):
+    """The collection, as a sequence of pictures, and what is asked of it. An image is named by its index."""
+
+    def __init__(self, state: State, removal: Removal, texts: TextTopic, spans: Spans) -> None:
+        self._state, self._removal, self._texts, self._spans = state, removal, texts, spans
+
+    def __len__(self) -> int:
+        return len(self.opened)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Images: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | Images:
+        return self.opened[index]
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return iter(self.opened)
+
+    def __repr__(self) -> str:
+        n_read = self.codes.n_ready
+        return (
+            f"{len(self):,} images"
+            if n_read == len(self)
+            else f"{len(self):,} images, {n_read:,} of them read"
+        )
+
+    @property
+    def opened(self) -> Images:
+        """The images as they were opened, with their names, captions and attributes: for another session, a report."""
+        return self._state.images
+
+    @property
+    def codes(self) -> ImageCodes:
+        """What was read of the images: embeddings, the codes of heads, and which images are ready."""
+        return self._state.collection
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called."""
+        return list(self.opened.names)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many images have been read, and how many there are."""
+        return self.codes.n_ready, len(self)
+
+    # -- one image ---------------------------------------------------------------------------------------------
+
+    def trace(self, image: int | None = None) -> Trace:
+        """The trace of one image, tokens kept; the selected image when None."""
+        return self._state.trace(self._state.an_image(image))
+
+    def embedding(self, image: int | None = None, ablation: Ablation | None = None) -> Tensor:
+        """The unit embedding of one image, [d_embed]; ablation as in heads.effects."""
+        state = self._state
+        embedding, norm = self._removal.embedding(state.an_image(image), state.an_ablation(ablation))
+        return embedding / norm
+
+    def pixels(self, image: int | None = None) -> np.ndarray:
+        """What the model sees of an image: uint8 [rows, cols, 3] after resize and crop."""
+        state, i = self._state, self._state.an_image(image)
+        return state.remember(
+            ("pixels", i), lambda: state.model.shown(state.model.prepare(state.images[i]))[0]
+        )
+
+    def picture(self, image: int | None = None) -> np.ndarray:
+        """The same view of an image at twice the model's resolution where the file has it, uint8 [rows, cols, 3]."""
+        state, i = self._state, self._state.an_image(image)
+        return state.remember(("picture", i), lambda: state.model.shown_sharp(state.images[i]))
+
+    def add(self, source: Any, name: str = "upload", drawn: bool = False) -> int:
+        """Add one image (path, bytes, PIL, array) to the session; returns its index.
+
+        drawn: whether it was drawn by what the model's bundle brings, so that it is of the model's world.
+        """
+        given_one = isinstance(source, str | bytes | bytearray) or not isinstance(source, Sequence)
+        if not given_one and len(source) != 1:
+            raise ValueError(f"expected one image, got {len(source):,} of them; add one after the other")
+        try:
+            opened = open_images(source)
+        except ValueError as error:
+            if not isinstance(source, bytes):
+                raise
+            reason = str(error).rpartition("upload: ")[2]
+            raise ValueError(f"“{name}” is not an image that can be read: {reason}") from error
+        if len(opened) != 1:
+            raise ValueError(
+                f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"
+            )
+        state, name = self._state, checks.text("name", name)
+        with unmixed(state.model.device):
+            trace = state.model.trace(opened[0])
+        with state.lock:
+            state.images = state.images.with_image(opened[0], name)
+            state.collection.append(trace.to_codes(state.collection.layers))
+            if drawn:
+                state.drawn.add(len(state.images) - 1)
+        return len(state.images) - 1
+
+    # -- ranked ------------------------------------------------------------------------------------------------
+
+    def search(self, text: str, k: int = 24, text_b: str = "", ablation: Ablation | None = None) -> Ranked:
+        """The images nearest to a text by cosine, or by cosine minus that with text_b, best first.
+
+        ablation: whose embeddings are compared, default the selection's; Ablation() for the whole model.
+        """
+        k = checks.count("k", k)
+        return retrieval.best(self.codes, self.cosines(text, text_b, ablation), k)
+
+    def cosines(self, text: str, text_b: str = "", ablation: Ablation | None = None) -> Tensor:
+        """Cosine of every image with a text, or minus that with text_b, [image]; ablation as in search."""
+        embeddings = self._removal.embeddings(self._state.an_ablation(ablation))
+        return retrieval.cosines(embeddings, self._state.contrast(text, text_b))
+
+    def top(self, direction: Tensor, layer: int, head: int, k: int = 4, by: str = "product") -> Ranked:
+        """The images on which one head writes most along a direction (Fig. 2.4).
+
+        by="product" is the thesis's inner product of the head's effect and the direction; by="cosine" divides it by the
+        lengths of both, so that images on which the head writes little count as much.
+        """
+        layer, head = self._state.a_head(layer, head)
+        return retrieval.top_images(self.codes, direction, layer, head, checks.count("k", k), by)
+
+    def neighbours(
+        self,
+        image: int | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+        k: int = 24,
+        by: str = "cosine",
+    ) -> Ranked:
+        """The k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
+
+        by="cosine" compares embeddings, or the head's effects, by their cosine and leaves the image itself out;
+        by="product" is the thesis's inner product of the head's effects, with the image itself among the others.
+        """
+        i, k = self._state.an_image(image), checks.count("k", k)
+        if (layer is None) != (head is None):
+            raise ValueError(f"expected a layer and a head, or neither, got layer={layer}, head={head}")
+        return retrieval.neighbours(
+            self.codes, i, self._one_head(layer, head), k, by, lambda: self._state.trace(i)
+        )
+
+    def columns(self) -> dict[str, dict[str, int]]:
+        """Columns that subsets can be chosen by, and how many images have each word; common words first."""
+        images = self.opened
+        return self._state.remember(("attributes", len(images)), lambda: retrieval.attributes(images))
+
+    def where(self, column: str, value: str) -> tuple[int, ...]:
+        """Images whose label, group or other attribute is `value`, for select(images=...) or textspan."""
+        return tuple(self.opened.where(column, value))
+
+    # -- the plane ---------------------------------------------------------------------------------------------
+
+    def atlas(self, layer: int | None = None, head: int | None = None) -> Atlas:
+        """The collection in the plane of its two principal components: of the embeddings, or of one head's effects.
+
+        Raises ValueError with fewer than 3 images read, and for a layer that is not kept.
+        """
+        chosen = self._one_head(layer, head)
+
+        def make() -> Atlas:
+            if chosen is None:
+                return planes.of_model(self.codes)
+            covariance, span = self._spans.of(*chosen)
+            return planes.of_head(self.codes, *chosen, covariance[0], span[0])
+
+        return self._state.remember(("atlas", self.codes.version, chosen), make)
+
+    def atlas_words(self, layer: int | None = None, head: int | None = None) -> AtlasWords:
+        """The plane of `atlas` in texts of the pool: what the ends of its axes, and its dense places, are about."""
+        state, chosen = self._state, self._one_head(layer, head)
+
+        def make() -> AtlasWords:
+            return planes.words(self.atlas(layer, head), self.codes, chosen, state.pool(), list(state.texts))
+
+        return state.remember(("atlas words", self.codes.version, chosen), make)
+
+    def _one_head(self, layer: int | None, head: int | None) -> Head | None:
+        """A head, checked; None for the whole model."""
+        return None if layer is None or head is None else self._state.a_head(layer, head)
+
+    # -- what a number is held against -------------------------------------------------------------------------
+
+    def percentiles(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> Standing:
+        """Where a text's cosine with an image stands: its rank among the pool's texts, its share over the images.
+
+        text_b and ablation as in heads.effects; every cosine that it is compared with is of the same quantity.
+        """
+        state = self._state
+        i, chosen = state.an_image(image), state.an_ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
+        key = ("percentiles", i, text, text_b, chosen, self.codes.version)
+        return state.remember(key, lambda: self._percentiles(text, i, text_b, chosen))
+
+    def _percentiles(self, text: str, image: int, text_b: str, ablation: Ablation) -> Standing:
+        texts = self._state.texts
+        cosine = self._removal.cosine(image, self._state.contrast(text, text_b), ablation)
+        rank = None
+        if not text_b:
+            others = self._state.pool() @ self.embedding(image, ablation)
+            others[[j for j, other in enumerate(texts) if other == text]] = -2.0
+            rank = rank_among(cosine, others)
+        rows = self._others(image)
+        share = share_below(cosine, self.cosines(text, text_b, ablation)[rows])
+        return Standing(cosine, rank, len(texts), share, len(rows))
+
+    def familiarity(self, image: int | None = None) -> Familiarity:
+        """Whether an image is of the kind that the model knows, and how that is found out.
+
+        A model that has seen one world only puts every picture into it: its embedding, best text and head codes do not
+        tell a photograph from a drawn scene (on the demo, at most 9 of 20 photographs were beyond the collection's 99th
+        percentile in any of them). So where the model's bundle brings images, only these, and pictures drawn for the
+        session, count as known. Elsewhere the collection judges (lens.percentiles.among_images).
+        """
+        state, i = self._state, self._state.an_image(image)
+        cosine = self._texts.nearest(i, 1, Ablation())[0][1]
+        best = state.remember(
+            ("best texts", self.codes.version), lambda: best_cosines(self.codes.embedding, state.pool())
+        )
+        judged = among_images(cosine, best[self._others(i)])
+        own = self._own()
+        if own is None:
+            return judged
+        known = i in state.drawn or state.images.keys[i] in own
+        why = (
+            f"This picture is not from the collection that “{state.model.name}” was made with. The model reads every "
+            "picture as one of its own: its numbers say little here."
+        )
+        return judged._replace(known=known, why="" if known else why)
+
+    def _others(self, image: int) -> Tensor:
+        """The images that were read, but this one, [row]."""
+        rows = self.codes.rows()
+        return rows[rows != image]
+
+    def _own(self) -> frozenset[str] | None:
+        """The images of the model's own world; None where it brings none."""
+        state, bundle = self._state, self._state.model.bundle
+        if bundle is None or bundle.images is None:
+            return None
+        images = bundle.images()
+        if state.index is not None and state.index.fingerprint == images.fingerprint:
+            return frozenset(state.images.keys)
+        return state.remember("own images", lambda: frozenset(images.keys))

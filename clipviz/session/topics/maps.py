@@ -1,0 +1,181 @@
+"""The maps of one image: what tokens write towards a text (2.5), baselines (Table 2.4), a head's texts (Fig. 2.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.data.segmentation import fit_mask
+from clipviz.lens import segment
+from clipviz.lens.baselines import METHODS, all_maps
+from clipviz.lens.baselines.readouts import POOLED_METHODS, pooled_maps
+from clipviz.lens.heatmap import one_placeless
+from clipviz.lens.joint import joint_maps
+from clipviz.lens.percentiles import names_object
+from clipviz.models.attending import attend
+from clipviz.models.attribution import record, steps_through
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.heads import SHOWN_TEXTS, HeadTopic
+from clipviz.session.topics.tokens import TokenMaps, Tokens, to_numpy
+from clipviz.values import Ablation
+
+if TYPE_CHECKING:
+    from clipviz.lens.segment import SegmentationScore
+
+BASELINES = tuple(METHODS)
+POOLED_BASELINES = POOLED_METHODS
+IGNORING = (
+    "raw attention",
+    "rollout",
+    "rollout, every layer",
+)  # baselines whose map is the same for every text
+
+
+class Joint(NamedTuple):
+    """A head's texts on one image (Fig. 2.6), those it agrees with most first, then those it agrees with least.
+
+    texts: [2 k]; coefficients: [2 k], parts of the cosine minus the pool's mean direction; maps:
+    [2 k, rows, cols], each text's coefficient over the image tokens (the class token's share left out).
+    """
+
+    texts: tuple[str, ...]
+    coefficients: np.ndarray
+    maps: np.ndarray
+
+
+class MapTopic:
+    """What is asked of the tokens of an image, the selected one where none is named."""
+
+    def __init__(self, state: State, tokens: Tokens, heads: HeadTopic) -> None:
+        self._state, self._tokens, self._heads = state, tokens, heads
+
+    def __repr__(self) -> str:
+        rows, cols = self._state.model.weights.grid
+        return f"maps of {rows} x {cols} tokens; baselines: {', '.join(self.baselines)}"
+
+    def tokens(
+        self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
+    ) -> TokenMaps:
+        """Direct effect of every token through every head on the cosine of an image and a text (thesis 2.5).
+
+        text_b and ablation as in heads.effects, whose effects of heads are the sums over the tokens.
+        """
+        return self._tokens.maps(text, image, text_b, ablation)
+
+    def pool(self, text: str, image: int | None = None, text_b: str = "") -> np.ndarray:
+        """Effect on a text's cosine of each final token as the pool reads it, [token], numbered as in `tokens`.
+
+        text_b as in heads.effects; of the whole model, whatever is removed. Raises ValueError for a model that reads
+        a class token, which has no pool.
+        """
+        state, i = self._state, self._state.an_image(image)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
+
+        def make() -> np.ndarray:
+            direction = state.contrast(text, text_b)
+            return self._placed(state.trace(i).pool_scores(direction[None], normalize=True)[0, 0])
+
+        return state.remember(("pool", i, text, text_b), make)
+
+    def attention(self, image: int | None = None) -> np.ndarray:
+        """Share of each token in what every head reads, [layer, head, token], numbered as in `tokens`."""
+        found = self._state.trace(self._state.an_image(image)).attention
+        assert found is not None
+        return self._placed(found[0])
+
+    def _placed(self, scores: Tensor) -> np.ndarray:
+        """Scores [..., token] with all tokens without a place as the first."""
+        return to_numpy(one_placeless(scores, self._state.model.weights.prefix))
+
+    def compare(self, text: str, image: int | None = None, text_b: str = "") -> dict[str, np.ndarray]:
+        """The map [rows, cols] of every baseline of `baselines` for a text, or for one text minus another, by name.
+
+        One forward and one backward pass for all of them.
+        """
+        i, text, text_b = (
+            self._state.an_image(image),
+            checks.text("text", text),
+            checks.text("text_b", text_b),
+        )
+        return self._state.remember(("compare", i, text, text_b), lambda: self._compared(text, i, text_b))
+
+    def _compared(self, text: str, image: int, text_b: str) -> dict[str, np.ndarray]:
+        state, model = self._state, self._state.model
+        unit = torch.nn.functional.normalize(state.contrast(text, text_b), dim=-1)
+        if steps_through(model):
+            maps = all_maps(record(model, [state.images[image]], unit[None]), model.weights.grid)
+        else:
+            maps = pooled_maps(attend(model, [state.images[image]], unit[None]), model.weights.grid)
+        return {name: found[0].float().cpu().numpy() for name, found in maps.items()}
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines that apply to the model: those of Table 2.4, or those that every readout allows."""
+        return BASELINES if steps_through(self._state.model) else POOLED_BASELINES
+
+    def shared(self, image: int | None = None) -> np.ndarray:
+        """Token effects on the mean of all texts, [layer, head, token]: what every text's map has in common (2.5)."""
+        state, i = self._state, self._state.an_image(image)
+
+        def make() -> np.ndarray:
+            mean = state.pool().mean(0)
+            scores = state.trace(i).token_scores(mean[None], normalize=True)[0, 0]
+            return one_placeless(scores, state.model.weights.prefix).float().cpu().numpy()
+
+        return state.remember(("shared tokens", i), make)
+
+    def joint(
+        self, layer: int, head: int, image: int | None = None, k: int = 2, n_texts: int = SHOWN_TEXTS
+    ) -> Joint:
+        """The k texts of a head that an image agrees with most and the k least, with their token maps (Fig. 2.6).
+
+        Fewer where the head has fewer texts; a single text is returned once.
+        """
+        layer, head = self._state.a_head(layer, head)
+        i, k = self._state.an_image(image), checks.count("k", k)
+        described = self._heads.textspan(layer, head, n_texts)
+        k = min(k, max(1, len(described.order) // 2))
+        trace, pool = self._state.trace(i), self._state.pool()
+        found = joint_maps(trace, 0, layer, head, pool[described.order], pool, k)
+        least = 0 if len(described.order) == 1 else k  # a single text is not returned twice
+        chosen = torch.cat([found.positive, found.negative.flip(0)[:least]])
+        maps = torch.cat([found.positive_maps, found.negative_maps.flip(0)[:least]]) / trace.norm[0]
+        coefficients = found.coefficients[chosen] / trace.norm[0]
+        texts = tuple(described.texts[place] for place in chosen.tolist())
+        return Joint(texts, coefficients.float().cpu().numpy(), maps.float().cpu().numpy())
+
+    def truth(self, image: int | None = None) -> np.ndarray | None:
+        """The objects of an image as the model sees it, bool [rows, cols], or None where nothing is known."""
+        state, i = self._state, self._state.an_image(image)
+
+        def make() -> np.ndarray | None:
+            mask = state.images.masks(i)
+            if mask is None or not mask.any():
+                return None
+            return fit_mask(mask, state.model.image_size) > 0
+
+        return state.remember(("mask", i), make)
+
+    def agreement(
+        self, heatmap: np.ndarray, image: int | None = None, threshold: float | None = None
+    ) -> SegmentationScore | None:
+        """A map [rows, cols] scored as a segmentation of the image's objects; None where `truth` is.
+
+        threshold: of the map in 0..1, default its mean (the thesis takes 0.5 for neurons).
+        """
+        if getattr(heatmap, "ndim", 0) != 2:
+            raise ValueError(
+                f"expected a map as an array [rows, cols], got {type(heatmap).__name__}; session.maps.tokens makes one"
+            )
+        mask = self.truth(image)
+        if mask is None:
+            return None
+        return segment.score(torch.as_tensor(np.array(heatmap))[None], torch.as_tensor(mask)[None], threshold)
+
+    def names_object(self, text: str, image: int | None = None) -> bool | None:
+        """Whether a text names what the image's true mask outlines; None where nothing is known of that."""
+        return names_object(text, self._state.images.attributes or {}, self._state.an_image(image))

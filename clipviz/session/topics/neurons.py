@@ -1,0 +1,227 @@
+"""The neurons of a session: found, described, shown on an image, replaced (thesis, chapter 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipviz.analysis.collection.reading import read as read_pictures
+from clipviz.analysis.heads.ablation import worth_tracing
+from clipviz.analysis.neurons import replacement
+from clipviz.analysis.neurons.layer import N_WORDS, Code, Effects, Histogram, LayerNeurons, to_numpy
+from clipviz.lens.cues import N_SEGMENT_NEURONS, map_towards, neuron_heatmap
+from clipviz.lens.sparse import code_size, reconstruct, sparse_codes
+from clipviz.lens.zeroshot import Accuracy
+from clipviz.models.interventions import indirect_effects, mean_activations
+from clipviz.models.towers.anatomy import unmixed
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics import readings
+from clipviz.session.topics.ablation import AblationTopic
+from clipviz.session.topics.readings import Listed, against_pool, reading_of
+from clipviz.values import Task, neuron_layers
+
+MOST_BINS = 1_000
+"""Intervals of a histogram, more than a screen can show."""
+
+
+class NeuronTopic:
+    """What is asked of neurons. A neuron is a layer and a number, counted from 0; no layer is `default_layer`."""
+
+    def __init__(self, state: State, ablation: AblationTopic) -> None:
+        self._state, self._ablation = state, ablation
+
+    def __repr__(self) -> str:
+        n_neurons, last = self._state.model.weights.n_neurons, self._state.model.n_layers - 2
+        return (
+            f"{n_neurons:,} neurons in each of layers 0 to {last}"
+            if last >= 0
+            else "no neurons that are read"
+        )
+
+    @property
+    def default_layer(self) -> int:
+        """The layer whose neurons are shown first: the last but two (the thesis finds layers 8-10 of 12 strongest).
+
+        The last but one where several pooling heads read: statistics grow with the square of the later heads.
+        """
+        model = self._state.model
+        return max(0, model.n_layers - (3 if model.weights.readout.n_heads == 1 else 2))
+
+    def readable(self, layer: int | None = None) -> int | None:
+        """The layer whose neurons are shown when `layer` is asked for: at most the last that later attention reads.
+
+        None for a model of one layer, where nothing reads the neurons.
+        """
+        last = self._state.model.n_layers - 2
+        return None if last < 0 else min(self._chosen(layer), last)
+
+    @property
+    def late_layers(self) -> range:
+        """The late layers whose neurons are taken together: 8-10 of 12 (thesis 3.3), see values.neuron_layers."""
+        return neuron_layers(self._state.model.n_layers)
+
+    @property
+    def code_size(self) -> int:
+        """Texts of a neuron's code unless told otherwise (thesis: 128 for an embedding of 512), at most the pool's."""
+        return min(code_size(self._state.model.weights.d_embed), len(self._state.texts))
+
+    def _chosen(self, layer: int | None) -> int:
+        return self.default_layer if layer is None else layer
+
+    def layer(self, layer: int | None = None, n_images: int | None = None) -> LayerNeurons:
+        """One layer's neurons over the collection (at most 5,000 images, spread evenly), read now or from the index."""
+        state, reading = self._state, reading_of(self._state, self._chosen(layer))
+        with unmixed(state.model.device):
+            while reading.step(n_images, early=False):
+                state.tell(reading.work)
+                state.checkpoint()
+        if reading.latest is None:
+            raise ValueError(
+                "expected at least one readable image, got none; open the session with more images"
+            )
+        return reading.latest
+
+    def direction(self, text: str, text_b: str = "") -> Tensor:
+        """What neurons are compared with: a text minus the pool's mean, which all texts share; or minus text_b."""
+        return against_pool(self._state, text, text_b)
+
+    def find(
+        self, by: str = "text", layer: int | None = None, k: int = 14, image: int | None = None
+    ) -> Listed:
+        """The k neurons of a layer that answer a search for what is selected, best first.
+
+        by: "text", by their effect on the cosine with text A (or A minus B); "image", by the length of their effect on
+        the image; or "strength", by its length on their top images. Where no text is selected, the image is asked for;
+        where there is no image, the strength.
+        """
+        known, s = self.layer(layer), self._state.selection
+        image = s.image if image is None else self._state.an_image(image)
+        reading = reading_of(self._state, known.stats.layer)
+        return reading.find(known, by, checks.count("k", k), s.text, s.text_b, image)
+
+    def describe(
+        self, layer: int, neurons: Sequence[int], n_texts: int = N_WORDS, m: int | None = None
+    ) -> list[Code]:
+        """Sparse text codes of some neurons (thesis 3.4): signed texts and the share of the direction they rebuild.
+
+        m: texts of a code, default the thesis's (128 for an embedding of 512 and more, see code_size), of
+        which the n_texts of largest weight are returned; the share is that of all.
+        """
+        known = self.layer(layer)
+        chosen = checks.several("neurons", neurons, known.n_neurons)
+        count, codes = checks.count("n_texts", n_texts), known.codes(chosen, checks.code_size(m))
+        return [code._replace(words=code.words[:count]) for code in codes]
+
+    def histogram(self, neuron: int, layer: int | None = None, n_bins: int = 8) -> Histogram:
+        """A histogram of a neuron's effect sizes over the images, in even intervals, with images of each."""
+        known = self.layer(layer)
+        chosen = checks.within("neuron", neuron, known.n_neurons)
+        return known.histogram(chosen, checks.count("n_bins", n_bins, most=MOST_BINS))
+
+    def effects(self, neuron: int, image: int | None = None, layer: int | None = None) -> Effects:
+        """A neuron's first-order, second-order and indirect effects on an image (thesis 3.3), each against its mean.
+
+        The first goes straight to the embedding, the second by way of later attention. The indirect effect is a real
+        intervention: the model runs again with the neuron at its per-token mean over a few images.
+        """
+        state, known = self._state, self.layer(layer, readings.FIRST)
+        at, chosen = known.stats.layer, checks.within("neuron", neuron, known.n_neurons)
+        reading, i = reading_of(state, at), state.an_image(image)
+
+        def make() -> tuple[Tensor, int]:
+            batch = readings.BATCH
+            pictures = [
+                state.images[j] for j in read_pictures(state.images, reading.plan(readings.FIRST)).rows
+            ]
+            some = (pictures[start : start + batch] for start in range(0, len(pictures), batch))
+            return mean_activations(state.model, some, at), len(pictures)
+
+        mean, n_images = state.keep(("mean activations", at, len(state.images)), make)
+        indirect = indirect_effects(state.model, state.images[i], at, mean, [chosen])[0, 0]
+        second = reading.second(i).effects([chosen])[0, 0] - known.line.bias[chosen]
+        return Effects(reading.first_order(i, chosen), second, indirect, n_images)
+
+    def map(
+        self,
+        text: str = "",
+        image: int | None = None,
+        text_b: str = "",
+        neurons: Sequence[tuple[int, int]] | None = None,
+        layers: Sequence[int] | None = None,
+        n_neurons: int = N_SEGMENT_NEURONS,
+        n_images: int | None = None,
+    ) -> np.ndarray:
+        """Where neurons are active on an image, [rows, cols], averaged and stretched to 0..1 (Table 3.4, Fig. 3.7).
+
+        neurons: (layer, neuron) pairs; else the n_neurons of `layers` (default the late ones) whose directions are
+        most along the text, or along text minus text_b, whichever way they point (top |<r, v>|). n_images: images that
+        their directions come from, spread over the collection (None: all). As a mask, it is cut at 0.5.
+        """
+        state, i = self._state, self._state.an_image(image)
+        chosen, count = self.late_layers if layers is None else layers, checks.count("n_neurons", n_neurons)
+        if neurons is None:
+            target = state.contrast(text, text_b)
+            if not chosen:
+                raise ValueError(
+                    "expected layers that later attention reads, got none; this model has a single layer"
+                )
+            directions = torch.cat([self.layer(layer, n_images).line.directions for layer in chosen])
+            seconds = [reading_of(state, layer).second(i) for layer in chosen]
+            return to_numpy(map_towards(seconds, directions, target.to(directions), count)[0])
+        if not neurons:
+            raise ValueError("expected at least one (layer, neuron) pair, got none; name the neurons")
+        maps = [reading_of(state, at).second(i).activation_maps([neuron])[:, 0] for at, neuron in neurons]
+        return to_numpy(neuron_heatmap(torch.stack(maps, 1))[0])
+
+    def concepts(
+        self, image: int | None = None, layer: int | None = None, k: int = 10, m: int | None = None
+    ) -> list[tuple[str, float]]:
+        """The texts that an image's activated neurons write, with their scores, best first (thesis 3.5, Fig. B.1).
+
+        m: texts of a neuron's code, as in `describe`.
+        """
+        chosen, k = self._chosen(layer), checks.count("k", k)
+        i, size = self._state.an_image(image), checks.code_size(m)
+        norms = reading_of(self._state, chosen).second(i).norms()[0]
+        return self.layer(chosen).concepts(norms, k, size)
+
+    def ablate(
+        self,
+        layer: int | None = None,
+        task: Task | str | None = None,
+        m: int | Sequence[int] = (),
+        n_images: int | None = None,
+    ) -> dict[str, Accuracy]:
+        """Accuracy after replacing all second-order effects of a layer's neurons (Figures 3.3 and 3.4), by condition.
+
+        "w/o all neurons": by their means over the images read; "w/o small norm" and "w/o large norm": only where a norm
+        is below or above the 98th percentile of the neuron's norms; "reconstruction from PC 1": by x r + b; "m = 8": by
+        r's text code of so many texts of the pool, for each m asked for; and "nothing changed". task: as in
+        ablation.run; up to 1,024 of its labelled images are run. n_images: read for the means and directions.
+        """
+        state, chosen, sizes = self._state, self._ablation.task(task), checks.counts("m", m)
+        known, classes = self.layer(layer, n_images), self._ablation.classifier(chosen)
+        if classes is None:
+            raise ValueError(
+                "expected the examples of all classes to have been read; wait with session.wait()"
+            )
+        most = min(known.dictionary.shape)
+        lengths = [min(size, most) for size in sizes]
+        coded = sparse_codes(known.line.directions, known.dictionary, lengths) if sizes else {}
+        codes = {f"m = {size}": reconstruct(coded[min(size, most)], known.dictionary) for size in sizes}
+        return replacement.accuracies(
+            state.model,
+            state.images,
+            chosen,
+            classes,
+            worth_tracing(chosen, len(state.images)),
+            known.stats,
+            known.line,
+            known.thresholds,
+            codes,
+            state.checkpoint,
+        )

@@ -1,0 +1,180 @@
+"""Units that a session's model shares with other models: a dictionary, shipped or mined on its images (thesis 4.3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+
+import torch
+from tqdm import tqdm
+
+from clipviz.analysis.rosetta import dictionaries
+from clipviz.analysis.rosetta.mining import control_passes, n_passes
+from clipviz.data import dictionary as saved
+from clipviz.loading import load_partner
+from clipviz.session.shared_units import CLIP, SharedUnits, open_shared
+from clipviz.session.state import State
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+FEWEST = 16
+"""Images from which on units of two models are compared."""
+
+
+class MiningOptions(TypedDict, total=False):
+    k: int
+    at_least: int | None
+    above: float | Literal["chance"]
+    same: float
+    n_examples: int
+    batch: int
+    memory: int
+
+
+class Mined(NamedTuple):
+    """The dictionary that a session mined last: how many it has mined, its folder, the partners by name."""
+
+    number: int
+    folder: Path
+    partners: dict[str, Any]
+
+
+class RosettaTopic:
+    """What is asked of units shared with other models."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._mined: Mined | None = None
+
+    def __repr__(self) -> str:
+        bundle, mined = self._state.model.bundle, self._mined
+        if mined is not None:
+            return f"units shared with {', '.join(mined.partners)}, mined in {str(mined.folder)!r}"
+        shipped = bundle is not None and bundle.dictionary is not None
+        return "units shared with other models: " + (
+            "shipped" if shipped else "session.rosetta.mine finds them"
+        )
+
+    @property
+    def partners(self) -> dict[str, Any]:
+        """The partners of the dictionary mined last, by name; none where nothing was mined."""
+        return dict(self._mined.partners) if self._mined else {}
+
+    def units(
+        self,
+        folder: str | Path | None = None,
+        partners: Mapping[str, Any] | None = None,
+        pivot: str = CLIP,
+    ) -> SharedUnits:
+        """The dictionary of units that the model shares with others: mined here, a shipped one, or that of a folder.
+
+        partners: model name -> network, for models that are not shipped. pivot: whose units are the rows of the shipped
+        one, "clip" or "generator" (Eq. 4.4). Raises ValueError when there is no dictionary for this model.
+        """
+        if folder and not isinstance(folder, str | os.PathLike):
+            raise ValueError(
+                f"expected the folder of a dictionary, got {folder!r:.80}; session.rosetta.mine names it"
+            )
+        if partners is not None and not isinstance(partners, Mapping):
+            raise ValueError(
+                f"expected partners as a mapping from names to networks, got {partners!r:.80}; networks that "
+                "clipviz.load_partner knows are found by themselves, another one is given as {name: network}"
+            )
+        number, own = 0, self._mined
+        if own is not None and not folder and pivot == CLIP:
+            number, folder, partners = own.number, own.folder, {**own.partners, **(partners or {})}
+        names = tuple(sorted((name, id(partner)) for name, partner in (partners or {}).items()))
+        key = ("rosetta", str(folder or ""), names, pivot, number)
+        state = self._state
+        return state.keep(key, lambda: open_shared(state, folder, partners, pivot, state.painted.get))
+
+    def mine(
+        self,
+        folder: str | Path,
+        partners: Sequence[Any] = ("cnn",),
+        n_images: int = 256,
+        control: bool = True,
+        **options: Unpack[MiningOptions],
+    ) -> SharedUnits:
+        """Look for the units that the model shares with partners on the session's images (Eq. 4.3, 4.4).
+
+        folder: where the dictionary is saved. partners: names that clipviz.load_partner knows, or models. n_images:
+        how many images are drawn; a quarter of them is held out for the correlations that are shown. control: count
+        also the rows that an untrained copy of the model has on the same images, which takes about two thirds of the
+        time again; SharedUnits.n_untrained and the panel show them beside the rows found. options: at_least
+        (partners that a row needs, default all), above (what a correlation must exceed that on shuffled images by),
+        k (neighbours, 5) and others of analysis.rosetta.mining.mine. The Rosetta panel shows what was found, and the
+        generator's units are matched with these partners from then on (see generator.readers).
+        Raises ValueError for too few images, or where no unit is shared beyond chance.
+        """
+        state, loaded = self._state, self._loaded(partners)
+        heldout, mined = self._drawn(n_images)
+        names = ", ".join(one.name for one in loaded)
+        with tqdm(total=n_passes(len(loaded)), desc=f"Matching units with {names}", unit="pass") as bar:
+            concepts = dictionaries.mined(
+                state.model,
+                loaded,
+                state.images.subset(mined),
+                state.images.subset(heldout),
+                list(state.texts),
+                progress=lambda n_done: bar.update(n_done - bar.n),
+                **options,
+            )
+        if not len(concepts):
+            raise ValueError(
+                f"expected units that {names} shares beyond chance, found none on {len(mined)} images; try more "
+                "images, another partner, at_least=1 with several, or a lower above="
+            )
+        concepts = replace(concepts, examples=torch.tensor(mined)[torch.as_tensor(concepts.examples)])
+        shown = sorted({int(i) for i in concepts.examples.flatten().tolist()})
+        about = dictionaries.about(state.model, loaded, state.images)
+        about |= {"n_images": len(mined), "n_heldout": len(heldout)}
+        if control:
+            about["n_untrained"] = self._untrained(loaded, mined, options)
+        path = saved.save(concepts, folder, about, {i: state.images[i] for i in shown})
+        number = self._mined.number + 1 if self._mined else 1
+        self._mined = Mined(number, path, {one.name: one for one in loaded})
+        state.forget(lambda key: key[0] == "rosetta")  # with the partners of earlier dictionaries
+        state.refresh()
+        return self.units()
+
+    def _loaded(self, partners: Sequence[Any]) -> list[Any]:
+        """Partners as models with .maps; names are loaded."""
+        wrong = next((one for one in partners if not (isinstance(one, str) or hasattr(one, "maps"))), None)
+        if isinstance(partners, str) or wrong is not None:
+            raise ValueError(
+                f"expected partners as a list of names or of models with .maps, got {wrong or partners!r:.80}; "
+                'write ["cnn"] for one'
+            )
+        device = self._state.model.device
+        return [load_partner(one, device=device) if isinstance(one, str) else one for one in partners]
+
+    def _drawn(self, n_images: int) -> tuple[list[int], list[int]]:
+        """Images held out and images that units are compared on, drawn from those that can be read."""
+        collection = self._state.collection
+        readable = [i for i, ready in enumerate(collection.ready) if ready]
+        if len(readable) < FEWEST:
+            later = "open more images" if collection.complete else "wait until more images have been read"
+            raise ValueError(
+                f"expected at least {FEWEST} images to compare units on, got {len(readable)}; {later}"
+            )
+        shuffled = torch.randperm(len(readable), generator=torch.Generator().manual_seed(0)).tolist()
+        drawn = [readable[i] for i in shuffled[: max(FEWEST, n_images)]]
+        n_heldout = len(drawn) // 4
+        return sorted(drawn[:n_heldout]), sorted(drawn[n_heldout:])
+
+    def _untrained(self, partners: Sequence[Any], images: Sequence[int], options: MiningOptions) -> int:
+        """The rows that an untrained copy of the session's model has on the same images."""
+        what, state = "The same with an untrained copy of the model", self._state
+        with tqdm(total=control_passes(len(partners)), desc=what, unit="pass") as bar:
+            return dictionaries.untrained_rows(
+                state.model,
+                partners,
+                state.images.subset(images),
+                progress=lambda n_done: bar.update(n_done - bar.n),
+                **options,
+            )

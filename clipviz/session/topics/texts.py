@@ -1,0 +1,75 @@
+"""The texts of a session: its pool, their directions, and the nearest to an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from torch import Tensor
+
+from clipviz.data.texts import Texts
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.removal import Removal
+from clipviz.values import Ablation
+
+EXAMPLES = ("a person", "an animal", "a building", "the colour red", "text on a sign", "a landscape")
+
+
+class TextTopic(Sequence[str]):
+    """The pool of texts, as a sequence, and what texts are to the model."""
+
+    def __init__(self, state: State, removal: Removal) -> None:
+        self._state, self._removal = state, removal
+
+    def __len__(self) -> int:
+        return len(self.opened)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.opened[index]
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} texts, {self.opened.name!r}"
+
+    @property
+    def opened(self) -> Texts:
+        """The pool as it was opened, for another session or an analysis."""
+        return self._state.texts
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """A few texts worth trying first: those of the model's bundle, where the images are its own."""
+        bundle = self._state.model.bundle
+        known = bundle.examples if bundle else ()
+        if bundle and bundle.first and not self._state.images.captions:
+            known = tuple(text for text in known if text != bundle.first.text)
+        return known or EXAMPLES
+
+    def direction(self, text: str, text_b: str = "") -> Tensor:
+        """The unit direction of a text, or that minus text_b's, [d_embed].
+
+        Its product with a unit embedding is the cosine with the text, or that minus the cosine with text_b.
+        """
+        return self._state.contrast(text, text_b)
+
+    def pool(self) -> Tensor:
+        """Unit directions of every text of the pool, [text, d_embed]."""
+        return self._state.pool()
+
+    def nearest(
+        self, image: int | None = None, k: int = 5, ablation: Ablation | None = None
+    ) -> list[tuple[str, float]]:
+        """The texts of the pool that are nearest to an image by cosine, best first; ablation as in heads.effects."""
+        state = self._state
+        i, chosen = state.an_image(image), state.an_ablation(ablation)
+        embedding, norm = self._removal.embedding(i, chosen)
+        cosines = state.pool() @ (embedding / norm)
+        found = cosines.topk(min(checks.count("k", k), len(self)))
+        rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        return [(self.opened[j], value) for j, value in rows]

@@ -1,0 +1,90 @@
+"""What every head writes at every token of one image, from which effects of heads and maps are summed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clipviz.lens.heatmap import one_placeless
+from clipviz.session import checks
+from clipviz.session.state import State
+from clipviz.session.topics.removal import Removal
+from clipviz.values import N_LATE, Ablation
+
+
+class TokenHead(NamedTuple):
+    """What one head writes at one token: a direct effect on the cosine, or attention where there is no text."""
+
+    layer: int
+    head: int
+    value: float
+
+
+class TokenMaps(NamedTuple):
+    """Direct effects of every token through every head on a text's cosine: scores [layer, head, token].
+
+    Token 0 is the class token: all tokens without a place together, 0 where there is none. The mean of a head that
+    was removed has no place either: it is in token 0. grid: rows and columns of the others.
+    """
+
+    scores: np.ndarray
+    cosine: float
+    grid: tuple[int, int]
+
+    def map(self, scope: str = "all", layer: int | None = None, head: int | None = None) -> np.ndarray:
+        """The scores over the image [rows, cols], summed over "all" heads, "late" layers, one "layer" or one "head"."""
+        scores = self.scores
+        if scope == "late":
+            scores = scores[-N_LATE:]
+        elif scope == "layer" and layer is not None:
+            scores = scores[layer][None]
+        elif scope == "head" and layer is not None and head is not None:
+            scores = scores[layer, head][None, None]
+        return scores[..., 1:].sum((0, 1)).reshape(self.grid)
+
+    def at(self, token: int | None, k: int = 5) -> list[TokenHead]:
+        """The k heads that write most (by size) at a token. Raises ValueError where there is no such token."""
+        n_heads, n_tokens = self.scores.shape[1:]
+        if token is None or not 0 <= token < n_tokens:
+            raise ValueError(f"expected a token within 0..{n_tokens - 1}, got {token}; select one first")
+        column = self.scores[:, :, token]
+        order = np.argsort(-np.abs(column), axis=None, kind="stable")[:k]
+        places = [divmod(int(i), n_heads) for i in order]
+        return [TokenHead(layer, head, float(column[layer, head])) for layer, head in places]
+
+
+class Tokens:
+    """Token effects of a text on an image, after an ablation."""
+
+    def __init__(self, state: State, removal: Removal) -> None:
+        self._state, self._removal = state, removal
+
+    def maps(self, text: str, image: int | None, text_b: str, ablation: Ablation | None) -> TokenMaps:
+        """See MapTopic.tokens."""
+        state = self._state
+        i, chosen = state.an_image(image), state.an_ablation(ablation)
+        text, text_b = checks.text("text", text), checks.text("text_b", text_b)
+        key = ("tokens", i, text, text_b, chosen, state.means_version(chosen))
+        return state.remember(key, lambda: self._maps(text, i, text_b, chosen))
+
+    def _maps(self, text: str, image: int, text_b: str, ablation: Ablation) -> TokenMaps:
+        state = self._state
+        trace, direction = state.trace(image), state.contrast(text, text_b)
+        scores = one_placeless(trace.token_scores(direction[None])[0, 0], state.model.weights.prefix)
+        embedding, norm = trace.embedding[0], trace.norm[0]
+        if ablation:
+            left = self._removal.left(image, ablation)
+            embedding, norm = left.embedding, left.norm
+            for (layer, head), effect in zip(left.heads, left.instead @ direction, strict=True):
+                scores[layer, head] = 0
+                scores[layer, head, 0] = effect
+            if left.rest is not None:
+                kept = state.collection.layers
+                scores[[layer for layer in range(state.model.n_layers) if layer not in kept]] = 0
+        cosine = float(embedding @ direction / norm)
+        return TokenMaps(to_numpy(scores / norm), cosine, state.model.weights.grid)
+
+
+def to_numpy(tensor: object) -> np.ndarray:
+    return tensor.detach().cpu().numpy()  # type: ignore[attr-defined, no-any-return]
