@@ -100,7 +100,7 @@ def test_less_of_a_unit_is_its_removal_and_more_its_amplification(monkeypatch, t
         shade = {"remove": 0.25, "amplify": 0.75}[change] + 0.1 * len(asked) / 4
         return SimpleNamespace(images=torch.full((1, 3, 4, 4), shade))
 
-    monkeypatch.setattr(concept_pages.generation, "edit", edited)
+    monkeypatch.setattr(concept_pages.editing, "edit", edited)
     rows = []
     monkeypatch.setattr(concept_pages.figures, "unit_edits", rows.extend)
     steps = SimpleNamespace(get=lambda name, make: make())

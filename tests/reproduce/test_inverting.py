@@ -123,7 +123,7 @@ def searched(monkeypatch):
         searches.append([])
         return plain(*given, **{**how, "progress": searches[-1].append})
 
-    monkeypatch.setattr(inverting.generation, "invert", noted)
+    monkeypatch.setattr(inverting.inversion, "invert", noted)
     return searches
 
 
