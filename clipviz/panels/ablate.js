@@ -17,13 +17,18 @@ import { pictureUrl } from "./kit/gallery.js";
 import { largest } from "./kit/maps.js";
 import { followVisibility, mount, unpack } from "./kit/protocol.js";
 
+/**
+ * @typedef {ReturnType<typeof removedSet>} Removed
+ * @typedef {ReturnType<typeof bench>} Bench
+ */
+
 const SHOWN_CLASSES = 8;
 const SHOWN_GROUPS = 6;
 const SETTLE = 140;
 
 /**
  * What is removed: shown here at once, told to the kernel once the hand rests.
- * @param {Api} api
+ * @param {AblateApi} api
  * @param {() => void} paint
  */
 const removedSet = (api, paint) => {
@@ -35,19 +40,23 @@ const removedSet = (api, paint) => {
     how: "mean",
     waits: false,
     changed: () => {},
+    /** @param {string} _at */
     toggle: (_at) => {},
+    /** @param {string[]} _keys */
     toggleAll: (_keys) => {},
     clear: () => {},
+    /** @param {AblateView} _view */
     adopt: (_view) => {},
     told: () => true,
   };
   let timer = 0;
+  /** @type {number | null} */
   let adopted = null;
   const toDict = () => ({
     heads: [...self.heads].map(headOf).sort((a, b) => a[0] - b[0] || a[1] - b[1]),
     layers: self.rest ? api.view.rest.layers : [],
     mlps: self.rest ? api.view.rest.mlps : [],
-    tokens: [],
+    tokens: /** @type {number[]} */ ([]),
     how: self.how,
   });
   self.changed = () => {
@@ -68,8 +77,8 @@ const removedSet = (api, paint) => {
     self.changed();
   };
   self.toggleAll = (keys) => {
-    const out = keys.every((at) => self.heads.has(at));
-    keys.forEach((at) => (out ? self.heads.delete(at) : self.heads.add(at)));
+    const out = keys.every((/** @type {string} */ at) => self.heads.has(at));
+    keys.forEach((/** @type {string} */ at) => (out ? self.heads.delete(at) : self.heads.add(at)));
     self.changed();
   };
   self.clear = () => {
@@ -82,8 +91,8 @@ const removedSet = (api, paint) => {
     if (self.waits || adopted === view.seq) return;
     adopted = view.seq;
     const { heads, layers, mlps, how } = view.selection.ablation;
-    self.heads = new Set(heads.map(([l, hd]) => headKey(l, hd)));
-    for (const layer of layers.filter((l) => view.kept.includes(l)))
+    self.heads = new Set(heads.map((/** @type {[number, number]} */ [l, hd]) => headKey(l, hd)));
+    for (const layer of layers.filter((/** @type {number} */ l) => view.kept.includes(l)))
       for (let head = 0; head < view.n_heads; head++) self.heads.add(headKey(layer, head));
     self.rest = mlps.length > 0 && mlps.length === view.rest.mlps.length;
     self.how = how;
@@ -114,12 +123,23 @@ const removedSet = (api, paint) => {
   return self;
 };
 
-/** The image's class scores after any removal: sums of what the kernel sent once. */
+/**
+ * The image's class scores after any removal: sums of what the kernel sent once.
+ * @param {AblateApi} api
+ * @param {Removed} removed
+ */
 const bench = (api, removed) => {
   /** @type {any} */
   let D = null;
+  /** @type {number | null} */
   let key = null;
+  /** @param {Float64Array} values */
   const ranked = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]);
+  /**
+   * @param {boolean[]} out
+   * @param {Float32Array} logits
+   * @param {Float32Array} norm
+   */
   const after = (out, logits, norm) => {
     const { names, scale, bias } = D;
     const side = removed.how;
@@ -152,7 +172,11 @@ const bench = (api, removed) => {
       (_, mlp) => !removed.rest && removed.mlps.has(mlp),
     );
     return after(
-      [...D.heads.map(([l, hd]) => removed.heads.has(headKey(l, hd))), removed.rest, ...singles],
+      [
+        ...D.heads.map((/** @type {[number, number]} */ [l, hd]) => removed.heads.has(headKey(l, hd))),
+        removed.rest,
+        ...singles,
+      ],
       D[`logits_${removed.how}`],
       D[`squared_norm_${removed.how}`],
     );
@@ -160,11 +184,13 @@ const bench = (api, removed) => {
   // Whether what is on screen lacks something that is removed: the kernel traces images for it.
   const lacks = () => removed.token !== D.token || (removed.mlps.size > 0 && !removed.rest && !D.apart);
   // What a term adds to the lead of the first class over the second, in units of the cosine.
+  /** @param {number} j */
   const lead = (j) => {
     const terms = D[`terms_${removed.how}`];
     const C = D.names.length;
     return (terms[j * C + D.first] - terms[j * C + D.second]) / Math.sqrt(D.squared_norm[0]);
   };
+  /** @param {AblateView} view */
   const load = (view) => {
     if (!view.desk) {
       D = key = null;
@@ -176,7 +202,9 @@ const bench = (api, removed) => {
     D.before = after([], D.logits, D.squared_norm);
     const order = ranked(D.before.cosines);
     [D.first, D.second] = [order[0], order[1] ?? order[0]];
-    D.places = new Map(D.heads.map(([l, hd], i) => [headKey(l, hd), i]));
+    D.places = new Map(
+      D.heads.map((/** @type {[number, number]} */ [l, hd], /** @type {number} */ i) => [headKey(l, hd), i]),
+    );
     return true;
   };
   return {
@@ -191,7 +219,12 @@ const bench = (api, removed) => {
   };
 };
 
-/** The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs. */
+/**
+ * The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs.
+ * @param {AblateApi} api
+ * @param {Removed} removed
+ * @param {Bench} desk
+ */
 const removalGrid = (api, removed, desk) => {
   const grid = h("div", {
     class: "grid",
@@ -207,15 +240,26 @@ const removalGrid = (api, removed, desk) => {
   /** @type {any[]} */
   const singles = []; // by MLP term: the input, every layer's, the pool's
   let shape = "";
+  /** @type {any} */
   let focus = null;
+  /**
+   * @param {number} mlp
+   * @param {number} L
+   */
   const place = (mlp, L) => (mlp === 0 ? L : mlp > L ? mlp : L - mlp); // its row, from above
+  /**
+   * @param {number} mlp
+   * @param {number} L
+   */
   const mlpName = (mlp, L) =>
     mlp === 0 ? "the input term" : mlp > L ? "the MLP of the pool" : `the MLP of layer ${mlp - 1}`;
+  /** @param {number} mlp */
   const mlpWords = (mlp) => {
     const D = desk.data;
     const gone = removed.mlps.has(mlp) || removed.rest;
     return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
   };
+  /** @param {string} at */
   const words = (at) =>
     `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
   const about = lineBelow(
@@ -230,6 +274,11 @@ const removalGrid = (api, removed, desk) => {
             : words(headKey(cell.dataset.layer, cell.dataset.head)),
     "Point at a head to read what it adds; click it to remove it.",
   );
+  /**
+   * @param {number} mlp
+   * @param {number} L
+   * @param {number} H
+   */
   const single = (mlp, L, H) =>
     h("button", {
       type: "button",
@@ -243,6 +292,7 @@ const removalGrid = (api, removed, desk) => {
         removed.changed();
       },
     });
+  /** @param {AblateView} given */
   const make = ({ n_layers: L, n_heads: H, n_mlps: M, kept, rest: others }) => {
     if (shape === `${L},${H},${kept}`) return;
     shape = `${L},${H},${kept}`;
@@ -318,7 +368,7 @@ const removalGrid = (api, removed, desk) => {
     focus = cells.values().next().value;
     if (focus) focus.tabIndex = 0;
   };
-  grid.addEventListener("keydown", (event) => {
+  grid.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const node = closest(event, "button");
     const { n_layers: L, n_heads: H, n_mlps: M } = api.view;
     if (!node) return;
@@ -386,7 +436,11 @@ const removalGrid = (api, removed, desk) => {
   };
 };
 
-/** The image's classes before and now. */
+/**
+ * The image's classes before and now.
+ * @param {AblateApi} api
+ * @param {Bench} desk
+ */
 const classBars = (api, desk) => {
   const picture = h("span", { class: "tile picture" });
   const verdict = h("p", { class: "verdict", role: "status" });
@@ -400,6 +454,7 @@ const classBars = (api, desk) => {
     rows = new Map();
     bars.replaceChildren();
   };
+  /** @param {number} c */
   const rowOf = (c) => {
     const D = desk.data;
     const length = h("i");
@@ -427,6 +482,10 @@ const classBars = (api, desk) => {
       change,
     };
   };
+  /**
+   * @param {Float64Array} p
+   * @param {Float64Array} q
+   */
   const chosen = (p, q) => {
     if (desk.data.names.length <= SHOWN_CLASSES) return desk.ranked(p);
     return [
@@ -435,9 +494,18 @@ const classBars = (api, desk) => {
       .slice(0, SHOWN_CLASSES)
       .sort((a, b) => p[b] - p[a]);
   };
+  /**
+   * @param {ReturnType<Bench["now"]>} now
+   * @param {Float64Array} p
+   * @param {Float64Array} q
+   */
   const judge = (now, p, q) => {
     const D = desk.data;
     const first = desk.ranked(p)[0];
+    /**
+     * @param {number} c
+     * @param {number} share
+     */
     const strong = (c, share) => [h("strong", {}, D.names[c]), ` (${percent(share)})`];
     if (!now) return ["Nothing is left of the embedding."];
     if (first !== D.first)
@@ -459,7 +527,7 @@ const classBars = (api, desk) => {
         row.node.remove();
         rows.delete(c);
       }
-    wanted.forEach((c, place) => {
+    wanted.forEach((/** @type {number} */ c, /** @type {number} */ place) => {
       if (!rows.has(c)) rows.set(c, rowOf(c));
       const row = rows.get(c);
       const delta = p[c] - q[c];
@@ -493,20 +561,30 @@ const classBars = (api, desk) => {
   };
 };
 
-/** How much an accuracy changed, with its interval: in points, as the kernel found it. */
+/**
+ * How much an accuracy changed, with its interval: in points, as the kernel found it.
+ * @param {OutcomeRow} given
+ */
 const changeWords = ({ before, after, change: [low, high], differs }) =>
   `${differs ? `a change of ${signed(100 * (after - before), 1)} points` : "no difference"} (95% interval ${signed(100 * low, 1)} to ${signed(100 * high, 1)})`;
 
 /**
  * One line of the plot: a group's accuracy before, after, and with as many other heads of the same layers
  * removed.
+ * @param {OutcomeRow} row
+ * @param {string} name
+ * @param {boolean} strong
+ * @param {boolean} removed
  */
 const accuracyLine = (row, name, strong, removed) => {
+  /** @param {number} share */
   const at = (share) => ({ left: `${100 * share}%` });
   const delta = row.after - row.before;
   const low = Math.min(...row.random);
   const high = Math.max(...row.random);
-  const [from, to] = row.change.map((end) => Math.min(1, Math.max(0, row.before + end)));
+  const [from, to] = row.change.map((/** @type {number} */ end) =>
+    Math.min(1, Math.max(0, row.before + end)),
+  );
   const spread = row.random.length
     ? `; ${row.random.length} random draws ${percent(low)} to ${percent(high)}`
     : "";
@@ -521,7 +599,7 @@ const accuracyLine = (row, name, strong, removed) => {
       style: { left: `${100 * Math.min(row.before, row.after)}%`, width: `${100 * Math.abs(delta)}%` },
     }),
     removed ? h("em", { style: { left: `${100 * from}%`, width: `${100 * (to - from)}%` } }) : null,
-    ...row.random.map((share) => h("s", { style: at(share) })),
+    ...row.random.map((/** @type {number} */ share) => h("s", { style: at(share) })),
     h("b", { style: at(row.before) }),
     h("i", { style: at(row.after) }),
   );
@@ -558,6 +636,10 @@ const collectionPlot = () => {
     { class: "kept", hidden: true },
     "The numbers of the collection are those for the heads that were removed when this page was saved.",
   );
+  /**
+   * @param {OutcomeShown} given
+   * @param {number} shown
+   */
   const say = ({ worst, everything, groups, by, n_heads: k, drawn_from: from, removed: out }, shown) => {
     const row = worst ?? everything;
     const draws = row.random;
@@ -578,6 +660,7 @@ const collectionPlot = () => {
           : "")
     );
   };
+  /** @param {AblateView} view */
   const paint = (view) => {
     const found = view.outcome;
     const read = view.complete ? "" : ` · ${count(view.n_read)} of ${count(view.n_images)} read`;
@@ -616,7 +699,10 @@ const collectionPlot = () => {
   };
 };
 
-/** Whose classes: the collection's tasks, or names that are typed. */
+/**
+ * Whose classes: the collection's tasks, or names that are typed.
+ * @param {AblateApi} api
+ */
 const taskChooser = (api) => {
   const box = h("div", { class: "tasks" });
   const hint = h("small", { class: "typing", role: "status" });
@@ -629,12 +715,16 @@ const taskChooser = (api) => {
   });
   const form = h("div", { class: "field typed", hidden: true }, typed, hint);
   let mark = (/** @type {string} */ _task) => {};
+  /** @param {string} task */
   const show = (task) => {
     mark(task);
     form.hidden = task !== "typed";
   };
+  /** @param {string} task */
   const choose = (task) => {
-    const few = task === "typed" && typed.value.split(",").filter((name) => name.trim()).length < 2;
+    const few =
+      task === "typed" &&
+      typed.value.split(",").filter((/** @type {string} */ name) => name.trim()).length < 2;
     hint.textContent = few && typed.value.trim() ? "type at least two" : "";
     if (!few) return api.ask({}, { options: { task, classes: typed.value } });
     show("typed");
@@ -644,6 +734,7 @@ const taskChooser = (api) => {
     "keydown",
     onEnter(() => choose("typed")),
   );
+  /** @param {AblateView} view */
   const set = (view) => {
     if (box.dataset.of !== view.tasks.join()) {
       box.dataset.of = view.tasks.join();
@@ -662,7 +753,11 @@ const taskChooser = (api) => {
   return { parts: [box, form], set };
 };
 
-/** Sets of heads worth removing. */
+/**
+ * Sets of heads worth removing.
+ * @param {AblateApi} api
+ * @param {Removed} removed
+ */
 const presetButtons = (api, removed) => {
   const token = h(
     "button",
@@ -682,6 +777,7 @@ const presetButtons = (api, removed) => {
     h("div", { class: "presets", role: "group", "data-local": true, "aria-label": "Sets of heads" }),
   );
   const clear = link("clear", () => removed.clear());
+  /** @type {Record<string, (name: string) => string>} */
   const names = {
     text: (name) => `towards “${name}”`,
     property: (name) => `${name} heads`,
@@ -720,8 +816,12 @@ const presetButtons = (api, removed) => {
   return { presets, clear, paint };
 };
 
-/** Two texts whose heads make a set of their own: "heads that tell … from …". @param {Api} api */
+/** Two texts whose heads make a set of their own: "heads that tell … from …". @param {AblateApi} api */
 const cueForm = (api) => {
+  /**
+   * @param {string} placeholder
+   * @param {string} label
+   */
   const box = (placeholder, label) =>
     h("input", { type: "text", placeholder, "aria-label": label, spellcheck: "false", maxlength: 300 });
   const first = box("the sea", "First text of the cue");
@@ -759,6 +859,10 @@ const cueForm = (api) => {
   return { part, draw };
 };
 
+/**
+ * @param {AblateApi} api
+ * @returns {Draw<AblateView, AblateArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const task = taskChooser(api);
@@ -850,4 +954,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "ablate", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "ablate", build),
+};

@@ -18,6 +18,8 @@ const ASKED = 64;
 /**
  * Small pictures by image: those sent with the plane, others asked for a few at a time, one message under
  * way.
+ * @param {AtlasApi} api
+ * @param {() => void} changed
  */
 const thumbnails = (api, changed) => {
   const known = new Map();
@@ -25,9 +27,15 @@ const thumbnails = (api, changed) => {
   let wanted = /** @type {number[]} */ ([]);
   let waiting = 0;
   let timer = 0;
+  /**
+   * @param {number[]} ids
+   * @param {any} sheet
+   * @param {number} columns
+   * @param {string[]} [names]
+   */
   const keep = (ids, sheet, columns, names = []) => {
     const side = sheet.width / columns;
-    ids.forEach((id, i) =>
+    ids.forEach((/** @type {number} */ id, /** @type {number} */ i) =>
       known.set(id, {
         sheet,
         left: (i % columns) * side,
@@ -46,11 +54,20 @@ const thumbnails = (api, changed) => {
     waiting = now;
     api.model.send({ thumbnails: ids });
   };
+  /**
+   * @param {any} message
+   * @param {DataView[]} buffers
+   */
   const heard = async (message, buffers) => {
     if (!message?.thumbnails) return;
     waiting = 0;
     const bytes = buffers[0];
-    keep(message.thumbnails, await createImageBitmap(new Blob([bytes])), message.columns, message.names);
+    keep(
+      message.thumbnails,
+      await createImageBitmap(new Blob([/** @type {BlobPart} */ (bytes)])),
+      message.columns,
+      message.names,
+    );
     send();
   };
   api.model.on("msg:custom", heard);
@@ -59,11 +76,21 @@ const thumbnails = (api, changed) => {
     api.model.off("msg:custom", heard);
   });
   return {
+    /** @param {number} id */
     get: (id) => known.get(id),
+    /**
+     * @param {number[]} ids
+     * @param {Uint8Array} bytes
+     * @param {number} columns
+     * @param {string[]} names
+     */
     give: (ids, bytes, columns, names) => load(bytes, (sheet) => keep(ids, sheet, columns, names)),
-    /** Has pictures fetched once the hand rests. */
+    /**
+     * Has pictures fetched once the hand rests.
+     * @param {number[]} ids
+     */
     ask: (ids) => {
-      const missing = ids.filter((id) => !known.has(id));
+      const missing = ids.filter((/** @type {number} */ id) => !known.has(id));
       clearTimeout(timer);
       if (api.standalone || !missing.length) return;
       wanted = missing;
@@ -72,15 +99,31 @@ const thumbnails = (api, changed) => {
   };
 };
 
-/** Pictures, labels, the chosen images, the selected one and the loop, over the points. */
+/**
+ * Pictures, labels, the chosen images, the selected one and the loop, over the points.
+ * @param {AtlasApi} api
+ * @param {HTMLCanvasElement} canvas
+ * @param {Camera} camera
+ * @param {ReturnType<typeof thumbnails>} small
+ * @param {(byte: number) => string} shade
+ */
 const overlay = (api, canvas, camera, small, shade) => {
   const g = canvas.getContext("2d");
+  /** @param {string} name */
   const ink = (name) => getComputedStyle(api.root).getPropertyValue(name).trim();
+  /**
+   * @param {number} i
+   * @param {number} radius
+   */
   const dot = (i, radius) => {
     const [left, top] = camera.point(i);
     g.beginPath();
     g.arc(left, top, radius, 0, 7);
   };
+  /**
+   * @param {number[]} tiles
+   * @param {ReadonlySet<number>} set
+   */
   const pictures = (tiles, set) => {
     const { ids, colours } = api.arrays;
     const side = Math.max(20, Math.min(LARGE, camera.width / 26));
@@ -134,7 +177,7 @@ const overlay = (api, canvas, camera, small, shade) => {
     }
     return kept.map(({ text }) => text);
   };
-  return (tiles, loop, ratio) => {
+  return (/** @type {number[]} */ tiles, /** @type {number[][]} */ loop, /** @type {number} */ ratio) => {
     const { ids } = api.arrays;
     const set = new Set(api.view.selection.images);
     const own = ids.indexOf(api.view.selection.image);
@@ -158,7 +201,9 @@ const overlay = (api, canvas, camera, small, shade) => {
     }
     if (loop.length > 1) {
       g.beginPath();
-      loop.forEach(([left, top], i) => (i ? g.lineTo(left, top) : g.moveTo(left, top)));
+      loop.forEach((/** @type {number[]} */ [left, top], /** @type {number} */ i) =>
+        i ? g.lineTo(left, top) : g.moveTo(left, top),
+      );
       g.closePath();
       g.globalAlpha = 0.12;
       g.fill();
@@ -170,12 +215,22 @@ const overlay = (api, canvas, camera, small, shade) => {
   };
 };
 
-/** What is under the pointer: its picture and name. */
+/**
+ * What is under the pointer: its picture and name.
+ * @param {AtlasApi} api
+ * @param {Camera} camera
+ * @param {ReturnType<typeof thumbnails>} small
+ * @param {any} tip
+ */
 const hovering = (api, camera, small, tip) => {
+  /**
+   * @param {number} left
+   * @param {number} top
+   */
   const around = (left, top) =>
     camera
       .spread(24)
-      .filter((i) => {
+      .filter((/** @type {number} */ i) => {
         const [x, y] = camera.point(i);
         return Math.hypot(x - left, y - top) < 110;
       })
@@ -204,6 +259,10 @@ const hovering = (api, camera, small, tip) => {
     });
     tip.classList.toggle("below", top < 140);
   };
+  /**
+   * @param {number} left
+   * @param {number} top
+   */
   const point = (left, top) => {
     const [i, distance] = camera.nearest(left, top);
     const next = distance < 12 ? i : -1;
@@ -222,22 +281,32 @@ const hovering = (api, camera, small, tip) => {
   };
 };
 
-/** Pointer and wheel: pan, zoom, draw a loop, select. Returns the loop being drawn. */
+/**
+ * Pointer and wheel: pan, zoom, draw a loop, select. Returns the loop being drawn.
+ * @param {AtlasApi} api
+ * @param {HTMLCanvasElement} canvas
+ * @param {Camera} camera
+ * @param {ReturnType<typeof hovering>} hover
+ * @param {(over?: boolean) => void} moved
+ * @param {(points: number[]) => void} choose
+ */
 const handle = (api, canvas, camera, hover, moved, choose) => {
   /** @type {number[][]} */
   const loop = [];
+  /** @param {number} i */
   const select = (i) => api.offers({ image: api.arrays.ids[i] }) && api.ask({ image: api.arrays.ids[i] });
   let from = /** @type {number[] | null} */ (null);
   let far = 0;
   let panning = false;
   let still = false;
+  /** @param {MouseEvent} event */
   const pointer = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   canvas.addEventListener(
     "wheel",
-    (event) => {
+    (/** @type {On<WheelEvent>} */ event) => {
       if (!api.view.plane) return;
       event.preventDefault();
       const [left, top] = pointer(event);
@@ -247,7 +316,7 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
     },
     { passive: false },
   );
-  canvas.addEventListener("pointerdown", (event) => {
+  canvas.addEventListener("pointerdown", (/** @type {On<PointerEvent>} */ event) => {
     if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
     from = pointer(event);
@@ -256,7 +325,7 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
     if (!panning) loop.splice(0, Infinity, from);
     hover.leave();
   });
-  canvas.addEventListener("pointermove", (event) => {
+  canvas.addEventListener("pointermove", (/** @type {On<PointerEvent>} */ event) => {
     const [left, top] = pointer(event);
     if (!from) return hover.point(left, top);
     far = Math.max(far, Math.hypot(left - from[0], top - from[1]));
@@ -284,7 +353,7 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
     if (!panning && loop.length > 6 && far > 10) choose(camera.inside(loop));
     end();
   });
-  canvas.addEventListener("click", (event) => {
+  canvas.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const [left, top] = pointer(event);
     const [i, distance] = camera.nearest(left, top);
     if (still && event.detail < 2 && i >= 0 && distance < 20) select(i);
@@ -299,9 +368,13 @@ const handle = (api, canvas, camera, hover, moved, choose) => {
 /**
  * Keys: arrows pan, with Shift they go to the next image; + and − zoom, 0 goes home, Enter selects what is in
  * the middle.
+ * @param {AtlasApi} api
+ * @param {HTMLCanvasElement} canvas
+ * @param {Camera} camera
+ * @param {(over?: boolean) => void} moved
  */
 const keys = (api, canvas, camera, moved) =>
-  canvas.addEventListener("keydown", (event) => {
+  canvas.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const step = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
     const zoom = { "+": 1.4, "=": 1.4, "-": 1 / 1.4, "−": 1 / 1.4 }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey || !api.view.plane) return;
@@ -313,7 +386,7 @@ const keys = (api, canvas, camera, moved) =>
       if (i >= 0) api.ask({ image: api.arrays.ids[i] });
     } else if (step && event.shiftKey) {
       const [x, y] = camera.point(Math.max(0, api.arrays.ids.indexOf(api.view.selection.image)));
-      const [i] = camera.nearest(x, y, (k) => {
+      const [i] = camera.nearest(x, y, (/** @type {number} */ k) => {
         const [px, py] = camera.point(k);
         const along = (px - x) * step[0] + (py - y) * step[1];
         return along > 1 && Math.abs((px - x) * step[1]) + Math.abs((py - y) * step[0]) <= along;
@@ -325,7 +398,11 @@ const keys = (api, canvas, camera, moved) =>
     moved();
   });
 
-/** The canvases of the plane and what moves them. */
+/**
+ * The canvases of the plane and what moves them.
+ * @param {AtlasApi} api
+ * @param {(points: number[]) => void} choose
+ */
 const planeStage = (api, choose) => {
   const points = h("canvas", { class: "points", "aria-hidden": "true" });
   const camera = planeCamera();
@@ -341,6 +418,7 @@ const planeStage = (api, choose) => {
   const ends = ["west", "east", "south", "north"].map((side) => h("span", { class: `end ${side}` }));
   const stage = h("div", { class: "stage" }, points, card.canvas, canvas, ...ends, tip);
   const few = canvasPainter(points, camera);
+  /** @param {number} byte */
   const shade = (byte) =>
     api.view.groups.find(([known]) => known === byte)?.[3] ||
     (byte > OTHER && api.view.groups.length ? inks[1] : inks[0]);
@@ -437,6 +515,10 @@ const planeStage = (api, choose) => {
         layer.height = Math.round(height * ratio());
       }
   };
+  /**
+   * @param {AtlasView} view
+   * @param {AtlasArrays} arrays
+   */
   const draw = (view, arrays) => {
     const fresh = view.plane !== plane;
     plane = view.plane;
@@ -475,6 +557,7 @@ const planeStage = (api, choose) => {
       camera.home();
       moved();
     },
+    /** @param {number} factor */
     zoom: (factor) => {
       camera.zoomAt(factor, camera.width / 2, camera.height / 2);
       moved();
@@ -482,7 +565,11 @@ const planeStage = (api, choose) => {
   };
 };
 
-/** What is drawn and how: the tools above the plane. */
+/**
+ * What is drawn and how: the tools above the plane.
+ * @param {AtlasApi} api
+ * @param {ReturnType<typeof planeStage>} stage
+ */
 const planeTools = (api, stage) => {
   const legend = h("div", { class: "legend", role: "list", "aria-label": "Groups" });
   const [ways, setWay] = segmented(
@@ -505,6 +592,7 @@ const planeTools = (api, stage) => {
     "aria-label": "Colour by",
     onchange: () => api.ask({}, { options: { column: column.value } }),
   });
+  /** @param {string} name */
   const box = (name) =>
     h("input", { type: "checkbox", onchange: (event) => api.put({ [name]: event.target.checked }) });
   const pictures = box("pictures");
@@ -528,6 +616,7 @@ const planeTools = (api, stage) => {
     zooms,
     legend,
   );
+  /** @param {[number, string, number, string]} given */
   const entry = ([byte, word, n, colour]) =>
     h(
       "span",
@@ -537,6 +626,7 @@ const planeTools = (api, stage) => {
       h("small", { class: "num" }, count(n)),
       byte === OTHER ? h("span", { class: "sr" }, "all other values") : null,
     );
+  /** @param {AtlasView} view */
   const set = (view) => {
     setWay(api.option("by"));
     setDrag(api.option("drag"));
@@ -558,9 +648,17 @@ const planeTools = (api, stage) => {
   return { element, set };
 };
 
+/**
+ * @param {AtlasApi} api
+ * @returns {Draw<AtlasView, AtlasArrays>}
+ */
 function build(api) {
   const told = h("span", {});
   const chosen = h("span", { role: "status" });
+  /**
+   * @param {number[]} found
+   * @returns {void}
+   */
   const choose = (found) => {
     if (found.length < 2)
       return void (chosen.textContent = found.length
@@ -632,4 +730,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "atlas", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "atlas", build),
+};

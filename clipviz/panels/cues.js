@@ -6,6 +6,7 @@ import { drawMap, largest, mapLayer } from "./kit/maps.js";
 import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
 
 const SIDE = 240;
+/** @type {Record<string, string[]>} */
 const TITLES = {
   "no words": ["The class alone", "No words: what the model makes of the class by itself"],
   "similar words": [
@@ -15,7 +16,10 @@ const TITLES = {
   "second order": ["Words from neurons", "The texts with the highest contribution score"],
 };
 
-/** The two classes, and a button that swaps them. */
+/**
+ * The two classes, and a button that swaps them.
+ * @param {CuesApi} api
+ */
 const pairChooser = (api) => {
   const names = h("datalist", { id: `cv-cues-${Math.random().toString(36).slice(2)}` });
   const choose = () => {
@@ -23,6 +27,10 @@ const pairChooser = (api) => {
     if (a && b && (a !== api.view.drawn || b !== api.view.mistaken))
       api.ask({}, { options: { drawn: a, mistaken: b } });
   };
+  /**
+   * @param {string} label
+   * @param {string} placeholder
+   */
   const field = (label, placeholder) =>
     h("input", {
       type: "text",
@@ -34,11 +42,13 @@ const pairChooser = (api) => {
       "aria-label": label,
       onkeydown: onEnter(choose),
       onchange: choose,
+      /** @param {On<FocusEvent>} event */
       onfocus: (event) => event.target.select(),
     });
   const drawn = field("Class in the pictures", "a class");
   const mistaken = field("Class they should be taken for", "another class");
   const swap = () => api.ask({}, { options: { drawn: mistaken.value.trim(), mistaken: drawn.value.trim() } });
+  /** @param {CuesView} view */
   const set = (view) => {
     if (names.children.length !== view.classes.length)
       names.replaceChildren(...view.classes.map((name) => h("option", { value: name })));
@@ -61,34 +71,47 @@ const pairChooser = (api) => {
   return [element, set];
 };
 
-/** The words, their scores, and the neurons behind each. */
+/**
+ * The words, their scores, and the neurons behind each.
+ * @param {CuesApi} api
+ */
 const wordList = (api) => {
   const list = h("div", { class: "words", role: "list", "aria-label": "Spurious words" });
   const note = h("p", { class: "note" });
-  list.addEventListener("click", (event) => {
+  list.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const word = closest(event, "[data-word]");
     const neuron = closest(event, "[data-neuron]");
     if (word) api.ask({ text: word.dataset.word });
     if (neuron)
       api.ask({}, { action: "visit", neuron: [Number(neuron.dataset.layer), Number(neuron.dataset.neuron)] });
   });
+  /** @param {HTMLElement} row */
   const buttonsOf = (row) => [...row.querySelectorAll("button")];
-  /** @returns {[number, number]} */
+  /**
+   * @param {any} button
+   * @returns {[number, number]}
+   */
   const placeOf = (button) => {
     const row = button.closest(".word");
     return [[...list.children].indexOf(row), buttonsOf(row).indexOf(button)];
   };
+  /** @param {[number, number]} given */
   const focusAt = ([row, place]) => {
     const buttons = list.children[row] && buttonsOf(list.children[row]);
     buttons?.[Math.min(place, buttons.length - 1)]?.focus();
   };
-  list.addEventListener("keydown", (event) => {
+  list.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step || !closest(event, ".word button")) return;
     event.preventDefault();
     const [row, place] = placeOf(event.target);
     focusAt([row + step, place]);
   });
+  /**
+   * @param {CueShown} given
+   * @param {number} most
+   * @param {CuesView} given
+   */
   const row = ({ text, score, null: chance, differs, drawable, neurons }, most, { selection, layers }) =>
     h(
       "div",
@@ -117,7 +140,7 @@ const wordList = (api) => {
       h(
         "span",
         { class: "behind" },
-        ...neurons.map(({ layer, neuron, part, weight, along }) =>
+        ...neurons.map((/** @type {NeuronBehind} */ { layer, neuron, part, weight, along }) =>
           h(
             "button",
             {
@@ -134,6 +157,7 @@ const wordList = (api) => {
         ),
       ),
     );
+  /** @param {CuesView} view */
   const draw = (view) => {
     const most = Math.max(1e-12, ...view.words.flatMap((word) => [word.score, word.null]));
     const chance = view.words.filter((word) => !word.differs).length;
@@ -156,15 +180,25 @@ const wordList = (api) => {
   };
 };
 
-/** A strip of pictures for every method. */
+/**
+ * A strip of pictures for every method.
+ * @param {CuesApi} api
+ * @param {(action: string, method: string, place: number) => void} look
+ */
 const pictureStrips = (api, look) => {
   const strips = h("div", { class: "strips" });
   const address = pictureUrl(api);
-  strips.addEventListener("click", (event) => {
+  strips.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const tile = closest(event, "[data-place]");
     if (tile) look("look", tile.dataset.method, Number(tile.dataset.place));
   });
   walk(strips, () => [...strips.querySelectorAll(".tile")], { columns: perRow });
+  /**
+   * @param {CuesView} view
+   * @param {string} url
+   * @param {AttemptShown} given
+   * @param {number} place
+   */
   const tile = (view, url, { method, first, margins, sentences }, place) => {
     const fooled = margins[place] > 0;
     const label = `${sentences[place]}: ${fooled ? `taken for ${view.mistaken}` : "recognised"}, margin ${signed(margins[place])}`;
@@ -178,11 +212,18 @@ const pictureStrips = (api, look) => {
       style: tileStyle(url, first + place, view.columns, view.n_tiles),
     });
   };
+  /**
+   * @param {CuesView} view
+   * @param {string} url
+   * @param {AttemptShown} one
+   */
   const strip = (view, url, one) => {
     const { method, fooled, interval, mean, margins, words } = one;
     const [title, what] = TITLES[method];
-    const [low, high] = interval.map((end) => `${(100 * end).toFixed(0)}%`);
-    const order = margins.map((_, place) => place).sort((a, b) => margins[b] - margins[a]);
+    const [low, high] = interval.map((/** @type {number} */ end) => `${(100 * end).toFixed(0)}%`);
+    const order = margins
+      .map((/** @type {unknown} */ _, /** @type {number} */ place) => place)
+      .sort((/** @type {number} */ a, /** @type {number} */ b) => margins[b] - margins[a]);
     return h(
       "section",
       {
@@ -210,10 +251,11 @@ const pictureStrips = (api, look) => {
       h(
         "div",
         { class: "tiles", role: "group", "aria-label": title },
-        ...order.map((place) => tile(view, url, one, place)),
+        ...order.map((/** @type {number} */ place) => tile(view, url, one, place)),
       ),
     );
   };
+  /** @param {LeftOut} given */
   const missing = ({ method, reason }) =>
     h(
       "section",
@@ -221,6 +263,10 @@ const pictureStrips = (api, look) => {
       h("p", { class: "caption" }, h("b", { title: TITLES[method][1] }, TITLES[method][0])),
       h("p", { class: "note" }, `No sentence to draw: ${reason}.`),
     );
+  /**
+   * @param {CuesView} view
+   * @param {CuesArrays} arrays
+   */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     const seen = view.look;
@@ -242,7 +288,11 @@ const pictureStrips = (api, look) => {
   return { strips, draw };
 };
 
-/** One picture closely, with the tokens that write towards either class. */
+/**
+ * One picture closely, with the tokens that write towards either class.
+ * @param {CuesApi} api
+ * @param {(action: string, method: string, place: number) => void} look
+ */
 const closeLook = (api, look) => {
   const canvas = h("canvas", { role: "img" });
   const sentence = h("p", { class: "sentence" });
@@ -257,6 +307,7 @@ const closeLook = (api, look) => {
     h("div", { class: "stage" }, canvas),
     h("div", { class: "side" }, sentence, about, open),
   );
+  /** @param {HTMLImageElement} picture */
   const paint = (picture) => {
     const { look: seen } = api.view;
     const { map } = api.arrays;
@@ -271,6 +322,10 @@ const closeLook = (api, look) => {
     );
     api.root.dataset.looked = `${seen.method}/${seen.place}`;
   };
+  /**
+   * @param {CuesView} given
+   * @param {CuesArrays} arrays
+   */
   const draw = ({ look: seen, drawn, mistaken }, arrays) => {
     element.hidden = !seen;
     if (!seen) return;
@@ -294,12 +349,21 @@ const closeLook = (api, look) => {
   return { element, draw };
 };
 
+/**
+ * @param {CuesApi} api
+ * @returns {Draw<CuesView, CuesArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);
   const [pair, setPair] = pairChooser(api);
   const [layers, setLayers] = layersChooser((chosen) => api.ask({}, { options: { layers: chosen } }));
   const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
+  /**
+   * @param {string} action
+   * @param {string} method
+   * @param {number} place
+   */
   const look = (action, method, place) => api.ask({}, { action, method, place });
   const words = wordList(api);
   const strips = pictureStrips(api, look);
@@ -334,6 +398,7 @@ function build(api) {
     columns,
   );
   followVisibility(api);
+  /** @param {CuesView} given */
   const drawState = ({ attempts, drawing, note, draws, verdict: said }) => {
     why.textContent = note;
     why.hidden = !note;
@@ -369,4 +434,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "cues", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "cues", build),
+};

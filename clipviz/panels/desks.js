@@ -4,17 +4,19 @@ import { h } from "./kit/dom.js";
 import { walk } from "./kit/grid.js";
 import { followTheme } from "./kit/protocol.js";
 
+/** @param {Context} given */
 const render = ({ model, el }) => {
   const root = h("section", {
     class: "cv cv-desks-bar",
     "data-panel": "desks",
     "data-lm-suppress-shortcuts": "true",
   });
+  /** @param {string} name */
   const choose = (name) => {
     model.set("shown", model.get("shown") === name ? "" : name);
     model.save_changes();
   };
-  const buttons = model.get("desks").map(([name, title, question]) =>
+  const buttons = model.get("desks").map((/** @type {[string, string, string]} */ [name, title, question]) =>
     h(
       "button",
       {
@@ -34,7 +36,9 @@ const render = ({ model, el }) => {
   const update = () => {
     const open = model.get("shown");
     root.dataset.open = open;
-    buttons.forEach((button) => button.setAttribute("aria-expanded", String(button.dataset.name === open)));
+    buttons.forEach((/** @type {any} */ button) =>
+      button.setAttribute("aria-expanded", String(button.dataset.name === open)),
+    );
   };
   walk(row, () => buttons, { columns: (all) => all.length });
   model.on("change:shown", update);

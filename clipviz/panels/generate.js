@@ -11,10 +11,12 @@ const STEP = 1 / 16;
 const ZOOM = 1.06;
 const APART = 50; // ms between two moves that Python is told of; the map follows every one
 const SURE = 0.3; // correlation from which on a concept's name is not a guess
+/** @param {number} zoom */
 const clampZoom = (zoom) => Math.max(0.4, Math.min(2.5, zoom));
 
-/** Random, a class, the selected image. @param {Api} api */
+/** Random, a class, the selected image. @param {GenerateApi} api */
 const starts = (api) => {
+  /** @param {string} source */
   const begin = (source, more = {}) => api.ask({}, { action: "begin", source, ...more });
   const random = link("Random picture", () => begin("random"), { title: "A new latent from the prior" });
   const classes = h("select", {
@@ -25,6 +27,7 @@ const starts = (api) => {
     title: "Search for the latent whose shared units see the same as in the image (Eq. 4.7)",
   });
   let known = "";
+  /** @param {GenerateView} view */
   const set = (view) => {
     const key = view.classes.join("\n");
     if (key !== known) {
@@ -43,11 +46,12 @@ const starts = (api) => {
 
 /**
  * The hand: pointer, wheel and keys become option `move` = [grip, right, down, zoom]; `moved` is called at
- * once, so that the map follows before Python has heard. @param {Api} api @param {any} stage @param {() =>
+ * once, so that the map follows before Python has heard. @param {GenerateApi} api @param {any} stage @param {() =>
  * void} moved
  */
 const hand = (api, stage, moved) => {
   let grip = 0;
+  /** @type {number[] | null} */
   let from = null;
   let at = [0, 0, 1];
   let shown = [0, 0, 1];
@@ -68,6 +72,11 @@ const hand = (api, stage, moved) => {
     at = [0, 0, 1];
     shown = at;
   };
+  /**
+   * @param {number} right
+   * @param {number} down
+   * @param {number} zoom
+   */
   const go = (right, down, zoom) => {
     at = [right, down, clampZoom(zoom)];
     moved();
@@ -78,6 +87,7 @@ const hand = (api, stage, moved) => {
     stage.dataset.held = "false";
   };
   const heard = {
+    /** @param {On<PointerEvent>} event */
     pointerdown: (event) => {
       if (event.button) return;
       stage.setPointerCapture(event.pointerId);
@@ -85,6 +95,7 @@ const hand = (api, stage, moved) => {
       from = [event.clientX, event.clientY];
       stage.dataset.held = "true";
     },
+    /** @param {On<PointerEvent>} event */
     pointermove: (event) => {
       if (!from) return;
       const side = stage.getBoundingClientRect().width;
@@ -92,6 +103,7 @@ const hand = (api, stage, moved) => {
     },
     pointerup: drop,
     pointercancel: drop,
+    /** @param {On<KeyboardEvent>} event */
     keydown: (event) => {
       const move = {
         ArrowLeft: [-STEP, 0, 1],
@@ -111,7 +123,7 @@ const hand = (api, stage, moved) => {
   for (const [event, listener] of Object.entries(heard)) stage.addEventListener(event, listener);
   stage.addEventListener(
     "wheel",
-    (event) => {
+    (/** @type {On<WheelEvent>} */ event) => {
       event.preventDefault();
       if (!from && event.timeStamp - wheeled > 900) take();
       wheeled = event.timeStamp;
@@ -120,7 +132,10 @@ const hand = (api, stage, moved) => {
     { passive: false },
   );
   return {
-    /** The map on show was made when the hand was here. */
+    /**
+     * The map on show was made when the hand was here.
+     * @param {number[]} given
+     */
     settle: ([held, ...place]) => {
       shown = held === grip ? place : at;
     },
@@ -164,11 +179,15 @@ const pixelDrawer = () => {
   };
 };
 
-/** What the model says before and after. @param {any} view */
+/** What the model says before and after. @param {GenerateView} view */
 const verdicts = (view) =>
-  view.before.map((before, i) => {
+  view.before.map((/** @type {SaidShown} */ before, /** @type {number} */ i) => {
     const after = view.after[i] ?? before;
     const same = before.answer === after.answer;
+    /**
+     * @param {SaidShown} said
+     * @param {boolean} [other]
+     */
     const cell = (said, other) =>
       h(
         "td",
@@ -193,15 +212,26 @@ const verdicts = (view) =>
     );
   });
 
+/** @param {ConceptListed} one */
 const unitsOf = (one) => counted(one.units.length, "unit");
+/** @param {ConceptListed} one */
 const conceptHint = (one) =>
-  `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map(([layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
+  `${unitsOf(one)} of the generator that light up together, shared with ${one.readers.join(" and ")}: ${one.units.map((/** @type {[string, number]} */ [layer, unit]) => `${layer} · ${unit}`).join(", ")}. Named by the text whose CLIP heatmap is most like their maps (r ${one.similarity.toFixed(2)}).`;
 
-/** The strongest concepts; one or all of them are under the hand. @param {Api} api */
+/** The strongest concepts; one or all of them are under the hand. @param {GenerateApi} api */
 const concepts = (api) => {
   const list = h("div", { class: "concepts", role: "listbox", "aria-label": "Concepts" });
+  /** @param {number} place */
   const choose = (place) => api.ask({}, { options: { concept: place } });
   walk(list, () => [...list.children], { columns: perRow });
+  /**
+   * @param {string} url
+   * @param {number} place
+   * @param {string} title
+   * @param {string} under
+   * @param {string} hint
+   * @param {any} map
+   */
   const tile = (url, place, title, under, hint, map, sure = true) =>
     h(
       "button",
@@ -217,6 +247,11 @@ const concepts = (api) => {
       h("span", { class: sure ? "name" : "name guess" }, title),
       h("span", { class: "units" }, under),
     );
+  /**
+   * @param {GenerateView} view
+   * @param {GenerateArrays} arrays
+   * @param {string} url
+   */
   const set = (view, arrays, url) => {
     const chosen = api.option("concept");
     const size = view.side * view.side;
@@ -253,10 +288,20 @@ const progressOf = (view) => {
   return [Math.max(0, view.reached), view.verdict];
 };
 
-/** Copy, remove, amplify; reset, keep, add. @param {Api} api */
+/** Copy, remove, amplify; reset, keep, add. @param {GenerateApi} api */
 const tools = (api) => {
+  /**
+   * @param {string} name
+   * @param {string} text
+   * @param {string} hint
+   */
   const change = (name, text, hint) =>
     link(text, () => api.ask({}, { action: "change", change: name }), { title: hint, "data-change": name });
+  /**
+   * @param {string} name
+   * @param {string} text
+   * @param {string} hint
+   */
   const act = (name, text, hint) =>
     link(text, () => api.ask({}, { action: name }), { title: hint, "data-action": name });
   return h(
@@ -274,7 +319,7 @@ const tools = (api) => {
 
 /**
  * Where one works: the stage, and beside it before and after.
- * @param {Api} api
+ * @param {GenerateApi} api
  * @param {any} stage
  * @param {any} list
  */
@@ -336,6 +381,11 @@ const benchOf = (api, stage, list) => {
     side,
     list,
   );
+  /**
+   * @param {GenerateView} view
+   * @param {GenerateArrays} arrays
+   * @param {any} addresses
+   */
   const set = (view, arrays, addresses) => {
     const [share, text] = progressOf(view);
     way.style.width = percent(share);
@@ -366,6 +416,10 @@ const benchOf = (api, stage, list) => {
   return [element, set, () => (opacity.value = api.option("opacity"))];
 };
 
+/**
+ * @param {GenerateApi} api
+ * @returns {Draw<GenerateView, GenerateArrays>}
+ */
 function build(api) {
   const [begins, setBegins] = starts(api);
   const [list, setConcepts] = concepts(api);
@@ -393,7 +447,9 @@ function build(api) {
   const load = pictureLoader(api);
   const drawPixels = pixelDrawer();
   const addresses = ["first", "kept", "tiles"].map(() => pictureUrl(api));
+  /** @type {any} */
   let picture = null;
+  /** @type {any} */
   let layer = null;
   let frames = 0;
   let told = 0;
@@ -417,6 +473,11 @@ function build(api) {
     sized.disconnect();
     cancelAnimationFrame(due);
   });
+  /**
+   * @param {GenerateView} view
+   * @param {GenerateArrays} arrays
+   * @param {any} made
+   */
   const show = (view, arrays, made) => {
     if (view.seq !== drawn) frames += 1;
     [picture, drawn] = [made, view.seq];
@@ -449,4 +510,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "generate", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "generate", build),
+};

@@ -16,9 +16,17 @@ import { change, deskLink } from "./kit/links.js";
 
 const SETTLED = 250; // ms after which a word counts as typed
 
-/** @param {Api} api what one cell shows, in numbers and in words */
+/** @param {HeadsApi} api what one cell shows, in numbers and in words */
 const reader = (api) => {
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const summary = (layer, head) => api.view.summaries?.[headKey(layer, head)];
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const value = (layer, head) => {
     const quantity = api.option("quantity");
     const { kept, n_heads: H, cosine } = api.view;
@@ -28,6 +36,10 @@ const reader = (api) => {
       return api.arrays.variance && at >= 0 ? api.arrays.variance[at * H + head] : null;
     return summary(layer, head)?.label ?? null;
   };
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const words = (layer, head) => {
     const v = value(layer, head);
     const about = summary(layer, head);
@@ -49,7 +61,12 @@ const reader = (api) => {
   return { value, words };
 };
 
-/** The box that finds heads by meaning and by their texts: dims the others, Enter selects the best. */
+/**
+ * The box that finds heads by meaning and by their texts: dims the others, Enter selects the best.
+ * @param {HeadsApi} api
+ * @param {() => Map<string, any>} cells
+ * @param {(layer: number, head: number) => void} select
+ */
 const headSearch = (api, cells, select) => {
   const search = h("input", {
     type: "search",
@@ -123,10 +140,16 @@ const headSearch = (api, cells, select) => {
   return [h("label", { class: "field find" }, search, found), drawn];
 };
 
-/** Colours of the cells and the legend that explains them. */
+/**
+ * Colours of the cells and the legend that explains them.
+ * @param {HeadsApi} api
+ * @param {HTMLElement} grid
+ * @param {HTMLElement} legend
+ * @param {ReturnType<typeof reader>} given
+ */
 const painter =
   (api, grid, legend, { value, words }) =>
-  (cells) => {
+  (/** @type {Map<string, any>} */ cells) => {
     const quantity = api.option("quantity");
     const { theme } = api;
     const { cosine, summaries } = api.view;
@@ -145,7 +168,9 @@ const painter =
     const accent = theme === "dark" ? [90, 169, 248] : [11, 107, 203];
     const { zero } = DIVERGING[theme];
     const off = new Set(api.view.selection.ablation.heads.map(([l, hd]) => headKey(l, hd)));
+    /** @param {number} i */
     const category = (i) => CATEGORIES[i % CATEGORIES.length];
+    /** @param {any} v */
     const colour = (v) => {
       if (v === null) return "";
       if (quantity === "property") return labels.includes(v) ? category(labels.indexOf(v)) : "";
@@ -159,12 +184,17 @@ const painter =
       cell.classList.toggle("ablated", off.has(at));
       cell.setAttribute("aria-label", words(layer, head) + (off.has(at) ? " · removed" : ""));
     }
-    for (const cell of grid.querySelectorAll(".mlp"))
+    for (const cell of /** @type {NodeListOf<HTMLElement>} */ (grid.querySelectorAll(".mlp")))
       cell.style.background =
         quantity === "effect" && cosine !== null
           ? rgb(diverging(api.arrays.mlps[Number(cell.dataset.mlp)], limit, theme))
           : "";
+    /** @param {string} text */
     const what = (text) => [h("span", { class: "what" }, text)];
+    /**
+     * @param {string} text
+     * @param {string} background
+     */
     const key = (text, background) => h("span", { class: "key" }, h("b", { style: { background } }), text);
     legend.replaceChildren(
       ...(quantity === "effect"
@@ -184,9 +214,13 @@ const painter =
     );
   };
 
-/** What the removed heads do to the cosine, with a way back and the desk that says more. */
+/**
+ * What the removed heads do to the cosine, with a way back and the desk that says more.
+ * @param {HeadsApi} api
+ */
 const removalLine = (api) => {
   const line = h("p", { class: "removed", role: "status", hidden: true });
+  /** @param {HeadsView} given */
   const draw = ({ cosine, cosine_before: before, removed, selection: { ablation, text_b: other } }) => {
     line.hidden = !removed;
     if (!removed) return;
@@ -209,6 +243,10 @@ const removalLine = (api) => {
   return [line, draw];
 };
 
+/**
+ * @param {HeadsApi} api
+ * @returns {Draw<HeadsView, HeadsArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const [removed, drawRemoved] = removalLine(api);
@@ -227,15 +265,27 @@ function build(api) {
   /** @type {Map<string, any>} */
   let cells = new Map();
   let shape = "";
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const mark = (layer, head) =>
     markSelected(
       [...cells.values()],
       (cell) => cell.dataset.layer === String(layer) && cell.dataset.head === String(head),
     );
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const select = (layer, head) => {
     mark(layer, head);
     api.ask({ layer, head });
   };
+  /**
+   * @param {number} layer
+   * @param {number} head
+   */
   const toggle = (layer, head) => {
     if (api.standalone) return api.ask({ ablation: "toggle" }); // a page says that it cannot
     const { ablation } = api.view.selection;
@@ -249,6 +299,10 @@ function build(api) {
   const said = reader(api);
   const paint = painter(api, grid, legend, said);
   const [find, filter] = headSearch(api, () => cells, select);
+  /**
+   * @param {any} cell
+   * @returns {[number, number]}
+   */
   const place = (cell) => [Number(cell.dataset.layer), Number(cell.dataset.head)];
   const about = lineBelow(
     grid,
@@ -270,11 +324,11 @@ function build(api) {
     describe,
   );
 
-  grid.addEventListener("click", (event) => {
+  grid.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const cell = closest(event, "button.cell");
     if (cell) (event.ctrlKey || event.metaKey ? toggle : select)(...place(cell));
   });
-  grid.addEventListener("keydown", (event) => {
+  grid.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const cell = closest(event, "button.cell");
     if (cell && event.key.toLowerCase() === "a") toggle(...place(cell));
   });
@@ -282,6 +336,7 @@ function build(api) {
     columns: () => api.view.n_heads,
     moved: (cell) => select(...place(cell)),
   });
+  /** @param {HeadsView} given */
   const make = ({ n_layers: L, n_heads: H, has_tail: tail }) => {
     if (shape === `${L},${H}`) return;
     shape = `${L},${H}`;
@@ -313,11 +368,13 @@ function build(api) {
     paint(cells);
     filter();
     drawRemoved(view);
-    hint.textContent = {
+    /** @type {Record<string, string>} */
+    const hints = {
       effect: text ? `Effect on ${other ? "A − B" : "text A"}` : "",
       variance: "over the collection",
       property: "from the first TextSpan texts",
-    }[quantity];
+    };
+    hint.textContent = hints[quantity];
     Object.assign(api.root.dataset, {
       layer: layer ?? "",
       head: head ?? "",
@@ -333,4 +390,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "heads", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "heads", build),
+};

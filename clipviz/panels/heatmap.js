@@ -35,11 +35,28 @@ const BY_NEURONS = [
   ["neuron", "The selected neuron"],
 ];
 
-/** Whether the selected head is among those that are removed. @param {any} selection */
+/** Whether the selected head is among those that are removed. @param {SelectionShown} selection */
 const isRemoved = ({ layer, head, ablation }) =>
   ablation.layers.includes(layer) || ablation.heads.some(([l, at]) => l === layer && at === head);
 
-/** @param {Api} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
+/**
+ * @typedef {object} Drawn a map, and how it is drawn
+ * @property {Float32Array} values
+ * @property {"signed" | "plain"} kind
+ * @property {string} show
+ * @property {boolean} gone whether the head whose map it is is removed
+ * @property {number} limit
+ * @property {number} largest
+ * @property {number} floor
+ */
+
+/** @type {Record<string, string>} */
+const MADE_OF = { effect: "scores", centred: "shared" };
+
+/** The arrays by any name. @param {HeatmapArrays} arrays */
+const named = (arrays) => /** @type {Record<string, Float32Array | undefined>} */ (arrays);
+
+/** @param {HeatmapApi} api the map on screen, summed here: over heads and layers, A minus B, minus the mean text */
 const mapMaker = (api) => {
   const baselines = () => api.view.baselines ?? [];
   const name = () =>
@@ -56,12 +73,22 @@ const mapMaker = (api) => {
     const plain = show === "attention" || !scores;
     const a = plain ? attention : scores;
     const b = !plain && show === "centred" && !api.view.selection.text_b ? shared : null;
+    /**
+     * @param {number} layer
+     * @param {number} head
+     * @param {number} i
+     */
     const at = (layer, head, i) => {
       const j = (layer * H + head) * T + i;
       return a[j] - (b ? b[j] : 0);
     };
     return { at, plain };
   };
+  /**
+   * @param {Float32Array} values
+   * @param {Drawn["kind"]} kind
+   * @param {string} show
+   */
   const finish = (values, kind, show, gone = false) => ({
     values,
     kind,
@@ -73,7 +100,10 @@ const mapMaker = (api) => {
       kind === "plain"
         ? Math.max(
             0,
-            values.reduce((least, value) => Math.min(least, value), Infinity),
+            values.reduce(
+              (/** @type {number} */ least, /** @type {number} */ value) => Math.min(least, value),
+              Infinity,
+            ),
           )
         : 0,
   });
@@ -101,27 +131,37 @@ const mapMaker = (api) => {
       !plain && scope === "head" && isRemoved(selection),
     );
   };
-  const baseline = (which) => finish(api.arrays[which], "plain", which);
+  /** @param {string} which */
+  const baseline = (which) => finish(named(api.arrays)[which], "plain", which);
   const isPool = () => name() === "pool" && Boolean(api.arrays.pool);
   const pooled = () => finish(api.arrays.pool.subarray(1), "signed", "pool");
   // The map to show, or null while the kernel makes it.
   const shown = () => {
     const which = name();
     const { text, text_b: other } = api.view.selection;
-    if (isNeurons()) return api.arrays[which] ? baseline(which) : null;
+    if (isNeurons()) return named(api.arrays)[which] ? baseline(which) : null;
     if (!text) return summed();
     if (isPool()) return pooled();
-    if (isBaseline()) return api.arrays[which] ? baseline(which) : null;
+    if (isBaseline()) return named(api.arrays)[which] ? baseline(which) : null;
     return which === "centred" && !other && !api.arrays.shared ? null : summed();
   };
   // Whether a saved page holds what a map is made of.
-  const stored = (which) => Boolean(api.arrays[{ effect: "scores", centred: "shared" }[which] ?? which]);
+  /** @param {string} which */
+  const stored = (which) => Boolean(named(api.arrays)[MADE_OF[which] ?? which]);
   return { name, baselines, isBaseline, isNeurons, isPool, pooled, reader, summed, baseline, shown, stored };
 };
 
 const passing = new OffscreenCanvas(1, 1); // for maps that are drawn at once
+/**
+ * @param {HeatmapApi} api
+ * @param {Drawn} m
+ */
 const layerOf = (api, m) =>
   mapLayer(m.values, api.view.rows, api.view.cols, m.limit, m.kind, m.floor, passing);
+/**
+ * @param {HeatmapApi} api
+ * @param {Drawn} m
+ */
 const scoreOf = (api, m) =>
   api.arrays.mask && api.view.fits !== false && !m.gone && m.largest > 1e-9
     ? maskScores(
@@ -133,15 +173,29 @@ const scoreOf = (api, m) =>
         BY_NEURONS.some(([name]) => name === m.show) ? api.view.neuron_threshold : null,
       )
     : null;
+/** @param {string} name */
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
-/** The picture with its map; hover reads a token, a click or the arrows choose one. */
+/**
+ * The picture with its map; hover reads a token, a click or the arrows choose one.
+ * @param {HeatmapApi} api
+ * @param {any} chosen
+ */
 const mapStage = (api, chosen) => {
   const canvas = h("canvas", { class: "map", tabindex: 0, role: "img" });
   const tip = h("div", { class: "tip num", hidden: true });
   const box = h("div", { class: "box", hidden: true });
   const stage = h("div", { class: "stage" }, canvas, box, tip);
-  const self = { stage, canvas, tip, picture: null, map: null, paint: () => {}, hovered: () => {} };
+  const self = {
+    stage,
+    canvas,
+    tip,
+    picture: /** @type {any} */ (null),
+    map: /** @type {(Drawn & { image?: number }) | null} */ (null),
+    paint: () => {},
+    hovered: () => {},
+  };
+  /** @type {number | null} */
   let hover = null;
   let width = 0; // told by the observer: reading it here would lay the page out once more
   const frameToken = () => {
@@ -173,7 +227,7 @@ const mapStage = (api, chosen) => {
     const { selection, cols } = api.view;
     const { values, show } = self.map;
     const peak = values.indexOf(Math.max(...values));
-    const total = values.reduce((sum, value) => sum + value, 0);
+    const total = values.reduce((/** @type {number} */ sum, /** @type {number} */ value) => sum + value, 0);
     Object.assign(api.root.dataset, {
       image: selection.image ?? "",
       layer: selection.layer ?? "",
@@ -194,6 +248,7 @@ const mapStage = (api, chosen) => {
       `${show} map; highest at row ${Math.floor(peak / cols)}, column ${peak % cols}. Arrow keys move between patches.`,
     );
   };
+  /** @param {On<MouseEvent>} event */
   const at = (event) => {
     const bounds = canvas.getBoundingClientRect();
     const { rows, cols } = api.view;
@@ -201,12 +256,14 @@ const mapStage = (api, chosen) => {
     const row = Math.floor(((event.clientY - bounds.top) / bounds.height) * rows);
     return row >= 0 && col >= 0 && row < rows && col < cols ? row * cols + col : null;
   };
+  /** @param {number} value */
   const number = (value) =>
     self.map.kind === "signed"
       ? signed(value, 4)
       : Math.abs(value) >= 1e-3
         ? value.toFixed(4)
         : value.toExponential(1);
+  /** @param {number} place */
   const point = (place) => {
     hover = place;
     tip.hidden = place === null || !self.map;
@@ -217,9 +274,10 @@ const mapStage = (api, chosen) => {
     tip.textContent = `patch (${row}, ${col}) · ${number(self.map.values[place])}`;
     tip.style.left = `${Math.max(18, Math.min(82, (100 * (col + 0.5)) / cols))}%`;
     tip.style.top = row < 2 ? `${(100 * (row + 1)) / rows + 9}%` : `${(100 * row) / rows}%`;
-    api.root.dataset.hover = place;
+    api.root.dataset.hover = String(place);
   };
   self.hovered = () => hover !== null && point(hover);
+  /** @param {number} place */
   const choose = (place) => {
     api.view.selection.token = place + 1;
     frameToken();
@@ -227,10 +285,16 @@ const mapStage = (api, chosen) => {
     chosen();
     api.ask({ token: place + 1 });
   };
-  canvas.addEventListener("mousemove", (event) => api.view.seq && point(at(event)));
+  canvas.addEventListener(
+    "mousemove",
+    (/** @type {On<MouseEvent>} */ event) => api.view.seq && point(at(event)),
+  );
   canvas.addEventListener("mouseleave", () => point(null));
-  canvas.addEventListener("click", (event) => self.map && at(event) !== null && choose(at(event)));
-  canvas.addEventListener("keydown", (event) => {
+  canvas.addEventListener(
+    "click",
+    (/** @type {On<MouseEvent>} */ event) => self.map && at(event) !== null && choose(at(event)),
+  );
+  canvas.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const { rows, cols, selection } = api.view;
     if (event.key === "Escape") {
       point(null);
@@ -252,7 +316,11 @@ const mapStage = (api, chosen) => {
   return self;
 };
 
-/** Which heads write at the chosen token. */
+/**
+ * Which heads write at the chosen token.
+ * @param {HeatmapApi} api
+ * @param {any} given
+ */
 const tokenHeads = (api, { reader }) => {
   const part = h("div", { class: "part token" });
   const draw = () => {
@@ -275,6 +343,7 @@ const tokenHeads = (api, { reader }) => {
     const total = all.reduce((sum, [, , v]) => sum + v, 0);
     const first = all.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2])).slice(0, TOKEN_HEADS);
     const widest = Math.abs(first[0][2]) || 1;
+    /** @param {[number, number, number]} given */
     const row = ([layer, head, v]) =>
       h(
         "button",
@@ -310,7 +379,11 @@ const tokenHeads = (api, { reader }) => {
   return { part, draw };
 };
 
-/** A head's texts on this image (Fig. 2.6). */
+/**
+ * A head's texts on this image (Fig. 2.6).
+ * @param {HeatmapApi} api
+ * @param {ReturnType<typeof mapStage>} stage
+ */
 const headTexts = (api, stage) => {
   const part = h("div", { class: "part joint" });
   const [counts, setCount] = segmented(
@@ -345,6 +418,10 @@ const headTexts = (api, stage) => {
     const all = api.arrays.joint_maps;
     const size = rows * cols;
     const limit = largest(all);
+    /**
+     * @param {string} text
+     * @param {number} i
+     */
     const tile = (text, i) => {
       const small = h("canvas", { "aria-hidden": "true" });
       const value = about.values[i];
@@ -377,7 +454,12 @@ const headTexts = (api, stage) => {
   return { part, draw };
 };
 
-/** Every method on this image, side by side. */
+/**
+ * Every method on this image, side by side.
+ * @param {HeatmapApi} api
+ * @param {ReturnType<typeof mapStage>} stage
+ * @param {ReturnType<typeof mapMaker>} maker
+ */
 const methodStrip = (api, stage, maker) => {
   const strip = roving(
     h("div", { class: "strip", role: "group", "aria-label": "Every method on this image", hidden: true }),
@@ -387,6 +469,7 @@ const methodStrip = (api, stage, maker) => {
    *   rests on changes
    */
   const known = new WeakMap();
+  /** @param {Drawn} m */
   const drawn = (m) => {
     const of = [stage.picture, m.limit, api.arrays.mask, api.view.fits, devicePixelRatio];
     const had = known.get(m.values);
@@ -398,7 +481,7 @@ const methodStrip = (api, stage, maker) => {
     return made;
   };
   const draw = () => {
-    const there = [...maker.baselines(), "neurons"].filter((name) => api.arrays[name]);
+    const there = [...maker.baselines(), "neurons"].filter((name) => named(api.arrays)[name]);
     strip.hidden = !there.length || !stage.picture || !api.view.selection.text;
     if (strip.hidden) return;
     const mine =
@@ -407,6 +490,7 @@ const methodStrip = (api, stage, maker) => {
           ? "centred"
           : "effect"
         : maker.name();
+    /** @param {string} name */
     const one = (name) => {
       const ours = name === mine;
       const m = ours ? (maker.isPool() ? maker.pooled() : maker.summed()) : maker.baseline(name);
@@ -433,8 +517,14 @@ const methodStrip = (api, stage, maker) => {
   return { strip, draw };
 };
 
-/** What is shown, summed over what, how strongly; the colour bar and a line of words. */
+/**
+ * What is shown, summed over what, how strongly; the colour bar and a line of words.
+ * @param {HeatmapApi} api
+ * @param {ReturnType<typeof mapStage>} stage
+ * @param {ReturnType<typeof mapMaker>} maker
+ */
 const mapControls = (api, stage, maker) => {
+  /** @param {[string, string]} given */
   const option = ([value, text]) => h("option", { value }, text);
   const [scopes, setScope] = segmented(
     "Sum over",
@@ -487,6 +577,7 @@ const mapControls = (api, stage, maker) => {
       "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean",
   });
   const gone = h("p", { class: "gone", role: "status", hidden: true });
+  /** @param {HeatmapView} given */
   const set = ({ selection: { layer, head, text, neuron } }) => {
     const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons();
     const known = api.view.pools ? OURS_POOLED : OURS;
@@ -513,7 +604,7 @@ const mapControls = (api, stage, maker) => {
       others.replaceChildren(
         ...maker
           .baselines()
-          .map((name) =>
+          .map((/** @type {string} */ name) =>
             option([
               name,
               `${capital(name)}${api.view.ignoring.includes(name) ? " (ignores the text)" : ""}`,
@@ -531,6 +622,10 @@ const mapControls = (api, stage, maker) => {
     fixed.checked = api.option("scale") !== null;
     outlined.hidden = !api.arrays.mask;
   };
+  /**
+   * @param {HeatmapView} given
+   * @param {Drawn} m
+   */
   const say = (
     {
       selection: { text, text_b: other, layer, head, neuron },
@@ -622,10 +717,17 @@ const mapControls = (api, stage, maker) => {
   };
 };
 
-/** What the numbers are compared with: the pool, the collection, the image's nearest texts. */
+/**
+ * What the numbers are compared with: the pool, the collection, the image's nearest texts.
+ * @param {HeatmapApi} api
+ */
 const comparison = (api) => {
   const part = h("div", { class: "part context" });
   const banner = h("p", { class: "stranger", role: "status", hidden: true });
+  /**
+   * @param {StandingShown} given
+   * @param {SelectionShown} given
+   */
   const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
     const what = other ? "A − B" : `“${text}”`;
     const among =
@@ -638,11 +740,16 @@ const comparison = (api) => {
       ` of ${counted(n, "other image")}.`,
     );
   };
+  /** @param {HeatmapView} given */
   const draw = ({ context: about, selection, removed }) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
     const { nearest, standing, far, true: known } = about;
     const tick = () => h("span", { class: "tick", "aria-hidden": "true" }, "✓");
+    /**
+     * @param {[string, number]} given
+     * @param {number} i
+     */
     const one = ([text, cosine], i) =>
       h(
         "button",
@@ -687,6 +794,10 @@ const comparison = (api) => {
   return { part, banner, draw };
 };
 
+/**
+ * @param {HeatmapApi} api
+ * @returns {Draw<HeatmapView, HeatmapArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const spoken = h("div", { class: "sr", role: "status" });
@@ -720,6 +831,7 @@ function build(api) {
   let pictureOf = "";
   let loading = "";
 
+  /** @param {HeatmapView} view */
   const show = (view) => {
     const next = maker.shown();
     tools.set(view);
@@ -754,4 +866,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "heatmap", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "heatmap", build),
+};

@@ -6,8 +6,15 @@ import { headLink } from "./kit/links.js";
 
 const LARGEST = 40e6; // bytes of an uploaded file
 
-/** A subset by attribute: two lists, and a button for all images. */
+/**
+ * A subset by attribute: two lists, and a button for all images.
+ * @param {ImagesApi} api
+ */
 const subsetChooser = (api) => {
+  /**
+   * @param {string} column
+   * @param {string} value
+   */
   const filter = (column, value) => api.ask({}, { options: { column, value, page: 0 } });
   const column = h("select", {
     class: "pick",
@@ -25,6 +32,7 @@ const subsetChooser = (api) => {
   });
   const all = link("✕", () => filter("", ""), { "aria-label": "Show all images" });
   const element = h("div", { class: "subset" }, column, value, all);
+  /** @param {string} name */
   const fillValues = (name) =>
     value.replaceChildren(
       h("option", { value: "" }, name ? "any" : "–"),
@@ -33,6 +41,7 @@ const subsetChooser = (api) => {
       ),
     );
   let columnsOf = "";
+  /** @param {ImagesView} given */
   const set = ({ attributes, column: name, value: word }) => {
     const names = Object.keys(attributes);
     element.hidden = !names.length;
@@ -55,17 +64,21 @@ const subsetChooser = (api) => {
   return [element, set];
 };
 
-/** Thumbnails in one list or two. Ctrl-click gathers a set. */
+/**
+ * Thumbnails in one list or two. Ctrl-click gathers a set.
+ * @param {ImagesApi} api
+ */
 const thumbnails = (api) => {
   const galleries = h("div", { class: "galleries" });
   const address = pictureUrl(api);
   /** @type {Set<number>} */
   let set = new Set();
+  /** @param {number} id */
   const mark = (id) => {
     for (const gallery of galleries.querySelectorAll(".gallery"))
       markSelected([...gallery.children], (tile) => Number(tile.dataset.image) === id);
   };
-  galleries.addEventListener("click", (event) => {
+  galleries.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const tile = closest(event, ".tile");
     if (!tile) return;
     const id = Number(tile.dataset.image);
@@ -73,12 +86,13 @@ const thumbnails = (api) => {
       if (!set.delete(id)) set.add(id);
       galleries
         .querySelectorAll(`.tile[data-image="${id}"]`)
-        .forEach((t) => t.classList.toggle("chosen", set.has(id)));
+        .forEach((/** @type {any} */ t) => t.classList.toggle("chosen", set.has(id)));
       return api.ask({ images: [...set] });
     }
     mark(id);
     api.ask({ image: id });
   });
+  /** @param {any[]} all */
   const columns = (all) => getComputedStyle(all[0].parentElement).gridTemplateColumns.split(" ").length;
   walk(galleries, () => [...(document.activeElement?.closest(".gallery")?.children ?? [])], {
     columns,
@@ -89,6 +103,11 @@ const thumbnails = (api) => {
       api.ask({ image: Number(tile.dataset.image) });
     },
   });
+  /**
+   * @param {ImagesView} view
+   * @param {string} url
+   * @param {number} i
+   */
   const tile = (view, url, i) => {
     const id = view.ids[i];
     const score = view.scores[i];
@@ -103,6 +122,10 @@ const thumbnails = (api) => {
       style: tileStyle(url, view.places?.[i] ?? i, view.columns, view.n_tiles ?? view.ids.length),
     });
   };
+  /**
+   * @param {ImagesView} view
+   * @param {ImagesArrays} arrays
+   */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
     const focused = galleries.contains(document.activeElement)
@@ -155,9 +178,13 @@ const thumbnails = (api) => {
   return [galleries, draw];
 };
 
-/** A picture of the user's: a button, and dropping on the panel. */
+/**
+ * A picture of the user's: a button, and dropping on the panel.
+ * @param {ImagesApi} api
+ */
 const uploader = (api) => {
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
+  /** @param {File} given */
   const upload = async (given) => {
     if (!given) return;
     if (given.size > LARGEST)
@@ -175,12 +202,12 @@ const uploader = (api) => {
     file.value = "";
   });
   if (api.standalone) return [file, link("upload", () => {}, { hidden: true })];
-  api.root.addEventListener("dragover", (event) => {
+  api.root.addEventListener("dragover", (/** @type {On<DragEvent>} */ event) => {
     event.preventDefault();
     api.root.classList.add("drop");
   });
   api.root.addEventListener("dragleave", () => api.root.classList.remove("drop"));
-  api.root.addEventListener("drop", (event) => {
+  api.root.addEventListener("drop", (/** @type {On<DragEvent>} */ event) => {
     event.preventDefault();
     api.root.classList.remove("drop");
     upload(event.dataTransfer.files[0]);
@@ -188,7 +215,10 @@ const uploader = (api) => {
   return [file, link("upload", () => file.click())];
 };
 
-/** What the button at the bottom describes. */
+/**
+ * What the button at the bottom describes.
+ * @param {ImagesView} view
+ */
 const describing = (view) => {
   if (view.order === "near" && view.lists.length > 1)
     return `describe these ${view.lists[1].count} neighbours`;
@@ -196,6 +226,10 @@ const describing = (view) => {
   return `describe the ${view.ids.length} shown`;
 };
 
+/**
+ * @param {ImagesApi} api
+ * @returns {Draw<ImagesView, ImagesArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const [orders, setOrder] = segmented(
@@ -309,4 +343,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "images", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "images", build),
+};

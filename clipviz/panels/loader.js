@@ -2,8 +2,9 @@
 
 /** A script once it has the kit. @typedef {{ render: (context: Context) => void | (() => void) }} Script */
 
+const page = /** @type {any} */ (globalThis);
 /** @type {Map<string, Promise<any>>} the kits by their keys; a page that brings its own kit puts it here */
-const kits = /** @type {any} */ (globalThis[Symbol.for("clipviz.kits")] ??= new Map());
+const kits = (page[Symbol.for("clipviz.kits")] ??= new Map());
 
 /** The widget that holds the kit, which may be restored after the panels that refer to it. @param {Model} model */
 const kitModel = async (model) => {

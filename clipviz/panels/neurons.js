@@ -7,8 +7,12 @@ import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
 
 const SIDE = 240;
 
-/** Ways to find neurons: a text, the image, their strength, a layer, a number. */
+/**
+ * Ways to find neurons: a text, the image, their strength, a layer, a number.
+ * @param {NeuronsApi} api
+ */
 const finder = (api) => {
+  /** @param {string} text */
   const lookFor = (text) => text && api.ask({ text, neuron: null }, { options: { find: "text" } });
   const text = h("input", {
     type: "text",
@@ -29,6 +33,7 @@ const finder = (api) => {
     (find) => api.ask({ neuron: null }, { options: { find } }),
   );
   const [layers, setLayer] = layerChooser((layer) => api.ask({ neuron: null }, { options: { layer } }));
+  /** @param {string} value */
   const open = (value) =>
     value !== "" && api.view.seq && api.ask({ layer: api.view.layer, neuron: Number(value) });
   const number = h("input", {
@@ -39,6 +44,7 @@ const finder = (api) => {
     "aria-label": "Neuron number",
     placeholder: "number",
   });
+  /** @param {NeuronsView} view */
   const set = (view) => {
     setLayer(view.layer, view.n_layers);
     setFind(view.found_by);
@@ -58,25 +64,34 @@ const finder = (api) => {
   return { element, set, lookFor };
 };
 
-/** The neurons that were found, with their first words. */
+/**
+ * The neurons that were found, with their first words.
+ * @param {NeuronsApi} api
+ */
 const neuronList = (api) => {
   const title = h("h3", {});
   const list = h("div", { class: "list", role: "listbox", "aria-label": "Neurons" });
+  /** @param {number} neuron */
   const pick = (neuron) => {
     markSelected([...list.children], (row) => Number(row.dataset.neuron) === neuron);
     api.ask({ layer: api.view.layer, neuron });
   };
-  list.addEventListener("click", (event) => {
+  list.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const row = closest(event, "[data-neuron]");
     if (row) pick(Number(row.dataset.neuron));
   });
   walk(list, () => [...list.children], { moved: (row) => pick(Number(row.dataset.neuron)) });
+  /** @param {[string, number][]} words */
   const said = (words) =>
-    words.flatMap(([word, weight], i) => [
+    words.flatMap((/** @type {[string, number]} */ [word, weight], /** @type {number} */ i) => [
       i ? "  " : "",
       h("em", { class: minusOrPlus(weight) }, weight < 0 ? "−" : "+"),
       `\u00a0${word}`,
     ]);
+  /**
+   * @param {NeuronRow} given
+   * @param {number} most
+   */
   const row = ({ neuron, score, note, words }, most) =>
     h(
       "button",
@@ -86,6 +101,7 @@ const neuronList = (api) => {
       h("span", { class: "bar" }, fill(Math.abs(score) / most, minusOrPlus(score))),
       h("span", { class: "num score" }, score.toFixed(4)),
     );
+  /** @param {NeuronsView} given */
   const draw = ({ list: found, found_by: by, unit, neuron, selection: { text, text_b: other } }) => {
     title.replaceChildren(
       {
@@ -96,23 +112,33 @@ const neuronList = (api) => {
       h("small", {}, unit),
     );
     const focused = list.contains(document.activeElement);
-    const most = Math.max(1e-12, ...found.map(({ score }) => Math.abs(score)));
-    list.replaceChildren(...found.map((item) => row(item, most)));
+    const most = Math.max(1e-12, ...found.map((/** @type {NeuronRow} */ { score }) => Math.abs(score)));
+    list.replaceChildren(...found.map((/** @type {any} */ item) => row(item, most)));
     markSelected([...list.children], (item) => Number(item.dataset.neuron) === neuron.number);
     if (focused) list.querySelector('[tabindex="0"]')?.focus();
   };
   return { element: h("div", { class: "finding" }, title, list), draw };
 };
 
-/** One neuron: how one-dimensional it is, and its sparse text code with signs. */
+/**
+ * One neuron: how one-dimensional it is, and its sparse text code with signs.
+ * @param {NeuronsApi} api
+ * @param {(text: string) => void} lookFor
+ */
 const neuronAbout = (api, lookFor) => {
   const title = h("h3", { class: "title" });
   const facts = h("p", { class: "facts" });
   const note = h("p", { class: "note" });
   const code = h("div", { class: "code", role: "list", "aria-label": "Sparse text code" });
-  code.addEventListener("click", (event) => lookFor(closest(event, "[data-word]")?.dataset.word));
+  code.addEventListener("click", (/** @type {On<MouseEvent>} */ event) =>
+    lookFor(closest(event, "[data-word]")?.dataset.word),
+  );
   walk(code, () => [...code.querySelectorAll("button")]);
   const [sizes, setSize] = sizeChooser((m) => api.ask({}, { options: { m } }));
+  /**
+   * @param {[string, number]} given
+   * @param {number} widest
+   */
   const row = ([word, weight], widest) =>
     h(
       "div",
@@ -125,6 +151,7 @@ const neuronAbout = (api, lookFor) => {
       signedBar(weight, widest),
       h("span", { class: "num weight" }, signed(weight, 2)),
     );
+  /** @param {NeuronsView} view */
   const draw = (view) => {
     const { neuron, layer, m } = view;
     setSize(view);
@@ -143,7 +170,10 @@ const neuronAbout = (api, lookFor) => {
   return { parts: [title, facts, sizes, code, note], draw };
 };
 
-/** How many images the neuron has an effect of which size on; a bar opens the images of every interval. */
+/**
+ * How many images the neuron has an effect of which size on; a bar opens the images of every interval.
+ * @param {NeuronsApi} api
+ */
 const profilePlot = (api) => {
   const bars = h("div", {
     class: "histogram",
@@ -151,7 +181,9 @@ const profilePlot = (api) => {
     "aria-label": "Images by the size of the effect",
   });
   const axis = h("div", { class: "ends num" });
+  /** @param {number} value */
   const size = (value) => value.toFixed(value && value < 0.01 ? 4 : 3);
+  /** @param {NeuronsView} view */
   const draw = (view) => {
     const { edges, counts } = api.arrays;
     const n = counts.length;
@@ -201,7 +233,10 @@ const profilePlot = (api) => {
   };
 };
 
-/** The neuron's second-order effect on the image beside its indirect effect. */
+/**
+ * The neuron's second-order effect on the image beside its indirect effect.
+ * @param {NeuronsApi} api
+ */
 const effectTable = (api) => {
   const table = h("div", {
     class: "effects",
@@ -213,12 +248,17 @@ const effectTable = (api) => {
   const ask = link("", () => api.ask({}, { options: { indirect: !api.option("indirect") } }), {
     title: "Run the model again with this neuron at its mean: the indirect effect (thesis 3.3)",
   });
+  /**
+   * @param {string} role
+   * @param {any[]} cells
+   */
   const line = (role, ...cells) =>
     h(
       "div",
       { class: "row", role: "row" },
       ...cells.map((text, i) => h("span", { class: i ? "num" : "", role: i ? role : "rowheader" }, text)),
     );
+  /** @param {NeuronsView} given */
   const draw = ({ current: { effects }, selection: { text, text_b: other } }) => {
     ask.textContent = effects ? "without the indirect effect" : "compare with the indirect effect";
     ask.hidden = api.standalone;
@@ -239,7 +279,11 @@ const effectTable = (api) => {
   return { parts: [table, note, ask], draw };
 };
 
-/** The neuron on the selected image. */
+/**
+ * The neuron on the selected image.
+ * @param {NeuronsApi} api
+ * @param {any} profile
+ */
 const onThisImage = (api, profile) => {
   const effects = effectTable(api);
   const canvas = h("canvas", { role: "img" });
@@ -252,6 +296,7 @@ const onThisImage = (api, profile) => {
     h("div", { class: "side" }, here, ...effects.parts),
     profile.canvas,
   );
+  /** @type {any} */
   let picture = null;
   const paint = () => {
     const { current, grid, gallery } = api.view;
@@ -264,8 +309,12 @@ const onThisImage = (api, profile) => {
       SIDE,
       SIDE,
     );
-    api.root.dataset.mapOf = current.image;
+    api.root.dataset.mapOf = String(current.image);
   };
+  /**
+   * @param {NeuronsView} given
+   * @param {NeuronsArrays} arrays
+   */
   const draw = ({ current, neuron }, arrays) => {
     element.hidden = !current;
     if (!current) return;
@@ -288,11 +337,15 @@ const onThisImage = (api, profile) => {
   return { element, draw, paint };
 };
 
-/** The gallery's places interval by interval, the largest effects first; empty intervals are left out. */
+/**
+ * The gallery's places interval by interval, the largest effects first; empty intervals are left out.
+ * @param {GalleryShown} given
+ * @param {NeuronsArrays} given
+ */
 const intervals = ({ strips }, { edges, counts }) => {
   let first = 0;
   return strips
-    .map((shown, i) => {
+    .map((/** @type {any} */ shown, /** @type {number} */ i) => {
       const at = counts.length - 1 - i;
       const places = Array.from({ length: shown }, (_, k) => first + k);
       first += shown;
@@ -303,10 +356,14 @@ const intervals = ({ strips }, { edges, counts }) => {
         n: counts[at],
       };
     })
-    .filter(({ n }) => n);
+    .filter((/** @type {any} */ { n }) => n);
 };
 
-/** The neuron's images with their activation maps. */
+/**
+ * The neuron's images with their activation maps.
+ * @param {NeuronsApi} api
+ * @param {any} paint
+ */
 const neuronImages = (api, paint) => {
   const [shows, setShow] = segmented(
     "Images of the neuron",
@@ -328,7 +385,7 @@ const neuronImages = (api, paint) => {
   const gallery = h("div", { class: "gallery" });
   const note = h("p", { class: "note" });
   const address = pictureUrl(api);
-  gallery.addEventListener("click", (event) => {
+  gallery.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
     const tile = closest(event, "[data-image]");
     if (tile) api.ask({ image: Number(tile.dataset.image) });
   });
@@ -340,6 +397,11 @@ const neuronImages = (api, paint) => {
     paint();
   });
   slider.addEventListener("change", () => api.put({ opacity: slider.value / 100 }));
+  /**
+   * @param {number} place
+   * @param {string} url
+   * @param {number} widest
+   */
   const tile = (place, url, widest) => {
     const {
       gallery: shown,
@@ -366,6 +428,10 @@ const neuronImages = (api, paint) => {
       fill(norm / widest, minusOrPlus(along)),
     );
   };
+  /**
+   * @param {NeuronsView} view
+   * @param {NeuronsArrays} arrays
+   */
   const draw = (view, arrays) => {
     const { how, ids, norms, separation, one_group: chance } = view.gallery;
     const groups = how === "intervals" ? intervals(view.gallery, arrays) : view.gallery.groups;
@@ -378,7 +444,7 @@ const neuronImages = (api, paint) => {
     const sets = many ? groups : [{ places: ids.map((_, place) => place), texts: [], along: 0 }];
     gallery.replaceChildren(
       ...sets
-        .flatMap(({ places, texts, along, n }, i) => [
+        .flatMap((/** @type {any} */ { places, texts, along, n }, /** @type {number} */ i) => [
           many
             ? h(
                 "p",
@@ -397,7 +463,7 @@ const neuronImages = (api, paint) => {
               "aria-label": texts.join(", ") || "Images",
               "data-group": i,
             },
-            ...places.map((place) => tile(place, url, widest)),
+            ...places.map((/** @type {number} */ place) => tile(place, url, widest)),
           ),
         ])
         .filter(Boolean),
@@ -434,6 +500,10 @@ const neuronImages = (api, paint) => {
   };
 };
 
+/**
+ * @param {NeuronsApi} api
+ * @returns {Draw<NeuronsView, NeuronsArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);
@@ -482,4 +552,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "neurons", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "neurons", build),
+};

@@ -4,7 +4,15 @@ import { mount } from "./kit/protocol.js";
 
 const MOST = 300; // characters of a text
 
-/** One text field of the bar. Not a form: a form's own Enter does nothing inside a notebook's output. */
+/**
+ * One text field of the bar. Not a form: a form's own Enter does nothing inside a notebook's output.
+ * @param {QueryApi} api
+ * @param {string} field
+ * @param {string} letter
+ * @param {string} label
+ * @param {string} placeholder
+ * @param {(words: string) => void} cut
+ */
 const textField = (api, field, letter, label, placeholder, cut) => {
   const shorten = () => {
     const length = node.value.length;
@@ -36,6 +44,7 @@ const textField = (api, field, letter, label, placeholder, cut) => {
     },
     "✕",
   );
+  /** @param {string} text */
   const show = (text) => {
     if (document.activeElement !== node || !node.value.trim()) node.value = text;
     clear.hidden = !text || !api.offers({ [field]: "" });
@@ -45,8 +54,13 @@ const textField = (api, field, letter, label, placeholder, cut) => {
   return { node, show, form };
 };
 
+/**
+ * @param {QueryApi} api
+ * @returns {Draw<QueryView, QueryArrays>}
+ */
 function build(api) {
   const cut = h("p", { class: "cut", role: "status", hidden: true });
+  /** @param {string} text */
   const tell = (text) => {
     cut.hidden = !text;
     cut.textContent = text;
@@ -100,7 +114,10 @@ function build(api) {
       type: "button",
       class: "skip",
       hidden: true,
-      onclick: () => board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')?.focus(),
+      onclick: () =>
+        /** @type {HTMLElement | null} */ (
+          board()?.querySelector('[data-panel="heads"] .cell[tabindex="0"]')
+        )?.focus(),
     },
     "Skip to the heads",
   );
@@ -197,4 +214,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "query", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "query", build),
+};

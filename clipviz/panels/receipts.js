@@ -4,7 +4,7 @@ import { change, headLink } from "./kit/links.js";
 
 /**
  * The selected head's share of the cosine, and what it was before a removal.
- * @param {Api} api
+ * @param {ReceiptsApi} api
  * @returns {(number | null)[]}
  */
 const ownHead = ({
@@ -17,6 +17,8 @@ const ownHead = ({
 
 /**
  * [text, explanation, kind] of everything that the numbers on screen rest on.
+ * @param {ReceiptsApi} api
+ * @param {ReceiptsView} view
  * @returns {[any, string, string?][]}
  */
 const receipts = (api, view) => {
@@ -80,6 +82,10 @@ const receipts = (api, view) => {
   return parts;
 };
 
+/**
+ * @param {ReceiptsApi} api
+ * @returns {Draw<ReceiptsView, ReceiptsArrays>}
+ */
 function build(api) {
   const items = h("div", { class: "items num" });
   const said = h("span", { role: "status", class: "said" });
@@ -98,6 +104,10 @@ function build(api) {
     );
     copy.hidden = view.asSaved === false;
     const { share, before } = view;
+    /**
+     * @param {Share | null} values
+     * @param {"cosine" | "late"} name
+     */
     const fixed = (values, name) => values?.[name]?.toFixed(6) ?? "";
     Object.assign(api.root.dataset, {
       sumCheck: view.sum_check,
@@ -109,4 +119,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "receipts", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "receipts", build),
+};

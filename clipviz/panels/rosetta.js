@@ -15,13 +15,15 @@ const SORTS = [
 
 // "encoder.blocks.3.mlp.act" reads "blocks.3"; the whole name is in the tooltip.
 const DULL = new Set(["transformer", "encoder", "mlp", "act", "gelu"]);
+/** @param {string} layer */
 const layerName = (layer) =>
   layer
     .split(".")
-    .filter((part) => !DULL.has(part))
+    .filter((/** @type {string} */ part) => !DULL.has(part))
     .join(".")
     .replace("resblocks.", "L")
     .replace("relu_out", "out");
+/** @param {any} value */
 const fixed = (value) => value.toFixed(2).replace("-", "−");
 const MATCHED = "on the images used for matching";
 
@@ -29,7 +31,9 @@ const MATCHED = "on the images used for matching";
 const pivotOf = (view) => (view.columns[0].name === "clip" ? "CLIP" : `the ${view.columns[0].name}`);
 /** @param {any} view */
 const whatUnit = (view) => `${pivotOf(view)}’s unit`;
+/** @param {ConceptShown} about */
 const neuronName = (about) => about.unit || (about.neuron ? `L${about.neuron[0]} · ${about.neuron[1]}` : "");
+/** @param {ConceptShown} about */
 const manyUnits = (about) =>
   about.size > 1
     ? h(
@@ -38,20 +42,28 @@ const manyUnits = (about) =>
         counted(about.size, "unit"),
       )
     : null;
+/** @param {ConceptShown} about */
 const unitLine = (about) =>
   h("span", { class: "unit" }, about.name === neuronName(about) ? null : neuronName(about), manyUnits(about));
+/** @param {ConceptShown} about */
 const called = (about) =>
   about.label || !about.hint
     ? h("b", { class: "name" }, about.name)
     : h("b", { class: "name guess", title: `A guess: ${guessed(about)}` }, about.hint);
+/** @param {ConceptShown} given */
 const guessed = ({ hint, hint_share: share }) =>
   `“${hint}” fits ${Math.round(100 * share)}% of the images where the unit is strongest, among images that were not used to choose the text`;
+/** @param {CellShown} cell */
 const unitPlace = (cell) =>
   h(
     "span",
     { class: "place", title: `${cell.layer}, unit ${cell.unit}` },
     `${layerName(cell.layer)} · ${cell.unit}`,
   );
+/**
+ * @param {CellShown} cell
+ * @param {boolean} pivot
+ */
 const unitScore = (cell, pivot) =>
   pivot
     ? null
@@ -64,8 +76,12 @@ const unitScore = (cell, pivot) =>
         fixed(cell.heldout),
       );
 
-/** The view, the model, the order, the filter. */
+/**
+ * The view, the model, the order, the filter.
+ * @param {RosettaApi} api
+ */
 const chooser = (api) => {
+  /** @param {Record<string, any>} options */
   const put = (options) => api.ask({}, { options: { ...options, page: 0 } });
   const [shows, setShow] = segmented(
     "View",
@@ -85,6 +101,7 @@ const chooser = (api) => {
     autocomplete: "off",
     maxlength: 100,
   });
+  /** @param {any} value */
   const look = (value) => value !== api.model.get("words") && put({ words: value });
   words.addEventListener("keydown", onEnter(look));
   words.addEventListener("search", () => look(words.value.trim()));
@@ -113,6 +130,7 @@ const chooser = (api) => {
   );
   let setWhose = (/** @type {string} */ _name) => {};
   let key = "";
+  /** @param {RosettaView} view */
   const setModel = (view) => {
     const pair = view.show === "pair";
     const names = view.columns.map(({ name }) => name).slice(pair ? 1 : 0);
@@ -129,6 +147,7 @@ const chooser = (api) => {
     }
     setWhose(pair ? view.other : view.whose);
   };
+  /** @param {RosettaView} view */
   const set = (view) => {
     setShow(view.show);
     setPivot(view.pivot);
@@ -154,7 +173,12 @@ const chooser = (api) => {
   ];
 };
 
-/** The header: models, how many pairs, how many by chance. */
+/**
+ * The header: models, how many pairs, how many by chance.
+ * @param {RosettaApi} api
+ * @param {RosettaView} view
+ * @param {number} at
+ */
 const columnHead = (api, view, at) => {
   const { name, loss, n_pairs: pairs, n_chance: chance, threshold, heldout } = view.columns[at];
   const text = [h("b", {}, name), loss ? h("span", { class: "loss" }, loss) : null];
@@ -165,7 +189,12 @@ const columnHead = (api, view, at) => {
   const choose = () =>
     api.ask(
       {},
-      { options: { models: must ? models.filter((one) => one !== name) : [...models, name], page: 0 } },
+      {
+        options: {
+          models: must ? models.filter((/** @type {any} */ one) => one !== name) : [...models, name],
+          page: 0,
+        },
+      },
     );
   return h(
     "div",
@@ -187,7 +216,10 @@ const columnHead = (api, view, at) => {
   );
 };
 
-/** One page of concepts by models. */
+/**
+ * One page of concepts by models.
+ * @param {RosettaApi} api
+ */
 const conceptTable = (api) => {
   const head = h("div", { class: "row head", role: "row" });
   const rows = h("div", { class: "rows", role: "rowgroup" });
@@ -198,6 +230,12 @@ const conceptTable = (api) => {
     h("div", { role: "rowgroup" }, head),
     rows,
   );
+  /**
+   * @param {RosettaView} view
+   * @param {string} url
+   * @param {number} tile
+   * @param {any} map
+   */
   const shot = (view, url, tile, map) => {
     const image = view.pictures[tile];
     const caption = view.captions[tile];
@@ -215,6 +253,15 @@ const conceptTable = (api) => {
       tabindex: -1,
     });
   };
+  /**
+   * @param {RosettaView} view
+   * @param {string} url
+   * @param {any} maps
+   * @param {number} row
+   * @param {ConceptRow} about
+   * @param {CellShown} cell
+   * @param {number} model
+   */
   const cellOf = (view, url, maps, row, about, cell, model) => {
     if (!cell)
       return h(
@@ -248,7 +295,7 @@ const conceptTable = (api) => {
     const side = view.side ?? 0;
     const area = side * side;
     const start = (row * view.at.length + model) * n;
-    const shots = about.tiles.map((tile, i) =>
+    const shots = about.tiles.map((/** @type {number} */ tile, /** @type {number} */ i) =>
       shot(
         view,
         url,
@@ -258,8 +305,13 @@ const conceptTable = (api) => {
     );
     return h("div", { class: "cell", role: "gridcell" }, h("div", { class: "shots" }, ...shots), under);
   };
+  /**
+   * @param {RosettaView} view
+   * @param {RosettaArrays} arrays
+   */
   const draw = (view, arrays) => {
     const url = address(arrays.sprite);
+    /** @param {any[]} children */
     const column = (...children) => h("div", { class: "cell", role: "gridcell" }, ...children);
     head.replaceChildren(
       h(
@@ -291,6 +343,11 @@ const conceptTable = (api) => {
 /** Every concept on the selected image. */
 const conceptTiles = () => {
   const tiles = h("div", { class: "tiles", role: "listbox", "aria-label": "Concepts on this image" });
+  /**
+   * @param {RosettaView} view
+   * @param {RosettaArrays} arrays
+   * @param {string} url
+   */
   const draw = (view, arrays, url) => {
     const side = view.tiles.length ? Math.sqrt(arrays.here.length / view.tiles.length) : 0;
     const area = side * side;
@@ -321,7 +378,10 @@ const conceptTiles = () => {
   return { tiles, draw };
 };
 
-/** One concept on the selected image, through every model; its name can be typed. */
+/**
+ * One concept on the selected image, through every model; its name can be typed.
+ * @param {RosettaApi} api
+ */
 const conceptDetail = (api) => {
   const label = h("input", {
     type: "text",
@@ -335,7 +395,7 @@ const conceptDetail = (api) => {
     "keydown",
     onEnter(() => label.blur()),
   );
-  label.addEventListener("keydown", (event) => {
+  label.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     if (event.key === "Escape") {
       label.value = api.view.detail?.label ?? "";
       label.blur();
@@ -354,9 +414,15 @@ const conceptDetail = (api) => {
     "aria-label": "The concept on the selected image",
   });
   const element = h("div", { class: "detail" }, h("div", { class: "about" }, label, facts, missed), stage);
+  /**
+   * @param {RosettaView} view
+   * @param {ConceptDetail} about
+   */
   const say = (view, about) => {
     const known = about.cells.filter(Boolean).slice(1);
-    const mean = known.reduce((sum, cell) => sum + cell.heldout, 0) / Math.max(1, known.length);
+    const mean =
+      known.reduce((/** @type {number} */ sum, /** @type {CellShown} */ cell) => sum + cell.heldout, 0) /
+      Math.max(1, known.length);
     if (document.activeElement !== label || label.dataset.concept !== String(about.concept))
       label.value = about.label;
     label.dataset.concept = about.concept;
@@ -389,9 +455,20 @@ const conceptDetail = (api) => {
     missed.textContent = view.missed;
     missed.hidden = !view.missed;
   };
+  /**
+   * @param {RosettaView} view
+   * @param {RosettaArrays} arrays
+   * @param {ConceptDetail} about
+   * @param {string} url
+   */
   const figures = (view, about, arrays, url) => {
     const area = arrays.now.length / view.columns.length;
     const side = Math.sqrt(area);
+    /**
+     * @param {any} map
+     * @param {Child} first
+     * @param {Child} second
+     */
     const shown = (map, first, second) =>
       h(
         "figure",
@@ -406,6 +483,11 @@ const conceptDetail = (api) => {
         ),
         h("figcaption", {}, h("b", {}, first), second),
       );
+    /**
+     * @param {string} name
+     * @param {string} text
+     * @param {any} [more]
+     */
     const none = (name, text, more = null) =>
       h(
         "figure",
@@ -429,6 +511,11 @@ const conceptDetail = (api) => {
       }),
     ];
   };
+  /**
+   * @param {RosettaView} view
+   * @param {RosettaArrays} arrays
+   * @param {string} url
+   */
   const draw = (view, arrays, url) => {
     const about = view.detail;
     element.hidden = !about;
@@ -437,28 +524,34 @@ const conceptDetail = (api) => {
     stage.hidden = !url || about.image === undefined;
     if (stage.hidden) return;
     stage.replaceChildren(...figures(view, about, arrays, url));
-    api.root.dataset.mapOf = about.image;
-    api.root.dataset.lit = stage.querySelectorAll(".map").length;
+    api.root.dataset.mapOf = String(about.image);
+    api.root.dataset.lit = String(stage.querySelectorAll(".map").length);
   };
   return { element, draw };
 };
 
-/** Clicks and arrow keys in the rows and tiles. */
+/**
+ * Clicks and arrow keys in the rows and tiles.
+ * @param {RosettaApi} api
+ * @param {any} lists
+ * @param {any} items
+ */
 const pickConcepts = (api, lists, items) => {
+  /** @param {any} item */
   const pick = (item) => {
     markSelected(items(), (other) => other === item);
     // The selected head stays; the neuron's own link goes to it.
     api.ask({ concept: Number(item.dataset.concept), neuron: null });
   };
   for (const list of lists) {
-    list.addEventListener("click", (event) => {
+    list.addEventListener("click", (/** @type {On<MouseEvent>} */ event) => {
       if (closest(event, "[data-neuron-link]")) return;
       const picture = closest(event, "button[data-image]");
       const item = closest(event, ".row, .one");
       if (picture && api.view.linked) api.ask({ image: Number(picture.dataset.image) });
       else if (item) pick(item);
     });
-    list.addEventListener("keydown", (event) => {
+    list.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
       if (![" ", "Enter"].includes(event.key) || !items().includes(event.target)) return;
       event.preventDefault();
       pick(event.target);
@@ -467,13 +560,20 @@ const pickConcepts = (api, lists, items) => {
   }
 };
 
-/** What names in italics are, where there are any. */
+/**
+ * What names in italics are, where there are any.
+ * @param {RosettaView} view
+ */
 const italic = (view) =>
   (view.rows ?? view.tiles).some((one) => one.hint && !one.label)
     ? " Italics: a guess at what the unit sees, a text that fits most of its strongest images, held-out ones too. A number: no text does."
     : "";
 
-/** The line below. */
+/**
+ * The line below.
+ * @param {RosettaApi} api
+ * @param {RosettaView} view
+ */
 const noteOf = (api, view) => {
   const n = count(view.n_found);
   if (view.show !== "image")
@@ -484,6 +584,10 @@ const noteOf = (api, view) => {
   return `${n} concepts are above their mean here, the strongest first; ${view.tiles.length} shown. Full glow: as strong as on the unit's best images.${italic(view)}`;
 };
 
+/**
+ * @param {RosettaApi} api
+ * @returns {Draw<RosettaView, RosettaArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const note = h("p", { class: "note" });
@@ -530,6 +634,7 @@ function build(api) {
           .find((item) => item.tabIndex === 0)
           ?.focus();
     };
+    /** @param {string} url */
     const rest = (url) => {
       detail.draw(view, arrays, url);
       if (image) tiles.draw(view, arrays, url);
@@ -562,4 +667,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "rosetta", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "rosetta", build),
+};

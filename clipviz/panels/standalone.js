@@ -3,20 +3,38 @@
 
 import { h } from "./kit/dom.js";
 
+/**
+ * @typedef {{ dtype: string, offset: number, size: number, scale?: number, row?: number }} KeptPlace
+ * @typedef {{ dtype: string, bytes: Uint8Array }} Kept
+ * @typedef {{ of: string[], answers: Record<string, Record<string, number>[]> }} Part
+ * @typedef {{ name: string, script: string, traits: Record<string, any>, below: boolean, parts: Part[] | null }} Saved
+ * @typedef {{ panels: Saved[], arrays: KeptPlace[], values: any[], selection: Record<string, any>, images: number[],
+ *   texts: string[], heads: [number, number][], told: string }} Stored what a page holds
+ * @typedef {{ values: Record<string, any>, parts: Part[] | null, fire: (event: string) => void,
+ *   fixed: (is: boolean) => void }} One a panel of the page
+ */
+
+/** @param {string} text */
 const raw = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+/** @param {any} value */
 const unpacked = (value) =>
   value && typeof value === "object" && typeof value.base64 === "string"
     ? new DataView(raw(value.base64).buffer)
     : value;
+/** @param {string} id */
 const inflated = async (id) => {
   const packed = new Blob([raw(document.getElementById(id).textContent)]);
   return new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 };
 
-/** The bytes of a stored array; numbers kept as steps of each row's scale become float32 again. */
+/**
+ * The bytes of a stored array; numbers kept as steps of each row's scale become float32 again.
+ * @param {Stored} given
+ * @param {ArrayBuffer} content
+ */
 const arrayReader =
   ({ arrays }, content) =>
-  (i) => {
+  (/** @type {number} */ i) => {
     const { dtype, offset, size, scale, row } = arrays[i];
     if (dtype !== "int16") return { dtype, bytes: new Uint8Array(content, offset, size) };
     const steps = new Int16Array(content, offset, size / 2);
@@ -26,8 +44,12 @@ const arrayReader =
     return { dtype: "float32", bytes: new Uint8Array(values.buffer) };
   };
 
-/** Arrays as a panel gets them: one buffer, and where each begins. */
+/**
+ * Arrays as a panel gets them: one buffer, and where each begins.
+ * @param {Record<string, Kept>} arrays
+ */
 const packArrays = (arrays) => {
+  /** @type {Record<string, any>} */
   const places = {};
   let size = 0;
   for (const [name, { dtype, bytes }] of Object.entries(arrays)) {
@@ -39,13 +61,21 @@ const packArrays = (arrays) => {
   return [places, new DataView(buffer.buffer)];
 };
 
-/** What answers in the kernel's place: a selection among what is stored. */
+/**
+ * What answers in the kernel's place: a selection among what is stored.
+ * @param {Stored} store
+ * @param {ArrayBuffer} content
+ * @param {() => void} tell
+ */
 const answering = (store, content, tell) => {
   const array = arrayReader(store, content);
   const heads = new Set(store.heads.map((pair) => pair.join()));
+  /** @type {One[]} */
   const models = [];
   let selection = store.selection;
-  const key = (of) => of.map((field) => selection[field] ?? "").join("\u0001");
+  /** @param {string[]} of */
+  const key = (of) => of.map((/** @type {string} */ field) => selection[field] ?? "").join("\u0001");
+  /** @type {Record<string, (value: any, changes: Record<string, any>) => boolean>} */
   const known = {
     image: (image) => store.images.includes(image),
     text: (text) => store.texts.includes(text),
@@ -53,8 +83,13 @@ const answering = (store, content, tell) => {
     layer: (layer, changes) => heads.has([layer, changes.head ?? selection.head].join()),
     head: (head, changes) => heads.has([changes.layer ?? selection.layer, head].join()),
   };
+  /**
+   * @param {Partial<PanelRequest>} request
+   * @returns {Record<string, any> | null}
+   */
   const wanted = ({ changes = {}, action = "", head = null } = {}) =>
     action === "visit" && head ? { layer: head[0], head: head[1] } : action ? null : changes;
+  /** @param {Partial<PanelRequest>} request */
   const offers = (request) => {
     const changes = wanted(request);
     return (
@@ -66,9 +101,14 @@ const answering = (store, content, tell) => {
       )
     );
   };
+  /**
+   * @param {One} one
+   * @param {number} ack
+   */
   const show = (one, ack) => {
     if (!one.parts) return one.fixed(JSON.stringify(selection) !== JSON.stringify(store.selection));
     const view = { ...one.values.view };
+    /** @type {Record<string, Kept>} */
     const arrays = {};
     for (const { of, answers } of one.parts) {
       const [fields, named, own] = answers[key(of)] ?? [{}, {}, {}];
@@ -89,6 +129,7 @@ const answering = (store, content, tell) => {
     one.values.blob = blob;
     one.fire("change:view");
   };
+  /** @param {PanelRequest} request */
   const ask = (request) => {
     if (!offers(request)) return tell();
     const next = { ...selection, ...wanted(request) };
@@ -101,6 +142,7 @@ const answering = (store, content, tell) => {
   return {
     offers,
     ask,
+    /** @param {One} one */
     add: (one) => {
       models.push(one);
       show(one, 0);
@@ -108,10 +150,17 @@ const answering = (store, content, tell) => {
   };
 };
 
-/** A panel's model. */
+/**
+ * A panel's model.
+ * @param {Saved} given
+ * @param {ReturnType<typeof answering>} page
+ * @returns {{ model: Model, one: One }}
+ */
 const standIn = ({ traits, parts }, page) => {
   const values = Object.fromEntries(Object.entries(traits).map(([name, value]) => [name, unpacked(value)]));
+  /** @type {Record<string, Set<() => void>>} */
   const listeners = {};
+  /** @type {Model} */
   const model = {
     standalone: true,
     fixed: !parts,
@@ -144,7 +193,12 @@ const follow = () => {
   set();
 };
 
-/** What works, at the top; what was asked for in vain, where it is seen. */
+/**
+ * What works, at the top; what was asked for in vain, where it is seen.
+ * @param {string} told
+ * @param {boolean} answers
+ * @param {boolean} fixed
+ */
 const notes = (told, answers, fixed) => {
   const works = answers
     ? [
@@ -176,6 +230,7 @@ const notes = (told, answers, fixed) => {
 
 const start = async () => {
   follow();
+  /** @type {Stored} */
   const store = JSON.parse(new TextDecoder().decode(await inflated("panels")));
   const content = await inflated("arrays");
   const single = store.panels.length === 1;
@@ -204,7 +259,9 @@ const start = async () => {
     const { model, one } = standIn(panel, page);
     URL.revokeObjectURL(url);
     if (!panel.parts) el.append(stale);
-    one.fixed = (is) => (stale.hidden = !is);
+    one.fixed = (is) => {
+      stale.hidden = !is;
+    };
     page.add(one);
     await drawn.render({ model, el });
   }

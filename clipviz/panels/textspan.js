@@ -5,7 +5,14 @@ import { pictureUrl, tileStyle } from "./kit/gallery.js";
 import { mount } from "./kit/protocol.js";
 import { deskLink, headLink } from "./kit/links.js";
 
-/** One text with its share of the variance, what random rotations explain, and its top images. */
+/**
+ * One text with its share of the variance, what random rotations explain, and its top images.
+ * @param {TextSpanApi} api
+ * @param {TextSpanView} view
+ * @param {string} url
+ * @param {number} i
+ * @param {number} widest
+ */
 const textRow = (api, url, view, i, widest) => {
   const { text, gain, null: mean, null_high: high } = view.rows[i];
   const pass = gain > high;
@@ -49,7 +56,10 @@ const textRow = (api, url, view, i, widest) => {
   );
 };
 
-/** How much the texts explain, and over what. */
+/**
+ * How much the texts explain, and over what.
+ * @param {TextSpanView} view
+ */
 const explained = (view) => {
   const set = view.selection.images.length;
   const n = view.rows.length;
@@ -69,7 +79,7 @@ const explained = (view) => {
   return `${counted(n, "text explains", "texts explain")} ${percent(view.explained)} of the variance (random rotations: ${percent(view.null_explained)}) · ${read}${used}${few}`;
 };
 
-/** A person's own word for the head, typed in place; kept for the model. @param {Api} api */
+/** A person's own word for the head, typed in place; kept for the model. @param {TextSpanApi} api */
 const ownRole = (api) => {
   const id = `cv-roles-${Math.random().toString(36).slice(2)}`;
   const known = h("datalist", { id });
@@ -86,6 +96,7 @@ const ownRole = (api) => {
   const shown = h("button", { type: "button", class: "own", onclick: () => open(true) });
   /** @type {any} */
   let head = null;
+  /** @param {boolean} is */
   const open = (is) => {
     input.hidden = !is;
     shown.hidden = is;
@@ -102,7 +113,7 @@ const ownRole = (api) => {
     open(false);
     if (role !== api.view.role) api.ask({}, { action: "role", head, role });
   };
-  input.addEventListener("keydown", (event) => {
+  input.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     if (event.key === "Escape") {
       event.stopPropagation();
       open(false);
@@ -117,6 +128,7 @@ const ownRole = (api) => {
     }),
   );
   input.addEventListener("blur", done);
+  /** @param {TextSpanView} given */
   const draw = ({ role, roles, selection }) => {
     if (!input.hidden && String(head) !== `${selection.layer},${selection.head}`) open(false);
     shown.hidden = !input.hidden || role === null || (api.standalone && !role);
@@ -126,11 +138,15 @@ const ownRole = (api) => {
     shown.title = role
       ? "The role you gave this head, not computed; kept for this model"
       : "Give this head your own role, kept for this model";
-    known.replaceChildren(...roles.map((value) => h("option", { value })));
+    known.replaceChildren(...roles.map((/** @type {string} */ value) => h("option", { value })));
   };
   return { part: h("span", { class: "owned" }, shown, input, known), draw };
 };
 
+/**
+ * @param {TextSpanApi} api
+ * @returns {Draw<TextSpanView, TextSpanArrays>}
+ */
 function build(api) {
   const title = h("span", {}, "TextSpan");
   const label = h("span", { class: "label" });
@@ -192,4 +208,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "textspan", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "textspan", build),
+};

@@ -4,6 +4,7 @@ import { mount } from "./kit/protocol.js";
 /**
  * The card of a step, placed inside the panel that the step is about; on a lecture's board, which has little
  * room, below the texts.
+ * @param {(by: number) => void} go
  */
 const card = (go) => {
   const title = h("b", { class: "title", id: "cv-tour-title" });
@@ -34,7 +35,7 @@ const card = (go) => {
     h("div", { class: "says" }, h("p", { class: "head" }, where, title), text, note),
     h("div", { class: "steps" }, back, next, close),
   );
-  node.addEventListener("keydown", (event) => {
+  node.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     if (event.key === "Escape") {
       event.preventDefault();
       go(0);
@@ -53,12 +54,17 @@ const bring = (panel, grows) => {
   if (grows || top < 60 || bottom > window.innerHeight) panel.scrollIntoView({ block: "start" });
 };
 
+/**
+ * @param {TourApi} api
+ * @returns {Draw<TourView, TourArrays>}
+ */
 function build(api) {
   /** @type {any} */
   let panel = null;
   let held = false; // the focus was on the card, whose panel may be closed before the answer comes
   const board = () => api.root.closest(".cv-dashboard");
   const lecture = () => board()?.querySelector('.cv-lecture [data-panel="query"]');
+  /** @param {number} by */
   const go = (by) => {
     const { at, steps } = api.view;
     held = made.node.contains(document.activeElement);
@@ -104,7 +110,8 @@ function build(api) {
       const lost = document.activeElement === document.body || made.node.contains(document.activeElement);
       waiting.disconnect();
       leave();
-      if (held && lost) board()?.querySelector('[data-panel="query"] .tour')?.focus();
+      if (held && lost)
+        /** @type {HTMLElement | null} */ (board()?.querySelector('[data-panel="query"] .tour'))?.focus();
       held = false;
       return;
     }
@@ -124,4 +131,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "tour", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "tour", build),
+};

@@ -4,9 +4,15 @@ import { walk } from "./kit/grid.js";
 import { layerChooser, sizeChooser } from "./kit/gallery.js";
 import { followVisibility, mount, readingMeter } from "./kit/protocol.js";
 
-/** One list of texts with bars; what the other list has too is marked. */
+/**
+ * One list of texts with bars; what the other list has too is marked.
+ * @param {WordsApi} api
+ * @param {TextColumn} given
+ * @param {Set<string>} others
+ */
 const textColumn = (api, { title, unit, rows, most }, others) => {
-  const below = rows.some(({ score }) => score < 0); // then bars start in the middle
+  const below = rows.some((/** @type {Scored} */ { score }) => score < 0); // then bars start in the middle
+  /** @param {Scored} given */
   const row = ({ text, score }) =>
     h(
       "button",
@@ -26,6 +32,10 @@ const textColumn = (api, { title, unit, rows, most }, others) => {
   return h("div", { class: "column" }, h("h3", {}, title, h("small", {}, unit)), list);
 };
 
+/**
+ * @param {WordsApi} api
+ * @returns {Draw<WordsView, WordsArrays>}
+ */
 function build(api) {
   const hint = h("small", {});
   const [meter, tell] = readingMeter(api, hint);
@@ -68,4 +78,7 @@ function build(api) {
   };
 }
 
-export default { render: (context) => mount(context, "words", build) };
+export default {
+  /** @param {Context} context */
+  render: (context) => mount(context, "words", build),
+};

@@ -2,7 +2,7 @@
 
 /** @typedef {import("./answers.js").Selection} Selection */
 
-/** Options that an address holds, by panel. */
+/** Options that an address holds, by panel. @type {Record<string, string[]>} */
 export const OPTIONS = {
   heatmap: ["scope", "show"],
   heads: ["quantity", "find"],
@@ -62,7 +62,7 @@ export const read = (hash) => {
     heads: pairs(said.get("without") ?? ""),
     layers: numbers(said.get("layers") ?? ""),
     mlps: numbers(said.get("mlps") ?? ""),
-    tokens: [],
+    tokens: /** @type {number[]} */ ([]),
     how: said.get("how") === "zero" ? "zero" : "mean",
   };
   if (said.size) changes.ablation = ablation;

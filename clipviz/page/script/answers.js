@@ -22,7 +22,8 @@ import { apart, meanOf, textspan, varianceAlong } from "./textspan.js";
  * @property {{ n_late: number, far: number, things: string[][], found: number }} rules
  */
 
-const NOTHING = { heads: [], layers: [], mlps: [], tokens: [], how: /** @type {"mean"} */ ("mean") };
+/** @type {AblationShown} */
+const NOTHING = { heads: [], layers: [], mlps: [], tokens: [], how: "mean" };
 const removes = (/** @type {any} */ { heads, layers, mlps }) =>
   Boolean(heads.length || layers.length || mlps.length);
 const floats = (/** @type {ArrayLike<number>} */ values) => Float32Array.from(values);
@@ -312,7 +313,7 @@ export class Answers {
     if (layer === null || head === null)
       return {
         about: { ...about, message: "Select a head to see what it says about this image." },
-        maps: null,
+        maps: /** @type {Float32Array | null} */ (null),
       };
     const {
       n_heads: H,
@@ -373,7 +374,7 @@ export class Answers {
   }
 
   /** @param {Selection} s @returns {Promise<Answer>} */
-  async textspan(s, { n_texts = 10, n_images = 3, roles = {} } = {}) {
+  async textspan(s, { n_texts = 10, n_images = 3, roles = /** @type {Record<string, string>} */ ({}) } = {}) {
     const { engine } = this;
     const { texts, collection } = engine;
     const { layer, head } = s;
@@ -459,7 +460,9 @@ export class Answers {
     const allowed = subset && new Set(subset);
     const within = (/** @type {[number, number | null][]} */ all, /** @type {Set<number> | null} */ some) =>
       all.filter(([i]) => !some || some.has(i));
-    const plain = /** @type {[number, number | null][]} */ ((subset ?? everyone).map((i) => [i, null]));
+    const plain = /** @type {[number, number | null][]} */ (
+      (subset ?? everyone).map((i) => /** @type {[number, null]} */ ([i, null]))
+    );
     const quantity = () => {
       const what = s.text_b ? "A − B" : removes(s.ablation) ? "cosine" : "";
       return removes(s.ablation) ? `by ${what}, heads removed` : what && `by ${what}`;

@@ -38,9 +38,12 @@ const beside = (told) => {
     });
 };
 
+/** @typedef {Record<string, Set<() => void>>} Listeners */
+
 /** A model as panels know it. @param {any} panel @param {Record<string, any>} more */
 const standIn = ({ name, traits }, more) => {
   const values = Object.fromEntries(Object.entries(traits).map(([trait, value]) => [trait, unpacked(value)]));
+  /** @type {Listeners} */
   const listeners = {};
   const one = {
     name,
@@ -49,8 +52,8 @@ const standIn = ({ name, traits }, more) => {
     ack: 0,
     seq: 0,
     arrays: {},
-    fire: (/** @type {string} */ event) =>
-      listeners[event]?.forEach((/** @type {any} */ listener) => listener()),
+    asked: /** @type {any} */ (null), // the newest request that was sent on
+    fire: (/** @type {string} */ event) => listeners[event]?.forEach((listener) => listener()),
   };
   const model = {
     get: (/** @type {string} */ trait) => values[trait],
@@ -226,15 +229,15 @@ const frame = (about) => {
   const desks = h("div", { class: "cv-desks jupyter-widgets" });
   const board = h("div", { class: "cv-board jupyter-widgets" });
   const places = Object.fromEntries(
-    about.panels.map(({ name }) => [
+    about.panels.map((/** @type {any} */ { name }) => [
       name,
       h("div", { class: isDesk(about, name) ? "cv-at-desk" : `cv-at-${name}` }),
     ]),
   );
   board.append(
     ...about.panels
-      .filter(({ live, name }) => live && name !== "receipts" && !isDesk(about, name))
-      .map(({ name }) => places[name]),
+      .filter((/** @type {any} */ { live, name }) => live && name !== "receipts" && !isDesk(about, name))
+      .map((/** @type {any} */ { name }) => places[name]),
     ...(about.desks.length ? [desks] : []),
     places.receipts,
   );
@@ -252,7 +255,9 @@ const openDesks = async (about, { desks, places }, models) => {
   const mounted = new Set();
   const load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
   const scripts = Object.fromEntries(
-    await Promise.all(about.desks.map(async ([name]) => [name, await load(name)])),
+    await Promise.all(
+      about.desks.map(async (/** @type {[string, string, string]} */ [name]) => [name, await load(name)]),
+    ),
   );
   for (const [name] of about.desks)
     if (models[name]) {
@@ -280,7 +285,7 @@ const openDesks = async (about, { desks, places }, models) => {
     one.fire("change:shown");
     open(one.values.shown);
   };
-  desks.append(bar, ...about.desks.map(([name]) => places[name]));
+  desks.append(bar, ...about.desks.map((/** @type {[string, string, string]} */ [name]) => places[name]));
   open("");
   (await load("desks")).render({ model, el: bar });
 };
@@ -330,7 +335,9 @@ const start = async () => {
   };
   const top = header(about, bring, link);
   wire(kernel, ask, opened);
+  /** @type {Record<string, Model>} */
   const models = {};
+  /** @type {Record<string, Record<string, any>>} */
   const defaults = {};
   const write = () => {
     const options = /** @type {Record<string, any>} */ ({});
@@ -339,10 +346,13 @@ const start = async () => {
         if (values[option] !== defaults[name][option]) (options[name] ??= {})[option] = values[option];
     history.replaceState(null, "", `#${address(kernel.selection, options, manifest.n_images)}`);
   };
-  for (const panel of about.panels.filter(({ live }) => live)) {
-    const { model, one } = standIn(panel, { live: true, desks: about.desks.map(([name]) => name) });
+  for (const panel of about.panels.filter((/** @type {any} */ { live }) => live)) {
+    const { model, one } = standIn(panel, {
+      live: true,
+      desks: about.desks.map((/** @type {[string, string, string]} */ [name]) => name),
+    });
     defaults[panel.name] = Object.fromEntries(
-      (OPTIONS[panel.name] ?? []).map((option) => [option, one.values[option]]),
+      (OPTIONS[panel.name] ?? []).map((/** @type {string} */ option) => [option, one.values[option]]),
     );
     model.save_changes = () => {
       if (one.values.request && one.values.request !== one.asked) {
@@ -414,8 +424,11 @@ const wire = (kernel, ask, opened) => {
   Object.assign(kernel.actions, {
     undo: () => kernel.go(-1),
     redo: () => kernel.go(1),
+    /** @param {any} given */
     bring: ({ blob, name }) => bring(blob, name),
+    /** @param {any} given */
     upload: ({ content: text, name }) => bring(new Blob([raw(text)]), name),
+    /** @param {any} given */
     visit: ({ head, desk }) => {
       if (head) kernel.select({ layer: head[0], head: head[1] });
       if (desk)
@@ -423,9 +436,11 @@ const wire = (kernel, ask, opened) => {
           .querySelector(`.cv-desks-bar [data-name="${desk}"][aria-expanded="false"]`)
           ?.dispatchEvent(new Event("click"));
     },
+    /** @param {any} given */
     role: ({ head, role }) => {
       kernel.roles = { ...kernel.roles, [head.join()]: role };
     },
+    /** @param {any} given */
     describe: ({ panel }) => {
       const { ids, lists } = panel.values.view;
       kernel.select({ images: ids.slice(-lists[lists.length - 1].count) });

@@ -147,6 +147,7 @@ export class Bench {
     const one = collection.one(image);
     const embedding = Float64Array.from(one.embedding);
     const rest = Float64Array.from(embedding);
+    /** @type {[number, number][]} */
     const heads = [];
     const effects = [];
     const J = L * H + 1;
@@ -237,6 +238,7 @@ export class Bench {
     const layers = heads.length ? Array.from({ length: L - first }, (_, i) => first + i) : [];
     const pool = layers.flatMap((layer) => Array.from({ length: H }, (_, head) => [layer, head]));
     const uniform = random(heads.length);
+    /** @type {boolean[][]} */
     const draws = [];
     for (let draw = 0; heads.length && heads.length < pool.length && draw < N_DRAWS; draw++) {
       const order = ranked(
@@ -307,7 +309,9 @@ export class Bench {
       n_images: first.n_images,
       before: first.before,
       after: last.after,
-      random: first.random.map((_, i) => Math.min(...groups.map((group) => group.random[i]))),
+      random: first.random.map((/** @type {unknown} */ _, /** @type {number} */ i) =>
+        Math.min(...groups.map((group) => group.random[i])),
+      ),
       change: [change.low, change.high],
       differs: change.low > 0 || change.high < 0,
     };

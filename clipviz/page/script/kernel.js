@@ -9,6 +9,7 @@ import { packed } from "./packing.js";
  *   string) => void, arrays: Record<string, any> }} Live a panel that answers
  */
 
+/** @type {Record<string, number>} */
 const COST = { query: 0, heads: 1, heatmap: 2, textspan: 3, images: 4, ablate: 6, receipts: 9 };
 
 /**
@@ -29,12 +30,12 @@ const LOOKS_AT = {
   ],
   textspan: ({ layer, head, images }, { roles }) => [layer, head, images, roles],
   images: ({ image, layer, head, images, text, text_b, ablation }, { order, by, page, column, value }) => [
-    {
+    /** @type {Record<string, any[]>} */ ({
       text: [text, text_b, ablation],
       near: [image, layer, head],
       chosen: [images, text, text_b, ablation],
       all: [],
-    }[order],
+    })[order],
     order,
     by,
     page,
@@ -47,7 +48,9 @@ const LOOKS_AT = {
 
 /** What is removed, in words. @param {any} ablation @param {number} H heads of a layer */
 export const removed = ({ heads, layers, mlps }, H) => {
-  const n = heads.filter(([layer]) => !layers.includes(layer)).length + layers.length * H;
+  const n =
+    heads.filter((/** @type {[number, number]} */ [layer]) => !layers.includes(layer)).length +
+    layers.length * H;
   const parts = [...(n ? [`${n} ${n === 1 ? "head" : "heads"}`] : []), ...(mlps.length ? ["the MLPs"] : [])];
   return parts.length ? `without ${parts.join(" and ")}` : "";
 };

@@ -2,7 +2,9 @@
 
 /** Arrays as a panel gets them: one buffer, and where each begins. @param {Record<string, any>} arrays */
 export const packed = (arrays) => {
+  /** @type {Record<string, { dtype: string, offset: number, size: number }>} */
   const places = {};
+  /** @type {Record<string, string>} */
   const kinds = { Float32Array: "float32", Uint8Array: "uint8", Int32Array: "int32" };
   let size = 0;
   for (const [name, array] of Object.entries(arrays)) {

@@ -16,6 +16,7 @@ export const inflated = async (packed) => {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
+/** @type {Record<string, any>} */
 const KINDS = {
   float32: Float32Array,
   float64: Float64Array,
@@ -65,6 +66,7 @@ export class Store {
    */
   async arrays(name) {
     const { buffer } = await this.bytes(name);
+    /** @type {Record<string, any>} */
     const found = {};
     for (const [array, { dtype, shape, offset }] of Object.entries(
       this.manifest.contents[name].arrays ?? {},

@@ -355,7 +355,16 @@ export class Tower {
     return Math.sqrt(difference) / norm(trace.embedding);
   }
 
-  /** Adds what a head writes to the residual stream as the readout reads it. */
+  /**
+   * Adds what a head writes to the residual stream as the readout reads it.
+   * @param {any} written
+   * @param {any} trace
+   * @param {number} layer
+   * @param {number} head
+   * @param {any} output
+   * @param {any} own
+   * @param {any} scaled
+   */
   #write(written, trace, layer, head, output, own, scaled) {
     const { n_heads: H, d_head: e, d_model: D, n_readout: P, d_code, post_norm } = this.facts;
     const one = layer * H + head;

@@ -80,7 +80,7 @@ const does = {
     }
     return { image: await answers.add(picture, name), n: answers.engine.collection.n };
   },
-  ask: ({ panel, selection, options }) => answers[panel](selection, options),
+  ask: ({ panel, selection, options }) => /** @type {any} */ (answers)[panel](selection, options),
 };
 
 let turn = Promise.resolve();

@@ -3,7 +3,7 @@
 /**
  * An element; attributes named on… are listeners, `style` is an object; null and false attributes are left
  * out.
- * @param {string} tag @param {Record<string, any>} [attributes] @param {...Child} children @returns {any}
+ * @param {string} tag @param {Attributes} [attributes] @param {...Child} children @returns {any}
  */
 export const h = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);
@@ -59,7 +59,7 @@ export const headName = (layer, head) => `L${layer}·H${head}`;
  * A listener that calls `act` with the trimmed text when Enter is pressed.
  * @param {(text: string) => void} act
  */
-export const onEnter = (act) => (/** @type {any} */ event) => {
+export const onEnter = (act) => (/** @type {On<KeyboardEvent>} */ event) => {
   if (event.key !== "Enter" || event.isComposing) return;
   event.preventDefault();
   act(event.target.value.trim());
@@ -102,6 +102,7 @@ export const square = (text, label, act, more = {}) =>
  */
 export const messageInstead = (...parts) => {
   const line = h("p", { class: "empty", role: "status", hidden: true });
+  /** @param {{ message?: string }} view */
   const says = (view) => {
     line.hidden = !view.message;
     line.textContent = view.message ?? "";

@@ -76,10 +76,11 @@ export const signedBar = (value, widest) =>
  */
 export const lineBelow = (grid, words, idle = "") => {
   const line = h("p", { class: "about-cell", "aria-hidden": "true" }, idle); // cells say it themselves
+  /** @param {string | null} said */
   const tell = (said) => {
     line.textContent = said ?? idle;
   };
-  grid.addEventListener("mouseover", (event) => {
+  grid.addEventListener("mouseover", (/** @type {On<MouseEvent>} */ event) => {
     const cell = closest(event, ".cell");
     tell(cell && words(cell));
   });

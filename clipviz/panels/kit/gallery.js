@@ -13,6 +13,10 @@ import { segmented } from "./grid.js";
  */
 export const tileStyle = (url, place, columns, n) => {
   const rows = Math.ceil(n / columns);
+  /**
+   * @param {number} i
+   * @param {number} all
+   */
   const at = (i, all) => (all > 1 ? `${(100 * i) / (all - 1)}%` : "0%");
   return {
     backgroundImage: `url(${url})`,
@@ -98,13 +102,16 @@ export const sizeChooser = (choose) => {
       if (!slot.children.length) {
         const [element, set] = segmented(
           "Texts in a code",
-          sizes.map(([size]) => [size, size, `Codes of ${size} texts`]),
+          sizes.map((/** @type {[number, boolean]} */ [size]) => [size, size, `Codes of ${size} texts`]),
           (value) => choose(Number(value)),
         );
         mark = set;
         slot.append("Texts in a code", element);
       }
-      sizes.forEach(([, fits], i) => (slot.querySelectorAll("button")[i].disabled = !fits));
+      sizes.forEach(
+        (/** @type {[number, boolean]} */ [, fits], /** @type {number} */ i) =>
+          (slot.querySelectorAll("button")[i].disabled = !fits),
+      );
       mark(m);
     },
   ];
@@ -120,7 +127,9 @@ export const layersChooser = (choose) => {
   /** @type {number[]} */
   let chosen = [];
   let n = 0;
+  /** @type {any[]} */
   let buttons = [];
+  /** @param {number} layer */
   const toggle = (layer) =>
     choose(
       chosen.includes(layer)

@@ -11,6 +11,7 @@ import { h } from "./dom.js";
  * @param {number} nCols
  */
 export const gridKeys = (event, row, col, nRows, nCols) => {
+  /** @type {Record<string, number[]>} */
   const ends =
     nCols === 1 ? { Home: [0, 0], End: [nRows - 1, 0] } : { Home: [row, 0], End: [row, nCols - 1] };
   if (ends[event.key]) return ends[event.key];
@@ -30,7 +31,7 @@ export const perRow = (items) =>
  * @param {{columns?: (items: any[]) => number, moved?: (item: any) => void}} [how]
  */
 export const walk = (root, items, { columns = () => 1, moved = () => {} } = {}) =>
-  root.addEventListener("keydown", (event) => {
+  root.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     const all = items();
     const now = all.indexOf(event.target);
     if (now < 0) return;
@@ -93,6 +94,7 @@ export const segmented = (label, options, choose) => {
       text,
     ),
   );
+  /** @param {any} value */
   const set = (value) =>
     buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.value === String(value))));
   return [roving(h("div", { class: "seg", role: "group", "aria-label": label }, ...buttons)), set];
@@ -105,6 +107,11 @@ export const segmented = (label, options, choose) => {
  * @param {(item: any) => boolean} isOn
  */
 export const markSelected = (items, isOn) => {
+  /**
+   * @param {HTMLElement} item
+   * @param {string} name
+   * @param {string} value
+   */
   const put = (item, name, value) => {
     if (item.getAttribute(name) !== value) item.setAttribute(name, value);
   }; // writing styles an item anew
@@ -143,6 +150,7 @@ export const headGrid = (
   const every = nHeads > 12 ? 2 : 1;
   grid.style.gridTemplateColumns = columns;
   grid.classList.toggle("dense", dense);
+  /** @param {Child} text */
   const axis = (text) => h("span", { class: "axis", role: "columnheader" }, text);
   const lines = [
     h(

@@ -51,7 +51,11 @@ export const glow = (values, rows, cols, limit) =>
 
 /** The largest size of a map's values. @param {ArrayLike<number>} values */
 export const largest = (values) =>
-  Array.prototype.reduce.call(values, (most, value) => Math.max(most, Math.abs(value)), 1e-12);
+  Array.prototype.reduce.call(
+    values,
+    (/** @type {number} */ most, /** @type {number} */ value) => Math.max(most, Math.abs(value)),
+    1e-12,
+  );
 
 /**
  * The picture, quieted so that the map is read, and the map on it, smoothed to the canvas.
@@ -79,6 +83,11 @@ export const drawMap = (
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   if (!layer) return;
+  /**
+   * @param {string} mode
+   * @param {string} colour
+   * @param {number} alpha
+   */
   const cover = (mode, colour, alpha) => {
     context.globalCompositeOperation = mode;
     context.globalAlpha = alpha;
@@ -101,6 +110,10 @@ export const drawMap = (
 export const drawOutline = (canvas, mask, [rows, cols]) => {
   const context = canvas.getContext("2d");
   const [dx, dy] = [canvas.width / cols, canvas.height / rows];
+  /**
+   * @param {number} row
+   * @param {number} col
+   */
   const inside = (row, col) => row >= 0 && col >= 0 && row < rows && col < cols && mask[row * cols + col] > 0;
   const path = new Path2D();
   for (let row = 0; row <= rows; row++)
@@ -135,7 +148,11 @@ export const drawOutline = (canvas, mask, [rows, cols]) => {
  */
 export const growMap = (values, rows, cols, height, width) => {
   const out = new Float32Array(height * width);
-  /** @returns {number[][]} */
+  /**
+   * @param {number} n
+   * @param {number} size
+   * @returns {number[][]}
+   */
   const places = (n, size) =>
     Array.from({ length: size }, (_, i) => {
       const at = Math.max(0, ((i + 0.5) * n) / size - 0.5);
@@ -180,6 +197,10 @@ export const maskScores = (values, rows, cols, mask, [height, width], share = nu
     counts[mask[i] > 0 ? 1 : 0][value > cut ? 1 : 0] += 1;
   });
   const [[tn, fp], [fn, tp]] = counts;
+  /**
+   * @param {number} part
+   * @param {number} whole
+   */
   const ratio = (part, whole) => (whole ? part / whole : 0);
   return {
     accuracy: (tn + tp) / grown.length,

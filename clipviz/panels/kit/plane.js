@@ -57,19 +57,36 @@ export const planeCamera = () => {
     },
     /** @param {number} i */
     point: (i) => self.at(self.places[2 * i], self.places[2 * i + 1]),
+    /**
+     * @param {number} x
+     * @param {number} y
+     */
     at: (x, y) => [self.width / 2 + (x - self.x) * self.scale, self.height / 2 - (y - self.y) * self.scale],
+    /**
+     * @param {number} dx
+     * @param {number} dy
+     */
     pan: (dx, dy) => {
       self.x -= dx / self.scale;
       self.y += dy / self.scale;
     },
-    /** Zooms so that what is under (left, top) stays there. */
+    /**
+     * Zooms so that what is under (left, top) stays there.
+     * @param {number} factor
+     * @param {number} left
+     * @param {number} top
+     */
     zoomAt: (factor, left, top) => {
       const to = Math.min(CLOSEST, Math.max(FARTHEST, self.zoom * factor)) * self.fit;
       self.x += (left - self.width / 2) * (1 / self.scale - 1 / to);
       self.y -= (top - self.height / 2) * (1 / self.scale - 1 / to);
       self.scale = to;
     },
-    /** The nearest point that is accepted, and how far it is in pixels; -1 where there is none. */
+    /**
+     * The nearest point that is accepted, and how far it is in pixels; -1 where there is none.
+     * @param {number} left
+     * @param {number} top
+     */
     nearest: (left, top, accept = (/** @type {number} */ _i) => true) => {
       const x = self.x + (left - self.width / 2) / self.scale;
       const y = self.y - (top - self.height / 2) / self.scale;
@@ -141,11 +158,15 @@ export const insideLoop = (loop, x, y) => {
 /**
  * The boxes without those that overlap an earlier one or reach out of the frame.
  * @param {any[]} boxes each with left, top, width, height
+ * @param {number} width
+ * @param {number} height
  */
 export const thinned = (boxes, width, height) => {
+  /** @type {any[]} */
   const kept = [];
   for (const box of boxes) {
     const out = box.left < 0 || box.top < 0 || box.left + box.width > width || box.top + box.height > height;
+    /** @param {any} other */
     const meets = (other) =>
       box.left < other.left + other.width &&
       other.left < box.left + box.width &&

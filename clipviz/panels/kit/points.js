@@ -5,9 +5,17 @@ import { h } from "./dom.js";
 export const MANY = 50000; // points beyond which they are many
 export const OTHER = 254; // the byte of values without a colour of their own; of images without a value: one more
 
-/** Paints every point in its group's colour: dots, or pixels where there are many. Says how. */
+/**
+ * Paints every point in its group's colour: dots, or pixels where there are many. Says how.
+ * @param {HTMLCanvasElement} canvas
+ * @param {Camera} camera
+ */
 export const canvasPainter = (canvas, camera) => {
   const g = canvas.getContext("2d");
+  /**
+   * @param {number[]} indices
+   * @param {Scene} given
+   */
   const dots = (indices, { colours, shade, ringed }) => {
     const few = indices.length < 4000;
     const groups = new Map();
@@ -32,6 +40,10 @@ export const canvasPainter = (canvas, camera) => {
       }
     }
   };
+  /**
+   * @param {Scene} given
+   * @param {number} ratio
+   */
   const pixels = ({ colours, shade }, ratio) => {
     const wide = canvas.width;
     const tall = canvas.height;
@@ -63,7 +75,7 @@ export const canvasPainter = (canvas, camera) => {
     g.putImageData(image, 0, 0);
     return null;
   };
-  return (scene, ratio) => {
+  return (/** @type {Scene} */ scene, /** @type {number} */ ratio) => {
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, camera.width, camera.height);
     g.lineWidth = 0.6;
@@ -91,6 +103,8 @@ export const hasCard = (real) => {
 
 /**
  * The library that draws many points with the graphics card; null where there is none or it is not wanted.
+ * @param {Api} api
+ * @param {Camera} camera
  */
 export const cardPainter = (api, camera) => {
   const canvas = h("canvas", { class: "card", "aria-hidden": "true", hidden: true });
@@ -98,6 +112,7 @@ export const cardPainter = (api, camera) => {
   let made = null;
   let state = "none";
   let drawn = "";
+  /** @type {Record<string, boolean>} */
   const probed = {};
   // A saved page runs no code that is made while it runs, as the library does; "auto" wants a real graphics
   // card.
@@ -129,7 +144,10 @@ export const cardPainter = (api, camera) => {
     URL.revokeObjectURL(url);
     api.redraw();
   };
-  /** Draws and tells whether it could. */
+  /**
+   * Draws and tells whether it could.
+   * @param {Scene} given
+   */
   const paint = ({ colours, shade, bytes, key }) => {
     const on = camera.places.length / 2 > MANY && able();
     if (on && state === "none") load();
@@ -165,7 +183,7 @@ export const cardPainter = (api, camera) => {
     const x = new Float32Array(n);
     const y = new Float32Array(n);
     const z = new Float32Array(n);
-    const order = new Map(bytes.map((byte, i) => [byte, i]));
+    const order = new Map(bytes.map((/** @type {number} */ byte, /** @type {number} */ i) => [byte, i]));
     for (let i = 0; i < n; i++) {
       x[i] = (camera.places[2 * i] - camera.middle[0]) / camera.half;
       y[i] = (camera.places[2 * i + 1] - camera.middle[1]) / camera.half;

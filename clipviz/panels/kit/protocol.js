@@ -7,6 +7,7 @@ import { roving } from "./grid.js";
 export const SILENCE = 4000;
 export const SUSPECT = 600; // ms without a sign of life before a panel says so
 
+/** @type {Record<Place["dtype"], Float32ArrayConstructor | Uint8ArrayConstructor | Int32ArrayConstructor>} */
 export const DTYPES = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array };
 
 /** @param {Uint8Array} some @param {Uint8Array} others */
@@ -18,11 +19,14 @@ export const sameBytes = (some, others) => {
 
 /**
  * One binary blob holds every array of a view; `arrays` says where each begins. An array that is as it was
- * `before` stays the same object, so that what was made of it can be kept. @param {any} arrays @param {any}
- * blob
- * @param {Record<string, any>} [before] @returns {Record<string, any>}
+ * `before` stays the same object, so that what was made of it can be kept.
+ * @param {Record<string, Place> | undefined} arrays
+ * @param {any} blob
+ * @param {Record<string, any>} [before]
+ * @returns {Record<string, any>}
  */
 export const unpack = (arrays, blob, before = {}) => {
+  /** @type {Record<string, any>} */
   const unpacked = {};
   if (!blob || !arrays) return unpacked;
   const bytes = new Uint8Array(blob.buffer ?? blob, blob.byteOffset ?? 0, blob.byteLength);
@@ -89,6 +93,7 @@ export const frame = (name) => {
     errors,
     h("div", { class: "cv-main" }, body, print),
   );
+  /** @param {any} error */
   const showError = (error) => {
     errors.replaceChildren();
     if (!error?.message) return;
@@ -109,9 +114,10 @@ export const frame = (name) => {
     );
   };
   // Lab asks the element with the focus itself whether it keeps its keys: "a" would also insert a cell.
-  root.addEventListener("focusin", (event) =>
+  root.addEventListener("focusin", (/** @type {On<FocusEvent>} */ event) =>
     /** @type {Element} */ (event.target).setAttribute("data-lm-suppress-shortcuts", "true"),
   );
+  /** @param {string} words */
   const say = (words) => {
     doing.textContent = words;
     doing.hidden = !words;
@@ -124,11 +130,13 @@ export const vitals = (root, lost) => {
   let slow = 0;
   let quiet = 0;
   let suspect = false;
+  /** @param {boolean} is */
   const gone = (is) => {
     lost.hidden = !is;
     root.dataset.lost = String(is);
     root.closest(".cv-dashboard")?.setAttribute("data-lost", String(is));
   };
+  /** @param {boolean} on */
   const busy = (on) => {
     clearTimeout(slow);
     root.setAttribute("aria-busy", String(on));
@@ -174,6 +182,7 @@ export const speak = (api, life) => {
   const newest = () => model.get("request")?.seq ?? 0;
   const answered = () => (model.get("view")?.ack ?? 0) >= newest();
   const followed = new Set();
+  /** @param {string} name */
   const follow = (name) => {
     if (followed.has(name)) return;
     followed.add(name);
@@ -229,10 +238,12 @@ export const speak = (api, life) => {
  */
 export const offerFigures = (api, print) => {
   if (api.standalone || !api.printed) return;
+  /** @param {boolean} is */
   const show = (is) => {
     menu.hidden = !is;
     opener.setAttribute("aria-expanded", String(is));
   };
+  /** @param {string} kind */
   const ask = (kind) => {
     show(false);
     opener.focus();
@@ -268,10 +279,10 @@ export const offerFigures = (api, print) => {
     ),
   );
   print.append(opener, menu);
-  print.addEventListener("focusout", (event) => {
+  print.addEventListener("focusout", (/** @type {On<FocusEvent>} */ event) => {
     if (!print.contains(event.relatedTarget)) show(false);
   });
-  print.addEventListener("keydown", (event) => {
+  print.addEventListener("keydown", (/** @type {On<KeyboardEvent>} */ event) => {
     if (event.key !== "Escape" || menu.hidden) return;
     event.stopPropagation();
     show(false);
@@ -399,6 +410,7 @@ export const mount = ({ model, el }, name, build) => {
 export const followVisibility = (api, shown = () => {}) => {
   /** @type {boolean | null} */
   let told = null; // what Python was told and has not confirmed
+  /** @param {boolean} visible */
   const tell = (visible) => {
     if (api.standalone || visible === (told ?? api.model.get("visible"))) return;
     told = visible;

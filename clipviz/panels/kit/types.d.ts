@@ -1,7 +1,25 @@
 // Types that many scripts share.
 
 /** What an element can be built from. */
-type Child = Node | string | null | undefined;
+type Child = Node | string | number | null | undefined;
+
+/** An event at an element of any kind. */
+type On<E extends Event = Event> = E & { target: any };
+
+/** An element's attributes; those named on… are listeners, `style` is an object. */
+interface Attributes {
+  onclick?: (event: On<MouseEvent>) => void;
+  onchange?: (event: On) => void;
+  oninput?: (event: On) => void;
+  onkeydown?: (event: On<KeyboardEvent>) => void;
+  onpointerdown?: (event: On<PointerEvent>) => void;
+  onpointermove?: (event: On<PointerEvent>) => void;
+  onpointerup?: (event: On<PointerEvent>) => void;
+  [name: string]: any;
+}
+
+/** Paints a view and its arrays. */
+type Draw<View = any, Arrays = any> = (view: View, arrays: Arrays) => void;
 
 /** Red, green, blue. */
 type Colour = number[];
@@ -35,6 +53,19 @@ interface PanelRequest {
   options: Record<string, any>;
   action: string;
   [more: string]: any;
+}
+
+/** Where the points of a plane are on the screen. */
+type Camera = ReturnType<typeof import("./plane.js").planeCamera>;
+
+/** What is painted of a plane's points: a byte for each, the bytes that occur, and their colours. */
+interface Scene {
+  colours: Uint8Array;
+  bytes: number[];
+  shade(byte: number): string;
+  ringed: boolean;
+  ink: string;
+  key: string;
 }
 
 /** Where a script draws, and the traits that it draws. */

@@ -1,0 +1,21 @@
+"""What the query bar is drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class QueryView(TypedDict):
+    can_undo: bool
+    can_redo: bool
+    model: str
+    size: str
+    device: str
+    n_images: int
+    code: str
+    token: str
+    examples: list[str]
+
+
+class QueryArrays(TypedDict):
+    pass

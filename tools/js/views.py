@@ -1,0 +1,82 @@
+"""python tools/js/views.py: types of the panels' views for TypeScript, written from their TypedDicts."""
+
+from __future__ import annotations
+
+import sys
+import types
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import numpy as np
+
+from clipviz.panels import views
+
+TYPES = Path(views.__file__).with_name("views.d.ts")
+HEAD = "// Written by tools/js/views.py from the TypedDicts of clipviz/panels/views; not to be edited.\n"
+PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "any"}
+ARRAYS = {np.float32: "Float32Array", np.int32: "Int32Array", np.uint8: "Uint8Array"}
+
+
+def typescript(kind: Any) -> str:
+    """A type of a view. TypeError for one that JSON and arrays do not have."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind in PLAIN:
+        return PLAIN[kind]
+    if is_typeddict(kind):
+        return str(kind.__name__)
+    if origin is Literal:
+        return " | ".join(f'"{value}"' if isinstance(value, str) else str(value).lower() for value in args)
+    if origin in (Union, types.UnionType):
+        return " | ".join(typescript(one) for one in args)
+    if origin is list:
+        inner = typescript(args[0])
+        return f"({inner})[]" if " | " in inner else f"{inner}[]"
+    if origin is tuple:
+        return f"[{', '.join(typescript(one) for one in args)}]"
+    if origin is dict:
+        return f"Record<string, {typescript(args[1])}>"
+    if origin is np.ndarray and get_args(args[1])[0] in ARRAYS:
+        return ARRAYS[get_args(args[1])[0]]
+    raise TypeError(f"expected a type that JSON or an array has, got {kind!r}")
+
+
+def interface(kind: Any) -> str:
+    """A TypedDict as an interface, what its bases have included; a view has what every view has."""
+    above = " extends Shown" if kind.__name__.endswith("View") else ""
+    lines = [f"interface {kind.__name__}{above} {{"]
+    for name, held in get_type_hints(kind).items():
+        said = name if name.isidentifier() else f'"{name}"'
+        lines.append(f"  {said}{'?' if name in kind.__optional_keys__ else ''}: {typescript(held)};")
+    said = " ".join((kind.__doc__ or "").split())
+    return "\n".join([*([f"/** {said} */"] if said else []), *lines, "}"])
+
+
+def declared() -> list[Any]:
+    """Every TypedDict of the folder, in the order of the files; names that begin with _ are parts of others."""
+    found = []
+    for file in sorted(one.name for one in iter_modules(views.__path__)):
+        module = import_module(f"clipviz.panels.views.{file}")
+        own = (kind for kind in vars(module).values() if is_typeddict(kind))
+        found += [
+            kind for kind in own if kind.__module__ == module.__name__ and not kind.__name__.startswith("_")
+        ]
+    return found
+
+
+def written() -> str:
+    """The whole file."""
+    names = [kind.__name__.removesuffix("View") for kind in declared() if kind.__name__.endswith("View")]
+    apis = "\n".join(f"type {name}Api = Api<{name}View, {name}Arrays>;" for name in names)
+    return "\n\n".join([HEAD, *map(interface, declared()), apis]).replace("\n\n\n", "\n\n") + "\n"
+
+
+def main() -> int:
+    TYPES.write_text(written(), encoding="utf-8")
+    print(TYPES)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
