@@ -220,6 +220,70 @@ const bench = (api, removed) => {
 };
 
 /**
+ * Where the terms stand, and what is said of each.
+ * @param {AblateApi} api
+ * @param {Removed} removed
+ * @param {Bench} desk
+ */
+const termNames = (api, removed, desk) => {
+  /**
+   * @param {number} mlp
+   * @param {number} L
+   */
+  const place = (mlp, L) => (mlp === 0 ? L : mlp > L ? mlp : L - mlp); // its row, from above
+  /**
+   * @param {number} mlp
+   * @param {number} L
+   */
+  const mlpName = (mlp, L) =>
+    mlp === 0 ? "the input term" : mlp > L ? "the MLP of the pool" : `the MLP of layer ${mlp - 1}`;
+  /** @param {number} mlp */
+  const mlpWords = (mlp) => {
+    const D = desk.data;
+    const gone = removed.mlps.has(mlp) || removed.rest;
+    return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
+  };
+  /** @param {string} at */
+  const words = (at) =>
+    `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
+  return { place, mlpWords, words };
+};
+
+/**
+ * The button that removes everything but the late heads.
+ * @param {Removed} removed
+ * @param {number} L
+ * @param {number} H
+ * @param {number} M
+ * @param {AblationShown} others
+ */
+const restButton = (removed, L, H, M, others) =>
+  h(
+    "button",
+    {
+      type: "button",
+      class: L < 6 ? "cell rest low" : "cell rest",
+      role: "gridcell",
+      tabindex: -1,
+      "data-rest": "",
+      style: { gridRow: `2 / span ${M}`, gridColumn: `${H + 4}` },
+      onclick: () => {
+        removed.rest = !removed.rest;
+        removed.changed();
+      },
+    },
+    h(
+      "span",
+      {},
+      others.layers.length
+        ? "MLPs and early layers"
+        : others.mlps.length > L + 1
+          ? "all MLPs, the pool’s too"
+          : "all MLPs",
+    ),
+  );
+
+/**
  * The grid of heads; a click removes one, a row's name a whole layer, the bar at the right the MLPs.
  * @param {AblateApi} api
  * @param {Removed} removed
@@ -242,26 +306,7 @@ const removalGrid = (api, removed, desk) => {
   let shape = "";
   /** @type {any} */
   let focus = null;
-  /**
-   * @param {number} mlp
-   * @param {number} L
-   */
-  const place = (mlp, L) => (mlp === 0 ? L : mlp > L ? mlp : L - mlp); // its row, from above
-  /**
-   * @param {number} mlp
-   * @param {number} L
-   */
-  const mlpName = (mlp, L) =>
-    mlp === 0 ? "the input term" : mlp > L ? "the MLP of the pool" : `the MLP of layer ${mlp - 1}`;
-  /** @param {number} mlp */
-  const mlpWords = (mlp) => {
-    const D = desk.data;
-    const gone = removed.mlps.has(mlp) || removed.rest;
-    return `${mlpName(mlp, api.view.n_layers)}${D.apart ? ` · ${signed(desk.lead(D.heads.length + 1 + mlp), 4)}` : ""}${gone ? " · removed" : ""}`;
-  };
-  /** @param {string} at */
-  const words = (at) =>
-    `${headName(...headOf(at))} · ${signed(desk.lead(desk.data.places.get(at)), 4)}${removed.heads.has(at) ? " · removed" : ""}`;
+  const { place, mlpWords, words } = termNames(api, removed, desk);
   const about = lineBelow(
     grid,
     (cell) =>
@@ -297,30 +342,7 @@ const removalGrid = (api, removed, desk) => {
     if (shape === `${L},${H},${kept}`) return;
     shape = `${L},${H},${kept}`;
     singles.length = 0;
-    rest = h(
-      "button",
-      {
-        type: "button",
-        class: L < 6 ? "cell rest low" : "cell rest",
-        role: "gridcell",
-        tabindex: -1,
-        "data-rest": "",
-        style: { gridRow: `2 / span ${M}`, gridColumn: `${H + 4}` },
-        onclick: () => {
-          removed.rest = !removed.rest;
-          removed.changed();
-        },
-      },
-      h(
-        "span",
-        {},
-        others.layers.length
-          ? "MLPs and early layers"
-          : others.mlps.length > L + 1
-            ? "all MLPs, the pool’s too"
-            : "all MLPs",
-      ),
-    );
+    rest = restButton(removed, L, H, M, others);
     cells = headGrid(grid, L, H, {
       columns: `30px repeat(${H}, minmax(0, 1fr)) 4px minmax(12px, 1fr) minmax(22px, 1fr)`,
       heading: "MLP",

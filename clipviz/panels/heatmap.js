@@ -518,6 +518,74 @@ const methodStrip = (api, stage, maker) => {
 };
 
 /**
+ * What the map shows, in a line.
+ * @param {HeatmapApi} api
+ * @param {ReturnType<typeof mapMaker>} maker
+ * @param {HeatmapView} view
+ * @param {string} show
+ */
+const mapWords = (api, maker, view, show) => {
+  const { text, text_b: other, layer, neuron } = view.selection;
+  const { cosine, cosine_before: before, removed, ignoring, neuron_layers: among } = view;
+  const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
+  const number =
+    cosine === null
+      ? ""
+      : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`;
+  const whole = removed ? ", whole model" : "";
+  const attention = api.view.pools
+    ? "share of each token in what heads and pool read"
+    : "class token’s attention";
+  return show === "neurons"
+    ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
+    : show === "neuron"
+      ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
+      : maker.baselines().includes(show)
+        ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
+        : show === "attention"
+          ? text
+            ? `${attention} (ignores the text)`
+            : `no text yet: ${attention}`
+          : show === "pool"
+            ? `effect on ${quoted} of what the pool reads at each token${whole}`
+            : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
+};
+
+/**
+ * Says that the head whose map it is has been removed, and puts it back.
+ * @param {HeatmapApi} api
+ */
+const removalNote = (api) => {
+  const gone = h("p", { class: "gone", role: "status", hidden: true });
+  /** @param {Drawn} m */
+  const tell = (m) => {
+    const { layer, head } = api.view.selection;
+    gone.hidden = !m.gone;
+    if (m.gone) {
+      const back = link(
+        "Put it back",
+        () =>
+          api.ask({
+            ablation: {
+              ...api.view.selection.ablation,
+              heads: api.view.selection.ablation.heads.filter(([l, at]) => l !== layer || at !== head),
+            },
+          }),
+        { class: "to", hidden: api.standalone || api.view.selection.ablation.layers.includes(layer) },
+      );
+      gone.replaceChildren(
+        `${headName(layer, head)} is removed: `,
+        api.view.selection.ablation.how === "zero"
+          ? "it adds nothing to this image. "
+          : "the map shows its mean over the images, which stands in for it. ",
+        back,
+      );
+    }
+  };
+  return { gone, tell };
+};
+
+/**
  * What is shown, summed over what, how strongly; the colour bar and a line of words.
  * @param {HeatmapApi} api
  * @param {ReturnType<typeof mapStage>} stage
@@ -576,7 +644,7 @@ const mapControls = (api, stage, maker) => {
     title:
       "Against the true mask: share of correct pixels, and the mean IoU of object and background; the map is thresholded at its mean",
   });
-  const gone = h("p", { class: "gone", role: "status", hidden: true });
+  const removal = removalNote(api);
   /** @param {HeatmapView} given */
   const set = ({ selection: { layer, head, text, neuron } }) => {
     const whole = maker.isBaseline() || maker.isPool() || maker.isNeurons();
@@ -623,21 +691,11 @@ const mapControls = (api, stage, maker) => {
     outlined.hidden = !api.arrays.mask;
   };
   /**
-   * @param {HeatmapView} given
+   * @param {HeatmapView} view
    * @param {Drawn} m
    */
-  const say = (
-    {
-      selection: { text, text_b: other, layer, head, neuron },
-      cosine,
-      cosine_before: before,
-      removed,
-      ignoring,
-      neuron_layers: among,
-    },
-    m,
-  ) => {
-    const { kind, limit, floor, show } = m;
+  const say = (view, m) => {
+    const { kind, limit, floor } = m;
     const { pos, neg } = DIVERGING.light;
     const sign = kind === "signed";
     bar.replaceChildren(
@@ -647,50 +705,8 @@ const mapControls = (api, stage, maker) => {
         "",
       ).slice(0, 3),
     );
-    const quoted = `“${text}”${other ? ` − “${other}”` : ""}`;
-    const number =
-      cosine === null
-        ? ""
-        : ` · cosine${other ? " A − B" : ""} ${change(cosine, before)}${removed && ` ${removed}`}`;
-    const whole = removed ? ", whole model" : "";
-    const attention = api.view.pools
-      ? "share of each token in what heads and pool read"
-      : "class token’s attention";
-    what.textContent =
-      show === "neurons"
-        ? `mean activation of the neurons of layers ${among[0]}–${among[among.length - 1]} that write most along ${quoted}, scaled to 0..1${whole}`
-        : show === "neuron"
-          ? `activation of neuron ${neuron} of layer ${layer}, scaled to 0..1${whole}`
-          : maker.baselines().includes(show)
-            ? `${capital(show)}${ignoring.includes(show) ? " (ignores the text)" : ` for ${quoted}`}${whole}`
-            : show === "attention"
-              ? text
-                ? `${attention} (ignores the text)`
-                : `no text yet: ${attention}`
-              : show === "pool"
-                ? `effect on ${quoted} of what the pool reads at each token${whole}`
-                : `effect on ${quoted}${show === "centred" ? ", mean text subtracted" : ""}${number}`;
-    gone.hidden = !m.gone;
-    if (m.gone) {
-      const back = link(
-        "Put it back",
-        () =>
-          api.ask({
-            ablation: {
-              ...api.view.selection.ablation,
-              heads: api.view.selection.ablation.heads.filter(([l, at]) => l !== layer || at !== head),
-            },
-          }),
-        { class: "to", hidden: api.standalone || api.view.selection.ablation.layers.includes(layer) },
-      );
-      gone.replaceChildren(
-        `${headName(layer, head)} is removed: `,
-        api.view.selection.ablation.how === "zero"
-          ? "it adds nothing to this image. "
-          : "the map shows its mean over the images, which stands in for it. ",
-        back,
-      );
-    }
+    what.textContent = mapWords(api, maker, view, m.show);
+    removal.tell(m);
     const found = scoreOf(api, m);
     truth.hidden = !found;
     truth.textContent = found ? `pixels ${percent(found.accuracy)} · IoU ${found.miou.toFixed(2)}` : "";
@@ -700,7 +716,7 @@ const mapControls = (api, stage, maker) => {
     });
   };
   return {
-    gone,
+    gone: removal.gone,
     controls: h("div", { class: "controls" }, shows, scopes),
     legend: h(
       "div",
