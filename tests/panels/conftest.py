@@ -14,7 +14,7 @@ def views_as_declared(monkeypatch):
 
     def checked(panel, selection, view, arrays):
         declared = kinds(panel)
-        if declared is not None:
+        if declared is not None and "compute" not in vars(panel):  # a test's own is no view of the package
             found.extend(view_faults(view, declared[0]) + faults(arrays, declared[1], "arrays"))
         return show(panel, selection, view, arrays)
 
