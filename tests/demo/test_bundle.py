@@ -63,8 +63,8 @@ def session(toy, model, monkeypatch):
 
 
 def test_a_session_opens_what_the_bundle_brings(session, toy):
-    assert session.images is PICTURES
-    assert session.texts is TEXTS
+    assert session.images.opened is PICTURES
+    assert session.texts.opened is TEXTS
     assert session.texts.examples == ("a cat",)
     assert session.selection.image == 4
     assert session.selection.text == "a dog"
@@ -72,7 +72,7 @@ def test_a_session_opens_what_the_bundle_brings(session, toy):
     assert effects[session.selection.layer, session.selection.head] == effects.max()
     assert list(session.ablation.tasks()) == ["stripes"]
     named = clipviz.Session(session.model, PICTURES, "toys", background=False)
-    assert named.texts is TEXTS
+    assert named.texts.opened is TEXTS
     named.close()
 
 
