@@ -177,9 +177,12 @@ def private(path):
 
 
 def test_reports_use_what_is_public():
+    """No name with an underscore, and of the session only what its package serves."""
     for name, path in FILES.items():
         if room_of(name) == "reproduce":
             assert not [*private(path)], name
+            asked = {module for module in imports_of(name) if room_of(module) == "session"}
+            assert asked <= {"clipviz.session"}, f"{name} looks behind a session"
 
 
 def test_no_file_asks_for_a_models_name():

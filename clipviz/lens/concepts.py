@@ -91,4 +91,5 @@ def concept_codes(
 
 
 def _unit(rows: Float[Tensor, "row d_embed"]) -> Float[Tensor, "row d_embed"]:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    found: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return found

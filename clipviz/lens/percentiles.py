@@ -16,8 +16,8 @@ THINGS = (("class", "label", "category"), ("second class",))
 """Columns whose words name what an image's mask outlines; a text has to name one of each tuple."""
 
 
-class Standing(NamedTuple):
-    """Where a text's cosine with an image stands.
+class Percentiles(NamedTuple):
+    """Where a text's cosine with an image lies among those of other texts and images.
 
     cosine: that with text A, or A minus B; rank: 1 + the number of the n_texts pool texts whose cosine with the image
     is larger, None for A minus B; share: of the n_images images read, those whose cosine with the text is smaller.

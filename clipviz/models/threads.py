@@ -26,7 +26,7 @@ def spare_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def sparing(steps: Iterator[Step]) -> Iterator[Step]:
+def with_spare_core(steps: Iterator[Step]) -> Iterator[Step]:
     """The same steps, each made inside `spare_core`; between them torch has all its threads."""
     while True:
         with spare_core():

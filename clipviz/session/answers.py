@@ -7,7 +7,7 @@ from clipviz.analysis.neurons.layer import Code, Effects, Histogram, LayerNeuron
 from clipviz.data.images import Images
 from clipviz.lens.cues import Attack
 from clipviz.lens.intervals import Estimate
-from clipviz.lens.percentiles import Familiarity, Standing
+from clipviz.lens.percentiles import Familiarity, Percentiles
 from clipviz.lens.segment import SegmentationScore
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.models.bundle import Studio, TourStep
@@ -43,6 +43,7 @@ __all__ = [
     "LayerNeurons",
     "Listed",
     "Outcome",
+    "Percentiles",
     "Preset",
     "Reading",
     "Row",
@@ -50,7 +51,6 @@ __all__ = [
     "SegmentationScore",
     "SharedUnits",
     "Source",
-    "Standing",
     "Studio",
     "Summary",
     "TokenHead",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipviz.lens import percentiles as standing
+from clipviz.lens import percentiles
 
 
 def test_ranks_and_shares_by_hand():
     others = torch.tensor([0.1, 0.3, 0.2, 0.2])
-    assert standing.rank_among(0.2, others) == 2
-    assert standing.share_below(0.25, others) == 0.75
-    assert standing.share_below(0.25, others[:0]) == 0.0
+    assert percentiles.rank_among(0.2, others) == 2
+    assert percentiles.share_below(0.25, others) == 0.75
+    assert percentiles.share_below(0.25, others[:0]) == 0.0
 
 
 def test_the_best_cosines_are_those_of_the_literal_loop():
@@ -20,24 +20,24 @@ def test_the_best_cosines_are_those_of_the_literal_loop():
     images, texts = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (7, 3))
     pool = texts / texts.norm(dim=1, keepdim=True)
     expected = [max(float(image @ text / image.norm()) for text in pool) for image in images]
-    assert standing.best_cosines(images, pool).tolist() == pytest.approx(expected, abs=1e-12)
+    assert percentiles.best_cosines(images, pool).tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_an_image_below_the_first_percentile_is_far():
     best = torch.linspace(0.2, 0.5, 200)
-    far = standing.among_images(0.1, best)
+    far = percentiles.among_images(0.1, best)
     assert not far.known
     assert (far.cosine, far.share, far.n_images) == (0.1, 0.0, 200)
     assert "0.100" in far.why
-    assert standing.among_images(0.3, best)[:2] == (True, "")
-    assert standing.among_images(0.1, best[:99]).known  # too few to say
+    assert percentiles.among_images(0.3, best)[:2] == (True, "")
+    assert percentiles.among_images(0.1, best[:99]).known  # too few to say
 
 
 def test_a_text_names_every_thing_that_a_mask_outlines():
     columns = {"class": ["owl", "", "fox"], "second class": ["lamp", "", ""]}
-    assert standing.names_object("two Owls beside a lamp", columns, 0)
-    assert standing.names_object("an owl", columns, 0) is False
-    assert standing.names_object("a box", columns, 2) is False
-    assert standing.names_object("foxes", columns, 2)
-    assert standing.names_object("a fox", columns, 1) is None
-    assert standing.names_object("a fox", {}, 0) is None
+    assert percentiles.names_object("two Owls beside a lamp", columns, 0)
+    assert percentiles.names_object("an owl", columns, 0) is False
+    assert percentiles.names_object("a box", columns, 2) is False
+    assert percentiles.names_object("foxes", columns, 2)
+    assert percentiles.names_object("a fox", columns, 1) is None
+    assert percentiles.names_object("a fox", {}, 0) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipviz.models.threads import spare_core, sparing
+from clipviz.models.threads import spare_core, with_spare_core
 
 
 @pytest.fixture(params=[1, 3])
@@ -36,7 +36,7 @@ def test_between_two_steps_torch_has_all_its_threads(threads):
             yield torch.get_num_threads()
 
     seen = []
-    for inside in sparing(steps()):
+    for inside in with_spare_core(steps()):
         seen.append((inside, torch.get_num_threads()))
     assert seen == [(max(1, threads - 1), threads)] * 3
     assert torch.get_num_threads() == threads
@@ -47,12 +47,12 @@ def test_steps_that_nobody_waits_for_end_and_those_that_fail_leave_the_threads(t
         yield 1
         raise ValueError("broken")
 
-    made = sparing(steps())
+    made = with_spare_core(steps())
     assert next(made) == 1
     with pytest.raises(ValueError, match="broken"):
         next(made)
     assert torch.get_num_threads() == threads
-    left = sparing(steps())
+    left = with_spare_core(steps())
     next(left)
     left.close()
     assert torch.get_num_threads() == threads

@@ -17,7 +17,7 @@ from clipviz.analysis.generation import guides as shared
 from clipviz.analysis.generation.concepts import GeneratorConcept
 from clipviz.data.texts import class_texts
 from clipviz.loading import load_partner
-from clipviz.models.threads import sparing
+from clipviz.models.threads import with_spare_core
 from clipviz.models.zoo import clip_partner
 from clipviz.session import checks
 from clipviz.session.state import State
@@ -163,7 +163,7 @@ class Guided:
         """The search of GeneratorTopic.edit, one step at a time."""
         units = self.units_of(chosen)
         steps = editing.edit_steps(self.generator, latents, self.guides, change, units=units, **how)
-        return sparing(steps)
+        return with_spare_core(steps)
 
     def invert(
         self,

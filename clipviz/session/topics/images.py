@@ -15,7 +15,7 @@ from clipviz.analysis.collection.retrieval import Ranked
 from clipviz.data.images import Images, open_images
 from clipviz.lens.percentiles import (
     Familiarity,
-    Standing,
+    Percentiles,
     among_images,
     best_cosines,
     rank_among,
@@ -225,7 +225,7 @@ class ImageTopic(Sequence[Image.Image]):
 
     def percentiles(
         self, text: str, image: int | None = None, text_b: str = "", ablation: Ablation | None = None
-    ) -> Standing:
+    ) -> Percentiles:
         """Where a text's cosine with an image stands: its rank among the pool's texts, its share over the images.
 
         text_b and ablation as in heads.effects; every cosine that it is compared with is of the same quantity.
@@ -236,7 +236,7 @@ class ImageTopic(Sequence[Image.Image]):
         key = ("percentiles", i, text, text_b, chosen, self.codes.version)
         return state.remember(key, lambda: self._percentiles(text, i, text_b, chosen))
 
-    def _percentiles(self, text: str, image: int, text_b: str, ablation: Ablation) -> Standing:
+    def _percentiles(self, text: str, image: int, text_b: str, ablation: Ablation) -> Percentiles:
         texts = self._state.texts
         cosine = self._removal.cosine(image, self._state.contrast(text, text_b), ablation)
         rank = None
@@ -246,7 +246,7 @@ class ImageTopic(Sequence[Image.Image]):
             rank = rank_among(cosine, others)
         rows = self._others(image)
         share = share_below(cosine, self.cosines(text, text_b, ablation)[rows])
-        return Standing(cosine, rank, len(texts), share, len(rows))
+        return Percentiles(cosine, rank, len(texts), share, len(rows))
 
     def familiarity(self, image: int | None = None) -> Familiarity:
         """Whether an image is of the kind that the model knows, and how that is found out.

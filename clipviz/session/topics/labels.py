@@ -12,7 +12,7 @@ from torch import Tensor
 from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
 from clipviz.lens.roles import NO_ROLE
-from clipviz.models.threads import spare_core, sparing
+from clipviz.models.threads import spare_core, with_spare_core
 from clipviz.session.state import State
 from clipviz.session.topics.spans import Spans
 from clipviz.values import Head
@@ -132,7 +132,7 @@ def _labelling(reference: weakref.ref[State]) -> Iterator[None]:
         work.resume()
         steps = found.missing(at)
         del state, found
-        for _ in sparing(steps):  # what was done of a head stays while a click is answered
+        for _ in with_spare_core(steps):  # what was done of a head stays while a click is answered
             work.reached(place)
             yield
             work.resume()

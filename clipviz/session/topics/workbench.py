@@ -18,7 +18,7 @@ from clipviz.lens import invert as lens
 from clipviz.lens import verdicts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
-from clipviz.models.threads import spare_core, sparing
+from clipviz.models.threads import spare_core, with_spare_core
 from clipviz.session import checks
 from clipviz.session.state import State
 from clipviz.session.topics.ablation import AblationTopic
@@ -230,7 +230,7 @@ class Workbench:
             still=editing.THERE,
             schedule=schedule,
         )
-        for step in sparing(steps):
+        for step in with_spare_core(steps):
             since = step.number - schedule.moved[-1]
             self.latents = with_numbers(now.base, step.latents)
             self.distance = float(step.objectives.mean())
