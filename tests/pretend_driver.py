@@ -252,8 +252,8 @@ def full_device(bench: Bench) -> Any:
 QUESTIONS: dict[str, Callable[[Bench], Any]] = {
     **{f"session.{name}": of_session(name, *args) for name, args in SESSION.items()},
     "session.neurons.layer": lambda bench: bench.session.neurons.layer(3).line.directions,
-    "the desk, MLPs apart": of_session("ablation_desk", apart=True, class_token=True),
-    "session.cues.attack": of_session("attack", PAIR, n_sentences=1, n_images=1),
+    "the desk, MLPs apart": of_session("ablation.desk", apart=True, class_token=True),
+    "session.cues.attack": of_session("cues.attack", PAIR, n_sentences=1, n_images=1),
     **{f"panel {name}": partial(shown, name=name) for name in PANELS},
     "second order": lambda bench: [
         (second := bench.model.second_order([bench.images[0], bench.images[1]], 3)).norms(),
