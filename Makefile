@@ -5,6 +5,7 @@
 # make mutate   each line of docs/thesis.md made false in a copy: its test has to fail   ARGS="'Equation 3.1' Figure --fresh"
 # make lowest   the tests on the least versions that pyproject.toml allows   ARGS=tests/lens
 # make demo-assets   what the demo ships, made again where something changed   ARGS=--list
+# make docs   the documentation site in build/site   ARGS="--serve 8000"
 # make lint   ruff, mypy, prettier, tsc and eslint
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PI
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq
 FOUND := command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$$CHROMIUM" ]
 
-.PHONY: demo demo-assets test bench hostile mutate lowest lint browser chromium scripts clean
+.PHONY: demo demo-assets docs test bench hostile mutate lowest lint browser chromium scripts clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "clipviz needs Python 3.10 or newer, found %d.%d; pass PYTHON=python3.12" % v[:2])'
@@ -62,6 +63,9 @@ mutate: $(VENV)/.tools
 
 demo-assets: $(VENV)/.tools
 	$(BIN)/python -m tools.demo $(ARGS)
+
+docs: $(VENV)/.tools
+	$(BIN)/python -m tools.docs $(ARGS)
 
 # Old packages warn of each other, so warnings are no errors here. uv resolves the least versions.
 lowest: $(VENV)/.tools

@@ -1,0 +1,67 @@
+"""Make the documentation site: python -m tools.docs [--serve PORT] [--no-board].
+
+The board of the demo is published once, into build/board, and shared by the pages; then mkdocs writes build/site, and
+every warning is an error. Any web server shows the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+from tools.docs.pages import BOARD, ROOT, write
+
+
+def publish_board() -> None:
+    """The demo's board with its model inside, as every page shows it."""
+    import clipviz
+
+    shutil.rmtree(BOARD, ignore_errors=True)
+    clipviz.publish(clipviz.Session(clipviz.load("demo")), BOARD)
+
+
+def dead_links(site: Path, without: tuple[str, ...] = ()) -> list[str]:
+    """Addresses within the site at which there is no file, but those that begin with one of `without`."""
+    dead = []
+    for page in sorted(site.rglob("*.html")):
+        if page.is_relative_to(site / "demo") or page.name == "404.html":
+            continue
+        for address in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text("utf-8")):
+            if re.match(r"[a-z]+:|//", address):
+                continue
+            aim = Path(os.path.normpath(page.parent / unquote(address)))
+            inside = str(aim.relative_to(site)) + "/" if aim.is_relative_to(site) else ".."
+            there = (aim / "index.html").exists() or aim.is_file()
+            if not there and not inside.startswith(without or ("\0",)):
+                dead.append(f"{page.relative_to(site)}: {address}")
+    return dead
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-board", action="store_true", help="leave the board as it was published before")
+    parser.add_argument("--serve", type=int, metavar="PORT", help="then show the site at this port")
+    options = parser.parse_args(arguments)
+    if not options.no_board:
+        publish_board()
+    write(ROOT / "build" / "docs")
+    subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=True)
+    site = Path(ROOT, "build", "site")
+    if dead := dead_links(site, without=() if BOARD.exists() else ("demo/",)):
+        sys.exit("nothing is at these addresses:\n" + "\n".join(dead))
+    print(f"{site}: {sum(1 for _ in site.rglob('*.html'))} pages")
+    if options.serve:
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+        http.server.ThreadingHTTPServer(("127.0.0.1", options.serve), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The documentation site's pages as its generator reads them: links, formulas and the live board put in their places.
+
+Formulas between $$ become MathML, which browsers draw themselves. A line `[board: text=a swan&head=4.6]` becomes the
+published board, opened at that view. Links of documents that point outside docs/ lead to the page of the file they
+point to, where there is one, and are plain words else.
+"""
+
+from __future__ import annotations
+
+import html
+import posixpath
+import re
+import shutil
+from pathlib import Path
+
+from latex2mathml.converter import convert
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {
+    "CHANGELOG.md": "about/changelog.md",
+    "CONTRIBUTING.md": "about/contributing.md",
+    "clipviz/demo/model/MODEL_CARD.md": "about/model.md",
+    "clipviz/demo/generator/MODEL_CARD.md": "about/generator.md",
+    "README.md": "index.md",
+}
+"""Files outside docs/ that have a page, from the repository's root; README's place is the site's first page."""
+
+BOARD = ROOT / "build" / "board"
+"""Where `python -m tools.docs` publishes the board."""
+
+_FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+_BOARD = re.compile(r"^\[board: *(.*?)\]$", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
+
+
+def write(folder: Path) -> None:
+    """Write the pages of docs/, and those whose source lies outside it, into an empty folder for the generator."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.json"))
+    sources = {page: source for source, page in PAGES.items() if page != "index.md"}
+    sources |= {
+        str(path.relative_to(folder)): f"docs/{path.relative_to(folder)}" for path in folder.rglob("*.md")
+    }
+    for page, source in sources.items():
+        text = _relinked((ROOT / source).read_text(encoding="utf-8"), source, page)
+        text = _BOARD.sub(lambda found, page=page: board(found[1], page), text)
+        target = folder / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_FORMULA.sub(lambda found: formula(found[1]), text), encoding="utf-8")
+    if BOARD.exists():
+        shutil.copytree(BOARD, folder / "demo")
+
+
+def _relinked(markdown: str, source: str, page: str) -> str:
+    """Links relative to `source` (a path from the repository's root) as links relative to the page."""
+
+    def link(found: re.Match[str]) -> str:
+        words, target = found[1], found[2]
+        if "://" in target or target.startswith(("#", "mailto:")):
+            return found[0]
+        path, _, anchor = target.partition("#")
+        aim = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        inside = PAGES.get(aim) or (aim.removeprefix("docs/") if aim.startswith("docs/") else None)
+        if inside is None:
+            return words if words.startswith("`") else f"{words} (`{aim}`)" if words != aim else f"`{aim}`"
+        where = posixpath.relpath(inside, posixpath.dirname(page) or ".")
+        return f"[{words}]({where}{'#' + anchor if anchor else ''})"
+
+    return _LINK.sub(link, markdown)
+
+
+def board(view: str, page: str) -> str:
+    """The published board at a view, such as `text=a swan&head=4.6`, addressed from the document at `page`."""
+    fragment = f"#{html.escape(view, quote=True)}" if view else ""
+    address = f"{'../' * (len(Path(page).parts) - 1)}demo/index.html{fragment}"
+    return (
+        f'<div class="board"><iframe src="{address}" title="The board, live in this page" loading="lazy"></iframe>'
+        f'<p><a href="{address}" target="_top">Open the board on a page of its own</a>. It computes in your browser; '
+        "texts and pictures stay on your machine.</p></div>"
+    )
+
+
+def formula(latex: str) -> str:
+    """A displayed formula as MathML."""
+    return convert(" ".join(latex.split()), display="block")
