@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gallery import BOARD, ROOT, board  # noqa: E402
+from gallery import BOARD, ROOT, board
 
 WIDTH, HEIGHT = 1500, 1010
 """The part of the page that is recorded, in CSS pixels."""
@@ -27,9 +27,12 @@ CURSOR = """() => { const dot = document.createElement('div'); dot.id = 'recorde
   dot.style.cssText = 'position:fixed;z-index:99999;width:22px;height:22px;margin:-11px;border-radius:50%;'
     + 'background:rgba(63,81,181,.35);border:2px solid rgba(63,81,181,.9);pointer-events:none;left:-50px;top:-50px';
   document.body.append(dot);
-  document.addEventListener('pointermove', (e) => { dot.style.left = e.clientX + 'px'; dot.style.top = e.clientY + 'px'; }, true);
+  document.addEventListener('pointermove', (event) => {
+    dot.style.left = event.clientX + 'px'; dot.style.top = event.clientY + 'px'; }, true);
   document.addEventListener('pointerdown', () => { dot.style.transform = 'scale(.7)'; }, true);
   document.addEventListener('pointerup', () => { dot.style.transform = ''; }, true); }"""
+WHERE = """() => { const dot = document.getElementById('recorded-cursor').style;
+  return [parseFloat(dot.left), parseFloat(dot.top)]; }"""
 
 
 class Recorder:
@@ -46,7 +49,11 @@ class Recorder:
         clip = {"x": box["x"], "y": box["y"], "width": box["width"], "height": min(box["height"], HEIGHT)}
         frame = Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")
         frame = frame.resize((SHOWN, round(frame.height * SHOWN / frame.width)), Image.Resampling.LANCZOS)
-        if self.frames and frame.size == self.frames[-1].size and frame.tobytes() == self.frames[-1].tobytes():
+        if (
+            self.frames
+            and frame.size == self.frames[-1].size
+            and frame.tobytes() == self.frames[-1].tobytes()
+        ):
             self.milliseconds[-1] += milliseconds
         else:
             self.frames.append(frame)
@@ -54,9 +61,7 @@ class Recorder:
 
     def move(self, x: float, y: float, steps: int = 5) -> None:
         """Move the pointer to a place on the page, and keep its way there."""
-        start = self.page.evaluate(
-            "() => { const d = document.getElementById('recorded-cursor').style; return [parseFloat(d.left), parseFloat(d.top)]; }"
-        )
+        start = self.page.evaluate(WHERE)
         for step in range(1, steps + 1):
             share = step / steps
             self.page.mouse.move(start[0] + share * (x - start[0]), start[1] + share * (y - start[1]))
@@ -158,9 +163,9 @@ def record() -> None:
 
 
 def strongest(opened: Any) -> Any:
-    """The head with the largest direct effect on the text, in the grid."""
-    opened.kernel("print('%d.%d' % max(session_heads(session), key=session_heads(session).get))")
-    raise NotImplementedError
+    """The head with the largest direct effect on the selected text, in the grid."""
+    said = opened.kernel("print(*session.heads.strongest(session.selection.text))").split()
+    return opened.panel("heads").locator(f'[data-layer="{said[0]}"][data-head="{said[1]}"]').first
 
 
 def settle(opened: Any) -> None:
