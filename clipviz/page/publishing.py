@@ -20,10 +20,10 @@ from clipviz.page.carrying import carry
 from clipviz.page.export import Precision, check_carried, check_exporter, in_precision, memory_needed
 from clipviz.page.packing import Folder, manifest
 from clipviz.panels import Dashboard
-from clipviz.panels.base import DESKS, Panel
-from clipviz.panels.pictures import title
-from clipviz.panels.scripts import ordered, text
-from clipviz.panels.standalone import traits
+from clipviz.panels.core.base import DESKS, Panel
+from clipviz.panels.core.pictures import title
+from clipviz.panels.core.scripts import ordered, text
+from clipviz.panels.core.standalone import traits
 from clipviz.session import Session
 from clipviz.session.topics.heads import FOUND
 from clipviz.values import N_LATE, Task
@@ -224,8 +224,8 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
 def _styles(sheets: Sequence[str]) -> str:
     """Style sheets one after the other, what they share once."""
     own = dict.fromkeys(sheets)
-    around = [text(f"{name}.css") for name in ("dashboard", "standalone")]
-    return "\n".join([text("base.css"), *own, *around, _resource("page.css")])
+    around = [text(name) for name in ("dashboard.css", "core/standalone.css")]
+    return "\n".join([text("core/base.css"), *own, *around, _resource("page.css")])
 
 
 def _about(shown: Session) -> dict[str, Any]:
@@ -277,9 +277,11 @@ def _scripts(folder: Path, board: dict[str, Any], css: str, tokens: str) -> None
     for found in resources.files("clipviz.page").joinpath("script").iterdir():
         if found.name.endswith(".js"):
             write_whole(folder / "script" / found.name, found.read_bytes())
-    for name in ordered(f"{panel}.js" for panel in [*(panel["name"] for panel in board["panels"]), "desks"]):
+    for name in ordered(
+        f"{panel}/view.js" for panel in [*(panel["name"] for panel in board["panels"]), "desks"]
+    ):
         place = folder / "panels" / name
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         write_whole(place, text(name).encode())
     for module in (vendor.RUNTIME, *([vendor.TOKENIZERS] if tokens == "json" else [])):
         write_whole(folder / "runtime" / module, vendor.script(module))

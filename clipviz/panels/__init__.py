@@ -1,19 +1,19 @@
 """Panels: one .py and one small .js each. A panel shows what the session's selection points at."""
 
-from clipviz.panels.ablate import Ablate
-from clipviz.panels.atlas import Atlas
-from clipviz.panels.cues import Cues
+from clipviz.panels.ablate.panel import Ablate
+from clipviz.panels.atlas.panel import Atlas
+from clipviz.panels.cues.panel import Cues
 from clipviz.panels.dashboard import Dashboard
-from clipviz.panels.generate import Generate
-from clipviz.panels.heads import Heads
-from clipviz.panels.heatmap import Heatmap
-from clipviz.panels.images import ImageGallery
-from clipviz.panels.neurons import Neurons
-from clipviz.panels.query import Query
-from clipviz.panels.receipts import Receipts
-from clipviz.panels.rosetta import Rosetta
-from clipviz.panels.textspan import TextSpan
-from clipviz.panels.words import Words
+from clipviz.panels.generate.panel import Generate
+from clipviz.panels.heads.panel import Heads
+from clipviz.panels.heatmap.panel import Heatmap
+from clipviz.panels.images.panel import ImageGallery
+from clipviz.panels.neurons.panel import Neurons
+from clipviz.panels.query.panel import Query
+from clipviz.panels.receipts.panel import Receipts
+from clipviz.panels.rosetta.panel import Rosetta
+from clipviz.panels.textspan.panel import TextSpan
+from clipviz.panels.words.panel import Words
 
 __all__ = [
     "Ablate",

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 import ipywidgets
 
-from clipviz.panels import standalone
-from clipviz.panels.base import Panel
-from clipviz.panels.desks import Desks
-from clipviz.panels.heads import Heads
-from clipviz.panels.heatmap import Heatmap
-from clipviz.panels.images import ImageGallery
-from clipviz.panels.query import Query
-from clipviz.panels.receipts import Receipts
-from clipviz.panels.scripts import text
-from clipviz.panels.stored import Choices, Kept
-from clipviz.panels.textspan import TextSpan
-from clipviz.panels.tour import Tour
+from clipviz.panels.core import standalone
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.scripts import text
+from clipviz.panels.core.stored import Choices, Kept
+from clipviz.panels.desks.panel import Desks
+from clipviz.panels.heads.panel import Heads
+from clipviz.panels.heatmap.panel import Heatmap
+from clipviz.panels.images.panel import ImageGallery
+from clipviz.panels.query.panel import Query
+from clipviz.panels.receipts.panel import Receipts
+from clipviz.panels.textspan.panel import TextSpan
+from clipviz.panels.tour.panel import Tour
 from clipviz.session import Board, Session
 
 if TYPE_CHECKING:

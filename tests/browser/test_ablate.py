@@ -13,8 +13,8 @@ SESSION = """import clipviz
 demo = clipviz.demo.images()
 birds = [i for i, group in enumerate(demo.attributes["bird group"]) if group][:60]
 session = clipviz.Session(clipviz.load("demo", device="cpu"), demo.subset([*range(60), *birds]), "demo")"""
-SHOWN = """from clipviz.panels.ablate import Ablate
-from clipviz.panels.heads import Heads
+SHOWN = """from clipviz.panels.ablate.panel import Ablate
+from clipviz.panels.heads.panel import Heads
 from IPython.display import display
 panel, heads = Ablate(session), Heads(session)
 display(heads, panel)"""

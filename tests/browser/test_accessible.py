@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from clipviz.panels import standalone
-from clipviz.panels.base import DESKS
+from clipviz.panels.core import standalone
+from clipviz.panels.core.base import DESKS
 
 AXE = Path(__file__).parents[2] / "tools/js/node_modules/axe-core/axe.min.js"
 # Violations once per kind; too few measured contrasts would mean that none was looked at.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipviz.panels.atlas import MANY, Atlas
-from clipviz.panels.base import pack
-from clipviz.panels.scripts import kit, text
+from clipviz.panels.atlas.panel import MANY, Atlas
+from clipviz.panels.core.base import pack
+from clipviz.panels.core.scripts import kit, text
 
 GROUPS = [[0, "left", 0, "#0072b2"], [1, "right", 0, "#d55e00"]]
 LONELY = (0.9, 0.85)  # a place with one point, of the second group
@@ -92,7 +92,7 @@ def show(page, folder, n_points, engine):
     page.set_content('<input type="file">')
     page.locator("input").set_input_files(folder / "arrays")
     webgl = text("vendor/regl-scatterplot.js")
-    shared = {"script": kit(), "style": text("base.css")}
+    shared = {"script": kit(), "style": text("core/base.css")}
     page.evaluate(OPEN, [Atlas._esm, Atlas._css, shared, webgl, engine, view])
     page.wait_for_selector('[data-panel="atlas"][data-ready="true"]')
     return page.locator('[data-panel="atlas"]')

@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from browser.test_dashboard import SESSION
 
 SHOWN = """import ipywidgets
-from clipviz.panels.cues import Cues
-from clipviz.panels.neurons import Neurons
+from clipviz.panels.cues.panel import Cues
+from clipviz.panels.neurons.panel import Neurons
 cues = Cues(session, drawn="horse", mistaken="zebra", n_sentences=3, n_images=40)
 neurons = Neurons(session, n_images=40)
 ipywidgets.VBox([cues, neurons])"""

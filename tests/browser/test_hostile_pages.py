@@ -6,8 +6,8 @@ import pytest
 
 import clipviz
 from clipviz.data.texts import Texts
-from clipviz.panels import standalone
-from clipviz.panels.base import DESKS
+from clipviz.panels.core import standalone
+from clipviz.panels.core.base import DESKS
 
 N = 24
 RUN = "window.owned=1;new Image().src='http://127.0.0.1:9/owned'"

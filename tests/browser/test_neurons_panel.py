@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from browser.test_dashboard import SESSION
 
-SHOWN = """from clipviz.panels.neurons import Neurons
+SHOWN = """from clipviz.panels.neurons.panel import Neurons
 panel = Neurons(session)
 panel"""
 LIT = """() => [...document.querySelectorAll('[data-panel="neurons"] .tile .map')].filter(c =>

@@ -10,8 +10,8 @@ from waterbirds import write_birds
 
 from browser.test_ablate import settle
 
-SHOWN = """from clipviz.panels.ablate import Ablate
-from clipviz.panels.textspan import TextSpan
+SHOWN = """from clipviz.panels.ablate.panel import Ablate
+from clipviz.panels.textspan.panel import TextSpan
 from IPython.display import display
 panel, spans = Ablate(session), TextSpan(session, n_texts=6)
 display(spans, panel)"""

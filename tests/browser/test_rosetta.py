@@ -8,9 +8,9 @@ from playwright.sync_api import expect
 SESSION = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
 SHOWN = """import ipywidgets
-from clipviz.panels.heads import Heads
-from clipviz.panels.neurons import Neurons
-from clipviz.panels.rosetta import Rosetta
+from clipviz.panels.heads.panel import Heads
+from clipviz.panels.neurons.panel import Neurons
+from clipviz.panels.rosetta.panel import Rosetta
 panel, neurons, heads = Rosetta(session), Neurons(session, n_images=48), Heads(session)
 ipywidgets.VBox([panel, neurons, heads])"""
 LIT = """() => [...document.querySelectorAll('[data-panel="rosetta"] .stage .map')].filter(c =>

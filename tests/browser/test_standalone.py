@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from clipviz.panels import stored
-from clipviz.panels.ablate import Ablate
-from clipviz.panels.heatmap import Heatmap
+from clipviz.panels.ablate.panel import Ablate
+from clipviz.panels.core import stored
+from clipviz.panels.heatmap.panel import Heatmap
 from clipviz.values import Ablation
 
 HOSTILE = "</script><img src=x onerror=\"document.body.dataset.owned='yes'\"><!--"

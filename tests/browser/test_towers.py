@@ -24,7 +24,7 @@ LINKS = {
     "SigLIP": "sigmoid of 14.3 × cosine − 3.0, each class by itself",
     "EVA-02": "softmax of 14.3 × cosine",
 }
-DESKS = "from clipviz.panels.base import DESKS; print(','.join(DESKS))"
+DESKS = "from clipviz.panels.core.base import DESKS; print(','.join(DESKS))"
 ERRORS = """session.wait(120)
 every = [*dashboard.panels, *dashboard.desks.built.values()]
 print([(panel.name, panel.error) for panel in every if panel.error])"""

@@ -29,7 +29,7 @@ from clipviz import panels
 from clipviz.data.images import open_images
 from clipviz.data.texts import class_texts, open_texts
 from clipviz.lens import segment, sparse, textspan
-from clipviz.panels import standalone
+from clipviz.panels.core import standalone
 
 from .tally import Tally
 

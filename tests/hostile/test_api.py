@@ -16,7 +16,7 @@ from clipviz.data.images import open_images
 from clipviz.data.texts import open_texts
 from clipviz.lens import segment, textspan
 from clipviz.lens.invert import Schedule
-from clipviz.panels import standalone
+from clipviz.panels.core import standalone
 
 from .api import DOORS, opened
 

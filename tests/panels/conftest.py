@@ -1,10 +1,10 @@
-"""Every view that a panel of the package shows in these tests is what clipviz/panels/views says."""
+"""Every view that a panel of the package shows in these tests is what its sent.py says."""
 
 from __future__ import annotations
 
 import pytest
 
-from clipviz.panels.base import Panel
+from clipviz.panels.core.base import Panel
 from panels.views import faults, kinds, view_faults
 
 

@@ -13,7 +13,7 @@ from few_texts import COMMON
 import clipviz
 from clipviz.analysis.heads import ablation as analysis
 from clipviz.lens import intervals, zeroshot
-from clipviz.panels.ablate import Ablate
+from clipviz.panels.ablate.panel import Ablate
 from clipviz.session import Board
 from clipviz.session.topics.ablation import N_TOWARDS
 from clipviz.values import N_LATE, Ablation

@@ -7,8 +7,8 @@ import pytest
 
 import clipviz
 from clipviz.demo import images as demo
-from clipviz.panels.atlas import ACROSS, N_GROUPS, NONE, OTHER, Atlas, pictured, shaded
-from clipviz.panels.images import ImageGallery
+from clipviz.panels.atlas.panel import ACROSS, N_GROUPS, NONE, OTHER, Atlas, pictured, shaded
+from clipviz.panels.images.panel import ImageGallery
 
 N_IMAGES = 30
 

@@ -18,8 +18,8 @@ import clipviz
 from clipviz import panels
 from clipviz.demo import images as demo
 from clipviz.panels import Cues, Generate, Heads, Heatmap, ImageGallery, Query, Receipts, TextSpan
-from clipviz.panels.base import DESKS, Panel
-from clipviz.panels.requests import Request
+from clipviz.panels.core.base import DESKS, Panel
+from clipviz.panels.core.requests import Request
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 TEXTS = [*COMMON, "a swan", "a tiger"]

@@ -16,8 +16,8 @@ from clipviz.analysis.cues import attacks, words
 from clipviz.lens import intervals
 from clipviz.lens.cues import Attack
 from clipviz.models.bundle import Studio
-from clipviz.panels.cues import Cues
-from clipviz.panels.drawing import verdict
+from clipviz.panels.cues.drawing import verdict
+from clipviz.panels.cues.panel import Cues
 from clipviz.session import Board
 from panels import asking
 

@@ -12,7 +12,7 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz.demo import images as demo
-from clipviz.panels.desks import DESKS, Desks
+from clipviz.panels.desks.panel import DESKS, Desks
 from clipviz.session.topics import readings
 
 pytestmark = pytest.mark.usefixtures("few_rotations")

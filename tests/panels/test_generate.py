@@ -146,7 +146,7 @@ def test_a_moving_hand_is_followed_by_one_search_with_one_pass_a_picture(desk, m
         seen.append((view["settled"], sorted(arrays)))
         show(selection, view, arrays)
 
-    monkeypatch.setattr("clipviz.panels.generate.FRAMES_APART", 0.0)
+    monkeypatch.setattr("clipviz.panels.generate.panel.FRAMES_APART", 0.0)
     monkeypatch.setattr(desk, "_show", shown)
     bench.follow = watched
     try:
@@ -182,7 +182,7 @@ def test_pictures_on_the_way_are_those_of_the_search(desk, monkeypatch):
         show(selection, view, arrays)
         pixels.append(desk.data().get("pixels"))
 
-    monkeypatch.setattr("clipviz.panels.generate.FRAMES_APART", 0.0)
+    monkeypatch.setattr("clipviz.panels.generate.panel.FRAMES_APART", 0.0)
     monkeypatch.setattr(desk, "_show", shown)
     monkeypatch.setattr(bench, "follow", watched, raising=False)
     desk.request = {"seq": desk.request["seq"], "options": {"move": [9, 0.1, 0.0, 1.0]}}

@@ -11,8 +11,8 @@ import clipviz
 from clipviz.lens import segment
 from clipviz.lens.baselines import METHODS, all_maps
 from clipviz.models.attribution import record
-from clipviz.panels import parts
-from clipviz.panels.heatmap import Heatmap
+from clipviz.panels.heatmap import parts
+from clipviz.panels.heatmap.panel import Heatmap
 from clipviz.session import Board
 from clipviz.session.topics import maps as topic
 

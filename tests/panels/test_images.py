@@ -8,7 +8,7 @@ from few_texts import COMMON
 
 import clipviz
 from clipviz.analysis.collection import retrieval
-from clipviz.panels.images import ImageGallery
+from clipviz.panels.images.panel import ImageGallery
 from panels.asking import ask
 
 TEXTS = [*COMMON, "a car", "a star"]

@@ -12,7 +12,7 @@ from session.test_neurons import TEXTS
 
 import clipviz
 from clipviz.data.recent import Recent
-from clipviz.panels.neurons import Neurons
+from clipviz.panels.neurons.panel import Neurons
 from clipviz.session import Board
 from clipviz.session.state import REMEMBERED
 from panels import asking

@@ -15,8 +15,8 @@ from matplotlib.text import Text
 import clipviz
 from clipviz import figures
 from clipviz.figures.style import PRINTED, Print
-from clipviz.panels import base
-from clipviz.panels.base import Panel
+from clipviz.panels.core import base
+from clipviz.panels.core.base import Panel
 
 pytestmark = pytest.mark.usefixtures("few_rotations")
 N_READ = 16  # images whose neurons are read

@@ -11,8 +11,8 @@ from tiny_dictionary import TEXTS, tiny_book, tiny_images, tiny_pair
 
 import clipviz
 from clipviz.data import dictionary as saved
-from clipviz.panels import pictures
-from clipviz.panels.rosetta import Rosetta
+from clipviz.panels.core import pictures
+from clipviz.panels.rosetta.panel import Rosetta
 from panels.asking import ask
 
 

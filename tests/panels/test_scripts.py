@@ -11,12 +11,23 @@ from ipywidgets.embed import dependency_state
 import clipviz
 from clipviz import panels
 from clipviz.demo import images as demo
-from clipviz.panels import scripts
-from clipviz.panels.scripts import TOP, Kit, alone, joined, kit, kit_key, kit_names, module, ordered, script
+from clipviz.panels.core import scripts
+from clipviz.panels.core.scripts import (
+    TOP,
+    Kit,
+    alone,
+    joined,
+    kit,
+    kit_key,
+    kit_names,
+    module,
+    ordered,
+    script,
+)
 
 FOLDER = resources.files("clipviz.panels")
-OWN = sorted(file.name for file in FOLDER.iterdir() if file.name.endswith(".js"))
-PANELS = [name for name in OWN if name not in ("standalone.js", "loader.js")]
+PANELS = sorted(f"{place.name}/view.js" for place in FOLDER.iterdir() if (place / "view.js").is_file())
+OWN = [*PANELS, "core/standalone.js", "core/loader.js"]
 
 
 def forget():
@@ -83,9 +94,12 @@ def test_what_cannot_be_joined_is_refused(written, files, message):
 
 
 def test_a_panels_script_is_a_function_of_the_kit(written):
-    own = 'import { one } from "./kit/a.js";\n\nexport default { render: one };\n'
+    own = 'import { one } from "../kit/a.js";\n\nexport default { render: one };\n'
     written(
-        kit_a="export const one = 1;\n", p=own, loader="export const withKit = 0;\n", **{"base.css": "a {}"}
+        kit_a="export const one = 1;\n",
+        p_view=own,
+        core_loader="export const withKit = 0;\n",
+        **{"core_base.css": "a {}"},
     )
     assert script("p") == (
         "const withKit = 0;\n\n"
@@ -94,7 +108,7 @@ def test_a_panels_script_is_a_function_of_the_kit(written):
 
 
 def test_another_kit_or_style_sheet_has_another_key(written):
-    files = {"kit_a": "export const one = 1;\n", "base.css": "a {}"}
+    files = {"kit_a": "export const one = 1;\n", "core_base.css": "a {}"}
     written(**files)
     first = kit_key()
     for name in files:
@@ -116,7 +130,7 @@ def test_nothing_is_fetched(file):
 
 
 def test_every_part_of_the_kit_has_a_caller():
-    everything = joined([*scripts._kit_files(), "standalone.js"]) + "".join(
+    everything = joined([*scripts._kit_files(), "core/standalone.js"]) + "".join(
         module(file).body for file in PANELS
     )
     idle = [name for name in TOP.findall(kit()) if len(re.findall(rf"\b{name}\b", everything)) < 2]
@@ -125,14 +139,14 @@ def test_every_part_of_the_kit_has_a_caller():
 
 @pytest.mark.parametrize("file", PANELS)
 def test_a_panels_script_has_no_copy_of_the_kit(file):
-    text = script(file.removesuffix(".js"))
+    text = script(file.removesuffix("/view.js"))
     assert isinstance(text, str)
     assert f'withKit("{kit_key()}"' in text
     assert not set(TOP.findall(text)) & set(kit_names())
 
 
 def test_a_saved_page_brings_the_kit_before_its_own_script():
-    page = alone("standalone.js")
+    page = alone("core/standalone.js")
     assert not re.search(r"^(import|export)\b", page, re.MULTILINE)
     assert page.index("const h = ") < page.index(kit_key()) < page.index("const start = ")
 
@@ -144,7 +158,7 @@ def test_every_panel_refers_to_one_kit_which_is_made_again_when_closed(lend, mod
         assert heads.get_state(["kit"]) == {"kit": f"IPY_MODEL_{heads.kit.model_id}"}
         assert heads.kit.get_state(["script", "style"]) == {
             "script": kit(),
-            "style": scripts.text("base.css"),
+            "style": scripts.text("core/base.css"),
         }
         assert heads.kit.model_id in dependency_state([heads])
         Kit.shared().close()

@@ -14,10 +14,10 @@ import pytest
 import clipviz
 from clipviz import waits
 from clipviz.demo import images as demo
-from clipviz.panels import standalone
-from clipviz.panels.heads import Heads
-from clipviz.panels.stored import UNFINISHED, Answer, Kept, Store, key
-from clipviz.panels.words import Words
+from clipviz.panels.core import standalone
+from clipviz.panels.core.stored import UNFINISHED, Answer, Kept, Store, key
+from clipviz.panels.heads.panel import Heads
+from clipviz.panels.words.panel import Words
 
 
 @pytest.fixture

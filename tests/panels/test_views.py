@@ -9,10 +9,10 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import pytest
 
-from clipviz.panels.heatmap import BASELINES, POOLED_BASELINES
-from clipviz.panels.views.heads import HeadsArrays, HeadsView
-from clipviz.panels.views.heatmap import BaselineArrays
-from clipviz.panels.views.shared import CodeSizes, Floats, Ints
+from clipviz.panels.core.sent import CodeSizes, Floats, Ints
+from clipviz.panels.heads.sent import HeadsArrays, HeadsView
+from clipviz.panels.heatmap.panel import BASELINES, POOLED_BASELINES
+from clipviz.panels.heatmap.sent import BaselineArrays
 from panels.views import faults, view_faults
 
 TOOL = Path(__file__).parents[2] / "tools/js/views.py"

@@ -1,4 +1,4 @@
-"""Whether a view and its arrays are what clipviz/panels/views says of them; every test of this folder asks."""
+"""Whether a view and its arrays are what the panel's sent.py says of them; every test of this folder asks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 import numpy as np
 
-from clipviz.panels.base import Panel
-from clipviz.panels.views.shared import Shown
+from clipviz.panels.core.base import Panel
+from clipviz.panels.core.sent import Shown
 
 
 def faults(value: Any, kind: Any, place: str) -> list[str]:
@@ -63,7 +63,7 @@ def kinds(panel: Panel) -> tuple[Any, Any] | None:
     """The types of a panel's view and arrays; None for a panel of a test's own."""
     if not type(panel).__module__.startswith("clipviz."):
         return None
-    module = import_module(f"clipviz.panels.views.{panel.name}")
+    module = import_module(f"clipviz.panels.{panel.name}.sent")
     title = next(name for name in vars(module) if name.lower() == f"{panel.name}view")
     return getattr(module, title), getattr(module, title.replace("View", "Arrays"))
 

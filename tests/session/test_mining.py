@@ -13,7 +13,7 @@ import clipviz
 from clipviz.analysis.rosetta import dictionaries, mining
 from clipviz.models.untrained import untrained_copy
 from clipviz.models.zoo import clip_partner
-from clipviz.panels.rosetta import MINE, Rosetta
+from clipviz.panels.rosetta.panel import MINE, Rosetta
 from tests.models.families import with_texts
 
 

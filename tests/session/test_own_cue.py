@@ -15,7 +15,7 @@ from clipviz.analysis.collection import classifiers
 from clipviz.data.roles import Roles
 from clipviz.lens import ablate
 from clipviz.panels import Heads, TextSpan
-from clipviz.panels.ablate import Ablate
+from clipviz.panels.ablate.panel import Ablate
 from clipviz.session import Board
 from clipviz.values import N_LATE, Ablation
 

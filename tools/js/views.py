@@ -6,15 +6,15 @@ import sys
 import types
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 
-from clipviz.panels import views
+from clipviz import panels
 
-TYPES = Path(views.__file__).with_name("views.d.ts")
-HEAD = "// Written by tools/js/views.py from the TypedDicts of clipviz/panels/views; not to be edited.\n"
+FOLDER = Path(panels.__file__).parent
+TYPES = FOLDER / "kit/views.d.ts"
+HEAD = "// Written by tools/js/views.py from the TypedDicts of clipviz/panels/*/sent.py; not to be edited.\n"
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "any"}
 ARRAYS = {np.float32: "Float32Array", np.int32: "Int32Array", np.uint8: "Uint8Array"}
 
@@ -54,10 +54,10 @@ def interface(kind: Any) -> str:
 
 
 def declared() -> list[Any]:
-    """Every TypedDict of the folder, in the order of the files; names that begin with _ are parts of others."""
+    """Every TypedDict of the panels, in the order of the files; names that begin with _ are parts of others."""
     found = []
-    for file in sorted(one.name for one in iter_modules(views.__path__)):
-        module = import_module(f"clipviz.panels.views.{file}")
+    for file in sorted(FOLDER.glob("*/sent.py")):
+        module = import_module(f"clipviz.panels.{file.parent.name}.sent")
         own = (kind for kind in vars(module).values() if is_typeddict(kind))
         found += [
             kind for kind in own if kind.__module__ == module.__name__ and not kind.__name__.startswith("_")

@@ -253,7 +253,7 @@ const frame = (about) => {
 const openDesks = async (about, { desks, places }, models) => {
   const bar = h("div", {});
   const mounted = new Set();
-  const load = async (/** @type {string} */ name) => (await import(`../panels/${name}.js`)).default;
+  const load = async (/** @type {string} */ name) => (await import(`../panels/${name}/view.js`)).default;
   const scripts = Object.fromEntries(
     await Promise.all(
       about.desks.map(async (/** @type {[string, string, string]} */ [name]) => [name, await load(name)]),
@@ -374,7 +374,7 @@ const start = async () => {
   const scripts = await Promise.all(
     Object.keys(models)
       .filter((name) => !isDesk(about, name))
-      .map(async (name) => [name, (await import(`../panels/${name}.js`)).default]),
+      .map(async (name) => [name, (await import(`../panels/${name}/view.js`)).default]),
   );
   for (const [name, script] of scripts) script.render({ model: models[name], el: places.places[name] });
   if (about.desks.length) await openDesks(about, places, models);

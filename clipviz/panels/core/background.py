@@ -1,0 +1,123 @@
+"""Desks that go on working between clicks: reading images, coding neurons, drawing pictures."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import traitlets
+
+from clipviz.panels.core.base import ASKED, Desk, View
+from clipviz.session import CODE_SIZES
+from clipviz.waits import Work
+
+if TYPE_CHECKING:
+    from clipviz.session.answers import Reading
+    from clipviz.session.board import Rest
+    from clipviz.values import Selection
+    from clipviz.worker import Stale
+
+
+class WorkingDesk(Desk):
+    """A desk with background work. A subclass implements `step`; compute calls `follow` to see to what is missing.
+
+    Work stops while the desk is off screen and goes on with the first refresh after it, whether or not anything that
+    the desk looks at has changed meanwhile.
+    """
+
+    progress = traitlets.Tuple(
+        traitlets.Int(), traitlets.Int(), default_value=(0, 0), help="things done, things to do"
+    ).tag(sync=True)
+    work = traitlets.Unicode("", help="what is being done, how far it is, how long it will take").tag(
+        sync=True
+    )
+
+    _working = False
+    _paused = False  # work stopped because nobody could see it
+    _gone = False
+
+    def step(self) -> bool:
+        """One short piece of what is missing; False when nothing is."""
+        raise NotImplementedError
+
+    def follow(self) -> None:
+        """Do what is missing, behind everything else."""
+        self._paused = False
+        if not self._working:
+            self._working = True
+            self.board.background(_steps(weakref.ref(self)))
+
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
+        rest = super().refresh(selection, stale)
+        if self._paused and self.on_screen:
+            self.follow()
+        return rest
+
+    def tell(self, work: Work) -> None:
+        """How far the work is; shown without a refresh."""
+        if not self._gone:
+            with self.hold_sync():
+                self.progress, self.work = (work.n_done, work.n_all), work.line
+
+    def close(self) -> None:
+        self._gone = True
+        super().close()
+
+
+class CodedDesk(WorkingDesk):
+    """A working desk about neurons and their sparse codes. m: texts of a code, default the thesis's for the width."""
+
+    m = traitlets.Enum((None, *CODE_SIZES), None).tag(**ASKED)
+
+    def about_codes(self) -> View:
+        """What the view says of the codes: the sizes there are, whether each fits, and the one on show."""
+        most = min(self.session.model.weights.d_embed, len(self.session.texts))
+        shown = self.session.neurons.code_size if self.m is None else min(self.m, most)
+        return {"sizes": [[m, m <= most] for m in CODE_SIZES], "m": shown}
+
+    def read_on(self, reading: Reading, n_images: int | None = None) -> bool:
+        """Read the next few images and tell how far that is; False when all the planned ones have been read."""
+        more = reading.step(n_images)
+        self.tell(reading.work)
+        return more
+
+
+class NeuronDesk(CodedDesk):
+    """A desk about the neurons of one layer. layer: whose, default the session's default_layer."""
+
+    layer = traitlets.Int(None, allow_none=True, min=0).tag(**ASKED)
+
+    def layer_shown(self) -> int | None:
+        """The layer on show; None where no later attention reads any neurons."""
+        return self.session.neurons.readable(self.layer)
+
+    def about_layer(self, layer: int | None) -> View:
+        """What the view says of the layer, with a message where there is none."""
+        message = (
+            "" if layer is not None else "This model has one layer: no later attention reads its neurons."
+        )
+        about = {"layer": layer, "n_layers": self.session.model.n_layers, "message": message}
+        return {**about, **self.about_codes()}
+
+
+def _steps(desk: weakref.ref[WorkingDesk]) -> Iterator[None]:
+    """Steps for the worker; they hold nothing of the desk while they wait."""
+    while True:
+        shown = desk()
+        if shown is None:
+            return
+        try:
+            shown._paused = not shown.on_screen
+            more = not shown._gone and not shown._paused and shown.step()
+        except BaseException as error:
+            shown._working = False
+            shown.show_error(error)
+            if isinstance(error, ValueError):
+                return
+            raise
+        if not more:
+            shown._working = False
+            return
+        del shown
+        yield

@@ -1,0 +1,451 @@
+"""What every panel is: a few synced traits, one refresh in the worker, one small script in the browser.
+
+The browser writes `request` and nothing else; Python writes the panel's options, `view` (what to draw, echoing the
+request's seq as `ack`) and `blob` (its arrays in one buffer). Hovering, blending and sums over heads happen in the
+browser and are never sent.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.core import standalone
+from clipviz.panels.core.requests import Request, numbered
+from clipviz.panels.core.scripts import Scripted
+from clipviz.panels.core.stored import Choices, Kept, Stored
+from clipviz.session import Board, Session
+from clipviz.values import Selection
+from clipviz.worker import Overtaken, Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from clipviz.session.board import Rest
+
+LOCAL = {"option": True, "sync": True}  # an option that the browser draws by itself
+ASKED = {**LOCAL, "recompute": True}  # an option that the browser may set and Python computes with
+LAZY = {**LOCAL, "refresh": True}  # drawn by the browser, which may lack something for it; see looks_at
+FIXED = {"option": True, "recompute": True}  # an option for Python alone
+
+PASSING = {"passing": True}  # of an option that is no part of a view
+
+FIGURES = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
+
+View = dict[str, Any]
+Arrays = dict[str, Any]
+Computed = tuple[View, Arrays] | tuple[View, Arrays, Callable[[], "Computed"]] | None
+
+
+def pack(arrays: Mapping[str, np.ndarray | bytes]) -> tuple[dict[str, dict[str, Any]], bytes]:
+    """Arrays as one buffer and where each begins; float32, int32 or uint8, each aligned to 8 bytes."""
+    places: dict[str, dict[str, Any]] = {}
+    parts: list[bytes] = []
+    offset = 0
+    for name, array in arrays.items():
+        if isinstance(array, bytes):
+            content, dtype, shape = array, "uint8", [len(array)]
+        else:
+            content, dtype, shape = np.ascontiguousarray(array).tobytes(), array.dtype.name, list(array.shape)
+        places[name] = {"dtype": dtype, "shape": shape, "offset": offset, "size": len(content)}
+        padding = -len(content) % 8
+        parts += [content, bytes(padding)]
+        offset += len(content) + padding
+    return places, b"".join(parts)
+
+
+class Panel(Scripted):
+    """A linked panel. A subclass sets `name`, `_esm`, `_css`, and implements `looks_at` and `compute`.
+
+    cost: panels are refreshed in this order. looks_at(selection): what this panel depends on; when it has not
+    changed, nothing is computed. compute(selection, stale): the view and its arrays, or None when overtaken; where a
+    part can wait, also what computes the whole, called once the panels of the next cost are shown.
+    Options are traits tagged LOCAL, ASKED or FIXED.
+    """
+
+    name: ClassVar[str] = "panel"
+    cost: ClassVar[int] = 1
+    wide: ClassVar[bool] = False  # downloaded across the page, not in a column
+
+    request = traitlets.Dict(help="written by the browser: seq, changes, options, action").tag(
+        sync=True, echo_update=False
+    )  # an echo of a text that cannot be sent would end the message before it is answered
+    view = traitlets.Dict(help="written by Python: what is drawn").tag(sync=True)
+    blob = traitlets.Bytes(help="written by Python: the view's arrays, one buffer").tag(sync=True)
+    error = traitlets.Dict(help="written by Python: message and detail, or empty").tag(sync=True)
+    doing = traitlets.Unicode("", help="written by Python: what the panel waits for").tag(sync=True)
+    heard = traitlets.Int(0, help="written by Python: the newest request that arrived").tag(sync=True)
+
+    def __init__(self, session: Session, **options: Any) -> None:
+        known = self.option_names()
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} takes a session and {', '.join(known) or 'no options'}; "
+                f"got {', '.join(map(repr, unknown))}"
+            )
+        board = Board.of(session)
+        remembered = board.join(self)
+        options = {name: value for name, value in remembered.items() if self._fits(name, value)} | options
+        super().__init__(**options)
+        self.session, self.board = session, board
+        self.observe(self._option_noted, names=self._lasting())
+        self._option_noted()
+        self._ack = 0
+        self._seq = 0
+        self._key: Any = None
+        self._marks: Any = None
+        self._speaking = threading.RLock()  # the worker and the browser's messages both write the view
+        self._carrying = False
+        self._refused: tuple[int, Selection] | None = None  # the request whose error is shown; see refuse
+        refreshing = [name for name in known if self._refreshes(name)]
+        if refreshing:
+            self.observe(self._option_changed, names=refreshing)
+        board.watch(self)
+        board.refresh()
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Names of the panel's own options."""
+        return sorted(name for name, trait in cls.class_traits().items() if trait.metadata.get("option"))
+
+    def take(self, options: Mapping[str, Any]) -> None:
+        """Set every option: to what is given, else to its default. ValueError for a value that does not fit, which
+        leaves all of them as they were."""
+        try:
+            with self.hold_trait_notifications():
+                for name in self._lasting():
+                    setattr(self, name, options.get(name, self.traits()[name].default()))
+        except traitlets.TraitError as error:
+            raise ValueError(str(error)) from error
+
+    def _fits(self, name: str, value: Any) -> bool:
+        """Whether an option of this name can have a value. One of an earlier view that cannot is left out, and said."""
+        if name not in self.option_names():
+            return False
+        try:
+            self.traits()[name].validate(self, value)  # type: ignore[attr-defined]
+        except traitlets.TraitError as error:
+            logging.getLogger("clipviz").warning("An option of the view is left out: %s", error)
+            return False
+        return True
+
+    def _option_noted(self, _: Any = None) -> None:
+        """Tell the session which options are not at their defaults."""
+        changed = {
+            name: getattr(self, name)
+            for name in self._lasting()
+            if getattr(self, name) != self.traits()[name].default()
+        }
+        self.board.note(self.name, changed)
+
+    # -- what a subclass says --------------------------------------------------------------------------------------
+
+    def looks_at(self, selection: Selection) -> Any:
+        """What the panel depends on, as a comparable value."""
+        return selection
+
+    def marks(self, selection: Selection) -> Any:
+        """What the browser only marks in what it has: when nothing else changed, no array is sent again."""
+        return None
+
+    def compute(self, selection: Selection, stale: Stale) -> Computed:
+        raise NotImplementedError
+
+    def stored(self, kept: Kept) -> list[Stored] | None:
+        """The parts of the view for other selections, which a saved page holds; None where it holds this view alone."""
+        return None
+
+    def act(self, request: Request) -> None:
+        """Carry out an action of the panel's own; subclasses extend."""
+        raise ValueError(f"panel {self.name!r} knows no action {request.action!r}")
+
+    def draw(self, width: float) -> Figure:
+        """What the panel shows as a matplotlib figure `width` inches wide; subclasses implement."""
+        raise ValueError(f"{type(self).__name__} has no figure; its numbers are in .data()")
+
+    # -- what a user asks ------------------------------------------------------------------------------------------
+
+    def data(self) -> dict[str, Any]:
+        """What the panel shows of the newest selection, as numbers and texts: the view, with its arrays in shape.
+
+        Waits until it is shown, as session.wait() does. Raises TimeoutError where that takes more than a minute.
+        """
+        if not (self._carrying or self.board.here):  # these ask for what is on screen
+            self.session.wait()
+        shown = {k: v for k, v in self.view.items() if k not in ("arrays", "seq", "ack")}
+        for name, place in self.view.get("arrays", {}).items():
+            content = self.blob[place["offset"] : place["offset"] + place["size"]]
+            shown[name] = np.frombuffer(content, place["dtype"]).reshape(place["shape"])
+        return shown
+
+    def figure(self, width: float = 3.4, font: float = 8.0) -> Figure:
+        """The panel as it is on screen as a matplotlib figure, for print.
+
+        width: inches (3.4 is a column, 7 a page); font: points of the body text. A line below says which model, images
+        and texts it rests on. Saved with savefig, its text stays text in PDF and SVG. ValueError for sizes that cannot
+        be printed, and where nothing can be shown.
+        """
+        from clipviz.figures import style
+
+        for name, value, low, high in (("width", width, 1.0, 40.0), ("font", font, 3.0, 40.0)):
+            if not low <= value <= high:
+                raise ValueError(f"expected {name} within {low:g}..{high:g}, got {value!r}")
+        return style.finish(self.draw(float(width)), float(font), self.session.provenance())
+
+    def save_html(self, path: str | Path, **choices: Unpack[Choices]) -> Path:
+        """The panel as one HTML file that works without a kernel or a network.
+
+        choices: images, texts and heads that can be chosen there, as in Dashboard.save_html. ValueError where the file
+        cannot be written, and for what is not there.
+        """
+        kept = Kept.of(self.session, **choices)
+        return standalone.save(path, [self], f"clipviz · {self.name}", kept=kept)
+
+    def close(self) -> None:
+        """Leave the session and close the widget."""
+        board = getattr(self, "board", None)
+        if board is not None:
+            board.unwatch(self)
+            board.leave(self)
+        self.unobserve_all()
+        super().close()
+
+    def wait_for(self, words: str) -> None:
+        """Say what the panel waits for, until it is shown again."""
+        self.doing = words
+
+    # -- to the browser --------------------------------------------------------------------------------------------
+
+    def refresh(self, selection: Selection, stale: Stale) -> Rest | None:
+        """Bring the panel to `selection`; called in the worker. Returns the rest of it, if some of it can wait.
+
+        What fails is shown here and stops no other panel.
+        """
+        return self._tried(partial(self._refresh, selection, stale))
+
+    def _tried(self, work: Callable[[], Rest | None]) -> Rest | None:
+        rest = None
+        try:
+            rest = work()
+        except Overtaken:
+            return None
+        except Exception as error:
+            self._key = self._refused = None
+            self._failed(error)
+        if self.doing:
+            self.doing = ""
+        return None if rest is None else partial(self._tried, rest)
+
+    def show_error(self, error: BaseException) -> None:
+        """Show an error in the panel: its message, and for a bug the traceback on demand."""
+        expected = isinstance(error, ValueError)
+        detail = "" if expected else "".join(traceback.format_exception(error))
+        message = str(error) if expected else f"{type(error).__name__}: {error}"
+        with self._speaking, self.hold_sync():
+            self.error = {"message": message, "detail": detail, "seq": self._ack}
+            if self.view and self.view.get("ack") != self._ack:
+                self._seq += 1
+                self.view = {**self.view, "ack": self._ack, "seq": self._seq}
+
+    def refuse(self, error: Exception, ack: int, selection: Selection) -> None:
+        """Show why a request is not carried out, until there is another or something else is selected.
+
+        ack, selection: the request's seq, and what was selected. What ends behind the panels may draw them again.
+        """
+        self._refused = ack, selection
+        self._failed(error)
+
+    def _refresh(self, selection: Selection, stale: Stale) -> Rest | None:
+        key = (self.looks_at(selection), self._asked_options())
+        marks = self.marks(selection)
+        if key == self._key and self.view:
+            if marks != self._marks and "selection" in self.view:
+                self._marks = marks
+                self._publish({**self.view, **self._selected(selection)}, None)
+            elif self.view.get("ack") != self._ack:
+                self._publish(dict(self.view), None)
+            return None
+        self._key = None  # what compute shows on the way stays on screen where it is overtaken
+        return self._computed(selection, key, marks, self.compute(selection, stale))
+
+    def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
+        if computed is None:
+            return None
+        view, arrays, *rest = computed
+        self._show(selection, view, arrays)
+        if rest:
+            return lambda: self._computed(selection, key, marks, rest[0]())
+        self._key, self._marks = key, marks
+        return None
+
+    def _show(self, selection: Selection, view: View, arrays: Arrays) -> None:
+        """Send a view; compute calls it for what is there before the slower part."""
+        places, buffer = pack(arrays)
+        self._publish({**view, **self._selected(selection), "arrays": places}, buffer)
+
+    def _selected(self, selection: Selection) -> View:
+        """The selection as views tell it, and what it removes in words."""
+        removed = selection.ablation.without(self.session.model.n_heads)
+        return {"selection": selection.to_dict(), "removed": removed}
+
+    def _publish(self, view: View, buffer: bytes | None) -> None:
+        with self._speaking:
+            before = self.view, self.blob
+            self._seq += 1
+            try:
+                with self.hold_sync():
+                    if self.error and not self._still_refused():
+                        self.error = {}
+                    if buffer is not None:
+                        self.blob = buffer
+                    self.view = {**view, "ack": self._ack, "seq": self._seq}
+            except Exception:  # what cannot be sent must not stay behind
+                self.view, self.blob = before
+                raise
+
+    def _still_refused(self) -> bool:
+        """Whether the error shown answers the newest request and nothing was selected since."""
+        if self._refused != (self._ack, self.session.selection):
+            self._refused = None
+        return self._refused is not None
+
+    def _asked_options(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.option_names() if self._tag(name, "recompute"))
+
+    def _lasting(self) -> list[str]:
+        """Names of the options that are part of a view."""
+        return [name for name in self.option_names() if not self._tag(name, "passing")]
+
+    def _tag(self, name: str, tag: str) -> Any:
+        return self.traits()[name].metadata.get(tag)
+
+    def _refreshes(self, name: str) -> bool:
+        return bool(self._tag(name, "recompute") or self._tag(name, "refresh"))
+
+    def _failed(self, error: Exception) -> None:
+        """Show an error; a bug is also raised by session.wait(), so that tests see it."""
+        self.show_error(error)
+        if not isinstance(error, ValueError):
+            self.board.note_error(error)
+
+    # -- from the browser ------------------------------------------------------------------------------------------
+
+    def _option_changed(self, _: Any) -> None:
+        if not self._carrying:
+            self.board.refresh()
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """What a browser may write: the request, and nothing else."""
+        request = sync_data.get("request")
+        if isinstance(request, Mapping):
+            super().set_state({"request": dict(request)})
+
+    @traitlets.observe("request")
+    def _requested(self, change: dict[str, Any]) -> None:
+        if not change["new"]:
+            return
+        asked = True
+        try:
+            seq = numbered(change["new"])
+            asked, self._ack = seq != self._ack, seq
+            self.heard = seq
+            request = Request.read(change["new"])
+            self._carrying = True
+            self._set_options(request.options)
+            if asked:
+                self._carry_out(request)
+            asked |= any(self._refreshes(name) for name in request.options)
+        except Exception as error:
+            self.refuse(error, self._ack, self.session.selection)
+        finally:
+            self._carrying = False
+        if asked:
+            self.board.refresh()
+
+    def _set_options(self, options: Mapping[str, Any]) -> None:
+        known = [name for name in self.option_names() if self._tag(name, "sync")]
+        with self.hold_sync():
+            for name, value in options.items():
+                if name not in known:
+                    raise ValueError(f"expected options among {', '.join(known) or 'none'}, got {name!r}")
+                try:
+                    setattr(self, name, value)
+                except traitlets.TraitError as error:
+                    raise ValueError(str(error)) from error
+
+    def _carry_out(self, request: Request) -> None:
+        if request.action == "figure":
+            self._send_figure(request.text("kind"))
+        elif request.action == "visit":
+            self._visit(request)
+        elif request.action and request.action != "hello":
+            self.act(request)
+        if request.changes:
+            self.session.selection = request.selected(self.session.selection)
+
+    def _visit(self, request: Request) -> None:
+        """A link: to a head, a neuron, or a desk (see kit/links.js)."""
+        desk = request.text("desk")
+        if desk and desk not in DESKS:
+            raise ValueError(f"expected one of {', '.join(DESKS)}, got {desk!r}")
+        self.session.open(request.pair("head"), request.pair("neuron"), desk)
+
+    def _send_figure(self, kind: str) -> None:
+        """The figure as a file for the browser to save."""
+        if kind not in FIGURES:
+            raise ValueError(f"expected a figure as {', '.join(FIGURES)}, got {kind!r}")
+        stream = io.BytesIO()
+        self.figure(7.0 if self.wide else 3.4).savefig(stream, format=kind, dpi=300)
+        self.send({"file": f"clipviz-{self.name}.{kind}", "type": FIGURES[kind]}, [stream.getvalue()])
+
+
+DESKS: dict[str, type[Desk]] = {}  # every desk with a title, by its name, as they are imported
+
+
+class Desk(Panel):
+    """A panel that computes nothing while the browser does not show it (visible=False).
+
+    title, question: its button below the board, and what the panel answers. closed: whether the row of desks shows
+    another one; visible is the browser's word, closed is the row's.
+    """
+
+    title: ClassVar[str] = ""
+    question: ClassVar[str] = ""
+    closed = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "title" in vars(cls):
+            DESKS[cls.name] = cls
+
+    visible = traitlets.Bool(True, help="on screen").tag(**ASKED, **PASSING)
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        if self.closed:  # while it was about to compute: it is refreshed when it is opened again
+            return None
+        return self.compute_shown(selection, stale) if self.visible else ({"waiting": True}, {})
+
+    def _computed(self, selection: Selection, key: Any, marks: Any, computed: Computed) -> Rest | None:
+        rest = super()._computed(selection, key, marks, computed)
+        if self.view.get("waiting") and (self.visible or self._asked_options() != key[1]):
+            self._key = None  # it went off screen after its key was made, which says that it was shown
+        return rest
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether anybody can see the desk now."""
+        return self.visible and not self.closed
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        raise NotImplementedError

@@ -1,0 +1,178 @@
+"""Scripts as a browser gets them: ES modules, joined here without a bundler.
+
+`kit/` holds what scripts share; its modules become one (`kit`), each after those that it imports. A panel's script is
+a function of that kit (`script`), and a page loads the kit once: a notebook from the widget `Kit`, to which every panel
+refers; a saved page from itself (`alone`). A published page serves the modules as they are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import anywidget
+import ipywidgets
+import traitlets
+
+IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "(\.[\w./-]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export ((?:const|let|class|function|async function) (\w+))", re.MULTILINE)
+TOP = re.compile(r"^(?:const|let|class|function|async function) (\w+)", re.MULTILINE)
+DEFAULT = re.compile(r"^export default ", re.MULTILINE)
+
+
+class Module(NamedTuple):
+    """A script: the names that it imports of each file, those that it exports, and what it does."""
+
+    imports: dict[str, list[str]]
+    exports: list[str]
+    body: str
+
+
+def text(name: str) -> str:
+    """A file of the panels' folder."""
+    return (resources.files("clipviz.panels") / name).read_text(encoding="utf-8")
+
+
+@cache
+def module(name: str) -> Module:
+    """A script of the panels' folder. ValueError for an import or export of another form than
+    `import { a } from "./b.js"` and `export const a`, which could not be joined."""
+    imports: dict[str, list[str]] = {}
+    source = text(name)
+    for names, path in IMPORT.findall(source):
+        place = _within(name, path)
+        imports.setdefault(place, []).extend(word.strip() for word in names.split(",") if word.strip())
+    body = EXPORT.sub(r"\1", IMPORT.sub("", source))
+    odd = re.search(r"^(import\b|export (?!default )).*", body, re.MULTILINE)
+    if odd:
+        raise ValueError(
+            f'expected `import {{ a, b }} from "./file.js";` and `export const a` in {name}, got {odd[0]!r}'
+        )
+    return Module(imports, [found for _, found in EXPORT.findall(source)], body)
+
+
+def _within(name: str, path: str) -> str:
+    """The file that a script imports, as a path within the panels' folder."""
+    parts: list[str] = list(PurePosixPath(name).parent.parts)
+    for part in PurePosixPath(path).parts:
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """The modules and all that they import, each after those. ValueError for a circle, and for a name that is imported
+    but not exported."""
+    done: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"expected scripts without a circle, got {' -> '.join((*above, name))}")
+        if name in done:
+            return
+        for other, wanted in module(name).imports.items():
+            visit(other, (*above, name))
+            missing = [word for word in wanted if word not in module(other).exports]
+            if missing:
+                raise ValueError(f"{name} imports {', '.join(missing)}, which {other} does not export")
+        done.append(name)
+
+    for name in names:
+        visit(name, ())
+    return done
+
+
+def joined(names: Iterable[str]) -> str:
+    """The modules and all that they import as one scope. ValueError for a name that two of them declare."""
+    bodies = [module(name).body for name in ordered(names)]
+    declared = TOP.findall("\n".join(bodies))
+    twice = sorted({name for name in declared if declared.count(name) > 1})
+    if twice:
+        raise ValueError(f"expected each name to be declared once in the kit, got {', '.join(twice)} twice")
+    return "\n".join(bodies)
+
+
+@cache
+def _kit_files() -> tuple[str, ...]:
+    folder = resources.files("clipviz.panels") / "kit"
+    return tuple(sorted(f"kit/{file.name}" for file in folder.iterdir() if file.name.endswith(".js")))
+
+
+@cache
+def kit_names() -> tuple[str, ...]:
+    """What the kit exports."""
+    return tuple(sorted(name for file in _kit_files() for name in module(file).exports))
+
+
+@cache
+def kit() -> str:
+    """What scripts share, as one module."""
+    return f"{joined(_kit_files())}\nexport {{ {', '.join(kit_names())} }};\n"
+
+
+@cache
+def kit_key() -> str:
+    """The kit's version."""
+    return hashlib.sha256((kit() + text("core/base.css")).encode()).hexdigest()[:16]
+
+
+@cache
+def script(name: str) -> str:
+    """A panel's script: a function of the kit. A string, so that close() frees it."""
+    own = module(f"{name}/view.js")
+    if len(DEFAULT.findall(own.body)) != 1:
+        raise ValueError(f"expected one `export default` in {name}/view.js")
+    ordered([f"{name}/view.js"])  # every name that it imports is there
+    names = sorted(word for words in own.imports.values() for word in words)
+    body = DEFAULT.sub("return ", own.body)
+    frame = module("core/loader.js").body
+    return f'{frame}\nexport default withKit("{kit_key()}", ({{ {", ".join(names)} }}) => {{\n{body}}});\n'
+
+
+def alone(name: str) -> str:
+    """A script for a page that brings the kit with it, for itself and for the panels that are imported there."""
+    kits = f'new Map([["{kit_key()}", Promise.resolve({{ {", ".join(kit_names())} }})]])'
+    ready = f'globalThis[Symbol.for("clipviz.kits")] = {kits};'
+    own = [module(other).body for other in ordered([name]) if other not in _kit_files()]
+    return "\n".join([joined(_kit_files()), ready, *own])
+
+
+def style(name: str) -> str:
+    """A panel's own style sheet, empty where it has none; what all share is in core/base.css."""
+    own = (resources.files("clipviz.panels") / f"{name}/style.css").is_file()
+    return text(f"{name}/style.css") if own else ""
+
+
+class Kit(ipywidgets.Widget):
+    """What all panels share in a notebook: sent and stored once, however many panels there are."""
+
+    script = traitlets.Unicode().tag(sync=True)
+    style = traitlets.Unicode().tag(sync=True)
+
+    _shown: Kit | None = None
+
+    @classmethod
+    def shared(cls) -> Kit:
+        """The one of this process, made again where it has been closed."""
+        if cls._shown is None or cls._shown.comm is None:
+            cls._shown = cls(script=kit(), style=text("core/base.css"))
+        return cls._shown
+
+
+class Scripted(anywidget.AnyWidget):
+    """A widget whose script needs the kit."""
+
+    kit = traitlets.Instance(Kit, help="the widget that holds what scripts share").tag(
+        sync=True, **ipywidgets.widget_serialization
+    )
+
+    @traitlets.default("kit")
+    def _kit_of_process(self) -> Any:
+        return Kit.shared()

@@ -1,0 +1,162 @@
+"""Pictures that put a pair's words to the test, drawn one method at a time, and what they show."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from clipviz.panels.core import pictures
+from clipviz.panels.core.base import Arrays, View
+from clipviz.session import SHOWN, Board
+from clipviz.waits import Work
+
+if TYPE_CHECKING:
+    from clipviz.session.answers import Attack, Estimate
+    from clipviz.session.topics.cues import CueTopic
+
+TILE, COLUMNS = 96, 12
+NO_STUDIO = (
+    "Pictures need a writer and a text-to-image model, and this model brings neither. In Python, set "
+    "session.cues.studio to clipviz.models.bundle.Studio.of(describe, draw), with a language model and a text-to-image "
+    "pipeline (clipviz.models.captioners)."
+)
+_NUMBERS = itertools.count()  # of drawings, for what is remembered of them
+
+
+class Drawing:
+    """The pictures of one pair of classes. subject: what they are of; steps(left_out): gives (method, its words, its
+    attack) one after the other.
+
+    attempts: method -> (words, attack), as they come; left_out: method -> why it has no pictures; look: the picture
+    seen closely, None for what fools most.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        pair: tuple[str, str],
+        subject: Any,
+        steps: Callable[[dict[str, str]], Iterator[tuple[str, list[str], Any]]],
+    ) -> None:
+        self.board, self.session = board, board.session
+        self.pair, self.subject = pair, subject
+        self.attempts: dict[str, tuple[list[str], Any]] = {}
+        self.left_out: dict[str, str] = {}
+        self.finished = False
+        self.look: tuple[str, int] | None = None
+        self.work = Work("Drawing pictures, one method at a time", len(SHOWN))
+        self._number = next(_NUMBERS)
+        self._steps = steps(self.left_out)
+
+    def step(self) -> bool:
+        """Draw the next method's pictures; False when all are drawn."""
+        if self.finished:
+            return False
+        self.work.resume()
+        method, words, attack = next(self._steps, (None, [], None))
+        if method is None:
+            self.finished = True
+        else:
+            self.attempts = {**self.attempts, method: (words, attack)}
+        self.work.reached(self.work.n_all if self.finished else len(self.attempts) + len(self.left_out))
+        return True
+
+    def picture(self, method: str, place: int) -> tuple[str, Image.Image, float]:
+        """Sentence, picture and margin; ValueError for one that is not there."""
+        attempt = self.attempts.get(method)
+        if attempt is None or not 0 <= place < len(attempt[1].images):
+            raise ValueError(f"expected one of the pictures on show, got {method!r}, number {place}")
+        attack = attempt[1]
+        return attack.sentences[place], attack.images[place], attack.margins[place]
+
+    def shown(self) -> tuple[View, Arrays]:
+        """The attempts and their pictures in one sheet; when all are drawn, one picture closely."""
+        rows: list[dict[str, Any]] = []
+        drawn: list[Image.Image] = []
+        for method, (words, attack) in self.attempts.items():
+            rows.append(
+                {
+                    "method": method,
+                    "words": words[:8],
+                    "fooled": attack.n_fooled,
+                    "interval": [attack.share.low, attack.share.high],
+                    "mean": float(np.mean(attack.margins)),
+                    "sentences": list(attack.sentences),
+                    "margins": list(attack.margins),
+                    "first": len(drawn),
+                }
+            )
+            drawn += attack.images
+        view: View = {"attempts": rows, "drawing": not self.finished, "columns": COLUMNS}
+        view["left_out"] = [{"method": name, "reason": reason} for name, reason in self.left_out.items()]
+        target = self.session.cues.class_text(self.pair[1])
+        view |= {"n_tiles": len(drawn), "verdict": self._verdict(target) if self.finished else ""}
+        if not rows:
+            return view, {}
+        key = ("cue pictures", self._number, len(rows))
+        sheet = self.board.remember(key, lambda: pictures.sheet(drawn, TILE, COLUMNS))
+        look, more = self._closely() if self.finished else (None, {})
+        return view | {"look": look}, {"sprite": sheet, **more}
+
+    def _verdict(self, target: str) -> str:
+        return verdict({name: attack for name, (_, attack) in self.attempts.items()}, target)
+
+    def _closely(self) -> tuple[View, Arrays]:
+        """One picture and the tokens that write towards either class."""
+        name = "second order" if "second order" in self.attempts else next(iter(self.attempts))
+        best = name, int(np.argmax(self.attempts[name][1].margins))
+        method, place = self.look or best
+        sentence, picture, margin = self.picture(method, place)
+        heatmap = self.board.remember(
+            ("cue map", self._number, method, place),
+            lambda: self.session.cues.map(picture, self.pair),
+        )
+        look = {"method": method, "place": place, "sentence": sentence, "margin": margin}
+        arrays = {"picture": pictures.encoded(picture, 92), "map": heatmap}
+        return {**look, "grid": list(heatmap.shape)}, arrays
+
+
+def why_none(drawn: str, cues: CueTopic, ready: bool) -> str:
+    """Why there are no pictures of a class, or "" where there are or will be."""
+    if cues.studio is None:
+        return NO_STUDIO
+    if not cues.can_draw(drawn):
+        return f"“{drawn}” cannot be drawn. Choose a class from the list to see pictures."
+    return "" if ready else "Pictures are drawn once all images have been read."
+
+
+def verdict(attacks: Mapping[str, Attack], target: str) -> str:
+    """What the pictures show, in a sentence that does not oversell it; target: the prompt of the wrong class.
+
+    Methods that have no pictures are left out; without those of neurons' words there is nothing to set apart.
+    """
+    names = {
+        "second order": "these words",
+        "similar words": "words chosen without neurons",
+        "no words": "the class alone",
+    }
+    shares = [
+        f"{attacks[method].share.value:.0%} with {name}"
+        for method, name in names.items()
+        if method in attacks
+    ]
+    said = f"Taken for {target}: {', '.join(shares)}."
+    ours = attacks.get("second order")
+    against = [
+        f"{_change(ours.more_than(attacks[method]))} {names[method]}"
+        for method in ("no words", "similar words")
+        if ours is not None and method in attacks
+    ]
+    return f"{said} {'; '.join(against)}.".replace(". no", ". No") if against else said
+
+
+def _change(found: Estimate) -> str:
+    """A difference of shares with its interval, and from what it is one."""
+    ends = f"({100 * found.low:+.0f} to {100 * found.high:+.0f} points)".replace("-", "−")
+    if not found.differs:
+        return f"no difference {ends} from"
+    return f"{abs(100 * found.value):.0f} points {'more' if found.value > 0 else 'fewer'} {ends} than with"

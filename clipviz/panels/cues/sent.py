@@ -1,0 +1,88 @@
+"""What the cues' desk is drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from clipviz.panels.core.sent import CodeSizes, Floats, Uint8s
+
+
+class NeuronBehind(TypedDict):
+    """A neuron behind a word: part = weight of the text in its code × its direction along the pair."""
+
+    layer: int
+    neuron: int
+    weight: float
+    along: float
+    part: float
+
+
+class CueShown(TypedDict):
+    """A word that is taken for the other class; null: the most that its rank has in random rotations."""
+
+    text: str
+    score: float
+    neurons: list[NeuronBehind]
+    null: float
+    differs: bool
+    drawable: bool
+
+
+class AttemptShown(TypedDict):
+    """Pictures with some words: how many are mistaken, their margins, and the place of the first in the sheet."""
+
+    method: str
+    words: list[str]
+    fooled: int
+    interval: tuple[float, float]
+    mean: float
+    sentences: list[str]
+    margins: list[float]
+    first: int
+
+
+class LeftOut(TypedDict):
+    """A method without pictures, and why."""
+
+    method: str
+    reason: str
+
+
+class LookShown(TypedDict):
+    """One picture closely."""
+
+    method: str
+    place: int
+    sentence: str
+    margin: float
+    grid: list[int]
+
+
+class CuesView(CodeSizes, total=False):
+    layers: list[int]
+    n_layers: int
+    message: str
+    classes: list[str]
+    draws: bool
+    drawn: str
+    mistaken: str
+    words: list[CueShown]
+    attempts: list[AttemptShown]
+    note: str
+    look: LookShown | None
+    n_read: int
+    n_texts: int
+    complete: bool
+    drawing: bool
+    columns: int
+    left_out: list[LeftOut]
+    n_tiles: int
+    verdict: str
+
+
+class CuesArrays(TypedDict, total=False):
+    """sprite: all pictures; picture, map: the one that is looked at."""
+
+    sprite: Uint8s
+    picture: Uint8s
+    map: Floats

@@ -1,0 +1,220 @@
+"""A picture to take in hand: drag a concept's map and the generator follows (thesis 4.4, Figures 4.7 and 4.8)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import traitlets
+
+from clipviz.panels.core import pictures
+from clipviz.panels.core.base import ASKED, LOCAL, PASSING, Arrays, Desk, View
+from clipviz.panels.core.requests import Request
+from clipviz.panels.core.scripts import script, style
+from clipviz.panels.generate import generated
+from clipviz.session import EVERY, Session
+from clipviz.session.answers import Frame, Goal, Workbench
+from clipviz.values import Selection
+from clipviz.waits import Work
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+FRAMES_APART = 0.033  # seconds between two pictures on the way
+BUTTONS = {"copy": 1.0, "remove": 1.0, "amplify": 1.6}
+NO_MOVE = (0, 0.0, 0.0, 1.0)
+
+
+class GenerateOptions(TypedDict, total=False):
+    concept: int
+    move: list[float]
+    opacity: float
+    visible: bool
+
+
+class Generate(Desk):
+    """One picture and the maps of the generator's shared units on it; dragging the maps moves what is painted.
+
+    concept: which concept's map is shown and changed, -1 for all of them. opacity: of the map over the picture. move:
+    [grip, right, down, zoom] of the hand, in shares of the sides; a new grip takes hold of the picture as it is then.
+    The picture itself is session.generator.workbench.
+    """
+
+    name = "generate"
+    title = "Generate"
+    question = "What happens to a picture when a concept moves?"
+    cost = 9
+    _esm = script("generate")
+    _css = style("generate")
+
+    concept = traitlets.Int(EVERY).tag(**ASKED)
+    opacity = traitlets.Float(0.45, min=0.0, max=1.0).tag(**LOCAL)
+    move = traitlets.List(default_value=list(NO_MOVE), minlen=4, maxlen=4).tag(**LOCAL, **PASSING)
+
+    def __init__(self, session: Session, **options: Unpack[GenerateOptions]) -> None:
+        self._task: Callable[[Workbench, Stale], bool | None] | None = None
+        self._grip: tuple[int, Any] = (0, None)
+        self._moved: tuple[Any, ...] = NO_MOVE
+        self._turn, self._following, self._search = 0, False, Work("Searching", 0)
+        self._rested: tuple[View, Arrays] | None = None
+        self._hand = threading.Lock()
+        super().__init__(session, **options)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return self._turn, tuple(self.move), selection.image
+
+    @traitlets.observe("move")
+    def _hand_moved(self, _: Any) -> None:
+        """A search under way sees the move by itself; only without one is there something to begin."""
+        with self._hand:
+            if self._following:
+                return
+        if hasattr(self, "_key"):
+            self.board.refresh()
+
+    # -- what is asked -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave the session; a search under way ends at its next step."""
+        self.visible = False
+        super().close()
+
+    def act(self, request: Request) -> None:
+        """Begin again, press a button, keep a picture, or put it among the session's images."""
+        if request.action == "begin":
+            self._do(self._beginning(request.text("source"), request.text("label")), request.text("source"))
+        elif request.action == "change":
+            self._do(self._changing(request.text("change")), request.text("change"))
+        elif request.action == "reset":
+            self._do(lambda bench, _: bench.begin(bench.first))
+        elif request.action == "keep":
+            self._do(lambda bench, _: bench.keep())
+        elif request.action == "back":
+            place = request.number("place")
+            self._do(lambda bench, _: bench.back_to(place))
+        elif request.action == "add":
+            self._do(lambda bench, _: self.session.select(image=bench.add_to_session()))
+        else:
+            super().act(request)
+
+    def _do(self, task: Callable[[Workbench, Stale], Any], name: str = "") -> None:
+        """What the worker does next, and again where it is overtaken (False); what is long is named, at once."""
+        doing = generated.DOING.get(name, "")
+        self._task, self._search, self._turn = task, Work(doing or "Searching", 0), self._turn + 1
+        with self._speaking:
+            if doing and "settled" in self.view:
+                self._publish(self.view | generated.begun(self._search), None)
+
+    def _beginning(self, source: str, label: str) -> Callable[[Workbench, Stale], Any]:
+        image = self.session.selection.image
+        if source == "image":
+            if image is None:
+                raise ValueError("expected a selected image, got none; click one in the gallery first")
+            return lambda bench, stale: bench.from_image(image, lambda frame: self._progress(frame, stale))
+        if source not in ("random", "class"):
+            raise ValueError(f"expected to begin from random, class or image, got {source!r}")
+        return lambda bench, _: bench.random(label or None)
+
+    def _changing(self, change: str) -> Callable[[Workbench, Stale], Any]:
+        if change not in BUTTONS:
+            raise ValueError(f"expected a change among {', '.join(BUTTONS)}, got {change!r}")
+        began: list[Any] = []
+
+        def task(bench: Workbench, stale: Stale) -> bool:
+            began.append(bench.latents)
+            bench.latents, move = began[0], self.move  # done again, it begins where it began
+            frames = bench.change(change, self.concept, BUTTONS[change])
+            return all(self._progress(frame, stale) for frame in frames) or self.move != move  # by a hand
+
+        return task
+
+    # -- what the worker does ----------------------------------------------------------------------------------
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        bench = self.session.generator.workbench
+        try:
+            bench.generator  # noqa: B018 (says why there is none)
+        except ValueError as error:
+            return {"message": str(error)}, {}
+        if bench.latents is None:
+            waiting = "Matching the generator's units with other models, once per session…"
+            self._show(selection, {"message": waiting}, {})
+            self.session.generator.concepts()
+            bench.random()
+        bench.units(self.concept)
+        ack = self._ack
+        try:
+            if not self._perform(bench, stale) or not self._follow_hand(bench, stale):
+                return None
+        except ValueError as error:
+            if self._rested:  # the picture stays, and is not said to be worked on
+                self._show(selection, *self._rested)
+            self.refuse(error, ack, selection)
+            return None
+        view, arrays = generated.whole(bench, self.session, self.concept)
+        self._rested = view | {"moved": list(self._moved)}, arrays
+        return self._rested
+
+    def _perform(self, bench: Workbench, stale: Stale) -> bool:
+        """Carry out what was asked; False when overtaken. What fails is not tried again."""
+        task, turn, finished, move = self._task, self._turn, True, tuple(self.move)
+        if task is None:
+            return True
+        try:
+            finished = task(bench, stale) is not False
+        finally:
+            if finished and self._turn == turn:
+                self._task = None
+            self._moved, self._grip = move, (int(move[0]), bench.latents)
+        return finished
+
+    def _follow_hand(self, bench: Workbench, stale: Stale) -> bool:
+        """Follow the hand until it rests; False when overtaken by anything but its own next move."""
+        if tuple(self.move) == self._moved:
+            return True
+        seen = self._moved
+
+        def goal() -> Goal:
+            nonlocal seen
+            seen = tuple(self.move)
+            grip, right, down, zoom = seen
+            if int(grip) != self._grip[0] or self._grip[1] is None:
+                self._grip = (int(grip), bench.latents)
+            return Goal(self._grip[1], self.concept, float(right), float(down), float(zoom))
+
+        with self._hand:
+            self._following, self._search = True, Work("Searching", 0)
+        try:
+            finished = all(self._progress(frame, stale) for frame in bench.follow(goal))
+        except ValueError:
+            self._moved = seen  # what cannot be followed is not tried again
+            raise
+        finally:
+            with self._hand:
+                self._following = False
+                late = tuple(self.move) != seen
+        if finished:
+            self._moved = seen
+            if late:
+                self.board.refresh()
+        return finished and not late
+
+    def _progress(self, frame: Frame, stale: Stale) -> bool:
+        """Show a picture on the way, not too often; False when overtaken."""
+        if stale():
+            return False
+        now = time.monotonic()
+        if frame.number > 0 and now - getattr(self, "_shown_at", 0.0) >= FRAMES_APART:
+            self._shown_at = now
+            self._search = generated.searching(self._search, frame)
+            view = self.view | generated.moving(frame, self._search)
+            self._show(self.session.selection, view, {"pixels": pictures.pixels(frame.picture)})
+        return True
+
+    def draw(self, width: float) -> Figure:
+        """Before and after, side by side, with what the model says of each."""
+        return generated.before_and_after(self.session.generator.workbench, width)

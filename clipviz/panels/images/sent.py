@@ -1,0 +1,50 @@
+"""What the gallery is drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from clipviz.panels.core.sent import Uint8s
+
+
+class ImageList(TypedDict):
+    """One list of the gallery."""
+
+    title: str
+    count: int
+
+
+class _Always(TypedDict):
+    order: str
+    by: str
+    lists: list[ImageList]
+    ids: list[int]
+    scores: list[float | None]
+    names: list[str]
+    columns: int
+    page: int
+    pages: int
+
+
+class ImagesView(_Always, total=False):
+    """n_subset: images of the chosen attribute, None where none is chosen; attributes: images of each word.
+
+    places, n_tiles: where a page keeps one sheet for all its answers.
+    """
+
+    attributes: dict[str, dict[str, int]]
+    column: str
+    value: str
+    n_subset: int | None
+    n_images: int
+    n_read: int
+    skipped: list[tuple[str, str]]
+    n_skipped: int
+    complete: bool
+    waits: str
+    places: list[int]
+    n_tiles: int
+
+
+class ImagesArrays(TypedDict):
+    sprite: Uint8s

@@ -1,0 +1,800 @@
+// Written by tools/js/views.py from the TypedDicts of clipviz/panels/*/sent.py; not to be edited.
+
+/** Heads to remove together. */
+interface PresetShown {
+  kind: string;
+  name: string;
+  heads: [number, number][];
+}
+
+/** Accuracy of a group before and after, with random heads removed instead, and the change's interval. */
+interface OutcomeRow {
+  name: string;
+  n_images: number;
+  before: number;
+  after: number;
+  random: number[];
+  change: [number, number];
+  differs: boolean;
+}
+
+/** Accuracy over the collection. */
+interface OutcomeShown {
+  everything: OutcomeRow;
+  worst: OutcomeRow | null;
+  groups: OutcomeRow[];
+  removed: boolean;
+  by: string;
+  n_heads: number;
+  drawn_from: number[];
+  chance: number;
+}
+
+/** One image's sums, which are in the panel's `desk`. rows: the classes on show; label: the place of the true one among them, or -1; key: changes with the sums. */
+interface DeskShown {
+  arrays: Record<string, Place>;
+  names: string[];
+  prompts: string[];
+  rows: number[];
+  n_classes: number;
+  apart: boolean;
+  token: boolean;
+  heads: [number, number][];
+  scale: number;
+  bias: number | null;
+  link: string;
+  label: number;
+  n_means: number;
+  key: number;
+}
+
+/** What this desk alone removes. */
+interface Apart {
+  mlps: number[];
+  token: boolean;
+}
+
+/** tasks: [name, note]; rest: everything but the late heads. */
+interface AblateView extends Shown {
+  n_layers?: number;
+  n_heads?: number;
+  n_mlps?: number;
+  has_token?: boolean;
+  kept?: number[];
+  rest?: AblationShown;
+  tasks?: [string, string][];
+  note?: string;
+  task?: string;
+  classes?: string;
+  apart?: Apart;
+  n_read?: number;
+  n_images?: number;
+  complete?: boolean;
+  desk?: DeskShown | null;
+  outcome?: OutcomeShown | null;
+  presets?: PresetShown[];
+  message?: string;
+}
+
+interface AblateArrays {
+}
+
+/** groups: [byte, word, points, colour] of what the points' colours mean; ends: texts of the axes' ends; regions: [text, x, y, points]; tiles: the points that have a picture, names: theirs. */
+interface AtlasView extends Shown {
+  message?: string;
+  by?: string;
+  ends?: string[][];
+  regions?: [string, number, number, number][];
+  n_points?: number;
+  n_images?: number;
+  share?: number;
+  columns?: string[];
+  column?: string;
+  groups?: [number, string, number, string][];
+  tiles?: number[];
+  tile_columns?: number;
+  names?: string[];
+  ringed?: boolean;
+  plane?: string;
+}
+
+/** ids: [point]; places: [point, 2]; colours: a byte for each point; sprite: the tiles' pictures. */
+interface AtlasArrays {
+  ids?: Int32Array;
+  places?: Float32Array;
+  colours?: Uint8Array;
+  sprite?: Uint8Array;
+}
+
+/** What is removed. */
+interface AblationShown {
+  heads: [number, number][];
+  layers: number[];
+  mlps: number[];
+  tokens: number[];
+  how: "mean" | "zero";
+}
+
+/** What is selected. */
+interface SelectionShown {
+  image: number | null;
+  images: number[];
+  text: string;
+  text_b: string;
+  layer: number | null;
+  head: number | null;
+  token: number | null;
+  neuron: number | null;
+  concept: number | null;
+  ablation: AblationShown;
+}
+
+/** Where an array begins in the view's buffer. */
+interface Place {
+  dtype: "float32" | "int32" | "uint8";
+  shape: number[];
+  offset: number;
+  size: number;
+}
+
+/** What is added to every view. ack: the request that it answers. waiting, asSaved: set by pages alone. */
+interface Shown {
+  seq?: number;
+  ack?: number;
+  selection?: SelectionShown;
+  removed?: string;
+  arrays?: Record<string, Place>;
+  message?: string;
+  waiting?: boolean;
+  asSaved?: boolean;
+}
+
+/** How many texts a neuron's code may have, whether each number fits, and the one on show. */
+interface CodeSizes {
+  sizes?: [number, boolean][];
+  m?: number;
+}
+
+/** A text with its score. */
+interface Scored {
+  text: string;
+  score: number;
+}
+
+/** A neuron behind a word: part = weight of the text in its code × its direction along the pair. */
+interface NeuronBehind {
+  layer: number;
+  neuron: number;
+  weight: number;
+  along: number;
+  part: number;
+}
+
+/** A word that is taken for the other class; null: the most that its rank has in random rotations. */
+interface CueShown {
+  text: string;
+  score: number;
+  neurons: NeuronBehind[];
+  null: number;
+  differs: boolean;
+  drawable: boolean;
+}
+
+/** Pictures with some words: how many are mistaken, their margins, and the place of the first in the sheet. */
+interface AttemptShown {
+  method: string;
+  words: string[];
+  fooled: number;
+  interval: [number, number];
+  mean: number;
+  sentences: string[];
+  margins: number[];
+  first: number;
+}
+
+/** A method without pictures, and why. */
+interface LeftOut {
+  method: string;
+  reason: string;
+}
+
+/** One picture closely. */
+interface LookShown {
+  method: string;
+  place: number;
+  sentence: string;
+  margin: number;
+  grid: number[];
+}
+
+interface CuesView extends Shown {
+  sizes?: [number, boolean][];
+  m?: number;
+  layers?: number[];
+  n_layers?: number;
+  message?: string;
+  classes?: string[];
+  draws?: boolean;
+  drawn?: string;
+  mistaken?: string;
+  words?: CueShown[];
+  attempts?: AttemptShown[];
+  note?: string;
+  look?: LookShown | null;
+  n_read?: number;
+  n_texts?: number;
+  complete?: boolean;
+  drawing?: boolean;
+  columns?: number;
+  left_out?: LeftOut[];
+  n_tiles?: number;
+  verdict?: string;
+}
+
+/** sprite: all pictures; picture, map: the one that is looked at. */
+interface CuesArrays {
+  sprite?: Uint8Array;
+  picture?: Uint8Array;
+  map?: Float32Array;
+}
+
+/** What the model says of a picture. */
+interface SaidShown {
+  question: string;
+  answer: string;
+  probability: number | null;
+}
+
+/** Units of the generator that light up together. */
+interface ConceptListed {
+  place: number;
+  name: string;
+  similarity: number;
+  units: [string, number][];
+  readers: string[];
+}
+
+/** settled: whether the picture rests; step, of: of a search; asked, distance: of the maps from those asked for. */
+interface GenerateView extends Shown {
+  message?: string;
+  settled?: boolean;
+  step?: number;
+  of?: number;
+  work?: string;
+  asked?: number | null;
+  distance?: number | null;
+  done?: boolean | null;
+  verdict?: string;
+  reached?: number;
+  scene?: Record<string, string> | null;
+  side?: number;
+  classes?: string[];
+  label?: string | null;
+  link?: string;
+  before?: SaidShown[];
+  after?: SaidShown[];
+  n_units?: number;
+  concepts?: ConceptListed[];
+  n_concepts?: number;
+  n_kept?: number;
+  image?: number | null;
+  moved?: number[];
+}
+
+/** map, tiles: deviations of the concepts' units as bytes; pixels: of a picture on the way. */
+interface GenerateArrays {
+  picture?: Uint8Array;
+  first?: Uint8Array;
+  map?: Uint8Array;
+  tiles?: Uint8Array;
+  kept?: Uint8Array;
+  pixels?: Uint8Array;
+}
+
+/** A head's label with its p-value, its first texts, and the role that a person gave it. */
+interface HeadSummary {
+  label: string;
+  p: number;
+  texts: string[];
+  role: string;
+}
+
+/** A head that varies along the text that was typed. */
+interface HeadFound {
+  layer: number;
+  head: number;
+  share: number;
+  above: number;
+}
+
+/** summaries: by "layer,head", None until the heads are labelled. */
+interface HeadsView extends Shown {
+  n_layers: number;
+  n_heads: number;
+  has_tail: boolean;
+  kept: number[];
+  cosine: number | null;
+  cosine_before: number | null;
+  summaries: Record<string, HeadSummary> | null;
+  waits: string;
+  found: HeadFound[];
+}
+
+/** heads: [layer, head]; mlps: the input term, every layer's, the pool's; variance: [kept layer, head]. */
+interface HeadsArrays {
+  heads: Float32Array;
+  mlps: Float32Array;
+  variance?: Float32Array;
+}
+
+/** Why an image is far from what the model was trained on. */
+interface Far {
+  known: boolean;
+  why: string;
+  cosine: number;
+  share: number;
+  n_images: number;
+}
+
+/** The image's place among the pool's texts and among the images. */
+interface StandingShown {
+  cosine: number;
+  rank: number | null;
+  n_texts: number;
+  share: number;
+  n_images: number;
+}
+
+/** What the cosine is compared with. true: of each of the nearest texts whether it is true, where that is known. */
+interface ContextShown {
+  nearest: [string, number][];
+  true: (boolean | null)[] | null;
+  far: Far | null;
+  standing: StandingShown | null;
+}
+
+/** The texts of the head that the image agrees with most and least. */
+interface JointShown {
+  message: string;
+  texts: string[];
+  values: number[];
+  n_texts: number;
+}
+
+/** mask_size: height and width of the true mask; fits: whether the text names an object of the image. */
+interface HeatmapView extends Shown {
+  message?: string;
+  rows?: number;
+  cols?: number;
+  mask_size?: number[] | null;
+  n_layers?: number;
+  n_heads?: number;
+  n_late?: number;
+  pools?: boolean;
+  baselines?: string[];
+  ignoring?: string[];
+  neuron_layers?: number[];
+  neuron_threshold?: number;
+  cosine?: number | null;
+  cosine_before?: number | null;
+  fits?: boolean | null;
+  context?: ContextShown | null;
+  title?: string;
+  picture?: [number, string];
+  joint?: JointShown | null;
+}
+
+interface BaselineArrays {
+  LRP?: Float32Array;
+  "partial LRP"?: Float32Array;
+  rollout?: Float32Array;
+  "raw attention"?: Float32Array;
+  "Grad-CAM"?: Float32Array;
+  "Chefer et al."?: Float32Array;
+  "Chefer et al. (generic)"?: Float32Array;
+}
+
+/** attention, scores, shared: [layer, head, token]; joint_maps: [text, token]; the other methods' maps, named as view.baselines: [row, column]. */
+interface HeatmapArrays {
+  LRP?: Float32Array;
+  "partial LRP"?: Float32Array;
+  rollout?: Float32Array;
+  "raw attention"?: Float32Array;
+  "Grad-CAM"?: Float32Array;
+  "Chefer et al."?: Float32Array;
+  "Chefer et al. (generic)"?: Float32Array;
+  attention?: Float32Array;
+  scores?: Float32Array;
+  shared?: Float32Array;
+  pool?: Float32Array;
+  mask?: Uint8Array;
+  neurons?: Float32Array;
+  neuron?: Float32Array;
+  joint_maps?: Float32Array;
+}
+
+/** One list of the gallery. */
+interface ImageList {
+  title: string;
+  count: number;
+}
+
+/** n_subset: images of the chosen attribute, None where none is chosen; attributes: images of each word. places, n_tiles: where a page keeps one sheet for all its answers. */
+interface ImagesView extends Shown {
+  order: string;
+  by: string;
+  lists: ImageList[];
+  ids: number[];
+  scores: (number | null)[];
+  names: string[];
+  columns: number;
+  page: number;
+  pages: number;
+  attributes?: Record<string, Record<string, number>>;
+  column?: string;
+  value?: string;
+  n_subset?: number | null;
+  n_images?: number;
+  n_read?: number;
+  skipped?: [string, string][];
+  n_skipped?: number;
+  complete?: boolean;
+  waits?: string;
+  places?: number[];
+  n_tiles?: number;
+}
+
+interface ImagesArrays {
+  sprite: Uint8Array;
+}
+
+/** A neuron of the list: what it is listed by, and its first words with their weights. */
+interface NeuronRow {
+  neuron: number;
+  score: number;
+  note: string;
+  words: [string, number][];
+}
+
+/** The neuron on show. code_share, random_share: of its direction, and of random ones, that its words rebuild. */
+interface NeuronShown {
+  number: number;
+  words: [string, number][];
+  code_share: number;
+  random_share: number;
+  differs: boolean;
+  rank_one: number;
+  strength: number;
+}
+
+/** Images of the gallery that are alike, and the texts near them. */
+interface GroupShown {
+  places: number[];
+  texts: string[];
+  along: number;
+}
+
+/** The neuron's images. limit: the scale of maps and bars; separation, one_group: how clearly the groups part, and how clearly images without groups would; strips: images of every interval. */
+interface GalleryShown {
+  how: string;
+  ids: number[];
+  names: string[];
+  norms: number[];
+  along: number[];
+  columns: number;
+  limit: number;
+  groups: GroupShown[];
+  separation: number;
+  one_group: number;
+  strips: number[];
+}
+
+/** Size and part in the cosine of every kind of effect. */
+interface EffectsShown {
+  rows: Record<string, [number, number | null]>;
+  cosine: number;
+  n_images: number;
+}
+
+/** The neuron on the selected image. */
+interface CurrentShown {
+  image: number;
+  name: string;
+  norm: number;
+  along: number;
+  rank: number;
+  effects: EffectsShown | null;
+}
+
+interface NeuronsView extends Shown {
+  sizes?: [number, boolean][];
+  m?: number;
+  layer?: number | null;
+  n_layers?: number;
+  message?: string;
+  n_neurons?: number;
+  n_read?: number;
+  complete?: boolean;
+  grid?: number[];
+  found_by?: string;
+  unit?: string;
+  list?: NeuronRow[];
+  neuron?: NeuronShown;
+  pinned?: boolean;
+  gallery?: GalleryShown;
+  current?: CurrentShown | null;
+  texts?: string;
+}
+
+/** edges, counts: the histogram of effects; maps: of the gallery's images; map: of the selected one. */
+interface NeuronsArrays {
+  edges?: Float32Array;
+  counts?: Int32Array;
+  sprite?: Uint8Array;
+  maps?: Float32Array;
+  picture?: Uint8Array;
+  map?: Float32Array;
+}
+
+interface QueryView extends Shown {
+  can_undo: boolean;
+  can_redo: boolean;
+  model: string;
+  size: string;
+  device: string;
+  n_images: number;
+  code: string;
+  token: string;
+  examples: string[];
+}
+
+interface QueryArrays {
+}
+
+/** The cosine with the text, and the late heads' part of it. */
+interface Share {
+  cosine: number;
+  late: number;
+}
+
+/** stand_ins: files that are missing or replaced, of those looked at. */
+interface ReceiptsView extends Shown {
+  sum_check: number;
+  readout: string;
+  model: string;
+  images: string;
+  texts: string;
+  index: string;
+  index_bytes: number;
+  stand_ins: [number, number];
+  device: string;
+  notes: string[];
+  milliseconds: number;
+  code: string;
+  share: Share | null;
+  before: Share | null;
+  n_heads: number;
+}
+
+/** Direct effects [layer, head] with what is removed, and without. */
+interface ReceiptsArrays {
+  heads?: Float32Array;
+  heads_before?: Float32Array;
+}
+
+/** A model of the dictionary. at_hand: whether it is loaded; paints: whether it makes pictures of its own. */
+interface ColumnShown {
+  name: string;
+  loss: string;
+  n_units: number;
+  n_rows: number;
+  n_pairs: number;
+  n_chance: number;
+  threshold: number;
+  heldout: number;
+  at_hand: boolean;
+  paints: boolean;
+}
+
+/** A model's unit of a concept, and its correlation with the pivot's unit. */
+interface CellShown {
+  layer: string;
+  unit: number;
+  correlation: number;
+  heldout: number;
+}
+
+/** hint: a text that fits its images, hint_share: how many of them; size: units that share the concept. */
+interface ConceptShown {
+  concept: number;
+  name: string;
+  label: string;
+  hint: string;
+  hint_share: number;
+  neuron: [number, number] | null;
+  size: number;
+  unit: string;
+}
+
+interface ConceptRow {
+  concept: number;
+  name: string;
+  label: string;
+  hint: string;
+  hint_share: number;
+  neuron: [number, number] | null;
+  size: number;
+  unit: string;
+  cells: (CellShown | null)[];
+  tiles: number[];
+}
+
+interface ConceptTile {
+  concept: number;
+  name: string;
+  label: string;
+  hint: string;
+  hint_share: number;
+  neuron: [number, number] | null;
+  size: number;
+  unit: string;
+  strength: number;
+}
+
+/** The concept on the selected image, through every model. */
+interface ConceptDetail {
+  concept: number;
+  name: string;
+  label: string;
+  hint: string;
+  hint_share: number;
+  neuron: [number, number] | null;
+  size: number;
+  unit: string;
+  cells: (CellShown | null)[];
+  image?: number;
+  caption?: string;
+  strength?: number[];
+  shows?: boolean[];
+}
+
+interface RosettaView extends Shown {
+  message?: string;
+  advice?: string;
+  columns?: ColumnShown[];
+  n_found?: number;
+  n_concepts?: number;
+  n_units?: number;
+  n_untrained?: number | null;
+  linked?: boolean;
+  pivots?: string[];
+  pivot?: string;
+  show?: string;
+  sort?: string;
+  models?: string[];
+  every_unit?: boolean;
+  other?: string;
+  whose?: string;
+  missed?: string;
+  page?: number;
+  n_pages?: number;
+  at?: number[];
+  rows?: ConceptRow[];
+  sprite_columns?: number;
+  n_pictures?: number;
+  captions?: string[];
+  pictures?: number[];
+  side?: number;
+  tiles?: ConceptTile[];
+  concept?: number | null;
+  detail?: ConceptDetail | null;
+  chosen?: boolean;
+}
+
+/** maps: [row, model, example, side, side]; here: [tile, side, side]; now: [model, side, side]. */
+interface RosettaArrays {
+  sprite?: Uint8Array;
+  maps?: Uint8Array;
+  here?: Uint8Array;
+  picture?: Uint8Array;
+  now?: Uint8Array;
+}
+
+/** A text, the share of the variance that it explains, and the same of random rotations. */
+interface TextRow {
+  text: string;
+  family: string;
+  gain: number;
+  null: number;
+  null_high: number;
+}
+
+/** The images of every row, and their places in the sprite of n tiles. */
+interface RowImages {
+  ids: number[][];
+  places: number[][];
+  columns: number;
+  n: number;
+}
+
+/** The head's computed role, and the first texts that it rests on. */
+interface LabelShown {
+  name: string;
+  p_value: number;
+  why: string;
+  texts: string[];
+}
+
+/** role: the one that a person gave the head; roles: those to choose from. */
+interface TextSpanView extends Shown {
+  rows: TextRow[];
+  message: string;
+  role: string | null;
+  roles: string[];
+  explained?: number;
+  null_explained?: number;
+  n_draws?: number;
+  n_used_up?: number;
+  n_read?: number;
+  n_images?: number;
+  complete?: boolean;
+  label?: LabelShown;
+  pool?: string;
+  thumbnails?: RowImages;
+}
+
+interface TextSpanArrays {
+  sprite: Uint8Array;
+}
+
+/** A step, told inside a panel. */
+interface StepShown {
+  title: string;
+  text: string;
+  panel: string;
+}
+
+/** at: the step that is shown, from 1; 0 for none. */
+interface TourView extends Shown {
+  steps: StepShown[];
+  at: number;
+}
+
+interface TourArrays {
+}
+
+/** A list of texts; most: the score whose bar fills its track. */
+interface TextColumn {
+  title: string;
+  unit: string;
+  rows: Scored[];
+  most: number;
+}
+
+interface WordsView extends Shown {
+  sizes?: [number, boolean][];
+  m?: number;
+  layer?: number | null;
+  n_layers?: number;
+  message?: string;
+  columns?: TextColumn[];
+  complete?: boolean;
+}
+
+interface WordsArrays {
+}
+
+type AblateApi = Api<AblateView, AblateArrays>;
+type AtlasApi = Api<AtlasView, AtlasArrays>;
+type CuesApi = Api<CuesView, CuesArrays>;
+type GenerateApi = Api<GenerateView, GenerateArrays>;
+type HeadsApi = Api<HeadsView, HeadsArrays>;
+type HeatmapApi = Api<HeatmapView, HeatmapArrays>;
+type ImagesApi = Api<ImagesView, ImagesArrays>;
+type NeuronsApi = Api<NeuronsView, NeuronsArrays>;
+type QueryApi = Api<QueryView, QueryArrays>;
+type ReceiptsApi = Api<ReceiptsView, ReceiptsArrays>;
+type RosettaApi = Api<RosettaView, RosettaArrays>;
+type TextSpanApi = Api<TextSpanView, TextSpanArrays>;
+type TourApi = Api<TourView, TourArrays>;
+type WordsApi = Api<WordsView, WordsArrays>;

@@ -1,0 +1,92 @@
+"""The query bar: text A, text B, undo, redo, copy the code or a token of the view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from clipviz import values
+from clipviz.panels.core.base import Arrays, Panel, View
+from clipviz.panels.core.requests import Request
+from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.stored import Answer, Kept, Stored
+from clipviz.session import Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Query(Panel):
+    """Where texts are typed. Enter shows the text everywhere; a second text is subtracted (A minus B).
+
+    n_steps: of the tour that its button begins, 0 for no button; tour(1) begins it.
+    """
+
+    name = "query"
+    cost = 0
+    _esm = script("query")
+    _css = style("query")
+
+    n_steps = traitlets.Int(0, min=0).tag(sync=True)
+    tour: Callable[[int], None] | None = None
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return (
+            selection,
+            self.session.view,
+            self.board.can_undo,
+            self.board.can_redo,
+            len(self.session.images),
+        )
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays]:
+        session = self.session
+        model = session.model
+        return {
+            "can_undo": self.board.can_undo,
+            "can_redo": self.board.can_redo,
+            "model": model.name if not model.pretrained else f"{model.name} · {model.pretrained}",
+            "size": f"{model.n_layers} × {model.n_heads} heads",
+            "device": str(model.device),
+            "n_images": len(session.images),
+            "code": session.to_code(),
+            "token": session.view.token_string(),
+            "examples": list(session.texts.examples),
+        }, {}
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        return [Stored((), lambda _: Answer({"examples": list(kept.texts)}))]
+
+    def draw(self, width: float) -> Figure:
+        """The selection: its image and texts and the cosines between them."""
+        from clipviz.figures.panels import gallery_figure
+
+        session, s = self.session, self.session.selection
+        if s.image is None:
+            raise ValueError("expected a selected image, got none; select one")
+        said = [("", [(session.images.picture(s.image), self.board.images.names[s.image])])]
+        for letter, text in (("A", s.text), ("B", s.text_b)):
+            if text:
+                cosine = session.heads.effects(text, s.image).cosine
+                said.append((f"{letter}  “{text}”  cosine {cosine:+.3f}", []))
+        return gallery_figure(said, width, 2)
+
+    def act(self, request: Request) -> None:
+        """undo, redo, open: the view of a token, and tour: its first step."""
+        if request.action == "undo":
+            self.session.undo()
+        elif request.action == "redo":
+            self.session.redo()
+        elif request.action == "open":
+            self.session.view = values.View.from_token(request.text("token").strip())
+        elif request.action == "tour" and self.tour is not None:
+            self.tour(1)
+        else:
+            super().act(request)

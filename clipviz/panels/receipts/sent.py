@@ -1,0 +1,41 @@
+"""What the receipts are drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from clipviz.panels.core.sent import Floats
+
+
+class Share(TypedDict):
+    """The cosine with the text, and the late heads' part of it."""
+
+    cosine: float
+    late: float
+
+
+class ReceiptsView(TypedDict):
+    """stand_ins: files that are missing or replaced, of those looked at."""
+
+    sum_check: float
+    readout: str
+    model: str
+    images: str
+    texts: str
+    index: str
+    index_bytes: int
+    stand_ins: tuple[int, int]
+    device: str
+    notes: list[str]
+    milliseconds: float
+    code: str
+    share: Share | None
+    before: Share | None
+    n_heads: int
+
+
+class ReceiptsArrays(TypedDict, total=False):
+    """Direct effects [layer, head] with what is removed, and without."""
+
+    heads: Floats
+    heads_before: Floats

@@ -1,0 +1,207 @@
+"""Rosetta neurons: the concepts that CLIP's units share with other models', as a grid, on one image, and in pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.core.base import ASKED, FIXED, PASSING, Arrays, Desk, View
+from clipviz.panels.core.requests import Request
+from clipviz.panels.core.scripts import script, style
+from clipviz.panels.rosetta import concepts
+from clipviz.session import PIVOTS, SORTS, Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from clipviz.session.answers import SharedUnits
+
+N_EXAMPLES = {"grid": 3, "pair": 6}
+VIEWS = ("grid", "image", "pair")
+MINE = (
+    "session.rosetta.mine(folder) looks for units that it shares with other networks on these images, and shows them "
+    "here."
+)
+
+
+class RosettaOptions(TypedDict, total=False):
+    show: Literal["grid", "image", "pair"]
+    sort: Literal["named", "heldout", "correlation", "size", "layer"]
+    models: list[str]
+    other: str
+    whose: str
+    words: str
+    every_unit: bool
+    pivot: Literal["clip", "generator"]
+    page: int
+    n_rows: int
+    visible: bool
+    folder: str
+    partners: dict[str, Any]
+
+
+class Rosetta(Desk):
+    """Rows are concepts, columns are models, cells the units' maps over shared images (thesis Figures 4.1 and 4.2).
+
+    show: the "grid" of all models, every concept on the selected "image", or the pivot beside one model as a "pair".
+    sort: "named" (those with a name first), "heldout" or "correlation" (mean over the partners), "size" (units that
+    share a concept) or "layer". models: only concepts that these models have; other: the model of the pair; whose: the
+    model drawn on one image. words: only concepts whose name or hint holds them. every_unit: one row per unit, not per
+    concept. folder: a saved dictionary instead of the shipped one; partners: model name -> network, for models that are
+    not shipped.
+    """
+
+    name = "rosetta"
+    title = "Rosetta"
+    question = "Which units of other models see the same?"
+    cost = 5
+    _esm = script("rosetta")
+    _css = style("rosetta")
+
+    show = traitlets.Enum(VIEWS, "grid").tag(**ASKED)
+    sort = traitlets.Enum(SORTS, "named").tag(**ASKED)
+    models = traitlets.List(traitlets.Unicode()).tag(**ASKED)
+    other = traitlets.Unicode("").tag(**ASKED)
+    whose = traitlets.Unicode("").tag(**ASKED)
+    words = traitlets.Unicode("").tag(**ASKED)
+    every_unit = traitlets.Bool(False).tag(**ASKED)
+    pivot = traitlets.Enum(PIVOTS, "clip").tag(**ASKED)
+    page = traitlets.Int(0, min=0).tag(**ASKED)
+    n_rows = traitlets.Int(8, min=1, max=50).tag(**FIXED)
+    folder = traitlets.Unicode("").tag(**FIXED)
+    partners = traitlets.Dict().tag(option=True, **PASSING)  # networks cannot be written into a view
+
+    def __init__(self, session: Session, **options: Unpack[RosettaOptions]) -> None:
+        super().__init__(session, **options)
+
+    def looks_at(self, selection: Selection) -> Any:
+        s = selection
+        return s.image, s.layer, s.neuron, s.concept, self._version()
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        try:
+            book = self.dictionary()
+        except ValueError as error:
+            return {"message": self._nothing(), "advice": str(error) if self.folder else MINE}, {}
+        if not len(book.concepts):
+            return {"message": "No unit of this model has a partner.", "advice": ""}, {}
+        concept, asked_for = self._concept(book, selection)
+        known = book.listed(self.sort, self._wanted(book), self.words, self.every_unit)
+        view: View = {
+            "message": "",
+            "columns": [column._asdict() for column in book.columns],
+            "n_found": len(known),
+            "n_concepts": len(set(np.asarray(book.concepts.cluster).tolist())),
+            "n_units": len(book.concepts),
+            "n_untrained": book.n_untrained,
+            "linked": book.linked,
+            "pivots": self._pivots(),
+            "pivot": self.pivot,
+            "show": self.show,
+            "sort": self.sort,
+            "models": list(self.models),
+            "every_unit": self.every_unit,
+            "other": self._other(book),
+            "whose": self._whose(book),
+            "missed": "" if concept is not None or asked_for is None else _missed(asked_for),
+        }
+        more, arrays = self._body(book, known, selection.image)
+        if stale():
+            return None
+        shown = concept if concept is not None else (known[0] if known else None)
+        detail, drawn = concepts.detail(book, shown, self.board, selection.image)
+        return view | more | detail | {"chosen": concept is not None}, arrays | drawn
+
+    def _body(self, book: SharedUnits, known: list[int], image: int | None) -> tuple[View, Arrays]:
+        if self.show == "image":
+            return concepts.tiles(book, known, image, self._whose(book))
+        names = list(book.concepts.models)
+        places = [0, names.index(self._other(book))] if self.show == "pair" else list(range(len(names)))
+        return concepts.rows(book, known, self.page, self.n_rows, places, N_EXAMPLES[self.show])
+
+    def dictionary(self) -> SharedUnits:
+        """The dictionary that the panel shows. Raises ValueError when there is none for the session's model."""
+        return self.session.rosetta.units(self.folder or None, self.partners, self.pivot)
+
+    def act(self, request: Request) -> None:
+        """name: give a concept a name."""
+        if request.action != "name":
+            return super().act(request)
+        self.dictionary().name(request.number("concept"), request.text("label", 80))
+        return None
+
+    def save(self, folder: str) -> str:
+        """Write the dictionary with the names given so far into a folder; open it with Rosetta(session, folder=...)."""
+        return str(self.dictionary().save(folder))
+
+    def draw(self, width: float) -> Figure:
+        """The rows on show as a dictionary page, in the form of Figure 4.2."""
+        from clipviz.figures import chapter4
+
+        book = self.dictionary()
+        known = book.listed(self.sort, self._wanted(book), self.words, self.every_unit)
+        if self.show == "image" and self.session.selection.image is not None:
+            image = self.session.selection.image
+            shown = book.strongest(image, known, self._whose(book))[:48]
+            return chapter4.all_concepts(
+                self.session.images.picture(image),
+                [(one.title, one.map) for one in shown],
+                self._whose(book),
+                width,
+            )
+        rows = known[self.page * self.n_rows :][: self.n_rows]
+        return chapter4.dictionary_page(
+            [chapter4.ConceptBlock(*entry) for entry in book.entries(rows)], book.lookers, width
+        )
+
+    def _version(self) -> int:
+        """Changes when a concept was named, here or in another panel."""
+        try:
+            return self.dictionary().version if self.on_screen else -1
+        except ValueError:
+            return -1
+
+    def _pivots(self) -> list[str]:
+        """The pivots to choose from: none in a folder, or where the model brings one dictionary alone."""
+        bundle = self.session.model.bundle
+        both = not self.folder and bundle is not None and bundle.generator_dictionary is not None
+        return list(PIVOTS) if both else []
+
+    # -- parts of the view -------------------------------------------------------------------------------------
+
+    def _nothing(self) -> str:
+        model = self.session.model
+        if self.folder:
+            return f"This folder holds no dictionary for {model.name}."
+        return f"There is no dictionary of shared units for {model.name} yet."
+
+    def _wanted(self, book: SharedUnits) -> list[str]:
+        wanted = [name for name in self.models if name in book.concepts.models]
+        return [*wanted, self._other(book)] if self.show == "pair" else wanted
+
+    def _other(self, book: SharedUnits) -> str:
+        names = book.concepts.models
+        return self.other if self.other in names[1:] else names[1]
+
+    def _whose(self, book: SharedUnits) -> str:
+        return self.whose if self.whose in book.concepts.models else book.clip
+
+    def _concept(self, book: SharedUnits, selection: Selection) -> tuple[int | None, tuple[int, int] | None]:
+        """The selected concept: that of the selected neuron, else the one chosen by number; and the neuron."""
+        if selection.neuron is not None and selection.layer is not None:
+            place = (selection.layer, selection.neuron)
+            chosen = selection.concept
+            if chosen is not None and chosen < len(book.concepts) and book.neuron(chosen) == place:
+                return chosen, place
+            return book.concept_of(*place), place
+        chosen = selection.concept
+        return (chosen if chosen is not None and chosen < len(book.concepts) else None), None
+
+
+def _missed(neuron: tuple[int, int]) -> str:
+    return f"Neuron {neuron[1]} of layer {neuron[0]} has no partner in this dictionary."

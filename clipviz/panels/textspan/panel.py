@@ -1,0 +1,167 @@
+"""TextSpan of the selected head: its texts, the variance they explain beside random rotations, their top images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import traitlets
+
+from clipviz.panels.core.base import FIXED, Arrays, Panel, View
+from clipviz.panels.core.requests import Request
+from clipviz.panels.core.scripts import script, style
+from clipviz.panels.core.stored import Answer, Kept, Stored
+from clipviz.session import Description, Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+THUMBNAIL = 56
+SUGGESTED = ("background", "colour", "texture")  # roles offered where one is typed
+
+
+class TextSpanOptions(TypedDict, total=False):
+    n_texts: int
+    n_images: int
+
+
+class TextSpan(Panel):
+    """What the selected head writes, in words (thesis Alg. 1). A click on a text shows it everywhere.
+
+    The tick on each bar is the 95th percentile of what a text explains of the same data rotated at random inside the
+    head's span (20 draws): a bar that stays below it is grey. Beside the computed label a person's own role can be
+    typed (session.heads.set_role). n_texts: rows shown; n_images: images per row.
+    """
+
+    name = "textspan"
+    cost = 3
+    _esm = script("textspan")
+    _css = style("textspan")
+
+    n_texts = traitlets.Int(10, min=1, max=60).tag(**FIXED)
+    n_images = traitlets.Int(3, min=0, max=8).tag(**FIXED)
+
+    def __init__(self, session: Session, **options: Unpack[TextSpanOptions]) -> None:
+        super().__init__(session, **options)
+
+    def looks_at(self, selection: Selection) -> Any:
+        s, session = selection, self.session
+        own = tuple(session.heads.roles().items())
+        return s.layer, s.head, s.images, s.text, self.board.collection.version, own
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        view, ids = self._described(selection)
+        if stale():
+            return None
+        flat = [i for row in ids for i in row]
+        sprite, columns = self.board.images.sprite(flat, THUMBNAIL, self.n_images or None)
+        places = [[columns * i + k for k in range(columns)] for i in range(len(ids))]
+        view["thumbnails"] = {"ids": ids, "places": places, "columns": columns, "n": len(flat)}
+        return view, {"sprite": sprite}
+
+    def stored(self, kept: Kept) -> list[Stored]:
+        """The texts of every head; images that several of them share are kept once, in one sheet."""
+        fields, found = ("layer", "head"), {}
+        between = self.board.telling("Describing the heads in texts", len(kept.heads))
+        for s in kept.selections(fields, self.session.selection):
+            found[s.layer, s.head] = self._described(s)
+            between(len(found))
+        every = sorted({i for _, ids in found.values() for row in ids for i in row})
+        place = {image: i for i, image in enumerate(every)}
+        sheet, columns = self.board.images.sprite(every, THUMBNAIL, 24)
+
+        def texts(s: Selection) -> Answer:
+            view, ids = found[s.layer, s.head]
+            places = [[place[i] for i in row] for row in ids]
+            about = {"ids": ids, "places": places, "columns": columns, "n": len(every)}
+            return Answer({**view, "thumbnails": about}, {"sprite": sheet})
+
+        return [Stored(fields, texts)]
+
+    def _described(self, selection: Selection) -> tuple[View, list[list[int]]]:
+        """The view without pictures, and the images of every row."""
+        session, layer, head = self.session, selection.layer, selection.head
+        view: View = {"rows": [], "message": "", "role": None, "roles": []}
+        if layer is None or head is None:
+            return {**view, "message": "Select a head to read what it writes."}, []
+        roles = session.heads.roles()
+        view |= {"role": roles.get((layer, head), ""), "roles": sorted({*roles.values(), *SUGGESTED})}
+        if layer not in self.board.collection.layers:
+            kept = ", ".join(map(str, self.board.collection.layers))
+            message = f"Layer {layer} was not read for this collection; layers {kept} were."
+            return {**view, "message": message}, []
+        few = self._too_few(selection)
+        if few:
+            return {**view, "message": few}, []
+        if not session.heads.varies(layer, head, selection.images):
+            message = f"L{layer}·H{head} writes the same on all of these images, so no text can explain how it varies."
+            return {**view, "message": f"{message} Choose images that differ."}, []
+        described = session.heads.textspan(layer, head, self.n_texts, selection.images)
+        view |= self._rows(described)
+        view |= {
+            "n_read": self.board.collection.n_ready if not selection.images else len(selection.images),
+            "n_images": len(session.images),
+            "complete": self.board.collection.complete,
+            "label": session.heads.label(layer, head, selection.images)._asdict(),
+            "pool": session.texts.opened.name,
+        }
+        return view, self._best(described, layer, head)
+
+    def act(self, request: Request) -> None:
+        """role: what a person calls a head."""
+        if request.action != "role":
+            return super().act(request)
+        head = request.pair("head")
+        if head is None:
+            raise ValueError("expected the head to give the role to, got none; select one first")
+        return self.session.heads.set_role(*head, request.text("role"))
+
+    def draw(self, width: float) -> Figure:
+        from clipviz.figures.panels import textspan_figure
+
+        shown = self.data()
+        if not shown.get("rows"):
+            raise ValueError(f"expected texts, got none: {shown.get('message') or 'select a head first'}")
+        head = f"L{shown['selection']['layer']}·H{shown['selection']['head']}"
+        return textspan_figure(shown["rows"], f"{head}, {shown['n_draws']} random rotations", width)
+
+    def _too_few(self, selection: Selection) -> str:
+        n_read = len(self.board.collection.rows(selection.images))
+        if n_read < 2 and not self.board.collection.complete:
+            return self.board.waiting
+        if n_read < 2:
+            return (
+                "TextSpan explains how a head varies over images, so it needs at least 2 of them. "
+                "Open a folder with more, or choose a larger set."
+            )
+        return ""
+
+    def _rows(self, described: Description) -> dict[str, Any]:
+        null = described.null_gains.mean(0)
+        high = np.quantile(described.null_gains, 0.95, axis=0)
+        rows = [
+            {
+                "text": text,
+                "family": family or "",
+                "gain": float(gain),
+                "null": float(low),
+                "null_high": float(top),
+            }
+            for text, family, gain, low, top in zip(
+                described.texts, described.families, described.gains, null, high, strict=True
+            )
+        ]
+        total = {"explained": float(described.gains.sum()), "null_explained": float(null.sum())}
+        return {"rows": rows, **total, "n_draws": len(described.null_gains), "n_used_up": described.n_used_up}
+
+    def _best(self, described: Description, layer: int, head: int) -> list[list[int]]:
+        """The images on which the head writes most along each text, as many for every text."""
+        session, n = self.session, self.n_images
+        if not n:
+            return []
+        pool = session.texts.pool()
+        best = [[i for i, _ in session.images.top(pool[j], layer, head, n)] for j in described.order]
+        return [(row * n)[:n] for row in best]

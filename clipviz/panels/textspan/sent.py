@@ -1,0 +1,61 @@
+"""What the texts of a head are drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from clipviz.panels.core.sent import Uint8s
+
+
+class TextRow(TypedDict):
+    """A text, the share of the variance that it explains, and the same of random rotations."""
+
+    text: str
+    family: str
+    gain: float
+    null: float
+    null_high: float
+
+
+class RowImages(TypedDict):
+    """The images of every row, and their places in the sprite of n tiles."""
+
+    ids: list[list[int]]
+    places: list[list[int]]
+    columns: int
+    n: int
+
+
+class LabelShown(TypedDict):
+    """The head's computed role, and the first texts that it rests on."""
+
+    name: str
+    p_value: float
+    why: str
+    texts: list[str]
+
+
+class _Always(TypedDict):
+    rows: list[TextRow]
+    message: str
+    role: str | None
+    roles: list[str]
+
+
+class TextSpanView(_Always, total=False):
+    """role: the one that a person gave the head; roles: those to choose from."""
+
+    explained: float
+    null_explained: float
+    n_draws: int
+    n_used_up: int
+    n_read: int
+    n_images: int
+    complete: bool
+    label: LabelShown
+    pool: str
+    thumbnails: RowImages
+
+
+class TextSpanArrays(TypedDict):
+    sprite: Uint8s

@@ -1,0 +1,72 @@
+"""The tour: a few steps that drive the board, each told in a card inside the panel that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipviz.panels.core.base import Arrays, Panel
+from clipviz.panels.core.requests import Request
+from clipviz.panels.core.scripts import script, style
+from clipviz.session import Session
+from clipviz.values import Selection, View
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from clipviz.session.answers import TourStep
+
+
+class Tour(Panel):
+    """go(1) shows the first of `steps`, go(0) none. open_panel: name -> the board's panel, a desk opened.
+
+    Every step selects what it is about and sets the panels' options, as a reader would; undo takes it back. The end
+    of the tour gives back the view that it began with: selection, removed heads, options, the open desk.
+    """
+
+    name = "tour"
+    cost = 0
+    _esm = script("tour")
+    _css = style("tour")
+
+    at: int = 0  # the step that is shown, from 1; 0 for none
+    _found: View | None = None  # what was on screen when the tour began
+
+    def __init__(
+        self, session: Session, steps: Sequence[TourStep], open_panel: Callable[[str], Panel | None]
+    ) -> None:
+        self.steps = tuple(steps)
+        self._open_panel = open_panel
+        super().__init__(session)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return self.at
+
+    def compute(self, selection: Selection, stale: Stale) -> tuple[dict[str, Any], Arrays]:
+        told = [{"title": step.title, "text": step.text, "panel": step.panel} for step in self.steps]
+        return {"steps": told, "at": self.at}, {}
+
+    def act(self, request: Request) -> None:
+        """go: to the step of that number."""
+        if request.action == "go":
+            self.go(request.number("step"))
+        else:
+            super().act(request)
+
+    def go(self, number: int) -> None:
+        """Show a step, from 1, and what it is about; 0 ends the tour and gives back the view that it began with."""
+        if not 0 <= number <= len(self.steps):
+            raise ValueError(f"expected a step within 1..{len(self.steps)}, or 0 for none, got {number}")
+        if number:
+            step = self.steps[number - 1]
+            selection = self.board.tour_selection(step)  # first: what cannot be shown changes nothing
+            if not self.at:
+                self._found = self.session.view
+            for name, options in {step.panel: {}, **step.options}.items():
+                panel = self._open_panel(name)
+                for option, value in options.items():
+                    setattr(panel, option, value)
+            self.session.selection = selection
+        elif self._found is not None:
+            self.session.view, self._found = self._found, None
+        self.at = number
+        self.board.refresh()

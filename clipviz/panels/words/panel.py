@@ -1,0 +1,94 @@
+"""The words of an image: the texts that its active neurons write, beside those that are nearest by cosine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import traitlets
+
+from clipviz.panels.core.background import NeuronDesk
+from clipviz.panels.core.base import FIXED, Arrays, View
+from clipviz.panels.core.scripts import script, style
+from clipviz.session import Session
+from clipviz.values import Selection
+from clipviz.worker import Stale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+
+class WordsOptions(TypedDict, total=False):
+    layer: int | None
+    m: int | None
+    n_texts: int
+    visible: bool
+
+
+class Words(NeuronDesk):
+    """Concept discovery (thesis 3.5, Figure B.1): which texts of the pool the image's active neurons contribute.
+
+    layer: whose neurons, default the last but two. m: texts of a neuron's code. n_texts: rows of each list. A click on
+    a text selects it everywhere.
+    """
+
+    name = "words"
+    title = "Words"
+    question = "What do this image's neurons say?"
+    cost = 7
+    _esm = script("words")
+    _css = style("words")
+
+    n_texts = traitlets.Int(12, min=1, max=50).tag(**FIXED)
+
+    _known: int | None = None  # the layer whose neurons have been read
+
+    def __init__(self, session: Session, **options: Unpack[WordsOptions]) -> None:
+        super().__init__(session, **options)
+
+    def looks_at(self, selection: Selection) -> Any:
+        return selection.image, selection.text, self._known
+
+    def compute_shown(self, selection: Selection, stale: Stale) -> tuple[View, Arrays] | None:
+        session, layer = self.session, self.layer_shown()
+        view: View = {**self.about_layer(layer), "columns": []}
+        if layer is None:
+            return view, {}
+        if selection.image is None:
+            return {**view, "message": "Select an image."}, {}
+        self.follow()
+        nearest = session.texts.nearest(selection.image, self.n_texts)
+        columns = [_column("Nearest by cosine", "cosine with the image", nearest)]
+        if self._known == layer:
+            found = session.neurons.concepts(selection.image, layer, self.n_texts, self.m)
+            columns.insert(0, _column("Written by active neurons", "summed contribution, as a share", found))
+        if stale():
+            return None
+        return {**view, "columns": columns, "complete": self._known == layer}, {}
+
+    def draw(self, width: float) -> Figure:
+        """Both lists as bars."""
+        from clipviz.figures.panels import lists_figure
+
+        shown = self.data()
+        if not shown.get("columns"):
+            raise ValueError(f"expected texts, got none: {shown.get('message') or 'open the desk first'}")
+        return lists_figure(shown["columns"], width)
+
+    def step(self) -> bool:
+        """Read images for the layer on show."""
+        layer = self.layer_shown()
+        if layer is None or self._known == layer:
+            return False
+        reading = self.board.neuron_reading(layer)
+        if self.read_on(reading):
+            return True
+        self._known = layer
+        self.board.refresh()
+        return False
+
+
+def _column(title: str, unit: str, found: list[tuple[str, float]]) -> dict[str, Any]:
+    most = max((abs(score) for _, score in found), default=0.0) or 1.0
+    rows = [{"text": text, "score": score} for text, score in found]
+    return {"title": title, "unit": unit, "rows": rows, "most": most}

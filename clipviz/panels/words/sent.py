@@ -1,0 +1,28 @@
+"""What the words of an image are drawn from."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from clipviz.panels.core.sent import CodeSizes, Scored
+
+
+class TextColumn(TypedDict):
+    """A list of texts; most: the score whose bar fills its track."""
+
+    title: str
+    unit: str
+    rows: list[Scored]
+    most: float
+
+
+class WordsView(CodeSizes, total=False):
+    layer: int | None
+    n_layers: int
+    message: str
+    columns: list[TextColumn]
+    complete: bool
+
+
+class WordsArrays(TypedDict):
+    pass
