@@ -1,0 +1,148 @@
+"""A quiz on paper: pages with questions, pictures and boxes to tick."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clipviz.figures import style
+
+WIDTH, HEIGHT = 8.27, 11.69
+"""A4, in inches."""
+
+MARGIN, SIZE, GAP = 0.7, 0.98, 0.08
+"""Inches around the page, of a picture, and between two pictures."""
+
+BODY, TITLE = 10.0, 15.0
+"""Font sizes in points, for a sheet that is read at arm's length."""
+
+LINE = 0.19
+"""Inches from one line of text to the next."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option: words, pictures [rows, cols, 3], or a map [rows, cols] to lay over the question's picture."""
+
+    words: str = ""
+    pictures: Sequence[np.ndarray] = ()
+    heatmap: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its pictures, and what can be ticked."""
+
+    words: str
+    pictures: Sequence[np.ndarray]
+    choices: Sequence[Choice] = field(default_factory=tuple)
+
+
+@style.as_written
+def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
+    """Pages of A4 with the questions, and a last page with the answers where they are given."""
+    pages: list[_Page] = []
+    for number, asked in enumerate(questions, 1):
+        if not pages or pages[-1].left < _height(asked):
+            pages.append(_Page(title, len(pages) + 1, blank=not pages))
+        pages[-1].ask(number, asked)
+    if answers:
+        pages.append(_Page(f"{title}: answers", len(pages) + 1))
+        for number, answer in enumerate(answers, 1):
+            pages[-1].write(f"{number}. {answer}", hang=0.3)
+            pages[-1].down(0.08)
+    return [page.figure for page in pages]
+
+
+def _lines(words: str, width: float = WIDTH - 2 * MARGIN) -> list[str]:
+    """Words broken to a width in inches, at the body's size."""
+    return textwrap.wrap(words, int(width * 13.2)) or [""]
+
+
+def _height(asked: Asked) -> float:
+    """Inches that a question takes."""
+    height = len(_lines(asked.words)) * LINE + 0.27
+    if asked.pictures and not any(c.heatmap is not None for c in asked.choices):
+        height += SIZE + GAP
+    return height + sum(_choice_height(choice) for choice in _stacked(asked))
+
+
+def _stacked(asked: Asked) -> list[Choice]:
+    """The options that stand below each other: all, but maps, which stand in one row."""
+    return (
+        list(asked.choices[:1]) if any(c.heatmap is not None for c in asked.choices) else list(asked.choices)
+    )
+
+
+def _choice_height(choice: Choice) -> float:
+    return 1.9 if choice.heatmap is not None else SIZE + GAP if choice.pictures else LINE + 0.04
+
+
+class _Page:
+    """One page, filled from the top."""
+
+    def __init__(self, title: str, number: int, blank: bool = False) -> None:
+        self.figure = style.new(WIDTH, HEIGHT)
+        self.y = HEIGHT - MARGIN
+        self._text(title, MARGIN, self.y, TITLE, weight="bold")
+        if blank:
+            self._text("Name ________________________", WIDTH - MARGIN, self.y, BODY, ha="right")
+        self._text(str(number), WIDTH / 2, 0.4, BODY, ha="center", color=style.FAINT)
+        self.down(0.45)
+
+    @property
+    def left(self) -> float:
+        """Inches that are left above the lower margin."""
+        return self.y - MARGIN
+
+    def down(self, inches: float) -> None:
+        self.y -= inches
+
+    def write(self, words: str, left: float = 0.0, hang: float = 0.0) -> None:
+        """Words at the body's size, broken to the page; `hang`: inches that later lines stand in."""
+        for place, line in enumerate(_lines(words, WIDTH - 2 * MARGIN - left - hang)):
+            self._text(line, MARGIN + left + (hang if place else 0.0), self.y, BODY)
+            self.down(LINE)
+
+    def ask(self, number: int, asked: Asked) -> None:
+        self.write(f"{number}. {asked.words}", hang=0.25)
+        self.down(0.07)
+        maps = [choice.heatmap for choice in asked.choices]
+        if all(heatmap is not None for heatmap in maps) and maps:
+            for place, choice in enumerate(asked.choices):
+                self._box(place, MARGIN + place * 2.4)
+                tile = self._tile(MARGIN + place * 2.4 + 0.45, 1.75)
+                tile.laid(asked.pictures[0], choice.heatmap)
+            self.down(1.9)
+        else:
+            if asked.pictures:
+                self._row(asked.pictures, MARGIN + 0.25)
+            for place, choice in enumerate(asked.choices):
+                self._box(place, MARGIN + 0.25)
+                if choice.pictures:
+                    self._row(choice.pictures, MARGIN + 0.75)
+                else:
+                    self._text(choice.words, MARGIN + 0.75, self.y, BODY)
+                    self.down(LINE + 0.04)
+        self.down(0.2)
+
+    def _row(self, pictures: Sequence[np.ndarray], left: float) -> None:
+        size = min(SIZE, (WIDTH - MARGIN - left) / max(1, len(pictures)) - GAP)
+        for place, pixels in enumerate(pictures):
+            self._tile(left + place * (size + GAP), size).picture(pixels)
+        self.down(SIZE + GAP)
+
+    def _tile(self, left: float, size: float) -> style.Tile:
+        """A square below the present line."""
+        bottom = self.y + 0.12 - size
+        return style.Tile(self.figure, (left / WIDTH, bottom / HEIGHT, size / WIDTH, size / HEIGHT))
+
+    def _box(self, place: int, left: float) -> None:
+        self._text(f"☐ {chr(65 + place)}", left, self.y, BODY)
+
+    def _text(self, words: str, x: float, y: float, size: float, **how: object) -> None:
+        options = {"color": style.INK, "va": "center", **how}
+        self.figure.text(x / WIDTH, y / HEIGHT, words, fontsize=size, **options)

@@ -1,0 +1,91 @@
+"""How far above chance answers are, of one person or of a class, and answers as a code that can be pasted."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clipviz.lens import intervals
+from clipviz.lens.intervals import Estimate
+
+SKIPPED = -1
+"""An answer that was not given; it counts as wrong."""
+
+_CHECK = 2  # bytes
+
+
+@dataclass(frozen=True)
+class Score:
+    """The share of right answers with its 95% interval, what guessing gives, and how likely guessing does as well.
+
+    p_value: the probability that guesses alone are right at least as often (exact, one-sided).
+    """
+
+    right: Estimate
+    chance: float
+    p_value: float
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the 95% interval lies above what guessing gives."""
+        return self.right.low > self.chance
+
+    def __str__(self) -> str:
+        right = self.right
+        if not right.n:
+            return "No question has been answered."
+        judged = "which is above chance" if self.above_chance else "which guessing alone can explain"
+        return (
+            f"{round(right.value * right.n)} of {right.n} right: {right.value:.0%} "
+            f"({right.low:.0%} to {right.high:.0%}) where guessing gives {self.chance:.0%}, {judged}."
+        )
+
+
+def score(right: Sequence[bool], n_options: int) -> Score:
+    """The score of answers to questions with `n_options` options each, one of which is right.
+
+    The answers of several people are pooled by joining their lists. Those of one class to the same question are not
+    independent of each other, so that the interval of a class holds for these questions and not for others.
+    Raises ValueError for fewer than two options.
+    """
+    if n_options < 2:
+        raise ValueError(f"expected at least two options, got {n_options}; a question needs a wrong answer")
+    n, n_right, chance = len(right), sum(map(bool, right)), 1 / n_options
+    tail = sum(math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(n_right, n + 1))
+    return Score(intervals.share(n_right, n), chance, min(1.0, tail) if n else math.nan)
+
+
+def encode(answers: Sequence[int], quiz: str) -> str:
+    """Answers as a short code that can be pasted into a chat; `quiz` is the quiz's own code (`Quiz.code`).
+
+    SKIPPED stands for no answer. The code says which quiz it answers and notices a mistyped letter; it does not hide
+    the answers. Raises ValueError for answers outside SKIPPED to 254.
+    """
+    if any(not SKIPPED <= answer <= 254 for answer in answers):
+        raise ValueError(f"expected answers within {SKIPPED}..254, got {list(answers)}; count options from 0")
+    content = bytes(answer + 1 for answer in answers)
+    text = base64.b32encode(_check(content, quiz) + content).decode().rstrip("=").lower()
+    return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+
+def decode(code: str, quiz: str) -> list[int]:
+    """The answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
+    text = "".join(letter for letter in code.upper() if letter.isalnum())
+    wrong = ValueError(
+        f"expected a code of the quiz {quiz}, got {code!r}, which is mistyped or answers another quiz; copy it again"
+    )
+    try:
+        content = base64.b32decode(text + "=" * (-len(text) % 8))
+    except ValueError:
+        raise wrong from None
+    check, answers = content[:_CHECK], content[_CHECK:]
+    if len(content) < _CHECK or check != _check(answers, quiz):
+        raise wrong
+    return [answer - 1 for answer in answers]
+
+
+def _check(content: bytes, quiz: str) -> bytes:
+    return hashlib.sha256(quiz.encode() + b"\0" + content).digest()[:_CHECK]
