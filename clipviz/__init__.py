@@ -24,6 +24,7 @@ _NAMES = {
     "Session": "clipviz.session",
     "Dashboard": "clipviz.panels",
     "publish": "clipviz.page",
+    "Quiz": "clipviz.lessons",
 }
 _MODULES = (
     "lens",
@@ -35,6 +36,7 @@ _MODULES = (
     "values",
     "indexing",
     "page",
+    "lessons",
     "session",
     "worker",
     "reproduce",
@@ -44,6 +46,7 @@ __all__ = [*_NAMES, *_MODULES]
 if TYPE_CHECKING:
     from clipviz.analysis.rosetta.matching import match as match
     from clipviz.indexing import Index as Index
+    from clipviz.lessons import Quiz as Quiz
     from clipviz.loading import load as load
     from clipviz.loading import load_generator as load_generator
     from clipviz.loading import load_partner as load_partner

@@ -72,6 +72,7 @@ ARROWS = {
         "version",
         "extras",
     },
+    "lessons": {"session", "figures", "lens", "values"},
     "first_run": set(),
     "cli": {
         "page",
@@ -98,6 +99,7 @@ OUTSIDE = {
     "data": {"numpy", "PIL", "scipy", "h5py", "pyarrow", "wordfreq", "safetensors", "platformdirs", "fsspec"},
     "figures": {"numpy", "matplotlib", "plotly"},
     "page": {"torch", "numpy", "PIL", "onnx"},
+    "lessons": {"torch", "numpy", "matplotlib"},
     "panels": {"anywidget", "ipywidgets", "traitlets", "numpy", "PIL", "matplotlib"},
 }
 ROOMS_WITH_A_COMMAND = {"clipviz.indexing.command", "clipviz.page.command", "clipviz.reproduce.command"}
