@@ -31,6 +31,8 @@ def numbers():
 def test_the_page_is_written_from_the_numbers(nulls, numbers):
     assert (ROOT / "docs" / "nulls.md").read_text(encoding="utf-8") == nulls.page(numbers)
     assert set(numbers) == set(nulls.ROWS)
+    models = {row["model"] for row in numbers.values()}
+    assert all(f"`{model}`" in nulls.page(numbers) for model in models)
 
 
 def test_random_networks_stay_within_what_is_promised(numbers):

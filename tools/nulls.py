@@ -461,13 +461,22 @@ def page(numbers: dict[str, Numbers]) -> str:
         for name, row in ROWS.items()
         if name in numbers
     ]
-    return LEAD + "\n".join(lines) + "\n"
+    by_model: dict[str, list[str]] = {}
+    for name, row in ROWS.items():
+        if name in numbers:
+            by_model.setdefault(numbers[name]["model"], []).append(row.where)
+    models = [f"- `{model}`: {'; '.join(rows)}" for model, rows in by_model.items()]
+    return (
+        LEAD
+        + "\n".join([*lines, "", "The trained model of each row, by its fingerprint:", "", *models])
+        + "\n"
+    )
 
 
 def main(names: list[str]) -> None:
     known = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.is_file() else {}
     for name in names or [name for name in ROWS if name not in known]:
-        known[name] = ROWS[name].measure()
+        known[name] = {**ROWS[name].measure(), "model": trained_model().fingerprint}
         print(name, known[name], flush=True)
         ordered = {name: known[name] for name in ROWS if name in known}
         NUMBERS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

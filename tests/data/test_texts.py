@@ -1,7 +1,5 @@
 import sys
-import zipfile
 from collections import Counter
-from importlib import resources
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -21,8 +19,8 @@ from clipviz.data.texts import (
     open_texts,
     with_article,
 )
-
-ASSETS = resources.files("clipviz.demo") / "assets"
+from clipviz.demo.world.vocabulary import OBJECT_NAMES
+from tools.demo.texts import pool
 
 
 def pool_of(name):
@@ -78,7 +76,9 @@ def test_articles_agree_with_the_next_word(name):
 
 
 def test_demo_families_are_balanced():
+    """All but the objects, of which every class is named, so that the texts nearest to a picture can name it."""
     sizes = Counter(demo.texts().families)
+    assert sizes.pop("object") == len(OBJECT_NAMES)
     assert max(sizes.values()) <= 75
     assert min(sizes.values()) >= 40
 
@@ -92,15 +92,8 @@ def test_every_built_in_family_has_a_broad_family():
     assert broad(None) is None
 
 
-def test_demo_objects_are_objects_of_the_embedded_collection():
-    pool = demo.texts()
-    objects = [text for text, family in zip(pool, pool.families, strict=True) if family == "object"]
-    with zipfile.ZipFile(ASSETS / "collection.zip") as archive:
-        vocabulary = archive.read("attributes.json").decode()
-    known = [text for text in objects if f'"{text.removeprefix("an ").removeprefix("a ")}"' in vocabulary]
-    assert len(known) == len(objects), (
-        "the collection has other objects now: run python -m tools.demo.collection_texts"
-    )
+def test_the_demos_pool_is_as_its_grammar_writes_it():
+    assert dict(zip(demo.texts(), demo.texts().families, strict=True)) == pool()
 
 
 # what a pool is

@@ -368,21 +368,6 @@ def test_a_rare_true_sentence_comes_before_a_common_one():
     assert difference == pytest.approx(math.log(0.9 / 0.01), abs=0.05)
 
 
-def test_a_named_letter_is_a_certain_one():
-    said = [
-        "a photo of a letter a",
-        "a large red number 3 and a letter b at night",
-        "a letter",
-        "two letters a",
-    ]
-    assert [batches.definite(text) for text in said] == [
-        "a photo of the letter a",
-        "the large red number 3 and the letter b at night",
-        "a letter",
-        "two letters a",
-    ]
-
-
 def test_sentences_of_a_batch_come_with_their_truth():
     """Captions are true of their own images; how common a sentence is comes from free scenes."""
     batch = batches.make_batch(0, 2, 16, batches.Mixture(n_reference=200))

@@ -147,6 +147,9 @@ def test_vocabulary_is_what_the_design_asks_for():
     assert len(words.CLASSES) == len(set(words.CLASSES)) == len(words.OBJECTS) + 12 + 36
     assert words.with_article("apple") == "an apple"
     assert words.with_article("red grapes") == "red grapes"
+    assert words.with_article("large red letter a") == "the large red letter a"  # a certain one
+    assert words.with_article("number 3") == "the number 3"
+    assert words.with_article("striped letter") == "a striped letter"
     assert words.plural_of("butterfly") == "butterflies"
 
 

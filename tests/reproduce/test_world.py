@@ -525,7 +525,7 @@ def test_a_finding_appears_where_its_interval_lies_above_the_other():
 
     assert appears(high, low) == "yes"
     assert appears(low, high) == "no"
-    assert appears(between, high) == "not beyond chance"
+    assert appears(between, high) == stage.MEET
     assert stage.Finding("what", "where", high, "things", said="as it is").appears == "as it is"
 
 
@@ -555,7 +555,7 @@ def test_every_finding_of_the_stage_has_its_numbers(run, model):
     assert (
         found["the nearest text of the pool is true"][2] == short["nearest of all texts: true of the picture"]
     )
-    assert {row[8] for row in cells[2:]} <= {"yes", "no", "not beyond chance", found[next(iter(found))][8]}
+    assert {row[8] for row in cells[2:]} <= {"yes", "no", stage.MEET, found[next(iter(found))][8]}
 
 
 def test_what_a_layer_does_for_objects_is_counted_image_by_image(run, model):

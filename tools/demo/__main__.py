@@ -122,10 +122,10 @@ STEPS = (
     ),
     Step(
         "texts",
-        "write the texts of the collection",
-        ("tools/demo/collection_texts.py", COLLECTION),
+        "write the pool of texts",
+        ("clipviz/demo/world/vocabulary.py", "tools/demo/texts.py"),
         (TEXTS,),
-        lambda: module("tools.demo.collection_texts"),
+        lambda: module("tools.demo.texts"),
     ),
     Step(
         "index",
@@ -189,7 +189,7 @@ STEPS = (
         "world card",
         "measure the model on held-out scenes and fill in its card",
         (*MODEL, *WORLD, COLLECTION, TEXTS, "clipviz/reproduce/world/*.py"),
-        ("clipviz/demo/model/MODEL_CARD.md",),
+        ("clipviz/demo/model/MODEL_CARD.md", "docs/stage.md"),
         lambda: report("world", "--limit", str(HELD_OUT)),
     ),
     Step(

@@ -6,7 +6,6 @@ import functools
 import itertools
 import multiprocessing
 import os
-import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -29,8 +28,6 @@ N_POOL = 300
 """Texts of the demo's pool that a batch is compared with."""
 
 REFERENCE_SEED = 9
-_ADJECTIVES = "|".join((*words.COLOURS, *sum(words.SIZE_WORDS, ())))
-_NAMED_GLYPH = re.compile(rf"\ban?((?: (?:{_ADJECTIVES}))* (?:letter|number) [a-z0-9]\b)")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
     for index, scene in enumerate(scenes):
         image, mask = draw(scene, rng, alter=functools.partial(vary, share=mixture.altered))
         images[index], things[index] = torch.from_numpy(image), torch.from_numpy(mask > 0)
-    captions = [definite(caption(scene, rng)) for scene in scenes]
+    captions = [caption(scene, rng) for scene in scenes]
     first = {text: index for index, text in reversed(list(enumerate(captions)))}
     twins = torch.tensor([first[text] for text in captions])
     pairs: dict[str, list[tuple[int, int]]] = {family: [] for family in FACTS}
@@ -99,9 +96,7 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
         for family, value in facts(scene):
             pairs[family].append((index, value))
     found = {family: torch.tensor(listed) for family, listed in pairs.items() if listed}
-    prompts = [
-        definite(choices[rng.integers(len(choices))]) for values in FACTS.values() for choices in values
-    ]
+    prompts = [choices[rng.integers(len(choices))] for values in FACTS.values() for choices in values]
     prompts += _some_of_the_pool(rng)
     sentences = [*prompts, *captions]
     table = np.array([attributes(scene) for scene in scenes], np.int16)
@@ -116,11 +111,6 @@ def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) ->
         torch.from_numpy(truths(sentences, table)),
         torch.tensor([frequency(text, mixture.n_reference) for text in sentences]),
     )
-
-
-def definite(text: str) -> str:
-    """'a letter a' -> 'the letter a', with adjectives too: a letter that is named is a certain one."""
-    return _NAMED_GLYPH.sub(r"the\1", text)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-PLACE = re.compile(r"(<!-- table: ([^/]+) / (.+) / (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: ([^/\n]+) / ([^\n]+) / (\d+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def tables(report: str) -> dict[str, list[str]]:

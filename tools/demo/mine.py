@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--pivot", choices=("clip", "generator"), default="clip", help="whose units are listed"
     )
-    parser.add_argument("--latents", type=int, default=1600, help="samples to mine on with --pivot generator")
+    parser.add_argument("--latents", type=int, default=512, help="samples to mine on with --pivot generator")
     parser.add_argument("--images", type=int, default=256, help="pictures of the embedded collection to mine")
     parser.add_argument("--heldout", type=int, default=128, help="fresh scenes for the held-out correlation")
     parser.add_argument("--at-least", type=int, default=2, help="partners that a row needs")

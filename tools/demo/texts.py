@@ -1,14 +1,20 @@
 """The texts of the demo: short sentences about its world, in families of one property each.
 
-Every sentence is one that a person would say of a picture, is true of some pictures and false of others, and can be
-read by the world's grammar, so that `clipviz.demo.world.truth` knows of which pictures it is true.
+    python -m tools.demo.texts
+
+Writes clipviz/demo/assets/texts/demo.tsv. Every sentence is one that a person would say of a picture, is true of some
+pictures and false of others, and can be read by the world's grammar, so that `clipviz.demo.world.truth` knows of which
+pictures it is true.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
+from clipviz.demo.shipped import ASSETS
 from clipviz.demo.world import vocabulary as words
 
 FORMS = ("a photo of {}", "an image of {}", "a picture of {}")
@@ -67,7 +73,7 @@ def families() -> Iterator[tuple[str, list[str]]]:
             )
         ],
     )
-    glyphs = [f"the {words.glyph_name(index)}" for index in range(len(words.GLYPHS))]
+    glyphs = [article(words.glyph_name(index)) for index in range(len(words.GLYPHS))]
     yield (
         "letter or number",
         [
@@ -169,3 +175,14 @@ def pool() -> dict[str, str]:
         for text in texts:
             found.setdefault(text, family)
     return found
+
+
+def main(path: Path = ASSETS / "texts" / "demo.tsv") -> None:
+    """Write the pool with its families, one sentence a line."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
+        writer.writerows([("text", "family"), *pool().items()])
+
+
+if __name__ == "__main__":
+    main()

@@ -82,7 +82,11 @@ def compare(name: str, n_images: int, n_texts: int) -> dict[str, object]:
         if model.bundle
         else pictures(n_images)
     )
-    pool = list(model.bundle.texts())[:: 859 // n_texts][:n_texts] if model.bundle else None
+    pool = (
+        list(model.bundle.texts().subset(np.linspace(0, len(model.bundle.texts()) - 1, n_texts).astype(int)))
+        if model.bundle
+        else None
+    )
     texts = pool or [f"a photo of thing number {i}" for i in range(n_texts)]
     session = clipviz.Session(model, images=images, texts=texts, background=False)
     with tempfile.TemporaryDirectory() as place:

@@ -5,6 +5,7 @@ Every index used in the attribute table is a position in one of the tuples below
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from clipviz.data import texts
@@ -90,11 +91,17 @@ def plural_of(noun: str) -> str:
     return noun + "s"
 
 
+_NAMED_GLYPH = re.compile(r"\b(?:letter|number) [a-z0-9]$")
+
+
 def with_article(noun_phrase: str) -> str:
-    """'apple' -> 'an apple'; nouns that take no article are returned as they are."""
+    """'apple' -> 'an apple', 'red letter a' -> 'the red letter a'; nouns that take no article are returned as they are.
+
+    A letter that is named is a certain one.
+    """
     if any(noun_phrase == noun or noun_phrase.endswith(" " + noun) for noun in PLURAL_ONLY):
         return noun_phrase
-    return texts.with_article(noun_phrase)
+    return f"the {noun_phrase}" if _NAMED_GLYPH.search(noun_phrase) else texts.with_article(noun_phrase)
 
 
 OBJECTS = tuple(

@@ -36,6 +36,7 @@ from clipviz.reproduce.world import measures
 from clipviz.reproduce.world.held_out import BATCH, HeldOutSizes
 from clipviz.reproduce.world.measures import HeadTable, NeuronLayer
 
+MEET = "higher, but the intervals meet"
 SECTION = "The thesis's findings on this world"
 WITHOUT, LARGE_ALONE, ONE_DIRECTION = CONDITIONS[0], CONDITIONS[1], CONDITIONS[3]
 PAIRS, N_REPEATS, N_SENTENCES = DEMO.pairs, 2, 6
@@ -59,12 +60,12 @@ class Finding:
 
     @property
     def appears(self) -> str:
-        """ "yes", "no", or "not beyond chance" where it lies above what it is compared with but the intervals meet."""
+        """ "yes", "no", or MEET where it lies above what it is compared with but the intervals meet."""
         if self.against is None:
             return self.said
         if self.found.low > self.against.high:
             return "yes"
-        return "not beyond chance" if self.found.value > self.against.value else "no"
+        return MEET if self.found.value > self.against.value else "no"
 
 
 def stage_section(report: Report, findings: Sequence[Finding]) -> None:
@@ -80,12 +81,12 @@ def stage_section(report: Report, findings: Sequence[Finding]) -> None:
             [
                 one.what,
                 one.thesis,
-                f"{one.found.value:.2f}",
-                one.found.interval,
+                f"{one.found.value:.0e}" if 0 < one.found.value < 1e-3 else f"{one.found.value:.2f}",
+                one.found.interval if one.found.low < one.found.high else None,
                 f"{one.found.n:,} {one.unit}",
                 one.what_against or None,
                 None if one.against is None else f"{one.against.value:.2f}",
-                None if one.against is None else one.against.interval,
+                None if one.against is None or one.against.low == one.against.high else one.against.interval,
                 one.appears,
             ]
             for one in findings
