@@ -182,7 +182,7 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
     assert page.locator("[data-panel=heatmap] .near").count() == 5
     shown = python(dashboard, "[text for text, _ in session.texts.nearest(session.selection.image, 5)]")
     known = python(
-        dashboard, f"session.model.bundle.truths({shown!r}, session.images, session.selection.image)"
+        dashboard, f"session.model.bundle.truths({shown!r}, session.images.opened, session.selection.image)"
     )
     for text, true in zip(shown, known, strict=True):
         called = re.compile(

@@ -236,7 +236,7 @@ def test_entries_are_a_page_of_the_dictionary(book):
     for row, entry in zip(rows, entries, strict=True):
         examples = concepts.examples[row][:2].tolist()
         for picture, image in zip(entry.pictures, examples, strict=True):
-            assert np.array_equal(picture, np.asarray(book.source.images.opened.thumbnail(image, 96)))
+            assert np.array_equal(picture, np.asarray(book.source.images.thumbnail(image, 96)))
         assert entry.maps.shape == (3, 2, 24, 24)
         assert entry.title == book.title(row)
         there = [i for i in (1, 2) if concepts.where(row, i) is not None]
