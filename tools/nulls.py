@@ -95,7 +95,7 @@ def heads() -> Numbers:
     session = clipviz.Session(trained_model(), background=False)
     covariance, span = session.heads.spans()
     pools = {
-        "demo": (session.texts.pool(), session.texts),
+        "demo": (session.texts.pool(), session.texts.opened),
         "general": (session.model.encode_texts(list(open_texts("general"))), open_texts("general")),
     }
     found: Numbers = {"n": N_NOISE}
@@ -144,7 +144,7 @@ def labels_of(seed: int | None) -> dict[Any, Role]:
         covariance[late],
         span[late],
         session.texts.pool(),
-        session.texts,
+        session.texts.opened,
     )
 
 

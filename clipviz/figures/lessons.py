@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
 from clipviz.figures import style
@@ -41,9 +43,13 @@ class Asked:
     choices: Sequence[Choice] = field(default_factory=tuple)
 
 
-@style.as_written
 def sheet(questions: Sequence[Asked], title: str, answers: Sequence[str] = ()) -> list[style.Print]:
     """Pages of A4 with the questions, and a last page with the answers where they are given."""
+    with mpl.rc_context({"text.parse_math": False}):
+        return _sheet(questions, title, answers)
+
+
+def _sheet(questions: Sequence[Asked], title: str, answers: Sequence[str]) -> list[style.Print]:
     pages: list[_Page] = []
     for number, asked in enumerate(questions, 1):
         if not pages or pages[-1].left < _height(asked):
@@ -110,12 +116,11 @@ class _Page:
     def ask(self, number: int, asked: Asked) -> None:
         self.write(f"{number}. {asked.words}", hang=0.25)
         self.down(0.07)
-        maps = [choice.heatmap for choice in asked.choices]
-        if all(heatmap is not None for heatmap in maps) and maps:
-            for place, choice in enumerate(asked.choices):
+        maps = [choice.heatmap for choice in asked.choices if choice.heatmap is not None]
+        if maps:
+            for place, heatmap in enumerate(maps):
                 self._box(place, MARGIN + place * 2.4)
-                tile = self._tile(MARGIN + place * 2.4 + 0.45, 1.75)
-                tile.laid(asked.pictures[0], choice.heatmap)
+                self._tile(MARGIN + place * 2.4 + 0.45, 1.75).laid(asked.pictures[0], heatmap)
             self.down(1.9)
         else:
             if asked.pictures:
@@ -143,6 +148,6 @@ class _Page:
     def _box(self, place: int, left: float) -> None:
         self._text(f"☐ {chr(65 + place)}", left, self.y, BODY)
 
-    def _text(self, words: str, x: float, y: float, size: float, **how: object) -> None:
-        options = {"color": style.INK, "va": "center", **how}
+    def _text(self, words: str, x: float, y: float, size: float, **how: Any) -> None:
+        options: dict[str, Any] = {"color": style.INK, "va": "center", **how}
         self.figure.text(x / WIDTH, y / HEIGHT, words, fontsize=size, **options)

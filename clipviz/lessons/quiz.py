@@ -151,7 +151,7 @@ class Quiz:
         """The answers given so far as a code to paste, for `score` of a class."""
         return scoring.encode(self.given, self.code)
 
-    def sheet(self, answers: bool = False) -> list[Figure]:
+    def sheet(self, answers: bool = False) -> Sequence[Figure]:
         """The quiz on paper, one figure per page; answers: with a last page that gives them."""
         from clipviz.figures import lessons
 

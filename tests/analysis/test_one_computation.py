@@ -59,13 +59,13 @@ def test_a_head_has_one_label_in_panels_and_reports(session, late, tmp_path, mon
     monkeypatch.setattr(labels, "label_heads", lambda heads, c, s, *pool: real(heads, c[at], s[at], *pool))
     report = Report(tmp_path, "labels", "")
     texts_of = {head: [session.texts[0]] for head in some}
-    found = chapter2.roles_section(report, session.model, session.texts, late, texts_of)
+    found = chapter2.roles_section(report, session.model, session.texts.opened, late, texts_of)
     panel = TextSpan(session)
     for head in some:
-        role, texts = found[head]
+        role = found[head]
         label = session.heads.label(*head)
         assert (label.name, label.why, label.p_value) == (role.label, role.why, role.p_value)
-        assert list(label.texts) == texts
+        assert list(label.texts) == [session.texts[place] for place in role.first[: len(label.texts)]]
         session.select(layer=head[0], head=head[1])
         session.wait(60)
         assert panel.data()["label"]["name"] == role.label
@@ -110,7 +110,7 @@ def test_neuron_statistics_are_the_same_in_session_report_and_index(session, mod
 
 def test_neurons_of_an_index_are_read_not_computed_again(session, model, index, tmp_path, monkeypatch):
     monkeypatch.setattr(readings, "FIRST", 16)
-    images = session.images
+    images = session.images.opened
     opened = clipviz.Session(model, images, index=index)
     known = opened.neurons.layer(LAYER)
     stored = index.neurons(LAYER)

@@ -92,7 +92,7 @@ def ran(model, few, every_format, tmp_path_factory):
         patch.setattr(style, "save", save)
         for name in ("_evaluation", "trace_terms"):
             patch.setattr(chapter2, name, noted(name, getattr(chapter2, name)))
-        return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True), seen
+        return folder, reproduce.run("chapter2", model, folder, limit=LIMIT, quiet=True).path, seen
 
 
 @pytest.fixture(scope="module")
