@@ -49,6 +49,10 @@ class Recorder:
         clip = {"x": box["x"], "y": box["y"], "width": box["width"], "height": min(box["height"], HEIGHT)}
         frame = Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")
         frame = frame.resize((SHOWN, round(frame.height * SHOWN / frame.width)), Image.Resampling.LANCZOS)
+        if self.frames and frame.size != self.frames[0].size:  # another place of the page, on the same canvas
+            canvas = Image.new("RGB", self.frames[0].size, frame.getpixel((0, frame.height - 1)))
+            canvas.paste(frame, (0, 0))
+            frame = canvas
         if (
             self.frames
             and frame.size == self.frames[-1].size

@@ -115,6 +115,7 @@ def tour() -> tuple[TourStep, ...]:
             "ablate",
             {"text": with_article(bird)},
             {"ablate": {"task": BIRDS}},
+            image=_chosen(told["image"], forest_flamingo),  # whoever comes here at once, or has looked elsewhere
             without_cue=BIRDS,
         ),
     )
