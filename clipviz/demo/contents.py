@@ -115,7 +115,9 @@ def tour() -> tuple[TourStep, ...]:
             "ablate",
             {"text": with_article(bird)},
             {"ablate": {"task": BIRDS}},
-            image=_chosen(told["image"], forest_flamingo),  # whoever comes here at once, or has looked elsewhere
+            image=_chosen(
+                told["image"], forest_flamingo
+            ),  # whoever comes here at once, or has looked elsewhere
             without_cue=BIRDS,
         ),
     )

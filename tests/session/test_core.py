@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
 
@@ -166,6 +167,15 @@ def test_a_bad_image_is_refused_and_the_session_goes_on(session, source):
         session.images.add(source)
     assert len(session.images) == n_images
     assert session.images.search("a dog", 1)
+
+
+def test_a_folder_is_no_image_and_is_not_listed(session, tmp_path, monkeypatch):
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    for name in ("walk", "scandir", "listdir"):
+        monkeypatch.setattr(os, name, lambda *_: pytest.fail("the folder was listed"))
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(ValueError, match=r"expected one image, got a folder; open it as Session\(model"):
+            session.images.add(folder)
 
 
 def test_code_reopens_the_view(model, tmp_path):

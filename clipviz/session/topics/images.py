@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -117,6 +118,10 @@ class ImageTopic(Sequence[Image.Image]):
         given_one = isinstance(source, str | bytes | bytearray) or not isinstance(source, Sequence)
         if not given_one and len(source) != 1:
             raise ValueError(f"expected one image, got {len(source):,} of them; add one after the other")
+        if isinstance(source, str | os.PathLike) and os.path.isdir(
+            source
+        ):  # before all that is below it is listed
+            raise ValueError("expected one image, got a folder; open it as Session(model, images=folder)")
         try:
             opened = open_images(source)
         except ValueError as error:
@@ -125,9 +130,7 @@ class ImageTopic(Sequence[Image.Image]):
             reason = str(error).rpartition("upload: ")[2]
             raise ValueError(f"“{name}” is not an image that can be read: {reason}") from error
         if len(opened) != 1:
-            raise ValueError(
-                f"expected one image, got {len(opened)}; open a folder as Session(model, images=folder)"
-            )
+            raise ValueError(f"expected one image, got {len(opened)} of them; add one after the other")
         state, name = self._state, checks.text("name", name)
         with unmixed(state.model.device):
             trace = state.model.trace(opened[0])
