@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gallery import BOARD, ROOT, board
+from gallery import ROOT, WHOLE, board
 
 WIDTH, HEIGHT = 1500, 1010
 """The part of the page that is recorded, in CSS pixels."""
@@ -22,6 +22,8 @@ SHOWN = 960
 """Columns of the recording."""
 MOST = 3_000_000
 """Bytes."""
+
+BOARD = "dashboard = clipviz.Dashboard(session)\ndashboard"
 
 CURSOR = """() => { const dot = document.createElement('div'); dot.id = 'recorded-cursor';
   dot.style.cssText = 'position:fixed;z-index:99999;width:22px;height:22px;margin:-11px;border-radius:50%;'
@@ -101,7 +103,7 @@ class Recorder:
 
 
 def record() -> None:
-    with board(BOARD) as (opened, place):
+    with board(BOARD, session=WHOLE) as (opened, place):
         page = opened.page
         page.evaluate(CURSOR)
         page.wait_for_timeout(1500)
