@@ -2,8 +2,8 @@
 
 What is asked for is measured on one half of the images, and the pictures that are shown come from the other half. Wrong
 options are as difficult as the right one: texts that TextSpan gives to other heads, what it finds in a random rotation
-of the same head, the reverse of the map. A network that has learnt nothing therefore gives no
-one more than chance (tests/lessons/test_quiz.py).
+of the same head, the reverse of the map. A network that has learnt nothing is therefore meant to give chance; the tests
+ask random networks 72 questions of a kind, answered by a rule from what is shown.
 """
 
 from __future__ import annotations
