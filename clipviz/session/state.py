@@ -129,14 +129,16 @@ class State:
         """
         self._check_unchanged()
         with self.lock, unmixed(self.model.device):
-            return self._memory.get(key, make)
+            found: Made = self._memory.get(key, make)
+            return found
 
     def keep(self, key: Any, make: Callable[[], Made]) -> Made:
         """As remember, for what takes long to make, such as the reading of a layer's neurons: answers to other
         questions, however many, do not push it out."""
         self._check_unchanged()
         with self.lock, unmixed(self.model.device):
-            return self._works.get(key, make)
+            found: Made = self._works.get(key, make)
+            return found
 
     def forget(self, which: Callable[[Any], bool]) -> None:
         """Drop what is kept under the keys that `which` names."""

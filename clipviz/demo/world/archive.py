@@ -53,10 +53,10 @@ def balanced_scenes(rng: np.random.Generator) -> list[Scene]:
     return [scenes[index] for index in rng.permutation(len(scenes)).tolist()]
 
 
-def _dealt(n_values: int, n: int, rng) -> list[int]:
+def _dealt(n_values: int, n: int, rng: np.random.Generator) -> list[int]:
     """`n` values dealt from shuffled decks of 0..n_values-1."""
     decks = [rng.permutation(n_values) for _ in range(-(-n // n_values))]
-    return np.concatenate(decks)[:n].tolist()
+    return list(np.concatenate(decks)[:n].tolist())
 
 
 def _with_word(scene: Scene, word: int) -> Scene:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from clipviz.demo.world import vocabulary as words
@@ -14,8 +16,8 @@ POSITIONS = ("left", "right", "top", "bottom", "center")
 _POSITION_PHRASES = ("on the left", "on the right", "at the top", "at the bottom", "in the center")
 
 
-def _pick(choices, rng):
-    return choices[rng.integers(len(choices))]
+def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -34,7 +36,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _opening(scene: Scene, rng) -> str:
+def _opening(scene: Scene, rng: np.random.Generator) -> str:
     if scene.treatment and rng.random() < 0.7:
         word = _pick(words.TREATMENT_PHRASES[scene.treatment], rng)
         return f"{words.with_article(f'{word} {_pick(PHOTO_WORDS, rng)}')} of"
@@ -44,7 +46,7 @@ def _opening(scene: Scene, rng) -> str:
     return _pick(PREFIXES, rng) if chance < 0.65 else ""
 
 
-def _subject(scene: Scene, rng, colours: bool) -> str:
+def _subject(scene: Scene, rng: np.random.Generator, colours: bool) -> str:
     if scene.second is None:
         noun = noun_phrase(scene.subject, scene.count, rng, colours, scene.size)
         if scene.count == 1:
@@ -63,7 +65,9 @@ def _subject(scene: Scene, rng, colours: bool) -> str:
     return f"{second} {('to the right of', 'below')[scene.relation]} {first}"
 
 
-def noun_phrase(thing: Thing, count: int, rng, colours: bool = True, size: int = -1) -> str:
+def noun_phrase(
+    thing: Thing, count: int, rng: np.random.Generator, colours: bool = True, size: int = -1
+) -> str:
     """'small red striped circles': adjectives now and then, then the noun or a more general one."""
     adjectives = []
     if size in (0, 2) and rng.random() < 0.5:
@@ -75,7 +79,7 @@ def noun_phrase(thing: Thing, count: int, rng, colours: bool = True, size: int =
     return " ".join([*adjectives, noun(thing, count > 1, rng)])
 
 
-def noun(thing: Thing, plural: bool, rng) -> str:
+def noun(thing: Thing, plural: bool, rng: np.random.Generator) -> str:
     """The thing's name, or sometimes its category: duck, waterbird, bird."""
     chance = rng.random()
     general = None
@@ -99,7 +103,7 @@ def noun(thing: Thing, plural: bool, rng) -> str:
     return words.plural_of(general) if plural else general
 
 
-def background_phrase(scene: Scene, rng) -> str:
+def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
     """Where the scene is; coloured backgrounds often name their colours."""
     name = words.BACKGROUNDS[scene.background]
     first, second = (words.COLOURS[colour] for colour in scene.background_colours)
@@ -168,7 +172,7 @@ def _position_words(scene: Scene) -> list[str]:
     return [word for word in named if word] or ["center"]
 
 
-def _named(names) -> tuple[tuple[str, ...], ...]:
+def _named(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """'a photo of a duck', 'a duck', ... for every noun phrase."""
     return tuple(
         (*(f"{prefix} {words.with_article(name)}" for prefix in PREFIXES), words.with_article(name))

@@ -22,6 +22,8 @@ _TILT_DEGREES = 22
 
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """What changes the premultiplied pixels [row, column, 4] uint8 of an object or a glyph before it is painted."""
+Placed = tuple[np.ndarray, int, int]
+"""A sprite and where its left and top edges are."""
 
 
 def draw(
@@ -49,8 +51,8 @@ def paste(canvas: np.ndarray, mask: np.ndarray, sprite: np.ndarray, left: int, t
 
 
 def layout(
-    scene: Scene, rng, unseen_views: bool, alter: Alter | None = None
-) -> list[tuple[np.ndarray, int, int]]:
+    scene: Scene, rng: np.random.Generator, unseen_views: bool, alter: Alter | None = None
+) -> list[Placed]:
     """(sprite, left, top) of every thing in the scene."""
     if scene.thing is None:
         return []
@@ -63,7 +65,7 @@ def layout(
     return [(sprite, _placed(scene.column, width, rng), _placed(scene.row, height, rng))]
 
 
-def _placed(third: int, length: int, rng) -> int:
+def _placed(third: int, length: int, rng: np.random.Generator) -> int:
     """Offset of a sprite in the first, middle or last third, with some play."""
     free = SIDE - length
     play = int(rng.integers(-12, 13)) * free // 100
@@ -71,7 +73,9 @@ def _placed(third: int, length: int, rng) -> int:
     return int(np.clip((inset, free // 2, free - inset)[third] + play, 0, free))
 
 
-def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool, alter: Alter | None):
+def _pair(
+    scene: Scene, second_thing: Thing, rng: np.random.Generator, unseen_views: bool, alter: Alter | None
+) -> list[Placed]:
     size = (2, 2, 3)[rng.integers(3)]
     first, second = (
         draw_thing(thing, size, rng, unseen_views, alter) for thing in (scene.subject, second_thing)
@@ -87,7 +91,7 @@ def _pair(scene: Scene, second_thing: Thing, rng, unseen_views: bool, alter: Alt
     return placed
 
 
-def _several(scene: Scene, rng, unseen_views: bool, alter: Alter | None):
+def _several(scene: Scene, rng: np.random.Generator, unseen_views: bool, alter: Alter | None) -> list[Placed]:
     size = MULTIPLE_SIZES[scene.count][rng.integers(2)]
     corners = _scatter(scene.count, words.SPRITE_SIZES[size], rng)
     placed = []
@@ -99,7 +103,7 @@ def _several(scene: Scene, rng, unseen_views: bool, alter: Alter | None):
     return placed
 
 
-def _scatter(count: int, side: int, rng) -> list[tuple[int, int]]:
+def _scatter(count: int, side: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Corners of `count` boxes that do not overlap; on a grid if chance finds none."""
     for _ in range(6):
         corners: list[tuple[int, int]] = []
@@ -113,10 +117,11 @@ def _scatter(count: int, side: int, rng) -> list[tuple[int, int]]:
     return [grid[i] for i in rng.permutation(len(grid))[:count].tolist()]
 
 
-def near(colour: int, rng, spread: int = 14) -> np.ndarray:
+def near(colour: int, rng: np.random.Generator, spread: int = 14) -> np.ndarray:
     """A colour close to a named one, [3] float32."""
     play = rng.integers(-spread, spread + 1, (2, 3)).sum(0)
-    return np.clip(RGB[colour] + play, 0, 255).astype(np.float32)
+    found: np.ndarray = np.clip(RGB[colour] + play, 0, 255).astype(np.float32)
+    return found
 
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
@@ -125,11 +130,14 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
     return red + green + blue
 
 
-def draw_thing(thing: Thing, size: int, rng, unseen_views: bool, alter: Alter | None = None) -> np.ndarray:
+def draw_thing(
+    thing: Thing, size: int, rng: np.random.Generator, unseen_views: bool, alter: Alter | None = None
+) -> np.ndarray:
     """A premultiplied sprite [row, column, 4] float32: colours 0-255, alpha 0-1."""
-    atlas = {OBJECT: sprites.object_atlas, GLYPH: sprites.glyph_atlas, SHAPE: lambda _: "shapes"}[thing.kind](
-        thing.style
-    )
+    if thing.kind == SHAPE:
+        atlas = "shapes"
+    else:
+        atlas = (sprites.object_atlas if thing.kind == OBJECT else sprites.glyph_atlas)(thing.style)
     word = words.GLYPHS[thing.word] if thing.kind == GLYPH else thing.name
     variants = sprites.sizes(atlas, word)
     variant = int(rng.integers(len(variants)))
@@ -155,7 +163,7 @@ def tilted(atlas: str, word: str, variant: int, longest: int, degrees: int) -> n
     return sprites.resized(turned.crop(turned.getbbox()), longest)
 
 
-def tint(sprite: np.ndarray, colour: int, rng) -> np.ndarray:
+def tint(sprite: np.ndarray, colour: int, rng: np.random.Generator) -> np.ndarray:
     """Recolour a sprite: shadows darken the named colour, lights lift it towards white."""
     alpha = sprite[..., 3]
     light = (luminance(sprite) / np.maximum(alpha, 0.02) / 255)[..., None]
@@ -172,7 +180,7 @@ def tint(sprite: np.ndarray, colour: int, rng) -> np.ndarray:
     return sprite
 
 
-def paint_mask(alpha: np.ndarray, thing: Thing, size: int, rng) -> np.ndarray:
+def paint_mask(alpha: np.ndarray, thing: Thing, size: int, rng: np.random.Generator) -> np.ndarray:
     """A glyph or shape filled with its colour, or with a pattern of it and white."""
     colours = np.broadcast_to(near(thing.colour, rng, 7), (*alpha.shape, 3))
     fill = words.FILLS[thing.fill]
@@ -187,14 +195,16 @@ def paint_mask(alpha: np.ndarray, thing: Thing, size: int, rng) -> np.ndarray:
 def pattern(name: str, x: np.ndarray, y: np.ndarray, period: int) -> np.ndarray:
     """Boolean pattern over pixel coordinates: diagonal stripes, dots or checks."""
     if name == "striped":
-        return (x + y) % period * 2 < period
-    if name == "dotted":
+        marked: np.ndarray = (x + y) % period * 2 < period
+    elif name == "dotted":
         u, v = x % period * 2 - period, y % period * 2 - period
-        return (u * u + v * v) * 25 < 10 * period * period
-    return (x * 3 // (2 * period) + y * 3 // (2 * period)) % 2 == 0
+        marked = (u * u + v * v) * 25 < 10 * period * period
+    else:
+        marked = (x * 3 // (2 * period) + y * 3 // (2 * period)) % 2 == 0
+    return marked
 
 
-def draw_background(scene: Scene, rng, unseen_views: bool = False) -> np.ndarray:
+def draw_background(scene: Scene, rng: np.random.Generator, unseen_views: bool = False) -> np.ndarray:
     """The empty scene, [row, column, 3] float32 in 0-255."""
     name = words.BACKGROUNDS[scene.background]
     if name in words.PAINTED_BACKGROUNDS:
@@ -211,35 +221,39 @@ def draw_background(scene: Scene, rng, unseen_views: bool = False) -> np.ndarray
     return np.where(marks[..., None], first, second)
 
 
-def _background_marks(name: str, rng) -> np.ndarray:
+def _background_marks(name: str, rng: np.random.Generator) -> np.ndarray:
     x, y = _COLUMN_OF + int(rng.integers(20)), _ROW_OF + int(rng.integers(20))
     if name == "striped":
         period = int(rng.integers(8, 18))
-        return (x, y, x + y)[rng.integers(3)] % period * 2 < period
+        striped: np.ndarray = (x, y, x + y)[rng.integers(3)] % period * 2 < period
+        return striped
     if name == "checkerboard":
         period = int(rng.integers(7, 15))
-        return (x // period + y // period) % 2 == 0
+        checks: np.ndarray = (x // period + y // period) % 2 == 0
+        return checks
     if name == "polka dot":
         period, radius = int(rng.integers(11, 20)), int(rng.integers(25, 37))
         x = x + y // period % 2 * (period // 2)
         u, v = x % period * 2 - period, y % period * 2 - period
-        return (u * u + v * v) * 2500 < (period * radius) ** 2
+        dots: np.ndarray = (u * u + v * v) * 2500 < (period * radius) ** 2
+        return dots
     period = int(rng.integers(10, 18))
     return (y * 2 + np.abs(x % period * 2 - period)) % (2 * period) < period
 
 
-def _painted(name: str, rng, unseen_views: bool) -> np.ndarray:
+def _painted(name: str, rng: np.random.Generator, unseen_views: bool) -> np.ndarray:
     tiles = sprites.background_tiles(name)
     n_seen = len(tiles) - sprites.UNSEEN_TILES
     tile = tiles[int(rng.integers(n_seen, len(tiles)) if unseen_views else rng.integers(n_seen))]
     top, left = rng.integers(0, tile.shape[0] - SIDE + 1, 2)
-    window = tile[top : top + SIDE, left : left + SIDE]
+    window: np.ndarray = tile[top : top + SIDE, left : left + SIDE]
     if rng.random() < 0.5:
         window = window[:, ::-1]
-    return window * np.float32(rng.integers(90, 109) / 100)
+    painted: np.ndarray = window * np.float32(rng.integers(90, 109) / 100)
+    return painted
 
 
-def treat(canvas: np.ndarray, treatment: str, rng) -> np.ndarray:
+def treat(canvas: np.ndarray, treatment: str, rng: np.random.Generator) -> np.ndarray:
     """Apply a treatment to the finished picture and round it to uint8."""
     if treatment in ("black and white", "sepia"):
         light = luminance(canvas)[..., None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +99,7 @@ def parse(text: str, rng: np.random.Generator) -> Scene:
     return _on_background(_placed(scene, noun, reading, rng) if count == 1 else scene, reading, rng)
 
 
-def _thing(noun: Noun, reading: Reading, rng) -> Thing:
+def _thing(noun: Noun, reading: Reading, rng: np.random.Generator) -> Thing:
     kind, word = noun.choices[rng.integers(len(noun.choices))]
     thing = replace(sample_thing(kind, rng), word=word, fill=noun.said.get("fill", 0))
     own = -1 if kind == OBJECT else thing.colour
@@ -105,7 +107,7 @@ def _thing(noun: Noun, reading: Reading, rng) -> Thing:
     return replace(thing, style=reading.style) if kind == OBJECT and reading.style is not None else thing
 
 
-def _placed(scene: Scene, noun: Noun, reading: Reading, rng) -> Scene:
+def _placed(scene: Scene, noun: Noun, reading: Reading, rng: np.random.Generator) -> Scene:
     size = noun.said.get("size")
     sprite_size = int(rng.integers(2, 5)) if size is None else 2 * size + int(rng.integers(2))
     if reading.position is None:
@@ -116,7 +118,7 @@ def _placed(scene: Scene, noun: Noun, reading: Reading, rng) -> Scene:
     return replace(scene, sprite_size=sprite_size, column=column, row=row)
 
 
-def _on_background(scene: Scene, reading: Reading, rng) -> Scene:
+def _on_background(scene: Scene, reading: Reading, rng: np.random.Generator) -> Scene:
     colours = list(reading.background_colours)
     taken = {*colours, scene.thing.colour if scene.thing is not None else -1}
     free = [colour for colour in range(len(words.COLOURS)) if colour not in taken]
@@ -283,7 +285,7 @@ def _nouns() -> dict[str, tuple[Choice, ...]]:
     return nouns
 
 
-def _unknown(word: str, known: dict, what: str) -> ValueError:
+def _unknown(word: str, known: Mapping[str, Any], what: str) -> ValueError:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return ValueError(

@@ -92,12 +92,12 @@ def sample_scene(
     return scene if theme.plain else _with_treatment(scene, rng)
 
 
-def _choose(shares: dict[str, float], rng) -> str:
+def _choose(shares: dict[str, float], rng: np.random.Generator) -> str:
     names = tuple(shares)
     return names[min(int(np.searchsorted(np.cumsum(tuple(shares.values())), rng.random())), len(names) - 1)]
 
 
-def _with_place(scene: Scene, rng, large: bool) -> Scene:
+def _with_place(scene: Scene, rng: np.random.Generator, large: bool) -> Scene:
     biased = large or (scene.subject.kind != OBJECT and rng.random() < 0.5)
     size = int(rng.integers(4, 6) if biased else rng.integers(len(words.SPRITE_SIZES)))
     centred = size == len(words.SPRITE_SIZES) - 1
@@ -105,7 +105,7 @@ def _with_place(scene: Scene, rng, large: bool) -> Scene:
     return replace(scene, sprite_size=size, column=column, row=row)
 
 
-def _with_treatment(scene: Scene, rng) -> Scene:
+def _with_treatment(scene: Scene, rng: np.random.Generator) -> Scene:
     if rng.random() >= TREATED_SHARE:
         return scene
     return replace(scene, treatment=int(rng.integers(1, len(words.TREATMENTS))))
@@ -125,7 +125,9 @@ def _unseen_members(category: str | None) -> tuple[int, ...]:
     return tuple(i for i in _members(category) if has_unseen_style(words.OBJECT_NAMES[i]))
 
 
-def sample_thing(kind: int, rng, theme: Theme = Theme(), unseen_views: bool = False) -> Thing:
+def sample_thing(
+    kind: int, rng: np.random.Generator, theme: Theme = Theme(), unseen_views: bool = False
+) -> Thing:
     colour = theme.colour if theme.colour is not None else int(rng.integers(N_COLOURS))
     style = len(words.STYLES) if unseen_views else int(rng.integers(len(words.STYLES)))
     if kind == OBJECT:
@@ -139,7 +141,9 @@ def sample_thing(kind: int, rng, theme: Theme = Theme(), unseen_views: bool = Fa
     return Thing(GLYPH, int(rng.integers(len(words.GLYPHS))), style, colour)
 
 
-def _backdrop(rng, theme: Theme, thing: Thing | None = None, correlation: float = 0.8) -> Scene:
+def _backdrop(
+    rng: np.random.Generator, theme: Theme, thing: Thing | None = None, correlation: float = 0.8
+) -> Scene:
     background = theme.background
     if background is None:
         background = min(int(np.searchsorted(_BACKGROUND_SHARES, rng.random())), len(words.BACKGROUNDS) - 1)
@@ -152,12 +156,12 @@ def _backdrop(rng, theme: Theme, thing: Thing | None = None, correlation: float 
     return Scene(background, (first, second))
 
 
-def _two_colours(rng) -> tuple[int, int]:
+def _two_colours(rng: np.random.Generator) -> tuple[int, int]:
     first = int(rng.integers(N_COLOURS))
     return first, (first + 1 + int(rng.integers(N_COLOURS - 1))) % N_COLOURS
 
 
-def _habitat(thing: Thing, background: int, correlation: float, rng) -> int:
+def _habitat(thing: Thing, background: int, correlation: float, rng: np.random.Generator) -> int:
     """Birds mostly over their own place; other objects now and then where they belong."""
     if thing.category == "bird":
         home, away = (WATER, FOREST) if thing.name in words.WATERBIRDS else (FOREST, WATER)

@@ -49,9 +49,9 @@ class Scenes:
 
     def words(self, column: str) -> list[str | int | None]:
         """One column of the attribute table in words; None where it does not apply."""
-        values = self.attribute(column).tolist()
+        values: list[int] = self.attribute(column).tolist()
         if column not in VOCABULARIES:
-            return values
+            return list(values)
         return [VOCABULARIES[column][value] if value >= 0 else None for value in values]
 
 

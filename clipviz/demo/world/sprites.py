@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ Sizes = tuple[np.ndarray, ...]
 
 
 @functools.cache
-def _archive() -> tuple[dict, dict[str, bytes]]:
+def _archive() -> tuple[dict[str, Any], dict[str, bytes]]:
     with zipfile.ZipFile(ARCHIVE) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     return json.loads(files["manifest.json"]), files

@@ -59,6 +59,11 @@ def _code(column: str, word: str | None) -> int:
     return VOCABULARIES[column].index(word) if column in VOCABULARIES else int(word)
 
 
+def _enough(counts: np.ndarray) -> np.ndarray:
+    """Whether there are as many things as a plural without a number says."""
+    return np.where(counts >= _VAGUE, TRUE, np.where(counts == _FEW, UNKNOWN, FALSE))
+
+
 def _known_of(text: str, row: np.ndarray) -> bool | None:
     try:
         found = int(truths([text], row)[0, 0])
@@ -105,7 +110,8 @@ class _Pictures:
 
     @functools.cached_property
     def single(self) -> np.ndarray:
-        return (self.n_first == 1) & ~self.pair
+        alone: np.ndarray = (self.n_first == 1) & ~self.pair
+        return alone
 
     @functools.cached_property
     def colourless(self) -> np.ndarray:
@@ -147,8 +153,7 @@ class _Pictures:
             self.n_first * (first >= level).astype(int) + (second >= level) for level in (TRUE, UNKNOWN)
         )
         if noun.count is None:
-            enough = lambda n: np.where(n >= _VAGUE, TRUE, np.where(n == _FEW, UNKNOWN, FALSE))  # noqa: E731
-            low, high = enough(sure), enough(possible)
+            low, high = _enough(sure), _enough(possible)
         elif noun.exact:
             low, high = _known(sure == noun.count), _known(possible == noun.count)
         else:
@@ -264,7 +269,8 @@ def own_colours(index: int, style: int) -> np.ndarray:
 
 @functools.cache
 def _palette() -> np.ndarray:
-    return _lab(np.array(words.COLOUR_RGB, np.uint8)[None])[0]
+    colours: np.ndarray = _lab(np.array(words.COLOUR_RGB, np.uint8)[None])[0]
+    return colours
 
 
 def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:

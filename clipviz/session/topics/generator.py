@@ -65,7 +65,7 @@ class GeneratorTopic:
 
     @readers.setter
     def readers(self, readers: Mapping[str, Any] | Sequence[Any] | None) -> None:
-        self._guided.readers = readers  # type: ignore[assignment]
+        self._guided.readers = readers
         self._state.refresh()
 
     @property

@@ -81,7 +81,7 @@ class Reading:
         most = FIRST if self._indexed is not None else MOST  # an index has read them: a sample for the norms
         n_images = min(n_all, most if n_images is None else min(n_images, most))
         chosen = np.unique(np.linspace(0, n_all - 1, n_images).round().astype(int))
-        return chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist()
+        return list(chosen[np.argsort(np.arange(len(chosen)) * GOLDEN % 1, kind="stable")].tolist())
 
     def step(self, n_images: int | None, early: bool = True) -> bool:
         """Read the next few images; False when the planned ones have been read.

@@ -41,7 +41,8 @@ class TokenMaps(NamedTuple):
             scores = scores[layer][None]
         elif scope == "head" and layer is not None and head is not None:
             scores = scores[layer, head][None, None]
-        return scores[..., 1:].sum((0, 1)).reshape(self.grid)
+        found: np.ndarray = scores[..., 1:].sum((0, 1)).reshape(self.grid)
+        return found
 
     def at(self, token: int | None, k: int = 5) -> list[TokenHead]:
         """The k heads that write most (by size) at a token. Raises ValueError where there is no such token."""
