@@ -24,7 +24,7 @@ def best(
 
 
 def row(what: str, measured: float, budget: float, at_least: bool = False) -> dict[str, Any]:
-    """A measurement beside its budget, an upper bound unless at_least."""
+    """Return a measurement beside its budget, an upper bound unless at_least."""
     ok = measured >= budget if at_least else measured <= budget
     return {
         "what": what,
@@ -46,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 
 def random_clip(name: str) -> Any:
-    """A wrapped open_clip model of a published architecture with random weights."""
+    """Return a wrapped open_clip model of a published architecture with random weights."""
     import open_clip
     from open_clip.model import CLIP
 

@@ -45,7 +45,7 @@ def collection(n_images: int = N_IMAGES) -> Terms:
 
 
 def naive(terms: Terms, heads: list[Head], classes: Tensor, means: Tensor) -> Tensor:
-    """Every head's effect formed and removed from the embedding, head after head."""
+    """Return every head's effect formed and removed from the embedding, head after head."""
     after = terms.embedding.clone()
     for layer, head in heads:
         after -= headset.summed_effects(terms.codes, terms.basis, [(layer, head)]) - means

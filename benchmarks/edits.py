@@ -12,7 +12,7 @@ from clipviz.reproduce.world.held_out import encoder_of
 
 
 def run(n: int = 16) -> list[dict[str, Any]]:
-    """The share of edits that do as asked, beside its aim; what could have done it without a search is named."""
+    """Return the share of edits that do as asked, beside its aim; what could have done it without a search is named."""
     model = clipviz.load("demo")
     session = clipviz.Session(model)
     names = Names(encoder_of(model))

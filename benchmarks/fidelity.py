@@ -36,7 +36,7 @@ N_EDITED, N_REFERENCE = 64, 120
 
 
 def run() -> list[dict[str, Any]]:
-    """A row for each number, without a budget."""
+    """Return a row for each number, without a budget."""
     with tempfile.TemporaryDirectory() as folder:
         return [
             {"what": what, "measured": measured, "budget": "none", "ok": True}
@@ -71,7 +71,7 @@ def traced_terms(model: Any, evaluation: Evaluation) -> tuple[Terms, Terms]:
 
 
 def right(evaluation: Evaluation, embeddings: torch.Tensor) -> torch.Tensor:
-    """Whether each labelled image is named, in the first task."""
+    """Return whether each labelled image is named, in the first task."""
     task = evaluation.tasks[0]
     labels = torch.tensor(task.labels)
     return ((embeddings @ task.directions.cpu().to(embeddings).T).argmax(1) == labels)[labels >= 0]
@@ -278,7 +278,7 @@ def codes(model: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def edits(model: Any) -> Iterator[tuple[str, str]]:
-    """The maps that edits ask for beside those of thesis 4.4, and how far either is from the picture's own."""
+    """Yield the maps that edits ask for beside those of thesis 4.4, and how far either is from the picture's own."""
     session = clipviz.Session(model)
     latents, units = one_object(session.generator.model, N_EDITED), session.generator.guides.own
     maps = session.generator.model.maps(latents)

@@ -69,7 +69,7 @@ def tiny_model() -> ClipModel:
 
 
 def large_index(folder: Path, rows: int) -> Index:
-    """An index of ViT-L/14 sizes with random numbers and names like ImageNet's."""
+    """Return an index of ViT-L/14 sizes with random numbers and names like ImageNet's."""
     rng = np.random.default_rng(0)
     plan = {
         "model": {"name": "ViT-L-14", "pretrained": "", "fingerprint": ""},
@@ -100,7 +100,7 @@ def large_index(folder: Path, rows: int) -> Index:
 
 
 def grown(index: Index, folder: Path, rows: int) -> Path:
-    """The same index pretending to hold `rows` images, its columns sparse files."""
+    """Return the same index pretending to hold `rows` images, its columns sparse files."""
     manifest = json.loads(json.dumps(index.manifest))
     manifest["rows"] = rows
     folder.mkdir()

@@ -42,7 +42,7 @@ def run() -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def compare() -> list[dict[str, Any]]:
-    """The rows, on the threads that are set."""
+    """Return the rows, on the threads that are set."""
     model = random_clip("ViT-B-32")
     images = torch.randn(BATCH, 3, 224, 224)
     few = images[:NAIVE_IMAGES]

@@ -66,7 +66,7 @@ while images are read (the first start alone), while heads are labelled, and at 
 
 
 def real() -> list[list[float]]:
-    """What REAL prints, with an empty cache and then with what that start has kept."""
+    """Return what REAL prints, with an empty cache and then with what that start has kept."""
     with tempfile.TemporaryDirectory() as cache:
         kept = {**os.environ, "CLIPVIZ_CACHE": cache}
         runs = [

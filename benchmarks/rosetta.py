@@ -47,7 +47,7 @@ def upsample_then_correlate(batches: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def adjoint_form(batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The product's own path."""
+    """Return the product's own path."""
     sums = CorrelationSums(batches[0][0].shape[1], batches[0][1].shape[1])
     for maps_a, maps_b in batches:
         sums.update(maps_a, maps_b)
@@ -111,7 +111,7 @@ def opening() -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """One row per budget: what, measured, budget, ok."""
+    """Return one row per budget: what, measured, budget, ok."""
     rows = []
     for n_a, n_b, n_images, budget in CASES:
         ratio, difference = compare(n_a, n_b, n_images, repeats=3 if n_a < 1000 else 2)

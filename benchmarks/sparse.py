@@ -27,7 +27,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def compare() -> list[dict[str, Any]]:
-    """The rows, on the threads that are set."""
+    """Return the rows, on the threads that are set."""
     generator = torch.Generator().manual_seed(0)
     pool = torch.randn(N_TEXTS, D_EMBED, generator=generator, dtype=torch.float64) + 1
     directions = torch.randn(MANY, D_EMBED, generator=generator, dtype=torch.float64)

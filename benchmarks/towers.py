@@ -58,7 +58,7 @@ LIMITS = {"float64": 1e-12, "float32": 1e-5, "tokens": 1e-12, "second": 1e-5}
 
 
 def vision_tower(name: str) -> nn.Module:
-    """The vision tower of a configuration on the meta device: shapes without memory."""
+    """Return the vision tower of a configuration on the meta device: shapes without memory."""
     import open_clip
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
@@ -71,7 +71,7 @@ def vision_tower(name: str) -> nn.Module:
 
 
 def filled(tower: nn.Module, n_layers: int | None) -> nn.Module:
-    """The tower in memory with random weights, norms and biases far from initial values; first layers kept."""
+    """Return the tower in memory with random weights, norms and biases far from initial values; first layers kept."""
     if n_layers is not None:
         holder = tower.trunk if hasattr(tower, "trunk") else tower.transformer
         name = "blocks" if hasattr(holder, "blocks") else "resblocks"
@@ -93,7 +93,7 @@ def filled(tower: nn.Module, n_layers: int | None) -> nn.Module:
 
 @torch.no_grad()
 def traced(tower: Tower, pixels: Tensor) -> Any:
-    """One pass, opened up."""
+    """Return one pass, opened up."""
     with recording(tower, True) as recorder:
         output = tower.visual(pixels)
     return recorder.trace(output[0] if isinstance(output, tuple) else output)
@@ -118,7 +118,7 @@ def contract(visual: nn.Module) -> dict[str, float]:
 
 
 def examine(name: str, known: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What a configuration gives: its family and its checks, or why it is refused.
+    """Return what a configuration gives: its family and its checks, or why it is refused.
 
     known: checks by vision tower; configurations that differ in their text tower alone share one.
     """
@@ -139,7 +139,9 @@ def examine(name: str, known: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def tiny(name: str, build: Callable[[], nn.Module]) -> dict[str, Any]:
-    """A tiny tower of the tests: its checks, and float32 second-order effects against the literal float64 sums."""
+    """Return a tiny tower of the tests: its checks, and float32 second-order effects against the literal float64
+    sums.
+    """
     import clipviz
     from tests.models import literal
     from tests.models.families import images
@@ -155,7 +157,7 @@ def tiny(name: str, build: Callable[[], nn.Module]) -> dict[str, Any]:
 
 
 def tinies() -> list[dict[str, Any]]:
-    """Every tiny tower of the tests."""
+    """Return every tiny tower of the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from tests.models.families import FAMILIES
 
@@ -163,7 +165,7 @@ def tinies() -> list[dict[str, Any]]:
 
 
 def timing(timed: Timed, batch: int = 4, repeats: int = 3) -> dict[str, Any]:
-    """A deep tower's trace against its plain forward: processor time on one thread, and peak memory."""
+    """Return a deep tower's trace against its plain forward: processor time on one thread, and peak memory."""
     visual = vision_tower(timed.name)
     n_layers = read_tower(visual).weights.n_layers
     tower = read_tower(filled(visual, timed.layers))
@@ -218,7 +220,7 @@ def _status(field: str) -> int:
 
 
 def run() -> list[dict[str, Any]]:
-    """A deep tower's trace against its plain forward, for every kind of readout."""
+    """Return a deep tower's trace against its plain forward, for every kind of readout."""
     return [
         row(
             f"trace against the plain forward, {timed.name}, batch 4, x", timing(timed)["ratio"], timed.budget
@@ -303,7 +305,7 @@ def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
 
 
 def _worst(rows: list[dict[str, Any]], check: str) -> str:
-    """The largest difference, marked where it is over its limit."""
+    """Return the largest difference, marked where it is over its limit."""
     if not rows:
         return ""
     largest = max(r[check] for r in rows)
@@ -311,7 +313,7 @@ def _worst(rows: list[dict[str, Any]], check: str) -> str:
 
 
 def examined(names: Sequence[str]) -> list[dict[str, Any]]:
-    """What each of some configurations gives, printed as it is found."""
+    """Return what each of some configurations gives, printed as it is found."""
     rows, known = [], {}
     for name in names:
         rows.append(examine(name, known))
@@ -320,7 +322,7 @@ def examined(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def timed(cases: Sequence[Timed]) -> list[dict[str, Any]]:
-    """What the trace of each of some configurations costs, printed as it is found."""
+    """Return what the trace of each of some configurations costs, printed as it is found."""
     times = []
     for case in cases:
         times.append(timing(case))

@@ -94,7 +94,7 @@ def check(
     texts: str | None = None,
     device: str | None = None,
 ) -> None:
-    """ValueError for arguments that cannot work, before anything is written or fetched."""
+    """Raise ValueError for arguments that cannot work, before anything is written or fetched."""
     if images is not None and not Path(images).expanduser().exists():
         raise ValueError(f"expected a folder or file of images, got {images!r}, which does not exist")
     from clipviz import loading
@@ -109,7 +109,8 @@ def check(
 
 
 def check_folder(folder: Path) -> None:
-    """ValueError for a notebook's folder in which somebody else could place what Python or the notebook would run.
+    """Raise ValueError for a notebook's folder in which somebody else could place what Python or the notebook would
+    run.
 
     Python looks for modules beside a notebook before it looks among the installed ones.
     """
@@ -139,7 +140,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _hides_a_module(path: Path) -> bool:
-    """Whether Python would take a file or folder for a module that is installed or its own."""
+    """Return whether Python would take a file or folder for a module that is installed or its own."""
     name = path.name.partition(".")[0]
     is_module = path.suffix in (".py", ".pyc", ".so", ".pyd") or (path.is_dir() and "." not in path.name)
     if not is_module or not name.isidentifier():
@@ -158,7 +159,9 @@ def recipe(
     texts: str | None = None,
     device: str | None = None,
 ) -> str:
-    """The code that opens the dashboard of a model and images, with a line for whom it does not run by itself."""
+    """Return the code that opens the dashboard of a model and images, with a line for whom it does not run by
+    itself.
+    """
     arguments = [repr(model)]
     arguments += [f"pretrained={pretrained!r}"] if pretrained else []
     arguments += [f"device={device!r}"] if device else []
@@ -173,7 +176,7 @@ def recipe(
 
 
 def place_of(folder: Path, code: str) -> tuple[Path, bool]:
-    """The notebook of this code in a folder, and whether it is there; another code gets another notebook."""
+    """Return the notebook of this code in a folder, and whether it is there; another code gets another notebook."""
     for number in itertools.count(1):
         target = folder / (NOTEBOOK if number == 1 else f"{Path(NOTEBOOK).stem}-{number}.ipynb")
         if not target.exists():
@@ -184,7 +187,7 @@ def place_of(folder: Path, code: str) -> tuple[Path, bool]:
 
 
 def made_with(target: Path) -> str | None:
-    """The code that a notebook was written with; None for one that `clipviz demo` did not write."""
+    """Return the code that a notebook was written with; None for one that `clipviz demo` did not write."""
     try:
         found: str | None = json.loads(target.read_text(encoding="utf-8"))["metadata"]["clipviz"]
         return found
@@ -193,7 +196,9 @@ def made_with(target: Path) -> str | None:
 
 
 def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
-    """The command that opens JupyterLab on a notebook once its board is run (`clipviz.first_run`), without news."""
+    """Return the command that opens JupyterLab on a notebook once its board is run (`clipviz.first_run`), without
+    news.
+    """
     command = [
         *(sys.executable, "-c", _LAB, str(target)),
         *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
@@ -209,7 +214,7 @@ def lab_command(target: Path, options: argparse.Namespace) -> list[str]:
 
 
 def notebook(**chosen: str | None) -> str:
-    """The dashboard notebook as JSON, for any model and images; see `recipe`."""
+    """Return the dashboard notebook as JSON, for any model and images; see `recipe`."""
     code = recipe(**chosen)  # type: ignore[arg-type]
     cells = [
         ("code", code),
@@ -240,7 +245,7 @@ def notebook(**chosen: str | None) -> str:
 
 
 def what_you_see(toured: bool) -> str:
-    """The board in four lines, below it, so that the first screen shows a picture."""
+    """Return the board in four lines, below it, so that the first screen shows a picture."""
     tour = " **Tour** shows the board in five steps." if toured else ""
     return (
         "## What the board shows\n"
@@ -302,7 +307,9 @@ def doctor(clear_cache: bool = False) -> int:
 
 
 def outdated(package: str, found: str) -> str:
-    """A warning beside a version with known flaws; the least versions that clipviz accepts are not always enough."""
+    """Return a warning beside a version with known flaws; the least versions that clipviz accepts are not always
+    enough.
+    """
     if package == "pillow" and int(found.split(".")[0]) < 13:
         return (
             " (open only pictures that you trust: this version can be made to write past its memory by a damaged "

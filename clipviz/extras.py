@@ -26,7 +26,9 @@ EXTRAS = {
 
 
 def lacking(name: str) -> str:
-    """Which modules of an extra are not installed, and the command that installs them; "" where none is missing."""
+    """Return which modules of an extra are not installed, and the command that installs them; "" where none is
+    missing.
+    """
     missing = [module for module in EXTRAS[name].modules if importlib.util.find_spec(module) is None]
     if not missing:
         return ""

@@ -66,7 +66,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def path_of(source: Any, what: str) -> Path:
-    """A path with ~ expanded; ValueError naming `what` for one that is empty or that no system could have."""
+    """Return a path with ~ expanded; ValueError naming `what` for one that is empty or that no system could have."""
     try:
         text = os.fsdecode(source)
         if not text.strip():
@@ -85,7 +85,7 @@ def path_of(source: Any, what: str) -> Path:
 
 
 def shown(path: Any) -> str:
-    r"""A path as text that can be printed: bytes that are not UTF-8 become escapes such as \xe9."""
+    r"""Return a path as text that can be printed: bytes that are not UTF-8 become escapes such as \xe9."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a character, which no system has in a name

@@ -28,7 +28,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
 
 
 def without_news(_: Any, page_config: dict[str, Any]) -> dict[str, Any]:
-    """No pop-up that asks about news over the board."""
+    """Return no pop-up that asks about news over the board."""
     disabled = [*page_config.get("disabledExtensions", []), "@jupyterlab/apputils-extension:announcements"]
     return page_config | {"disabledExtensions": disabled}
 

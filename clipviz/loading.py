@@ -35,7 +35,7 @@ def load(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A CLIP model, ready to be traced.
+    """Return a CLIP model, ready to be traced.
 
     name: "demo" (embedded, no network; with `pretrained`, a file that tools.demo.train wrote), any
     open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only torch
@@ -56,14 +56,16 @@ def load(
 
 
 def is_hugging_face(name: str) -> bool:
-    """Whether a name is a Hugging Face model: "owner/model" that open_clip does not know, or a local folder."""
+    """Return whether a name is a Hugging Face model: "owner/model" that open_clip does not know, or a local folder."""
     return (
         isinstance(name, str) and name != DEMO and not is_open_clip(name) and ("/" in name or is_folder(name))
     )
 
 
 def check(name: str = DEMO, pretrained: str | None = None, device: str | None = None) -> None:
-    """ValueError or ImportError where `load` could not open this, as far as can be said without fetching anything."""
+    """Raise ValueError or ImportError where `load` could not open this, as far as can be said without fetching
+    anything.
+    """
     choose_device(device)
     if is_hugging_face(name):
         require_transformers()
@@ -78,7 +80,7 @@ def check(name: str = DEMO, pretrained: str | None = None, device: str | None = 
 def load_partner(
     name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> Partner:
-    """A Rosetta partner in eval mode.
+    """Return a Rosetta partner in eval mode.
 
     name: "cnn" or "vit" (embedded, no network), or a public network of models.zoo.ENTRIES, whose weights
     are fetched unless checkpoint names a local file (safetensors, or a torch file of weights alone).
@@ -105,7 +107,7 @@ def load_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> DemoGenerator | ModuleGenerator:
-    """A generator whose units can be matched, inverted and edited, its weights frozen.
+    """Return a generator whose units can be matched, inverted and edited, its weights frozen.
 
     source: "demo" (embedded, no network); a module of a StyleGAN2, StyleGAN3, StyleGAN-XL or BigGAN; or a file of a
     StyleGAN2's or BigGAN's weights, safetensors or a torch file of weights alone. kind: "stylegan2", "stylegan3",

@@ -48,7 +48,7 @@ class Work:
 
 
 def is_line(text: str) -> bool:
-    """Whether a text says where some work is, as `Work.line` does."""
+    """Return whether a text says where some work is, as `Work.line` does."""
     return re.fullmatch(r".+: [\d,]+ of [\d,]+(, about \d+ (s|min) left)?", text) is not None
 
 

@@ -114,7 +114,7 @@ def megabytes(python: Path) -> float:
 
 
 def run(*command: str, cwd: Path | None = None, read: bool = False, quiet: bool = False) -> str:
-    """A command that has to succeed; what it printed, if asked for, or only where it fails."""
+    """Return a command that has to succeed; what it printed, if asked for, or only where it fails."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     kept = subprocess.PIPE if read or quiet else None
     done = subprocess.run(

@@ -20,7 +20,7 @@ BY_CONDA = ("lab", "reports")
 
 
 def environment(root: Path = ROOT) -> str:
-    """The text of environment.yml."""
+    """Return the text of environment.yml."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"]]
     for extra in BY_CONDA:

@@ -71,7 +71,7 @@ def trained_model() -> ClipModel:
 
 @functools.cache
 def random_model(seed: int) -> ClipModel:
-    """The demo's architecture with random weights; what it is asked is encoded by its own text tower."""
+    """Return the demo's architecture with random weights; what it is asked is encoded by its own text tower."""
     known = trained_model()
     network = untrained_module(known.network, seed)
     return ClipModel(network, known.tokenizer, known.preprocess, name=f"random {seed}")
@@ -79,8 +79,9 @@ def random_model(seed: int) -> ClipModel:
 
 @functools.lru_cache(maxsize=3)
 def session_of(seed: int | None, n_images: int = N_IMAGES) -> clipviz.Session:
-    """A session of the trained network (None) or a random one on the "
-    "first images of the demo's collection."""
+    """Return a session of the trained network (None) or a random one on the " "first images of the demo's
+    collection.
+    """
     model = trained_model() if seed is None else random_model(seed)
     return clipviz.Session(model, demo.images().subset(range(n_images)), list_of_texts(), background=False)
 
@@ -124,8 +125,9 @@ N_NOISE = 1600
 
 
 def noise_head(covariance: torch.Tensor, span: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A head without any relation to the texts: the covariance of 600 "
-    "normal samples of a head's spectrum, turned."""
+    """Return a head without any relation to the texts: the covariance of 600 normal samples of a head's spectrum,
+    turned.
+    """
     generator = torch.Generator().manual_seed(seed)
     head = seed % len(covariance)
     kept = span[head].norm(dim=0) > 0.5
@@ -179,8 +181,9 @@ def accuracy() -> Numbers:
 
 
 def ablation() -> Numbers:
-    """The repaired worst group beside other heads of the same layers, and "
-    "beside draws that may hold the removed."""
+    """Return the repaired worst group beside other heads of the same layers, and " "beside draws that may hold the
+    removed.
+    """
     from clipviz.reproduce.evaluation import trace_terms
     from clipviz.reproduce.report import Steps
     from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
@@ -262,7 +265,7 @@ def cue_ticks() -> Numbers:
 
 
 def search() -> Numbers:
-    """How many of 48 heads a search by meaning finds, over texts of the pool at even steps."""
+    """Return how many of 48 heads a search by meaning finds, over texts of the pool at even steps."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
         counts = []
@@ -328,7 +331,7 @@ def mine() -> Numbers:
 
 
 def atlas() -> Numbers:
-    """The share of the embeddings' variance that the plane shows."""
+    """Return the share of the embeddings' variance that the plane shows."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
         found[name] = " / ".join(percent(session_of(seed).atlas().share) for seed in seeds)

@@ -169,7 +169,7 @@ def record() -> None:
 
 
 def strongest(opened: Any) -> Any:
-    """The head with the largest direct effect on the selected text, in the grid."""
+    """Return the head with the largest direct effect on the selected text, in the grid."""
     said = opened.kernel("print(*session.heads.strongest(session.selection.text))").split()
     return opened.panel("heads").locator(f'[data-layer="{said[0]}"][data-head="{said[1]}"]').first
 

@@ -16,7 +16,7 @@ _MOST_BYTES = 1 << 28  # of one image
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address and no path."""
+    """Return whether a text is an address and no path."""
     scheme, found, _ = text.partition("://")
     return bool(found) and scheme.replace("+", "").replace("-", "").isalnum()
 
@@ -43,7 +43,7 @@ def add_address(found: Found, text: str) -> None:
 
 
 def source_of(text: str) -> RemoteSource:
-    """The image at an address. ValueError for a system that is not known or not installed."""
+    """Return the image at an address. ValueError for a system that is not known or not installed."""
     return RemoteSource(text, _opened(text)[1], text)
 
 
@@ -91,7 +91,7 @@ def _spans(size: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=64)
 def _opened(text: str) -> tuple[Any, str]:
-    """The file system of an address and the path in it."""
+    """Return the file system of an address and the path in it."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:

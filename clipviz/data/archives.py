@@ -143,7 +143,7 @@ def read_parquet(path: Path, name: str, found: Found) -> None:
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a parquet file has an image column; so it is taken where it cannot be read, to hear why."""
+    """Return whether a parquet file has an image column; so it is taken where it cannot be read, to hear why."""
     try:
         return _image_column(_pyarrow().ParquetFile(path).schema_arrow) is not None
     except Exception:  # damaged files make pyarrow raise nearly anything
@@ -200,7 +200,7 @@ def _pyarrow() -> Any:
 
 
 def _image_column(schema: Any) -> str | None:
-    """The column called image that holds bytes, else the first that does."""
+    """Return the column called image that holds bytes, else the first that does."""
     import pyarrow
 
     def holds_bytes(kind: Any) -> bool:
@@ -237,7 +237,9 @@ def _word(value: Any, names: list[str] | None) -> str | None:
 
 
 def _sidecars(path: Path, members: dict[str, Member], beside: str) -> tuple[str, dict[str, str | None]]:
-    """The caption and the words that a sample's other files give, its own first and its key's where there is none."""
+    """Return the caption and the words that a sample's other files give, its own first and its key's where there is
+    none.
+    """
     words: dict[str, str | None] = {}
     caption = ""
     known = {kind: members.get(beside + kind) or members.get(kind) for kind in ("json", "txt", "cls")}

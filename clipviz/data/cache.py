@@ -49,7 +49,9 @@ class Cache:
         self.limit = limit
 
     def read(self, *key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays kept under a key and what was noted beside them; None when there are none, or damaged ones."""
+        """Return the arrays kept under a key and what was noted beside them; None when there are none, or damaged
+        ones.
+        """
         from safetensors.numpy import load
 
         path = self._path(key)
@@ -90,7 +92,7 @@ class Cache:
         return True
 
     def entries(self) -> list[Entry]:
-        """What this user has kept, the answer used last first."""
+        """Return what this user has kept, the answer used last first."""
         found = []
         for path in self._files():
             try:
@@ -126,7 +128,7 @@ class Cache:
 
 
 def default() -> Cache:
-    """The user's cache, as the environment asks."""
+    """Return the user's cache, as the environment asks."""
     asked = os.environ.get("CLIPVIZ_CACHE", "")
     if asked.lower() == "off":
         return Cache(None)
@@ -149,12 +151,12 @@ def default() -> Cache:
 
 
 def _user() -> int:
-    """The user who asks, 0 for all where the system does not tell."""
+    """Return the user who asks, 0 for all where the system does not tell."""
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def _own(path: Path) -> bool:
-    """Whether this user has written a file: what others put into a shared folder is neither read nor removed."""
+    """Return whether this user has written a file: what others put into a shared folder is neither read nor removed."""
     try:
         return not hasattr(os, "geteuid") or path.lstat().st_uid == _user()
     except OSError:

@@ -28,14 +28,14 @@ def file_digest(path: Path, start: int = 0, length: int | None = None) -> str:
 
 
 def to_json(value: Any) -> bytes:
-    """One spelling for each value, so that equal contents are equal bytes."""
+    """Return one spelling for each value, so that equal contents are equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "backslashreplace"
     )
 
 
 def from_json(content: bytes) -> Any:
-    """The value; ValueError for what is not JSON, for NaN and infinities, and for nesting without end."""
+    """Return the value; ValueError for what is not JSON, for NaN and infinities, and for nesting without end."""
 
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is not a number")
@@ -47,7 +47,7 @@ def from_json(content: bytes) -> Any:
 
 
 def with_checksum(table: dict[str, Any]) -> bytes:
-    """A table as readable JSON, its own checksum included."""
+    """Return a table as readable JSON, its own checksum included."""
     body = {key: value for key, value in table.items() if key != "checksum"}
     body["checksum"] = digest(to_json(body))
     text = json.dumps(body, sort_keys=True, ensure_ascii=False, indent=1)
@@ -55,7 +55,7 @@ def with_checksum(table: dict[str, Any]) -> bytes:
 
 
 def without_checksum(content: bytes) -> dict[str, Any]:
-    """The table that `with_checksum` wrote, byte for byte; ValueError for anything else."""
+    """Return the table that `with_checksum` wrote, byte for byte; ValueError for anything else."""
     table = from_json(content)
     if not isinstance(table, dict) or with_checksum(table) != content:
         raise ValueError("it differs from its checksum")

@@ -43,7 +43,7 @@ class Items:
         return len(self.dataset)
 
     def item(self, index: int) -> tuple[Any, dict[str, str | None], str]:
-        """The picture as the data set gives it, its words and its caption."""
+        """Return the picture as the data set gives it, its words and its caption."""
         return parts_of(self._get(index), getattr(self.dataset, "classes", None))
 
     def _get(self, index: int) -> Any:
@@ -131,7 +131,7 @@ def add_dataset(found: Found, dataset: Any) -> None:
 
 
 def _check_steady(sources: Sequence[ItemSource], dataset: Any) -> None:
-    """ValueError where an item's picture differs from one time to the next: it cannot be told from another."""
+    """Raise ValueError where an item's picture differs from one time to the next: it cannot be told from another."""
     chosen = [*sources[:1], *sources[len(sources) // 2 :][:1], *sources[-1:]]
     for source in {source.index: source for source in chosen}.values():
         try:
@@ -146,12 +146,14 @@ def _check_steady(sources: Sequence[ItemSource], dataset: Any) -> None:
 
 
 def is_table(dataset: Any) -> bool:
-    """Whether this is a Dataset of the package datasets."""
+    """Return whether this is a Dataset of the package datasets."""
     return isinstance(getattr(dataset, "features", None), Mapping) and hasattr(dataset, "column_names")
 
 
 def image_column(features: Mapping[str, Any], what: str) -> str:
-    """The column of the type Image, one with a usual name first; else a usual name. ValueError names what there is."""
+    """Return the column of the type Image, one with a usual name first; else a usual name. ValueError names what
+    there is.
+    """
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     typed = [name for name, kind in kinds.items() if kind == "Image"]
     named = [name for name in IMAGES if name in (typed or kinds)]
@@ -167,7 +169,7 @@ def image_column(features: Mapping[str, Any], what: str) -> str:
 def words_of(
     values: Mapping[str, Any], features: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, str | None], str]:
-    """The words of one item by column, and its caption. The first usual name of a class column is "label"."""
+    """Return the words of one item by column, and its caption. The first usual name of a class column is "label"."""
     words: dict[str, str | None] = {}
     caption = ""
     label = next((name for name in _LABELS if name in values), None)
@@ -187,7 +189,7 @@ def words_of(
 
 
 def word_of(value: Any, names: Sequence[str] | None = None) -> str | None:
-    """A value as a word: a class by its name; None for nothing, and for what is no word."""
+    """Return a value as a word: a class by its name; None for nothing, and for what is no word."""
     if hasattr(value, "item") and getattr(value, "size", 1) == 1 and not isinstance(value, str):
         value = value.item()
     if isinstance(value, bool) or value is None or value != value:  # NaN stands for nothing
@@ -220,7 +222,7 @@ def parts_of(item: Any, classes: Any = None) -> tuple[Any, dict[str, str | None]
 
 
 def _named(words: dict[str, str | None], label: Any, classes: Any) -> dict[str, str | None]:
-    """The words with the label by the data set's class names."""
+    """Return the words with the label by the data set's class names."""
     if label is None:
         return words
     try:
@@ -233,7 +235,7 @@ def _named(words: dict[str, str | None], label: Any, classes: Any) -> dict[str, 
 
 
 def picture_of(value: Any, near: int | None = None, name: str = "item") -> Image.Image:
-    """What an item holds as an RGB picture: a picture, an array, a path, or bytes alone or in a dict."""
+    """Return what an item holds as an RGB picture: a picture, an array, a path, or bytes alone or in a dict."""
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (str, Path)):
@@ -246,7 +248,7 @@ def picture_of(value: Any, near: int | None = None, name: str = "item") -> Image
 
 
 def described(dataset: Any, depth: int = 0) -> list[str]:
-    """What a data set says of itself and of those inside it, without addresses in memory."""
+    """Return what a data set says of itself and of those inside it, without addresses in memory."""
     said = [type(dataset).__name__]
     for name in ("_fingerprint", "root", "split", "transform", "transforms", "target_transform"):
         value = getattr(dataset, name, None)

@@ -53,7 +53,7 @@ class BrokenImage(ValueError):
 
 
 def read_image(source: Path | bytes, near: int | None = None) -> Image.Image:
-    """The picture in a file or in bytes; `near` allows a JPEG to be decoded smaller, sides still >= near."""
+    """Return the picture in a file or in bytes; `near` allows a JPEG to be decoded smaller, sides still >= near."""
     try:
         with _opened(source) as stream:
             _check_whole(stream)
@@ -77,7 +77,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def from_array(array: Any) -> Image.Image:
-    """A picture from an array or tensor: [rows, cols], [rows, cols, 1|3|4] or [1|3, rows, cols].
+    """Return a picture from an array or tensor: [rows, cols], [rows, cols, 1|3|4] or [1|3, rows, cols].
 
     uint8 (or whole numbers in 0..255), uint16, bool, or floats in 0..1. Where both layouts fit, numpy arrays
     are read channels last and tensors channels first (there also four channels).
@@ -89,7 +89,7 @@ def from_array(array: Any) -> Image.Image:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """An array or tensor (on any device, with or without gradient) as numpy."""
+    """Return an array or tensor (on any device, with or without gradient) as numpy."""
     try:
         if hasattr(array, "detach"):
             array = array.detach().cpu()
@@ -200,7 +200,7 @@ def _decode(stream: Any, near: int | None) -> Image.Image:
 
 
 def _draft_size(size: tuple[int, int], near: int | None) -> tuple[int, int]:
-    """The smallest size to ask of the JPEG reader, which then picks a scale of 1, 1/2, 1/4 or 1/8."""
+    """Return the smallest size to ask of the JPEG reader, which then picks a scale of 1, 1/2, 1/4 or 1/8."""
     shrink = 1
     while size[0] * size[1] > MAX_PIXELS * shrink**2:
         shrink *= 2
@@ -228,7 +228,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """A loaded picture as RGB, some rows at a time so that no second full copy of it is made."""
+    """Return a loaded picture as RGB, some rows at a time so that no second full copy of it is made."""
     grey = image.mode.startswith(("I", "F"))
     clear = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
     if image.mode == "RGB" and not clear:
@@ -248,14 +248,14 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _turned(image: Image.Image, orientation: Image.Transpose | None) -> Image.Image:
-    """The upright picture, without the notes of its file (which would turn it again)."""
+    """Return the upright picture, without the notes of its file (which would turn it again)."""
     image = image if orientation is None else image.transpose(orientation)
     image.info = {}
     return image
 
 
 def _grey_top(image: Image.Image) -> float:
-    """The value that becomes 255: the format's own, or the one that the range of the values suggests."""
+    """Return the value that becomes 255: the format's own, or the one that the range of the values suggests."""
     peak, whole = 0.0, True
     for start in range(0, image.height, _ROWS):
         values = np.asarray(image.crop((0, start, image.width, min(start + _ROWS, image.height))))

@@ -70,7 +70,7 @@ class Dictionary:
         return {image: place for place, image in enumerate(self.picture_ids)}
 
     def picture(self, image: int, size: int = SIDE) -> Image.Image:
-        """The kept picture of an image, size x size px; grey where there is none."""
+        """Return the kept picture of an image, size x size px; grey where there is none."""
         place = self._places.get(int(image))
         if place is None:
             return Image.new("RGB", (size, size), (128, 128, 128))
@@ -79,7 +79,9 @@ class Dictionary:
         return tile if size == SIDE else tile.resize((size, size), Image.Resampling.BICUBIC)
 
     def named(self, concept: int, label: str) -> Dictionary:
-        """The dictionary with a person's name for a concept. Raises ValueError for a concept that is not there."""
+        """Return the dictionary with a person's name for a concept. Raises ValueError for a concept that is not
+        there.
+        """
         if not 0 <= concept < len(self.concepts):
             raise ValueError(f"expected a concept within 0..{len(self.concepts) - 1}, got {concept}")
         labels = list(self.concepts.labels or ("",) * len(self.concepts))
@@ -160,12 +162,12 @@ def _named(kind: str, content: bytes) -> str:
 
 
 def _entry(kind: str, content: bytes) -> dict[str, Any]:
-    """What the JSON says of one file."""
+    """Return what the JSON says of one file."""
     return {"file": _named(kind, content), "bytes": len(content), "checksum": digest(content)}
 
 
 def _sheet_of(pictures: list[Image.Image]) -> tuple[bytes, int]:
-    """One sprite of square pictures, row by row, and its number of columns."""
+    """Return one sprite of square pictures, row by row, and its number of columns."""
     columns = math.ceil(math.sqrt(len(pictures)))
     sheet = Image.new("RGB", (columns * SIDE, math.ceil(len(pictures) / columns) * SIDE), "white")
     for place, picture in enumerate(pictures):
@@ -177,12 +179,12 @@ def _sheet_of(pictures: list[Image.Image]) -> tuple[bytes, int]:
 
 
 def load(folder: str | Path) -> Concepts:
-    """The concepts that `save` wrote, with numpy arrays. Raises ValueError as `open_folder` does."""
+    """Return the concepts that `save` wrote, with numpy arrays. Raises ValueError as `open_folder` does."""
     return open_folder(folder).concepts
 
 
 def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
-    """The dictionary in a folder, with its pictures.
+    """Return the dictionary in a folder, with its pictures.
 
     model: the fingerprint of the pivot it must have been mined for. Raises ValueError when there is none, when any
     byte of it is damaged, when it holds what no dictionary could, and when it is of another format or model.
@@ -226,7 +228,7 @@ def open_folder(folder: str | Path, model: str | None = None) -> Dictionary:
 
 
 def summary(concepts: Concepts) -> str:
-    """A few lines: rows and concepts, and for each partner its pairs, the chance pairs and the held-out mean."""
+    """Return a few lines: rows and concepts, and for each partner its pairs, the chance pairs and the held-out mean."""
     n_clusters = len(np.unique(np.asarray(concepts.cluster)))
     lines = [f"{len(concepts)} units of {concepts.models[0]} in {n_clusters} concepts"]
     units, heldout = np.asarray(concepts.units), np.asarray(concepts.heldout)
@@ -241,7 +243,9 @@ def summary(concepts: Concepts) -> str:
 
 
 def read_head(folder: str | Path) -> dict[str, Any]:
-    """What dictionary.json says, `about` included, without reading the arrays. Raises ValueError as `load` does."""
+    """Return what dictionary.json says, `about` included, without reading the arrays. Raises ValueError as `load`
+    does.
+    """
     path = path_of(folder, "the folder of a dictionary") / HEAD
     if not path.is_file():
         raise ValueError(
@@ -270,7 +274,7 @@ def _damaged(folder: Path, error: Exception) -> ValueError:
 
 
 def _content(folder: Path, entry: dict[str, Any]) -> bytes:
-    """A file's bytes; ValueError when they are not what was written."""
+    """Return a file's bytes; ValueError when they are not what was written."""
     path = folder / entry["file"]
     if path.is_symlink() or not path.is_file():
         raise FileNotFoundError(f"{entry['file']} is not there")
@@ -283,7 +287,7 @@ def _content(folder: Path, entry: dict[str, Any]) -> bytes:
 
 
 def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file in memory; ValueError for what is none, or unpacks to too much."""
+    """Return the arrays of an .npz file in memory; ValueError for what is none, or unpacks to too much."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:

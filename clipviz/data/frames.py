@@ -22,7 +22,7 @@ _LOOKED_AT = 20  # values of a column
 
 
 def is_frame(source: Any) -> bool:
-    """Whether this is a data frame, or a table of pyarrow."""
+    """Return whether this is a data frame, or a table of pyarrow."""
     named = type(source).__name__ in ("DataFrame", "LazyFrame", "Table")
     return named and type(source).__module__.partition(".")[0] in _KINDS
 
@@ -52,12 +52,12 @@ def add_frame(found: Found, frame: Any) -> None:
 
 
 def _name(text: str) -> str:
-    """What is shown of a path: as it was written, the last part of an absolute one."""
+    """Return what is shown of a path: as it was written, the last part of an absolute one."""
     return printable(os.path.basename(text) if os.path.isabs(text) else text)
 
 
 def _columns(frame: Any) -> dict[str, list[Any]]:
-    """Every column's values by its name."""
+    """Return every column's values by its name."""
     if type(frame).__name__ == "LazyFrame":
         raise ValueError("expected a data frame, got a LazyFrame of polars; pass frame.collect()")
     names = [str(name) for name in getattr(frame, "column_names", None) or frame.columns]
@@ -72,7 +72,7 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
 
 
 def _image_column(columns: Mapping[str, Sequence[Any]], what: str) -> str:
-    """The column that holds images, else the one that holds their paths; usual names first."""
+    """Return the column that holds images, else the one that holds their paths; usual names first."""
     kinds = {
         name: _kind([v for v in values if v is not None][:_LOOKED_AT]) for name, values in columns.items()
     }
@@ -89,7 +89,7 @@ def _image_column(columns: Mapping[str, Sequence[Any]], what: str) -> str:
 
 
 def _kind(values: Sequence[Any]) -> str:
-    """What a column holds: images, paths that end as images do, other text, or nothing of the kind."""
+    """Return what a column holds: images, paths that end as images do, other text, or nothing of the kind."""
     if not values:
         return ""
     if all(_is_image(value) for value in values):

@@ -108,7 +108,7 @@ class Images(Sequence[Image.Image]):
         return tuple(self._key(i) for i in range(len(self)))
 
     def content(self, i: int, picture: Image.Image | None = None) -> str:
-        """What tells the content of image i from others, whatever it is called; "" where that is not known.
+        """Return what tells the content of image i from others, whatever it is called; "" where that is not known.
 
         picture: the image itself where it is at hand; it says what the key of an item of a large data set does not.
         """
@@ -120,11 +120,11 @@ class Images(Sequence[Image.Image]):
         return [i for i in asked if self._sources[i].changed(self._key(i))]
 
     def masks(self, i: int) -> np.ndarray | None:
-        """The true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""
+        """Return the true objects of image i: uint8 [rows, cols], 0 = background, k = the k-th object; or None."""
         return self._sources[self._index(i)].mask()
 
     def thumbnail(self, i: int, size: int) -> Image.Image:
-        """The centred square of image i at size x size pixels."""
+        """Return the centred square of image i at size x size pixels."""
         key = (self._index(i), int(size))
 
         def make() -> Image.Image:
@@ -133,7 +133,7 @@ class Images(Sequence[Image.Image]):
         return self._thumbnails.get(key, make).copy()
 
     def sprite(self, indices: Iterable[int], size: int, columns: int | None = None) -> tuple[bytes, int]:
-        """A JPEG of square thumbnails, row by row, and its number of columns; (b"", 0) for no indices.
+        """Return a JPEG of square thumbnails, row by row, and its number of columns; (b"", 0) for no indices.
 
         An image that turns out to be broken is drawn grey, so that one file cannot empty a gallery.
         """
@@ -155,7 +155,7 @@ class Images(Sequence[Image.Image]):
         return stream.getvalue(), columns
 
     def where(self, column: str, value: str | None) -> list[int]:
-        """Indices of the images whose attribute `column` is `value`, such as where("colour", "red")."""
+        """Return indices of the images whose attribute `column` is `value`, such as where("colour", "red")."""
         words = (self.attributes or {}).get(column)
         if words is None:
             known = ", ".join(self.attributes) if self.attributes else "none"
@@ -169,7 +169,9 @@ class Images(Sequence[Image.Image]):
         return found
 
     def with_image(self, image: Any, name: str) -> Images:
-        """A collection with one more image (a picture, an array, a path or bytes) at the end, captioned by its name."""
+        """Return a collection with one more image (a picture, an array, a path or bytes) at the end, captioned by
+        its name.
+        """
         extra = open_images([image] if isinstance(image, (str, Path)) else image)
         source = dataclasses.replace(extra._sources[0], name=str(name))  # type: ignore[type-var]
         captions = None if self.captions is None else [*self.captions, str(name)]
@@ -181,7 +183,7 @@ class Images(Sequence[Image.Image]):
         return made
 
     def subset(self, indices: Iterable[int]) -> Images:
-        """The images at `indices`, in that order, as a collection."""
+        """Return the images at `indices`, in that order, as a collection."""
         chosen = [self._index(i) for i in indices]
         captions = None if self.captions is None else [self.captions[i] for i in chosen]
         attributes = self.attributes and {
@@ -213,7 +215,7 @@ class Images(Sequence[Image.Image]):
             ) from error
 
     def _unchanged(self, i: int, picture: Image.Image) -> Image.Image:
-        """What was just loaded, if it is the image that the collection was opened with."""
+        """Return what was just loaded, if it is the image that the collection was opened with."""
         if self._sources[i].changed(self._key(i), picture):
             raise BrokenImage(CHANGED)
         return picture

@@ -20,19 +20,20 @@ _SIDE = 256  # pixels per side of the sample of a larger picture
 
 
 def digest(content: bytes) -> str:
-    """A short hash of some bytes, in hexadecimal digits."""
+    """Return a short hash of some bytes, in hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def number(text: str) -> int:
-    """The same hash of a text as an unsigned 64-bit number, never 0."""
+    """Return the same hash of a text as an unsigned 64-bit number, never 0."""
     return int(digest(text.encode("utf-8", "backslashreplace")), 16) or 1
 
 
 def mark_of_file(
     path: Path, offset: int = 0, size: int | None = None, whole: int = WHOLE, n_blocks: int = N_BLOCKS
 ) -> str:
-    """The content of a file, or of `size` bytes from `offset` on, as "size|hash"; "?" in front when it is sampled.
+    """Return the content of a file, or of `size` bytes from `offset` on, as "size|hash"; "?" in front when it is
+    sampled.
 
     Raises OSError for a file that is not there or is no regular file.
     """
@@ -52,7 +53,9 @@ def mark_of_file(
 
 
 def mark_of_picture(picture: Image.Image) -> str:
-    """A picture's size and a hash of its pixels: all of them up to 256 x 256, an even sample of a larger picture."""
+    """Return a picture's size and a hash of its pixels: all of them up to 256 x 256, an even sample of a larger
+    picture.
+    """
     sample = picture
     if picture.width * picture.height > _SIDE * _SIDE:
         size = (min(picture.width, _SIDE), min(picture.height, _SIDE))
@@ -61,7 +64,7 @@ def mark_of_picture(picture: Image.Image) -> str:
 
 
 def stamp_of(path: Path) -> str:
-    """A file's size and time of change, "" where it is not there."""
+    """Return a file's size and time of change, "" where it is not there."""
     try:
         status = os.stat(path)
     except OSError:

@@ -39,7 +39,7 @@ _EXPECTED = "a folder, files, pictures, arrays, a data set, a data frame or the 
 
 
 def gather(source: Any) -> Found:
-    """The sources in `source`, checked; ValueError when it is nothing of the kind or nothing is usable."""
+    """Return the sources in `source`, checked; ValueError when it is nothing of the kind or nothing is usable."""
     found = Found()
     if isinstance(source, (str, os.PathLike)):
         _add_path(found, source)
@@ -76,7 +76,9 @@ def gather(source: Any) -> Found:
 
 
 def expand(pattern: str) -> list[str]:
-    """The paths that a pattern with {000..099} ranges and wildcards stands for, sorted; itself if it has none."""
+    """Return the paths that a pattern with {000..099} ranges and wildcards stands for, sorted; itself if it has
+    none.
+    """
     parts = re.split(r"\{(\d{1,18})\.\.(\d{1,18})\}", pattern)
     ranges = [
         (range(int(low), int(high) + 1), len(low)) for low, high in zip(parts[1::3], parts[2::3], strict=True)
@@ -204,7 +206,7 @@ def _name_folders(found: Found) -> None:
 
 
 def _is_table(file: Path) -> bool:
-    """Whether a parquet file names pictures and holds none."""
+    """Return whether a parquet file names pictures and holds none."""
     return file.suffix.lower() == ".parquet" and not holds_pictures(file)
 
 
@@ -315,7 +317,7 @@ def _is_array(source: Any) -> bool:
 
 
 def _batch(source: Any) -> Sequence[Any]:
-    """The pictures of a four-axis array or tensor, or the one picture."""
+    """Return the pictures of a four-axis array or tensor, or the one picture."""
     if isinstance(source, Image.Image):
         return [source]
     if isinstance(source, np.ndarray) and source.dtype.kind in "UO" and source.ndim == 1:

@@ -31,7 +31,9 @@ class Recent(Generic[Key, Value]):
                 self._total -= self._cost(self._values.pop(key))
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value kept under a key, else the one that `make` returns, which is kept; the last one always is."""
+        """Return the value kept under a key, else the one that `make` returns, which is kept; the last one always
+        is.
+        """
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -26,12 +26,12 @@ class Roles:
 
     @classmethod
     def of(cls, model: str, fingerprint: str) -> Roles:
-        """Those of the model whose weights have this fingerprint."""
+        """Return those of the model whose weights have this fingerprint."""
         folder = _folder()
         return cls(None if folder is None else folder / f"{fingerprint}.json", model)
 
     def all(self) -> dict[Head, str]:
-        """Every role, in the order of the heads."""
+        """Return every role, in the order of the heads."""
         return dict(sorted(self._known.items()))
 
     def set(self, head: Head, role: str) -> None:
@@ -59,7 +59,7 @@ class Roles:
         self._known = known
 
     def _read(self, aside: bool = False) -> dict[Head, str]:
-        """What is kept. aside: put a damaged file aside, under a name of its own."""
+        """Return what is kept. aside: put a damaged file aside, under a name of its own."""
         if self.file is None or not self.file.is_file():
             return {}
         try:
@@ -76,7 +76,7 @@ class Roles:
 
 
 def checked(role: object) -> str:
-    """A role as it is kept, on one line; ValueError for what is no short text."""
+    """Return a role as it is kept, on one line; ValueError for what is no short text."""
     if not isinstance(role, str):
         raise ValueError(f'expected a role as a text, such as "background", got {role!r}')
     words = " ".join(role.split())

@@ -49,7 +49,7 @@ class MaskedImages(Sequence[tuple[Image.Image, np.ndarray]]):
         return picture.convert("RGB"), _foreground(np.asarray(mask))
 
     def subset(self, indices: Sequence[int]) -> MaskedImages:
-        """Some of the images, in the order given."""
+        """Return some of the images, in the order given."""
         chosen = [int(i) for i in indices]
         return MaskedImages(
             [self.names[i] for i in chosen],
@@ -124,7 +124,9 @@ def imagenet_segmentation(path: str | os.PathLike[str]) -> MaskedImages:
 
 
 def from_collection(images: Images, column: str | None = None) -> MaskedImages:
-    """The images of a collection that come with masks (clipviz.demo.images() do); labels from an attribute column."""
+    """Return the images of a collection that come with masks (clipviz.demo.images() do); labels from an attribute
+    column.
+    """
     kept = [i for i in range(len(images)) if _any(images.masks(i))]
     if not kept:
         raise ValueError("expected a collection with masks, got one without; clipviz.demo.images() has them")
@@ -145,7 +147,7 @@ def from_collection(images: Images, column: str | None = None) -> MaskedImages:
 
 
 def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask through the geometry of the preprocessing: shorter side to the network's `size`, centre crop.
+    """Return a mask through the geometry of the preprocessing: shorter side to the network's `size`, centre crop.
 
     mask: bool or uint8 [rows, cols]; size: (rows, cols). Values are kept as they are, none is made between two.
     """
@@ -157,7 +159,7 @@ def fit_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _foreground(mask: np.ndarray) -> np.ndarray:
-    """Where a mask is nonzero; 255 stays where smaller labels show that it means "ignore"."""
+    """Return where a mask is nonzero; 255 stays where smaller labels show that it means "ignore"."""
     inside = mask > 0
     ignored = mask == IGNORED if mask.dtype != bool else np.zeros_like(inside)
     if not ignored.any() or not (inside & ~ignored).any():
@@ -187,7 +189,7 @@ def _read_pair(path: Path, mask_path: Path) -> tuple[Image.Image, np.ndarray]:
 
 
 def _matlab_text(file: Any, key: str, index: int) -> str | None:
-    """A MATLAB string of a cell array, stored as a reference to character codes."""
+    """Return a MATLAB string of a cell array, stored as a reference to character codes."""
     if key not in file:
         return None
     codes = np.asarray(file[file[key][index, 0]]).flatten()

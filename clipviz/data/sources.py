@@ -36,24 +36,26 @@ class Source(Protocol):
     def path(self) -> Path | None: ...
 
     def load(self, near: int | None = None) -> Image.Image:
-        """The RGB picture; with `near` perhaps a smaller one, its sides still >= near. BrokenImage."""
+        """Return the RGB picture; with `near` perhaps a smaller one, its sides still >= near. BrokenImage."""
         ...
 
     def mask(self) -> np.ndarray | None: ...
 
     def key(self) -> str:
-        """What tells this image from others: its content, for a file as it is now."""
+        """Return what tells this image from others: its content, for a file as it is now."""
         ...
 
     def essence(self, key: str, picture: Image.Image | None = None) -> str:
-        """The part of a key that is the content alone, without name and time.
+        """Return the part of a key that is the content alone, without name and time.
 
         picture: as it was loaded just now, for a source whose key says less than that.
         """
         ...
 
     def changed(self, key: str, picture: Image.Image | None = None) -> bool:
-        """Whether this is another image by now than the one that had this key; picture: as it was loaded just now."""
+        """Return whether this is another image by now than the one that had this key; picture: as it was loaded just
+        now.
+        """
         ...
 
 
@@ -98,7 +100,7 @@ class Found:
             self.add(source, other.captions[i], words)
 
     def without(self, broken: dict[int, str]) -> Found:
-        """The sources but those at some places, which are listed with their reasons."""
+        """Return the sources but those at some places, which are listed with their reasons."""
         found = Found(skipped=[*self.skipped, *((self.sources[i].name, why) for i, why in broken.items())])
         kept = [i for i in range(len(self.sources)) if i not in broken]
         found.sources, found.captions = [self.sources[i] for i in kept], [self.captions[i] for i in kept]

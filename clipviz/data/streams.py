@@ -13,7 +13,9 @@ from clipviz.data.sources import BytesSource, Found, PictureSource
 
 
 def is_stream(source: Any) -> bool:
-    """Whether this gives items one after the other, from the beginning whenever it is asked, and has no length."""
+    """Return whether this gives items one after the other, from the beginning whenever it is asked, and has no
+    length.
+    """
     if isinstance(source, (str, bytes)) or not isinstance(source, Iterable) or hasattr(source, "__len__"):
         return False
     return not isinstance(source, Iterator)
@@ -57,7 +59,9 @@ def _add(found: Found, name: str, item: Any, column: str | None, features: Any, 
 
 
 def _undecoded(stream: Any, column: str, features: Mapping[str, Any]) -> Any:
-    """The stream with its images as the bytes of their files, where its column's type can do without decoding."""
+    """Return the stream with its images as the bytes of their files, where its column's type can do without
+    decoding.
+    """
     kind = features[column]
     if not hasattr(stream, "cast_column") or not getattr(kind, "decode", False):
         return stream

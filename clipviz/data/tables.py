@@ -93,11 +93,11 @@ class Table:
         return [(row, picture) for row, picture in places if picture is not None]
 
     def words(self, row: Row) -> dict[str, str | None]:
-        """The words of one row, with "label" and "group"."""
+        """Return the words of one row, with "label" and "group"."""
         return self._coded(row) if self.waterbirds else self._plain(row)
 
     def _coded(self, row: Row) -> dict[str, str | None]:
-        """A row of Waterbirds, whose numbers have names; words in their place are taken as they are."""
+        """Return a row of Waterbirds, whose numbers have names; words in their place are taken as they are."""
         said: dict[str, str | None] = {c: row.words[c] or None for c in self.columns if c not in CODED}
         for column, names in CODED.items():
             word = row.words[column]
@@ -127,8 +127,9 @@ class Table:
 
 
 def read_table(path: Path, name: str) -> Table:
-    """A CSV or parquet file with a column of file names. Raises NoTable with the reason where it is nothing of the
-    kind, and ValueError for a row that does not fit its columns."""
+    """Return a CSV or parquet file with a column of file names. Raises NoTable with the reason where it is nothing
+    of the kind, and ValueError for a row that does not fit its columns.
+    """
     return _read_parquet(path, name) if path.suffix.lower() == ".parquet" else _read_csv(path, name)
 
 
@@ -203,7 +204,7 @@ def _table(path: Path, name: str, columns: Sequence[str], file: str, rows: Seque
 
 
 def _whole(row: Row) -> Row:
-    """A row of Waterbirds whose numbers are whole ones: a table that was written again may say 1.0."""
+    """Return a row of Waterbirds whose numbers are whole ones: a table that was written again may say 1.0."""
     words = {
         column: re.sub(r"^([+-]?\d+)\.0*$", r"\1", word) if column in CODED else word
         for column, word in row.words.items()

@@ -49,7 +49,7 @@ class Member(NamedTuple):
 
 
 def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Iterator[Member]:
-    """The regular files of a tar, or of several written one behind the other, in order.
+    """Yield the regular files of a tar, or of several written one behind the other, in order.
 
     Links to files that came before are those files. skipped: gets (name, reason) of members that are no files.
     ValueError when it is not a tar, is damaged or ends too early; what came before has been given by then.
@@ -79,7 +79,7 @@ def tar_members(path: Path, skipped: list[tuple[str, str]] | None = None) -> Ite
 
 
 def read_range(path: Path, offset: int, size: int, pieces: Sequence[tuple[int, int]] = ()) -> bytes:
-    """The bytes of a member, the arguments those of a Member; ValueError for one that is too large to hold."""
+    """Return the bytes of a member, the arguments those of a Member; ValueError for one that is too large to hold."""
     most = MOST_SPARSE if pieces else MOST_BYTES
     if size > most:
         raise ValueError(f"it holds {size:,} bytes, over the limit of {most:,}")
@@ -122,7 +122,7 @@ class _Bounded:
 def _archive(
     bounded: _Bounded, start: int, size: int, name: str, skipped: list[tuple[str, str]]
 ) -> Iterator[Member | int]:
-    """The files of the archive that begins at `start`, then the place of its end."""
+    """Yield the files of the archive that begins at `start`, then the place of its end."""
     bounded.seek(start)
     known: dict[str, Member] = {}
     first = start == 0
@@ -168,7 +168,9 @@ _RECORD = re.compile(rb"([1-9][0-9]{0,9}) [^=]+=")
 
 
 def _check_extensions(stream: Any, at: int, name: str) -> None:
-    """ValueError where what stands before a member's header is no long name and no pax records: a member is hidden."""
+    """Raise ValueError where what stands before a member's header is no long name and no pax records: a member is
+    hidden.
+    """
     before, seen = stream.tell(), set[bytes]()
     while True:
         stream.seek(at)
@@ -192,7 +194,7 @@ def _check_extensions(stream: Any, at: int, name: str) -> None:
 
 
 def _are_records(content: bytes) -> bool:
-    """Whether these bytes are pax records, "length key=value", from the first to the last."""
+    """Return whether these bytes are pax records, "length key=value", from the first to the last."""
     at = 0
     while at < len(content):
         found = _RECORD.match(content, at)
@@ -204,7 +206,7 @@ def _are_records(content: bytes) -> bool:
 
 
 def _unclaimed(stream: Any, end: int) -> int:
-    """How many of the bytes from a file's end to the end of its block are not zero."""
+    """Return how many of the bytes from a file's end to the end of its block are not zero."""
     stream.seek(end)
     padding = stream.read(-end % _BLOCK)
     found: int = len(padding) - padding.count(0)
@@ -214,7 +216,8 @@ def _unclaimed(stream: Any, end: int) -> int:
 def _member(
     info: tarfile.TarInfo, known: dict[str, Member], skipped: list[tuple[str, str]], stored: int
 ) -> Member | None:
-    """A file, or the file that a link stands for; None for what is neither, which is listed unless it is a folder.
+    """Return a file, or the file that a link stands for; None for what is neither, which is listed unless it is a
+    folder.
 
     stored: bytes of the blocks that hold it.
     """
@@ -240,7 +243,7 @@ def _member(
 
 
 def _sparse(name: str, info: tarfile.TarInfo, skipped: list[tuple[str, str]], stored: int) -> Member | None:
-    """A file with holes; None, and listed, where its map is not in order or does not fit what is stored."""
+    """Return a file with holes; None, and listed, where its map is not in order or does not fit what is stored."""
     found: Any = info.sparse
     given = [(int(place), int(n)) for place, n in found or ()]
     end = 0
@@ -258,7 +261,7 @@ def _sparse(name: str, info: tarfile.TarInfo, skipped: list[tuple[str, str]], st
 
 
 def _behind_zeros(stream: Any, start: int) -> int:
-    """The first block from `start` on that is not all zeros: where another archive begins, or the end."""
+    """Return the first block from `start` on that is not all zeros: where another archive begins, or the end."""
     stream.seek(start)
     while block := stream.read(_BLOCK * 256):
         if any(block):

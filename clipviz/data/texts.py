@@ -99,12 +99,14 @@ class Texts(Sequence[str]):
         return hashlib.blake2b("\n".join(self._texts).encode(), digest_size=6).hexdigest()
 
     def subset(self, indices: Iterable[int]) -> Texts:
-        """The texts at `indices`, in that order, with their families."""
+        """Return the texts at `indices`, in that order, with their families."""
         chosen = list(indices)
         return Texts((self._texts[i] for i in chosen), (self.families[i] for i in chosen), self.name)
 
     def common(self, indices: Iterable[int]) -> tuple[str | None, float]:
-        """What texts have in common: their most frequent broad family and its share in 0..1 (None, 0 without)."""
+        """Return what texts have in common: their most frequent broad family and its share in 0..1 (None, 0
+        without).
+        """
         chosen = list(indices)
         counts = Counter(broad(self.families[i]) for i in chosen)
         counts.pop(None, None)
@@ -115,8 +117,8 @@ class Texts(Sequence[str]):
 
 
 def open_texts(source: Any) -> Texts:
-    """A pool from "general", "words:10000" (the most common words), a .txt file (one text per line), a .csv or .tsv
-    file (text[, family]) or a list.
+    """Return a pool from "general", "words:10000" (the most common words), a .txt file (one text per line), a .csv
+    or .tsv file (text[, family]) or a list.
 
     Blank lines are left out, repeated texts are dropped and counted in `.dropped`. ValueError for fewer than two
     different texts, for a text that is not a string or is too long, and for a file that is not UTF-8.
@@ -144,7 +146,7 @@ def open_texts(source: Any) -> Texts:
 
 
 def class_texts(names: Iterable[str], templates: Sequence[str] | None = None) -> list[list[str]]:
-    """The prompts of each class, for zero-shot classification: one list per name, one prompt per template.
+    """Return the prompts of each class, for zero-shot classification: one list per name, one prompt per template.
 
     A template holds {} for the name or {a} for the name with its article: "a photo of {a}" gives "a photo of
     an owl". Underscores in names become spaces.
@@ -166,7 +168,7 @@ def class_texts(names: Iterable[str], templates: Sequence[str] | None = None) ->
 
 
 def common_words(n_words: int = 10_000, language: str = "en") -> Texts:
-    """The n most common words, most common first; the thesis takes 10,000 and 30,000 English ones.
+    """Return the n most common words, most common first; the thesis takes 10,000 and 30,000 English ones.
 
     Only words of letters; single letters but "a" and "i" are left out. Raises ImportError where wordfreq is missing.
     """
@@ -194,7 +196,7 @@ def with_article(noun: str) -> str:
 
 
 def broad(family: str | None) -> str | None:
-    """The broad family that a pool's family belongs to; a family that is not known stands for itself."""
+    """Return the broad family that a pool's family belongs to; a family that is not known stands for itself."""
     return family if family is None else BROAD.get(family, family)
 
 
@@ -206,7 +208,9 @@ def _general() -> Texts:
 
 
 def _pool(given: Iterable[Any], families: list[str | None] | None, name: str, where: str, unit: str) -> Texts:
-    """The pool of the texts that are not blank; `unit` is what an error calls a text, "line 1" being the first."""
+    """Return the pool of the texts that are not blank; `unit` is what an error calls a text, "line 1" being the
+    first.
+    """
     word, first = unit.split()
     texts = list[str]()
     for place, text in enumerate(given, int(first)):

@@ -12,7 +12,8 @@ Problems = list[tuple[str, str]]
 
 
 def walk(folder: Path) -> tuple[list[Path], Problems]:
-    """The regular files below a folder, sorted by path, and (name, reason) of what is there but cannot be read.
+    """Return the regular files below a folder, sorted by path, and (name, reason) of what is there but cannot be
+    read.
 
     Links are followed; a folder that is reached twice is read once and named. Hidden files and folders, whose names
     start with a dot, are no part of a collection.

@@ -30,7 +30,7 @@ FIRST = {"class": "flamingo", "size": "large", "treatment": "none", "second clas
 
 
 def _locate(images: Tensor) -> Located:
-    """What the locator sees; its network is opened when it is first asked."""
+    """Return what the locator sees; its network is opened when it is first asked."""
     from clipviz.demo.generator.locator import locate
 
     return locate(images)
@@ -38,7 +38,7 @@ def _locate(images: Tensor) -> Located:
 
 @functools.cache
 def bundle() -> Bundle:
-    """The demo world, its model's index and dictionary, its partners, and who writes and draws in it."""
+    """Return the demo world, its model's index and dictionary, its partners, and who writes and draws in it."""
     return Bundle(
         NAME,
         images=shipped.images,
@@ -129,7 +129,9 @@ def _chosen(name: str, otherwise: Callable[[Images], int]) -> Callable[[Images],
 
 
 def forest_flamingo(images: Images) -> int:
-    """A large pink flamingo in a forest without a treatment, else any flamingo in a forest, else the first image."""
+    """Return a large pink flamingo in a forest without a treatment, else any flamingo in a forest, else the first
+    image.
+    """
     table = images.attributes or {}
     if not {*FIRST, "colour", "background"} <= set(table):
         return 0
@@ -147,7 +149,7 @@ def forest_flamingo(images: Images) -> int:
 
 
 def large_flamingo(images: Images) -> int:
-    """A large pink flamingo without a treatment of the whole picture, else the first image."""
+    """Return a large pink flamingo without a treatment of the whole picture, else the first image."""
     table = images.attributes or {}
     if not {*FIRST, "colour"} <= set(table):
         return 0

@@ -20,7 +20,7 @@ ASSETS = Path(str(resources.files("clipviz.demo"))) / "assets"
 
 @functools.cache
 def images() -> Images:
-    """The embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
+    """Return the embedded collection: small pictures of a made-up world, with captions, attributes and true masks."""
     archive = zipfile.ZipFile(io.BytesIO((ASSETS / "collection.zip").read_bytes()))
     members = {info.filename: info for info in archive.infolist()}
     names = sorted(name for name in members if name.startswith("images/") and not name.endswith("/"))
@@ -38,7 +38,7 @@ def texts() -> Texts:
 
 @functools.cache
 def chosen() -> dict[str, Any]:
-    """What is shown first and in the tour, chosen by rule for the model that ships (tools/demo/choices.py)."""
+    """Return what is shown first and in the tour, chosen by rule for the model that ships (tools/demo/choices.py)."""
     found: dict[str, Any] = json.loads((ASSETS / "chosen.json").read_text(encoding="utf-8"))
     return found
 
@@ -58,7 +58,7 @@ def _json(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: s
 
 
 def _captions(captions: Any, n_images: int) -> list[str] | None:
-    """The first caption of each image, whether the file holds one or several an image."""
+    """Return the first caption of each image, whether the file holds one or several an image."""
     if not isinstance(captions, list) or len(captions) != n_images:
         return None
     return [caption if isinstance(caption, str) else (caption or [""])[0] for caption in captions]

@@ -15,8 +15,8 @@ COLUMNS = frozenset({"kind", "class", "colour", "background", "treatment", "seco
 
 
 def world_tasks(images: Images) -> dict[str, Task]:
-    """The demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background,
-    by their names and by example.
+    """Return the demo world's tasks: objects, colours, backgrounds, and birds in groups of class and background, by
+    their names and by example.
 
     Empty for images of another kind. Objects are judged on lone kinds of object without a treatment, colours without a
     second thing.
@@ -65,7 +65,7 @@ def world_tasks(images: Images) -> dict[str, Task]:
 
 
 def _birds_by_example(birds: Task) -> dict[str, Task]:
-    """The birds once more, each class learnt from pictures of which 80% show it in its usual habitat.
+    """Return the birds once more, each class learnt from pictures of which 80% show it in its usual habitat.
 
     Up to two in five of a class in its habitat are examples, and a quarter as many elsewhere, for both classes alike.
     None where the images have too few birds.

@@ -395,7 +395,7 @@ def _width(names: Sequence[int], n_cols: int) -> float:
 def _lines(
     axis: Any, curves: Mapping[str, Curve], top: float, levels: Mapping[str, float] | None = None
 ) -> float:
-    """One line per curve with its name at its end, the first accented; the height of the highest name.
+    """Return one line per curve with its name at its end, the first accented; the height of the highest name.
 
     top: how far the axis goes up at least. levels: what is drawn as a level already, by name, for its name among the
     others.
@@ -433,7 +433,7 @@ def _cell(column: float, row: float, color: str, strength: float) -> Any:
 
 
 def _wrapped(text: str, length: int = 14) -> str:
-    """A label broken into lines at its spaces."""
+    """Return a label broken into lines at its spaces."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + len(word) + 1 > length:

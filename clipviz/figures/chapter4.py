@@ -174,7 +174,7 @@ def where_units_meet(
     pivot_layers: Sequence[str],
     width: float = style.PAGE,
 ) -> Figure:
-    """Which layers of CLIP and of each model hold the pairs: one small matrix per model.
+    """Return which layers of CLIP and of each model hold the pairs: one small matrix per model.
 
     counts: model -> (names of its layers, pairs [pivot layer, layer]).
     """

@@ -55,7 +55,7 @@ def map_grid(
     heads: Sequence[tuple[int, int]] = (),
     scope: str = "late",
 ) -> MapGrid:
-    """The values of a grid: a row for each image; for each text, a column for each method and each head.
+    """Return the values of a grid: a row for each image; for each text, a column for each method and each head.
 
     session: a clipviz.Session. methods: "token decomposition" (the heads of `scope`: "late" or "all") or names of
     session.maps.baselines. heads: (layer, head) pairs. All maps of one method share a scale over images and texts, and
@@ -107,7 +107,7 @@ def grid(
     width: float = style.PAGE,
     font: float = style.BODY,
 ) -> Figure:
-    """One grid for print with a shared scale for each method: see map_grid. width: inches; font: points."""
+    """Return one grid for print with a shared scale for each method: see map_grid. width: inches; font: points."""
     made = map_grid(session, images, texts, methods, heads, scope)
     n_columns = 1 + len(made.columns)
     side = width / n_columns
@@ -160,7 +160,9 @@ def interactive_grid(
     heads: Sequence[tuple[int, int]] = (),
     scope: str = "late",
 ) -> go.Figure:
-    """The same maps as plotly heatmaps with their values under the pointer: see map_grid. Needs the extra `reports`."""
+    """Return the same maps as plotly heatmaps with their values under the pointer: see map_grid. Needs the extra
+    `reports`.
+    """
     if lacking := extras.lacking("reports"):
         raise ImportError(f"interactive maps are drawn by plotly, and {lacking}")
     import plotly.graph_objects as go
@@ -218,7 +220,7 @@ def _maps(
 
 
 def _column(text: str, name: str, methods: Sequence[str], maps: Sequence[np.ndarray]) -> Column:
-    """A column on the scale of all the maps that share one."""
+    """Return a column on the scale of all the maps that share one."""
     kind, limit = _kind(name, methods), max(float(np.abs(one).max()) for one in maps)
     return Column(text, name, kind, limit, style.floor_of(kind, *maps))
 

@@ -77,7 +77,7 @@ def _height(asked: Asked) -> float:
 
 
 def _stacked(asked: Asked) -> list[Choice]:
-    """The options that stand below each other: all, but maps, which stand in one row."""
+    """Return the options that stand below each other: all, but maps, which stand in one row."""
     return (
         list(asked.choices[:1]) if any(c.heatmap is not None for c in asked.choices) else list(asked.choices)
     )
@@ -141,7 +141,7 @@ class _Page:
         self.down(SIZE + GAP)
 
     def _tile(self, left: float, size: float) -> style.Tile:
-        """A square below the present line."""
+        """Return a square below the present line."""
         bottom = self.y + 0.12 - size
         return style.Tile(self.figure, (left / WIDTH, bottom / HEIGHT, size / WIDTH, size / HEIGHT))
 

@@ -23,7 +23,9 @@ def heads_figure(
     width: float = style.COLUMN,
     what: str = "direct effect",
 ) -> Figure:
-    """The layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; what: the bar's quantity."""
+    """Return the layer x head grid with the MLP column. heads: [layer, head]; mlps: [1 + layer]; what: the bar's
+    quantity.
+    """
     n_layers, n_heads = heads.shape
     both = np.concatenate([heads, np.full((n_layers, 1), np.nan), mlps[1 : 1 + n_layers, None]], 1)
     limit = float(np.nanmax(np.abs(both))) or 1.0
@@ -53,7 +55,7 @@ def heatmap_figure(
     what: str = "",
     opacity: float = 0.75,
 ) -> Figure:
-    """An image with its token map laid over it and the map's scale beside it.
+    """Return an image with its token map laid over it and the map's scale beside it.
 
     pixels: uint8 [rows, cols, 3]; heatmap: [rows, cols]; kind, limit, opacity: as in style.laid; note: a line below
     the image, such as its cosine; what: the quantity on the bar.
@@ -69,7 +71,7 @@ def heatmap_figure(
 
 
 def scale_of(kind: str, limit: float, floor: float = 0.0) -> ScalarMappable:
-    """The colours of style.laid as a scale for a colour bar, from `floor` or, signed, from -limit."""
+    """Return the colours of style.laid as a scale for a colour bar, from `floor` or, signed, from -limit."""
     up = style.POSITIVE if kind == "signed" else style.SUN
     if kind == "signed":
         colours, low = style.DIVERGING, -limit
@@ -85,7 +87,7 @@ def scale_of(kind: str, limit: float, floor: float = 0.0) -> ScalarMappable:
 def textspan_figure(
     rows: Sequence[Mapping[str, Any]], title: str = "", width: float = style.COLUMN
 ) -> Figure:
-    """A head's texts with the variance that each explains and what decides its colour.
+    """Return a head's texts with the variance that each explains and what decides its colour.
 
     rows: text, gain and null_high, the 95th percentile under random rotations; a bar beyond it is blue.
     """
@@ -170,7 +172,9 @@ def lists_figure(columns: Sequence[Mapping[str, Any]], width: float = style.COLU
 
 
 def _row_places(texts: Sequence[str]) -> tuple[np.ndarray, float]:
-    """Where rows of one line or more have their middles, in inches from above, and how high they are together."""
+    """Return where rows of one line or more have their middles, in inches from above, and how high they are
+    together.
+    """
     heights = np.array([0.06 + 0.115 * (text.count("\n") + 1) for text in texts] or [0.175])
     ends = heights.cumsum()
     return (ends - heights / 2)[: len(texts)], float(ends[-1])
@@ -219,7 +223,7 @@ def atlas_figure(
     regions: Sequence[Sequence[Any]] = (),
     width: float = style.PAGE,
 ) -> Figure:
-    """The collection in the plane, with one scale for both axes.
+    """Return the collection in the plane, with one scale for both axes.
 
     places: [point, 2]; colours: [point] bytes; groups: (byte, word, points, colour or "") of every byte that occurs,
     none where nothing is coloured; pictures: (point, uint8 [rows, cols, 3]); share: of variance in the plane; ends:

@@ -103,12 +103,13 @@ class Print(Figure):
 
 
 def new(width: float, height: float, constrained: bool = True) -> Print:
-    """An empty figure of a size in inches."""
+    """Return an empty figure of a size in inches."""
     return Print(figsize=(width, height), layout="constrained" if constrained else None)
 
 
 def finish(figure: Figure, font: float = BODY, provenance: str = "") -> Figure:
-    """The figure with its letters scaled so that body text has `font` points, and lines below that say its source.
+    """Return the figure with its letters scaled so that body text has `font` points, and lines below that say its
+    source.
 
     These have at least READABLE points where the body has; parts of the source stay whole. The figure grows by their
     height; what is on it keeps its size.
@@ -170,7 +171,7 @@ def _make_room(figure: Figure, share: float, grown: float) -> None:
 def panels(
     n_rows: int, n_cols: int, width: float = COLUMN, height: float = 2.2, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of n_rows x n_cols plain axes; axes [n_rows, n_cols]."""
+    """Return a figure of n_rows x n_cols plain axes; axes [n_rows, n_cols]."""
     figure = new(width, height)
     axes = np.atleast_1d(figure.subplots(n_rows, n_cols, squeeze=False, **options))
     return figure, axes
@@ -191,7 +192,7 @@ def plain(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
 
 
 def picture(axes: Axes, pixels: np.ndarray | None, title: str = "", edge: str | None = None) -> Axes:
-    """An image without ticks, with an optional coloured frame; None leaves the place empty."""
+    """Return an image without ticks, with an optional coloured frame; None leaves the place empty."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -213,7 +214,8 @@ def laid(
     kind: str = "signed",
     **how: Any,
 ) -> Axes:
-    """An image with a token map laid over it, as on screen: the image in grey and a little darker, the map smooth.
+    """Return an image with a token map laid over it, as on screen: the image in grey and a little darker, the map
+    smooth.
 
     kind, how: as in `layers_of`.
     """
@@ -232,7 +234,8 @@ def layers_of(
     opacity: float = 0.75,
     floor: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An image in grey and a little darker [rows, cols, 3], and the colours and opacity of a map over it, in 0..1.
+    """Return an image in grey and a little darker [rows, cols, 3], and the colours and opacity of a map over it, in
+    0..1.
 
     kind: "signed" is orange above 0 and blue below, "plain" yellow above 0 and blue below, "glow" yellow above 0 and
     nothing below. limit: the size at full strength, the map's largest when None; floor: the size that is not drawn at
@@ -255,20 +258,22 @@ def layers_of(
 
 
 def floor_of(kind: str, *maps: np.ndarray) -> float:
-    """Where the scale of maps begins: a plain one, all of whose values may lie far above 0, at the least of them."""
+    """Return where the scale of maps begins: a plain one, all of whose values may lie far above 0, at the least of
+    them.
+    """
     return max(0.0, min(float(one.min()) for one in maps)) if kind == "plain" else 0.0
 
 
 def overlay(
     axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "", edge: str | None = None
 ) -> Axes:
-    """An image under a map without a sign, on the map's own scale."""
+    """Return an image under a map without a sign, on the map's own scale."""
     laid(axes, pixels, heatmap, "glow")
     return _titled(axes, title, edge)
 
 
 def signed_overlay(axes: Axes, pixels: np.ndarray, heatmap: np.ndarray, title: str = "") -> Axes:
-    """An image under a signed token map: orange above 0, blue below, one scale for both."""
+    """Return an image under a signed token map: orange above 0, blue below, one scale for both."""
     return _titled(laid(axes, pixels, heatmap), title, None)
 
 
@@ -331,7 +336,7 @@ class Tile:
 
 
 def place(figure: Print, x: float, y: float, side: float) -> Tile:
-    """A square for a picture at inches from the figure's top left corner."""
+    """Return a square for a picture at inches from the figure's top left corner."""
     width, height = figure.get_size_inches()
     return Tile(figure, (x / width, 1 - (y + side) / height, side / width, side / height))
 

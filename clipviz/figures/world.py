@@ -50,7 +50,7 @@ def grid(
     width: float = style.PAGE,
     marked: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A table as a picture: rows x columns of numbers in 0..`top`, darker where larger, printed in each cell.
+    """Return a table as a picture: rows x columns of numbers in 0..`top`, darker where larger, printed in each cell.
 
     values: row -> column -> number. marked: row -> the column to frame.
     """
@@ -81,7 +81,7 @@ def grid(
 def head_counts(
     found: Mapping[int, int], null: Mapping[int, Sequence[float]], n_heads: int, width: float = style.COLUMN
 ) -> Figure:
-    """How many late heads have k of their first five texts from one family, beside the null's draws.
+    """Return how many late heads have k of their first five texts from one family, beside the null's draws.
 
     found: k -> heads; null: k -> heads in each draw.
     """
@@ -135,7 +135,9 @@ def neuron_curves(curves: Mapping[str, Mapping[int, float]], width: float = styl
 
 
 def _curves(axis: Any, curves: Mapping[str, Mapping[int, float]], gap: float) -> int:
-    """A named line for each curve, the first accented; returns the last place. gap: least distance of two names."""
+    """Return a named line for each curve, the first accented; returns the last place. gap: least distance of two
+    names.
+    """
     ends = style.spread_labels([curve[max(curve)] for curve in curves.values()], gap)
     for (name, curve), look, height in zip(
         curves.items(), (style.OURS, *style.BASELINES), ends, strict=False

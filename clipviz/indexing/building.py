@@ -56,7 +56,7 @@ def build(
     neuron_top: int = 50,
     progress: Progress = True,
 ) -> Path:
-    """One pass of a model over images into a new index; returns its folder.
+    """Return one pass of a model over images into a new index; returns its folder.
 
     Called again with the same arguments it continues where it stopped, and opens the index once it is finished.
 
@@ -102,7 +102,9 @@ def _build_from(
     workers: int | None,
     progress: Progress,
 ) -> Path:
-    """An index of a stream: its first part is built, the others are appended, those that are there are passed over."""
+    """Return an index of a stream: its first part is built, the others are appended, those that are there are passed
+    over.
+    """
     n_parts = done = 0
     for part in parts(stream, min(STREAMED, settings["shard"])):
         told = partial(_further, progress, done) if callable(progress) else progress
@@ -251,7 +253,7 @@ def _pass(
     progress: Progress,
     marks: bool = True,
 ) -> Iterator[tuple[int, Shard]]:
-    """The given shards in order, through one stream of batches."""
+    """Yield the given shards in order, through one stream of batches."""
     positions = {
         k: range(k * settings["shard"], min((k + 1) * settings["shard"], len(images))) for k in shards
     }
@@ -273,7 +275,7 @@ def _pass(
 
 
 def _unopened(images: Images) -> list[tuple[str, str]]:
-    """What was left out when the collection was opened; images found broken later are met in the pass."""
+    """Return what was left out when the collection was opened; images found broken later are met in the pass."""
     names = set(images.names) if images.skipped else set()
     return [(name, reason) for name, reason in images.skipped if name not in names]
 

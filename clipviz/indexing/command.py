@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """What `clipviz index` does; 0 on success, 1 with a message on stderr otherwise."""
+    """Return what `clipviz index` does; 0 on success, 1 with a message on stderr otherwise."""
     joined = False
     try:
         if args.verify:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(index: Index, seconds: float) -> str:
-    """A few lines on what an index holds and how long the pass took."""
+    """Return a few lines on what an index holds and how long the pass took."""
     skipped = index.manifest["skipped"]
     size = sum(spec["bytes"] for spec in index.manifest["columns"].values())
     told = [

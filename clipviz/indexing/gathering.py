@@ -58,7 +58,7 @@ class Gathering:
             self._keep(trace, pixels, facts)
 
     def shard(self) -> Shard:
-        """What was gathered; without rows when no image was usable."""
+        """Return what was gathered; without rows when no image was usable."""
         weights, n_layers = self.model.weights, len(self.layers)
         empty = {
             "codes.npy": np.empty((0, n_layers, weights.n_heads, weights.d_code), np.float16),
@@ -104,7 +104,7 @@ class Gathering:
 
 
 def statistics(trace: Trace, layers: list[int]) -> dict[str, np.ndarray]:
-    """The float64 statistics of one batch, from its unrounded codes."""
+    """Return the float64 statistics of one batch, from its unrounded codes."""
     found = code_moments(trace.to_codes(layers))
     means = {"mlp_mean": trace.mlp_effects(), "embedding_mean": trace.embedding}
     return {
@@ -118,7 +118,7 @@ def statistics(trace: Trace, layers: list[int]) -> dict[str, np.ndarray]:
 def fold(
     total: dict[str, np.ndarray] | None, part: dict[str, np.ndarray], rows: int
 ) -> dict[str, np.ndarray]:
-    """The statistics of `total` and of `part`, whose images come after the first `rows`."""
+    """Return the statistics of `total` and of `part`, whose images come after the first `rows`."""
     if not part:
         return total or {}
     if not total:
@@ -142,7 +142,7 @@ def fold(
 
 
 def _usable(trace: Trace, layers: list[int]) -> Tensor:
-    """Which images gave numbers that float16 holds."""
+    """Return which images gave numbers that float16 holds."""
     largest = torch.maximum(
         trace.codes[:, layers].abs().amax((1, 2, 3)), trace.embedding.abs().amax(1)
     )  # NaN is propagated

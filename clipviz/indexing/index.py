@@ -57,7 +57,7 @@ class Index(Store):
 
     @classmethod
     def build(cls, model: Any, images: Any, path: str | os.PathLike[str], **options: Any) -> Index:
-        """One pass of a model over images into a new index on disk.
+        """Return one pass of a model over images into a new index on disk.
 
         An interrupted build continues where it stopped when it is called again with the same arguments, and a finished
         index is opened.
@@ -81,7 +81,9 @@ class Index(Store):
 
     @classmethod
     def merge(cls, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Index:
-        """The indexes of disjoint collections as one, in the order given; see `clipviz.indexing.merging.merge`."""
+        """Return the indexes of disjoint collections as one, in the order given; see
+        `clipviz.indexing.merging.merge`.
+        """
         from clipviz.indexing.merging import merge
 
         return cls.open(merge(paths, folder_of(out)))
@@ -97,7 +99,7 @@ class Index(Store):
 
     @classmethod
     def verify(cls, path: str | os.PathLike[str]) -> list[str]:
-        """What is wrong with the files of an index, one sentence each, by reading every byte; [] when sound."""
+        """Return what is wrong with the files of an index, one sentence each, by reading every byte; [] when sound."""
         path = folder_of(path)
         if not (path / MANIFEST).exists():
             return [no_index(path)]
@@ -114,7 +116,7 @@ class Index(Store):
         )
 
     def blocks(self, size: int = BLOCK) -> Iterator[Codes[np.ndarray]]:
-        """The codes of all images in order, `size` rows in memory at a time, float32."""
+        """Yield the codes of all images in order, `size` rows in memory at a time, float32."""
         for start in range(0, len(self), size):
             yield self.codes(np.arange(start, min(start + size, len(self))))
 
@@ -137,7 +139,7 @@ class Index(Store):
         )
 
     def image_codes(self, model: ClipModel) -> ImageCodes:
-        """The codes as a session asks them, with their moments. Raises ValueError for another model."""
+        """Return the codes as a session asks them, with their moments. Raises ValueError for another model."""
         from clipviz.analysis.collection.image_codes import ImageCodes
 
         self.check_model(model)
@@ -168,7 +170,9 @@ class Index(Store):
         return unpacked(self.raw_statistics(f"neurons {layer} "), layer, device)
 
     def where(self, column: str, value: str) -> np.ndarray:
-        """Indices of the images whose label, group or other attribute is `value`; ValueError for an unknown one."""
+        """Return indices of the images whose label, group or other attribute is `value`; ValueError for an unknown
+        one.
+        """
         words = self.attributes.get(column)
         if words is None:
             known = ", ".join(self.attributes) or "none"
@@ -180,14 +184,14 @@ class Index(Store):
         return found
 
     def thumbnail(self, row: int) -> Image.Image:
-        """The small RGB picture kept of an image; ValueError when the index was built without thumbnails."""
+        """Return the small RGB picture kept of an image; ValueError when the index was built without thumbnails."""
         content = self.thumbnail_jpeg(row)
         if not content:
             raise ValueError(f"the index {str(self.path)!r} keeps no thumbnails; build it with thumbnail=96")
         return Image.open(io.BytesIO(content)).convert("RGB")
 
     def images(self) -> IndexedImages:
-        """The collection as `Images`: the files where they are still there, their thumbnails where not."""
+        """Return the collection as `Images`: the files where they are still there, their thumbnails where not."""
         return IndexedImages(self)
 
     def check_images(self, images: Images) -> None:

@@ -19,7 +19,8 @@ from clipviz.version import __version__
 
 
 def merge(paths: Sequence[str | os.PathLike[str]], out: Path) -> Path:
-    """The indexes of disjoint collections by the same model as one new index at `out`, images in the order given.
+    """Return the indexes of disjoint collections by the same model as one new index at `out`, images in the order
+    given.
 
     Statistics are those of all images, in any order of merging to the last digits of float64. Nothing appears at
     `out` before it is whole. Raises ValueError for different models or layers, or for files that two parts share.
@@ -108,7 +109,7 @@ def _check_alike(parts: list[Store]) -> None:
 
 
 def _shards_of(part: Store) -> Iterator[Shard]:
-    """An index's segments as shards again; the first with rows carries the statistics of them all."""
+    """Yield an index's segments as shards again; the first with rows carries the statistics of them all."""
     entries, _ = read_journal(part.path, part.manifest["segments"]["bytes"])
     codes, start = part.codes(), 0
     statistics = part.raw_statistics()

@@ -30,7 +30,7 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """The ranks of the initialised process group, or one rank."""
+        """Return the ranks of the initialised process group, or one rank."""
         dist = torch.distributed
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return cls()
@@ -42,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the first rank, on every rank; its ValueError or OSError too."""
+        """Return what `make` returns on the first rank, on every rank; its ValueError or OSError too."""
         if self.group is None:
             return make()
         answer: list[Any] = [None, None]

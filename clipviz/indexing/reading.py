@@ -80,13 +80,13 @@ class Decoder:
         return Decoded(pixels, facts, name, "")
 
     def marks(self, position: int, image: Image.Image) -> bytes:
-        """The row of marks.npy: what tells the image's content from others, and its file's time of change."""
+        """Return the row of marks.npy: what tells the image's content from others, and its file's time of change."""
         content = self.images.content(position, image)
         stamp = stamp_of(self.paths[position]) if self.paths else ""
         return struct.pack("<2Q", number(content) if content else 0, number(stamp) if stamp else 0)
 
     def facts(self, position: int) -> dict[str, bytes]:
-        """The text columns of one image."""
+        """Return the text columns of one image."""
         images = self.images
         words = {column: values[position] for column, values in (images.attributes or {}).items()}
         known = {
@@ -102,7 +102,7 @@ class Decoder:
 
 
 def jpeg(image: Image.Image, side: int) -> bytes:
-    """A JPEG whose shorter side is at most `side` pixels (the longer at most 4 times that); b"" for side 0."""
+    """Return a JPEG whose shorter side is at most `side` pixels (the longer at most 4 times that); b"" for side 0."""
     if not side:
         return b""
     shorter, longer = sorted(image.size)
@@ -124,7 +124,7 @@ def collate(decoded: Sequence[Decoded]) -> Batch:
 def batches(
     decoder: Decoder, positions: Sequence[Sequence[int]], workers: int | None, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches in order; workers: processes that decode, None for a number that suits the machine."""
+    """Return the batches in order; workers: processes that decode, None for a number that suits the machine."""
     workers = default_workers(device, sum(map(len, positions))) if workers is None else workers
     options: dict[str, Any] = {}
     if workers:
@@ -142,7 +142,8 @@ def batches(
 
 
 def lost_worker(error: BaseException) -> ChildProcessError | None:
-    """What to say where a decoding process is gone, as torch's signal handler or a broken pipe told; else None.
+    """Return what to say where a decoding process is gone, as torch's signal handler or a broken pipe told; else
+    None.
 
     torch raises wherever the main thread is at that moment, so that the error may come with another one.
     """

@@ -21,12 +21,14 @@ Arrays = dict[str, np.ndarray]
 
 
 def unpacked(arrays: Arrays, layer: int, device: str | torch.device = "cpu") -> NeuronStats:
-    """The statistics of one layer from the arrays of an index, float32 on `device`; ids are rows of the index."""
+    """Return the statistics of one layer from the arrays of an index, float32 on `device`; ids are rows of the
+    index.
+    """
     return in_single(_unpack(fields_of(arrays, layer), layer), device)
 
 
 def batch_statistics(seconds: Sequence[SecondOrder], n_top: int) -> Arrays:
-    """The statistics of one batch, whose images have ids 0, 1, ...; call it without autocast."""
+    """Return the statistics of one batch, whose images have ids 0, 1, ...; call it without autocast."""
     found: Arrays = {}
     for second in seconds:
         found |= _pack(batch_stats(second, range(len(second.coordinates)), n_top))

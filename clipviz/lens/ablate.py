@@ -53,7 +53,7 @@ class Terms:
         return headset.as_float(self.codes.embedding)
 
     def select(self, images: Tensor | Sequence[int] | slice) -> Terms:
-        """The same terms for some of the images; a slice does not copy."""
+        """Return the same terms for some of the images; a slice does not copy."""
         index = images if isinstance(images, slice) else torch.as_tensor(images)
         return dataclasses.replace(
             self,
@@ -78,7 +78,7 @@ class Means:
 
 
 def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable[int] = ()) -> Terms:
-    """What a trace leaves for ablation: codes of the chosen layers, all MLPs, and the codes of some tokens.
+    """Return what a trace leaves for ablation: codes of the chosen layers, all MLPs, and the codes of some tokens.
 
     tokens: token indices whose removal will be asked for, (0,) for the class token attending to itself; they
     need a trace taken with its tokens.
@@ -98,7 +98,7 @@ def terms_of(trace: Trace, layers: Sequence[int] | None = None, tokens: Iterable
 def token_codes(
     trace: Trace, tokens: Iterable[int], layers: Sequence[int] | None = None
 ) -> Float[Tensor, "image layer head d_code"]:
-    """The part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V).
+    """Return the part of every head code that comes from some tokens: sum over i in tokens of a_i (W_V z_i + b_V).
 
     Tallies, which belong to no token, are shared equally over all of them.
     """
@@ -122,7 +122,7 @@ def token_codes(
 
 
 def join(parts: Sequence[Terms]) -> Terms:
-    """The terms of batches of images as one collection."""
+    """Return the terms of batches of images as one collection."""
     if not parts:
         raise ValueError("expected the terms of at least one batch, got none")
     first = parts[0]
@@ -145,7 +145,7 @@ def join(parts: Sequence[Terms]) -> Terms:
 
 
 def means_of(terms: Terms) -> Means:
-    """The mean of every term over the collection, for mean-ablation here or of another collection."""
+    """Return the mean of every term over the collection, for mean-ablation here or of another collection."""
     codes = terms.codes
     inverse = 1 / headset.as_float(codes.std)
     statistics = torch.stack([inverse.mean(), (headset.as_float(codes.mean) * inverse).mean()])
@@ -166,7 +166,9 @@ def means_of(terms: Terms) -> Means:
 
 
 def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float[Tensor, "head d_embed"]:
-    """What mean-ablation puts in the place of each head: its effect averaged over the collection of the means."""
+    """Return what mean-ablation puts in the place of each head: its effect averaged over the collection of the
+    means.
+    """
     rows = [
         means.codes[basis.layers.index(layer), head].to(basis.basis) @ headset.set_map(basis, [(layer, head)])
         for layer, head in heads
@@ -175,7 +177,7 @@ def mean_effects(means: Means, basis: HeadBasis, heads: Sequence[Head]) -> Float
 
 
 def with_rest(terms: Terms) -> Terms:
-    """The same terms with everything that is not a kept head as one further term, named by mlps={0}.
+    """Return the same terms with everything that is not a kept head as one further term, named by mlps={0}.
 
     rest = rep - sum of the kept heads' effects: the input term and all MLPs together where the codes keep every
     layer, and the attention of the other layers too where they do not.
@@ -195,7 +197,8 @@ def predict_after(
     means: Means | None = None,
     logits: Float[Tensor, "image text"] | None = None,
 ) -> Int[Tensor, " image"]:
-    """The text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or MLPs.
+    """Return the text of highest <rep', t> for every image: zero-shot classification after an ablation of heads or
+    MLPs.
 
     logits: the unablated <rep, t> where they are already known. The heads then cost one product
     [image, |S| d_head] x [|S| d_head, text] and no embedding is formed; nothing of size image x text is kept. Where
@@ -231,7 +234,7 @@ def _predict_from_kept(
     directions: Tensor,
     means: Means | None,
 ) -> Int[Tensor, " image"]:
-    """The same from what stays: rep' = rest' + sum of the kept heads (+ the means of the others)."""
+    """Return the same from what stays: rep' = rest' + sum of the kept heads (+ the means of the others)."""
     constant = directions @ headset.as_float(terms.basis.constant)
     level = len(kept) * constant
     if ablation.how == "mean":
@@ -257,7 +260,8 @@ def _predict_from_kept(
 def embedding_after(
     terms: Terms, ablation: Ablation, means: Means | None = None
 ) -> Float[Tensor, "image d_embed"]:
-    """The embedding after an ablation, unnormalised: rep' = rep - sum_S (c - mean c), or - sum_S c for "zero".
+    """Return the embedding after an ablation, unnormalised: rep' = rep - sum_S (c - mean c), or - sum_S c for
+    "zero".
 
     means: where the means come from, default the collection itself. Costs one product [image, |S| d_head] x
     [|S| d_head, d_embed] for the heads. Raises ValueError when a term named was not kept.
@@ -269,7 +273,7 @@ def embedding_after(
 def removed_effects(
     terms: Terms, ablation: Ablation, means: Means | None = None
 ) -> Float[Tensor, "image d_embed"] | None:
-    """What the ablation subtracts from the embedding; None for the empty ablation."""
+    """Return what the ablation subtracts from the embedding; None for the empty ablation."""
     if means is None and ablation.how == "mean":
         means = means_of(terms)
     heads = heads_of(terms.codes, ablation)
@@ -287,7 +291,7 @@ def removed_effects(
 
 
 def heads_of(codes: Codes, ablation: Ablation) -> list[Head]:
-    """Every head that the ablation removes whole: its heads and all heads of its layers, in order."""
+    """Return every head that the ablation removes whole: its heads and all heads of its layers, in order."""
     n_heads = codes.codes.shape[2]
     heads = set(ablation.heads) | {(layer, head) for layer in ablation.layers for head in range(n_heads)}
     headset.head_positions(codes, heads)
@@ -306,7 +310,7 @@ def accumulated(layers: Sequence[int], mlps: Iterable[int] = ()) -> list[Ablatio
 
 
 def isolated(layers: Sequence[int]) -> list[Ablation]:
-    """One ablation per layer: its attention alone."""
+    """Return one ablation per layer: its attention alone."""
     return [Ablation(layers=frozenset({layer})) for layer in layers]
 
 
@@ -326,7 +330,7 @@ def random_heads(
     seed: int = 0,
     how: Literal["mean", "zero"] = "mean",
 ) -> list[Ablation]:
-    """The baseline of Table 2.3: draws of the same number of random heads, without replacement within a draw.
+    """Return the baseline of Table 2.3: draws of the same number of random heads, without replacement within a draw.
 
     heads: those to draw from, e.g. headset.all_heads(codes).
     """
@@ -345,7 +349,8 @@ def matched_heads(
     how: Literal["mean", "zero"] = "mean",
     only_others: bool = True,
 ) -> list[Ablation]:
-    """A null for removing some heads: draws of as many others, of the same layers as far as these have others.
+    """Return a null for removing some heads: draws of as many others, of the same layers as far as these have
+    others.
 
     Where a layer has too few others, the nearest layers fill in, the later one of two equally near. Heads of one layer
     write about as much as each other and heads of other layers do not, and a draw that held the removed heads would
@@ -367,7 +372,7 @@ def matched_heads(
 
 
 def _matched(removed: Collection[Head], others: list[Head]) -> list[Head]:
-    """One of `others` for each removed head, as near as can be by layer, the first ones first."""
+    """Return one of `others` for each removed head, as near as can be by layer, the first ones first."""
     wanting, free, found = [layer for layer, _ in sorted(removed)], others.copy(), []
     last = max(layer for layer, _ in [*removed, *others])
     for distance in (place for reach in range(last + 1) for place in ((reach, -reach) if reach else (0,))):
@@ -400,7 +405,7 @@ def _coded(terms: Terms, heads: list[Head]) -> Iterator[tuple[Terms, slice, Tens
 
 
 def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
-    """A few thousand images at a time, without copying, and where each part starts."""
+    """Yield a few thousand images at a time, without copying, and where each part starts."""
     for start in range(0, len(terms.codes.mean), IMAGES_AT_ONCE):
         yield start, terms.select(slice(start, start + IMAGES_AT_ONCE))
 
@@ -408,7 +413,7 @@ def _in_parts(terms: Terms) -> Iterator[tuple[int, Terms]]:
 def _shift_of(
     terms: Terms, heads: list[Head], how: str, means: Means | None, reader: Tensor, directions: Tensor
 ) -> Float[Tensor, " text"]:
-    """What the heads' removal subtracts from every image's logits alike."""
+    """Return what the heads' removal subtracts from every image's logits alike."""
     if how == "zero":
         return len(heads) * directions @ headset.as_float(terms.basis.constant)
     assert means is not None
@@ -426,9 +431,10 @@ def _head_part(terms: Terms, heads: list[Head], how: str, means: Means | None) -
 def token_part(
     terms: Terms, heads: list[Head], how: str, means: Means | None
 ) -> Float[Tensor, "image d_embed"]:
-    """What the tokens write through some heads, summed, minus its mean where how="mean".
+    """Return what the tokens write through some heads, summed, minus its mean where how="mean".
 
-    Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares."""
+    Tokens carry their share |tokens| / n_tokens of every head's biases and LayerNorm shares.
+    """
     share = len(terms.tokens) / terms.n_tokens
     assert terms.token_codes is not None
     token_terms = dataclasses.replace(terms.codes, codes=terms.token_codes)
@@ -474,7 +480,7 @@ def _check_tokens(terms: Terms, ablation: Ablation) -> None:
 
 
 def _mean_code(means: Tensor, codes: Codes, heads: list[Head]) -> Float[Tensor, " code"]:
-    """The mean of set_codes; the two shared columns are the same for every head."""
+    """Return the mean of set_codes; the two shared columns are the same for every head."""
     positions = headset.head_positions(codes, heads)
     rows = means[[layer for layer, _ in positions], [head for _, head in positions]]
     return torch.cat([rows[:, :-2].flatten(), rows[0, -2:]])

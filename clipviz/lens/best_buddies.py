@@ -26,7 +26,7 @@ class Neighbours:
 
     @classmethod
     def empty(cls, n_a: int, n_b: int, k: int, device: torch.device | str = "cpu") -> Neighbours:
-        """No neighbours yet. Raises ValueError for k < 1."""
+        """Return no neighbours yet. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"expected k >= 1 nearest neighbours, got {k}; the thesis uses 5")
         tables = []
@@ -38,7 +38,7 @@ class Neighbours:
     def include(
         self, correlation: Float[Tensor, "block_a block_b"], start_a: int, start_b: int
     ) -> Neighbours:
-        """The neighbours once a block of the table is known; start_a, start_b: the block's first units."""
+        """Return the neighbours once a block of the table is known; start_a, start_b: the block's first units."""
         rows = slice(start_a, start_a + correlation.shape[0])
         cols = slice(start_b, start_b + correlation.shape[1])
         side_a = _keep_top(self.values_a, self.index_a, correlation, rows, start_b)
@@ -143,7 +143,7 @@ def rosetta_units(
 
 
 def clusters(units: Int[Tensor, "tuple model"], self_pairs: Int[Tensor, "pair 2"]) -> Int[Tensor, " tuple"]:
-    """The concept of each Rosetta tuple: pivot units that are self best buddies share one, transitively.
+    """Return the concept of each Rosetta tuple: pivot units that are self best buddies share one, transitively.
 
     self_pairs: from `self_best_buddies` of the pivot model; only pairs of pivot units that occur in `units` link.
     Concepts are numbered from 0 in order of first appearance.

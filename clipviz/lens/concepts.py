@@ -35,7 +35,7 @@ class ConceptCodes:
         return (self.weights > 0).sum(1).to(self.weights)
 
     def strongest(self, image: int, n: int = 10) -> list[tuple[int, float]]:
-        """The texts of largest weight of one image, as (text, weight), those without weight left out."""
+        """Return the texts of largest weight of one image, as (text, weight), those without weight left out."""
         order = self.weights[image].argsort(descending=True, stable=True)[:n].tolist()
         return [(text, float(self.weights[image, text])) for text in order if self.weights[image, text] > 0]
 

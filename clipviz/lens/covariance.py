@@ -68,7 +68,7 @@ class Moments:
 
 
 def moments(samples: Float[Tensor, "image *rows feature"]) -> Moments:
-    """The moments of some samples along their first axis, computed in float64."""
+    """Return the moments of some samples along their first axis, computed in float64."""
     samples = samples.double()
     count = samples.shape[0]
     if not count:
@@ -108,21 +108,21 @@ def augmented_codes(
 def merge_means(
     count: int, mean: Float[Tensor, "*axes"], other_count: int, other_mean: Float[Tensor, "*axes"]
 ) -> Float[Tensor, "*axes"]:
-    """The mean of two sets of samples from their counts and means."""
+    """Return the mean of two sets of samples from their counts and means."""
     if not count or not other_count:
         return mean if count else other_mean
     return mean + (other_mean - mean) * (other_count / (count + other_count))
 
 
 def linear_maps(basis: HeadBasis) -> Float[Tensor, "layer head augmented d_embed"]:
-    """A = [B; b; -m] of every head: a head effect is v A + k."""
+    """Return a = [B; b; -m] of every head: a head effect is v A + k."""
     n_layers, n_heads = basis.basis.shape[:2]
     extra = torch.stack([basis.output_bias, -basis.mean_share.expand(n_layers, -1)], 1)
     return torch.cat([basis.basis, extra[:, None].expand(-1, n_heads, -1, -1)], 2)
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """A tensor in float64; Apple's GPUs have none, so theirs go to the CPU."""
+    """Return a tensor in float64; Apple's GPUs have none, so theirs go to the CPU."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 

@@ -34,7 +34,7 @@ def class_neurons(
     n_neurons: int,
     signed: bool = False,
 ) -> Int[Tensor, " chosen"]:
-    """The neurons whose direction is most along the target: top |<v, r_n>| (thesis 3.5), strongest first.
+    """Return the neurons whose direction is most along the target: top |<v, r_n>| (thesis 3.5), strongest first.
 
     target: v = M(c_2) - M(c_1) for a class pair, or M(c) for one class. signed: only those that write towards
     the target, top <v, r_n>; the thesis takes the absolute value.
@@ -49,7 +49,7 @@ def class_neurons(
 
 
 def random_neurons(n_all: int, n_neurons: int, generator: torch.Generator) -> Int[Tensor, " chosen"]:
-    """A baseline for `class_neurons`: neurons chosen at random."""
+    """Return a baseline for `class_neurons`: neurons chosen at random."""
     return torch.randperm(n_all, generator=generator)[:n_neurons]
 
 
@@ -79,7 +79,8 @@ def rotated_scores(
     seed: int = 0,
     progress: Progress = unwatched,
 ) -> Float[Tensor, "draw text"]:
-    """A null for `contribution_scores`: the same for neurons whose directions have nothing to do with the texts.
+    """Return a null for `contribution_scores`: the same for neurons whose directions have nothing to do with the
+    texts.
 
     A code follows its own direction, so that texts near the target have a large w_j with any neurons along it. Codes
     that are shuffled among neurons do not follow it, and would make cues of nearly all words of an untrained network.
@@ -140,7 +141,7 @@ def synonyms(
 def top_words(
     scores: Float[Tensor, " text"], banned: Bool[Tensor, " text"], n_words: int
 ) -> Int[Tensor, " word"]:
-    """Indices of the texts with the highest positive score that are not banned, highest first."""
+    """Return indices of the texts with the highest positive score that are not banned, highest first."""
     allowed = scores.masked_fill(banned, -torch.inf)
     best = allowed.topk(min(n_words, len(scores)))
     return best.indices[best.values > 0]
@@ -152,7 +153,7 @@ def similar_words(
     banned: Bool[Tensor, " text"],
     n_words: int,
 ) -> Int[Tensor, " word"]:
-    """A baseline without neurons: the texts most along the classification direction itself."""
+    """Return a baseline without neurons: the texts most along the classification direction itself."""
     return top_words(text_directions @ target, banned, n_words)
 
 
@@ -182,7 +183,7 @@ class Attack:
         return intervals.share(self.n_fooled, len(self.margins))
 
     def more_than(self, other: Attack) -> Estimate:
-        """How much larger the share is than another's, of other pictures."""
+        """Return how much larger the share is than another's, of other pictures."""
         return intervals.difference(other.share, self.share)
 
 
@@ -201,7 +202,8 @@ def attack(
     n_sentences: int = 10,
     n_images: int = 10,
 ) -> Attack:
-    """The adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the pictures.
+    """Return the adversarial loop of thesis 3.5: write sentences, keep the fair ones, draw them, classify the
+    pictures.
 
     words: spurious words; class_name: what every picture shows (the class that should be recognised);
     describe(words, class_name) -> sentences; draw(sentence) -> image, called n_images times per sentence;
@@ -224,7 +226,7 @@ def attack(
 
 
 def is_fair(sentence: str, class_name: str, forbidden: Sequence[str]) -> bool:
-    """Whether a sentence names the class to draw and none of the forbidden words, as whole words or plurals."""
+    """Return whether a sentence names the class to draw and none of the forbidden words, as whole words or plurals."""
     text = _spaced(sentence)
     named = any(_spaced(form) in text for form in _forms(class_name))
     return named and not any(_spaced(form) in text for word in forbidden for form in _forms(word))
@@ -275,7 +277,8 @@ def map_towards(
     n_neurons: int = N_SEGMENT_NEURONS,
     signed: bool = False,
 ) -> Float[Tensor, "image rows cols"]:
-    """A text's map by neurons: the activation maps of those most along it, averaged and stretched (Table 3.4).
+    """Return a text's map by neurons: the activation maps of those most along it, averaged and stretched (Table
+    3.4).
 
     seconds: the layers that the directions are of, in their order; signed: as in `class_neurons`.
     """

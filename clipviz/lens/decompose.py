@@ -46,7 +46,7 @@ def attention_paths(
     scale: float,
     mask: Tensor | None = None,
 ) -> Float[Tensor, "image head readout_head source"]:
-    """What the readout reads of each source token through a head: abar[p, s] = sum_q w[p, q] A[q, s].
+    """Return what the readout reads of each source token through a head: abar[p, s] = sum_q w[p, q] A[q, s].
 
     A = softmax(q k^T scale + mask) exists for one image at a time. mask: added, or boolean (True attends).
     """
@@ -79,13 +79,13 @@ def path_codes(
 
 
 def tally_biases(weights: LayerWeights, readout: Readout) -> list[Float[Tensor, " d_model"]]:
-    """The output biases that the tallies of a head code multiply, in the order of the tallies."""
+    """Return the output biases that the tallies of a head code multiply, in the order of the tallies."""
     read_apart = [weights.output_bias] if readout.n_heads > 1 else []
     return read_apart if weights.scaled_bias is None else [*read_apart, weights.scaled_bias]
 
 
 def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> HeadBasis:
-    """The image-independent basis of head effects: B = W_O^T M[p] per readout head, and the shares of biases.
+    """Return the image-independent basis of head effects: B = W_O^T M[p] per readout head, and the shares of biases.
 
     The output bias b_O is split equally over a layer's heads; the readout's mean, bias and constant equally over
     the 2 L + 1 terms, then over heads (App. A.2; over the L attention terms with weights.thesis_shares).
@@ -98,7 +98,7 @@ def head_basis(weights: TowerWeights, layers: Sequence[int] | None = None) -> He
 def _head_shares(
     weights: TowerWeights, layers: Sequence[int]
 ) -> tuple[Float[Tensor, "layer d_embed"], Float[Tensor, " d_embed"], Float[Tensor, " d_embed"]]:
-    """A head's shares of its layer's output bias, of the readout's mean and of its constant."""
+    """Return a head's shares of its layer's output bias, of the readout's mean and of its constant."""
     readout, shares = weights.readout, weights.n_terms * weights.n_heads
     common = torch.stack([weights.layers[k].output_bias for k in layers]) @ readout.matrices[0]
     if readout.n_heads > 1:  # has tallies instead
@@ -113,7 +113,7 @@ def _layer_basis(weights: LayerWeights, readout: Readout) -> Float[Tensor, "head
 
 
 def _tally_rows(weights: LayerWeights, readout: Readout) -> Float[Tensor, "tally d_embed"]:
-    """What one unit of each tally of a head code writes."""
+    """Return what one unit of each tally of a head code writes."""
     biases = tally_biases(weights, readout)
     rows = [bias @ readout.matrices / len(weights.output) for bias in biases]
     return torch.cat(rows) if rows else readout.bias.new_empty(0, len(readout.bias))
@@ -183,7 +183,7 @@ def mlp_effects(
 
 
 def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """The layers as a tuple (all when None); ValueError names an unknown one."""
+    """Return the layers as a tuple (all when None); ValueError names an unknown one."""
     if layers is None:
         return tuple(range(weights.n_layers))
     chosen = list[int]()
@@ -202,7 +202,7 @@ def check_layers(weights: TowerWeights, layers: Sequence[int] | None) -> tuple[i
 def check_heads(
     weights: TowerWeights, heads: Sequence[tuple[int, int]] | None, layers: tuple[int, ...]
 ) -> Float[Tensor, "layer head"]:
-    """A 0/1 mask over [layer, head] of the chosen layers; heads are (layer, head) pairs, None for all."""
+    """Return a 0/1 mask over [layer, head] of the chosen layers; heads are (layer, head) pairs, None for all."""
     mask = torch.zeros(len(layers), weights.n_heads)
     if heads is None:
         return mask + 1

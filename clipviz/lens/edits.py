@@ -17,7 +17,7 @@ UnitMaps = Float[Tensor, "image unit rows cols"]
 
 
 def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[str, Tensor]:
-    """The maps with the units of `pairs` (their side a) changed, the others as they are.
+    """Return the maps with the units of `pairs` (their side a) changed, the others as they are.
 
     Raises ValueError for maps of no image, and for maps that are not finite.
     """
@@ -40,7 +40,7 @@ def edited_maps(maps: Maps, pairs: Sequence[UnitPairs], change: Change) -> dict[
 def placed(
     maps: UnitMaps, right: float = 0.0, down: float = 0.0, zoom: float = 1.0, fill: str = "edge"
 ) -> UnitMaps:
-    """The maps enlarged about their centre and then moved, read bilinearly.
+    """Return the maps enlarged about their centre and then moved, read bilinearly.
 
     right, down: shares of the maps' sides (0.25: a quarter). zoom: factor of lengths, above 1 is larger. fill: what
     comes in from outside, "edge" (the border goes on) or "zeros" (as in the thesis). Raises ValueError for a zoom that
@@ -61,7 +61,9 @@ def placed(
 
 
 def shifted(maps: UnitMaps, right: float = 0.0, down: float = 0.0, fill: str = "zeros") -> UnitMaps:
-    """The maps moved by a share of their size (right=0.25: a quarter of the cols); zeros come in, as in the thesis."""
+    """Return the maps moved by a share of their size (right=0.25: a quarter of the cols); zeros come in, as in the
+    thesis.
+    """
     return placed(maps, right, down, fill=fill)
 
 
@@ -73,7 +75,8 @@ def copied(maps: UnitMaps, share: float = 0.25, fill: str = "zeros") -> UnitMaps
 
 
 def region(parts: Sequence[tuple[Tensor, Tensor]], share: float = 0.4) -> Float[Tensor, "image 1 rows cols"]:
-    """Where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the largest map's size.
+    """Return where units stand out from the rest of their own maps: 1 inside, 0 elsewhere, at the largest map's
+    size.
 
     parts: each layer's maps [image, unit, rows, cols] and its units' deviations [unit]. A position belongs to it where
     the sum over units of ((map - its median) / deviation)^2, cut at 3 deviations and smoothed over a seventh of the
@@ -101,7 +104,7 @@ def room_beside(where: Float[Tensor, "image 1 rows cols"], most: float = 0.46) -
 
 
 def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """The maps with a region's part written once more beside it, where there is room; all else stays."""
+    """Return the maps with a region's part written once more beside it, where there is room; all else stays."""
     right = room_beside(where)
     there = _moved(where, right, "zeros")
     there = _grown(there, 0.03) * (1 - where)
@@ -110,7 +113,7 @@ def pasted(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> Unit
 
 
 def filled(maps: UnitMaps, where: Float[Tensor, "image 1 height width"]) -> UnitMaps:
-    """The maps with a region removed: there, each becomes the median of what is outside."""
+    """Return the maps with a region removed: there, each becomes the median of what is outside."""
     inside = F.interpolate(_grown(where, 0.06), maps.shape[2:], mode="area")
     outside = torch.where(inside < 0.1, maps, torch.nan).flatten(2).nanmedian(2).values[:, :, None, None]
     return torch.lerp(maps, torch.where(outside.isnan(), _median(maps), outside).expand_as(maps), inside)
@@ -126,7 +129,7 @@ def _grown(where: Tensor, share: float) -> Tensor:
 
 
 def _moved(maps: Tensor, right: Float[Tensor, " image"], padding: str) -> Tensor:
-    """Each image's maps moved by its own share of their cols."""
+    """Return each image's maps moved by its own share of their cols."""
     affine = torch.eye(2, 3, device=maps.device, dtype=maps.dtype).repeat(len(maps), 1, 1)
     affine[:, 0, 2] = -2 * right
     grid = F.affine_grid(affine, [len(maps), 1, *maps.shape[2:]], align_corners=False)
@@ -134,11 +137,11 @@ def _moved(maps: Tensor, right: Float[Tensor, " image"], padding: str) -> Tensor
 
 
 def removed(maps: UnitMaps) -> UnitMaps:
-    """Each map set to its own minimum: the concept is nowhere (thesis 4.4, Figure 4.8)."""
+    """Return each map set to its own minimum: the concept is nowhere (thesis 4.4, Figure 4.8)."""
     return maps.amin((2, 3), keepdim=True).expand_as(maps)
 
 
 def scaled(maps: UnitMaps, factor: float = 2.0) -> UnitMaps:
-    """Each map stretched away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
+    """Return each map stretched away from its own minimum: more of the concept (factor > 1) or less (< 1)."""
     lowest = maps.amin((2, 3), keepdim=True)
     return lowest + factor * (maps - lowest)

@@ -55,7 +55,7 @@ def summed_effects(codes: Codes, basis: HeadBasis, heads: Iterable[Head]) -> Flo
 
 
 def all_heads(codes: Codes) -> list[Head]:
-    """Every (layer, head) that the codes keep, in order."""
+    """Return every (layer, head) that the codes keep, in order."""
     n_heads = codes.codes.shape[2]
     return [(layer, head) for layer in codes.layers for head in range(n_heads)]
 
@@ -77,7 +77,7 @@ def head_positions(codes: Codes, heads: Iterable[Head]) -> list[tuple[int, int]]
 def gather_heads(
     codes: Float[Tensor, "image layer head d_head"], positions: list[tuple[int, int]]
 ) -> Float[Tensor, "image set d_head"]:
-    """The codes of some heads, copied once, in full precision."""
+    """Return the codes of some heads, copied once, in full precision."""
     layers = [layer for layer, _ in positions]
     heads = [head for _, head in positions]
     return as_float(torch.as_tensor(codes)[:, layers, heads])
@@ -91,6 +91,6 @@ def with_statistics(
 
 
 def as_float(array: Tensor) -> Tensor:
-    """An array of any library as a tensor, half precision widened to float32."""
+    """Return an array of any library as a tensor, half precision widened to float32."""
     tensor = torch.as_tensor(array)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

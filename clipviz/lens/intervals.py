@@ -42,7 +42,7 @@ class Estimate:
 
 
 def share(n_right: int, n: int) -> Estimate:
-    """A share of n independent things; Wilson's score interval, which holds near 0 and 1 too.
+    """Return a share of n independent things; Wilson's score interval, which holds near 0 and 1 too.
 
     (p + z^2/2n +- z sqrt(p(1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96.
     """
@@ -57,7 +57,7 @@ def share(n_right: int, n: int) -> Estimate:
 
 
 def share_of(right: Sequence[bool] | np.ndarray) -> Estimate:
-    """The share of true cases. Raises ValueError where there is none to count."""
+    """Return the share of true cases. Raises ValueError where there is none to count."""
     if len(right) == 0:
         raise ValueError("expected at least one case, got none; measure more samples")
     return share(int(np.sum(right)), len(right))
@@ -91,7 +91,7 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 
 
 def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """The mean of independent values; mean +- t standard errors, within what a value can be.
+    """Return the mean of independent values; mean +- t standard errors, within what a value can be.
 
     t: the 97.5% quantile of Student's distribution with n - 1 degrees of freedom, so that 95% of the intervals of
     normal values hold their mean whatever n is. Skewed values are held less often while there are few of them:
@@ -107,14 +107,14 @@ def mean(values: Sequence[float] | np.ndarray, least: float = -math.inf, most: f
 
 @lru_cache(maxsize=1024)
 def _student(freedom: int) -> float:
-    """The 97.5% quantile of Student's t distribution."""
+    """Return the 97.5% quantile of Student's t distribution."""
     from scipy.special import stdtrit  # a part of a second that nothing else at the start needs
 
     return float(stdtrit(freedom, 0.975))
 
 
 def spread(draws: Sequence[float] | np.ndarray) -> Estimate:
-    """The median of random draws and the range that 95% of them lie in."""
+    """Return the median of random draws and the range that 95% of them lie in."""
     if len(draws) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     low, middle, high = np.quantile(np.asarray(draws, float), (0.025, 0.5, 0.975)).tolist()

@@ -51,7 +51,7 @@ class UnitPairs:
     std_b: Float[Tensor, " pair"]
 
     def rows(self, rows: Sequence[int]) -> UnitPairs:
-        """Some of the pairs."""
+        """Return some of the pairs."""
         index = torch.tensor(list(rows), dtype=torch.long, device=self.units_a.device)
         names = ("units_a", "units_b", "mean_a", "std_a", "mean_b", "std_b")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
@@ -78,7 +78,7 @@ class Schedule:
             raise ValueError(f"expected a positive learning rate, got {self.rate}; 0.1 is a good start")
 
     def at(self, step: int) -> float:
-        """The learning rate of one step, counted from 0."""
+        """Return the learning rate of one step, counted from 0."""
         done = (step + 1) / self.n_steps
         up = min(1.0, done / self.ramp_up) if self.ramp_up else 1.0
         down = min(1.0, (1 - step / self.n_steps) / self.ramp_down) if self.ramp_down else 1.0
@@ -154,7 +154,7 @@ class Asked:
             self.wanted.append(_resized(units_b, size))
 
     def holds_for(self, maps_b: Maps) -> bool:
-        """Whether these are still the maps that are asked for; whoever drags them puts others in their place."""
+        """Return whether these are still the maps that are asked for; whoever drags them puts others in their place."""
         return all(maps_b.get(layer) is maps for layer, maps in self.read.items())
 
     def objective(self, maps: Maps, objective: str = "distance") -> Float[Tensor, " image"]:
@@ -230,7 +230,7 @@ def search(
     schedule: Schedule | None = None,
     still: float = -math.inf,
 ) -> Iterator[Step]:
-    """The search of Eq. 4.7, one step at a time: stop iterating to cancel it; each step shows where it is.
+    """Yield the search of Eq. 4.7, one step at a time: stop iterating to cancel it; each step shows where it is.
 
     generate: latents -> (images in 0..1, maps by layer), differentiable. latents: the start, [image, ...]; not changed.
     target_images: the image to reach, or None for maps alone (images from outside the generator's world).
@@ -299,7 +299,7 @@ def search(
 
 
 def _per_image(reconstruction: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
-    """The reconstruction loss of each image."""
+    """Return the reconstruction loss of each image."""
     if reconstruction is F.mse_loss:
         return (images - targets).square().flatten(1).mean(1)
     together = reconstruction(images, targets)

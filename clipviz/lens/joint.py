@@ -37,7 +37,7 @@ def joint_maps(
     background: Float[Tensor, "text_background d_embed"] | None = None,
     k: int = 1,
 ) -> JointMaps:
-    """The most and least similar of a head's TextSpan texts on an image, with their token maps of that head.
+    """Return the most and least similar of a head's TextSpan texts on an image, with their token maps of that head.
 
     text_directions: the encoded texts that TextSpan chose for this head. background: texts whose mean direction
     is subtracted, the bias removal of Fig. 2.6 (maps and coefficients alike, so that they stay one sum).

@@ -308,7 +308,7 @@ def _take(values: Tensor, order: Int[Tensor, "neuron top"]) -> Tensor:
 
 
 def _padded(values: Tensor, width: int, fill: int) -> Tensor:
-    """The second axis filled up to `width`."""
+    """Return the second axis filled up to `width`."""
     missing = width - values.shape[1]
     if missing == 0:
         return values

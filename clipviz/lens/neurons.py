@@ -107,7 +107,7 @@ class NeuronBasis:
             yield slice(start, min(start + size, self.n_neurons))
 
     def gram_of_use(self) -> Float[Tensor, "neuron later_head later_head"] | None:
-        """The Gram matrices where they are small enough to keep and worth their making, else None.
+        """Return the Gram matrices where they are small enough to keep and worth their making, else None.
 
         They cost as much as the lengths of a few hundred images' effects: large ones are made when a basis is asked a
         second time, since one that serves a single batch never earns them.
@@ -145,7 +145,7 @@ class Passage:
 
 
 def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
-    """The basis of one layer's neurons (Eq. B.5, input-independent part).
+    """Return the basis of one layer's neurons (Eq. B.5, input-independent part).
 
     layer: counted from 0; the last layer has no later head. Raises ValueError for a layer without later heads.
     Biases and LayerNorm means are split equally over all that can write them: cnt = (1 + 2 l') N terms write the
@@ -209,14 +209,14 @@ def neuron_basis(weights: TowerWeights, layer: int) -> NeuronBasis:
 
 
 def _direct_shares(weights: TowerWeights, layer: int) -> Float[Tensor, "share d_embed"]:
-    """A neuron's equal share of the readout's mean, bias and constant."""
+    """Return a neuron's equal share of the readout's mean, bias and constant."""
     readout = weights.readout
     shares = torch.stack([readout.bias, readout.mean_matrix, readout.constant]) * weights.mlp_share
     return shares / weights.layers[layer].mlp_output.shape[1]
 
 
 def check_layer(weights: TowerWeights, layer: int) -> int:
-    """The layer as an int; ValueError when it has no later attention layer."""
+    """Return the layer as an int; ValueError when it has no later attention layer."""
     try:
         found = whole("layer", layer)
     except ValueError:
@@ -247,7 +247,7 @@ def second_order(passage: Passage, basis: NeuronBasis) -> SecondOrder:
 def _shared(
     passage: Passage, basis: NeuronBasis, attention: Float[Tensor, "image later_head token"]
 ) -> Float[Tensor, "image d_embed"]:
-    """A neuron's equal share of biases and LayerNorm means."""
+    """Return a neuron's equal share of biases and LayerNorm means."""
     std = passage.std[:, None]
     divided = attention if passage.divisors is None else attention / passage.divisors[:, None]
     shared = divided.sum(-1) @ basis.shared_scale + (passage.shift / std) @ basis.shared_shift
@@ -263,7 +263,7 @@ def _shared(
 
 
 def _direct_shared(passage: Passage, basis: NeuronBasis) -> Float[Tensor, "image d_embed"]:
-    """A neuron's equal share of its MLP's biases and of the readout's, in first-order effects."""
+    """Return a neuron's equal share of its MLP's biases and of the readout's, in first-order effects."""
     n_read = len(basis.matrices)
     plain, divided = (basis.output_biases @ basis.matrices / basis.n_neurons).unbind(
         1

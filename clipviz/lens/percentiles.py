@@ -50,18 +50,21 @@ def rank_among(cosine: float, others: Tensor) -> int:
 
 
 def share_below(cosine: float, others: Tensor) -> float:
-    """The share of others, [other], that are smaller; 0 of none."""
+    """Return the share of others, [other], that are smaller; 0 of none."""
     return float((others < cosine).float().mean()) if len(others) else 0.0
 
 
 def best_cosines(embeddings: Tensor, pool: Tensor) -> Tensor:
-    """The largest cosine of every image, [image, d_embed], with a unit text of a pool, [text, d_embed]: [image]."""
+    """Return the largest cosine of every image, [image, d_embed], with a unit text of a pool, [text, d_embed]:
+    [image].
+    """
     unit = normalize(embeddings, dim=-1)
     return torch.cat([(part @ pool.T.to(part)).amax(1) for part in unit.split(4096)])
 
 
 def among_images(cosine: float, best: Tensor) -> Familiarity:
-    """An image judged by a collection: it is far when its best text scores below the collection's 1st percentile.
+    """Return an image judged by a collection: it is far when its best text scores below the collection's 1st
+    percentile.
 
     cosine: with its best text; best: [image] those of the others with theirs. Fewer than 100 others judge nothing.
     """
@@ -72,7 +75,9 @@ def among_images(cosine: float, best: Tensor) -> Familiarity:
 
 
 def names_object(text: str, columns: Mapping[str, Sequence[str | None]], image: int) -> bool | None:
-    """Whether a text names what the image's mask outlines (all of it); None where no column says what that is."""
+    """Return whether a text names what the image's mask outlines (all of it); None where no column says what that
+    is.
+    """
     wanted = []
     for group in THINGS:
         words = [columns[column][image] for column in group if column in columns]

@@ -16,7 +16,7 @@ from clipviz.values import Codes, HeadBasis, TextBasis
 def project_heads(
     codes: Codes, basis: HeadBasis, texts: TextBasis, sizes: Sequence[int], centred: bool = True
 ) -> dict[int, Float[Tensor, "image d_embed"]]:
-    """The embedding when every kept head is its projection on its first m texts and the rest is mean-ablated.
+    """Return the embedding when every kept head is its projection on its first m texts and the rest is mean-ablated.
 
     rep_m = mean rep + sum_heads Proj_m(c - mean c), for every m in `sizes` (m = 0: the mean alone).
     centred=False projects c itself, rep_m = mean rep + sum_heads (Proj_m c - mean c), as the thesis's sentence

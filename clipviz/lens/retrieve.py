@@ -94,7 +94,7 @@ def nearest(
     centre: bool = False,
     cosine: bool = False,
 ) -> Retrieved:
-    """The k nearest neighbours of each query through a set of heads; a query is not its own neighbour."""
+    """Return the k nearest neighbours of each query through a set of heads; a query is not its own neighbour."""
     queries = list(queries)
     scores = similarity(codes, basis, queries, heads, centre, cosine)
     scores[torch.arange(len(queries)), torch.as_tensor(queries)] = -torch.inf
@@ -108,7 +108,7 @@ def top_images(
     heads: Iterable[Head],
     k: int = 4,
 ) -> Retrieved:
-    """The k images on which the heads write most along each direction."""
+    """Return the k images on which the heads write most along each direction."""
     return best(direction_scores(codes, basis, directions, heads), k)
 
 
@@ -128,7 +128,7 @@ def text_variance(
 
 
 def best(scores: Float[Tensor, "query image"], k: int) -> Retrieved:
-    """The k highest scores of every row."""
+    """Return the k highest scores of every row."""
     if k < 1:
         raise ValueError(f"expected k >= 1 and more than one image, got k={k}")
     found = scores.topk(min(k, scores.shape[1]), dim=1)

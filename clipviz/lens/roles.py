@@ -24,7 +24,7 @@ class Chosen(NamedTuple):
     gains: Sequence[float]
 
     def first(self, n: int) -> Chosen:
-        """The first n of them."""
+        """Return the first n of them."""
         return Chosen(self.texts[:n], self.gains[:n])
 
 
@@ -86,7 +86,7 @@ def role_of(
     at_least: int = 3,
     level: float = 0.05,
 ) -> Role:
-    """The role of one head from its first texts.
+    """Return the role of one head from its first texts.
 
     chosen: the head's texts; null: those of each random rotation of it (lens.textspan.null_explained).
     families: of every text of the pool. A role is clear when at least `at_least` of the first texts share a family
@@ -123,12 +123,13 @@ def role_of(
 
 
 def heads_with(roles: Mapping[Head, Role], labels: Collection[str]) -> frozenset[Head]:
-    """The heads whose clear role is one of `labels`."""
+    """Return the heads whose clear role is one of `labels`."""
     return frozenset(head for head, role in roles.items() if role.clear and role.family in labels)
 
 
 def largest(chosen: Chosen, families: Sequence[str | None]) -> tuple[str | None, Largest]:
-    """The family of most of some texts and what it weighs; among families of equal counts, the one that weighs more.
+    """Return the family of most of some texts and what it weighs; among families of equal counts, the one that
+    weighs more.
 
     None and zeros where no text has a family.
     """

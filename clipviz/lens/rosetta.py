@@ -102,7 +102,7 @@ class CorrelationSums:
         return self
 
     def merge(self, other: CorrelationSums) -> CorrelationSums:
-        """The sums over both sets of images, as a new object (Chan's parallel formula)."""
+        """Return the sums over both sets of images, as a new object (Chan's parallel formula)."""
         both = CorrelationSums(*self.n_units, device=self.device, paired=self.paired)
         return both.merge_(self).merge_(other)
 
@@ -122,7 +122,7 @@ class CorrelationSums:
         return self
 
     def _settle(self, device: torch.device) -> torch.device:
-        """The sums' device; sums that have none yet move to this one."""
+        """Return the sums' device; sums that have none yet move to this one."""
         if self.device is None:
             self.device = device
             for name in ("mean_a", "square_a", "mean_b", "square_b", "cross"):
@@ -130,7 +130,9 @@ class CorrelationSums:
         return self.cross.device
 
     def dead(self) -> tuple[Tensor, Tensor]:
-        """Which units are constant up to rounding, of their mean or of the units beside them, [unit_a] and [unit_b]."""
+        """Return which units are constant up to rounding, of their mean or of the units beside them, [unit_a] and
+        [unit_b].
+        """
 
         def flat(mean: Tensor, square: Tensor) -> Tensor:
             deviation = (square / max(self.n_positions, 1)).sqrt()
@@ -168,7 +170,7 @@ class CorrelationSums:
         return table
 
     def neighbours(self, k: int) -> Neighbours:
-        """The k most correlated units of every unit on both sides, a block of rows at a time."""
+        """Return the k most correlated units of every unit on both sides, a block of rows at a time."""
         found = Neighbours.empty(*self.n_units, k=k, device=self.cross.device)
         for start in range(0, self.n_units[0], _ROWS_AT_ONCE):
             found = found.include(self.correlation(slice(start, start + _ROWS_AT_ONCE)), start, 0)
@@ -240,7 +242,7 @@ def _centred(maps: Tensor, size: tuple[int, int], small: tuple[int, int]) -> tup
 
 
 def correlate(batches: Iterable[tuple[Tensor, Tensor]]) -> CorrelationSums:
-    """The sums over a stream of (maps_a, maps_b), each [image, unit, rows, cols].
+    """Return the sums over a stream of (maps_a, maps_b), each [image, unit, rows, cols].
 
     Raises ValueError when the stream is empty.
     """
@@ -273,7 +275,7 @@ class Baseline:
     strength: Float[Tensor, " pair"]
 
     def threshold(self, quantile: float = 0.99) -> float:
-        """The correlation that only 1 - quantile of the chance pairs exceed (0 when there were none)."""
+        """Return the correlation that only 1 - quantile of the chance pairs exceed (0 when there were none)."""
         return float(self.strength.quantile(quantile)) if len(self.strength) else 0.0
 
 

@@ -136,7 +136,7 @@ def token_maps(
     background: Float[Tensor, "text d_embed"] | None = None,
     layers: Sequence[int] | None = None,
 ) -> Float[Tensor, "image rows cols"]:
-    """The token decomposition as a segmenter: each image's map for its own text (thesis 2.5).
+    """Return the token decomposition as a segmenter: each image's map for its own text (thesis 2.5).
 
     directions: one unit text direction per image (its class). background: the class texts whose mean map is
     subtracted, the bias removal of the thesis; maps are linear in the direction, so the mean direction is.
@@ -155,7 +155,7 @@ def token_maps(
 def _pairs(
     heatmaps: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]
 ) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-    """Each map, the foreground of its mask, and the pixels that are labelled."""
+    """Yield each map, the foreground of its mask, and the pixels that are labelled."""
     if len(heatmaps) != len(masks) or len(masks) == 0:
         raise ValueError(
             f"expected as many heatmaps as masks, at least one, got {len(heatmaps)} and {len(masks)}"

@@ -30,7 +30,7 @@ def prepare_dictionary(
     centre: bool = True,
     scale: str = "rows",
 ) -> Float[Tensor, "text d_embed"]:
-    """A pool of text embeddings as a dictionary for `sparse_code`.
+    """Return a pool of text embeddings as a dictionary for `sparse_code`.
 
     centre: subtract the pool's mean, the part that all texts share. scale: "rows" gives every text unit length
     (default: the pursuit then compares cosines); "columns" divides each embedding coordinate by its norm over
@@ -106,7 +106,7 @@ def sparse_codes(
 def reconstruct(
     codes: SparseCode, dictionary: Float[Tensor, "text d_embed"], n_nonzero: int | None = None
 ) -> Float[Tensor, "neuron d_embed"]:
-    """The directions that sparse codes stand for, weights[n] @ dictionary[atoms[n]].
+    """Return the directions that sparse codes stand for, weights[n] @ dictionary[atoms[n]].
 
     n_nonzero: keep only the texts of largest |weight| (the code is not refitted).
     """

@@ -42,7 +42,8 @@ def cue_heads(
     n_heads: int,
     layers: Sequence[int] | None = None,
 ) -> frozenset[Head]:
-    """The heads that a text query finds: those whose score varies most along the cue and least along the classes.
+    """Return the heads that a text query finds: those whose score varies most along the cue and least along the
+    classes.
 
     Variances of <c, t> over the images, for t the difference of the two texts of the cue ("on the water", "in a
     forest"), and summed over every class's direction minus their mean (half the difference, for two classes), each as
@@ -98,7 +99,7 @@ def random_draws(
     seed: int = 0,
     draw_from: Sequence[Head] | None = None,
 ) -> list[Ablation]:
-    """The ablation with as many other heads instead of its own, layer by layer (lens.ablate.matched_heads)."""
+    """Return the ablation with as many other heads instead of its own, layer by layer (lens.ablate.matched_heads)."""
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
     draws = ablate.matched_heads(ablate.heads_of(terms.codes, ablation), pool, n_draws, seed, ablation.how)
     return [dataclasses.replace(draw, mlps=ablation.mlps, tokens=ablation.tokens) for draw in draws]

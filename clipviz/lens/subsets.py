@@ -81,7 +81,7 @@ def subset_logits(
     means: Means | None = None,
     how: Literal["mean", "zero"] = "mean",
 ) -> SubsetLogits:
-    """The ablation desk of one image for a set of texts (classes, or one query).
+    """Return the ablation desk of one image for a set of texts (classes, or one query).
 
     directions: usually unit text vectors. heads: those that can be toggled, default all that the codes keep.
     means: where the means come from, default the collection of `terms`; pass them once for many images.
@@ -103,7 +103,8 @@ def subset_logits_apart(
     how: Literal["mean", "zero"] = "mean",
     without_tokens: bool = False,
 ) -> SubsetLogits:
-    """The same with every MLP term apart: the heads of `layers`, then everything else as one term, then each MLP.
+    """Return the same with every MLP term apart: the heads of `layers`, then everything else as one term, then each
+    MLP.
 
     terms: of every layer, with MLPs. Row mlps=0 is everything that is not a head of `layers`, row mlps=1 + i the MLP
     term i, which is part of it: remove one or the other. without_tokens: the tokens that the terms kept are removed.

@@ -159,7 +159,8 @@ def null_explained(
     centre_pool: bool = False,
     normalised: bool = False,
 ) -> tuple[Float[Tensor, "draw head n_texts"], Int[Tensor, "draw head n_texts"]]:
-    """What TextSpan finds when the texts mean nothing to the head: its data under random rotations of its span.
+    """Return what TextSpan finds when the texts mean nothing to the head: its data under random rotations of its
+    span.
 
     A rotation keeps the spectrum of the head's variance and the pool, and breaks their relation. Returns the
     cumulative explained shares and the texts chosen, for every draw.
@@ -226,7 +227,7 @@ def _shares(
     covariance: Float[Tensor, "head rank rank"],
     total: Float[Tensor, " head"] | None = None,
 ) -> Float[Tensor, "head n_texts"]:
-    """The cumulative share of `total`, default the variance in the span, that orthonormal directions explain."""
+    """Return the cumulative share of `total`, default the variance in the span, that orthonormal directions explain."""
     gains = torch.einsum("hmr,hrs,hms->hm", chosen, covariance.to(chosen), chosen)
     total = torch.diagonal(covariance, dim1=1, dim2=2).sum(-1) if total is None else total
     return gains.cumsum(-1) / total.to(chosen)[:, None]
@@ -236,7 +237,7 @@ def head_span(
     basis: HeadBasis,
     code_covariance: Float[Tensor, "layer head augmented augmented"],
 ) -> tuple[Float[Tensor, "layer_head rank rank"], Float[Tensor, "layer_head d_embed rank"]]:
-    """A head's span and its covariance there, from streamed moments of the codes alone.
+    """Return a head's span and its covariance there, from streamed moments of the codes alone.
 
     code_covariance: covariance of v = [u / std, 1 / std, mean / std], in which head effects are linear
     (lens.covariance), so no vector of d_embed numbers per image is needed.
@@ -260,12 +261,12 @@ def head_span(
 
 
 def varies(span: Float[Tensor, "d_embed rank"]) -> bool:
-    """Whether a head writes differently on the images: its span (see `head_span`) has an axis."""
+    """Return whether a head writes differently on the images: its span (see `head_span`) has an axis."""
     return bool((span.norm(dim=0) > 0.5).any())
 
 
 def check_varies(span: Float[Tensor, "d_embed rank"]) -> None:
-    """ValueError for a head that writes the same on all images."""
+    """Raise ValueError for a head that writes the same on all images."""
     if not varies(span):
         raise ValueError("expected a head whose effects vary over the images, got a constant one; add images")
 
@@ -363,7 +364,7 @@ def _best(
     used_up: Bool[Tensor, "head text"],
     normalised: bool,
 ) -> tuple[Int[Tensor, " head"], bool, Float[Tensor, "head rank"]]:
-    """The best text of which something is left, whether every head has one, and its unit residual direction.
+    """Return the best text of which something is left, whether every head has one, and its unit residual direction.
 
     The leaders by the running scores are rescored in float64. Rounding can lead where nothing is left, so leaders are
     drawn again, ever more of them, until no new one is used up; these are marked in `used_up` and in `values`. A head
@@ -396,7 +397,8 @@ def _best(
 def _fall(
     pool: Tensor, left: Tensor, projection: Tensor, direction: Tensor
 ) -> tuple[Float[Tensor, "head text"], Float[Tensor, "head text"], Tensor, Tensor]:
-    """What is left once `direction` q is projected out, and X.q and X.t: every score falls by twice their product.
+    """Return what is left once `direction` q is projected out, and X.q and X.t: every score falls by twice their
+    product.
 
     With s = S q of the covariance S that was left and t = s - (q.s) q / 2, the score of text j falls by
     2 (X_j.q)(X_j.s) - (q.s)(X_j.q)^2 = 2 (X_j.q)(X_j.t), and S by q t^T + t q^T: one pass over the pool.
@@ -419,7 +421,9 @@ def _along(rows: Float[Tensor, "head row rank"], pool: Tensor) -> Float[Tensor, 
 
 
 def _pool(span: Tensor, text_directions: Tensor, centre_pool: bool) -> Float[Tensor, "head rank text"]:
-    """The pool in the span's coordinates, texts last: a product with a row-major [rank, text] is the fast one."""
+    """Return the pool in the span's coordinates, texts last: a product with a row-major [rank, text] is the fast
+    one.
+    """
     texts = text_directions - text_directions.mean(0) if centre_pool else text_directions
     return span.transpose(1, 2) @ texts.to(span).T
 
@@ -442,7 +446,7 @@ def _span_of_data(data: Float[Tensor, "head image d_embed"], single: bool) -> tu
 
 
 def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tensor, Tensor]:
-    """The `rank` leading right singular vectors of each head's data, rounding among them where it has fewer."""
+    """Return the `rank` leading right singular vectors of each head's data, rounding among them where it has fewer."""
     if not 1 <= rank <= min(data.shape[1:]):
         raise ValueError(f"expected rank within 1..{min(data.shape[1:])}, got {rank}")
     right = torch.linalg.svd(data.double(), full_matrices=False)[2][:, :rank]
@@ -450,7 +454,7 @@ def _leading(data: Float[Tensor, "head image d_embed"], rank: int) -> tuple[Tens
 
 
 def _is_single(data: Tensor) -> bool:
-    """Whether float32 holds these numbers as they are, so that what it rounded off is in them."""
+    """Return whether float32 holds these numbers as they are, so that what it rounded off is in them."""
     return data.dtype != torch.float64 or bool((data == data.float().double()).all())
 
 

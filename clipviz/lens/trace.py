@@ -94,6 +94,6 @@ class Trace(Recorded):
         return float(((total - self.embedding).norm(dim=-1) / self.norm).max())
 
     def to_codes(self, layers: Sequence[int] | None = None) -> Codes:
-        """The trace without tokens and MLP writes, for the chosen layers."""
+        """Return the trace without tokens and MLP writes, for the chosen layers."""
         layers = decompose.check_layers(self.weights, layers)
         return Codes(self.codes[:, list(layers)], self.mean, self.std, self.embedding, layers)

@@ -83,5 +83,5 @@ def adjoint(
 
 
 def common_size(maps_a: Tensor, maps_b: Tensor) -> tuple[int, int]:
-    """The larger rows and the larger cols of two stacks of maps: where the thesis compares them."""
+    """Return the larger rows and the larger cols of two stacks of maps: where the thesis compares them."""
     return max(maps_a.shape[2], maps_b.shape[2]), max(maps_a.shape[3], maps_b.shape[3])

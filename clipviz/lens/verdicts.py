@@ -47,21 +47,21 @@ class Verdict(NamedTuple):
 
 
 def of_parts(parts: Mapping[str, Any], change: str, by: str, reached: float) -> Verdict:
-    """The verdict on one image. parts: "number", "place", ... -> whether it is right, as an array of one."""
+    """Return the verdict on one image. parts: "number", "place", ... -> whether it is right, as an array of one."""
     failed = [part for part, right in parts.items() if not bool(np.asarray(right).all())]
     wrong = tuple(OTHERWISE.get((change, part), WRONG[part]) for part in failed)
     return Verdict(not wrong, by, wrong, reached)
 
 
 def by_maps(reached: float) -> Verdict:
-    """The verdict where nobody knows what the pictures show."""
+    """Return the verdict where nobody knows what the pictures show."""
     return Verdict(reached >= ENOUGH, MAPS, (), reached)
 
 
 def by_locator(
     before: Any, after: Any, change: str, right: float, down: float, factor: float
 ) -> dict[str, bool] | None:
-    """What of an edit is right on one picture; None for what cannot be seen there.
+    """Return what of an edit is right on one picture; None for what cannot be seen there.
 
     before, after: a locator's count [image], centroid [image, 2] of all objects, in sides, and area [image].
     """

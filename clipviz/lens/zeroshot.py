@@ -52,7 +52,7 @@ class Accuracy:
 
 
 def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor, "class d_embed"]:
-    """One unit direction per class: the mean of its prompts' unit vectors, of unit length again."""
+    """Return one unit direction per class: the mean of its prompts' unit vectors, of unit length again."""
     if encoded.ndim != 3:
         raise ValueError(
             f"expected encoded prompts [class, template, d_embed], got {list(encoded.shape)}; encode "
@@ -65,7 +65,7 @@ def classifier(encoded: Float[Tensor, "class template d_embed"]) -> Float[Tensor
 def prototypes(
     embeddings: Float[Tensor, "image d_embed"], labels: Int[Tensor, " image"] | Sequence[int], n_classes: int
 ) -> Float[Tensor, "class d_embed"]:
-    """A classifier from labelled examples: each class's mean unit embedding, of unit length again.
+    """Return a classifier from labelled examples: each class's mean unit embedding, of unit length again.
 
     The nearest class mean (Mensink et al. 2013; prototypes of Snell et al. 2017). Images labelled -1 are left out.
     ValueError where a class has no example.
@@ -87,7 +87,7 @@ def prototypes(
 def of_prompts(
     encoded: Float[Tensor, "prompt d_embed"], n_prompts: Sequence[int]
 ) -> Float[Tensor, "class d_embed"]:
-    """A classifier from the encoded prompts of all classes in order, n_prompts of each, which may differ."""
+    """Return a classifier from the encoded prompts of all classes in order, n_prompts of each, which may differ."""
     labels = torch.repeat_interleave(torch.arange(len(n_prompts)), torch.tensor(list(n_prompts)))
     return prototypes(encoded, labels, len(n_prompts))
 
@@ -95,7 +95,7 @@ def of_prompts(
 def predict(
     embeddings: Float[Tensor, "image d_embed"], class_directions: Float[Tensor, "class d_embed"]
 ) -> Int[Tensor, " image"]:
-    """The class of highest cosine for every image, a few thousand images at a time."""
+    """Return the class of highest cosine for every image, a few thousand images at a time."""
     if embeddings.shape[-1] != class_directions.shape[-1]:
         raise ValueError(
             f"class directions have d_embed={class_directions.shape[-1]} but the embeddings have "
@@ -165,7 +165,7 @@ def changes_of(
 
 
 def above_chance(top1: float, n_images: int, n_classes: int) -> bool:
-    """Whether an accuracy is further above 1 / n_classes than chance takes it."""
+    """Return whether an accuracy is further above 1 / n_classes than chance takes it."""
     chance = 1 / n_classes
     found: bool = top1 > chance + AT_CHANCE * (chance * (1 - chance) / max(1, n_images)) ** 0.5
     return found

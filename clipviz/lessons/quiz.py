@@ -132,7 +132,9 @@ class Quiz:
         return f"{'Right' if option == asked.right else 'Wrong'}. {asked.because}"
 
     def score(self, *codes: str) -> Score:
-        """The score of the answers given here, or of those that codes stand for (`answers_code`), taken together."""
+        """Return the score of the answers given here, or of those that codes stand for (`answers_code`), taken
+        together.
+        """
         everyone = [scoring.decode(code, self.code) for code in codes] or [self._answered()]
         right = [
             answer == question.right
@@ -142,7 +144,7 @@ class Quiz:
         return score(right, self.n_options)
 
     def _answered(self) -> list[int]:
-        """The answers up to the last that was given; what was skipped before it counts as wrong."""
+        """Return the answers up to the last that was given; what was skipped before it counts as wrong."""
         last = max((at for at, answer in enumerate(self.given) if answer != scoring.SKIPPED), default=-1)
         return self.given[: last + 1]
 
@@ -152,7 +154,7 @@ class Quiz:
         return scoring.encode(self.given, self.code)
 
     def sheet(self, answers: bool = False) -> Sequence[Figure]:
-        """The quiz on paper, one figure per page; answers: with a last page that gives them."""
+        """Return the quiz on paper, one figure per page; answers: with a last page that gives them."""
         from clipviz.figures import lessons
 
         pictures = {i: self.session.images.picture(i) for q in self.questions for i in _shown(q)}
@@ -190,7 +192,7 @@ def _some(questions: Iterator[Question], n: int) -> Iterator[Question]:
 
 
 def halves(n_images: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The images in two halves at random: one to measure on, one to show."""
+    """Return the images in two halves at random: one to measure on, one to show."""
     order = np.random.default_rng([seed, 1]).permutation(n_images)
     return tuple(sorted(order[: n_images // 2].tolist())), tuple(sorted(order[n_images // 2 :].tolist()))
 
@@ -228,7 +230,7 @@ class _Written:
 
 
 def _written(session: Session, measured: Sequence[int], rng: np.random.Generator) -> list[_Written]:
-    """Every head that varies, in random order, those whose first text beats chance first."""
+    """Return every head that varies, in random order, those whose first text beats chance first."""
     found = []
     for layer, head in session.heads.kept:
         if session.heads.varies(layer, head, measured):
@@ -244,14 +246,14 @@ def _written(session: Session, measured: Sequence[int], rng: np.random.Generator
 def _gallery(
     session: Session, direction: torch.Tensor, at: _Written, shown: Sequence[int]
 ) -> tuple[int, ...]:
-    """The shown half's images on which the head writes most along a direction."""
+    """Return the shown half's images on which the head writes most along a direction."""
     ranked = session.images.top(direction, at.layer, at.head, len(session.images))
     allowed = set(shown)
     return tuple([image for image, _ in ranked if image in allowed][:SHOWN])
 
 
 def _heads(session: Session, seed: int) -> Iterator[Question]:
-    """Which of four texts describes what this head writes?"""
+    """Yield which of four texts describes what this head writes?"""
     rng = np.random.default_rng([seed, 2])
     measured, shown = halves(len(session.images), seed)
     written = _written(session, measured, rng)

@@ -45,7 +45,7 @@ class Score:
 
 
 def score(right: Sequence[bool], n_options: int) -> Score:
-    """The score of answers to questions with `n_options` options each, one of which is right.
+    """Return the score of answers to questions with `n_options` options each, one of which is right.
 
     The answers of several people are pooled by joining their lists. Those of one class to the same question are not
     independent of each other, so that the interval of a class holds for these questions and not for others.
@@ -72,7 +72,7 @@ def encode(answers: Sequence[int], quiz: str) -> str:
 
 
 def decode(code: str, quiz: str) -> list[int]:
-    """The answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
+    """Return the answers that a code stands for. Raises ValueError for a code that is mistyped or of another quiz."""
     text = "".join(letter for letter in code.upper() if letter.isalnum())
     wrong = ValueError(
         f"expected a code of the quiz {quiz}, got {code!r}, which is mistyped or answers another quiz; copy it again"

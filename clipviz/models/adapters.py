@@ -13,7 +13,7 @@ from clipviz.models.towers.anatomy import full
 
 
 def merged(network: Any) -> Any:
-    """The network with its peft adapters merged, on a copy; itself where it has none.
+    """Return the network with its peft adapters merged, on a copy; itself where it has none.
 
     Raises ValueError naming adapters that cannot be merged into weights.
     """
@@ -42,7 +42,7 @@ def merged(network: Any) -> Any:
 
 
 def check_merged(network: Any, model: Any) -> None:
-    """ValueError where merging has made another model than the one with adapters that runs.
+    """Raise ValueError where merging has made another model than the one with adapters that runs.
 
     torch's MultiheadAttention reads the weights of its output itself and passes an adapter there by.
     """
@@ -76,7 +76,7 @@ def _where(network: Any) -> str:
 
 
 def _is_adapter(module: nn.Module) -> bool:
-    """Whether a module is one of peft's around a layer of the network."""
+    """Return whether a module is one of peft's around a layer of the network."""
     return (
         type(module).__module__.startswith("peft.")
         and hasattr(module, "base_layer")

@@ -30,7 +30,8 @@ def attend(
     images: Tensor | Image.Image | Sequence[Image.Image],
     directions: Float[Tensor, "image d_embed"],
 ) -> AttentionRecord:
-    """One pass of some images with all attention and its gradients of each image's cosine with its own direction.
+    """Return one pass of some images with all attention and its gradients of each image's cosine with its own
+    direction.
 
     Keeps [token, token] attention of every head: use small batches. Raises ValueError where a tower's attention is
     hidden.
@@ -129,7 +130,7 @@ class WrittenOut(TorchFunctionMode):
 
 
 def _of_pool(model: ClipModel, weights: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """A pool's attention and gradients [image, readout_head, token] of its first query, over all tokens."""
+    """Return a pool's attention and gradients [image, readout_head, token] of its first query, over all tokens."""
     reader, n_tokens = model.tower.readout, model.weights.n_tokens
     added = isinstance(reader, WithoutRegister)
     missing = n_tokens - added - weights.shape[-1]
@@ -140,7 +141,7 @@ def _of_pool(model: ClipModel, weights: Tensor, gradients: Tensor) -> tuple[Tens
 
 
 def _even(model: ClipModel, like: Tensor) -> Float[Tensor, "image token"]:
-    """A class token's row, or an even one over the tokens that are averaged."""
+    """Return a class token's row, or an even one over the tokens that are averaged."""
     reader = model.tower.readout
     if isinstance(reader, WithoutRegister):
         return with_gap(_even_of(reader.inner, like, model.weights.n_tokens - 1), reader.at, 1)

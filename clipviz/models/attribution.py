@@ -27,7 +27,7 @@ def record(
     images: Tensor | Image.Image | Sequence[Image.Image],
     directions: Float[Tensor, "image d_embed"],
 ) -> Record:
-    """One pass of some images, opened up, with gradients of each image's cosine with its own direction.
+    """Return one pass of some images, opened up, with gradients of each image's cosine with its own direction.
 
     Half-precision models are stepped through in float32, float64 models in float64, without autocast. directions: one
     unit text direction per image. Keeps [token, token] attention and every activation: use small
@@ -65,7 +65,9 @@ def record(
 
 
 def steps_through(model: ClipModel) -> bool:
-    """Whether the model is one whose blocks are run step by step here: open_clip's own, plain, with a class token."""
+    """Return whether the model is one whose blocks are run step by step here: open_clip's own, plain, with a class
+    token.
+    """
     plain = all(block.scaling_norm is None and block.reads == "weights" for block in model.tower.blocks)
     return model.weights.readout.kind == "class token" and hasattr(model.visual, "transformer") and plain
 
@@ -75,7 +77,7 @@ class _Reached(Exception):
 
 
 def _first_input(model: ClipModel, pixels: Tensor) -> Float[Tensor, "image token d_model"]:
-    """The residual stream that enters the first block, taken from the beginning of a plain pass of the model."""
+    """Return the residual stream that enters the first block, taken from the beginning of a plain pass of the model."""
 
     def stop(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         raise _Reached(inputs[0])
@@ -125,7 +127,7 @@ def _run_layer(block: Any, weights: LayerWeights, stream: Tensor) -> LayerRecord
 
 
 def _key_bias(block: Any, weights: LayerWeights) -> Float[Tensor, "head d_head"]:
-    """The bias of the keys, which weights leave out because attention does not depend on it."""
+    """Return the bias of the keys, which weights leave out because attention does not depend on it."""
     bias = block.attn.in_proj_bias
     if bias is None:
         return torch.zeros_like(weights.query_bias)
@@ -133,7 +135,7 @@ def _key_bias(block: Any, weights: LayerWeights) -> Float[Tensor, "head d_head"]
 
 
 def _normed(norm: Any, inputs: Tensor) -> Tensor:
-    """A LayerNorm in the precision of its inputs, whatever that of its weights."""
+    """Return a LayerNorm in the precision of its inputs, whatever that of its weights."""
     gamma, beta = norm.weight.to(inputs), norm.bias.to(inputs)
     return torch.nn.functional.layer_norm(inputs, norm.normalized_shape, gamma, beta, norm.eps)
 

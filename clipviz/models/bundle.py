@@ -71,7 +71,7 @@ class BundledPartner:
     build: Callable[[Path, torch.device | str], Partner]
 
     def load(self, device: torch.device | str = "cpu", checkpoint: str | Path | None = None) -> Partner:
-        """The partner in eval mode; checkpoint: another file of the same network."""
+        """Return the partner in eval mode; checkpoint: another file of the same network."""
         return self.build(self.weights if checkpoint is None else Path(checkpoint), device)
 
     @property
@@ -101,7 +101,8 @@ class Studio:
 
     @classmethod
     def of(cls, describe: Writer, draw: Painter, pair: tuple[str, str] = ("", "")) -> Studio:
-        """Two callables as what a session and the reports put spurious cues to the test with; any class can be drawn.
+        """Return two callables as what a session and the reports put spurious cues to the test with; any class can
+        be drawn.
 
         describe(words, class_name, avoid) -> sentences; draw(sentence, seed) -> picture, as the adapters of
         clipviz.models.captioners; pair: classes shown at first. Raises ValueError for what cannot be called.
@@ -123,7 +124,7 @@ class Studio:
         return cls((), writer, drawer, lambda _word, _names: True, with_article, pair, name)
 
     def draws(self, name: str) -> bool:
-        """Whether pictures of a class can be drawn."""
+        """Return whether pictures of a class can be drawn."""
         return not self.classes or name in self.classes
 
 

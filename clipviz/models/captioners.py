@@ -63,20 +63,20 @@ class Painter(Protocol):
 
 
 def load_writer(name: str) -> PipelineWriter:
-    """A language model of Hugging Face, by its name or folder, as a writer."""
+    """Return a language model of Hugging Face, by its name or folder, as a writer."""
     with _needing("transformers", "a language model"):
         transformers = importlib.import_module("transformers")
     return PipelineWriter(transformers.pipeline("text-generation", name, trust_remote_code=False))
 
 
 def load_describer(name: str) -> ClassDescriber:
-    """A language model of Hugging Face, by its name or folder, as a describer of classes."""
+    """Return a language model of Hugging Face, by its name or folder, as a describer of classes."""
     pipeline = load_writer(name).pipeline
     return ClassDescriber(pipeline.model, pipeline.tokenizer)
 
 
 def load_painter(name: str) -> PipelineDrawer:
-    """A text-to-image model of Hugging Face, by its name or folder, as a painter."""
+    """Return a text-to-image model of Hugging Face, by its name or folder, as a painter."""
     with _needing("diffusers", "a text-to-image model"):
         diffusers = importlib.import_module("diffusers")
     return PipelineDrawer(
@@ -201,7 +201,7 @@ class PipelineDrawer:
 
 
 def answered(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int, temperature: float) -> str:
-    """What a causal language model answers; in its chat's form where its tokenizer has a template."""
+    """Return what a causal language model answers; in its chat's form where its tokenizer has a template."""
     if getattr(tokenizer, "chat_template", None):
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
@@ -217,6 +217,8 @@ def _sampling(temperature: float) -> dict[str, Any]:
 
 
 def parse_list(answer: str) -> list[str]:
-    """The sentences of a numbered or dashed list; other lines of an answer (greetings, headings) are left out."""
+    """Return the sentences of a numbered or dashed list; other lines of an answer (greetings, headings) are left
+    out.
+    """
     found = (re.match(r"\s*(?:\d+[.):]|[-*•])\s+(.+?)\s*$", line) for line in answer.splitlines())
     return [match.group(1).strip("\"'“” ") for match in found if match]

@@ -36,7 +36,7 @@ def write_weights(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 
 
 def read_weights(path: str | Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and texts of a file, with or without a checksum.
+    """Return the tensors and texts of a file, with or without a checksum.
 
     what: names the file's content in errors; remedy: what to do about a file that is missing or damaged. Raises
     ValueError for a missing file, one that is no safetensors file, or one that differs from its checksum.
@@ -86,7 +86,7 @@ def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The numbers that narrowed arrays stand for, in float32; the others as they are."""
+    """Return the numbers that narrowed arrays stand for, in float32; the others as they are."""
     steps = {name: step.float() for name, step in tensors.items() if name.endswith(STEP)}
     return {
         name: tensor.float() * steps[name + STEP] if name + STEP in steps else tensor
@@ -96,7 +96,8 @@ def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def open_network(make: Callable[..., Network], path: str | Path, what: str, remedy: str) -> Network:
-    """The network that a file's "config" describes to `make`, with the file's weights in float32, frozen, in eval mode.
+    """Return the network that a file's "config" describes to `make`, with the file's weights in float32, frozen, in
+    eval mode.
 
     Raises ValueError as `read_weights` does, and for weights of another network.
     """

@@ -191,7 +191,9 @@ class ClipModel:
         return raw.round().byte().permute(0, 2, 3, 1).numpy()
 
     def shown_sharp(self, image: Image.Image, scale: int = 2) -> np.ndarray:
-        """One image as `shown`, at up to `scale` times the resolution when the preprocessing is resize and crop."""
+        """Return one image as `shown`, at up to `scale` times the resolution when the preprocessing is resize and
+        crop.
+        """
         rows, cols = self.image_size
         steps = [type(step).__name__ for step in getattr(self.preprocess, "transforms", [])]
         image = to_rgb(image)
@@ -235,7 +237,7 @@ class ClipModel:
         tokens: bool = True,
         check: Callable[[], None] | None = None,
     ) -> Trace:
-        """One forward pass, opened up into what every head, MLP and token adds (thesis Eq. 2.4-2.6).
+        """Return one forward pass, opened up into what every head, MLP and token adds (thesis Eq. 2.4-2.6).
 
         Args:
             images: Preprocessed, [image, 3, rows, cols], or PIL images.
@@ -270,13 +272,13 @@ class ClipModel:
     def second_orders(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> list[SecondOrder]:
-        """The same for several layers from one pass, in the order of `layers`."""
+        """Return the same for several layers from one pass, in the order of `layers`."""
         return second_orders(self.tower, self.encode_images, self.prepare(images), layers)
 
     def each_second_order(
         self, images: Tensor | Image.Image | Sequence[Image.Image], layers: Sequence[int]
     ) -> Iterator[SecondOrder]:
-        """The same one after the other, for layers whose bases and coordinates do not fit in memory together."""
+        """Return the same one after the other, for layers whose bases and coordinates do not fit in memory together."""
         return each_second_order(self.tower, self.encode_images, self.prepare(images), layers)
 
     def dictionary_effects(
@@ -297,17 +299,18 @@ class ClipModel:
         return measure(self, images, dictionary)
 
     def neuron_basis(self, layer: int) -> NeuronBasis:
-        """The image-independent half of one layer's second-order effects; made once, see lens.neurons."""
+        """Return the image-independent half of one layer's second-order effects; made once, see lens.neurons."""
         return basis_of(self.weights, layer)
 
     def head_basis(self, layers: Sequence[int] | None = None) -> HeadBasis:
-        """The image-independent basis of this model's head effects, see values.HeadBasis."""
+        """Return the image-independent basis of this model's head effects, see values.HeadBasis."""
         return head_basis(self.weights, layers)
 
     def with_thesis_shares(self) -> ClipModel:
-        """The same model with biases and means of norms shared out literally as in the thesis (App. A and B.8): over
-        attention terms alone, and over the neurons before a layer. Sums are the same; docs/fidelity.md says how much
-        differs."""
+        """Return the same model with biases and means of norms shared out literally as in the thesis (App. A and
+        B.8): over attention terms alone, and over the neurons before a layer. Sums are the same; docs/fidelity.md
+        says how much differs.
+        """
         other = copy.copy(self)
         other.tower = dataclasses.replace(
             self.tower, weights=dataclasses.replace(self.weights, thesis_shares=True)
@@ -315,13 +318,13 @@ class ClipModel:
         return other
 
     def find_registers(self, images: Tensor | Image.Image | Sequence[Image.Image], **how: Any) -> Registers:
-        """The few neurons that write the large norms of outlier tokens; see models.registers.find_registers."""
+        """Return the few neurons that write the large norms of outlier tokens; see models.registers.find_registers."""
         from clipviz.models.registers import find_registers
 
         return find_registers(self, images, **how)
 
     def with_registers(self, registers: Registers | Sequence[tuple[int, int]]) -> ClipModel:
-        """The same model, run with one added token that takes over what register neurons write.
+        """Return the same model, run with one added token that takes over what register neurons write.
 
         registers: (layer, neuron) pairs counted from 0, or what `find_registers` found. The added token takes each
         neuron's largest activation over all tokens, and every other token takes zero. Every lens, map and trace
@@ -333,7 +336,9 @@ class ClipModel:
         return with_registers(self, registers)
 
     def identity(self) -> dict[str, Any]:
-        """What a cache must agree on to belong to this model. preprocess: what becomes of two pictures, in numbers."""
+        """Return what a cache must agree on to belong to this model. preprocess: what becomes of two pictures, in
+        numbers.
+        """
         self.check_unchanged()
         return {
             "name": self.name,
@@ -346,12 +351,12 @@ class ClipModel:
         }
 
     def cache_key(self) -> tuple[str, ...]:
-        """What answers kept on disk depend on: weights, activation, precision and kind of device."""
+        """Return what answers kept on disk depend on: weights, activation, precision and kind of device."""
         self.check_unchanged()
         return self.fingerprint, str(self.dtype), self.device.type
 
     def check_unchanged(self) -> None:
-        """ValueError where the network is no longer what was opened: what was computed of it holds no more.
+        """Raise ValueError where the network is no longer what was opened: what was computed of it holds no more.
 
         Weights that were changed and have been restored since are the same weights. Takes about a millisecond.
         """
@@ -418,7 +423,7 @@ class ClipModel:
 
 
 def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
-    """The things given, or the one, read up to the first of another kind; that one, if there is one."""
+    """Return the things given, or the one, read up to the first of another kind; that one, if there is one."""
     listed: list[Kind] = []
     for one in (given,) if isinstance(given, kind) or not isinstance(given, Iterable) else given:
         if not isinstance(one, kind):
@@ -428,7 +433,7 @@ def _listed(given: Any, kind: type[Kind]) -> tuple[list[Kind], list[Any]]:
 
 
 def _check_parts(tokenizer: Any, preprocess: Any) -> None:
-    """ValueError unless the one turns texts into token ids and the other a picture into pixels."""
+    """Raise ValueError unless the one turns texts into token ids and the other a picture into pixels."""
     asked: tuple[tuple[str, Any, Any, int, str], ...] = (
         ("tokenizer", tokenizer, ["a photo"], 2, "a list of texts into token ids [text, token]"),
         ("preprocess", preprocess, Image.new("RGB", (8, 8)), 3, "a PIL image into pixels [3, rows, cols]"),
@@ -458,6 +463,8 @@ def _check_parts(tokenizer: Any, preprocess: Any) -> None:
 
 
 def _fingerprint(network: nn.Module, activation: str) -> str:
-    """A short hash over every number of the weights and the activation, the same in every precision that holds them."""
+    """Return a short hash over every number of the weights and the activation, the same in every precision that
+    holds them.
+    """
     described = f"{type(network).__name__}{activation}{digest_of(network.state_dict())}"
     return hashlib.sha256(described.encode()).hexdigest()[:12]

@@ -20,7 +20,7 @@ _GUARD = threading.Lock()
 
 
 def lock_of(network: nn.Module) -> AbstractContextManager[Any]:
-    """The one lock of a network."""
+    """Return the one lock of a network."""
     with _GUARD:
         return _TURNS.setdefault(network, threading.RLock())
 

@@ -27,7 +27,7 @@ from clipviz.models.zoo import load_weights, open_weights
 
 
 def as_image(picture: Float[Tensor, "3 rows cols"]) -> Image.Image:
-    """A picture in 0..1 as a PIL image."""
+    """Return a picture in 0..1 as a PIL image."""
     pixels = (picture.detach().clamp(0, 1) * 255).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
@@ -128,7 +128,8 @@ class AtLatents:
 
 
 def biggan(module: nn.Module, class_index: int | None = None, truncation: float = 0.4) -> ModuleGenerator:
-    """A class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim, .config.num_classes.
+    """Return a class-conditional BigGAN with forward(z, class_label, truncation) and .config.z_dim,
+    .config.num_classes.
 
     class_index: which class it paints. Units: the generator's ReLUs, several in each block. Raises ValueError for a
     class that is not there.
@@ -154,17 +155,19 @@ def biggan(module: nn.Module, class_index: int | None = None, truncation: float 
 
 
 def stylegan2(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
-    """A StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
+    """Return a StyleGAN2 with .mapping(z, c) and .synthesis(w); latents are w. Units: its convolutions."""
     return _stylegan("stylegan2", module, class_index, truncation, ("b*.conv*",))
 
 
 def stylegan3(module: nn.Module, class_index: int | None = None, truncation: float = 0.7) -> ModuleGenerator:
-    """A StyleGAN3 with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
+    """Return a StyleGAN3 with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
     return _stylegan("stylegan3", module, class_index, truncation, ("L*",))
 
 
 def stylegan_xl(module: nn.Module, class_index: int, truncation: float = 0.7) -> ModuleGenerator:
-    """A class-conditional StyleGAN-XL with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers `L*`."""
+    """Return a class-conditional StyleGAN-XL with .mapping(z, c) and .synthesis(w); latents are w. Units: its layers
+    `L*`.
+    """
     return _stylegan("stylegan_xl", module, class_index, truncation, ("L*",))
 
 
@@ -206,7 +209,7 @@ def _needs(module: nn.Module, name: str, attributes: tuple[str, ...]) -> None:
 
 
 def _one_hot(class_index: int | None, n_classes: int, like: Tensor) -> Tensor | None:
-    """The class of every picture; None where there are no classes to choose from."""
+    """Return the class of every picture; None where there are no classes to choose from."""
     if class_index is None and not n_classes:
         return None
     if not n_classes:
@@ -240,7 +243,8 @@ def open_generator(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> ModuleGenerator:
-    """A generator of somebody else's: a module of a known kind, or a file of a StyleGAN2's or BigGAN's weights.
+    """Return a generator of somebody else's: a module of a known kind, or a file of a StyleGAN2's or BigGAN's
+    weights.
 
     kind: a key of ADAPTERS, whose options (class_index, truncation) are passed on; None: the one that the file's
     weights are named as. checkpoint: weights for a module, safetensors or a torch file of weights alone. Raises
@@ -286,7 +290,7 @@ def open_generator(
 
 
 def _kind_of(path: Path) -> str | None:
-    """The kind of generator whose weights are named as those in a file, None where the names tell of none."""
+    """Return the kind of generator whose weights are named as those in a file, None where the names tell of none."""
     names = set(open_weights(path))
     if "synthesis.b4.const" in names:
         return "stylegan2"
@@ -294,7 +298,9 @@ def _kind_of(path: Path) -> str | None:
 
 
 def _biggan_of(path: Path) -> nn.Module:
-    """A BigGAN of the package pytorch_pretrained_biggan; its config.json lies beside the weights (default 128 px)."""
+    """Return a BigGAN of the package pytorch_pretrained_biggan; its config.json lies beside the weights (default 128
+    px).
+    """
     try:
         from pytorch_pretrained_biggan import BigGAN, BigGANConfig
     except ImportError as error:

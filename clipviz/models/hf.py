@@ -84,7 +84,7 @@ class HfNetwork(nn.Module):
         return self.encode_whole(tokens)
 
     def encode_whole(self, tokens: Tensor) -> Tensor:
-        """The same by the model's own way, over all tokens."""
+        """Return the same by the model's own way, over all tokens."""
         masked = self.model.config.model_type in MASKED
         mask = {"attention_mask": torch.ne(tokens, self.pad).long()} if masked else {}
         return _features(self.model.get_text_features(input_ids=tokens, **mask))
@@ -129,7 +129,7 @@ class HfPreprocess:
 
 
 def is_hf_model(network: object) -> bool:
-    """Whether an object is a model of the package transformers, whichever."""
+    """Return whether an object is a model of the package transformers, whichever."""
     return any(kind.__module__.startswith("transformers.") for kind in type(network).__mro__)
 
 
@@ -178,12 +178,13 @@ def check_type(model_type: str, name: str) -> None:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name is a local folder that holds a Hugging Face checkpoint."""
+    """Return whether a name is a local folder that holds a Hugging Face checkpoint."""
     return (path_of(name, "a model's name or folder") / "config.json").is_file()
 
 
 def fetch(name: str, device: torch.device, precision: str) -> tuple[HfNetwork, HfTokenizer, HfPreprocess]:
-    """A model of the hub ("owner/model") or of a local folder; its type is checked before its weights are fetched.
+    """Return a model of the hub ("owner/model") or of a local folder; its type is checked before its weights are
+    fetched.
 
     Raises ImportError without transformers, ValueError for another type or weights that cannot be had.
     """
@@ -238,7 +239,7 @@ def check_complete(report: Mapping[str, Any], name: str) -> None:
 
 
 def require_transformers() -> Any:
-    """The package transformers; ImportError says how to get it."""
+    """Return the package transformers; ImportError says how to get it."""
     try:
         import transformers
     except ImportError as error:

@@ -100,7 +100,8 @@ def matching_modules(network: nn.Module, names: str | Sequence[str]) -> list[str
 def as_maps(
     output: Any, grid: tuple[int, int] | None = None, prefix_tokens: int | None = None, name: str = "module"
 ) -> Float[Tensor, "image unit rows cols"]:
-    """A module's output as maps: [image, unit, rows, cols] as it is, [image, token, unit] laid out on the grid.
+    """Return a module's output as maps: [image, unit, rows, cols] as it is, [image, token, unit] laid out on the
+    grid.
 
     Raises ValueError for any other output, or tokens that do not fill the grid.
     """
@@ -125,7 +126,7 @@ def as_maps(
 
 
 def _square(n_tokens: int, prefix_tokens: int | None, name: str) -> tuple[int, int]:
-    """The square grid behind a number of tokens, allowing up to eight tokens without a place."""
+    """Return the square grid behind a number of tokens, allowing up to eight tokens without a place."""
     for prefix in [prefix_tokens] if prefix_tokens is not None else (1, 0, *range(2, 9)):
         side = math.isqrt(max(n_tokens - prefix, 0))
         if side and side**2 == n_tokens - prefix:
@@ -134,7 +135,7 @@ def _square(n_tokens: int, prefix_tokens: int | None, name: str) -> tuple[int, i
 
 
 def _as_expression(pattern: str) -> str:
-    """A glob over dotted names as a regular expression."""
+    """Return a glob over dotted names as a regular expression."""
     parts = re.split(r"(\*\*|\*|\[[^\]]*\])", pattern)
     special = {"**": ".*", "*": "[^.]*"}
     return "".join(

@@ -30,7 +30,7 @@ def check_weights(network: nn.Module, name: str) -> None:
 
 
 def check_default_device() -> None:
-    """ValueError where torch makes new tensors on the meta device, where they hold no numbers."""
+    """Raise ValueError where torch makes new tensors on the meta device, where they hold no numbers."""
     if torch.empty(0).is_meta:
         raise ValueError(
             "expected new tensors to hold numbers, got torch's default device 'meta'; set it back with "

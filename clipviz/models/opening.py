@@ -31,7 +31,7 @@ def wrap(
     name: str = "custom",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A ClipModel around an open_clip or Hugging Face model that the user already has.
+    """Return a ClipModel around an open_clip or Hugging Face model that the user already has.
 
     tokenizer: texts -> token ids, default CLIP's byte pairs; for a Hugging Face model, its processor (AutoProcessor).
     preprocess: PIL -> [3, rows, cols], default the resize, centre crop and normalisation that open_clip gives a model
@@ -75,13 +75,13 @@ def load_hf(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
+    """Return a Hugging Face model, "owner/model" or a local folder, ready to be traced; see models.hf."""
     network, tokenizer, preprocess = hf.fetch(name, choose_device(device), precision)
     return ClipModel(network, tokenizer, preprocess, name=name, pretrained="Hugging Face", bundle=bundle)
 
 
 def is_open_clip(name: str) -> bool:
-    """Whether a name is one of open_clip's: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
+    """Return whether a name is one of open_clip's: an architecture, "hf-hub:owner/model" or "local-dir:path"."""
     import open_clip
 
     return name.startswith(("hf-hub:", "local-dir:")) or name.replace("/", "-") in open_clip.list_models()
@@ -94,7 +94,7 @@ def load_open_clip(
     precision: str = "fp32",
     bundle: Bundle | None = None,
 ) -> ClipModel:
-    """A CLIP model of open_clip's, ready to be traced.
+    """Return a CLIP model of open_clip's, ready to be traced.
 
     name: any open_clip architecture with `pretrained` (a tag, or a local checkpoint: safetensors, or a weights-only
     torch file), or "hf-hub:owner/model".
@@ -131,7 +131,9 @@ def load_open_clip(
 
 
 def check_architecture(name: str) -> TowerWeights:
-    """The shapes of an architecture's vision tower, without memory or weights; ValueError where it is not supported."""
+    """Return the shapes of an architecture's vision tower, without memory or weights; ValueError where it is not
+    supported.
+    """
     import open_clip
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
@@ -156,7 +158,9 @@ def imagenet_prompts() -> tuple[list[str], list[Callable[[str], str]]]:
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the best there is; ValueError for one that is not there, or that holds no numbers."""
+    """Return the device asked for, or the best there is; ValueError for one that is not there, or that holds no
+    numbers.
+    """
     check_default_device()
     if device is None:
         if torch.cuda.is_available():
@@ -176,7 +180,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def check_open_clip(name: str, pretrained: str | None) -> None:
-    """ValueError for a name, a tag or an architecture that cannot be opened; nothing is fetched."""
+    """Raise ValueError for a name, a tag or an architecture that cannot be opened; nothing is fetched."""
     import open_clip
 
     if not isinstance(name, str):

@@ -86,7 +86,9 @@ def as_tensors(images: Any) -> Tensor | list[Tensor]:
 
 
 def take(images: Any, rows: Sequence[int]) -> Any:
-    """Some pictures of a collection, or some latents, in the order asked for, as the kind that `as_tensors` reads."""
+    """Return some pictures of a collection, or some latents, in the order asked for, as the kind that `as_tensors`
+    reads.
+    """
     if isinstance(images, Latents):
         return images.take(rows)
     if isinstance(images, Tensor | np.ndarray):
@@ -95,7 +97,8 @@ def take(images: Any, rows: Sequence[int]) -> Any:
 
 
 def signature(preprocess: Any) -> list[float]:
-    """What a preprocessing does to a wide and a tall picture, as numbers that are the same up to 1e-3 on any machine.
+    """Return what a preprocessing does to a wide and a tall picture, as numbers that are the same up to 1e-3 on any
+    machine.
 
     Means of two gradients and the deviation of a fine pattern in the quarters of what comes out: another size, crop,
     interpolation or normalisation changes them. [] where there is no preprocessing.
@@ -114,7 +117,7 @@ def signature(preprocess: Any) -> list[float]:
 
 @functools.cache
 def _probes() -> tuple[Image.Image, Image.Image]:
-    """A wide and a tall picture: gradients along both sides and a fine pattern."""
+    """Return a wide and a tall picture: gradients along both sides and a fine pattern."""
     pictures = []
     for width, height in ((157, 101), (120, 211)):
         y, x = np.mgrid[:height, :width]

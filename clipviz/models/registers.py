@@ -137,7 +137,7 @@ def token_norms(model: Opened, images: Pictures, ratio: float = RATIO) -> TokenN
 def find_registers(
     model: Opened, images: Pictures, ratio: float = RATIO, least: float = LEAST_SHARE
 ) -> Registers:
-    """The neurons that write the large norms of outlier tokens on some images, and what moving them does.
+    """Return the neurons that write the large norms of outlier tokens on some images, and what moving them does.
 
     images: a few dozen. ratio: see RATIO; the tokens are looked at after the first layer that has at least half as many
     outliers as any layer has. least: the share of the outliers' excess from which a neuron counts, which also has to
@@ -199,7 +199,7 @@ def _norms(model: Opened, pixels: Tensor) -> Float[Tensor, "image layer place"]:
 def _shares(
     model: Opened, pixels: Tensor, layer: int, outliers: Tensor
 ) -> tuple[Float[Tensor, "layer neuron"], float]:
-    """Each neuron's share of the outliers' excess after a layer, and the largest share under the null."""
+    """Return each neuron's share of the outliers' excess after a layer, and the largest share under the null."""
     prefix, weights = model.weights.prefix, model.weights
     groups = torch.stack([outliers, _as_many_others(outliers), ~outliers]).double()  # [group, image, place]
     activations = torch.zeros(3, layer + 1, weights.n_neurons, dtype=torch.float64)

@@ -35,7 +35,9 @@ BASES_BYTES = 2 << 30
 
 
 def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
-    """The layer's basis, made on first use and kept while there is room for it and the tower's weights are there."""
+    """Return the layer's basis, made on first use and kept while there is room for it and the tower's weights are
+    there.
+    """
     bases = _BASES.setdefault(weights, {})
     layer = check_layer(weights, layer)
     basis = bases.pop(layer, None)
@@ -52,7 +54,7 @@ def basis_of(weights: TowerWeights, layer: int) -> NeuronBasis:
 
 
 def basis_bytes(weights: TowerWeights, layer: int) -> int:
-    """What a layer's basis holds, the Gram matrices that it will keep included."""
+    """Return what a layer's basis holds, the Gram matrices that it will keep included."""
     matrices = weights.readout.matrices
     n_writers = weights.n_heads * (weights.n_layers - 1 - layer)
     gram = matrices.element_size() * weights.n_neurons * (n_writers * len(matrices)) ** 2
@@ -74,7 +76,9 @@ def second_orders(
 def each_second_order(
     tower: Tower, forward: Callable[[Tensor], Tensor], pixels: Tensor, layers: Sequence[int]
 ) -> Iterator[SecondOrder]:
-    """The same, one after the other as they are asked for: one layer's basis and coordinates are held at a time."""
+    """Yield the same, one after the other as they are asked for: one layer's basis and coordinates are held at a
+    time.
+    """
     layers = [check_layer(tower.weights, layer) for layer in layers]
     with torch.no_grad():
         with recording_second(tower, layers) as recorder:
@@ -158,7 +162,7 @@ class SecondRecorder(Attending):
         self.reading = self.finish()
 
     def passage(self, layer: int, embedding: Float[Tensor, "image d_embed"]) -> Passage:
-        """What the pass left for one of the recorded layers."""
+        """Return what the pass left for one of the recorded layers."""
         later = range(layer + 1, self.tower.weights.n_layers)
         assert self.reading is not None
         plain = self.one_row and all(block.scaling_norm is None for block in self.tower.blocks)

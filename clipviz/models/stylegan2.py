@@ -74,7 +74,7 @@ def modulated(
     demodulate: bool = True,
     up: bool = False,
 ) -> Float[Tensor, "image output rows_out cols_out"]:
-    """A convolution whose inputs are scaled for each image, its outputs brought back to unit deviation.
+    """Return a convolution whose inputs are scaled for each image, its outputs brought back to unit deviation.
 
     up: the transposed convolution by a stride of 2, one longer than twice the maps on each side.
     """
@@ -212,7 +212,9 @@ class StyleGan2(nn.Module):
 
     @classmethod
     def of(cls, weights: Mapping[str, Tensor]) -> StyleGan2:
-        """The network that a state dict belongs to, its weights loaded. ValueError for one of another network."""
+        """Return the network that a state dict belongs to, its weights loaded. ValueError for one of another
+        network.
+        """
         try:
             network = cls._blank(weights)
         except KeyError as error:

@@ -42,7 +42,7 @@ def check_clip_tokens(network: nn.Module) -> None:
 
 
 def check_ids(network: nn.Module, tokens: Int[Tensor, "text token"]) -> None:
-    """ValueError for token ids that the text tower has no rows for: they come from another model's tokenizer.
+    """Raise ValueError for token ids that the text tower has no rows for: they come from another model's tokenizer.
 
     On a GPU such an id would end the process's use of it; the ids are looked at where the tokenizer made them.
     """
@@ -72,7 +72,7 @@ def _vocabulary(network: Any) -> int | None:
 
 
 def shortens(network: nn.Module) -> bool:
-    """Whether `encode_tokens` leaves tokens out that the network's own encode_text runs."""
+    """Return whether `encode_tokens` leaves tokens out that the network's own encode_text runs."""
     return _is_causal_clip(network) or bool(getattr(network, "shortens", False))
 
 
@@ -113,7 +113,7 @@ def _is_causal_clip(model: Any) -> bool:
 
 
 def _ends(model: Any, tokens: Int[Tensor, "text token"]) -> Int[Tensor, " text"]:
-    """Where the end-of-text token stands."""
+    """Return where the end-of-text token stands."""
     if model.text_pool_type == "argmax":
         return tokens.argmax(-1)
     found: Tensor = (tokens == model.text_eos_id).int().argmax(-1)

@@ -27,7 +27,7 @@ def spare_core() -> Iterator[None]:
 
 
 def with_spare_core(steps: Iterator[Step]) -> Iterator[Step]:
-    """The same steps, each made inside `spare_core`; between them torch has all its threads."""
+    """Yield the same steps, each made inside `spare_core`; between them torch has all its threads."""
     while True:
         with spare_core():
             try:

@@ -24,7 +24,7 @@ class Tokens(NamedTuple):
 
 
 def tokens_of(model: ClipModel) -> Tokens:
-    """A model's tokenizer, "none" with the reason where its ids cannot be made elsewhere."""
+    """Return a model's tokenizer, "none" with the reason where its ids cannot be made elsewhere."""
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     given = model.tokenizer
@@ -57,7 +57,7 @@ def _entities() -> bytes:
 
 
 def _from_json(tokenizer: Any, context: int, clean: str) -> Tokens:
-    """A fast tokenizer of the package tokenizers, whose JSON tokenizers.js reads."""
+    """Return a fast tokenizer of the package tokenizers, whose JSON tokenizers.js reads."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         return _none(f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json")

@@ -12,12 +12,12 @@ from clipviz.models.zoo import Partner
 
 
 def untrained_copy(partner: Partner, seed: int = 0) -> Partner:
-    """The same architecture with new random weights; the network that is copied stays as it is."""
+    """Return the same architecture with new random weights; the network that is copied stays as it is."""
     return replace(partner, module=untrained_module(partner.module, seed))
 
 
 def untrained_module(module: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of a network with new random weights, each layer's as the layer itself begins.
+    """Return a copy of a network with new random weights, each layer's as the layer itself begins.
 
     Parameters that belong to no such layer, for instance position embeddings, are drawn as ViTs draw them.
     """

@@ -20,7 +20,9 @@ _ADAPTED = ("base_layer", "lora_A", "lora_a", "lora_down")
 
 
 def check_plain(network: nn.Module) -> None:
-    """ValueError for a network, or a part of it, behind a wrapper that hides the modules which a pass is read at."""
+    """Raise ValueError for a network, or a part of it, behind a wrapper that hides the modules which a pass is read
+    at.
+    """
     for name, module in network.named_modules():
         where, kind = name or "the network", type(module).__name__
         dotted = f"network.{name}" if name else "network"
@@ -43,7 +45,7 @@ def check_plain(network: nn.Module) -> None:
 
 
 def adapted(network: nn.Module, n: int = 3) -> str:
-    """Names of modules that wrap another one, such as LoRA's, in words; "" where there are none."""
+    """Return names of modules that wrap another one, such as LoRA's, in words; "" where there are none."""
     names = [name for name, module in network.named_modules() if any(hasattr(module, a) for a in _ADAPTED)]
     if not names:
         return ""
@@ -83,7 +85,7 @@ def check_matrices(tower: Tower, limit: float) -> None:
 
 
 def check_image_encoder(network: Any, pixels: Tensor, embedding: Tensor, limit: float, name: str) -> None:
-    """ValueError where the network's own encode_image gives another direction than its vision tower."""
+    """Raise ValueError where the network's own encode_image gives another direction than its vision tower."""
     encode = getattr(network, "encode_image", None)
     if encode is None or _stock(network, "encode_image"):
         return
@@ -101,7 +103,7 @@ def check_image_encoder(network: Any, pixels: Tensor, embedding: Tensor, limit: 
 
 
 def whole_texts(network: nn.Module, tokenizer: Callable[[list[str]], Tensor] | None, limit: float) -> bool:
-    """Whether texts have to be encoded as the network itself does it, for the short way gives something else."""
+    """Return whether texts have to be encoded as the network itself does it, for the short way gives something else."""
     if tokenizer is None or not shortens(network):
         return True
     device = next(network.parameters()).device
@@ -119,14 +121,14 @@ def whole_texts(network: nn.Module, tokenizer: Callable[[list[str]], Tensor] | N
 
 
 def _stock(network: nn.Module, method: str) -> bool:
-    """Whether a method is open_clip's own, which calls the tower and nothing else."""
+    """Return whether a method is open_clip's own, which calls the tower and nothing else."""
     if method in network.__dict__:
         return False
     return getattr(getattr(type(network), method), "__module__", "").startswith("open_clip.")
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
-    """The largest distance between rows as unit vectors."""
+    """Return the largest distance between rows as unit vectors."""
     one, other = (x / x.norm(dim=-1, keepdim=True).clamp_min(1e-30) for x in (one, other))
     return float((one - other).norm(dim=-1).max())
 
@@ -151,7 +153,9 @@ class Watch:
         self.sample = self._sample()
 
     def same(self, whole: Callable[[], bool]) -> bool:
-        """Whether nothing was changed. whole: whether every number is what it was, asked where something looks so."""
+        """Return whether nothing was changed. whole: whether every number is what it was, asked where something
+        looks so.
+        """
         if self._modules() != self.modules:
             return False
         if self._state() == self.state and torch.equal(self._sample(), self.sample):
@@ -162,7 +166,7 @@ class Watch:
         return True
 
     def changed(self) -> str:
-        """The name of a tensor that is not what it was, "" where it cannot be told."""
+        """Return the name of a tensor that is not what it was, "" where it cannot be told."""
         now = zip(self.places, self._state(), self.state, strict=True)
         return next((name for (name, _, _), one, before in now if one != before), "")
 
@@ -181,7 +185,7 @@ class Watch:
 
 
 def _sampled(tensor: Tensor | None) -> Tensor | None:
-    """A view of some of a tensor's numbers; None where there are none, or no view can be had."""
+    """Return a view of some of a tensor's numbers; None where there are none, or no view can be had."""
     if tensor is None or not tensor.numel() or tensor.is_meta or not tensor.is_contiguous():
         return None
     flat = tensor.detach().view(-1)
@@ -191,7 +195,7 @@ def _sampled(tensor: Tensor | None) -> Tensor | None:
 
 
 def _places(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Where each parameter and buffer of a state dict is kept: its name, the dictionary and the key in it."""
+    """Yield where each parameter and buffer of a state dict is kept: its name, the dictionary and the key in it."""
     for name, module in network.named_modules():
         for holder in (module._parameters, module._buffers):
             for key in holder:

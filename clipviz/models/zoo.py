@@ -69,7 +69,7 @@ class Partner:
         return dict(maps)
 
     def layer_names(self) -> list[str]:
-        """The modules that `layers` stand for, in the network's order."""
+        """Return the modules that `layers` stand for, in the network's order."""
         return matching_modules(self.module, self.layers)
 
 
@@ -189,7 +189,7 @@ ENTRIES: dict[str, Entry] = {
 def open_partner(
     name: str, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> Partner:
-    """A public network as a partner in eval mode.
+    """Return a public network as a partner in eval mode.
 
     name: a key of ENTRIES, whose weights are fetched unless checkpoint names a local file (safetensors, or a torch
     file of weights alone).
@@ -254,7 +254,7 @@ def load_weights(network: nn.Module, path: str | Path, name: str = "the network"
 
 
 def open_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a file of weights alone, without the wrappers that libraries put around it.
+    """Return a state dict from a file of weights alone, without the wrappers that libraries put around it.
 
     Raises ValueError for a file that is not there or holds more than weights.
     """
@@ -291,7 +291,7 @@ def open_weights(path: Path) -> dict[str, Tensor]:
 
 
 def clip_partner(model: Any, name: str | None = None) -> Partner:
-    """An image-text model's own units as a partner: MLP units of a transformer, or block outputs of a ResNet.
+    """Return an image-text model's own units as a partner: MLP units of a transformer, or block outputs of a ResNet.
 
     model: a ClipModel, an open_clip model, or its visual tower. MLP units are those after the activation function; in
     a gated MLP the gated ones. Raises ValueError for a tower of another kind.

@@ -69,7 +69,7 @@ def export(model: ClipModel, texts: bool = True) -> Exported:
 
 
 def in_precision(model: ClipModel, precision: Precision) -> ClipModel:
-    """The model on the CPU in float32: as it is, or a copy whose weights are rounded to half precision.
+    """Return the model on the CPU in float32: as it is, or a copy whose weights are rounded to half precision.
 
     The page computes in float32 with the weights it is given, so what Python says of this model is what the page says.
     """
@@ -164,8 +164,9 @@ class Encoded(nn.Module):
 
 
 def lens_arrays(weights: TowerWeights) -> dict[str, np.ndarray]:
-    """What the page's script multiplies taps with: output matrices [layer, head, d_head, d_model], their biases, and
-    the readout (values.Readout)."""
+    """Return what the page's script multiplies taps with: output matrices [layer, head, d_head, d_model], their
+    biases, and the readout (values.Readout).
+    """
     layers, readout = weights.layers, weights.readout
     arrays = {
         "output": torch.stack([layer.output.transpose(1, 2) for layer in layers]),
@@ -211,7 +212,7 @@ def _text_tower(model: ClipModel) -> bytes:
 
 
 def _onnx(module: nn.Module, example: Tensor, given: str, outputs: Sequence[str], what: str) -> bytes:
-    """A module as an ONNX file for one example at a time; CannotExport where torch cannot."""
+    """Return a module as an ONNX file for one example at a time; CannotExport where torch cannot."""
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(module.eval(), (example,), strict=False)

@@ -19,7 +19,7 @@ ALIGN = 8
 
 
 def halves(array: np.ndarray) -> np.ndarray | None:
-    """The array in half precision where every number stays what it is, else None."""
+    """Return the array in half precision where every number stays what it is, else None."""
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     return half if np.array_equal(half.astype(array.dtype), array) else None

@@ -34,7 +34,7 @@ class Steps:
     odd: Literal["even", "below"] = "even"
 
     def fitted(self, picture: Image.Image) -> np.ndarray:
-        """The picture as the network sees it, uint8 [rows, cols, 3]."""
+        """Return the picture as the network sees it, uint8 [rows, cols, 3]."""
         made = picture.convert("RGB")
         if self.resize is not None:
             made = made.resize(self._size(made), FILTERS[self.filter])
@@ -65,7 +65,9 @@ class Steps:
 
 
 def steps_of(model: ClipModel) -> Steps:
-    """The steps of a model's preprocessing, tried on pictures; CannotExport where they do not give its pixels."""
+    """Return the steps of a model's preprocessing, tried on pictures; CannotExport where they do not give its
+    pixels.
+    """
     found = _of_processor(model) if isinstance(model.preprocess, HfPreprocess) else _of_transforms(model)
     draw = np.random.default_rng(0)
     for rows, cols in TRIED:

@@ -100,7 +100,7 @@ def _folder(path: str | Path) -> Path:
 
 
 def _chosen(session: Session, images: int | Sequence[int]) -> list[int]:
-    """The images to publish, in the collection's order, the selected one among them."""
+    """Return the images to publish, in the collection's order, the selected one among them."""
     n_images = len(session.images)
     if isinstance(images, int):
         if images < 2:
@@ -178,7 +178,7 @@ def _write(
 
 
 def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str, Any], str]:
-    """What the page draws before the model is loaded: the panels as they are; and their style sheets."""
+    """Return what the page draws before the model is loaded: the panels as they are; and their style sheets."""
     shown.heads.summaries()
     dashboard = Dashboard(shown, tour=())
     try:
@@ -206,7 +206,7 @@ def _board(shown: Session, desks: Sequence[str], heading: str) -> tuple[dict[str
 
 
 def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
-    """A panel's traits without what the page cannot answer, and with the device that answers there."""
+    """Return a panel's traits without what the page cannot answer, and with the device that answers there."""
     views: dict[str, dict[str, Any]] = {
         "heatmap": {"baselines": [], "ignoring": [], "neuron_layers": []},
         "query": {"device": "this browser"},
@@ -229,7 +229,7 @@ def _styles(sheets: Sequence[str]) -> str:
 
 
 def _about(shown: Session) -> dict[str, Any]:
-    """What the page's answers rest on besides the model."""
+    """Return what the page's answers rest on besides the model."""
     bundle, n_images = shown.model.bundle, len(shown.images)
     labels = {f"{layer},{head}": shown.heads.label(layer, head)._asdict() for layer, head in shown.heads.kept}
     return {
@@ -250,7 +250,7 @@ def _about(shown: Session) -> dict[str, Any]:
 
 
 def _tasks(shown: Session) -> dict[str, Task]:
-    """The tasks of the published images that have a classifier."""
+    """Return the tasks of the published images that have a classifier."""
     return {
         name: task
         for name, task in shown.ablation.tasks().items()
@@ -265,7 +265,7 @@ def _task(task: Task) -> dict[str, Any]:
 
 
 def _masks(shown: Session) -> bytes | None:
-    """The true masks one after the other, those of images that have one."""
+    """Return the true masks one after the other, those of images that have one."""
     found = [mask for i in range(len(shown.images)) if (mask := shown.maps.truth(i)) is not None]
     return b"".join(mask.astype(np.uint8).tobytes() for mask in found) if found else None
 

@@ -35,7 +35,7 @@ _LIST = re.compile(rf"(Table|Figure)s? ({_NUMBER}[ab]?(?:(?:-|–|, | and ){_NUM
 
 
 def named_in(text: str) -> list[str]:
-    """The tables and figures that a title or a caption names: "Tables 2.3 and A.7-A.9" are four."""
+    """Return the tables and figures that a title or a caption names: "Tables 2.3 and A.7-A.9" are four."""
     found = []
     for kind, numbers in _LIST.findall(text):
         for part in re.split(r", | and ", numbers):
@@ -74,10 +74,10 @@ def where_shown(blocks: Sequence[Block]) -> dict[str, tuple[str, str]]:
 
 
 def _section(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks up to the next section."""
+    """Return the blocks up to the next section."""
     return list(itertools.takewhile(lambda block: block["kind"] != "section", blocks))
 
 
 def missing(found: Mapping[str, tuple[str, str]], chapter: str) -> list[str]:
-    """The items of a chapter that no section names."""
+    """Return the items of a chapter that no section names."""
     return [item for item in ITEMS[chapter] if item not in found]

@@ -67,12 +67,12 @@ class Evaluation:
 
 
 def in_demo_world(model: ClipModel) -> bool:
-    """Whether the demo world is the one that the model was trained on."""
+    """Return whether the demo world is the one that the model was trained on."""
     return model.bundle is demo.bundle()
 
 
 def demo_evaluation(model: ClipModel, limit: int | None = None, with_birds: bool = True) -> Evaluation:
-    """The embedded collection: objects, colours and backgrounds, birds on two backgrounds, true masks.
+    """Return the embedded collection: objects, colours and backgrounds, birds on two backgrounds, true masks.
 
     An even sample of `limit` images (default 600) keeps it under a few minutes on two cores. with_birds: their classes
     are learnt from many pictures, which chapter 3 needs not wait for. ValueError for a model of another world.
@@ -120,7 +120,7 @@ def folder_evaluation(
     masks: str | None = None,
     birds: str | None = None,
 ) -> Evaluation:
-    """A folder of images with one subfolder per class, or with a table that names their classes.
+    """Return a folder of images with one subfolder per class, or with a table that names their classes.
 
     As a session reads them (analysis.collection.tasks.class_labels). ImageNet's folders are known by their WordNet ids.
     Images without a class are left out.
@@ -153,7 +153,7 @@ def folder_evaluation(
 
 
 def class_folders(images: Images, data: str) -> list[str]:
-    """The classes of a folder of images, which its subfolders or a table name. ValueError for fewer than two."""
+    """Return the classes of a folder of images, which its subfolders or a table name. ValueError for fewer than two."""
     folders = sorted({label for label in class_labels(images) if label is not None})
     if len(folders) < 2:
         raise ValueError(
@@ -166,7 +166,9 @@ def class_folders(images: Images, data: str) -> list[str]:
 def the_published(
     folders: Sequence[str], masks: str | None, birds: tuple[Images, Task] | None
 ) -> dict[str, bool]:
-    """Which of the data are the thesis's: ImageNet by its classes, the masks by their file, Waterbirds by its size."""
+    """Return which of the data are the thesis's: ImageNet by its classes, the masks by their file, Waterbirds by its
+    size.
+    """
     return {
         published.IMAGENET: is_imagenet(folders),
         published.SEGMENTATION: masks is not None and masks.endswith(".mat"),
@@ -190,7 +192,7 @@ def class_names(folders: Sequence[str]) -> tuple[list[str], list[str] | None]:
 
 
 def is_imagenet(folders: Sequence[str]) -> bool:
-    """Whether class folders are ImageNet's 1,000 WordNet ids."""
+    """Return whether class folders are ImageNet's 1,000 WordNet ids."""
     return len(folders) == 1000 and all(re.fullmatch(r"n\d{8}", folder) for folder in folders)
 
 
@@ -206,7 +208,7 @@ def said_of_chance(name: str, top1: float, n_images: int, n_classes: int) -> str
 
 
 def traced_steps(folder: Path, model: ClipModel, images: Images) -> Steps:
-    """Where traced images are kept: chapters that look at the same ones share them."""
+    """Return where traced images are kept: chapters that look at the same ones share them."""
     return Steps(folder, {**model.identity(), "images": images.fingerprint})
 
 
@@ -237,7 +239,7 @@ def spaced(n_all: int, n_chosen: int) -> list[int]:
 
 
 def single_words(pool: Texts) -> Texts:
-    """The different words of a pool as texts of one word, the thesis's "most common words" baseline."""
+    """Return the different words of a pool as texts of one word, the thesis's "most common words" baseline."""
     found = sorted({word.strip(".,'\"").lower() for text in pool for word in text.split()})
     return Texts([word for word in found if word.isalpha()], None, "single words")
 

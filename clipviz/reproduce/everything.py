@@ -42,7 +42,8 @@ def run(
     quiet: bool = False,
     **options: Any,
 ) -> Written:
-    """Every chapter's report, and one HTML page of them all with the interactive figures, whose path is returned.
+    """Return every chapter's report, and one HTML page of them all with the interactive figures, whose path is
+    returned.
 
     data: a folder with one subfolder per class; without it the demo world, whose report card comes first. quick: few
     images. Every chapter takes those of the options that it has. A chapter that was finished with the same model,
@@ -82,7 +83,9 @@ def run(
 def chapter_report(
     model: ClipModel, folder: Path, chapter: str, options: Mapping[str, Any], images: str, quiet: bool
 ) -> Written:
-    """A chapter's report as it was written: made now unless it is there. What it needs, where it cannot be made."""
+    """Return a chapter's report as it was written: made now unless it is there. What it needs, where it cannot be
+    made.
+    """
     key = {**model.identity(), "images": images, "options": identity_of(options), "version": __version__}
     steps = Steps(folder / "steps", key)
     place = blocks_of(folder, chapter)
@@ -106,7 +109,7 @@ def chapter_report(
 
 
 def run_of(chapter: str) -> Callable[..., Path]:
-    """The function that makes a chapter's report."""
+    """Return the function that makes a chapter's report."""
     from clipviz.reproduce.chapter2 import chapter as chapter2
     from clipviz.reproduce.chapter3 import chapter as chapter3
     from clipviz.reproduce.chapter4 import chapter as chapter4
@@ -120,7 +123,7 @@ def run_of(chapter: str) -> Callable[..., Path]:
 
 
 def options_of(chapter: str) -> set[str]:
-    """The options of a chapter's run, without model and place."""
+    """Return the options of a chapter's run, without model and place."""
     taken = inspect.signature(run_of(chapter)).parameters
     named = {name for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
     return named - {"model", "out", "pretrained"}
@@ -141,5 +144,5 @@ def identity_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(path: Path) -> str:
-    """The hash of a file, "" where there is none."""
+    """Return the hash of a file, "" where there is none."""
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.exists() else ""

@@ -17,7 +17,7 @@ STYLE, SCRIPT = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") 
 
 
 def write_page(path: Path, title: str, lead: str, reports: Mapping[str, Written]) -> Path:
-    """One page of several reports, by chapter, with a list of all tables and figures; figures lie beside it."""
+    """Return one page of several reports, by chapter, with a list of all tables and figures; figures lie beside it."""
     parts = [f"<h1>{_text(title)}</h1>", f'<p class="lead">{_text(lead)}</p>', *_overview(reports)]
     for chapter, report in reports.items():
         parts.append(f'<h2 id="{chapter}">{_text(report.title)}</h2>')
@@ -107,7 +107,7 @@ def _anchor(chapter: str, section: str) -> str:
 
 
 def _plain(section: str) -> str:
-    """A section's title without the numbers of what it shows."""
+    """Return a section's title without the numbers of what it shows."""
     return re.sub(r" \((Table|Figure)s? .*\)$", "", section)
 
 

@@ -32,7 +32,7 @@ DescribeClass = Callable[[str], Sequence[str]]
 
 
 def open_pools(added: Added) -> dict[str, Texts]:
-    """The added pools, opened: what cannot be read is said before anything is measured."""
+    """Return the added pools, opened: what cannot be read is said before anything is measured."""
     return {name: open_texts(source) for name, source in named_pools(added).items()}
 
 
@@ -71,8 +71,8 @@ def text_pools(
     steps: Steps | None = None,
     n_words: Sequence[int] = (),
 ) -> dict[str, Texts]:
-    """The evaluation's pools, those that are added, and class descriptions where somebody, or a model of some name,
-    writes them.
+    """Return the evaluation's pools, those that are added, and class descriptions where somebody, or a model of some
+    name, writes them.
 
     n_words: for models of the open world, also so many of the most common words, where the package for them is there;
     0 stands for as many as there are descriptions, which then take the place of the words of the descriptions.
@@ -88,7 +88,7 @@ def text_pools(
 
 
 def words_at_hand() -> bool:
-    """Whether the most common words can be had."""
+    """Return whether the most common words can be had."""
     try:
         common_words(1)
     except ImportError:
@@ -114,7 +114,8 @@ def say_what_is_missing(report: Report, model: ClipModel, described: bool, figur
 
 
 def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: Steps | None = None) -> Texts:
-    """All that a writer says about the classes, each text once; kept in `steps` by a hash of the writer's name.
+    """Return all that a writer says about the classes, each text once; kept in `steps` by a hash of the writer's
+    name.
 
     describe(class name) -> texts; what it is called is its attribute `name`, or its type's. A text that names its
     class is left out, as the thesis's prompt asks.
@@ -142,7 +143,9 @@ def class_descriptions(classes: Sequence[str], describe: DescribeClass, steps: S
 
 
 def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
-    """A pool's unit vectors, encoded once for all sections: a large text tower takes minutes for thousands of texts."""
+    """Return a pool's unit vectors, encoded once for all sections: a large text tower takes minutes for thousands of
+    texts.
+    """
     known, texts = _ENCODED.setdefault(model, {}), tuple(pool)
     if texts not in known:
         known[texts] = model.encode_texts(list(texts))
@@ -150,7 +153,7 @@ def encoded_pool(model: ClipModel, pool: Sequence[str]) -> Tensor:
 
 
 def encoded_pools(model: ClipModel, pools: Mapping[str, Texts]) -> dict[str, Tensor]:
-    """The pools, encoded, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
+    """Return the pools, encoded, and as many random Gaussian vectors as there are descriptions (thesis App. A)."""
     encoded = {name: encoded_pool(model, pool) for name, pool in pools.items()}
     random = torch.randn(encoded[GENERAL].shape, generator=torch.Generator().manual_seed(0))
     return {**encoded, RANDOM: random.to(model.device)}

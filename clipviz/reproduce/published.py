@@ -84,15 +84,17 @@ N_WATERBIRDS = 5_794
 
 
 def heading(data: str, same: bool) -> str:
-    """What published numbers are called beside measured ones, on the thesis's data or, for reference, on others."""
+    """Return what published numbers are called beside measured ones, on the thesis's data or, for reference, on
+    others.
+    """
     return f"thesis, {data}" if same else f"published, on {data}"
 
 
 def for_model(table: dict, name: str, pretrained: str) -> tuple[float, ...] | dict | None:  # type: ignore[type-arg]
-    """A row of a table, when the model is the one that the thesis measured."""
+    """Return a row of a table, when the model is the one that the thesis measured."""
     return table.get(name.replace("/", "-")) if pretrained.startswith(LAION_2B) else None
 
 
 def chapter_3_model(name: str, pretrained: str) -> bool:
-    """Whether the model is the one that chapter 3's tables were measured on: OpenAI's ViT-B/32."""
+    """Return whether the model is the one that chapter 3's tables were measured on: OpenAI's ViT-B/32."""
     return name.replace("/", "-") in ("ViT-B-32", "ViT-B-32-quickgelu") and pretrained == "openai"

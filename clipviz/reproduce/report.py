@@ -40,11 +40,13 @@ class Steps:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, make: Callable[[], Result]) -> Result:
-        """The result of a step, made now unless it is there."""
+        """Return the result of a step, made now unless it is there."""
         return self.get_all([name], lambda _: [make()])[0]
 
     def get_all(self, names: Sequence[str], make: Callable[[list[int]], Iterable[Result]]) -> list[Result]:
-        """The results of several steps; make(places): of those among them that are not there, one after the other."""
+        """Return the results of several steps; make(places): of those among them that are not there, one after the
+        other.
+        """
         kept = [self._read(self.folder / f"{name}.npz") for name in names]
         lacking = [place for place, result in enumerate(kept) if result is None]
         self.resumed += [name for name, result in zip(names, kept, strict=True) if result is not None]
@@ -151,7 +153,7 @@ class Report:
         ]
 
     def write(self, name: str) -> Path:
-        """The report as `name`.md, written at once, and its blocks in `blocks`; returns the first's path."""
+        """Return the report as `name`.md, written at once, and its blocks in `blocks`; returns the first's path."""
         seconds = time.monotonic() - self.started
         on = "" if self.device is None else f" on {described(self.device)}"
         text = "\n".join(
@@ -184,7 +186,7 @@ class Written:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Written:
-        """The report that `Report.write(name)` left in a folder."""
+        """Return the report that `Report.write(name)` left in a folder."""
         kept = json.loads(blocks_of(folder, name).read_bytes())
         return cls(folder / f"{name}.md", kept["title"], kept["seconds"], kept["blocks"])
 
@@ -207,12 +209,12 @@ class Written:
 
 
 def blocks_of(folder: Path, name: str) -> Path:
-    """Where the blocks of a written report lie."""
+    """Return where the blocks of a written report lie."""
     return folder / "blocks" / f"{name}.json"
 
 
 def described(device: Any) -> str:
-    """A device in words: its card, or how many threads compute."""
+    """Return a device in words: its card, or how many threads compute."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -224,7 +226,7 @@ def described(device: Any) -> str:
 
 
 def peak_memory(device: Any) -> str:
-    """The most memory that this process has held, where the system says so, and that of a card beside it."""
+    """Return the most memory that this process has held, where the system says so, and that of a card beside it."""
     held = []
     if importlib.util.find_spec("resource") is not None:  # not on Windows
         unit = 1 if sys.platform == "darwin" else 1024
@@ -236,7 +238,7 @@ def peak_memory(device: Any) -> str:
 
 
 def _markdown(block: Block) -> str:
-    """A block and the blank line after it."""
+    """Return a block and the blank line after it."""
     kind = block["kind"]
     if kind == "section":
         return f"## {block['title']}\n"
@@ -255,14 +257,14 @@ def _escaped(row: Sequence[str]) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """A table's entry as JSON holds it: a number, a text, or None."""
+    """Return a table's entry as JSON holds it: a number, a text, or None."""
     if isinstance(value, np.generic):
         value = value.item()
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def cell(value: Any) -> str:
-    """A table's entry: floats with three digits, missing ones as a dash."""
+    """Return a table's entry: floats with three digits, missing ones as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float | np.floating):

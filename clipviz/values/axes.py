@@ -24,7 +24,7 @@ MOST_NUMBERS = 10_000_000
 
 
 def late_layers(n_layers: int, n_late: int = N_LATE) -> range:
-    """The last layers of a tower of n_layers, all of them where it has no more."""
+    """Return the last layers of a tower of n_layers, all of them where it has no more."""
     return range(max(0, n_layers - n_late), n_layers)
 
 
@@ -38,7 +38,9 @@ def neuron_layers(n_layers: int) -> range:
 
 
 def whole(name: str, number: Any) -> int:
-    """A whole number of at least 0 as a plain int; numpy's integers are taken. Raises ValueError for anything else."""
+    """Return a whole number of at least 0 as a plain int; numpy's integers are taken. Raises ValueError for anything
+    else.
+    """
     try:
         found = -1 if isinstance(number, bool | str | bytes) else int(number)
         right = found >= 0 and bool(found == number)
@@ -65,7 +67,7 @@ def wholes(name: str, numbers: Any, most: int = MOST_NUMBERS) -> tuple[int, ...]
 
 
 def _longer(numbers: Any, most: int) -> bool:
-    """Whether more than `most` things are known to be there before any is read."""
+    """Return whether more than `most` things are known to be there before any is read."""
     try:
         return len(numbers) > most
     except OverflowError:  # a range longer than any list
@@ -75,7 +77,9 @@ def _longer(numbers: Any, most: int) -> bool:
 
 
 def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[int]:
-    """An index that keeps the image axis: a single image as a slice, a range as a list; IndexError beyond the end."""
+    """Return an index that keeps the image axis: a single image as a slice, a range as a list; IndexError beyond the
+    end.
+    """
     if isinstance(images, slice):
         return images
     if isinstance(images, int) or getattr(images, "ndim", None) == 0:
@@ -87,7 +91,7 @@ def rows_of(images: Rows, n_images: int) -> slice | Tensor | np.ndarray | list[i
 
 
 def places_of(chosen: Sequence[int] | None, known: Sequence[int] | int, axis: str) -> slice | list[int]:
-    """Where layers or heads are on their axis: a slice where they stand side by side, which copies nothing."""
+    """Return where layers or heads are on their axis: a slice where they stand side by side, which copies nothing."""
     if chosen is None:
         return slice(None)
     numbers = list(range(known) if isinstance(known, int) else known)

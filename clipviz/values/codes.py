@@ -34,7 +34,7 @@ class HeadBasis:
     layers: tuple[int, ...]  # the layers that the first axis stands for
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadBasis:
-        """The same basis on another device, in another precision."""
+        """Return the same basis on another device, in another precision."""
         return dataclasses.replace(
             self,
             basis=self.basis.to(device, dtype),
@@ -44,7 +44,9 @@ class HeadBasis:
         )
 
     def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> HeadBasis:
-        """The basis of some layers (their numbers in the model) and of some of their heads, counted again from 0."""
+        """Return the basis of some layers (their numbers in the model) and of some of their heads, counted again
+        from 0.
+        """
         at, chosen = places_of(layers, self.layers, "layer"), places_of(heads, self.basis.shape[1], "head")
         basis = self.basis[at][:, chosen]
         return dataclasses.replace(self, basis=basis, output_bias=self.output_bias[at], layers=tuple(layers))
@@ -69,7 +71,9 @@ class Codes(Generic[Array]):
         return Codes(self.codes[rows], self.mean[rows], self.std[rows], self.embedding[rows], self.layers)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Codes[Tensor]:
-        """The same codes as tensors, on another device, in another precision; not copied where nothing changes."""
+        """Return the same codes as tensors, on another device, in another precision; not copied where nothing
+        changes.
+        """
         import torch
 
         columns = (self.codes, self.mean, self.std, self.embedding)
@@ -77,6 +81,8 @@ class Codes(Generic[Array]):
         return Codes(codes, mean, std, embedding, self.layers)
 
     def select(self, layers: Sequence[int], heads: Sequence[int] | None = None) -> Codes[Array]:
-        """The codes of some layers (their numbers in the model) and of some of their heads, counted again from 0."""
+        """Return the codes of some layers (their numbers in the model) and of some of their heads, counted again
+        from 0.
+        """
         at, chosen = places_of(layers, self.layers, "layer"), places_of(heads, self.codes.shape[2], "head")
         return dataclasses.replace(self, codes=self.codes[:, at][:, :, chosen], layers=tuple(layers))

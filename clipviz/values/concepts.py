@@ -73,7 +73,7 @@ class Concepts:
         return len(self.units)
 
     def name(self, concept: int) -> str:
-        """A person's name for a concept, else its hint, else the pivot's unit."""
+        """Return a person's name for a concept, else its hint, else the pivot's unit."""
         if self.labels and self.labels[concept]:
             return self.labels[concept]
         return (self.hints[concept][0] if self.hints else "") or f"unit {int(self.units[concept, 0])}"

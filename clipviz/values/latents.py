@@ -45,7 +45,7 @@ class Latents:
         return Latents(self.z[rows], self.label[rows])
 
     def take(self, rows: Sequence[int]) -> Latents:
-        """Some of them, in the order asked for."""
+        """Return some of them, in the order asked for."""
         import torch
 
         return self[torch.tensor(list(rows), dtype=torch.long, device=self.z.device)]
@@ -75,7 +75,7 @@ class Latents:
 
 
 def numbers_of(latents: Any) -> Tensor:
-    """The numbers that a search moves: z of Latents, or the latents themselves where they are a tensor."""
+    """Return the numbers that a search moves: z of Latents, or the latents themselves where they are a tensor."""
     return latents.z if isinstance(latents, Latents) else latents
 
 

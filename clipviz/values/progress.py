@@ -13,7 +13,7 @@ def unwatched(n_done: int) -> None:
 
 
 def counted(progress: Progress) -> Callable[[], None]:
-    """A function to be called after each step, which tells `progress` how many that makes."""
+    """Return a function to be called after each step, which tells `progress` how many that makes."""
     n_done = 0
 
     def step() -> None:

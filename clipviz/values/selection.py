@@ -47,7 +47,7 @@ class Ablation:
     how: Literal["mean", "zero"] = "mean"
 
     def without(self, n_heads: int, n_mlps: int = 0) -> str:
-        """What is removed, as the panels say it: "without 2 heads"; "" for nothing.
+        """Return what is removed, as the panels say it: "without 2 heads"; "" for nothing.
 
         n_heads: heads of a layer; n_mlps: MLP terms of the model, so that some of them are not taken for all.
         """
@@ -71,7 +71,7 @@ class Ablation:
         return bool(self.heads or self.layers or self.mlps or self.tokens)
 
     def toggle(self, layer: int, head: int) -> Ablation:
-        """The same ablation with one head switched."""
+        """Return the same ablation with one head switched."""
         return dataclasses.replace(self, heads=self.heads ^ {(layer, head)})
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +91,9 @@ class Ablation:
 
 
 def check_characters(name: str, text: str) -> None:
-    """ValueError for a text with half of a character (a lone surrogate), which no message and no file can hold."""
+    """Raise ValueError for a text with half of a character (a lone surrogate), which no message and no file can
+    hold.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -158,7 +160,7 @@ class Selection:
             check_characters(name, text)
 
     def replace(self, **changes: Unpack[SelectionFields]) -> Selection:
-        """A copy with some fields changed; ValueError names the fields there are.
+        """Return a copy with some fields changed; ValueError names the fields there are.
 
         A neuron belongs to its layer: another layer without a neuron named leaves the neuron behind.
         """
@@ -185,12 +187,14 @@ class Selection:
         return cls(**{**fields, "ablation": ablation})
 
     def token_string(self) -> str:
-        """A short string that reopens the same selection: URL-safe base64 of a checksum and the changes as JSON."""
+        """Return a short string that reopens the same selection: URL-safe base64 of a checksum and the changes as
+        JSON.
+        """
         return _token(self._changed())
 
     @classmethod
     def from_token(cls, token: str) -> Selection:
-        """The selection that `token_string` wrote, or that of a View's token; ValueError for anything else."""
+        """Return the selection that `token_string` wrote, or that of a View's token; ValueError for anything else."""
         return View.from_token(token).selection
 
     def _changed(self) -> dict[str, Any]:
@@ -232,14 +236,14 @@ class View:
         return cls(Selection.from_dict(fields.get("selection") or {}), fields.get("panels") or {})
 
     def token_string(self) -> str:
-        """A short string that reopens the view; that of its selection where all panels are at their defaults."""
+        """Return a short string that reopens the view; that of its selection where all panels are at their defaults."""
         if not self.panels:
             return self.selection.token_string()
         return _token({"selection": self.selection._changed(), "panels": self.panels})
 
     @classmethod
     def from_token(cls, token: str) -> View:
-        """The view that `token_string` wrote, or a Selection's token; ValueError for anything else."""
+        """Return the view that `token_string` wrote, or a Selection's token; ValueError for anything else."""
         advice = f"expected a view token made by session.view.token_string(), got {str(token)[:40]!r}; copy it whole"
         if not isinstance(token, str):
             raise ValueError(advice)

@@ -43,13 +43,13 @@ class Task:
         return next(iter(self.classifiers.values()))
 
     def of(self, images: Sequence[int]) -> Task:
-        """The same task on some of its images; there, it has no examples."""
+        """Return the same task on some of its images; there, it has no examples."""
         labels = tuple(self.labels[i] for i in images)
         groups = tuple(self.groups[i] for i in images) if self.groups else ()
         return replace(self, labels=labels, groups=groups, examples=())
 
     def label(self, image: int) -> int:
-        """An image's class, -1 where it has none or came later."""
+        """Return an image's class, -1 where it has none or came later."""
         return self.labels[image] if image < len(self.labels) else -1
 
     @property

@@ -85,7 +85,9 @@ class Readout:
         kind: str = "class token",
         bias: Tensor | None = None,
     ) -> Readout:
-        """One vector through a final LayerNorm (gamma, beta) and a projection [d_model, d_embed] with its bias."""
+        """Return one vector through a final LayerNorm (gamma, beta) and a projection [d_model, d_embed] with its
+        bias.
+        """
         constant = beta @ projection
         return cls(
             kind,

@@ -33,7 +33,7 @@ def mix(first, second, weight: np.ndarray) -> np.ndarray:
 
 
 def near(rng: np.random.Generator, *colour: int) -> np.ndarray:
-    """A colour close to the one given."""
+    """Return a colour close to the one given."""
     return np.array(colour, np.float32) + rng.normal(0, 10, 3)
 
 

@@ -77,7 +77,7 @@ class Mixture:
 
 
 def make_batch(seed: int, step: int, size: int, mixture: Mixture = Mixture()) -> Batch:
-    """The batch of one training step; depends on nothing but its arguments."""
+    """Return the batch of one training step; depends on nothing but its arguments."""
     rng = np.random.default_rng([seed, step])
     scenes = []
     for group in np.array_split(np.arange(size), _GROUPS):

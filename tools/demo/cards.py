@@ -24,7 +24,7 @@ def tables(report: str) -> dict[str, list[str]]:
 
 
 def filled(document: str, reports: Mapping[str, str]) -> str:
-    """The document with every place filled. Raises ValueError for a place whose table is in no report."""
+    """Return the document with every place filled. Raises ValueError for a place whose table is in no report."""
 
     def fill(place: re.Match[str]) -> str:
         report, section, number = place[2].strip(), place[3].strip(), int(place[4])
@@ -42,7 +42,7 @@ def filled(document: str, reports: Mapping[str, str]) -> str:
 
 
 def said(document: str, name: str, paragraph: str) -> str:
-    """The document with a paragraph in its place. Raises ValueError where it has no such place, or several."""
+    """Return the document with a paragraph in its place. Raises ValueError where it has no such place, or several."""
     place = re.compile(rf"(<!-- text: {re.escape(name)} -->\n).*?(<!-- end of text -->)", re.DOTALL)
     found, n_places = place.subn(lambda one: f"{one[1]}{paragraph}\n{one[2]}", document)
     if n_places != 1:

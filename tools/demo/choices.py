@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def true_texts(session: clipviz.Session, image: int) -> list[str]:
-    """The texts of the pool that are true of an image of the world."""
+    """Return the texts of the pool that are true of an image of the world."""
     texts = list(session.texts)
     known = session.model.bundle.truths(texts, session.images.opened, image)
     return [text for text, true in zip(texts, known, strict=True) if true]
@@ -98,7 +98,7 @@ def told(session: clipviz.Session, image: int, texts: list[str]) -> list[Told]:
 
 
 def first_view(session: clipviz.Session) -> dict[str, Any]:
-    """The first image and the text whose strongest head is selected."""
+    """Return the first image and the text whose strongest head is selected."""
     table, text = session.images.opened.attributes, with_article(FIRST["class"])
     fits = [
         i
@@ -119,7 +119,7 @@ def first_view(session: clipviz.Session) -> dict[str, Any]:
 
 
 def tour(session: clipviz.Session) -> dict[str, Any]:
-    """The bird that is named right again, where it stands, and what the head of that place writes."""
+    """Return the bird that is named right again, where it stands, and what the head of that place writes."""
     table, task = session.images.opened.attributes, session.ablation.tasks()[BIRDS]
     cue = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "cue")
     after = clipviz.Ablation(heads=frozenset(cue.heads))
@@ -152,7 +152,7 @@ def tour(session: clipviz.Session) -> dict[str, Any]:
 
 
 def repair(bird: str, outcome: Outcome) -> dict[str, str]:
-    """What the last step of the tour does to all birds, in a paragraph for the README."""
+    """Return what the last step of the tour does to all birds, in a paragraph for the README."""
     worst = outcome.worst
     low, middle, high = np.quantile(worst.random, (0.025, 0.5, 0.975)).tolist()
     return {

@@ -69,7 +69,7 @@ def pictures(scenes: Scenes) -> list[Image.Image]:
 def strongest(
     model: ClipModel, images: Sequence[Image.Image], score: Callable[[Tensor], Tensor], dictionary: Any
 ) -> Tensor:
-    """The largest score of each unit over an image's tokens, [image, unit]; score: of what is at a point."""
+    """Return the largest score of each unit over an image's tokens, [image, unit]; score: of what is at a point."""
     parts = []
     for start in range(0, len(images), BATCH):
         pixels = model.prepare(images[start : start + BATCH])
@@ -79,7 +79,7 @@ def strongest(
 
 
 def values(scenes: Scenes) -> dict[tuple[str, int], np.ndarray]:
-    """Every attribute's values that at most a third of the scenes have and STRONGEST have at least, [image]."""
+    """Return every attribute's values that at most a third of the scenes have and STRONGEST have at least, [image]."""
     found = {}
     for name in scenes.columns:
         column = scenes.attribute(name)
@@ -91,7 +91,8 @@ def values(scenes: Scenes) -> dict[tuple[str, int], np.ndarray]:
 
 
 def showing(scores: Tensor, scenes: Scenes) -> np.ndarray:
-    """Which units show one attribute, [unit]: the value is chosen on every other scene and tested on the rest.
+    """Return which units show one attribute, [unit]: the value is chosen on every other scene and tested on the
+    rest.
 
     A unit shows a value if at least half of its STRONGEST images of the rest have it, and so many would have it by
     chance with a probability below RARE. Units that are active on fewer images show none.
@@ -136,7 +137,7 @@ def neuron_scores(model: ClipModel, images: Sequence[Image.Image], layer: int) -
 
 
 def encoder(model: ClipModel, dictionary: Dictionary | None = None) -> Encoder:
-    """The model for zero-shot tests, with a dictionary's reconstruction in place if one is given."""
+    """Return the model for zero-shot tests, with a dictionary's reconstruction in place if one is given."""
 
     here = None if dictionary is None else dictionary.to(model.device)
 
@@ -169,7 +170,9 @@ def untrained(model: ClipModel) -> ClipModel:
 def choose_layer(
     model: ClipModel, train_on: Sequence[Image.Image], scenes: Scenes, sizes: Sizes, print: Callable
 ) -> int:
-    """The layer whose features most often show one attribute after a short training; the last has no later heads."""
+    """Return the layer whose features most often show one attribute after a short training; the last has no later
+    heads.
+    """
     shares = {}
     for layer in range(model.n_layers - 1):
         tried = Dictionary.train(model, train_on, layer, sizes.n, sizes.k, passes=sizes.tried)
@@ -185,7 +188,7 @@ def report(
     control: tuple[ClipModel, Dictionary],
     scenes: Scenes,
 ) -> dict[str, Any]:
-    """What the dictionary is worth on held-out scenes, as plain values."""
+    """Return what the dictionary is worth on held-out scenes, as plain values."""
     shown = pictures(scenes)
     measured: Reconstruction = model.measure_dictionary(shown[:500], dictionary)
     of_control = control[0].measure_dictionary(shown[:500], control[1])
@@ -228,7 +231,7 @@ def report(
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The report in words and tables."""
+    """Return the report in words and tables."""
     measured, control = found["reconstruction"], found["reconstruction of a random network"]
     seeds = found["seeds"]
     lines = [

@@ -62,7 +62,7 @@ def reading_loss(code: dict[str, Tensor], scenes: TrueScenes) -> Tensor:
 
 
 def features(net: Any, images: Tensor) -> list[Tensor]:
-    """The embedded CNN's maps of pictures, first stages."""
+    """Return the embedded CNN's maps of pictures, first stages."""
     maps = net.stem((F.interpolate(images, 96, mode="bilinear", align_corners=False) - 0.5) / 0.25)
     found = [maps]
     for stage in net.stages[:3]:
@@ -191,7 +191,7 @@ class Trainer:
         save_net(self.mean.module, options.folder / "generator.safetensors")
 
     def batches(self) -> Iterator[Batch]:
-        """The batches from the current step on, drawn one ahead by a thread."""
+        """Yield the batches from the current step on, drawn one ahead by a thread."""
         options = self.options
 
         def at(step: int) -> Batch:

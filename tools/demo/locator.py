@@ -24,7 +24,7 @@ HELD_OUT_SEED = 1_000_003
 def seen_count(
     scenes: TrueScenes, layers: Float[np.ndarray, "image 2 rows cols"]
 ) -> Int[np.ndarray, " image"]:
-    """How many objects the pictures show: more than half opaque, and not hidden or outside the frame."""
+    """Return how many objects the pictures show: more than half opaque, and not hidden or outside the frame."""
     return ((scenes.opacity > 0.5) & (layers.mean((2, 3)) > LEAST_AREA)).sum(1)
 
 
@@ -39,7 +39,7 @@ class Lesson:
 
 
 def lesson(n: int, seed: int) -> Lesson:
-    """The teacher's pictures of n random latents with their truth."""
+    """Return the teacher's pictures of n random latents with their truth."""
     scenes = true_scenes(*draw_latents(n, seed))
     painted = [paint(scenes, index) for index in range(n)]
     images = torch.from_numpy(np.stack([picture for picture, _ in painted])).permute(0, 3, 1, 2) / 255
@@ -74,7 +74,7 @@ def train(folder: Path, steps: int, batch_size: int = 64, seed: int = 0) -> Loca
 
 
 def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The pictures as an imperfect generator might paint them: some blurred, all with a little noise."""
+    """Return the pictures as an imperfect generator might paint them: some blurred, all with a little noise."""
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     share = torch.rand(len(images), 1, 1, 1, generator=generator)
     noise = (
@@ -86,7 +86,7 @@ def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def errors(n: int = 1000, seed: int = HELD_OUT_SEED) -> dict[str, float]:
-    """The locator's own errors on held-out pictures of the teacher that clearly show one or two objects.
+    """Return the locator's own errors on held-out pictures of the teacher that clearly show one or two objects.
 
     centroid: mean distance in sides; area: median of |measured / true - 1|; count: share of wrong numbers; n.
     """

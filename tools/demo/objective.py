@@ -41,7 +41,7 @@ def fact_contrast(
     images: dict[str, Tensor],
     values: dict[str, Tensor],
 ) -> tuple[Tensor, dict[str, float]]:
-    """Each image against every short sentence of a family, of which the world knows the true one.
+    """Return each image against every short sentence of a family, of which the world knows the true one.
 
     This is the image-to-text half of the contrast in label space of Yang et al. (2022, Unified Contrastive
     Learning): other true captions of a batch can no longer count as negatives. Families are weighted by
@@ -63,7 +63,7 @@ def fact_contrast(
 def truth_contrast(
     image_units: Tensor, text_units: Tensor, scale: Tensor, truth: Tensor, frequency: Tensor
 ) -> tuple[Tensor, float]:
-    """Each image against sentences of all families at once, corrected by how common each sentence is.
+    """Return each image against sentences of all families at once, corrected by how common each sentence is.
 
     One softmax of scaled cosines plus the logarithm of a sentence's frequency, whose target is spread evenly over
     the sentences that are true of the image; what is unknown is left out. At the optimum a scaled cosine is

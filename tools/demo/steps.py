@@ -54,7 +54,7 @@ class Ledger:
 
 
 def digest(root: Path, patterns: Iterable[str]) -> str:
-    """A hash of the names and contents of all files that the patterns find."""
+    """Return a hash of the names and contents of all files that the patterns find."""
     total = hashlib.sha256()
     for pattern in patterns:
         paths = sorted(

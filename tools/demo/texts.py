@@ -43,7 +43,7 @@ PAIRS = (
 
 
 def families() -> Iterator[tuple[str, list[str]]]:
-    """Each family with its sentences, in the order of the file."""
+    """Yield each family with its sentences, in the order of the file."""
     article = words.with_article
     yield "object", [article(name) for name in words.OBJECT_NAMES]
     general = {**words.CATEGORY_PLURALS}

@@ -60,7 +60,7 @@ class Progress:
         self.typical = recent if math.isinf(self.typical) else 0.95 * self.typical + 0.05 * recent
 
     def share(self, options: argparse.Namespace) -> float:
-        """How much of the run is done, 0 to 1."""
+        """Return how much of the run is done, 0 to 1."""
         done = self.samples / options.samples if options.samples else self.seconds / (60 * options.minutes)
         return min(1.0, done)
 

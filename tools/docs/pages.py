@@ -70,7 +70,7 @@ def _relinked(markdown: str, source: str, page: str) -> str:
 
 
 def board(view: str, page: str) -> str:
-    """The published board at a view, such as `text=a swan&head=4.6`, addressed from the document at `page`."""
+    """Return the published board at a view, such as `text=a swan&head=4.6`, addressed from the document at `page`."""
     fragment = f"#{html.escape(view, quote=True)}" if view else ""
     address = f"{'../' * (len(Path(page).parts) - 1)}demo/index.html{fragment}"
     return (
@@ -81,5 +81,5 @@ def board(view: str, page: str) -> str:
 
 
 def formula(latex: str) -> str:
-    """A displayed formula as MathML."""
+    """Return a displayed formula as MathML."""
     return convert(" ".join(latex.split()), display="block")

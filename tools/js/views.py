@@ -20,7 +20,7 @@ ARRAYS = {np.float32: "Float32Array", np.int32: "Int32Array", np.uint8: "Uint8Ar
 
 
 def typescript(kind: Any) -> str:
-    """A type of a view. TypeError for one that JSON and arrays do not have."""
+    """Return a type of a view. TypeError for one that JSON and arrays do not have."""
     origin, args = get_origin(kind), get_args(kind)
     if kind in PLAIN:
         return PLAIN[kind]
@@ -43,7 +43,7 @@ def typescript(kind: Any) -> str:
 
 
 def interface(kind: Any) -> str:
-    """A TypedDict as an interface, what its bases have included; a view has what every view has."""
+    """Return a TypedDict as an interface, what its bases have included; a view has what every view has."""
     above = " extends Shown" if kind.__name__.endswith("View") else ""
     lines = [f"interface {kind.__name__}{above} {{"]
     for name, held in get_type_hints(kind).items():
@@ -54,7 +54,7 @@ def interface(kind: Any) -> str:
 
 
 def declared() -> list[Any]:
-    """Every TypedDict of the panels, in the order of the files; names that begin with _ are parts of others."""
+    """Return every TypedDict of the panels, in the order of the files; names that begin with _ are parts of others."""
     found = []
     for file in sorted(FOLDER.glob("*/sent.py")):
         module = import_module(f"clipviz.panels.{file.parent.name}.sent")
@@ -66,7 +66,7 @@ def declared() -> list[Any]:
 
 
 def written() -> str:
-    """The whole file."""
+    """Return the whole file."""
     names = [kind.__name__.removesuffix("View") for kind in declared() if kind.__name__.endswith("View")]
     apis = "\n".join(f"type {name}Api = Api<{name}View, {name}Arrays>;" for name in names)
     return "\n\n".join([HEAD, *map(interface, declared()), apis]).replace("\n\n\n", "\n\n") + "\n"

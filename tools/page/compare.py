@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
 def random_model(name: str, **changes: object) -> ClipModel:
-    """An open_clip architecture with random weights, its norms and biases moved, so that no share is 0."""
+    """Return an open_clip architecture with random weights, its norms and biases moved, so that no share is 0."""
     import naive
     import open_clip
 

@@ -99,7 +99,7 @@ def words(
     texts: list[str],
     n_texts: int = 2,
 ) -> Words:
-    """A plane in texts of the pool, with the pool's mean direction subtracted from every text.
+    """Return a plane in texts of the pool, with the pool's mean direction subtracted from every text.
 
     An end of an axis along which anything varies is named by the `n_texts` texts with the largest cosine with it, of
     texts that are ALIKE the best; a dense place by the text with the largest cosine with what its images have on
@@ -127,7 +127,7 @@ def words(
 
 
 def dense_places(places: Float[np.ndarray, "point 2"]) -> list[tuple[tuple[float, float], np.ndarray]]:
-    """Where points lie denser than around: the middle of each such place and its points, the densest first.
+    """Return where points lie denser than around: the middle of each such place and its points, the densest first.
 
     Points are counted in a grid and the counts smoothed; a place is a maximum within REACH cells that has more points
     than they would have if spread evenly over the cells that hold any.
@@ -153,7 +153,7 @@ def dense_places(places: Float[np.ndarray, "point 2"]) -> list[tuple[tuple[float
 def _first_unlike(
     scores: Float[Tensor, " text"], directions: Float[Tensor, "text d_embed"], n_texts: int
 ) -> list[int]:
-    """The texts with the highest scores, none of them ALIKE to one before it."""
+    """Return the texts with the highest scores, none of them ALIKE to one before it."""
     left, chosen = scores.clone(), list[int]()
     while len(chosen) < n_texts and bool((left > -torch.inf).any()):
         chosen.append(int(left.argmax()))
@@ -173,7 +173,7 @@ def _smoothed(counts: np.ndarray) -> np.ndarray:
 
 
 def _mean(images: ImageCodes, rows: np.ndarray, head: Head | None, most: int) -> Float[Tensor, " d_embed"]:
-    """What an even sample of images has on average: unit embeddings, or a head's effects."""
+    """Return what an even sample of images has on average: unit embeddings, or a head's effects."""
     chosen = torch.as_tensor(rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)])
     if head is None:
         return normalize(images.embedding[chosen.to(images.embedding.device)], dim=-1).mean(0)
@@ -181,7 +181,7 @@ def _mean(images: ImageCodes, rows: np.ndarray, head: Head | None, most: int) ->
 
 
 def _points(images: ImageCodes) -> Tensor:
-    """The images shown: all that have been read, or an even sample of them."""
+    """Return the images shown: all that have been read, or an even sample of them."""
     ready = images.rows()
     if len(ready) < 3:
         raise ValueError(

@@ -43,7 +43,7 @@ def from_examples(
 def from_pictures(
     model: ClipModel, images: Any, examples: Sequence[Sequence[int]]
 ) -> Float[Tensor, "class d_embed"]:
-    """The same from pictures that have not been embedded yet; those that cannot be read are left out."""
+    """Return the same from pictures that have not been embedded yet; those that cannot be read are left out."""
     wanted = [image for chosen in examples for image in chosen]
     rows: list[int] = []
     parts: list[Tensor] = []
@@ -56,12 +56,12 @@ def from_pictures(
 
 
 def by_name(model: ClipModel, task: Task) -> Task:
-    """The task with the classifier of its classes' prompts."""
+    """Return the task with the classifier of its classes' prompts."""
     return replace(task, classifiers={**task.classifiers, "names": from_prompts(model, task.prompts)})
 
 
 def of_cue(model: ClipModel, task: Task) -> Float[Tensor, "2 d_embed"]:
-    """The two directions whose difference is the task's spurious cue. Raises ValueError where it has none."""
+    """Return the two directions whose difference is the task's spurious cue. Raises ValueError where it has none."""
     if not task.cue:
         raise ValueError(f"expected a task with a cue, got {task.name!r}, which has none")
     return from_prompts(model, [texts for _, texts in task.cue])

@@ -114,7 +114,7 @@ class ImageCodes:
     def from_stored(
         cls, model: ClipModel, stored: Codes[np.ndarray], moments: tuple[np.ndarray, np.ndarray] | None
     ) -> ImageCodes:
-        """The codes of an index of this model, read at once, or left in their file beyond LARGE bytes.
+        """Return the codes of an index of this model, read at once, or left in their file beyond LARGE bytes.
 
         moments: mean [layer, head, d_code + 2] and covariance of these codes (lens.covariance); None computes
         them when they are first needed.
@@ -197,7 +197,7 @@ class ImageCodes:
     def _traced(
         self, model: ClipModel, pictures: list[Image.Image], check: Callable[[], None] | None
     ) -> Codes:
-        """The codes of some pictures, whatever autocast the caller is in: they are kept for other sessions."""
+        """Return the codes of some pictures, whatever autocast the caller is in: they are kept for other sessions."""
         with unmixed(model.device):
             return model.trace(pictures, False, check).to_codes(self.layers)
 
@@ -235,7 +235,7 @@ class ImageCodes:
         self.version += 1
 
     def rows(self, subset: Sequence[int] = ()) -> Tensor:
-        """Indices of the ready images, of a subset if given."""
+        """Return indices of the ready images, of a subset if given."""
         ready = torch.nonzero(self.ready)[:, 0]
         if not len(subset):
             return ready.to(self.codes.device)
@@ -269,7 +269,7 @@ class ImageCodes:
         return direction_scores(codes, basis, direction[None].to(codes.mean), [(layer, 0)], cosine)[0]
 
     def of_head(self, layer: int, head: int) -> tuple[Codes, HeadBasis]:
-        """The codes of one head alone and its basis, where the codes are; it is then head 0 of its layer."""
+        """Return the codes of one head alone and its basis, where the codes are; it is then head 0 of its layer."""
         self.layer_index(layer)
         basis = self.basis.select([layer], [head]).to(self.mean.device, self.mean.dtype)
         return self.stored.select([layer], [head]), basis
@@ -282,7 +282,7 @@ class ImageCodes:
         return effects_from_codes(chosen.codes, chosen.mean, chosen.std, one)[:, 0, 0]
 
     def layer_index(self, layer: int) -> int:
-        """Where a layer's codes are; ValueError when they are not kept."""
+        """Return where a layer's codes are; ValueError when they are not kept."""
         if layer not in self.layers:
             raise ValueError(
                 f"layer {layer} is not among the layers kept for this collection, {list(self.layers)}; "
@@ -294,7 +294,7 @@ class ImageCodes:
 def without_rounding(
     mean: Float[Tensor, "*head augmented"], covariance: Float[Tensor, "*head augmented augmented"]
 ) -> Float[Tensor, "*head augmented augmented"]:
-    """The covariance of codes, 0 for heads whose codes differ by rounding alone.
+    """Return the covariance of codes, 0 for heads whose codes differ by rounding alone.
 
     The same image in batches of two sizes gives codes that differ in their last digits, by about 3e-7 of their length;
     two images of one colour that differ by one level of 255 give codes that differ by 2e-3.
@@ -314,7 +314,7 @@ def _give_way(awaited: Callable[[], bool]) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has no memory left."""
+    """Return whether an error says that the device, or the machine, has no memory left."""
     said = str(error).lower()
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         words in said for words in ("out of memory", "can't allocate memory", "not enough memory")

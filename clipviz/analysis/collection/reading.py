@@ -20,7 +20,7 @@ class Read(NamedTuple):
 
 
 def read(images: Any, rows: Sequence[int]) -> Read:
-    """Some of the images: anything that gives a picture, or raises ValueError or OSError, for images[row]."""
+    """Return some of the images: anything that gives a picture, or raises ValueError or OSError, for images[row]."""
     found = Read([], [], {})
     for row in rows:
         try:

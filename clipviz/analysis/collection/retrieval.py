@@ -43,7 +43,7 @@ def top_images(
     k: int,
     by: str = "product",
 ) -> Ranked:
-    """The k images on which one head writes most along a direction (Fig. 2.4), by inner product or by cosine."""
+    """Return the k images on which one head writes most along a direction (Fig. 2.4), by inner product or by cosine."""
     _check_by(by)
     if by == "product":
         return best(images, images.head_scores(direction, layer, head), k)
@@ -53,7 +53,7 @@ def top_images(
 def neighbours(
     images: ImageCodes, image: int, head: Head | None, k: int, by: str, trace: Callable[[], Trace]
 ) -> Ranked:
-    """The k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
+    """Return the k images most like one under the whole model, or under one head, best first (thesis 2.4, Fig. 2.5).
 
     by="cosine" leaves the image itself out; by="product" is the thesis's inner product of the head's effects. trace:
     the image's, asked for where its codes are not among `images`.
@@ -88,7 +88,7 @@ def _scores(
 
 
 def best(images: ImageCodes, scores: Float[Tensor, " image"], k: int) -> Ranked:
-    """The k highest scores among the images that have been read, best first."""
+    """Return the k highest scores among the images that have been read, best first."""
     ready = images.ready.to(scores.device)
     values, rows = scores.masked_fill(~ready, -torch.inf).topk(min(k, images.n_ready))
     return list(zip(rows.tolist(), values.tolist(), strict=True))

@@ -13,7 +13,8 @@ from clipviz.values import Task
 
 
 def labelled_tasks(images: Images) -> dict[str, Task]:
-    """The tasks of a data set's labels or class folders: by name and by example, in groups where these are known.
+    """Return the tasks of a data set's labels or class folders: by name and by example, in groups where these are
+    known.
 
     Groups are those of the attribute "group" (a table beside the pictures says them: data.tables), else the classes.
     By example, classes are learnt from the images whose attribute "split" is "train", or from two in five of each
@@ -35,7 +36,7 @@ def labelled_tasks(images: Images) -> dict[str, Task]:
 
 
 def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
-    """A task of typed class names; labels come from the first known task that has a class of every name."""
+    """Return a task of typed class names; labels come from the first known task that has a class of every name."""
     names = list(dict.fromkeys(_bare(name.strip()) for name in classes if name.strip()))
     if len(names) < 2:
         raise ValueError(
@@ -54,7 +55,9 @@ def typed_task(classes: Sequence[str], known: Sequence[Task] = ()) -> Task:
 
 
 def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Task]:
-    """A task once more, each class learnt from its training images or from two in five; none where they are few."""
+    """Return a task once more, each class learnt from its training images or from two in five; none where they are
+    few.
+    """
     rows = rows_of(task.labels)
     chosen = [rows[label] for label in range(len(task.classes))]
     trained = [tuple(i for i in images if split[i] == "train") for images in chosen] if split else [()]
@@ -67,7 +70,9 @@ def _classes_by_example(task: Task, split: Sequence[str | None]) -> dict[str, Ta
 
 
 def by_example(task: Task, examples: Sequence[tuple[int, ...]], which: str) -> dict[str, Task]:
-    """The task with classes learnt from examples, and the other images as its test; none where a class has none."""
+    """Return the task with classes learnt from examples, and the other images as its test; none where a class has
+    none.
+    """
     if not all(examples):
         return {}
     used = {i for chosen in examples for i in chosen}
@@ -113,13 +118,15 @@ def waterbird_task(images: Images) -> Task:
 
 
 def class_labels(images: Images) -> list[str | None]:
-    """The class of every image: its label (of a table beside the pictures, of a data set), else that of its folder."""
+    """Return the class of every image: its label (of a table beside the pictures, of a data set), else that of its
+    folder.
+    """
     said = (images.attributes or {}).get("label")
     return list(said) if said else [class_folder(name) or None for name in images.names]
 
 
 def class_folder(name: str) -> str:
-    """The class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
+    """Return the class of an image that lies in a folder of its class: the folder's name, "" where there is none."""
     parts = name.replace("\\", "/").split("/")
     return parts[-2] if len(parts) > 1 else ""
 
@@ -139,7 +146,7 @@ def named_task(
 
 
 def _bare(name: str) -> str:
-    """A class name without its article."""
+    """Return a class name without its article."""
     for article in ("a ", "an ", "the "):
         if name.lower().startswith(article):
             return name[len(article) :].strip()

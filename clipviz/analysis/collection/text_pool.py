@@ -27,7 +27,7 @@ Tell = Callable[[Work], None]
 
 
 def open_pool(model: ClipModel, texts: Any) -> Texts:
-    """The pool given; that of the model's bundle, also by its name; or the general one."""
+    """Return the pool given; that of the model's bundle, also by its name; or the general one."""
     bundle = model.bundle
     named = texts is None or (isinstance(texts, str) and bundle is not None and texts == bundle.name)
     if bundle is not None and bundle.texts is not None and named:

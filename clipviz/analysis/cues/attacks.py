@@ -132,7 +132,8 @@ def attack_pair(
     studio: Studio | None = None,
     left_out: dict[str, str] | None = None,
 ) -> dict[str, tuple[list[str], Attack]]:
-    """All methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class alone.
+    """Return all methods on one class pair, once: method -> (its words, its pictures); "no words" draws the class
+    alone.
 
     studio: as in `attempt`. left_out: takes the methods for whose words no fair sentence was written, with the reason;
     without it the first such method raises NoFairSentenceError.

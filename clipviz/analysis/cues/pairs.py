@@ -17,7 +17,7 @@ def studio_of(model: ClipModel) -> Studio | None:
 
 
 def check_pair(drawn: str, mistaken: str) -> None:
-    """ValueError unless these are two different class names."""
+    """Raise ValueError unless these are two different class names."""
     for name in (drawn, mistaken):
         if not isinstance(name, str) or not name.strip():
             raise ValueError(
@@ -28,7 +28,7 @@ def check_pair(drawn: str, mistaken: str) -> None:
 
 
 def prompt(model: ClipModel, name: str) -> str:
-    """The text that stands for a class: "a horse", "grapes"."""
+    """Return the text that stands for a class: "a horse", "grapes"."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"expected the name of a class, got {name!r}; type a word")
     studio = studio_of(model)
@@ -36,14 +36,14 @@ def prompt(model: ClipModel, name: str) -> str:
 
 
 def target_direction(model: ClipModel, drawn: str, mistaken: str) -> tuple[Tensor, Tensor]:
-    """The directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
+    """Return the directions of both classes [2, d_embed], and v = M(mistaken) - M(drawn)."""
     check_pair(drawn, mistaken)
     encoded = model.encode_texts([prompt(model, drawn), prompt(model, mistaken)])
     return encoded, encoded[1] - encoded[0]
 
 
 def drawable(studio: Studio | None, words: Sequence[str], pair: tuple[str, str]) -> list[bool]:
-    """Whether a studio can put each word into a picture of the pair's first class, colours left out."""
+    """Return whether a studio can put each word into a picture of the pair's first class, colours left out."""
     wrong = [word for word in words if not isinstance(word, str)]
     if wrong:
         raise ValueError(f"expected words as texts, got {wrong[:3]}; put each in quotes")

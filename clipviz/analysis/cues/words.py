@@ -48,7 +48,7 @@ class Source:
     indirect_directions: Tensor | None = None
 
     def place(self, row: int) -> tuple[int, int]:
-        """The (layer, neuron) that a row of the directions is of."""
+        """Return the (layer, neuron) that a row of the directions is of."""
         for layer, n_neurons in self.layers:
             if row < n_neurons:
                 return layer, row
@@ -90,7 +90,7 @@ def source(
     m: int | None = None,
     progress: Progress = unwatched,
 ) -> Source:
-    """The words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes).
+    """Return the words and codes, of m texts each, of some layers' neurons (m as in LayerNeurons.codes).
 
     progress: called after every CODED neurons with how many times it was.
     """
@@ -103,7 +103,7 @@ def source(
 
 
 def coding(known: Sequence[LayerNeurons], encoded: Tensor, m: int | None = None) -> Iterator[Source | None]:
-    """The same in short steps, for work between a user's clicks: None until the last, which is the source."""
+    """Yield the same in short steps, for work between a user's clicks: None until the last, which is the source."""
     if not known:
         raise ValueError(
             "expected the neurons of at least one layer, got none; choose layers that are read later"
@@ -136,7 +136,7 @@ def cues(
     n_behind: int = 4,
     progress: Progress = unwatched,
 ) -> list[Cue]:
-    """The words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first.
+    """Return the words that pull pictures of `drawn` towards `mistaken` by way of the neurons, strongest first.
 
     progress: called before each of the N_ROTATIONS with how many are done, and may raise to end the work.
     """
@@ -182,7 +182,7 @@ def choose_words(
     n_neurons: int = N_NEURONS,
     n_words: int = N_WORDS,
 ) -> dict[str, Int[Tensor, " word"]]:
-    """The words of every method of Table 3.3 for one classification direction."""
+    """Return the words of every method of Table 3.3 for one classification direction."""
 
     def by(codes: SparseCode, directions: Tensor, neurons: Tensor) -> Tensor:
         scores = contribution_scores(codes, directions, target, neurons, len(found.pool))
@@ -202,7 +202,7 @@ def choose_words(
 def method_words(
     model: ClipModel, found: Source, pair: tuple[str, str], seed: int, n_neurons: int = N_NEURONS
 ) -> dict[str, list[str]]:
-    """The words of every method for one class pair; none for "no words"."""
+    """Return the words of every method for one class pair; none for "no words"."""
     encoded, target = target_direction(model, *pair)
     banned = banned_words(found, *pair, encoded[1])
     picks = choose_words(found, target, banned, torch.Generator().manual_seed(seed), n_neurons)

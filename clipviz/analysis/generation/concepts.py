@@ -54,7 +54,7 @@ def generator_concepts(
     same: float = SAME,
     progress: Progress = unwatched,
 ) -> list[GeneratorConcept]:
-    """The generator's guides as concepts, those of most units first.
+    """Yield the generator's guides as concepts, those of most units first.
 
     Units whose maps over G(latents) correlate by more than `same` on average (Eq. 4.2) are named together, by the text
     whose heatmap has the highest mean correlation with them (see text_labels.likeness); units of one name are one
@@ -101,7 +101,7 @@ def _alike(correlation: Tensor, same: float) -> list[Tensor]:
 
 
 def _name(likes: Tensor, texts: Sequence[str]) -> tuple[int, float]:
-    """The text to call a concept by, and its correlation; likes: [text]."""
+    """Return the text to call a concept by, and its correlation; likes: [text]."""
     close = (likes > float(likes.max()) - CLOSE).nonzero()[:, 0].tolist()
     shortest = min(close, key=lambda text: (len(texts[text]), -float(likes[text])))
     return shortest, float(likes[shortest])
@@ -123,7 +123,7 @@ def save(path: str | Path, concepts: Sequence[GeneratorConcept], about: Mapping[
 
 
 def open_concepts(path: str | Path, about: Mapping[str, str]) -> list[GeneratorConcept] | None:
-    """The concepts in a file; None where there is none or it rests on other weights. ValueError for damage."""
+    """Return the concepts in a file; None where there is none or it rests on other weights. ValueError for damage."""
     path = Path(path)
     if not path.is_file():
         return None

@@ -41,7 +41,8 @@ def change_of(
     where: Float[Tensor, "image 1 rows cols"] | None = None,
     literal: bool = False,
 ) -> edits.Change:
-    """A change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or "amplify".
+    """Return a change of maps by its name: "none", "zoom" (factor, and a shift), "shift", "copy", "remove" or
+    "amplify".
 
     right, down: shares of the picture's sides; factor: of lengths for "zoom", of heights for "amplify". What comes in
     at a border goes on from it, so that grounds stay. where: the region (lens.edits.region) that is written once more
@@ -76,7 +77,8 @@ def asked_maps(
     factor: float = 1.0,
     literal: bool = False,
 ) -> dict[str, Tensor]:
-    """The maps that a change of some units asks for; "copy" and "remove" act on the region where these stand out.
+    """Return the maps that a change of some units asks for; "copy" and "remove" act on the region where these stand
+    out.
 
     literal: as in thesis 4.4 instead (see `change_of`).
     """
@@ -116,7 +118,7 @@ def edit_steps(
     schedule: Schedule | None = None,
     literal: bool = False,
 ) -> Iterator[Step]:
-    """The search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
+    """Yield the search of `edit`, one step at a time: each shows where it is, and whoever stops asking ends it.
 
     units: (layer, unit) to change, default all guides; the others should stay as they are if `keep`. start: latents
     that the search begins at, default `latents`. literal: the maps that thesis 4.4 asks for (see `change_of`).
@@ -153,7 +155,7 @@ def edit_steps(
 
 
 def _counted(rounds: Generator[None, None, Any], here: Step) -> Generator[Step, None, Any]:
-    """The rounds of a search that shows nothing on its way, as steps that stay `here`."""
+    """Yield the rounds of a search that shows nothing on its way, as steps that stay `here`."""
     for number in itertools.count(1):
         try:
             next(rounds)
@@ -163,7 +165,7 @@ def _counted(rounds: Generator[None, None, Any], here: Step) -> Generator[Step, 
 
 
 def edited_region(maps: Maps, chosen: Sequence[UnitPairs]) -> Float[Tensor, "image 1 rows cols"]:
-    """Where units stand out on their own maps: what is copied or removed."""
+    """Return where units stand out on their own maps: what is copied or removed."""
     return edits.region(
         [(maps[group.layer_a].index_select(1, group.units_a), group.std_a) for group in chosen]
     )
@@ -203,8 +205,9 @@ def edit_units_directly(
     down: float = 0.0,
     factor: float = 1.0,
 ) -> Float[Tensor, "image 3 rows cols"]:
-    """The picture when the units themselves are overwritten in the forward pass, without a search: the baseline of
-    thesis 4.4 (Bau et al.), which leaves artefacts."""
+    """Return the picture when the units themselves are overwritten in the forward pass, without a search: the
+    baseline of thesis 4.4 (Bau et al.), which leaves artefacts.
+    """
     where = edited_region(generator.maps(latents), guides.own) if change in START_STEPS else None
     how = change_of(change, right, down, factor, where)
     by_layer = {group.layer_a: group.units_a for group in guides.own}

@@ -49,7 +49,9 @@ class Guides:
         return sum(len(group.units_a) for group in self.own)
 
     def of(self, units: Sequence[tuple[str, int]]) -> tuple[UnitPairs, ...]:
-        """The generator's units of some (layer, unit), to edit these alone. ValueError for one that is not a guide."""
+        """Return the generator's units of some (layer, unit), to edit these alone. ValueError for one that is not a
+        guide.
+        """
         wanted, found = set(units), set()
         chosen = []
         for group in self.own:
@@ -66,7 +68,7 @@ class Guides:
         return tuple(chosen)
 
     def without(self, chosen: Sequence[UnitPairs]) -> tuple[UnitPairs, ...]:
-        """All the other units."""
+        """Return all the other units."""
         gone = {(group.layer_a, unit) for group in chosen for unit in group.units_a.tolist()}
         rest = []
         for group in self.own:
@@ -87,7 +89,7 @@ def find_guides(
     batch: int = 32,
     progress: Progress = unwatched,
 ) -> Guides:
-    """The generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
+    """Return the generator's best buddies in every reader over G(latents) (Eq. 4.3), at most `most` pairs for each.
 
     above: correlation that a pair must exceed; progress: called after each reader with how many are done. Raises
     ValueError where no pair is left.
@@ -109,7 +111,7 @@ def find_guides(
 
 
 def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
-    """Each of the generator's units once, with itself, one layer at a time."""
+    """Return each of the generator's units once, with itself, one layer at a time."""
     found: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
     for group in groups:
         known = found.setdefault(group.layer_a, {})
@@ -126,17 +128,17 @@ def each_once(groups: Sequence[UnitPairs]) -> list[UnitPairs]:
 
 
 def pairs_with(readers: Mapping[str, Any], guides: Guides) -> list[UnitPairs]:
-    """The guides' pairs with some readers."""
+    """Return the guides' pairs with some readers."""
     return [group for name in readers for group in guides.pairs.get(name, ())]
 
 
 def fingerprint(module: nn.Module) -> str:
-    """The first 16 digits of the SHA-256 of a network's tensors, names and shapes."""
+    """Return the first 16 digits of the SHA-256 of a network's tensors, names and shapes."""
     return digest_of(module.state_dict())[:16]
 
 
 def identity(generator: Any, readers: Mapping[str, Any]) -> dict[str, str]:
-    """What guides rest on: the weights of the generator ("") and of every reader."""
+    """Return what guides rest on: the weights of the generator ("") and of every reader."""
     return {
         "": fingerprint(generator.module),
         **{name: fingerprint(reader.module) for name, reader in readers.items()},
@@ -160,7 +162,7 @@ def save(path: str | Path, guides: Guides, about: Mapping[str, str]) -> None:
 def open_guides(
     path: str | Path, about: Mapping[str, str], device: torch.device | str = "cpu"
 ) -> Guides | None:
-    """The guides in a file, None where there is none or it rests on other weights.
+    """Return the guides in a file, None where there is none or it rests on other weights.
 
     Raises ValueError for a file that is damaged.
     """
@@ -189,8 +191,9 @@ def guides_between(
     device: torch.device | str = "cpu",
     progress: Progress = unwatched,
 ) -> Guides:
-    """The units that a generator shares with readers: those in the file `shipped` where it rests on the same weights,
-    else found now. progress: as find_guides calls it. ValueError where no unit is shared."""
+    """Return the units that a generator shares with readers: those in the file `shipped` where it rests on the same
+    weights, else found now. progress: as find_guides calls it. ValueError where no unit is shared.
+    """
     if shipped is not None and known_by_weights(generator, readers):
         kept = open_guides(shipped, identity(generator, readers), device)
         if kept is not None:
@@ -206,5 +209,5 @@ def guides_between(
 
 
 def known_by_weights(generator: Any, readers: Mapping[str, Any]) -> bool:
-    """Whether what is stored of a generator and its readers can be found again by their weights."""
+    """Return whether what is stored of a generator and its readers can be found again by their weights."""
     return all(hasattr(one, "module") for one in (generator, *readers.values()))

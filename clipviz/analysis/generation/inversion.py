@@ -80,7 +80,7 @@ def nearest_starts(
 
 
 def tried_start(generator: Any, starts: Sequence[Any], target_maps: Maps, pairs: Sequence[UnitPairs]) -> Any:
-    """Where short searches from several starts come nearest to the maps asked, for each image by itself."""
+    """Return where short searches from several starts come nearest to the maps asked, for each image by itself."""
     asked: SearchOptions = {
         "target_maps": target_maps,
         "pairs": pairs,

@@ -32,7 +32,7 @@ class Edited:
 def followed(
     steps: Iterator[Step], latents: Any, progress: SearchProgress | None = None, nearest: bool = False
 ) -> Edited:
-    """A search to its end, or until progress(step) returns False. latents: for the classes of what is found.
+    """Return a search to its end, or until progress(step) returns False. latents: for the classes of what is found.
 
     nearest: for each image the step at which its maps were nearest to those asked, rather than the last.
     """

@@ -92,7 +92,7 @@ def trials(
     of: int = N_STEPS,
     **asked: Unpack[SearchOptions],
 ) -> Generator[Step, None, Any]:
-    """Where short searches from several starts come nearest to what is asked, for each image by itself.
+    """Yield where short searches from several starts come nearest to what is asked, for each image by itself.
 
     starts: numbers like those of `latents`, whose classes stay. Yields the steps of all searches, numbered 1.. of `of`;
     returns the latents.
@@ -169,7 +169,7 @@ def around(generator: Any, latents: Any, pairs: Sequence[UnitPairs], n: int, see
 
 
 def _plain(own: Tensor) -> bool:
-    """Whether latents are so few numbers that each can be changed by itself."""
+    """Return whether latents are so few numbers that each can be changed by itself."""
     return own.ndim == 2 and own.shape[1] <= MOST
 
 
@@ -187,7 +187,7 @@ def _drawn(generator: Any, own: Tensor, felt: Tensor | None, n: int, draw: torch
 
 
 def usual_sensitivity(generator: Any, pairs: Sequence[UnitPairs]) -> Float[Tensor, "latent latent"]:
-    """The mean of `sensitivity` over pictures of the prior."""
+    """Return the mean of `sensitivity` over pictures of the prior."""
     return sensitivity(generator, generator.sample(N_USUAL, seed=5), pairs, STRIDE).mean(0)
 
 
@@ -208,7 +208,7 @@ def sensitivity(
 
 
 def features(maps: Maps, pairs: Sequence[UnitPairs]) -> Float[Tensor, "image feature"]:
-    """The pairs' maps of side a in deviations, at most GRID on a side, in one row for each image."""
+    """Return the pairs' maps of side a in deviations, at most GRID on a side, in one row for each image."""
     parts = []
     for group in pairs:
         scale = torch.where(group.std_a > 0, group.std_a, torch.inf)[:, None, None]

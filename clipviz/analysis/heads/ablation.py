@@ -167,14 +167,14 @@ class Part:
 
 
 def terms_of_codes(codes: Codes, basis: HeadBasis) -> Terms:
-    """The terms of a collection's codes, all that is not a kept head as one term; codes may stay in a file."""
+    """Return the terms of a collection's codes, all that is not a kept head as one term; codes may stay in a file."""
     return ablate.with_rest(Terms(codes, basis.to(codes.embedding.device, codes.embedding.dtype)))
 
 
 def part_of(
     terms: Terms, means: Means, rows: Sequence[int], task: Task, classes: Float[Tensor, "class d_embed"]
 ) -> Part | None:
-    """The task's labelled images among those of `terms`, which are images `rows`; None where there are none."""
+    """Return the task's labelled images among those of `terms`, which are images `rows`; None where there are none."""
     place = [i for i, row in enumerate(rows) if row < len(task.labels) and task.labels[row] >= 0]
     if not place:
         return None
@@ -190,8 +190,9 @@ def part_of(
 
 
 def worth_tracing(task: Task, n_images: int) -> list[int]:
-    """The images that are traced again: the task's labelled ones, all where it has none; at most MOST_TRACED, evenly
-    spaced."""
+    """Return the images that are traced again: the task's labelled ones, all where it has none; at most MOST_TRACED,
+    evenly spaced.
+    """
     labelled = [i for i, label in enumerate(task.labels[:n_images]) if label >= 0] or list(range(n_images))
     return labelled[:: -(-len(labelled) // MOST_TRACED) or 1]
 
@@ -241,7 +242,7 @@ def desk_apart(
     bias: float | None,
     label: int,
 ) -> Desk:
-    """The same with every MLP apart, perhaps without tokens; terms and means: from traces (lens.subsets)."""
+    """Return the same with every MLP apart, perhaps without tokens; terms and means: from traces (lens.subsets)."""
     mean, zero = (
         subsets.subset_logits_apart(terms, 0, classes, layers, means, how, without_tokens)
         for how in ("mean", "zero")
@@ -252,7 +253,9 @@ def desk_apart(
 
 
 def left(terms: Terms, ablation: Ablation, means: Means | None) -> Left:
-    """The first image of `terms` after an ablation: the rep' of lens.ablate, and what its head effects become."""
+    """Return the first image of `terms` after an ablation: the rep' of lens.ablate, and what its head effects
+    become.
+    """
     embedding = ablate.embedding_after(terms, ablation, means)[0]
     heads = ablate.heads_of(terms.codes, ablation)
     instead = embedding.new_zeros(len(heads), len(embedding))
@@ -308,13 +311,13 @@ def cue_heads(
     classes: Float[Tensor, "class d_embed"],
     layers: Sequence[int],
 ) -> tuple[Head, ...]:
-    """A fifth of the heads of `layers`: those that a text query finds to vary most with a cue."""
+    """Return a fifth of the heads of `layers`: those that a text query finds to vary most with a cue."""
     n_heads = max(1, len(layers) * terms.codes.codes.shape[2] // CUE_SHARE)
     cue = cue.to(terms.embedding)
     return tuple(sorted(spurious.cue_heads(terms, cue, classes.to(cue), n_heads, layers)))
 
 
 def largest(scores: Float[np.ndarray, "layer head"], layers: Sequence[int], k: int) -> tuple[Head, ...]:
-    """The k heads of `layers` with the largest scores."""
+    """Return the k heads of `layers` with the largest scores."""
     best = np.argsort(-scores[list(layers)], axis=None)[:k]
     return tuple(sorted((layers[i // scores.shape[1]], int(i % scores.shape[1])) for i in best.tolist()))

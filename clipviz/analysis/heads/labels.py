@@ -38,7 +38,8 @@ def label_head(
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Role:
-    """The role of one head from its covariance in its span (lens.textspan.head_span; zero columns are left out).
+    """Return the role of one head from its covariance in its span (lens.textspan.head_span; zero columns are left
+    out).
 
     text_directions, texts: the pool, encoded and in words. Raises ValueError for a head that does not vary.
     """
@@ -77,7 +78,7 @@ def label_in_steps(
 
 
 def _chosen(order: Int[Tensor, "draw n_texts"], explained: Float[Tensor, "draw n_texts"]) -> list[Chosen]:
-    """The texts of each draw and what each of them adds to the variance that those before it explain."""
+    """Return the texts of each draw and what each of them adds to the variance that those before it explain."""
     gains = explained.diff(dim=1, prepend=explained.new_zeros(len(explained), 1))
     return [Chosen(*drawn) for drawn in zip(order.tolist(), gains.tolist(), strict=True)]
 
@@ -89,7 +90,7 @@ def label_heads(
     text_directions: Float[Tensor, "text d_embed"],
     texts: Texts,
 ) -> dict[Head, Role]:
-    """The role of every head; heads: what the first axis of covariance and span stands for."""
+    """Return the role of every head; heads: what the first axis of covariance and span stands for."""
     if not len(heads) == len(covariance) == len(span):
         raise ValueError(
             f"expected the covariance and span of {len(heads)} heads, got {len(covariance)} and {len(span)}"

@@ -159,7 +159,7 @@ class LayerNeurons:
         return (self.line.share * self.line.variance).clamp_min(0).sqrt()
 
     def towards(self, direction: Tensor, k: int, by: str = "effect") -> list[Found]:
-        """The neurons that write towards a direction [d_embed], best first.
+        """Return the neurons that write towards a direction [d_embed], best first.
 
         by: "effect" is strength * <r_n, t>, what a neuron adds to the text's cosine on its top images; "cosine" is
         <r_n, t> alone, which weak neurons can win.
@@ -173,7 +173,7 @@ class LayerNeurons:
         return [Found(*row) for row in rows]
 
     def strongest(self, k: int) -> list[tuple[int, float]]:
-        """The neurons that move the embedding most on their top images, with their strength."""
+        """Return the neurons that move the embedding most on their top images, with their strength."""
         return best(self.strength, k)
 
     @property
@@ -199,7 +199,9 @@ class LayerNeurons:
         return found
 
     def _coded(self, neurons: Sequence[int], m: int | None) -> SparseCode:
-        """The codes of some neurons as indices and weights, those of earlier questions without coding them again."""
+        """Return the codes of some neurons as indices and weights, those of earlier questions without coding them
+        again.
+        """
         n_nonzero = min(self.code_size if m is None else m, len(self.dictionary), self.dictionary.shape[1])
         missing = [neuron for neuron in dict.fromkeys(neurons) if (neuron, n_nonzero) not in self._codes]
         if missing:
@@ -210,7 +212,7 @@ class LayerNeurons:
         return SparseCode(torch.stack(atoms), torch.stack(weights))
 
     def _chance(self, n_nonzero: int) -> tuple[float, float]:
-        """The share of random directions that n_nonzero texts rebuild, on average and at most."""
+        """Return the share of random directions that n_nonzero texts rebuild, on average and at most."""
         if n_nonzero not in self._by_chance:
             directions = self._random_directions(N_RANDOM)
             codes = sparse_code(directions, self.dictionary, n_nonzero)
@@ -232,7 +234,8 @@ class LayerNeurons:
         )
 
     def concepts(self, norms: Tensor, k: int, m: int | None = None) -> list[tuple[str, float]]:
-        """The texts that an image's activated neurons write, by sum_n gamma_j^n |phi_n| (Fig. B.1), best first.
+        """Return the texts that an image's activated neurons write, by sum_n gamma_j^n |phi_n| (Fig. B.1), best
+        first.
 
         norms: |phi_n| of the image, [neuron]; a neuron above the 98th percentile of its norms is activated, and those
         alone are coded.
@@ -255,7 +258,7 @@ class LayerNeurons:
         return activation_thresholds(self.norms.float(), PERCENTILE)
 
     def top(self, neuron: int, k: int = N_TOP) -> Samples:
-        """The images with the largest |phi_n|."""
+        """Return the images with the largest |phi_n|."""
         stats = self.stats
         kept = (stats.top_images[neuron] >= 0).nonzero()[:k, 0]
         along = (stats.top_coordinates[neuron, kept] - stats.mean[neuron]) @ self.line.readers[neuron]
@@ -267,7 +270,9 @@ class LayerNeurons:
         )
 
     def spread(self, neuron: int, how: str, k: int) -> list[int]:
-        """An honest sample of the images read, strongest first: "quantiles" of |phi_n|, evenly, or at "random"."""
+        """Return an honest sample of the images read, strongest first: "quantiles" of |phi_n|, evenly, or at
+        "random".
+        """
         order = self.norms[:, neuron].float().argsort(descending=True)
         k = min(k, len(order))
         if how == "quantiles":
@@ -311,7 +316,9 @@ class LayerNeurons:
         return Grouping(sorted(found, key=lambda group: -len(group.places)), separation, chance)
 
     def _nearest(self, direction: Tensor, n_texts: int = 2) -> tuple[str, ...]:
-        """The texts nearest to a unit direction, as far as nearer than chance, that do not say the same again."""
+        """Return the texts nearest to a unit direction, as far as nearer than chance, that do not say the same
+        again.
+        """
         chosen: list[int] = []
         for j, cosine in best(self.dictionary @ direction, min(32, len(self.dictionary))):
             if cosine > self._near_by_chance and all(
@@ -324,11 +331,12 @@ class LayerNeurons:
 
 
 def one_group(vectors: np.ndarray, n_draws: int = N_ONE_GROUP, seed: int = 0) -> float:
-    """The highest silhouette that images without groups have: as many normal vectors with the mean and the covariance
-    of these [image, d], then of unit length, divided as `cluster` divides.
+    """Return the highest silhouette that images without groups have: as many normal vectors with the mean and the
+    covariance of these [image, d], then of unit length, divided as `cluster` divides.
 
     A few vectors have a narrower covariance than what they are drawn from, so that fewer than 1 in n_draws + 1 sets
-    without groups part more clearly."""
+    without groups part more clearly.
+    """
     generator, mean = np.random.default_rng(seed), vectors.mean(0)
     spread = (vectors - mean) / max(1.0, len(vectors) - 1.0) ** 0.5
     highest = 0.0

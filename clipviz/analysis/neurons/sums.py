@@ -35,7 +35,9 @@ def batch_stats(
     scatter: bool = True,
     norms: Float[Tensor, "image neuron"] | None = None,
 ) -> NeuronStats:
-    """The statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without autocast."""
+    """Return the statistics of one batch (lens.neuron_stats), sums in float64; ids: of its images. Call without
+    autocast.
+    """
     stats = neuron_stats(second, ids, n_top, shared=shared, scatter=scatter, norms=norms)
     values = {name: getattr(stats, name) for name in SUMS}
     sums: dict[str, Any] = {name: _double(value) for name, value in values.items() if value is not None}
@@ -43,7 +45,7 @@ def batch_stats(
 
 
 def in_single(stats: NeuronStats, device: str | torch.device | None = None) -> NeuronStats:
-    """The statistics as everything else reads them: sums in float32, on a device."""
+    """Return the statistics as everything else reads them: sums in float32, on a device."""
     tensors = {name: value for name, value in vars(stats).items() if isinstance(value, Tensor)}
     small = {
         name: value.float() if value.dtype == torch.float64 else value for name, value in tensors.items()
@@ -103,7 +105,7 @@ def read_layer(
     bar: str = "",
     scatter: bool = True,
 ) -> NeuronSums:
-    """The statistics of a layer over all images that can be read; bar: shown beside a progress bar."""
+    """Return the statistics of a layer over all images that can be read; bar: shown beside a progress bar."""
     return read_layers(model, images, [layer], n_top, shared, norms, bar, scatter)[0]
 
 
@@ -117,7 +119,7 @@ def read_layers(
     bar: str = "",
     scatter: bool = True,
 ) -> list[NeuronSums]:
-    """The same for several layers, from one pass over the images."""
+    """Return the same for several layers, from one pass over the images."""
     sums = [NeuronSums(n_top, shared, norms, scatter) for _ in layers]
     for rows, pictures in batches(images, bar=bar):
         for own, second in zip(sums, model.each_second_order(pictures, layers), strict=True):

@@ -30,7 +30,7 @@ def mined(
     progress: Progress = unwatched,
     **options: Any,
 ) -> Concepts:
-    """The dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
+    """Return the dictionary of a CLIP and its partners, with names in words for the concepts where they hold.
 
     images, heldout: pictures to mine and to check on; texts: what names are chosen from, none for no names; generator:
     one more partner, matched on as many of its own samples; options: those of
@@ -76,7 +76,7 @@ def mined_from_generator(
 def name_generator(
     concepts: Concepts, generator: Any, model: ClipModel, n_latents: int, n_heldout: int, texts: Sequence[str]
 ) -> tuple[tuple[str, float], ...]:
-    """Names of a generator's units, chosen on the samples that they were mined on and checked on others."""
+    """Return names of a generator's units, chosen on the samples that they were mined on and checked on others."""
     if not len(concepts):
         return ()
     units = torch.as_tensor(concepts.units)[:, 0]
@@ -93,7 +93,7 @@ def untrained_rows(
     progress: Progress = unwatched,
     **options: Any,
 ) -> int:
-    """How many rows `mined` finds on the same images with an untrained copy of the model in its place.
+    """Return how many rows `mined` finds on the same images with an untrained copy of the model in its place.
 
     Local filters with random weights light up where trained ones do, so a dictionary has rows that nothing was learnt
     for; this is how many. About two thirds of the time that the dictionary itself takes.
@@ -114,7 +114,9 @@ def untrained_generator_rows(
     n_heldout: int,
     **options: Any,
 ) -> int:
-    """The same for `mined_from_generator`: the generator's rows where the model among its partners is untrained."""
+    """Return the same for `mined_from_generator`: the generator's rows where the model among its partners is
+    untrained.
+    """
     latents, _ = _samples(generator, n_latents, n_heldout)
     company = [untrained_copy(clip_partner(model, CLIP)), *partners]
     return count_rows(generator, company, latents, Mining(**options))
@@ -126,7 +128,9 @@ def _samples(generator: Any, n: int, n_heldout: int) -> tuple[Any, Any]:
 
 
 def about(model: ClipModel, partners: Sequence[Any], images: Any) -> dict[str, Any]:
-    """Where a dictionary comes from: fingerprints of the pivot and the collection, and what every model learnt."""
+    """Return where a dictionary comes from: fingerprints of the pivot and the collection, and what every model
+    learnt.
+    """
     losses = {"clip": "text-supervised", **{partner.name: partner.loss for partner in partners}}
     known = {} if images is None else {"images": images.fingerprint}
     return {"model": model.fingerprint, "losses": losses, **known}

@@ -191,7 +191,7 @@ def _order(n_images: int, permute: int | None) -> list[int]:
 
 
 def _sparse(found: Neighbours, n_a: int, n_b: int) -> Tensor:
-    """The top k of both sides as a sparse [unit_a, unit_b] table."""
+    """Return the top k of both sides as a sparse [unit_a, unit_b] table."""
     k = found.index_a.shape[1]
     from_a = torch.stack([torch.arange(n_a).repeat_interleave(k), found.index_a.flatten()])
     from_b = torch.stack([found.index_b.flatten(), torch.arange(n_b).repeat_interleave(k)])

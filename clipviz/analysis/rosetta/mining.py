@@ -56,7 +56,7 @@ def mine(
     progress: Progress = unwatched,
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Concepts:
-    """The dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
+    """Return the dictionary of units that a pivot model shares with its partners (thesis Eq. 4.4 and clusters).
 
     images, heldout: collections for mining and for the honesty check. progress: called after each of the n_passes over
     the images. own: a partner's name
@@ -118,12 +118,12 @@ def mine(
 
 
 def n_passes(n_partners: int) -> int:
-    """How many passes `mine` takes."""
+    """Return how many passes `mine` takes."""
     return 3 * n_partners + 1
 
 
 def control_passes(n_partners: int) -> int:
-    """How many passes `count_rows` takes."""
+    """Return how many passes `count_rows` takes."""
     return 2 * n_partners
 
 
@@ -135,7 +135,8 @@ def count_rows(
     progress: Progress = unwatched,
     own: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> int:
-    """How many rows `mine` would find, without what it then measures and draws of them: about two thirds of its work.
+    """Return how many rows `mine` would find, without what it then measures and draws of them: about two thirds of
+    its work.
 
     progress: called after each of control_passes. For a control: a pivot, or a partner, that has learnt nothing.
     """
@@ -208,7 +209,7 @@ def pairs_above(
 
 
 def _exceeding(matches: Matches, by_place: Tensor, threshold: float) -> Matches:
-    """The pairs whose correlation exceeds what they share by place by more than `threshold`."""
+    """Return the pairs whose correlation exceeds what they share by place by more than `threshold`."""
     kept = matches.strength - by_place > threshold
     return replace(matches, pairs=matches.pairs[kept], strength=matches.strength[kept])
 
@@ -301,7 +302,7 @@ def _batches(ids: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def _chosen(maps: dict[str, Tensor], layers: Layers, units: Tensor) -> Tensor:
-    """The maps, on the CPU, of units counted through all layers, at the size of the largest among them."""
+    """Return the maps, on the CPU, of units counted through all layers, at the size of the largest among them."""
     units = torch.as_tensor(units)
     layer, place = places(units.clamp_min(0), layers)
     used = [(i, layers[i][0], (layer == i) & (units >= 0)) for i in range(len(layers))]

@@ -51,14 +51,15 @@ def likeness(
 
 
 def fitting(cosines: Float[Tensor, "image text"]) -> Bool[Tensor, "image text"]:
-    """Which images a text fits, as the model sees it: those with the highest cosines among all images, a tenth of them
-    and at least twice as many as `n_strongest`."""
+    """Return which images a text fits, as the model sees it: those with the highest cosines among all images, a
+    tenth of them and at least twice as many as `n_strongest`.
+    """
     n = min(len(cosines), max(2 * n_strongest(len(cosines)), len(cosines) // 10))
     return cosines >= cosines.sort(0, descending=True).values[n - 1]
 
 
 def n_strongest(n_images: int) -> int:
-    """How many of a unit's strongest images a name is judged by."""
+    """Return how many of a unit's strongest images a name is judged by."""
     return min(n_images, max(FEWEST, round(STRONGEST * n_images)))
 
 
@@ -111,7 +112,7 @@ def hints(
     batch: int = 8,
     true: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[tuple[str, float], ...]:
-    """A name for each unit that holds on images which it was not chosen on, see `names`.
+    """Return a name for each unit that holds on images which it was not chosen on, see `names`.
 
     units: counted through `layers`, units of `partner` (default the model's own MLPs); images, heldout: pictures to
     choose on and others, or latents where the partner is a generator; true: of both, [image, text] what is known to

@@ -33,7 +33,7 @@ class Block:
     chosen: tuple[Tensor, ...] | None = None
 
     def of(self, maps: dict[str, Tensor]) -> Tensor:
-        """The block's maps [image, unit, rows, cols]."""
+        """Return the block's maps [image, unit, rows, cols]."""
         parts = [maps[layer] for layer in self.layers]
         if self.chosen is not None:
             parts = [part[:, units] for part, units in zip(parts, self.chosen, strict=True)]
@@ -78,7 +78,7 @@ class View:
         return 4 * sum(n_units * rows * cols for n_units, (rows, cols) in self.shapes.values())
 
     def fitting(self, batch: int) -> int:
-        """At most so many images that their maps fit in MAPS_BYTES."""
+        """Return at most so many images that their maps fit in MAPS_BYTES."""
         return max(1, min(batch, MAPS_BYTES // max(1, self.image_bytes)))
 
     def blocks(self, limit: int, among: Tensor | None = None) -> list[Block]:
@@ -134,7 +134,7 @@ class KeptMaps:
         self.collections: list[_Collection] = []
 
     def maps(self, view: View, rows: tuple[int, ...]) -> dict[str, Tensor]:
-        """The maps of some rows of a view, read where they are not kept."""
+        """Return the maps of some rows of a view, read where they are not kept."""
         own = next((one for one in self.collections if one.is_of(view)), _Collection(view))
         in_order = rows == tuple(range(rows[0], rows[0] + len(rows)))  # others would be kept a second time
         if not in_order or own.size > KEPT_BYTES or not any(view.images is one for one in self.known):

@@ -14,7 +14,7 @@ _ROWS = re.compile(rb"'shape': \((\d{1,18}),")
 
 
 def wrong_sizes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """A sentence for each file that is missing or too short; longer ones are being appended to."""
+    """Yield a sentence for each file that is missing or too short; longer ones are being appended to."""
     sizes = {file: spec["bytes"] for file, spec in manifest["columns"].items()}
     sizes |= {JOURNAL: manifest["segments"]["bytes"], manifest["statistics"]["file"]: 0}
     for file, size in sizes.items():
@@ -25,7 +25,7 @@ def wrong_sizes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    """A sentence for each file, and each range of images in it, that is not as it was written."""
+    """Yield a sentence for each file, and each range of images in it, that is not as it was written."""
     missing = list(wrong_sizes(folder, manifest))
     yield from missing
     size, checksum = (manifest["segments"][key] for key in ("bytes", "checksum"))
@@ -47,7 +47,7 @@ def damage(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_header(found: bytes, column: Column, rows: int, tidied: bool) -> bool:
-    """Whether these are a column's first bytes.
+    """Return whether these are a column's first bytes.
 
     The manifest is replaced before the headers are: what is killed, or at work, between the two leaves headers of
     fewer rows, which nothing here reads and the next run brings up to date.

@@ -44,7 +44,9 @@ class IndexedSource(Plain):
         return read_image(content)
 
     def there(self, path: Path, at_a_glance: bool = False) -> bool:
-        """Whether the file that was indexed is still there; at a glance a file of the same time is the same one."""
+        """Return whether the file that was indexed is still there; at a glance a file of the same time is the same
+        one.
+        """
         stamp = stamp_of(path)
         known = None if self.store.marks is None else self.store.marks[self.row].tolist()
         if not stamp or known is None or not known[0]:

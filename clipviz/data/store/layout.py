@@ -56,7 +56,9 @@ class Column(NamedTuple):
 
 
 def columns(dims: dict[str, int]) -> dict[str, Column]:
-    """Every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks where kept."""
+    """Return every file of an index by name; dims: n_layers (chosen ones), n_heads, d_head, d_embed, and marks where
+    kept.
+    """
     rows = [
         Column("codes.npy", "<f2", (dims["n_layers"], dims["n_heads"], dims["d_head"])),
         Column("embedding.npy", "<f2", (dims["d_embed"],)),
@@ -70,7 +72,7 @@ def columns(dims: dict[str, int]) -> dict[str, Column]:
 
 
 def header(column: Column, rows: int) -> bytes:
-    """The .npy header of `rows` rows, always HEADER bytes long so that it can be replaced in place."""
+    """Return the .npy header of `rows` rows, always HEADER bytes long so that it can be replaced in place."""
     if not column.header:
         return b""
     fields = f"{{'descr': '{column.dtype}', 'fortran_order': False, 'shape': {(rows, *column.shape)}, }}"
@@ -150,7 +152,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, Any]], int]:
-    """The finished segments, and how many bytes of the journal hold them; a torn last line is left out."""
+    """Return the finished segments, and how many bytes of the journal hold them; a torn last line is left out."""
     path = folder / JOURNAL
     content = path.read_bytes()[:size] if path.exists() else b""
     whole = content.rfind(b"\n") + 1
@@ -158,7 +160,7 @@ def read_journal(folder: Path, size: int | None = None) -> tuple[list[dict[str, 
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished index; ValueError says what is wrong with it and what to do."""
+    """Return the manifest of a finished index; ValueError says what is wrong with it and what to do."""
     content = (folder / MANIFEST).read_bytes()
     try:
         manifest = from_json(content)

@@ -52,7 +52,7 @@ class Store:
 
     @classmethod
     def open(cls: type[Self], path: str | os.PathLike[str]) -> Self:
-        """The finished index in a folder; ValueError says what is missing or damaged and what to do."""
+        """Return the finished index in a folder; ValueError says what is missing or damaged and what to do."""
         path = folder_of(path).absolute()  # another working folder changes nothing
         if not (path / MANIFEST).exists():
             raise ValueError(no_index(path))
@@ -110,7 +110,8 @@ class Store:
             )
 
     def codes(self, rows: Any = None) -> Codes[np.ndarray]:
-        """The codes of all images as read-only memory maps (codes and embedding float16, mean and std float32).
+        """Return the codes of all images as read-only memory maps (codes and embedding float16, mean and std
+        float32).
 
         rows: indices or a mask [image] -> float32 copies of those rows in memory.
         """
@@ -123,7 +124,7 @@ class Store:
         return Codes(codes, mean, std, embedding, self.layers)
 
     def raw_statistics(self, prefix: str | tuple[str, ...] = "") -> dict[str, np.ndarray]:
-        """The float64 arrays on disk whose names start with `prefix`, read again at each call."""
+        """Return the float64 arrays on disk whose names start with `prefix`, read again at each call."""
         segments, checksum = self.manifest["segments"]["count"], self.manifest["statistics"]["checksum"]
         try:
             return read_statistics(self.path, segments, checksum, prefix)
@@ -138,7 +139,7 @@ class Store:
             raise ValueError(told) from error
 
     def texts(self, column: str, rows: Any = None) -> list[str]:
-        """One of the text columns: name, path, label, group, caption, attributes (JSON)."""
+        """Return one of the text columns: name, path, label, group, caption, attributes (JSON)."""
         if column not in TEXTS:
             raise ValueError(f"expected a text column, one of {', '.join(TEXTS)}, got {column!r}")
         if rows is None:
@@ -150,11 +151,11 @@ class Store:
         return [text.decode("utf-8", "backslashreplace") for text in found]
 
     def thumbnail_jpeg(self, row: int) -> bytes:
-        """The thumbnail as the JPEG on disk, b"" when none was kept."""
+        """Return the thumbnail as the JPEG on disk, b"" when none was kept."""
         return self._blob("thumbnail", int(self.rows([row])[0]))
 
     def blobs(self, name: str, start: int, stop: int) -> list[bytes]:
-        """The bytes of a range of images in one packed column, read at once."""
+        """Return the bytes of a range of images in one packed column, read at once."""
         ends = self._map("ends.npy")[max(start - 1, 0) : stop, BLOBS.index(name)].tolist()
         ends = ends if start else [0, *ends]
         content = self._map(f"{name}.bin")[ends[0] : ends[-1]].tobytes()
@@ -277,12 +278,12 @@ def differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def folder_of(path: str | os.PathLike[str]) -> Path:
-    """The folder of an index as a path; ValueError for one that cannot be."""
+    """Return the folder of an index as a path; ValueError for one that cannot be."""
     return path_of(path, "the folder of an index")
 
 
 def title(identity: dict[str, Any]) -> str:
-    """A model's name and pretrained tag in quotes."""
+    """Return a model's name and pretrained tag in quotes."""
     return repr(" ".join(str(identity[key]) for key in ("name", "pretrained") if identity.get(key)))
 
 

@@ -150,7 +150,7 @@ class Writer:
         self.close()
 
     def _agree(self, plan: dict[str, Any], append: bool, after: int | None) -> dict[str, Any]:
-        """The plan on disk when it is the same one, else this one, written down; ValueError for another."""
+        """Return the plan on disk when it is the same one, else this one, written down; ValueError for another."""
         path = self.folder / PLAN
         _clear_temporary(self.folder)
         if path.exists():
@@ -264,7 +264,7 @@ def staged(folder: Path, shard: int) -> Path:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The plan of an unfinished write."""
+    """Return the plan of an unfinished write."""
     found: dict[str, Any] = json.loads((folder / PLAN).read_bytes())
     return found
 
@@ -277,7 +277,7 @@ def to_plain(value: Any) -> Any:
 def read_statistics(
     folder: Path, segments: int, checksum: str, prefix: str | tuple[str, ...] = ""
 ) -> Statistics:
-    """The statistics after so many segments whose names start with `prefix`.
+    """Return the statistics after so many segments whose names start with `prefix`.
 
     A file up to _HASHED bytes is compared with its checksum, a larger one by the checksums of what is read. ValueError
     when it is missing or damaged.
@@ -419,7 +419,7 @@ def _clear_temporary(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock that the system drops when the process ends, however it ends; workers do not inherit it."""
+    """Return a lock that the system drops when the process ends, however it ends; workers do not inherit it."""
     try:
         import fcntl
     except ImportError:  # no such locks on Windows

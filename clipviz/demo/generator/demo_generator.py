@@ -56,7 +56,7 @@ class DemoGenerator:
         return Latents(z.to(self.device), labels.to(self.device))
 
     def label(self, kind: str | int) -> int:
-        """The index of a kind. Raises ValueError for one that is not there."""
+        """Return the index of a kind. Raises ValueError for one that is not there."""
         if isinstance(kind, str) and kind in self.classes:
             return self.classes.index(kind)
         if isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind < len(self.classes):
@@ -88,22 +88,25 @@ class DemoGenerator:
         return images, dict(maps)
 
     def true_scenes(self, latents: Latents) -> TrueScenes:
-        """The scenes that the latents stand for: what the teacher would paint, also for latents found by an edit."""
+        """Return the scenes that the latents stand for: what the teacher would paint, also for latents found by an
+        edit.
+        """
         self.check(latents)
         return true_scenes(latents.z, latents.label)
 
     def judged(
         self, before: Latents, after: Latents, change: str, right: float, down: float, factor: float
     ) -> judging.Parts | None:
-        """What of an edit the true scenes say is right, by part; None for what they cannot judge (see judging.judged):
-        another change, or a copy of anything but one object."""
+        """Return what of an edit the true scenes say is right, by part; None for what they cannot judge (see
+        judging.judged): another change, or a copy of anything but one object.
+        """
         source = self.true_scenes(before)
         if change not in judging.EDITS or (change == "copy" and (source.count != 1).any()):
             return None
         return judging.judged(source, self.true_scenes(after), change, right, down, factor)
 
     def described(self, latents: Latents) -> dict[str, str]:
-        """The true scene of the first latent in words: kind, colour, background."""
+        """Return the true scene of the first latent in words: kind, colour, background."""
         return judging.described(self.true_scenes(latents), 0)
 
     def check(self, latents: Latents) -> None:
@@ -119,7 +122,7 @@ class DemoGenerator:
 def open_demo_generator(
     checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> DemoGenerator:
-    """The shipped generator, or one that the training script wrote.
+    """Return the shipped generator, or one that the training script wrote.
 
     Raises ValueError for a file that is not there, damaged, or of another network.
     """

@@ -38,7 +38,8 @@ def judged(
     down: float = 0.0,
     factor: float = 1.0,
 ) -> Parts:
-    """What of an edit is right, for each image: "number", "place", "size" and "ground"; all of them is success.
+    """Return what of an edit is right, for each image: "number", "place", "size" and "ground"; all of them is
+    success.
 
     change: one of EDITS; right, down, factor: as asked of analysis.generation.editing.edit. number: as many objects as
     asked are there and no other leaves a trace; place, size: of each that was asked, within NEAR and ALIKE; ground: of
@@ -76,13 +77,13 @@ def judged(
 
 
 def everything(parts: Parts) -> Bool[np.ndarray, " image"]:
-    """Whether all parts are right."""
+    """Return whether all parts are right."""
     found: np.ndarray = np.logical_and.reduce(list(parts.values()))
     return found
 
 
 def described(scenes: TrueScenes, index: int) -> dict[str, str]:
-    """One true scene in words, by what the desk asks of a picture: kind, colour and background."""
+    """Return one true scene in words, by what the desk asks of a picture: kind, colour and background."""
     number, kind, colour = int(scenes.count[index]), scenes.kinds()[index], int(scenes.colour[index])
     trace = scenes.opacity[index].max() >= 1 - CLEAR
     words = (f"nothing, a trace of {kind}" if trace else NOTHING, kind, f"{kind}, two of them")

@@ -94,6 +94,6 @@ def _shipped() -> Locator:
 
 
 def open_locator(checkpoint: str | Path | None = None) -> Locator:
-    """The shipped locator, or one that training wrote."""
+    """Return the shipped locator, or one that training wrote."""
     path = Path(checkpoint) if checkpoint is not None else WEIGHTS
     return open_network(Locator, path, "the locator's weights", "reinstall clipviz")

@@ -48,7 +48,7 @@ def as_pixels(images: Float[Tensor, "image 3 rows cols"]) -> np.ndarray:
 
 @torch.no_grad()
 def paint(generator: DemoGenerator, latents: Latents, batch: int = 64) -> Float[Tensor, "image 3 rows cols"]:
-    """The generator's pictures, in batches."""
+    """Return the generator's pictures, in batches."""
     parts = range(0, len(latents), batch)
     return torch.cat([generator.images(latents[start : start + batch]).cpu() for start in parts])
 
@@ -80,7 +80,7 @@ class Names:
         return (scale * units @ self.directions["object"][rows].float().T).softmax(1)
 
     def of(self, units: Float[Tensor, "image d_embed"]) -> Named:
-        """Names of embedded pictures."""
+        """Return names of embedded pictures."""
 
         def nearest(family: str, own: tuple[str, ...], among: tuple[str, ...]) -> np.ndarray:
             rows = [among.index(name) for name in own]

@@ -117,7 +117,7 @@ class LayoutGenerator(nn.Module):
         return self.paint(self.reader(z), label)[0]
 
     def paint(self, code: dict[str, Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
-        """The picture of a code and the opacity of both objects in it, [image, 1, rows, cols]."""
+        """Return the picture of a code and the opacity of both objects in it, [image, 1, rows, cols]."""
         ground = code["ground"].softmax(1)
         painted = code["painted"].sigmoid()
         styling = [code["log_size"], ground, code["rgb"] * painted, painted, code["tops"], code["light"]]
@@ -135,7 +135,7 @@ class LayoutGenerator(nn.Module):
         return torch.sigmoid(2 * self.to_rgb(fine)), alpha
 
     def backdrop(self, code: dict[str, Tensor], ground: Tensor) -> Tensor:
-        """The colours of plain and gradient grounds, none on the others, [image, 3, rows, cols]."""
+        """Return the colours of plain and gradient grounds, none on the others, [image, 3, rows, cols]."""
         top, bottom = code["tops"][..., None, None].chunk(2, 1)
         down = self.places[None, None, :, :1, 1]  # type: ignore[index]
         plain, gradient = (ground[:, GROUNDS.index(name), None, None, None] for name in ("plain", "gradient"))

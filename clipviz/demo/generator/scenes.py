@@ -46,7 +46,7 @@ _PALETTE = np.array([words.COLOUR_RGB[words.COLOURS.index(name)] for name in COL
 
 @functools.cache
 def rotation() -> Float[Tensor, "factor latent"]:
-    """The fixed rotation from latents to factors, float64."""
+    """Return the fixed rotation from latents to factors, float64."""
     generator = torch.Generator().manual_seed(5)
     found: Tensor = torch.linalg.qr(
         torch.randn(N_LATENT, N_LATENT, generator=generator, dtype=torch.float64)
@@ -112,7 +112,7 @@ class Shown:
 
 
 def true_scenes(z: Float[Tensor, "image latent"], label: Int[Tensor, " image"]) -> TrueScenes:
-    """The scenes that latents and labels determine."""
+    """Return the scenes that latents and labels determine."""
     f = (z.detach().double().cpu() @ rotation().T).numpy()
     size = np.clip(0.42 * np.exp(0.22 * f[:, 2]), 0.18, 0.85)
     first, second = (_MIDDLE + _REACH * np.tanh(_STEEP * f[:, a:b]) for a, b in ((0, 2), (4, 6)))
@@ -142,7 +142,7 @@ def opacities(number: Float[Tensor, " image"]) -> Float[Tensor, "image 2"]:
 
 
 def hue(turn: Float[np.ndarray, " image"]) -> Float[np.ndarray, "image 3"]:
-    """A colour of the circle of named colours: constant near each name, with a short passage to the next."""
+    """Return a colour of the circle of named colours: constant near each name, with a short passage to the next."""
     place = turn % 1.0 * len(COLOURS)
     index = np.floor(place).astype(int) % len(COLOURS)
     share = np.clip((place % 1.0 - 0.5) / 0.15 + 0.5, 0, 1)[:, None]
@@ -162,7 +162,8 @@ def _phi(x: np.ndarray) -> np.ndarray:
 
 
 def paint(scenes: TrueScenes, index: int, atlas: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The teacher's picture of one scene, [96, 96, 3] float32 in 0..255, and the opacity of each object [2, 96, 96].
+    """Return the teacher's picture of one scene, [96, 96, 3] float32 in 0..255, and the opacity of each object [2,
+    96, 96].
 
     The first object lies over the second; both may reach beyond the frame. atlas: sprites in another style, such as
     UNSEEN, of a kind that was drawn in it (see `kinds_in`).
@@ -220,7 +221,7 @@ def _scaled(label: int, longest: int, atlas: str | None = None) -> np.ndarray:
 
 
 def centred_sprite(label: int, longest: int, side: int) -> Float[np.ndarray, "side side 4"]:
-    """A kind's premultiplied sprite in its own colours, in the middle of an empty square."""
+    """Return a kind's premultiplied sprite in its own colours, in the middle of an empty square."""
     sprite = _scaled(label, longest)
     height, width = sprite.shape[:2]
     top, left = round((side - height) / 2), round((side - width) / 2)
@@ -230,7 +231,7 @@ def centred_sprite(label: int, longest: int, side: int) -> Float[np.ndarray, "si
 
 
 def _sprite(scenes: TrueScenes, index: int, atlas: str | None) -> np.ndarray:
-    """The premultiplied sprite, painted as far as the scene says."""
+    """Return the premultiplied sprite, painted as far as the scene says."""
     own = _scaled(int(scenes.label[index]), round(float(scenes.size[index]) * drawing.SIDE), atlas)
     share = np.float32(scenes.painted[index])
     if share < 0.004:
@@ -248,7 +249,7 @@ def _sprite(scenes: TrueScenes, index: int, atlas: str | None) -> np.ndarray:
 
 @functools.cache
 def ground_tile(name: str) -> Float[np.ndarray, "96 96 3"]:
-    """The world's tile that a painted ground is cut from, 0..255."""
+    """Return the world's tile that a painted ground is cut from, 0..255."""
     tile = sprites.background_tiles(name)[0]
     start = (tile.shape[0] - drawing.SIDE) // 2
     found: np.ndarray = tile[start : start + drawing.SIDE, start : start + drawing.SIDE].astype(np.float32)

@@ -30,7 +30,7 @@ def draw_latents(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def render(z: Tensor, label: Tensor) -> Batch:
-    """The teacher's pictures of latents, at the generator's size."""
+    """Return the teacher's pictures of latents, at the generator's size."""
     scenes = true_scenes(z, label)
     painted = [paint(scenes, index) for index in range(len(scenes))]
     images = torch.from_numpy(np.stack([picture for picture, _ in painted])).permute(0, 3, 1, 2) / 255

@@ -81,7 +81,7 @@ def _untreated(scene: Scene) -> bool:
 
 
 def _test_value(family: str, scene: Scene) -> int | None:
-    """The value a scene is tested on, or None if the family's test leaves the scene out."""
+    """Return the value a scene is tested on, or None if the family's test leaves the scene out."""
     if family == "treatment":
         return scene.treatment
     if not _untreated(scene):
@@ -93,7 +93,7 @@ def _test_value(family: str, scene: Scene) -> int | None:
 
 
 def truths(family: str, scenes: Scenes) -> list[int | None]:
-    """The value of every scene in a family of FACTS, None where the family's test leaves the scene out."""
+    """Return the value of every scene in a family of FACTS, None where the family's test leaves the scene out."""
     return [_test_value(family, scene) for scene in scenes.scenes]
 
 
@@ -218,7 +218,7 @@ def report(
 
 
 def as_markdown(tables: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """One row per family, one column per test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
+    """Return one row per family, one column per test set: accuracy of {title: {family: {accuracy, chance, n}}}."""
     first = next(iter(tables.values()))
     lines = [f"| zero-shot | chance | {' | '.join(tables)} |", f"| --- | --- {'| --- ' * len(tables)}|"]
     for family, result in first.items():

@@ -31,7 +31,7 @@ def read_config(path: Path = CONFIG_FILE) -> dict[str, Any]:
 
 
 def build(config: dict[str, Any]) -> CLIP:
-    """A freshly initialised open_clip CLIP of the given shape."""
+    """Return a freshly initialised open_clip CLIP of the given shape."""
     return CLIP(config["embed_dim"], CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]))
 
 

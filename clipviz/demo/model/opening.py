@@ -17,7 +17,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 def open_model(
     device: torch.device, precision: str = "fp32", checkpoint: str | None = None, bundle: Bundle | None = None
 ) -> ClipModel:
-    """The demo model on a device.
+    """Return the demo model on a device.
 
     precision: "fp32", "fp16" or "bf16"; checkpoint: a file that tools.demo.train wrote, default the shipped
     one. Raises ValueError for another precision or a file that does not hold this model's weights.

@@ -20,7 +20,7 @@ NETS: dict[str, type[nn.Module]] = {"cnn": SmallResNet, "vit": MaskedViT}
 
 
 def load_net(name: str, checkpoint: str | Path | None = None) -> nn.Module:
-    """The embedded network `name` ("cnn" or "vit") in float32, eval mode, its weights frozen.
+    """Return the embedded network `name` ("cnn" or "vit") in float32, eval mode, its weights frozen.
 
     checkpoint: a file written by the training script; default the shipped one.
     Raises ValueError for an unknown name, and a file that is not there, damaged, or of another network.

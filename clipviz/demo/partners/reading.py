@@ -17,13 +17,13 @@ PIXELS = Preprocess(SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def cnn(weights: Path, device: torch.device | str) -> Partner:
-    """The supervised CNN, read at its stem and after the ReLUs of its stages."""
+    """Return the supervised CNN, read at its stem and after the ReLUs of its stages."""
     layers = ("stem.2", "stages.*.relu", "stages.*.relu_out")
     return Partner("cnn", load_net("cnn", weights).to(device), PIXELS, layers, loss="class-supervised")
 
 
 def vit(weights: Path, device: torch.device | str) -> Partner:
-    """The masked autoencoder, read at its encoder's MLP units."""
+    """Return the masked autoencoder, read at its encoder's MLP units."""
     layers = ("encoder.blocks.*.mlp.act",)
     return Partner("vit", load_net("vit", weights).to(device), PIXELS, layers, loss="masked autoencoder")
 

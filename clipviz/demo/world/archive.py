@@ -64,7 +64,7 @@ def _with_word(scene: Scene, word: int) -> Scene:
 
 
 def embedded_scenes(seed: int) -> Scenes:
-    """The scenes of the embedded collection, rendered."""
+    """Return the scenes of the embedded collection, rendered."""
     return compose(balanced_scenes(np.random.default_rng([seed, 4])), seed, n_captions=_CAPTIONS)
 
 

@@ -21,7 +21,7 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One sentence about a scene; what it mentions and how varies with rng."""
+    """Return one sentence about a scene; what it mentions and how varies with rng."""
     colours = scene.shows_colour
     parts = [_opening(scene, rng)]
     if scene.thing is None:
@@ -80,7 +80,7 @@ def noun_phrase(
 
 
 def noun(thing: Thing, plural: bool, rng: np.random.Generator) -> str:
-    """The thing's name, or sometimes its category: duck, waterbird, bird."""
+    """Return the thing's name, or sometimes its category: duck, waterbird, bird."""
     chance = rng.random()
     general = None
     if thing.kind == OBJECT:
@@ -104,7 +104,7 @@ def noun(thing: Thing, plural: bool, rng: np.random.Generator) -> str:
 
 
 def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
-    """Where the scene is; coloured backgrounds often name their colours."""
+    """Return where the scene is; coloured backgrounds often name their colours."""
     name = words.BACKGROUNDS[scene.background]
     first, second = (words.COLOURS[colour] for colour in scene.background_colours)
     if scene.shows_colour and name == "plain" and rng.random() < 0.9:
@@ -117,7 +117,7 @@ def background_phrase(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def position_phrases(scene: Scene) -> tuple[str, ...]:
-    """The ways to say where a single thing is; () where there is none."""
+    """Return the ways to say where a single thing is; () where there is none."""
     if not scene.single:
         return ()
     if scene.column == 1 and scene.row == 1:

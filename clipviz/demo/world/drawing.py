@@ -118,7 +118,7 @@ def _scatter(count: int, side: int, rng: np.random.Generator) -> list[tuple[int,
 
 
 def near(colour: int, rng: np.random.Generator, spread: int = 14) -> np.ndarray:
-    """A colour close to a named one, [3] float32."""
+    """Return a colour close to a named one, [3] float32."""
     play = rng.integers(-spread, spread + 1, (2, 3)).sum(0)
     found: np.ndarray = np.clip(RGB[colour] + play, 0, 255).astype(np.float32)
     return found
@@ -133,7 +133,7 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
 def draw_thing(
     thing: Thing, size: int, rng: np.random.Generator, unseen_views: bool, alter: Alter | None = None
 ) -> np.ndarray:
-    """A premultiplied sprite [row, column, 4] float32: colours 0-255, alpha 0-1."""
+    """Return a premultiplied sprite [row, column, 4] float32: colours 0-255, alpha 0-1."""
     if thing.kind == SHAPE:
         atlas = "shapes"
     else:
@@ -181,7 +181,7 @@ def tint(sprite: np.ndarray, colour: int, rng: np.random.Generator) -> np.ndarra
 
 
 def paint_mask(alpha: np.ndarray, thing: Thing, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A glyph or shape filled with its colour, or with a pattern of it and white."""
+    """Return a glyph or shape filled with its colour, or with a pattern of it and white."""
     colours = np.broadcast_to(near(thing.colour, rng, 7), (*alpha.shape, 3))
     fill = words.FILLS[thing.fill]
     if fill != "solid":
@@ -205,7 +205,7 @@ def pattern(name: str, x: np.ndarray, y: np.ndarray, period: int) -> np.ndarray:
 
 
 def draw_background(scene: Scene, rng: np.random.Generator, unseen_views: bool = False) -> np.ndarray:
-    """The empty scene, [row, column, 3] float32 in 0-255."""
+    """Return the empty scene, [row, column, 3] float32 in 0-255."""
     name = words.BACKGROUNDS[scene.background]
     if name in words.PAINTED_BACKGROUNDS:
         return _painted(name, rng, unseen_views)

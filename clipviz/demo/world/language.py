@@ -78,7 +78,7 @@ class Reading:
 
 
 def parse(text: str, rng: np.random.Generator) -> Scene:
-    """A scene that the sentence describes. Raises ValueError on words the world does not know."""
+    """Return a scene that the sentence describes. Raises ValueError on words the world does not know."""
     reading = read(text)
     if not reading.nouns:
         return _on_background(
@@ -135,7 +135,9 @@ def _on_background(scene: Scene, reading: Reading, rng: np.random.Generator) -> 
 
 
 def read(text: str) -> Reading:
-    """What a sentence says, without chance. The grammar: [medium of] noun [relation noun] [position] [background]."""
+    """Return what a sentence says, without chance. The grammar: [medium of] noun [relation noun] [position]
+    [background].
+    """
     rest = " ".join(re.sub(r"[^a-z0-9' -]", " ", text.lower()).split())
     if not rest:
         raise ValueError(f"expected a sentence, got {text!r}; try 'two red apples on a striped background'")
@@ -256,7 +258,7 @@ def _read_noun(phrase: str) -> Noun:
 
 @functools.cache
 def _nouns() -> dict[str, tuple[Choice, ...]]:
-    """Every noun, singular and plural, with all it may stand for."""
+    """Return every noun, singular and plural, with all it may stand for."""
     nouns: dict[str, tuple[Choice, ...]] = {}
     objects = list(enumerate(words.OBJECTS))
     general = {

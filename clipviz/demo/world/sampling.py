@@ -65,7 +65,7 @@ class Theme:
 def sample_scene(
     rng: np.random.Generator, theme: Theme = Theme(), correlation: float = 0.8, unseen_views: bool = False
 ) -> Scene:
-    """A random scene that agrees with the theme.
+    """Return a random scene that agrees with the theme.
 
     correlation: share of birds over the place they belong to (waterbirds on water, landbirds in a forest);
     unseen_views: use the drawing style and the font that training never shows.
@@ -175,7 +175,7 @@ def _habitat(thing: Thing, background: int, correlation: float, rng: np.random.G
 
 
 def sample_theme(rng: np.random.Generator) -> Theme:
-    """A theme for a group of hard negatives: same kind and background, often same category, colour or layout."""
+    """Return a theme for a group of hard negatives: same kind and background, often same category, colour or layout."""
     kind = (OBJECT, OBJECT, OBJECT, OBJECT, SHAPE, GLYPH, GLYPH)[rng.integers(7)]
     background = min(int(np.searchsorted(_BACKGROUND_SHARES, rng.random())), len(words.BACKGROUNDS) - 1)
     first, second = _two_colours(rng)
@@ -193,19 +193,19 @@ def sample_theme(rng: np.random.Generator) -> Theme:
 
 
 def spotlight_theme(rng: np.random.Generator) -> Theme:
-    """A theme of single large shapes or glyphs, one background and untreated: the curriculum of fine forms."""
+    """Return a theme of single large shapes or glyphs, one background and untreated: the curriculum of fine forms."""
     kind = (SHAPE, GLYPH, GLYPH)[rng.integers(3)]
     return Theme(kind, PLAIN, _two_colours(rng), layout="single", large=True, plain=True)
 
 
 def counting_theme(rng: np.random.Generator) -> Theme:
-    """A theme of two to six copies on one background and untreated: the curriculum of counting."""
+    """Return a theme of two to six copies on one background and untreated: the curriculum of counting."""
     kind = (OBJECT, OBJECT, SHAPE, GLYPH)[rng.integers(4)]
     return Theme(kind, PLAIN, _two_colours(rng), layout="several", plain=True)
 
 
 def bird_scene(group: int, rng: np.random.Generator, painted: bool = True) -> Scene:
-    """A lone bird, untreated: the test of thesis 2.3. group: index in BIRD_GROUPS.
+    """Return a lone bird, untreated: the test of thesis 2.3. group: index in BIRD_GROUPS.
 
     painted: in a random colour. In its own colours a bird is known by them wherever it is; painted, it is doubtful
     enough for its place to weigh.

@@ -129,7 +129,7 @@ VOCABULARIES = {
 
 
 def attributes(scene: Scene) -> tuple[int, ...]:
-    """The row of the attribute table that describes a scene, in the order of ATTRIBUTE_COLUMNS."""
+    """Return the row of the attribute table that describes a scene, in the order of ATTRIBUTE_COLUMNS."""
     first, second = scene.thing, scene.second
     coloured = words.BACKGROUNDS[scene.background] in words.COLOURED_BACKGROUNDS
     plain = words.BACKGROUNDS[scene.background] == "plain"

@@ -40,7 +40,7 @@ class Scenes:
         return self.attribute("bird group").astype(np.int8)
 
     def attribute(self, column: str) -> np.ndarray:
-        """One column of the attribute table as indices, [image]."""
+        """Return one column of the attribute table as indices, [image]."""
         if column not in self.columns:
             raise ValueError(
                 f"expected one of {', '.join(self.columns)}, got {column!r}; choose a listed column"
@@ -48,7 +48,7 @@ class Scenes:
         return self.attributes[:, self.columns.index(column)]
 
     def words(self, column: str) -> list[str | int | None]:
-        """One column of the attribute table in words; None where it does not apply."""
+        """Return one column of the attribute table in words; None where it does not apply."""
         values: list[int] = self.attribute(column).tolist()
         if column not in VOCABULARIES:
             return list(values)
@@ -56,7 +56,7 @@ class Scenes:
 
 
 def join(parts: Sequence[Scenes]) -> Scenes:
-    """The scenes of several renderings, one after the other."""
+    """Return the scenes of several renderings, one after the other."""
     return Scenes(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.masks for part in parts]),

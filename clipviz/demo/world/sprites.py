@@ -35,7 +35,7 @@ def _decode(name: str) -> Image.Image:
 
 @functools.cache
 def originals(atlas: str) -> dict[str, list[Image.Image]]:
-    """The sprites of one atlas at their largest size, by word; several where a word has several pictures."""
+    """Return the sprites of one atlas at their largest size, by word; several where a word has several pictures."""
     manifest, _ = _archive()
     tile, columns = manifest["tile"], manifest["columns"]
     sheet = _decode(manifest["atlases"][atlas]["file"]).convert("RGBA").convert("RGBa")
@@ -52,7 +52,7 @@ def pixels_of(picture: Image.Image) -> np.ndarray:
 
 
 def resized(picture: Image.Image, longest: int) -> np.ndarray:
-    """The picture with its longer side scaled to `longest` pixels."""
+    """Return the picture with its longer side scaled to `longest` pixels."""
     scale = longest / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     size = (width, height)
@@ -69,7 +69,7 @@ def glyph_atlas(font: int) -> str:
 
 @functools.cache
 def sizes(atlas: str, word: str) -> tuple[Sizes, ...]:
-    """Every picture of a word in an atlas, at all sizes."""
+    """Return every picture of a word in an atlas, at all sizes."""
     return tuple(
         tuple(resized(picture, longest) for longest in words.SPRITE_SIZES)
         for picture in originals(atlas)[word]
@@ -78,12 +78,12 @@ def sizes(atlas: str, word: str) -> tuple[Sizes, ...]:
 
 @functools.cache
 def background_tiles(name: str) -> np.ndarray:
-    """The painted tiles of a background, [tile, side, side, 3] uint8."""
+    """Return the painted tiles of a background, [tile, side, side, 3] uint8."""
     sheet = np.asarray(_decode(_archive()[0]["backgrounds"][name]).convert("RGB"))
     side = sheet.shape[1]
     return sheet.reshape(-1, side, side, 3)
 
 
 def has_unseen_style(name: str) -> bool:
-    """Whether the object was also drawn in the style kept out of training."""
+    """Return whether the object was also drawn in the style kept out of training."""
     return name in originals(f"objects_{words.UNSEEN_STYLE}")

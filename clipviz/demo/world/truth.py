@@ -60,7 +60,7 @@ def _code(column: str, word: str | None) -> int:
 
 
 def _enough(counts: np.ndarray) -> np.ndarray:
-    """Whether there are as many things as a plural without a number says."""
+    """Return whether there are as many things as a plural without a number says."""
     return np.where(counts >= _VAGUE, TRUE, np.where(counts == _FEW, UNKNOWN, FALSE))
 
 
@@ -146,7 +146,7 @@ class _Pictures:
         return here.astype(np.uint8)
 
     def _one(self, noun: Noun, reading: Reading) -> np.ndarray:
-        """Whether there are things of a noun phrase, as many as it says."""
+        """Return whether there are things of a noun phrase, as many as it says."""
         first = self._is(noun, reading.style, "")
         second = np.where(self.pair, self._is(noun, reading.style, "second "), FALSE)
         sure, possible = (
@@ -162,7 +162,7 @@ class _Pictures:
         return np.where(low == high, low, UNKNOWN).astype(np.uint8)
 
     def _two(self, reading: Reading) -> np.ndarray:
-        """Whether two things are there, in the order that the relation says, if it says one."""
+        """Return whether two things are there, in the order that the relation says, if it says one."""
         one, other = reading.nouns
         found = np.minimum(self._is(one, None, ""), self._is(other, None, "second "))
         stands = self.pair
@@ -177,7 +177,7 @@ class _Pictures:
         return np.where(stands, found, FALSE).astype(np.uint8)
 
     def _is(self, noun: Noun, style: int | None, which: str) -> np.ndarray:
-        """Whether the first or the second thing is what a noun phrase says, numbers aside."""
+        """Return whether the first or the second thing is what a noun phrase says, numbers aside."""
         index, kind = self[f"{which}class"], self[f"{which}kind"]
         there = index >= 0
         if noun.word in _ANYTHING:
@@ -274,7 +274,9 @@ def _palette() -> np.ndarray:
 
 
 def _shares(picture: Image.Image, palette: np.ndarray) -> np.ndarray:
-    """The share of a sprite's opaque pixels that are nearest to each colour of the palette; lightness counts half."""
+    """Return the share of a sprite's opaque pixels that are nearest to each colour of the palette; lightness counts
+    half.
+    """
     pixels = np.asarray(picture.convert("RGBA"))
     opaque = pixels[..., 3] > 127
     lab = _lab(pixels[..., :3])[opaque]

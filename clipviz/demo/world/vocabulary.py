@@ -79,7 +79,7 @@ PLURAL_ONLY = frozenset(
 
 
 def plural_of(noun: str) -> str:
-    """The plural of one of the world's nouns."""
+    """Return the plural of one of the world's nouns."""
     if noun in _SAME_PLURAL:
         return noun
     if noun in _IRREGULAR:

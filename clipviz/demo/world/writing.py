@@ -62,8 +62,9 @@ def writer(avoid: str, rng: np.random.Generator, recolour: bool = True, n_senten
 
 
 def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
-    """Where each word can stand in a sentence; words that the world cannot draw, or that may show a class of
-    `avoid`, are left out."""
+    """Return where each word can stand in a sentence; words that the world cannot draw, or that may show a class of
+    `avoid`, are left out.
+    """
     found = Wordlist()
     forbidden = {(0, words.OBJECT_NAMES.index(name)) for name in avoid if name in words.OBJECT_NAMES}
     for word in spurious:
@@ -87,7 +88,9 @@ def sort_words(spurious: Sequence[str], avoid: set[str]) -> Wordlist:
 
 
 def can_draw(word: str, avoid: set[str]) -> bool:
-    """Whether a picture can hold the word beside its class as a second thing or a background; `avoid` as above."""
+    """Return whether a picture can hold the word beside its class as a second thing or a background; `avoid` as
+    above.
+    """
     found = sort_words([word], avoid)
     return bool(found.seconds or found.backgrounds)
 

@@ -19,7 +19,7 @@ TokenMap = Float[Tensor, "image image_token"]
 
 
 def raw_attention(attention: Attention, layers: Sequence[int] = (-1,)) -> TokenMap:
-    """The class token's attention, mean over heads (and over `layers`, default the last one)."""
+    """Return the class token's attention, mean over heads (and over `layers`, default the last one)."""
     _check(attention)
     return attention[:, list(layers), :, 0, 1:].mean((1, 2))
 
@@ -78,7 +78,7 @@ def on_grid(token_map: TokenMap, grid: tuple[int, int]) -> Float[Tensor, "image 
 
 
 def _product(layers: Float[Tensor, "image layer token token"]) -> Float[Tensor, "image token token"]:
-    """The matrices multiplied, the last layer leftmost."""
+    """Return the matrices multiplied, the last layer leftmost."""
     product = layers[:, 0]
     for layer in range(1, layers.shape[1]):
         product = layers[:, layer] @ product

@@ -75,7 +75,7 @@ def chefer_row(record: AttentionRecord) -> TokenMap:
 def pooled_maps(
     record: AttentionRecord, grid: tuple[int, int]
 ) -> dict[str, Float[Tensor, "image rows cols"]]:
-    """The map of every baseline that applies, in the order of POOLED_METHODS."""
+    """Return the map of every baseline that applies, in the order of POOLED_METHODS."""
     maps = (rollout_row(record), raw_row(record), grad_cam_row(record), chefer_row(record))
     return {name: on_grid(tokens, grid) for name, tokens in zip(POOLED_METHODS, maps, strict=True)}
 

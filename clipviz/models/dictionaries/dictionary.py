@@ -110,7 +110,7 @@ class Dictionary:
 
     @classmethod
     def load(cls, path: str | Path, layer: int | None = None, point: Point | None = None) -> Dictionary:
-        """A dictionary from a local file or folder; its format is recognised.
+        """Return a dictionary from a local file or folder; its format is recognised.
 
         Formats: ViT-Prisma, saev, patchsae, SAELens, dictionary_learning. No code of the file is run. layer, point:
         for formats that do not say where they read, or to overrule them. Raises ValueError for what is no dictionary,
@@ -131,7 +131,8 @@ class Dictionary:
         between: Callable[[TrainingLog], None] | None = None,
         **how: Any,
     ) -> Dictionary:
-        """A TopK dictionary of n features, of which k are active for a token, trained on all tokens of some images.
+        """Return a TopK dictionary of n features, of which k are active for a token, trained on all tokens of some
+        images.
 
         images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index. The run takes place on the
         model's device, a GPU or a CPU. path: a folder that the dictionary is saved to, and on the way the run's state,
@@ -155,7 +156,7 @@ class Dictionary:
         layouts.write(vars(self), repr(self), Path(path), half)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dictionary:
-        """The same on another device or in another precision."""
+        """Return the same on another device or in another precision."""
         from dataclasses import replace
 
         moved = {
@@ -188,7 +189,7 @@ class Dictionary:
         return Encoded(activations * scale, self.bias * scale + mean)
 
     def reconstruct(self, inputs: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_in"]:
-        """The inputs as the dictionary sees them: activations @ decoder + offset."""
+        """Return the inputs as the dictionary sees them: activations @ decoder + offset."""
         encoded = self.encode(inputs)
         return encoded.activations @ self.decoder + encoded.offset
 

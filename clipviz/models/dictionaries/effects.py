@@ -54,7 +54,7 @@ class PointEffects:
     def features(
         self, chosen: Sequence[int] | None = None, direct: bool = True, later: bool = True
     ) -> Float[Tensor, "image unit d_embed"]:
-        """What each feature contributes: through later heads (second order), directly (first order), or both."""
+        """Return what each feature contributes: through later heads (second order), directly (first order), or both."""
         parts = []
         if later:
             parts.append(self.units.effects(chosen, shared=False, normalize=False))
@@ -129,7 +129,9 @@ def contributed(
     read: Tensor | None,
     stream: Float[Tensor, "image token d_model"],
 ) -> Float[Tensor, "image d_embed"]:
-    """What a part of the residual stream after a layer contributes to the embedding, norms and attention fixed."""
+    """Return what a part of the residual stream after a layer contributes to the embedding, norms and attention
+    fixed.
+    """
     readout = weights.readout
     first = stream[:, :1] if read is None else read @ stream
     total = torch.einsum("ipd,pdk->ik", first, readout.matrices)
@@ -165,14 +167,14 @@ def _read_weights(passage: Passage, recorder: PointRecorder) -> Tensor | None:
 
 
 def _written(weights: TowerWeights, layer: int, point: Point) -> Any:
-    """What vectors of a point write to the residual stream: themselves, or through the MLP's output matrix."""
+    """Return what vectors of a point write to the residual stream: themselves, or through the MLP's output matrix."""
     if point == "mlp hidden":
         return lambda vectors: vectors @ weights.layers[layer].mlp_output.T
     return lambda vectors: vectors
 
 
 def _with_units(weights: TowerWeights, layer: int, directions: Float[Tensor, "unit d_model"]) -> TowerWeights:
-    """The tower with units in the place of the layer's neurons; its biases are the dictionary's offset."""
+    """Return the tower with units in the place of the layer's neurons; its biases are the dictionary's offset."""
     source = weights.layers[layer]
     nothing = torch.zeros_like(source.mlp_output_bias)
     units = replace(source, mlp_output=directions.T, mlp_output_bias=nothing, mlp_scaled_bias=None)

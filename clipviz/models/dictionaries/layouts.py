@@ -77,7 +77,7 @@ SETTINGS = frozenset(
 
 
 def read(path: Path, layer: int | None, point: Point | None) -> Fields:
-    """The fields of the dictionary in a file or a folder; see Dictionary.load."""
+    """Return the fields of the dictionary in a file or a folder; see Dictionary.load."""
     try:
         return _read(path.expanduser(), layer, point)
     except (
@@ -187,7 +187,7 @@ def _prisma_norm(said: Any, where: str) -> Norm:
 def _saev(
     path: Path, config: Mapping[str, Any], start: int, layer: int | None, point: Point | None
 ) -> Fields:
-    """A line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
+    """Return a line of JSON, then a state dict. The layer is not in the file, and b_dec is not subtracted."""
     where = f"saev, {path.name}"
     state = _tensors(_unpickled(path, start), path)
     settings = _mapping(config, "cfg", where) if "cfg" in config else config
@@ -258,7 +258,7 @@ def _saelens(folder: Path, layer: int | None, point: Point | None) -> Fields:
 
 
 def _log(told: Mapping[str, Any], where: str) -> TrainingLog | None:
-    """The log of a dictionary that was trained here."""
+    """Return the log of a dictionary that was trained here."""
     if not told:
         return None
     columns = [told.get(name) for name in ("steps", "explained", "dead")]
@@ -401,7 +401,7 @@ def _floats(gate: Gate | None) -> Gate | None:
 
 
 def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation, int | None]:
-    """The activation that a configuration names, and its k."""
+    """Return the activation that a configuration names, and its k."""
     name = name.lower().replace("_", "").replace("-", "")
     inner = _mapping(config, "activation_fn_kwargs", where)
     k = next(
@@ -424,7 +424,7 @@ def _kind(config: Mapping[str, Any], name: str, where: str) -> tuple[Activation,
 
 
 def _hooked(name: str, where: str) -> Point:
-    """The point that a hook of TransformerLens's names stands for."""
+    """Return the point that a hook of TransformerLens's names stands for."""
     name = re.sub(r"^\d+\.", "", name)
     if name not in HOOKS:
         raise ValueError(
@@ -483,7 +483,7 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
 
 
 def _check_names(settings: Mapping[str, Any], path: Path) -> None:
-    """ValueError for a name that is one letter from one of SETTINGS, which is not there: the file is damaged."""
+    """Raise ValueError for a name that is one letter from one of SETTINGS, which is not there: the file is damaged."""
     for name, value in settings.items():
         if name not in SETTINGS:
             meant = next(
@@ -504,7 +504,7 @@ def _one_letter_apart(name: Any, other: str) -> bool:
 
 
 def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
-    """The settings under a name, none where there are none."""
+    """Return the settings under a name, none where there are none."""
     found = holder.get(name)
     if found is None:
         return {}
@@ -514,7 +514,7 @@ def _mapping(holder: Mapping[str, Any], name: str, where: str) -> Mapping[str, A
 
 
 def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
-    """A setting that is true or false, false where it is not there."""
+    """Return a setting that is true or false, false where it is not there."""
     found = settings.get(name, False)
     if not isinstance(found, bool):
         raise ValueError(f"expected {name} to be true or false in {where}, got {found!r}")
@@ -522,7 +522,7 @@ def _flag(settings: Mapping[str, Any], name: str, where: str) -> bool:
 
 
 def _word(settings: Mapping[str, Any], name: str, usual: str, where: str, needed: bool = True) -> str:
-    """A setting that is a name; needed: which may not be empty."""
+    """Return a setting that is a name; needed: which may not be empty."""
     found = settings.get(name, usual)
     if not isinstance(found, str) or (needed and not found):
         raise ValueError(f"expected a name as {name} in {where}, got {found!r}")
@@ -546,7 +546,7 @@ def _tensors(stored: Any, path: Path) -> State:
 
 
 def _unpickled(path: Path, start: int = 0) -> Any:
-    """What torch reads without running code of the file."""
+    """Return what torch reads without running code of the file."""
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
@@ -574,7 +574,7 @@ def _unpickled(path: Path, start: int = 0) -> Any:
 
 
 def _check_sums(source: Any) -> None:
-    """ValueError where an archive of torch differs from the checksums in it, which torch does not compare.
+    """Raise ValueError where an archive of torch differs from the checksums in it, which torch does not compare.
 
     0 stands for a checksum that was not taken. Files of before torch 1.6 are no archives.
     """

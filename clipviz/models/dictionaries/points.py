@@ -26,7 +26,7 @@ def width(tower: Tower, layer: int, point: Point) -> int:
 
 
 def check_point(tower: Tower, layer: int, point: Point, found: str) -> None:
-    """ValueError for a point whose output is not what the tower adds to the stream."""
+    """Raise ValueError for a point whose output is not what the tower adds to the stream."""
     block = tower.blocks[layer]
     if point != "residual" and (block.mlp_norm is not None or block.write_norm is not None):
         raise ValueError(
@@ -42,7 +42,7 @@ def check_point(tower: Tower, layer: int, point: Point, found: str) -> None:
 
 
 def hook(tower: Tower, layer: int, point: Point, reader: Reader) -> Any:
-    """A handle of the hook that calls the reader in every pass."""
+    """Return a handle of the hook that calls the reader in every pass."""
     block = tower.blocks[layer]
     if point == "mlp hidden":
 
@@ -77,7 +77,7 @@ def reading(model: Opened, layer: int, point: Point, reader: Reader) -> Iterator
 
 @torch.no_grad()
 def read_point(model: Opened, pixels: Tensor, layer: int, point: Point) -> tuple[Tensor, Tensor]:
-    """What is at a point for some images, [image, token, d_in] in float32 or float64, and their embeddings."""
+    """Return what is at a point for some images, [image, token, d_in] in float32 or float64, and their embeddings."""
     kept: list[Tensor] = []
 
     def keep(stream: Tensor) -> None:

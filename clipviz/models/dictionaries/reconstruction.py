@@ -61,7 +61,7 @@ class Reconstruction(Fit):
 
 
 def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstruction:
-    """The measured reconstruction of a dictionary on some images, in two passes.
+    """Return the measured reconstruction of a dictionary on some images, in two passes.
 
     A dictionary that is made for the class token alone is measured, and put in place, at the first token alone. Raises
     ValueError for a dictionary of another width or layer.
@@ -98,7 +98,7 @@ def measure(model: Opened, images: Pictures, dictionary: Dictionary) -> Reconstr
 
 
 def fit(dictionary: Dictionary, stream: Float[Tensor, "image token d_in"]) -> Fit:
-    """The fit of a dictionary to what is at its point."""
+    """Return the fit of a dictionary to what is at its point."""
     sums = Sums(dictionary.n_units)
     sums.add(dictionary, _seen(dictionary, stream))
     return sums.fit()
@@ -147,7 +147,7 @@ def _pieces(inputs: Tensor, n_units: int, entries: int = 1 << 25) -> Iterator[Te
 
 
 def _seen(dictionary: Dictionary, stream: Tensor) -> Tensor:
-    """The tokens that the dictionary is made for."""
+    """Return the tokens that the dictionary is made for."""
     return stream[:, :1] if dictionary.cls_token_only else stream
 
 

@@ -93,7 +93,7 @@ def losses(
     k: int,
     dead: Tensor,
 ) -> Losses:
-    """The losses of one step, see the module; dead: [unit], which features count as dead."""
+    """Return the losses of one step, see the module; dead: [unit], which features count as dead."""
     products = (inputs - bias) @ encoder.T + encoder_bias
     kept = torch.relu(products).topk(k, -1)
     activations = torch.zeros_like(products).scatter(-1, kept.indices, kept.values)
@@ -121,7 +121,7 @@ def train(
     between: Callable[[TrainingLog], None] | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """The fields of a TopK dictionary trained on the tokens of some images; see Dictionary.train."""
+    """Return the fields of a TopK dictionary trained on the tokens of some images; see Dictionary.train."""
     recipe = Recipe(n, k, **how)
     if point not in POINTS:
         raise ValueError(f"expected a point among {', '.join(POINTS)}, got {point!r}")
@@ -171,7 +171,9 @@ class Tokens:
         return max(1, math.ceil(self.recipe.passes * self._steps_of(len(self.images))))
 
     def identity(self) -> str:
-        """What a checkpoint has to agree on: the model, the point, the number of images and the first of them."""
+        """Return what a checkpoint has to agree on: the model, the point, the number of images and the first of
+        them.
+        """
         numbers = self._read([0]).double().sum().item()
         said = [
             self.model.fingerprint,
@@ -208,7 +210,7 @@ class Tokens:
         return whole * -(-self.part * self.per_image // batch) + -(-rest * self.per_image // batch)
 
     def _of(self, rows: Sequence[int]) -> Tensor:
-        """The tokens of some images, [token, d_in]; those of all images are read once."""
+        """Return the tokens of some images, [token, d_in]; those of all images are read once."""
         if self.part < len(self.images):
             return self._read(rows).flatten(0, 1)
         if self._kept is None:
@@ -286,14 +288,14 @@ class Run:
         return TrainingLog(steps, explained, dead, self.n_tokens, self.seconds)
 
     def fields(self) -> dict[str, Any]:
-        """What a Dictionary is made of, in the units of the point."""
+        """Return what a Dictionary is made of, in the units of the point."""
         held = {name: value.detach().clone() for name, value in self.weights.items()}
         for name in ("encoder_bias", "bias"):
             held[name] = held[name] * self.tokens.scale
         return {**held, "activation": "topk", "k": self.recipe.k, "log": self.log()}
 
     def _rise(self) -> float:
-        """The learning rate's factor: up in the first steps, down in the last."""
+        """Return the learning rate's factor: up in the first steps, down in the last."""
         up = (self.n_steps + 1) / max(1.0, WARM_UP * self.total)
         down = (self.total - self.n_steps) / max(1.0, 10 * WARM_UP * self.total)
         return min(1.0, up, down)

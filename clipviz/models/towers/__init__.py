@@ -13,7 +13,7 @@ _ADAPTERS = (clip_vit, timm_vit, hf_vit)
 
 
 def read_tower(visual: nn.Module) -> Tower:
-    """The tower opened up: weights as values (views of the model's own where it is float32), and its parts.
+    """Return the tower opened up: weights as values (views of the model's own where it is float32), and its parts.
 
     Raises ValueError naming the tower when its embedding is not a sum of terms, or of no family that is known.
     """

@@ -26,7 +26,7 @@ class UnsupportedTower(ValueError):
 
 
 def unsupported(what: str, hint: str = "") -> UnsupportedTower:
-    """The error that names what was found, what is supported, and what can be done."""
+    """Return the error that names what was found, what is supported, and what can be done."""
     hint = (
         hint
         or "use it as a Rosetta partner instead: clipviz.models.zoo.Partner(name, module, preprocess, layers)"
@@ -92,7 +92,7 @@ class ReadoutReader(Protocol):
         ...
 
     def reading(self, seen: dict[str, Tensor]) -> Reading:
-        """The reading, from the inputs of `modules`."""
+        """Return the reading, from the inputs of `modules`."""
         ...
 
 
@@ -113,25 +113,25 @@ class Tower:
 
 
 def full(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 where it is; detached."""
+    """Return the tensor in float32, or in float64 where it is; detached."""
     tensor = tensor.detach()
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def unmixed(device: torch.device) -> AbstractContextManager[Any]:
-    """No autocast inside: what is kept of a pass is formed in float32, whatever the pass itself runs in."""
+    """Return no autocast inside: what is kept of a pass is formed in float32, whatever the pass itself runs in."""
     return (
         torch.autocast(device.type, enabled=False) if device.type in ("cpu", "cuda", "xpu") else nullcontext()
     )
 
 
 def deviation(tokens: Float[Tensor, "*rows d_model"], eps: float) -> Float[Tensor, "*rows"]:
-    """The LayerNorm's divisor, sqrt(variance + eps)."""
+    """Return the LayerNorm's divisor, sqrt(variance + eps)."""
     return (full(tokens).var(-1, unbiased=False) + eps).sqrt()
 
 
 def check_norm(norm: nn.Module, where: str) -> nn.Module:
-    """The module, when it is a LayerNorm over its last axis with gamma and beta."""
+    """Return the module, when it is a LayerNorm over its last axis with gamma and beta."""
     fits = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
     if not fits:
         raise unsupported(f"{where} {type(norm).__name__}")
@@ -139,7 +139,7 @@ def check_norm(norm: nn.Module, where: str) -> nn.Module:
 
 
 def present(module: nn.Module | None) -> nn.Module | None:
-    """The module, or None where there is none or an identity stands in its place."""
+    """Return the module, or None where there is none or an identity stands in its place."""
     return None if module is None or isinstance(module, nn.Identity) else module
 
 
@@ -284,7 +284,7 @@ def pooling_readout(
     constant: Float[Tensor, " d_embed"],
     has_tail: bool,
 ) -> Readout:
-    """The readout of an attention pool: M[p] = centre(gamma * W_V[p]^T W_O[p]^T H), H the map after the pool.
+    """Return the readout of an attention pool: M[p] = centre(gamma * W_V[p]^T W_O[p]^T H), H the map after the pool.
 
     scaled_after: what the pool gives is divided by the image's std (a LayerNorm after it), its biases too.
     """
@@ -304,7 +304,7 @@ def pooling_readout(
 
 
 def centred_readout(norm: Any, projection: Tensor, bias: Tensor | None) -> Readout:
-    """The mean of LayerNormed tokens, projected."""
+    """Return the mean of LayerNormed tokens, projected."""
     plain = Readout.after_norm(full(norm.weight), full(norm.bias), projection, "mean of tokens", bias)
     matrices = plain.matrices - plain.matrices.mean(1, keepdim=True)
     return Readout(plain.kind, matrices, plain.bias, plain.constant)

@@ -28,7 +28,7 @@ FAMILY = "open_clip VisionTransformer"
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """The tower, or None when the module is of another family."""
+    """Return the tower, or None when the module is of another family."""
     tower: Any = visual
     if not all(hasattr(tower, part) for part in ("transformer", "ln_post", "class_embedding", "grid_size")):
         return None

@@ -23,7 +23,7 @@ from clipviz.values import Readout, TowerWeights
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """The tower of a models.hf.HfTower, or None when the module is of another family."""
+    """Return the tower of a models.hf.HfTower, or None when the module is of another family."""
     tower: Any = visual
     vision = getattr(tower, "vision_model", None)
     if vision is None:

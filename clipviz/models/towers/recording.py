@@ -95,7 +95,7 @@ class Attending:
         return self.tower.weights.readout.kind == "class token"
 
     def listens(self, block: Block) -> bool:
-        """Whether queries and keys are taken from the attention's own call, not formed from the weights."""
+        """Return whether queries and keys are taken from the attention's own call, not formed from the weights."""
         return block.reads == "calls" or (block.reads == "either" and self.tower.readout.early)
 
     def hooks(self) -> Iterator[Any]:
@@ -130,7 +130,7 @@ class Attending:
         raise NotImplementedError
 
     def finish(self) -> Reading:
-        """The readout's reading, and what waited for its weights contracted."""
+        """Return the readout's reading, and what waited for its weights contracted."""
         with unmixed(next(iter(self.seen.values())).device):
             reading = self.tower.readout.reading(self.seen)
             if not self.tower.readout.early:
@@ -256,7 +256,7 @@ class Recorder(Attending):
             del self.tokens[layer]
 
     def trace(self, embedding: Tensor) -> Trace:
-        """What the pass left, once it has run."""
+        """Return what the pass left, once it has run."""
         reading = self.finish()
         if not self.tower.readout.early:
             assert reading.weights is not None
@@ -277,7 +277,7 @@ class Recorder(Attending):
         )
 
     def _read(self, written: Tensor) -> Tensor:
-        """A term as the readout reads it [image, d_model], or whole where the weights are not known yet."""
+        """Return a term as the readout reads it [image, d_model], or whole where the weights are not known yet."""
         if not self.tower.readout.early:
             return full(written)
         if self.weights is None:

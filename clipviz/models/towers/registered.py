@@ -27,7 +27,9 @@ Neurons = Mapping[int, Sequence[int]]
 
 
 def with_register(tower: Tower, neurons: Neurons) -> Tower:
-    """The tower with an added token that takes the chosen neurons' activations; it shares all modules and weights."""
+    """Return the tower with an added token that takes the chosen neurons' activations; it shares all modules and
+    weights.
+    """
     at = tower.weights.prefix
     return dataclasses.replace(
         tower,
@@ -111,7 +113,7 @@ class WithoutRegister:
 
 
 def with_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
-    """The tokens along an axis with zeros put in at one place."""
+    """Return the tokens along an axis with zeros put in at one place."""
     before, after = tokens.tensor_split([at], axis)
     shape = list(tokens.shape)
     shape[axis] = 1
@@ -119,6 +121,6 @@ def with_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
 
 
 def without_gap(tokens: Tensor, at: int, axis: int) -> Tensor:
-    """The tokens along an axis without the one at a place."""
+    """Return the tokens along an axis without the one at a place."""
     before, after = tokens.tensor_split([at], axis)
     return torch.cat([before, after.narrow(axis, 1, after.shape[axis] - 1)], axis)

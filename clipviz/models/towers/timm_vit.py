@@ -31,7 +31,9 @@ _ATTENTION = ("Attention", "EvaAttention", "AttentionRope")
 
 
 def read(visual: nn.Module) -> Tower | None:
-    """The tower, or None when the module is of another family. Raises ValueError for timm trunks of another kind."""
+    """Return the tower, or None when the module is of another family. Raises ValueError for timm trunks of another
+    kind.
+    """
     tower: Any = visual
     if not hasattr(tower, "trunk") or not hasattr(tower, "head"):
         return None
@@ -113,7 +115,7 @@ def _layer(block: Any, read: Block) -> LayerWeights:
 
 
 def _last(mlp: Any) -> nn.Linear:
-    """The MLP's output matrix."""
+    """Return the MLP's output matrix."""
     last = getattr(mlp, "fc2", None) or getattr(mlp, "w2", None)
     if not isinstance(last, nn.Linear):
         raise unsupported(f"MLP {type(mlp).__name__}")
@@ -133,7 +135,7 @@ def _scale(block: Any, module: str, parameter: str) -> Tensor | None:
 
 
 def _projection(tower: Any) -> tuple[Tensor, Tensor | None]:
-    """What follows the pool, [d_model, d_embed] with its bias: the trunk's head, then open_clip's."""
+    """Return what follows the pool, [d_model, d_embed] with its bias: the trunk's head, then open_clip's."""
     trunk, matrix, bias = tower.trunk, None, None
     for linear in (present(trunk.head), *tower.head.children()):
         if linear is None or isinstance(linear, nn.Dropout | nn.Identity):
@@ -175,7 +177,7 @@ def _readout(trunk: Any, projection: Tensor, bias: Tensor | None) -> tuple[Reado
 def _latent_pool(
     pool: Any, norm: nn.Module, projection: Tensor, bias: Tensor | None, first: int
 ) -> tuple[Readout, ReadoutReader]:
-    """A learnt query that attends to the tokens; an MLP follows, which is the readout's tail."""
+    """Return a learnt query that attends to the tokens; an MLP follows, which is the readout's tail."""
     if pool.latent_len != 1 or pool.pos_embed is not None:
         raise unsupported("an attention pool with several queries or positions of its own")
     heads = (pool.num_heads, -1)

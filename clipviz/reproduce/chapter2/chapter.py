@@ -201,7 +201,7 @@ def layers_section(report: Report, model: ClipModel, measured: Measured) -> None
 
 
 def late_terms(model: ClipModel, terms: Terms) -> Terms:
-    """The codes of the last layers alone."""
+    """Return the codes of the last layers alone."""
     layers = late_layers(model.n_layers)
     return Terms(terms.codes.select(layers), terms.basis.select(layers))
 

@@ -34,7 +34,7 @@ NEIGHBOURS = {"cosine": "cosine", "product": "inner product, as in the thesis"}
 
 
 def check_neighbours(by: str) -> None:
-    """ValueError unless images are compared in a way that there is."""
+    """Raise ValueError unless images are compared in a way that there is."""
     if by not in NEIGHBOURS:
         raise ValueError(f"expected neighbours by {' or '.join(NEIGHBOURS)}, got {by!r}; choose one of them")
 
@@ -108,7 +108,7 @@ def retrieval_section(
 def _top(
     model: ClipModel, evaluation: Evaluation, late: Terms, kept: Sequence[int], head: Head, text: str, k: int
 ) -> list[np.ndarray]:
-    """The k images on which a head writes most along a text."""
+    """Return the k images on which a head writes most along a text."""
     direction = model.encode_texts([text]).cpu()
     rows = retrieve.top_images(late.codes, late.basis, direction, [head], k=k).images[0].tolist()
     return [_pixels(evaluation, kept[i]) for i in rows]
@@ -244,7 +244,9 @@ def joint_section(
 def _telling(
     late: Terms, head: Head, directions: Float[Tensor, "text d_embed"], kept: Sequence[int], shown: set[int]
 ) -> int:
-    """The image, not shown yet, on which a head's most and least similar texts are furthest apart (cosine units)."""
+    """Return the image, not shown yet, on which a head's most and least similar texts are furthest apart (cosine
+    units).
+    """
     scores = retrieve.direction_scores(late.codes, late.basis, directions, [head]) / late.embedding.norm(
         dim=1
     )

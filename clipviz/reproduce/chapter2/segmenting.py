@@ -152,7 +152,7 @@ def _by_outcome(
 
 
 def named_right(model: ClipModel, evaluation: Evaluation) -> list[bool]:
-    """Whether the model's first class is the true one, for every masked image."""
+    """Return whether the model's first class is the true one, for every masked image."""
     data = evaluation.masks
     assert data is not None
     names, right = list(evaluation.class_prompts), []
@@ -231,7 +231,7 @@ def all_methods(
 
 
 def _digest(*arrays: Any) -> str:
-    """The hash of tensors or pictures."""
+    """Return the hash of tensors or pictures."""
     found = hashlib.blake2b(digest_size=16)
     for one in arrays:
         values = one.cpu().numpy() if isinstance(one, Tensor) else np.asarray(one)
@@ -240,5 +240,5 @@ def _digest(*arrays: Any) -> str:
 
 
 def fitted_mask(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """A mask as the model sees it (data.segmentation.fit_mask), as a tensor."""
+    """Return a mask as the model sees it (data.segmentation.fit_mask), as a tensor."""
     return torch.from_numpy(fit_mask(mask, size))

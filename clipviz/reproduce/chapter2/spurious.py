@@ -77,7 +77,7 @@ def spurious_cues(
 
 
 def best_of(found: Mapping[Way, SpuriousCue]) -> dict[str, SpuriousCue]:
-    """What the classes are made of -> the measurement whose worst group gains most."""
+    """Return what the classes are made of -> the measurement whose worst group gains most."""
     best: dict[str, SpuriousCue] = {}
     for way, cue in found.items():
         if way.classes not in best or cue.gain > best[way.classes].gain:
@@ -86,18 +86,20 @@ def best_of(found: Mapping[Way, SpuriousCue]) -> dict[str, SpuriousCue]:
 
 
 def worst_of(accuracy: Accuracy) -> Estimate:
-    """The worst group's accuracy, with the interval of a group of its size."""
+    """Return the worst group's accuracy, with the interval of a group of its size."""
     value, n = min(accuracy.groups.values(), key=lambda group: group[0])
     return share(round(value * n), n)
 
 
 def random_worst(cue: SpuriousCue) -> Estimate:
-    """The worst group under other heads of the same layers: the median draw, and the range of 95% of the draws."""
+    """Return the worst group under other heads of the same layers: the median draw, and the range of 95% of the
+    draws.
+    """
     return spread([draw.worst_accuracy for draw in cue.random])
 
 
 def median_draw(cue: SpuriousCue) -> Accuracy:
-    """The draw of other heads whose worst group is in the middle."""
+    """Return the draw of other heads whose worst group is in the middle."""
     return sorted(cue.random, key=lambda draw: draw.worst_accuracy)[len(cue.random) // 2]
 
 

@@ -64,8 +64,8 @@ TASKS = {"cifar10": CIFAR10, "traffic": TRAFFIC_SIGNS}
 
 
 def pairs_of(asked: str | Sequence[Pair] | None, classes: Sequence[str]) -> tuple[Pair, ...]:
-    """The pairs to try: a task by its name, "cat/dog, ship/truck", or pairs; None: those of the task whose classes the
-    data have, and none where no task's are.
+    """Return the pairs to try: a task by its name, "cat/dog, ship/truck", or pairs; None: those of the task whose
+    classes the data have, and none where no task's are.
     """
     if asked is None:
         known = {name.replace("_", " ").lower() for name in classes}

@@ -115,8 +115,8 @@ def _attacks(
     list[list[figures.AttackExample]],
     dict[tuple[str, str], str],
 ]:
-    """Every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best pictures,
-    and why a pair and method has none.
+    """Return every pair attacked `repeats` times: shares that fool by pair and method, first words, each one's best
+    pictures, and why a pair and method has none.
 
     n_drawn: sentences of each attack, and pictures of each sentence.
     """
@@ -159,7 +159,7 @@ def _who_draws(study: Study, n_sentences: int, n_images: int) -> str:
 
 
 def _by(study: Study, source: Source, n_drawn: tuple[int, int]) -> str:
-    """What else the pictures rest on, for the name of a step; "" for the demo world's own."""
+    """Return what else the pictures rest on, for the name of a step; "" for the demo world's own."""
     if study.studio is None:
         return ""
     text = repr((study.studio.name, len(source.pool), source.pool[-1], n_drawn))
@@ -167,7 +167,8 @@ def _by(study: Study, source: Source, n_drawn: tuple[int, int]) -> str:
 
 
 def cue_pool(study: Study, quick: bool = False) -> list[str]:
-    """The texts that cues are chosen from: the 30,000 most common words, as in the thesis, where they can be had.
+    """Return the texts that cues are chosen from: the 30,000 most common words, as in the thesis, where they can be
+    had.
 
     The demo world's is what it can draw; without the words (clipviz[words]), and in a quick version, it is alike.
     """
@@ -179,7 +180,7 @@ def cue_pool(study: Study, quick: bool = False) -> list[str]:
 def attack_source(
     study: Study, n_indirect: int, pool: Sequence[str] | None = None, n_compared: int | None = None
 ) -> Source:
-    """What the methods choose words from: the late layers' neurons together, both kinds of directions.
+    """Return what the methods choose words from: the late layers' neurons together, both kinds of directions.
 
     n_indirect: images for each neuron's indirect effects; n_compared: neurons of each layer that have them, None for
     all.
@@ -213,7 +214,7 @@ def attack_source(
 
 
 def verdict(summary: dict[str, dict[str, tuple[float, float]]], repeats: int, in_world: bool = True) -> str:
-    """One plain paragraph: on which tasks the second order beats every baseline, and by how much on average.
+    """Return one plain paragraph: on which tasks the second order beats every baseline, and by how much on average.
 
     in_world: the demo world wrote and drew.
     """
@@ -283,7 +284,7 @@ def _attack(
 
 
 def _examples(study: Study, pair: tuple[str, str], found: dict[str, Any]) -> list[figures.AttackExample]:
-    """The pictures that fool most, those that do, with the tokens that write towards either class."""
+    """Return the pictures that fool most, those that do, with the tokens that write towards either class."""
     rows = zip(found["best sentences"], found["best margins"], found["best pictures"], strict=True)
     return [
         figures.AttackExample(

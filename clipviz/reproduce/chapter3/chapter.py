@@ -136,7 +136,7 @@ def run(
 
 
 def studio_of(describe: Writer | str | None, draw: Painter | str | None) -> Studio | None:
-    """Those who write and draw, opened by name where they are names; both or neither."""
+    """Return those who write and draw, opened by name where they are names; both or neither."""
     if (describe is None) != (draw is None):
         raise ValueError("expected describe and draw together, got one of them; give both or neither")
     if describe is None or draw is None:
@@ -155,7 +155,7 @@ def open_study(
     quick: bool = False,
     index: str | None = None,
 ) -> Study:
-    """What is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
+    """Return what is measured: images with tasks, other images as reference (the thesis's D), finished steps."""
     if data is None:
         evaluation, everything = demo_evaluation(model, limit, with_birds=False), demo.images()
         n_evaluated, n_reference = limit or DEMO_IMAGES, limit or N_REFERENCE
@@ -182,7 +182,7 @@ def open_study(
 
 
 def others(everything: Images, n_evaluated: int, n_wanted: int) -> Images:
-    """An even sample of the images that the evaluation leaves out; of all where it leaves out fewer than 8."""
+    """Return an even sample of the images that the evaluation leaves out; of all where it leaves out fewer than 8."""
     used = set(spaced(len(everything), n_evaluated))
     left = [i for i in range(len(everything)) if i not in used]
     left = left if len(left) >= 8 else list(range(len(everything)))
@@ -253,7 +253,7 @@ def layers_section(report: Report, study: Study) -> int:
 
 
 def _replaced(study: Study) -> Iterator[tuple[Layer, dict[str, Any]]]:
-    """Every layer, and the embeddings of the evaluated images after its replacements."""
+    """Yield every layer, and the embeddings of the evaluated images after its replacements."""
     for group in study.groups:
         known = study.of_layers(group)
         found = layer_embeddings(study.model, study.evaluation.images, known, study.steps, study.quiet)
@@ -474,7 +474,7 @@ def _lead(study: Study, quick: bool) -> str:
 
 
 def _reference(study: Study) -> str:
-    """Where means, directions and thresholds come from."""
+    """Return where means, directions and thresholds come from."""
     n_images = len(study.reference)
     if study.index is None:
         return f"Means, directions and thresholds come from {n_images:,} other images."

@@ -113,11 +113,11 @@ class Study:
         return self.layers[-N_STUDIED:]
 
     def layer(self, layer: int) -> Layer:
-        """A layer's statistics over the reference images."""
+        """Return a layer's statistics over the reference images."""
         return self.of_layers([layer])[0]
 
     def of_layers(self, layers: Sequence[int]) -> list[Layer]:
-        """The statistics of several layers, from one pass over the reference images."""
+        """Return the statistics of several layers, from one pass over the reference images."""
         lacking = [layer for layer in layers if layer not in self.kept]
         if self.index is None:
             made = layer_statistics(self.model, self.reference, lacking, self.steps, self.quiet)
@@ -148,7 +148,7 @@ class Study:
 
 
 def n_top_of(n_images: int) -> int:
-    """How many of the reference images are a neuron's top ones: 2%, at least 16, at most the thesis's 100."""
+    """Return how many of the reference images are a neuron's top ones: 2%, at least 16, at most the thesis's 100."""
     return max(MIN_TOP, min(100, round(0.02 * n_images)))
 
 
@@ -174,7 +174,7 @@ def layer_statistics(
 
 
 def _as_layer(model: ClipModel, layer: int, found: dict[str, Any]) -> Layer:
-    """A layer from its step."""
+    """Return a layer from its step."""
     tensors = {
         name: torch.from_numpy(value).to(model.device)
         for name, value in found.items()
@@ -194,7 +194,9 @@ def indexed_layer(
     steps: Steps,
     quiet: bool = False,
 ) -> Layer:
-    """One layer with the statistics that an index holds; the norms, which it does not hold, are read from a sample."""
+    """Return one layer with the statistics that an index holds; the norms, which it does not hold, are read from a
+    sample.
+    """
 
     def make() -> dict[str, Any]:
         parts = [
@@ -260,7 +262,7 @@ def layer_embeddings(
 def _after_conditions(
     model: ClipModel, images: Any, rows: range, known: Sequence[Layer], codes: bool, quiet: bool
 ) -> list[dict[str, Any]]:
-    """What `layer_embeddings` leaves of some images, layer by layer, from one pass."""
+    """Return what `layer_embeddings` leaves of some images, layer by layer, from one pass."""
     numbers = [one.stats.layer for one in known]
     bar = "" if quiet else f"ablating layers {', '.join(map(str, numbers))}"
     parts: list[dict[str, list[Tensor]]] = [{} for _ in known]

@@ -37,7 +37,7 @@ class Dictionary:
 
 
 def wide_pool(study: Study) -> list[str]:
-    """The descriptions, and every class by its name: all that the demo world can draw."""
+    """Return the descriptions, and every class by its name: all that the demo world can draw."""
     names = [prompt(study.model, name) for name in study.evaluation.class_prompts]
     return list(dict.fromkeys([*study.evaluation.pools["descriptions"], *names]))
 
@@ -97,7 +97,7 @@ def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[s
 
 
 def telling_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int, list[tuple[str, float]]]:
-    """The neurons with the largest effects on their own top images, one for each first text, and their texts."""
+    """Return the neurons with the largest effects on their own top images, one for each first text, and their texts."""
     strength = (known.line.share * known.line.variance).clamp_min(0).sqrt()
     found = told(known, dictionary, strength.argsort(descending=True)[: 20 * n].tolist())
     chosen: dict[str, int] = {}

@@ -60,7 +60,7 @@ N_EDITED, SHARED = 24, 0.3
 
 
 def identity_of(generator: Any) -> str:
-    """What a generator's measurements rest on: its weights."""
+    """Return what a generator's measurements rest on: its weights."""
     return fingerprint(generator.module) if hasattr(generator, "module") else str(generator.name)
 
 
@@ -189,7 +189,7 @@ def _mined(
     sizes: TargetSizes,
     texts: list[str],
 ) -> Concepts:
-    """The dictionary with the generator as pivot, in a folder, mined now unless the same one lies there."""
+    """Return the dictionary with the generator as pivot, in a folder, mined now unless the same one lies there."""
     key = {
         "generator": identity_of(generator),
         "latents": sizes.matched,

@@ -130,7 +130,7 @@ def run(
 
 
 def _painter(model: ClipModel, generator: str | Path | Generator | None, label: int | None) -> Any:
-    """A generator other than the embedded one, else None; opened first, since a file may not open."""
+    """Return a generator other than the embedded one, else None; opened first, since a file may not open."""
     if generator is None or generator == "demo":
         if label is not None:
             raise ValueError(
@@ -148,7 +148,7 @@ def _painter(model: ClipModel, generator: str | Path | Generator | None, label: 
 
 
 def mine_into(folder: Path, mining: Mining) -> Concepts:
-    """The dictionary in a folder, mined now unless the same one lies there."""
+    """Return the dictionary in a folder, mined now unless the same one lies there."""
     key = _key(mining)
     try:
         if dictionary.read_head(folder)["about"].get("key") == key:
@@ -307,7 +307,7 @@ def _untrained_pairs(mining: Mining, thresholds: list[float]) -> list[int]:
 
 
 def _meeting(concepts: Concepts, i: int) -> tuple[list[str], np.ndarray]:
-    """Names of a model's layers, and the dictionary's pairs [pivot layer, layer]."""
+    """Return names of a model's layers, and the dictionary's pairs [pivot layer, layer]."""
     units = torch.as_tensor(np.asarray(concepts.units))
     units = units[units[:, i] >= 0]
     pivot, other = places(units[:, 0], concepts.layers[0])[0], places(units[:, i], concepts.layers[i])[0]

@@ -54,7 +54,7 @@ class Perceptual:
         return self.towards(targets)(images, targets)
 
     def towards(self, targets: Float[Tensor, "image 3 rows cols"]) -> Callable[[Tensor, Tensor], Tensor]:
-        """The distance to these targets alone, whose maps are read once for all steps of a search."""
+        """Return the distance to these targets alone, whose maps are read once for all steps of a search."""
         with torch.no_grad():
             wanted = self._units(targets)
 

@@ -51,7 +51,8 @@ def class_pages(report: Report, book: SharedUnits, images: Images) -> None:
 
 
 def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
-    """Some concepts as a page of the dictionary, with the models that look at pictures; a few take part of its width.
+    """Return some concepts as a page of the dictionary, with the models that look at pictures; a few take part of
+    its width.
 
     A generator paints only: its maps are of its own pictures, in Figures C.7-C.11.
     """
@@ -61,7 +62,7 @@ def page_of(book: SharedUnits, concepts: Sequence[int]) -> Figure:
 
 
 def class_of(images: Images) -> list[str]:
-    """The class of every image, from its attributes or its folder; "" for none."""
+    """Return the class of every image, from its attributes or its folder; "" for none."""
     column = (images.attributes or {}).get("class") or class_labels(images)
     return [str(one or "") for one in column]
 

@@ -100,7 +100,8 @@ def measure_edits(
     schedule: Schedule = SEARCH,
     which: Sequence[str] = EDITS,
 ) -> tuple[Identity, list[EditRow]]:
-    """What is left where nothing is asked, and every row of the table, over n random samples of one object each.
+    """Return what is left where nothing is asked, and every row of the table, over n random samples of one object
+    each.
 
     names: the CLIP that judges, scale: its logit scale. which: some of EDITS.
     """
@@ -115,7 +116,7 @@ def measure_edits(
 
 
 def unchanged(generator: Any, guides: Guides, latents: Latents, schedule: Schedule) -> Identity:
-    """What is left of pictures when nothing is asked."""
+    """Return what is left of pictures when nothing is asked."""
     source, passed = [], []
     kept: list[Tensor] = []
     for part in _parts(latents):
@@ -137,7 +138,7 @@ def edit_rows(
     found: Latents,
     way: np.ndarray | None = None,
 ) -> list[EditRow]:
-    """The rows of one edit. found: the latents that its search found; way: the sign of each image's shift."""
+    """Return the rows of one edit. found: the latents that its search found; way: the sign of each image's shift."""
     source = _case(generator, names, _painted(generator, latents), latents)
     after = _case(generator, names, _painted(generator, found), found)
     written = _case(generator, names, _written(generator, guides, latents, edit, way), None)
@@ -162,7 +163,7 @@ def edit_rows(
 
 
 def _towards_room(generator: Any, latents: Latents) -> np.ndarray:
-    """The sign of a shift towards the side where there is room."""
+    """Return the sign of a shift towards the side where there is room."""
     return np.where(generator.true_scenes(latents).centre[:, 0, 0] < 0.5, 1.0, -1.0)
 
 
@@ -183,7 +184,7 @@ def searched(
     schedule: Schedule,
     way: np.ndarray | None = None,
 ) -> Latents:
-    """The latents that the search of an edit finds; way: sign of the move of each image."""
+    """Return the latents that the search of an edit finds; way: sign of the move of each image."""
     z = torch.zeros_like(latents.z)
     for rows, right in _groups(len(latents), way):
         part, factor = latents.take(rows.tolist()), ZOOM if change == "zoom" else 1.0
@@ -193,7 +194,7 @@ def searched(
 
 
 def _written(generator: Any, guides: Guides, latents: Latents, change: str, way: np.ndarray | None) -> Tensor:
-    """The pictures when the units are overwritten instead."""
+    """Return the pictures when the units are overwritten instead."""
     pictures = torch.zeros(len(latents), 3, generator.side, generator.side)
     for rows, right in _groups(len(latents), way):
         part, factor = latents.take(rows.tolist()), ZOOM if change == "zoom" else 1.0
@@ -233,7 +234,7 @@ def _case(generator: Any, names: Names, pictures: Tensor, latents: Latents | Non
 def _both(
     edit: str, counted: str, source: Case, cases: tuple[Case, Case], right: Callable[[Case, str], np.ndarray]
 ) -> list[EditRow]:
-    """A row by the true scene and one by the locator; right(case, judge) is true where the edit did as asked."""
+    """Return a row by the true scene and one by the locator; right(case, judge) is true where the edit did as asked."""
     edited, written = cases
     by_truth = (share_of(right(edited, "truth")), None, share_of(right(source, "truth")))
     by_picture = tuple(share_of(right(case, "picture")) for case in (edited, written, source))
@@ -276,7 +277,7 @@ def _copy_rows(source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
 def _remove_rows(
     names: Names, scale: float, latents: Latents, source: Case, cases: tuple[Case, Case]
 ) -> list[EditRow]:
-    """The class's probability among the kinds falls below half of what it was."""
+    """Return the class's probability among the kinds falls below half of what it was."""
     label = latents.label.cpu()
 
     def probability(case: Case) -> np.ndarray:
@@ -289,7 +290,7 @@ def _remove_rows(
 
 
 def _kept_rows(edit: str, latents: Latents, source: Case, cases: tuple[Case, Case]) -> list[EditRow]:
-    """Whether CLIP still names the kind, where one remains, and the ground."""
+    """Return whether CLIP still names the kind, where one remains, and the ground."""
     label, ground = latents.label.cpu().numpy(), source.scene.ground
     grounds = tuple(share_of(case.ground == ground) for case in (*cases, source))
     rows = [EditRow(edit, "ground kept", "CLIP", grounds)]
@@ -353,7 +354,7 @@ def editing_section(
 
 
 def search_for(n: int, whole: int = 100) -> Schedule:
-    """The search of n samples, a short one where fewer than `whole` are wanted."""
+    """Return the search of n samples, a short one where fewer than `whole` are wanted."""
     return SEARCH if n >= whole else Schedule(5, 0.1)
 
 

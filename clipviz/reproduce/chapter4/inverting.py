@@ -62,7 +62,7 @@ class TargetSizes:
 
     @classmethod
     def within(cls, n_mined: int) -> TargetSizes:
-        """The usual sizes, or a small version's where fewer than FEW images are mined."""
+        """Return the usual sizes, or a small version's where fewer than FEW images are mined."""
         return cls() if n_mined >= FEW else cls(5, (3, 3, 3), 3, 5, 24, 3)
 
 
@@ -73,7 +73,7 @@ class TargetSizes:
 
 
 def thinned(guides: Guides, most: int = PAIRS) -> Guides:
-    """Every second, third, ... pair with each reader, so that about so many are left."""
+    """Return every second, third, ... pair with each reader, so that about so many are left."""
     kept = {}
     for name, groups in guides.pairs.items():
         every = -(-sum(len(group.units_a) for group in groups) // most)
@@ -84,7 +84,7 @@ def thinned(guides: Guides, most: int = PAIRS) -> Guides:
 
 
 def shared_by_all(guides: Guides) -> Guides:
-    """The pairs whose unit of the generator has a best buddy in every reader: R(G, D1..Dm) of Eq. 4.4."""
+    """Return the pairs whose unit of the generator has a best buddy in every reader: R(G, D1..Dm) of Eq. 4.4."""
     units = [
         {(group.layer_a, unit) for group in groups for unit in group.units_a.tolist()}
         for groups in guides.pairs.values()
@@ -105,7 +105,7 @@ def _guides_of(pairs: Mapping[str, tuple[UnitPairs, ...]]) -> Guides:
 
 
 def painted(latents: Latents, atlas: str | None = None) -> tuple[Tensor, Tensor]:
-    """The teacher's pictures of latents at the generator's size, and which pixels the objects cover."""
+    """Return the teacher's pictures of latents at the generator's size, and which pixels the objects cover."""
     truth = scenes.true_scenes(latents.z, latents.label)
     both = [scenes.paint(truth, index, atlas) for index in range(len(latents))]
     images = torch.from_numpy(np.stack([picture for picture, _ in both])).permute(0, 3, 1, 2) / 255
@@ -149,7 +149,7 @@ def held_out_targets(generator: Any, n: int) -> tuple[Any, Tensor]:
 def ways_of(
     readers: Mapping[str, Partner], guides: Guides | None
 ) -> dict[str, tuple[Mapping[str, Partner], Guides | None]]:
-    """The rows of Table 4.1: which readers guide, with which pairs."""
+    """Return the rows of Table 4.1: which readers guide, with which pairs."""
     ways: dict[str, tuple[Mapping[str, Partner], Guides | None]] = {"perceptual loss": ({}, None)}
     if guides is None:
         return ways
@@ -284,7 +284,7 @@ def by_the_loss_alone(
 
 
 def _last(generator: Any, latents: Latents, start: Tensor, schedule: Schedule, how: dict[str, Any]) -> Step:
-    """The last step of a search by the loss."""
+    """Return the last step of a search by the loss."""
     *_, step = search(generate_from(generator, latents), start, schedule=schedule, **how)
     return step
 
@@ -366,7 +366,7 @@ def inversion_section(
 
 
 def gains(found: Result) -> dict[str, list[Estimate]]:
-    """Each way's paired differences to the first, for every measure."""
+    """Return each way's paired differences to the first, for every measure."""
     first = found["scores0"]
     return {
         way: [intervals.mean(row) for row in found[f"scores{place}"] - first]

@@ -44,7 +44,7 @@ def run(
     quiet: bool = False,
     **other: Any,
 ) -> Path:
-    """The report card of a model on the demo world; returns the report's path.
+    """Return the report card of a model on the demo world; returns the report's path.
 
     model: the demo model or any other (a model that was not trained here is judged by the same sentences). limit:
     at most so many held-out scenes of all seeds together (default 10,000; the other measurements shrink with it).
@@ -102,7 +102,7 @@ def run(
 def _neurons(
     model: ClipModel, evaluation: Evaluation, scenes: Scenes, sizes: HeldOutSizes, steps: Steps, quiet: bool
 ) -> list[NeuronLayer]:
-    """Every layer's neurons; a finished measurement is read from its step."""
+    """Return every layer's neurons; a finished measurement is read from its step."""
 
     def make() -> dict[str, Any]:
         rows = spaced(len(evaluation.images), sizes.neurons * sizes.n_seeds)

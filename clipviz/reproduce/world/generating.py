@@ -14,7 +14,7 @@ from clipviz.reproduce.report import Report, Steps
 
 
 def measured(encoder: Encoder, steps: Steps, n: int) -> Quality:
-    """The generator's quality as the encoder sees it; a finished measurement is read from its step."""
+    """Return the generator's quality as the encoder sees it; a finished measurement is read from its step."""
     found = steps.get("world-generator", partial(_as_values, encoder, n))
     named = {
         what: {who: Estimate(**share) for who, share in by_who.items()}

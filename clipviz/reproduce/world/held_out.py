@@ -54,7 +54,9 @@ class HeldOutSizes:
 
     @classmethod
     def within(cls, limit: int | None) -> HeldOutSizes:
-        """The usual sizes, or smaller ones in proportion to at most `limit` held-out scenes of all seeds together."""
+        """Return the usual sizes, or smaller ones in proportion to at most `limit` held-out scenes of all seeds
+        together.
+        """
         if limit is None:
             return cls()
         if limit < 40:
@@ -70,7 +72,9 @@ class HeldOutSizes:
 
 
 def encoder_of(model: ClipModel) -> Encoder:
-    """The towers of any traced model as the world's tests take them: uint8 arrays and sentences to unit vectors."""
+    """Return the towers of any traced model as the world's tests take them: uint8 arrays and sentences to unit
+    vectors.
+    """
 
     def encode_images(images: np.ndarray) -> Tensor:
         parts = [
@@ -86,7 +90,7 @@ def encoder_of(model: ClipModel) -> Encoder:
 
 
 def held_out(model: ClipModel, encoder: Encoder, sizes: HeldOutSizes) -> tuple[Evaluation, Scenes]:
-    """An evaluation on scenes that training never draws, of all seeds together, and the scenes themselves.
+    """Return an evaluation on scenes that training never draws, of all seeds together, and the scenes themselves.
 
     encoder: the model's, from `encoder_of`.
     """
@@ -106,7 +110,7 @@ def held_out(model: ClipModel, encoder: Encoder, sizes: HeldOutSizes) -> tuple[E
 
 
 def family_tasks(encoder: Encoder, scenes: Scenes) -> list[Task]:
-    """One task per family of FAMILIES; count is judged on 2 to 6 copies."""
+    """Return one task per family of FAMILIES; count is judged on 2 to 6 copies."""
     tasks = []
     for family in FAMILIES:
         first = 1 if family == "count" else 0
@@ -163,7 +167,7 @@ def masked_objects(scenes: Scenes, n: int) -> MaskedImages:
 
 
 def two_objects(scenes: Scenes) -> list[int]:
-    """The untreated scenes of two different objects."""
+    """Return the untreated scenes of two different objects."""
     return [
         i
         for i, scene in enumerate(scenes.scenes)

@@ -95,7 +95,9 @@ def families(encoder: Encoder, sizes: HeldOutSizes, steps: Steps) -> dict[str, d
 
 
 def pooled(parts: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, FamilyScore]:
-    """The scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each seed."""
+    """Return the scenes of several seeds as if they were one set; parts: family -> {accuracy, chance, n} of each
+    seed.
+    """
     scores = {}
     for family, first in parts[0].items():
         known = [part[family] for part in parts if part[family]["n"]]
@@ -155,7 +157,7 @@ class HeadTable:
         return sum(role.n_texts >= at_least for role in self.roles.values())
 
     def null_heads(self, at_least: int = AT_LEAST) -> Float[Tensor, " draw"]:
-        """The same count in every draw of the null."""
+        """Return the same count in every draw of the null."""
         return (self.null_counts >= at_least).sum(1).double()
 
     def ratio(self, at_least: int = AT_LEAST) -> float:
@@ -164,7 +166,7 @@ class HeadTable:
         return self.n_heads(at_least) / expected if expected else float("inf")
 
     def supervised(self, row: int) -> tuple[str, float]:
-        """The property that a head varies with most, and its share."""
+        """Return the property that a head varies with most, and its share."""
         name = max(self.shares, key=lambda key: float(self.shares[key][row]))
         return name, float(self.shares[name][row])
 
@@ -186,7 +188,9 @@ def head_table(model: ClipModel, pool: Texts, late: Terms, scenes: Scenes, n_see
 
 
 def heads_by_seed(late: Terms, directions: Tensor, families: Sequence[str | None], n_seeds: int) -> list[int]:
-    """How many heads have AT_LEAST of their first texts from one family, on each of n_seeds equal parts in a row."""
+    """Return how many heads have AT_LEAST of their first texts from one family, on each of n_seeds equal parts in a
+    row.
+    """
     counts = []
     for rows in np.array_split(np.arange(len(late.codes)), n_seeds):
         part = late.codes[slice(int(rows[0]), int(rows[-1]) + 1)]
@@ -257,7 +261,7 @@ def token_map_scores(
 
 
 def backgrounds(model: ClipModel, evaluation: Evaluation) -> dict[str, Tensor]:
-    """The texts whose mean token maps are subtracted: all descriptions, or the class names, as in the thesis."""
+    """Return the texts whose mean token maps are subtracted: all descriptions, or the class names, as in the thesis."""
     pool = encoded_pool(model, evaluation.pools["descriptions"])
     return {TOKENS: pool, TOKENS_CLASSES: evaluation.tasks[0].directions}
 
@@ -306,7 +310,7 @@ def pair_scores(
 
 
 def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image rows cols"]:
-    """The class token's attention to every image token, mean over the heads of some layers."""
+    """Return the class token's attention to every image token, mean over the heads of some layers."""
     assert trace.attention is not None
     weights = trace.weights
     found: Tensor = (
@@ -316,7 +320,7 @@ def _raw_attention(trace: Trace, layers: Sequence[int]) -> Float[Tensor, "image 
 
 
 def _pointing(heatmap: Tensor, mask: Tensor, label: int) -> tuple[bool, float]:
-    """Whether the thing `label` of two has the larger mean, and the average precision against its mask."""
+    """Return whether the thing `label` of two has the larger mean, and the average precision against its mask."""
     grown = segment.to_pixels(heatmap, mask.shape)
     named, other = grown[mask == label].mean(), grown[mask == 3 - label].mean()
     return bool(named > other), segment.average_precision(grown.flatten(), (mask == label).flatten())
@@ -332,7 +336,7 @@ class MapScore:
 
 
 def map_scores(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> MapScore:
-    """The scores of maps, one an image, against the foreground of its mask."""
+    """Return the scores of maps, one an image, against the foreground of its mask."""
     found = segment.score(maps, masks)
     foreground = [
         segment.average_precision(segment.to_pixels(heatmap, mask.shape).flatten(), (mask > 0).flatten())
@@ -453,7 +457,7 @@ def n_fitting(
     images: Int[np.ndarray, "neuron image"],
     known: Bool[np.ndarray, "image_all text_all"] | None,
 ) -> int:
-    """How many neurons have a text that is true of at least FITS of their images."""
+    """Return how many neurons have a text that is true of at least FITS of their images."""
     if known is None:
         return 0
     shares = [known[np.ix_(own, said)].mean(0).max() for own, said in zip(images, texts, strict=True)]
@@ -461,7 +465,7 @@ def n_fitting(
 
 
 def naming_pool(model: ClipModel, pool: Texts) -> dict[str, Tensor]:
-    """The texts that neurons are named with: the pool and every sentence of the world's facts.
+    """Return the texts that neurons are named with: the pool and every sentence of the world's facts.
 
     Unit directions without what all texts share, as sparse codes have them: effects about their mean tell images
     apart, and what all texts share tells none.

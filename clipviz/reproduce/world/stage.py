@@ -95,7 +95,7 @@ def stage_section(report: Report, findings: Sequence[Finding]) -> None:
 
 
 def sum_finding(model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes) -> Finding:
-    """Whether all effects add up to the model's own output."""
+    """Return whether all effects add up to the model's own output."""
     rows = spaced(len(evaluation.images), sizes.large)
     parts = [[evaluation.images[row] for row in rows[at : at + BATCH]] for at in range(0, len(rows), BATCH)]
     worst = max(model.trace(part).sum_check() for part in parts)
@@ -109,7 +109,7 @@ def sum_finding(model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes) -
 
 
 def head_findings(table: HeadTable, birds: Mapping[Way, SpuriousCue]) -> list[Finding]:
-    """What late heads are about, and what removing those of the background does."""
+    """Return what late heads are about, and what removing those of the background does."""
     n_heads = len(table.heads)
     labelled = share(sum(role.clear for role in table.roles.values()), n_heads)
     rows = [
@@ -151,7 +151,7 @@ def map_findings(
     steps: Steps,
     quiet: bool,
 ) -> list[Finding]:
-    """Where the token maps point, beside rollout and raw attention."""
+    """Return where the token maps point, beside rollout and raw attention."""
     assert evaluation.masks is not None
     pool = encoded_pool(model, evaluation.pools["descriptions"])
     maps, masks, *_ = all_methods(model, evaluation, evaluation.masks, quiet, pool, steps=steps)
@@ -188,7 +188,7 @@ def _outlined(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> dict[str, Esti
 
 
 def text_findings(nearest: Mapping[str, Estimate]) -> list[Finding]:
-    """Whether the texts nearest to a picture are true of it."""
+    """Return whether the texts nearest to a picture are true of it."""
     another = "the same texts, of another picture"
     return [
         Finding(
@@ -213,7 +213,9 @@ def text_findings(nearest: Mapping[str, Estimate]) -> list[Finding]:
 def study_of(
     model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes, steps: Steps, quiet: bool
 ) -> Study:
-    """The held-out scenes with a lone kind of object, untreated, and as many others as reference (thesis 3.3's D)."""
+    """Return the held-out scenes with a lone kind of object, untreated, and as many others as reference (thesis
+    3.3's D).
+    """
     task = next(one for one in evaluation.tasks if one.name == "object")
     n = sizes.neurons * sizes.n_seeds
     judged = [i for i, label in enumerate(task.labels) if label >= 0]
@@ -291,7 +293,8 @@ def _right(study: Study, layer: int) -> dict[str, np.ndarray]:
 
 
 def attack_findings(study: Study, n_pictures: int) -> list[Finding]:
-    """Whether words of second-order effects fool the model more than words like the class they should suggest.
+    """Return whether words of second-order effects fool the model more than words like the class they should
+    suggest.
 
     n_pictures: of each method, pair and repeat.
     """
@@ -319,7 +322,7 @@ def attack_findings(study: Study, n_pictures: int) -> list[Finding]:
 
 
 def _source(study: Study) -> Source:
-    """What words are chosen from: the late layers' neurons, without their indirect effects, which take long."""
+    """Return what words are chosen from: the late layers' neurons, without their indirect effects, which take long."""
     dictionary = Dictionary(study, wide_pool(study))
     second = torch.cat([study.layer(layer).line.directions for layer in study.late])
     layers = tuple((layer, study.model.neuron_basis(layer).n_neurons) for layer in study.late)

@@ -63,7 +63,7 @@ def main_rows(
     table: HeadTable,
     birds: dict[Way, SpuriousCue],
 ) -> list[list[str]]:
-    """What the README shows."""
+    """Return what the README shows."""
     rows = [
         [what, f"{value} ({interval})", n]
         for what, value, interval, n in (
@@ -87,12 +87,12 @@ def main_rows(
 
 
 def row(what: str, found: Estimate, unit: str) -> list[str]:
-    """One line of the summary."""
+    """Return one line of the summary."""
     return [what, f"{found.value:.2f}", found.interval, f"{found.n:,} {unit}"]
 
 
 def recognition_rows(families: dict[str, dict[str, FamilyScore]]) -> list[list[str]]:
-    """What is told apart: objects by drawing style, properties, counts, large plain shapes and glyphs."""
+    """Return what is told apart: objects by drawing style, properties, counts, large plain shapes and glyphs."""
     seen, unseen = families["held out"], families["unseen views"]
     lone = "object, single, own colour"
     wanted = [
@@ -156,7 +156,9 @@ def head_rows(table: HeadTable) -> list[list[str]]:
 
 
 def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
-    """The worst group before and after ablating the background heads, and under as many other heads of their layers."""
+    """Return the worst group before and after ablating the background heads, and under as many other heads of their
+    layers.
+    """
     rows = []
     for classes in dict.fromkeys(way.classes for way in birds):
         found = {way.heads: cue for way, cue in birds.items() if way.classes == classes}
