@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from few_texts import COMMON
 
 from clipviz.analysis.heads import labels
 from clipviz.data.texts import Texts
@@ -55,3 +57,19 @@ def test_a_head_of_noise_has_the_spectrum_of_a_head_and_another_direction_each_t
     pool, texts = torch.randn(12, 8), Texts([f"text {i}" for i in range(12)], ["a", "b", "c"] * 4, "texts")
     turned, axes = nulls.noise_head(covariance, span, 1)
     assert labels.label_head(turned, axes, pool, texts, n_draws=20).n_draws == 20
+
+
+@pytest.mark.parametrize("name", ["textspan", "accuracy", "search", "atlas"])
+def test_a_row_measured_again_fills_its_words(nulls, numbers, monkeypatch, name):
+    few = functools.lru_cache(maxsize=4)(
+        lambda seed: nulls.clipviz.Session(
+            nulls.trained_model() if seed is None else nulls.random_model(seed),
+            nulls.demo.images().subset(range(24)),
+            COMMON,
+            background=False,
+        )
+    )
+    monkeypatch.setattr(nulls, "session_of", few)
+    found = nulls.ROWS[name].measure()
+    assert set(found) == set(numbers[name]) - {"model"}
+    assert "{" not in nulls.ROWS[name].said.format(**found)

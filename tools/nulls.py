@@ -32,7 +32,7 @@ from clipviz.data.texts import open_texts
 from clipviz.demo.model.opening import open_model
 from clipviz.demo.partners import ASSETS
 from clipviz.demo.partners.reading import PARTNERS
-from clipviz.lens import ablate, intervals, zeroshot
+from clipviz.lens import intervals
 from clipviz.lens.roles import Role
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.textspan import null_explained, textspan_from_covariance
@@ -44,10 +44,10 @@ from clipviz.values import Ablation
 
 DOCS = Path(__file__).parents[1] / "docs"
 NUMBERS, PAGE = DOCS / "nulls.json", DOCS / "nulls.md"
-N_IMAGES, N_NETWORKS, N_LATENTS, N_SEARCHES = 240, 6, 256, 40
+N_IMAGES, N_NETWORKS, N_LATENTS, N_SEARCHES = 240, 6, 512, 40
 PAIRS = (("horse", "zebra"), ("bus", "car"), ("duck", "owl"), ("apple", "tomato"))
-BACKGROUND = ((2, 3), (4, 5), (5, 0), (5, 4), (5, 5), (5, 6), (5, 7))
-"""The heads with the label "background" on held-out scenes (clipviz reproduce world)."""
+KEPT = Path(__file__).parents[1] / "build" / "demo" / "reports" / "steps"
+"""Where the demo's report card keeps what it has measured of the same scenes (python -m tools.demo)."""
 
 Numbers = dict[str, Any]
 
@@ -79,9 +79,7 @@ def random_model(seed: int) -> ClipModel:
 
 @functools.lru_cache(maxsize=3)
 def session_of(seed: int | None, n_images: int = N_IMAGES) -> clipviz.Session:
-    """Return a session of the trained network (None) or a random one on the " "first images of the demo's
-    collection.
-    """
+    """Return a session of the trained network (None) or a random one on the demo's first images."""
     model = trained_model() if seed is None else random_model(seed)
     return clipviz.Session(model, demo.images().subset(range(n_images)), list_of_texts(), background=False)
 
@@ -91,8 +89,7 @@ def list_of_texts() -> Any:
 
 
 def heads() -> Numbers:
-    """Heads of noise: the spectra of the demo's heads in their spans, "
-    "turned at random, over samples of 600 images."""
+    """Heads of noise: the spectra of the demo's heads in their spans, turned at random, over samples of 600 images."""
     session = clipviz.Session(trained_model(), background=False)
     covariance, span = session.heads.spans()
     pools = {
@@ -125,9 +122,7 @@ N_NOISE = 1600
 
 
 def noise_head(covariance: torch.Tensor, span: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a head without any relation to the texts: the covariance of 600 normal samples of a head's spectrum,
-    turned.
-    """
+    """Return a head without any relation to the texts: the covariance of 600 samples of a head's spectrum, turned."""
     generator = torch.Generator().manual_seed(seed)
     head = seed % len(covariance)
     kept = span[head].norm(dim=0) > 0.5
@@ -172,7 +167,7 @@ def accuracy() -> Numbers:
         values = []
         for seed in seeds:
             session = session_of(seed)
-            task = session_of(None).tasks()["objects"]
+            task = session_of(None).ablation.tasks()["objects"]
             outcome = session.ablation.run(Ablation(), task)
             values.append(percent(outcome.before.top1))
             found["chance"] = percent(outcome.before.chance)
@@ -181,44 +176,37 @@ def accuracy() -> Numbers:
 
 
 def ablation() -> Numbers:
-    """Return the repaired worst group beside other heads of the same layers, and " "beside draws that may hold the
-    removed.
-    """
+    """Measure the worst group without the background heads, beside other heads of the same layers, and beside draws that may
+    hold the removed heads."""
+    from clipviz.reproduce.chapter2.chapter import late_terms
+    from clipviz.reproduce.chapter2.pictures import name_of
+    from clipviz.reproduce.chapter2.spurious import HOWS, draws_as_good, random_worst
     from clipviz.reproduce.evaluation import trace_terms
     from clipviz.reproduce.report import Steps
+    from clipviz.reproduce.world import measures
     from clipviz.reproduce.world.held_out import HeldOutSizes, encoder_of, held_out
-    from clipviz.reproduce.world.measures import N_DRAWS
 
     model, sizes = trained_model(), HeldOutSizes.within(4000)
-    folder = Path("/tmp") / "clipviz-nulls"
-    steps = Steps(folder, {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
-    evaluation, _ = held_out(model, encoder_of(model), sizes)
+    steps = Steps(KEPT, {**model.identity(), **vars(sizes), "seeds": sizes.seeds})
+    evaluation, scenes = held_out(model, encoder_of(model), sizes)
     terms, _, _ = trace_terms(model, evaluation.images, steps, "world-scenes", True)
-    assert evaluation.birds is not None
-    images, task = evaluation.birds
-    birds, kept, _ = trace_terms(model, images, steps, "world-birds", True)
-    means = ablate.means_of(terms)
-    truth, groups = [task.labels[i] for i in kept], [task.groups[i] for i in kept]
-    late = [(layer, head) for layer in range(2, 6) for head in range(8)]
-    found: Numbers = {"n": N_DRAWS}
-    for classes, directions in task.classifiers.items():
-
-        def worst(removed: Ablation, of: torch.Tensor = directions) -> float:
-            after = ablate.embedding_after(birds, removed, means)
-            return zeroshot.accuracy(after, of.cpu(), truth, groups).worst_accuracy
-
-        after = worst(Ablation(heads=frozenset(BACKGROUND)))
-        found |= {f"{classes}_before": share(worst(Ablation())), f"{classes}_after": share(after)}
-        for null, only_others in (("others", True), ("any", False)):
-            draws = ablate.matched_heads(BACKGROUND, late, N_DRAWS, only_others=only_others)
-            values = [worst(draw) for draw in draws]
-            spread = intervals.spread(values)
-            found |= {
-                f"{classes}_{null}": f"{spread.value:.2f} ({spread.low:.2f} to {spread.high:.2f})",
-                f"{classes}_{null}_p": round(
-                    (1 + sum(value >= after for value in values)) / (1 + len(values)), 3
-                ),
-            }
+    pool = evaluation.pools["descriptions"]
+    table = measures.head_table(model, pool, late_terms(model, terms), scenes, sizes.n_seeds)
+    found: Numbers = {"n": measures.N_DRAWS}
+    for null, only_others in (("others", True), ("any", False)):
+        measured = measures.background_ablation(
+            model, evaluation, terms, table, steps, True, only_others=only_others
+        )
+        for way, cue in measured.items():
+            if way.heads == HOWS[0]:
+                drawn = random_worst(cue)
+                found |= {
+                    "heads": ", ".join(map(name_of, sorted(cue.ablation.heads))),
+                    f"{way.classes}_before": share(cue.before.worst_accuracy),
+                    f"{way.classes}_after": share(cue.after.worst_accuracy),
+                    f"{way.classes}_{null}": f"{drawn.value:.2f} ({drawn.low:.2f} to {drawn.high:.2f})",
+                    f"{way.classes}_{null}_p": round(draws_as_good(cue), 3),
+                }
     return found
 
 
@@ -228,7 +216,7 @@ def neurons() -> Numbers:
     for name, seeds in (("trained", [None]), ("random", range(3))):
         rows = []
         for seed in seeds:
-            known = session_of(seed).neurons(3)
+            known = session_of(seed).neurons.layer(3)
             strongest = [neuron for neuron, _ in known.strongest(60)]
             codes = known.codes(strongest)
             beyond = np.mean([code.differs for code in codes])
@@ -271,7 +259,7 @@ def search() -> Numbers:
         counts = []
         for seed in seeds:
             session = session_of(seed)
-            texts = list(session.texts)[:: len(session.texts) // N_SEARCHES][:N_SEARCHES]
+            texts = list(session.texts)[:: max(1, len(session.texts) // N_SEARCHES)][:N_SEARCHES]
             counts.append(np.mean([len(session.heads.find(text)) for text in texts]))
         found[name] = " / ".join(f"{count:.1f}" for count in counts)
     return found | {"n": N_SEARCHES}
@@ -334,7 +322,7 @@ def atlas() -> Numbers:
     """Return the share of the embeddings' variance that the plane shows."""
     found: Numbers = {}
     for name, seeds in (("trained", [None]), ("random", range(3))):
-        found[name] = " / ".join(percent(session_of(seed).atlas().share) for seed in seeds)
+        found[name] = " / ".join(percent(session_of(seed).images.atlas().share) for seed in seeds)
     return found
 
 
@@ -349,28 +337,24 @@ def share(value: float) -> str:
 ROWS = {
     "heads": Row(
         "A head's label and its p (Heads, TextSpan, reports)",
-        "The largest of several families among five texts: some family has 3 "
-        "of 5 in a fifth of random rotations.",
-        "{n:,} heads of noise for each pool of texts: a label for {demo_clear} "
-        "of them with the demo's texts (95%: "
-        "{demo_low} to {demo_high}) and {general_clear} with the general ones "
-        "({general_low} to {general_high}); p uniform, "
-        "Kolmogorov-Smirnov D = {demo_ks} (p = {demo_ks_p}) and {general_ks} "
-        "(p = {general_ks_p}). Labels of 32 late heads: "
-        "trained {trained_labels}, random {random_labels}.",
+        "The largest of several families among five texts: some family has 3 of 5 in a fifth of random rotations.",
+        "{n:,} heads of noise for each pool of texts: a label for {demo_clear} of them with the demo's texts (95%: "
+        "{demo_low} to {demo_high}) and {general_clear} with the general ones ({general_low} to {general_high}); p "
+        "uniform, Kolmogorov-Smirnov D = {demo_ks} (p = {demo_ks_p}) and {general_ks} (p = {general_ks_p}). Labels "
+        "of 32 late heads: trained {trained_labels}, random {random_labels}.",
         heads,
     ),
     "textspan": Row(
         "A text's bar beyond its tick (TextSpan)",
-        "Any pool of texts explains some of any head's variance: the tick is "
-        "the 95th percentile of rotations.",
+        "Any pool of texts explains some of any head's variance: the tick is the 95th percentile of rotations.",
         "Heads of 48 whose first text is beyond it: trained {trained}, random {random}.",
         textspan,
     ),
     "search": Row(
         "Heads that a search by meaning finds (Heads)",
         "Every head varies along one text in twenty more than along 95% of the pool: 2.4 of 48 heads for a text on "
-        "average, whatever they do. Only which heads they are, and how much of their variance it is, says something.",
+        "average, whatever they do. Only which heads they are, and how much of their variance it is, says "
+        "something.",
         "Heads of 48 found, mean of {n} texts of the pool: trained {trained}, random {random}.",
         search,
     ),
@@ -389,51 +373,42 @@ ROWS = {
     "ablation": Row(
         "Worst group after heads are removed (Ablation, reports)",
         "Removing any heads of these layers; that the removed ones are chosen from the same pictures.",
-        "Seven background heads, classes by name: {names_before} before, "
-        "{names_after} after; other heads of the same "
-        "layers {names_others}, p = {names_others_p}; draws that may hold the "
-        "removed ones {names_any}, p = {names_any_p}. "
-        "Classes by examples: {examples_before}, {examples_after}; "
-        "{examples_others}, p = {examples_others_p}; "
-        "{examples_any}, p = {examples_any_p}. {n} draws each.",
+        "The background heads {heads}, classes by name: {names_before} before, {names_after} after; other heads of "
+        "the same layers {names_others}, p = {names_others_p}; draws that may hold the removed ones {names_any}, p "
+        "= {names_any_p}. Classes by examples: {examples_before}, {examples_after}; {examples_others}, p = "
+        "{examples_others_p}; {examples_any}, p = {examples_any_p}. {n} draws each.",
         ablation,
     ),
     "neurons": Row(
         "Words of a neuron, groups of its images and their titles (Neurons)",
-        "As many texts rebuild much of any direction; images without groups "
-        "can be divided, too; every direction has a "
-        "nearest text.",
-        "Of a direction the texts rebuild: trained {trained_rebuilt}, random "
-        "{random_rebuilt}, random directions "
-        "{trained_by_chance} and {random_by_chance}; neurons of which they "
-        "rebuild more than of every random direction: "
-        "trained {trained_beyond}, random {random_beyond}. Images in "
-        "groups: {trained_parted} of the neurons, random {random_parted}; "
-        "groups with a title: {trained_titled}, random "
-        "{random_titled}. One direction explains {trained_line} of a neuron's "
-        "variance, random {random_line}.",
+        "As many texts rebuild much of any direction; images without groups can be divided, too; every direction "
+        "has a nearest text.",
+        "Of a direction the texts rebuild: trained {trained_rebuilt}, random {random_rebuilt}, random directions "
+        "{trained_by_chance} and {random_by_chance}; neurons of which they rebuild more than of every random "
+        "direction: trained {trained_beyond}, random {random_beyond}. Images in groups: {trained_parted} of the "
+        "neurons, random {random_parted}; groups with a title: {trained_titled}, random {random_titled}. One "
+        "direction explains {trained_line} of a neuron's variance, random {random_line}.",
         neurons,
     ),
     "cues": Row(
         "A word's score beyond its tick (Cues)",
         "A code follows its own direction, so texts near the class score high with any neurons along it.",
-        "Words beyond it: trained {trained_beyond} of {trained_words} "
-        "({trained_share}), {n_random} random networks "
-        "{random_beyond} of {random_words} ({random_share}; by network {random_by_network}).",
+        "Words beyond it: trained {trained_beyond} of {trained_words} ({trained_share}), {n_random} random "
+        "networks {random_beyond} of {random_words} ({random_share}; by network {random_by_network}).",
         cue_ticks,
     ),
     "attack": Row(
         "Pictures that fool the model (Cues)",
         "Pictures with more in them than the class; words that are near the other class without any neuron.",
-        "Taken for a zebra, with the class alone / similar words / words of "
-        "neurons: trained {trained}, random {random}.",
+        "Taken for a zebra, with the class alone / similar words / words of neurons: trained {trained}, random "
+        "{random}.",
         attack,
     ),
     "mine": Row(
         "Rows of a dictionary of shared units (Rosetta)",
         "Local filters with random weights light up at edges and colours, as trained ones do.",
-        "Rows of the CLIP's dictionary {clip}, with an untrained CLIP {clip_untrained}; of the generator's, mined on "
-        "{n_latents} latents, {generator}, with an untrained CLIP among its partners {generator_untrained}.",
+        "Rows of the CLIP's dictionary {clip}, with an untrained CLIP {clip_untrained}; of the generator's, mined "
+        "on {n_latents} latents, {generator}, with an untrained CLIP among its partners {generator_untrained}.",
         mine,
     ),
     "atlas": Row(

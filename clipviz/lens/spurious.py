@@ -73,11 +73,13 @@ def compare(
     seed: int = 0,
     draw_from: Sequence[Head] | None = None,
     means: Means | None = None,
+    only_others: bool = True,
 ) -> SpuriousCue:
     """Zero-shot accuracy by group before and after an ablation, beside draws of as many other heads of its layers.
 
     draw_from: heads that the draws take from, default all that the terms keep; a draw replaces the heads alone, MLPs
-    and tokens are ablated alike. means: where the means come from, default the evaluated images.
+    and tokens are ablated alike. means: where the means come from, default the evaluated images. only_others: False
+    also draws heads of the ablation, a stricter null.
     """
     means = ablate.means_of(terms) if means is None and ablation.how == "mean" else means
 
@@ -86,7 +88,7 @@ def compare(
             ablate.embedding_after(terms, chosen, means), class_directions, labels, groups
         )
 
-    draws = random_draws(terms, ablation, n_draws, seed, draw_from)
+    draws = random_draws(terms, ablation, n_draws, seed, draw_from, only_others)
     return SpuriousCue(
         ablation, evaluate(Ablation()), evaluate(ablation), tuple(evaluate(draw) for draw in draws)
     )
@@ -98,8 +100,10 @@ def random_draws(
     n_draws: int = 5,
     seed: int = 0,
     draw_from: Sequence[Head] | None = None,
+    only_others: bool = True,
 ) -> list[Ablation]:
     """Return the ablation with as many other heads instead of its own, layer by layer (lens.ablate.matched_heads)."""
     pool = headset.all_heads(terms.codes) if draw_from is None else list(draw_from)
-    draws = ablate.matched_heads(ablate.heads_of(terms.codes, ablation), pool, n_draws, seed, ablation.how)
+    removed = ablate.heads_of(terms.codes, ablation)
+    draws = ablate.matched_heads(removed, pool, n_draws, seed, ablation.how, only_others)
     return [dataclasses.replace(draw, mlps=ablation.mlps, tokens=ablation.tokens) for draw in draws]

@@ -48,12 +48,14 @@ def spurious_cues(
     found: Mapping[Head, Role],
     means: Means,
     n_draws: int = N_DRAWS,
+    only_others: bool = True,
 ) -> dict[Way, SpuriousCue]:
     """Accuracy by group before and after ablating the background heads, beside draws of as many late heads.
 
     cue: the two directions whose difference is the background; birds: terms of the images of the task that could be
     read, `kept`; late: terms of the general images' last layers;
-    found: role of each late head. Ways for which no head qualifies are left out.
+    found: role of each late head. Ways for which no head qualifies are left out. only_others: False also draws the
+    ablated heads, a stricter null.
     """
     labels, groups = [task.labels[i] for i in kept], [task.groups[i] for i in kept]
     by_label = roles.heads_with(found, FAMILIES)
@@ -72,6 +74,7 @@ def spurious_cues(
                     n_draws=n_draws,
                     draw_from=list(found),
                     means=means,
+                    only_others=only_others,
                 )
     return measured
 

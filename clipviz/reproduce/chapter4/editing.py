@@ -152,14 +152,25 @@ def edit_rows(
         rows = _copy_rows(source, cases)
     else:
         rows = _remove_rows(names, scale, latents, source, cases)
-    right = 0.0 if way is None else way * QUARTER
-    factor = ZOOM if edit == "zoom" else 1.0
     whole = [
-        share_of(judging.everything(judging.judged(source.scene, scene, edit, right, 0.0, factor)))
+        share_of(judging.everything(_judged(source.scene, scene, edit, way)))
         for scene in (after.scene, source.scene)
     ]
     joint = EditRow(edit, ALL[edit], "true scene", (whole[0], None, whole[1]))
     return [*rows, *_kept_rows(edit, latents, source, cases), joint]
+
+
+def part_shares(
+    generator: Any, latents: Latents, edit: str, found: Latents, way: np.ndarray | None = None
+) -> dict[str, Estimate]:
+    """What the row "all of it" is made of: the share of edits in which each part is right by the true scene."""
+    scenes = generator.true_scenes(latents), generator.true_scenes(found)
+    return {part: share_of(right) for part, right in _judged(*scenes, edit, way).items()}
+
+
+def _judged(before: TrueScenes, after: TrueScenes, edit: str, way: np.ndarray | None) -> judging.Parts:
+    right = 0.0 if way is None else way * QUARTER
+    return judging.judged(before, after, edit, right, 0.0, ZOOM if edit == "zoom" else 1.0)
 
 
 def _towards_room(generator: Any, latents: Latents) -> np.ndarray:
@@ -320,11 +331,14 @@ def editing_section(
         way = _towards_room(generator, latents) if edit == "shift" else None
         found = searched(generator, guides, latents, edit, schedule, way)
         rows = edit_rows(generator, guides, names(), scale, latents, edit, found, way)
-        return {"rows": [_plain(row) for row in rows]}
+        parts = part_shares(generator, latents, edit, found, way)
+        return {
+            "rows": [_plain(row) for row in rows],
+            "parts": {part: asdict(share) for part, share in parts.items()},
+        }
 
-    rows = [
-        row for edit in EDITS for row in steps.get(f"edits, {edit}", functools.partial(made, edit))["rows"]
-    ]
+    measured = {edit: steps.get(f"edits, {edit}", functools.partial(made, edit)) for edit in EDITS}
+    rows = [row for found in measured.values() for row in found["rows"]]
     identity = steps.get(
         "edits, nothing asked", lambda: _plain_identity(generator, guides, latents, schedule)
     )
@@ -345,6 +359,13 @@ def editing_section(
         for row in rows
     ]
     report.table(["edit", "counted", "judge", "aim", *WAYS], shown)
+    report.text(
+        "The parts that all of it is made of, by the true scene; of a removal place and size are not asked:"
+    )
+    report.table(
+        ["edit", "number", "place", "size", "ground"],
+        [[edit, *map(_in_full, found["parts"].values())] for edit, found in measured.items()],
+    )
     latents = latents[: N_SHOWN + N_MORE]
     found = steps.get("edited pictures, more", lambda: _pictures(generator, guides, latents, n))
     columns = ["generated", *EDITS]

@@ -352,14 +352,19 @@ def background_ablation(
     table: HeadTable,
     steps: Steps,
     quiet: bool = False,
+    only_others: bool = True,
 ) -> dict[spurious.Way, SpuriousCue]:
-    """Birds by group before and after ablating the background heads; means come from the held-out scenes."""
+    """Birds by group before and after ablating the background heads; means come from the held-out scenes.
+
+    only_others: False also draws the background heads as the null's, which is stricter.
+    """
     assert evaluation.birds is not None
     assert evaluation.cue is not None
     images, task = evaluation.birds
     birds, kept, _ = trace_terms(model, images, steps, "world-birds", quiet)
     late, means = late_terms(model, terms), ablate.means_of(terms)
-    return spurious.spurious_cues(task, evaluation.cue, kept, birds, late, table.roles, means, N_DRAWS)
+    found = table.roles
+    return spurious.spurious_cues(task, evaluation.cue, kept, birds, late, found, means, N_DRAWS, only_others)
 
 
 @dataclass(frozen=True, eq=False)
