@@ -176,8 +176,8 @@ def accuracy() -> Numbers:
 
 
 def ablation() -> Numbers:
-    """Measure the worst group without the background heads, beside other heads of the same layers, and beside draws that may
-    hold the removed heads."""
+    """Measure the worst group without the background heads, beside other heads of the same layers and beside draws that
+    may hold the removed heads."""
     from clipviz.reproduce.chapter2.chapter import late_terms
     from clipviz.reproduce.chapter2.pictures import name_of
     from clipviz.reproduce.chapter2.spurious import HOWS, draws_as_good, random_worst

@@ -110,8 +110,9 @@ def test_tables_of_a_report_take_their_places():
     assert cards.filled(two, {"world": REPORT}).count("| colours | 0.99 |") == 1
     with pytest.raises(ValueError, match="expected table 3 of section 'In short'"):
         cards.filled(place.replace("/ 2", "/ 3"), {"world": REPORT})
-    with pytest.raises(ValueError, match="run it first"):
-        cards.filled(place, {})
+    with pytest.raises(ValueError, match="expected a report among"):
+        cards.filled(place, {"chapter4": REPORT})
+    assert cards.filled(place, {"world": None}) == place  # not made: what stands there stays
 
 
 def test_a_paragraph_takes_its_place():

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.demo import cards
+from tools.demo import cards, shared
 from tools.demo.steps import Ledger, Step, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ CARDS = (
     "README.md",
     "docs/stage.md",
 )
-REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4")}
+REPORTS = {name: WORK / "reports" / f"{name}.md" for name in ("world", "chapter4", "dictionaries")}
 HELD_OUT = 4000
 """Scenes of the report card."""
 
@@ -57,6 +57,7 @@ def train_partner(kind: str) -> None:
 
 def report(chapter: str, *arguments: str) -> None:
     out = REPORTS[chapter].parent
+    shared.write(REPORTS["dictionaries"])
     module("clipviz.cli", "reproduce", chapter, "--out", str(out), *arguments)
     cards.fill_files([ROOT / card for card in CARDS], REPORTS)
 
@@ -191,6 +192,23 @@ STEPS = (
         (*MODEL, *WORLD, COLLECTION, TEXTS, "clipviz/reproduce/world/*.py"),
         ("clipviz/demo/model/MODEL_CARD.md", "docs/stage.md"),
         lambda: report("world", "--limit", str(HELD_OUT)),
+    ),
+    Step(
+        "generator card",
+        "measure edits and inversions through the generator and fill in its card",
+        (
+            *MODEL,
+            *PARTNERS,
+            *GENERATOR,
+            f"{ASSETS}/guides.safetensors",
+            "clipviz/demo/generator/judging.py",
+            "clipviz/demo/generator/assets/locator.safetensors",
+            "clipviz/analysis/generation/*.py",
+            "clipviz/lens/invert.py",
+            "clipviz/reproduce/chapter4/*.py",
+        ),
+        ("clipviz/demo/generator/MODEL_CARD.md",),
+        lambda: report("chapter4"),
     ),
     Step(
         "pictures",

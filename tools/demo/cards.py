@@ -23,17 +23,25 @@ def tables(report: str) -> dict[str, list[str]]:
     return found
 
 
-def filled(document: str, reports: Mapping[str, str]) -> str:
-    """Return the document with every place filled. Raises ValueError for a place whose table is in no report."""
+def filled(document: str, reports: Mapping[str, str | None]) -> str:
+    """Return the document with every place filled; the places of a report that is None are left as they are.
+
+    Raises ValueError for a place of no report, and for one whose table its report does not have.
+    """
 
     def fill(place: re.Match[str]) -> str:
-        report, section, number = place[2].strip(), place[3].strip(), int(place[4])
-        if report not in reports:
-            raise ValueError(f"expected a report among {', '.join(reports)}, got {report!r}; run it first")
-        there = tables(reports[report]).get(section, [])
+        name, section, number = place[2].strip(), place[3].strip(), int(place[4])
+        if name not in reports:
+            raise ValueError(
+                f"expected a report among {', '.join(reports)}, got {name!r}; correct the place in the document"
+            )
+        report = reports[name]
+        if report is None:
+            return place[0]
+        there = tables(report).get(section, [])
         if not 1 <= number <= len(there):
             raise ValueError(
-                f"expected table {number} of section {section!r} in the report {report!r}, which has "
+                f"expected table {number} of section {section!r} in the report {name!r}, which has "
                 f"{len(there)} there; correct the place in the document"
             )
         return f"{place[1]}{there[number - 1]}\n{place[5]}"
@@ -51,7 +59,9 @@ def said(document: str, name: str, paragraph: str) -> str:
 
 
 def fill_files(paths: list[Path], reports: Mapping[str, Path]) -> None:
-    """Fill the places of documents from reports in Markdown."""
-    texts = {name: path.read_text(encoding="utf-8") for name, path in reports.items() if path.exists()}
+    """Fill the places of documents from reports in Markdown; those of reports that were not made stay."""
+    texts = {
+        name: path.read_text(encoding="utf-8") if path.exists() else None for name, path in reports.items()
+    }
     for path in paths:
         path.write_text(filled(path.read_text(encoding="utf-8"), texts), encoding="utf-8")

@@ -301,14 +301,13 @@ def translated(
     result: Result = {}
     for place, kind in enumerate(FOREIGN):
         latents, images, alpha = foreign(kind, sizes.foreign[place])
-        label = names.of(
-            names.units(images)
-        ).kind  # the class that CLIP names, as in session.generator.invert
+        label = names.of(names.units(images)).kind  # as session.generator.invert chooses it
         pictures = by_pairs_alone(generator, readers, guides, images, label.tolist(), sizes.steps)
         without = by_the_loss_alone(generator, loss, images, label.tolist(), sizes.steps)
         result |= {
             f"foreign{place}": as_bytes(images),
             f"images{place}": as_bytes(pictures),
+            f"named{place}": label == latents.label.numpy(),
             f"right{place}": names.of(names.units(pictures)).kind == latents.label.numpy(),
             f"overlap{place}": overlap(pictures, alpha),
             f"without{place}": overlap(without, alpha),
@@ -385,7 +384,7 @@ def report_table(report: Report, found: Result, judge: str, sizes: TargetSizes, 
         f"pairs per model (Eq. 4.7), {sizes.steps} steps. Differences are paired, with 95% intervals.",
     )
     rows = [
-        [way, *(float(row.mean()) for row in found[f"scores{place}"])]
+        [way, *(intervals.mean(row).in_full for row in found[f"scores{place}"])]
         for place, way in enumerate(found["ways"])
     ]
     report.table(["", "PSNR, dB", "SSIM", f"perceptual distance ({judge})"], rows)
@@ -410,11 +409,12 @@ def _report_translated(report: Report, found: Result) -> None:
         "Out of distribution, and across classes (Figures 4.4, 4.5, C.1, C.2)",
         "Pictures in a manner that the generator never paints are inverted by pairs alone (Eq. 4.5, by the correlation "
         f"of maps, since heights and levels differ): of {N_STARTS} random latents the {N_SEARCHED} whose maps are most "
-        "alike are searched briefly and the best of them further, with the class that CLIP names. Right: CLIP names "
-        "the true kind on what was found. Overlap: intersection over union of the object found (locator) and the true "
-        "one, beside the perceptual loss without pairs (with as many starts, trials and steps; their difference is "
-        "paired), the true scene's own latent, painted in the generator's style, and the true object of another "
-        "picture.",
+        "alike are searched briefly and the best of them further, with the class that CLIP names. The class is right "
+        "where CLIP names the true kind on the picture that was found; beside it stands how often CLIP names it on the "
+        "picture itself. The overlap is the intersection over union of the object found (locator) and the true one. "
+        "It stands beside that of the perceptual loss without pairs (with as many starts, trials and steps; their "
+        "difference is paired), of the true scene's own latent, painted in the generator's style, and of the true "
+        "object of another picture.",
     )
     rows = []
     for place, kind in enumerate(FOREIGN):
@@ -422,7 +422,7 @@ def _report_translated(report: Report, found: Result) -> None:
             found[f"{what}{place}"] for what in ("overlap", "without", "true", "others")
         )
         cells = [
-            intervals.share_of(found[f"right{place}"]),
+            *(intervals.share_of(found[f"{what}{place}"]) for what in ("right", "named")),
             *(intervals.mean(values, 0.0, 1.0) for values in (guided, without)),
             intervals.mean(guided - without),
             *(intervals.mean(values, 0.0, 1.0) for values in (true, others)),
@@ -432,6 +432,7 @@ def _report_translated(report: Report, found: Result) -> None:
         [
             "pictures",
             "class right",
+            "on the picture itself",
             "overlap",
             "perceptual loss",
             "difference",
