@@ -39,6 +39,7 @@ ARROWS = {
         "data",
         "lens",
         "values",
+        "files",
         "worker",
         "version",
         "waits",

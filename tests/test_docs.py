@@ -37,6 +37,7 @@ def one_demo():
             return Session(model, images, **options)
         return sessions.setdefault(id(model), Session(model))
 
+    session.load = Session.load
     yield load, session
     for made in sessions.values():
         made.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from clipviz.session import cells, checks, words
+from clipviz.session import cells, checks, saving, words
 from clipviz.session.beginning import first_selection
 from clipviz.session.history import History, Options
 from clipviz.session.reading import reading
@@ -34,6 +34,8 @@ from clipviz.session.topics.tokens import Tokens
 from clipviz.values import Selection, View
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Unpack
 
     from clipviz.models.clip import ClipModel
@@ -182,6 +184,63 @@ class Session(traitlets.HasTraits):
     def to_code(self) -> str:
         """Python that reopens this view."""
         return words.code(self._state, self.view)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the session into one file, from which `load` opens it again in another process or on another computer.
+
+        The file holds the view, your roles of heads, the images that were added, and where the model, images and texts
+        are: by name or address, with their fingerprints. Images and texts that were given as objects (arrays, a data
+        set) have to be given again. A picture that a generator painted is kept as a picture, without its latent.
+
+        Args:
+            path: The file to write. It is replaced whole where it exists.
+
+        Returns:
+            The path that was written.
+
+        Raises:
+            ValueError: The folder of the file does not exist.
+        """
+        return saving.save(self._state, self.view, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        model: ClipModel | None = None,
+        images: Any = None,
+        texts: Any = None,
+        device: str | None = None,
+        background: bool = True,
+    ) -> Session:
+        """Open a session that `save` wrote: the same model, images, texts, roles and view.
+
+        The saved roles of heads stay in this session and leave those that are kept on this computer as they are.
+
+        Args:
+            path: The file.
+            model: The model, where it cannot be opened by its name.
+            images, texts: Where they are now, or themselves; default the addresses that the file has.
+            device: Where a model that is opened by its name computes.
+            background: As in `Session`.
+
+        Raises:
+            ValueError: The file was not written by `save`, or model, images or texts are not those of the session.
+        """
+        saved = saving.read(path)
+        model = saving.model_of(saved, model, device)
+        session = cls(model, background=background, **saving.arguments(saved, images, texts))
+        try:
+            state = session._state
+            saving.check(saved, state)
+            state.roles = saving.roles_of(saved, model)
+            for added, picture in zip(saved.facts["added"], saved.pictures, strict=True):
+                session.images.add(picture, added["name"], added["drawn"])
+            session.view = View.from_dict(saved.facts["view"])
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def receipts(self) -> dict[str, Any]:
         """What this view rests on: the sum check, fingerprints, device, and what did not go as planned (notes).

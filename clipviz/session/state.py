@@ -48,9 +48,10 @@ class Screen(Protocol):
 class State:
     """A session without its topics: one model, its images and texts, and the memory that all topics share.
 
-    selection: the newest one, whose image and removed heads a topic takes where it is given none. screen: the board,
-    if there is one. drawn: images added by hand that are of the model's own world; painted: latents of the pictures
-    that were put among the images, by their index. changed: what the worker found changed of the network.
+    n_given: how many of the images it was opened with; later ones were added. layers_given: the layers that were asked
+    for, or None. selection: the newest one, whose image and removed heads a topic takes where it is given none. screen:
+    the board, if there is one. drawn: images added by hand that are of the model's own world; painted: latents of the
+    pictures that were put among the images, by their index. changed: what the worker found changed of the network.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class State:
         self.images_source, self.texts_source = images, texts
         self.index = opening.open_index(index)
         self.images = opening.images_of(model, images, self.index)
+        self.n_given = len(self.images)
         self.texts: Texts = open_pool(model, texts)
         self.encoder = TextPool(model, self.texts)
         self.roles = Roles.of(model.name, model.fingerprint)
         kept = None if layers is None else checks.layers(model, layers)
+        self.layers_given = None if kept is None else list(kept)
         self.collection = opening.codes_of(model, self.images, self.index, kept)
         self.reading = Work("Reading the images", len(self.images), self.collection.n_ready)
         self.labelling: Work | None = None

@@ -1,0 +1,202 @@
+"""A session in one file: where its model, images and texts are, what was added to them, and the view.
+
+The file is a zip archive with session.json and the added pictures as PNG. Nothing in it is executed, and nothing is
+unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clipviz.data.roles import Roles
+from clipviz.files import path_of, replacing
+from clipviz.loading import load
+from clipviz.session.state import State
+from clipviz.values import View
+from clipviz.version import __version__
+
+if TYPE_CHECKING:
+    from clipviz.models.clip import ClipModel
+
+FORMAT = 1
+DESCRIPTION = "session.json"
+LARGEST = 64 << 20
+"""Bytes that one member of a file may have."""
+
+
+class Saved(NamedTuple):
+    """What a file says. facts: session.json; pictures: the added images as PNG, in order."""
+
+    facts: dict[str, Any]
+    pictures: list[bytes]
+
+
+def save(state: State, view: View, path: str | Path) -> Path:
+    """Write a session's file; see Session.save."""
+    target, images, model = path_of(path, "a file to write"), state.images, state.model
+    added = range(state.n_given, len(images))
+    facts = {
+        "format": FORMAT,
+        "clipviz": __version__,
+        "model": {"name": model.name, "pretrained": model.pretrained, "fingerprint": model.fingerprint},
+        "images": {
+            "source": _address(state.images_source),
+            "index": None if state.index is None else os.path.abspath(state.index.path),
+            "fingerprint": images.subset(range(state.n_given)).fingerprint,
+        },
+        "texts": {"source": _address(state.texts_source), "fingerprint": state.texts.fingerprint},
+        "layers": state.layers_given,
+        "view": view.to_dict(),
+        "roles": [[*head, role] for head, role in state.roles.all().items()],
+        "added": [{"name": images.names[i], "drawn": i in state.drawn} for i in added],
+    }
+    if not target.parent.is_dir():
+        raise ValueError(
+            f"expected a file in a folder that exists, got {str(target)!r}; make {str(target.parent)!r} first"
+        )
+    with replacing(target) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(DESCRIPTION, json.dumps(facts, indent=1))
+        for place, i in enumerate(added):
+            picture = io.BytesIO()
+            images[i].save(picture, "PNG")
+            archive.writestr(_picture(place), picture.getvalue())
+    return target
+
+
+def read(path: str | Path) -> Saved:
+    """What a file says. Raises ValueError for a file that `save` did not write."""
+    source = path_of(path, "a saved session")
+    advice = f"expected a file that Session.save wrote, got {str(source)!r}"
+    try:
+        with zipfile.ZipFile(source) as archive:
+            facts = _checked(json.loads(_member(archive, DESCRIPTION)))
+            pictures = [_member(archive, _picture(place)) for place in range(len(facts["added"]))]
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{advice} ({error or type(error).__name__}); save the session again") from error
+    return Saved(facts, pictures)
+
+
+def model_of(saved: Saved, model: ClipModel | None, device: Any) -> ClipModel:
+    """The model that a session was saved with: the given one, or the one of its name, whose weights are compared."""
+    known = saved.facts["model"]
+    if model is None:
+        try:
+            model = load(known["name"], known["pretrained"], device)
+        except ValueError as error:
+            raise ValueError(
+                f"expected the model {known['name']!r} of the session, which cannot be opened by its name ({error}); "
+                "open it yourself and pass it as model="
+            ) from error
+    _check("a model with the weights", known["fingerprint"], model.fingerprint, "model=")
+    return model
+
+
+def arguments(saved: Saved, images: Any, texts: Any) -> dict[str, Any]:
+    """What a Session is opened with. Raises ValueError where the images or texts have to be given again."""
+    found: dict[str, Any] = {"index": saved.facts["images"]["index"], "layers": saved.facts["layers"]}
+    for name, given in (("images", images), ("texts", texts)):
+        source = saved.facts[name]["source"]
+        if given is None and source is not None and source.get("given"):
+            raise ValueError(
+                f"expected the {name} of the session, which were given as objects and have no address; pass them as "
+                f"{name}="
+            )
+        found[name] = given if given is not None or source is None else source["at"]
+    return found
+
+
+def check(saved: Saved, state: State) -> None:
+    """Raise ValueError where a session was opened with other images or texts than the saved one."""
+    images, texts = saved.facts["images"], saved.facts["texts"]
+    _check("images with the content", images["fingerprint"], state.images.fingerprint, "images=")
+    _check("texts with the content", texts["fingerprint"], state.texts.fingerprint, "texts=")
+
+
+def roles_of(saved: Saved, model: ClipModel) -> Roles:
+    """The saved roles, which stay in the session and leave those on this computer as they are."""
+    roles = Roles(None, model.name)
+    for layer, head, role in saved.facts["roles"]:
+        roles.set((layer, head), role)
+    return roles
+
+
+def _check(what: str, expected: str, got: str, argument: str) -> None:
+    if expected != got:
+        raise ValueError(
+            f"expected {what} that the session was saved with ({expected[:12]}), got others ({got[:12]}); pass the "
+            f"same as {argument}"
+        )
+
+
+def _checked(facts: Any) -> dict[str, Any]:
+    """session.json, if everything in it has its kind; else a ValueError or a KeyError that names the first."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "format": int,
+        "model": dict,
+        "images": dict,
+        "texts": dict,
+        "layers": (list, type(None)),
+        "view": dict,
+        "roles": list,
+        "added": list,
+    }
+    if not isinstance(facts, dict):
+        raise ValueError(f"{DESCRIPTION} holds no fields")
+    for name, kind in kinds.items():
+        if not isinstance(facts[name], kind):
+            raise ValueError(f"its {name} is a {type(facts[name]).__name__}")
+    if facts["format"] != FORMAT:
+        raise ValueError(f"its format is {facts['format']}, and this release of clipviz reads {FORMAT}")
+    for place, field in (
+        ("model", "name"),
+        ("model", "fingerprint"),
+        ("images", "fingerprint"),
+        ("texts", "fingerprint"),
+    ):
+        if not isinstance(facts[place][field], str):
+            raise ValueError(f"the {field} of its {place} is no text")
+    for place in ("images", "texts"):
+        source = facts[place]["source"]
+        if not (
+            source is None or (isinstance(source, dict) and ("at" in source or source.get("given") is True))
+        ):
+            raise ValueError(f"its {place} have no address")
+    for added in facts["added"]:
+        if not (isinstance(added["name"], str) and isinstance(added["drawn"], bool)):
+            raise ValueError("an added image has no name")
+    for role in facts["roles"]:
+        layer, head, word = role
+        if not (isinstance(layer, int) and isinstance(head, int) and isinstance(word, str)):
+            raise ValueError("a role is not a layer, a head and a text")
+    facts["images"].setdefault("index", None)
+    facts["model"].setdefault("pretrained", None)
+    return facts
+
+
+def _address(source: Any) -> Mapping[str, Any] | None:
+    """Where something is opened from again: None for a default, {"at": ...}, or {"given": True} for objects."""
+    if source is None:
+        return None
+    if isinstance(source, str | os.PathLike):
+        at = os.fspath(source)
+        return {"at": os.path.abspath(at) if os.path.exists(at) else at}
+    if isinstance(source, list | tuple) and all(isinstance(one, str) for one in source):
+        return {"at": [os.path.abspath(one) if os.path.exists(one) else one for one in source]}
+    return {"given": True}
+
+
+def _picture(place: int) -> str:
+    return f"added/{place}.png"
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > LARGEST:
+        raise ValueError(f"its member {name!r} has more than {LARGEST >> 20} MB")
+    with archive.open(name) as stream:
+        return stream.read(LARGEST)
