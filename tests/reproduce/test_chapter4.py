@@ -21,6 +21,7 @@ from clipviz.models.stylegan2 import StyleGan2
 from clipviz.reproduce import CHAPTERS, contents
 from clipviz.reproduce.chapter4 import any_generator, comparing, inverting
 from clipviz.reproduce.chapter4 import chapter as chapter4
+from clipviz.reproduce.chapter4 import editing as report_of_edits
 from clipviz.reproduce.report import Report
 
 
@@ -219,3 +220,17 @@ def _own_units(generator, layer):
     std, mean = torch.std_mean(maps, (0, 2, 3))
     units = torch.arange(maps.shape[1])
     return (UnitPairs(layer, layer, units, units, mean, std, mean, std),)
+
+
+def test_parts_of_an_edit_are_judged_one_by_one():
+    generator = clipviz.load_generator("demo")
+    latents = report_of_edits.one_object(generator, 4)
+    one_way = np.ones(len(latents))
+    parts = report_of_edits.part_shares(generator, latents, "shift", latents, one_way)
+    assert {part: share.value for part, share in parts.items()} == {
+        "number": 1.0,
+        "place": 0.0,
+        "size": 1.0,
+        "ground": 1.0,
+    }
+    assert report_of_edits.part_shares(generator, latents, "zoom", latents)["size"].value == 0.0
