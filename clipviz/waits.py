@@ -6,7 +6,7 @@ import re
 import sys
 import time
 
-WORTH_TELLING = 0.3  # seconds of work below which saying so would only flicker
+WORTH_SHOWING = 0.3  # seconds of work below which saying so would only flicker
 QUIET = 2.0  # seconds that somebody who waits for a line of code waits without a word
 EVERY, EVERY_LOGGED = 0.5, 30.0  # seconds between two words on a screen, and in a file
 
@@ -34,8 +34,8 @@ class Work:
         return self
 
     @property
-    def worth_telling(self) -> bool:
-        return self.seconds > WORTH_TELLING and self.n_done < self.n_all
+    def worth_showing(self) -> bool:
+        return self.seconds > WORTH_SHOWING and self.n_done < self.n_all
 
     @property
     def line(self) -> str:

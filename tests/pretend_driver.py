@@ -152,7 +152,7 @@ SESSION: dict[str, tuple[Any, ...]] = {
     "ablation.run": (ABLATION,),
     "ablation.desk": (),
     "ablation.presets": ("a dog", 3),
-    "ablation.cue_heads": ("the sea", "a forest"),
+    "ablation.shortcut_heads": ("the sea", "a forest"),
     "neurons.direction": ("a dog", "a car"),
     "neurons.describe": (3, [0, 5, 9], 4),
     "neurons.concepts": (3,),

@@ -33,11 +33,11 @@ def test_the_line_by_hand(clock):
 def test_long_waits_are_told_in_minutes_and_short_ones_not_at_all(clock):
     work = Work("Encoding the texts", 100)
     clock[0] += 0.2
-    assert not work.reached(1).worth_telling
+    assert not work.reached(1).worth_showing
     clock[0] += 9.8
-    assert work.reached(2).worth_telling
+    assert work.reached(2).worth_showing
     assert work.line == "Encoding the texts: 2 of 100, about 8 min left"
-    assert not work.reached(100).worth_telling
+    assert not work.reached(100).worth_showing
 
 
 def test_nothing_is_left_in_less_than_a_second(clock):

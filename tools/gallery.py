@@ -29,7 +29,7 @@ WHOLE = """import clipviz
 session = clipviz.Session(clipviz.load("demo", device="cpu"))"""
 """The whole collection, for the picture of the tour's last step."""
 DESKS = {
-    "ablate": """heads = session.ablation.cue_heads("the sea", "a forest").heads
+    "ablate": """heads = session.ablation.shortcut_heads("the sea", "a forest").heads
 session.select(ablation=clipviz.Ablation(heads=heads))""",
     "atlas": "session.select(ablation=clipviz.Ablation())",
     "neurons": "layer, neuron = clipviz.demo.shipped.chosen()['neuron']; session.select(layer=layer, neuron=neuron)",

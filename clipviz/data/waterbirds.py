@@ -1,4 +1,4 @@
-"""Images in groups of class and background, for spurious cues (thesis Table 2.3): Waterbirds from its folder."""
+"""Images in groups of class and background, for shortcuts (thesis Table 2.3): Waterbirds from its folder."""
 
 from __future__ import annotations
 

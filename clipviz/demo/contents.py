@@ -118,7 +118,7 @@ def tour() -> tuple[TourStep, ...]:
             image=_chosen(
                 told["image"], forest_flamingo
             ),  # whoever comes here at once, or has looked elsewhere
-            without_cue=BIRDS,
+            without_shortcut=BIRDS,
         ),
     )
 

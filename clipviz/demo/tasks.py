@@ -58,8 +58,8 @@ def world_tasks(images: Images) -> dict[str, Task]:
         phrases = dict(zip(words.BIRD_GROUPS, words.BIRD_GROUP_PHRASES, strict=True))
         groups = [group and phrases[group] for group in birds]
         task = named_task("birds", names, class_texts(names), labels, groups, "bird and background")
-        cue = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
-        tasks["birds"] = replace(task, cue=cue)
+        shortcut = tuple((place, words.BACKGROUND_PHRASES[place]) for place in ("water", "forest"))
+        tasks["birds"] = replace(task, shortcut=shortcut)
         tasks |= _birds_by_example(tasks["birds"])
     return tasks
 

@@ -1,4 +1,4 @@
-"""Removing a spurious cue by ablating the heads that carry it (thesis 2.4, Table 2.3, A.7-A.10)."""
+"""Removing a shortcut by ablating the heads that carry it (thesis 2.4, Table 2.3, A.7-A.10)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipviz.values import Ablation, Head
 
 
 @dataclass(frozen=True, eq=False)
-class SpuriousCue:
+class ShortcutRemoval:
     """Worst-group accuracy before and after an ablation, and under as many other heads of the same layers.
 
     random: one accuracy per draw (lens.ablate.matched_heads); the thesis's baseline is the best worst group of five
@@ -35,22 +35,22 @@ class SpuriousCue:
         return self.after.worst_accuracy - self.before.worst_accuracy
 
 
-def cue_heads(
+def shortcut_heads(
     terms: Terms,
-    cue: Float[Tensor, "2 d_embed"],
+    shortcut: Float[Tensor, "2 d_embed"],
     class_directions: Float[Tensor, "class d_embed"],
     n_heads: int,
     layers: Sequence[int] | None = None,
 ) -> frozenset[Head]:
-    """Return the heads that a text query finds: those whose score varies most along the cue and least along the
+    """Return the heads that a text query finds: those whose score varies most along the shortcut and least along the
     classes.
 
-    Variances of <c, t> over the images, for t the difference of the two texts of the cue ("on the water", "in a
+    Variances of <c, t> over the images, for t the difference of the two texts of the shortcut ("on the water", "in a
     forest"), and summed over every class's direction minus their mean (half the difference, for two classes), each as
     a share of all heads; no group or label is looked at. layers: those that heads are taken from, default all that the
     terms keep.
     """
-    differences = torch.cat([cue[:1] - cue[1:], class_directions - class_directions.mean(0)])
+    differences = torch.cat([shortcut[:1] - shortcut[1:], class_directions - class_directions.mean(0)])
     variance = retrieve.text_variance(terms.codes, terms.basis, differences).flatten(1)
     along = torch.stack([variance[0], variance[1:].sum(0)])
     excess = (along / along.sum(1, keepdim=True)).diff(dim=0)[0].neg()
@@ -74,7 +74,7 @@ def compare(
     draw_from: Sequence[Head] | None = None,
     means: Means | None = None,
     only_others: bool = True,
-) -> SpuriousCue:
+) -> ShortcutRemoval:
     """Zero-shot accuracy by group before and after an ablation, beside draws of as many other heads of its layers.
 
     draw_from: heads that the draws take from, default all that the terms keep; a draw replaces the heads alone, MLPs
@@ -89,7 +89,7 @@ def compare(
         )
 
     draws = random_draws(terms, ablation, n_draws, seed, draw_from, only_others)
-    return SpuriousCue(
+    return ShortcutRemoval(
         ablation, evaluate(Ablation()), evaluate(ablation), tuple(evaluate(draw) for draw in draws)
     )
 

@@ -47,7 +47,8 @@ class TourStep:
 
     title, text: told in the panel named `panel`; a desk is opened. select: fields of the selection and their values.
     options: panel name -> options of that panel. image: images -> the index of the one selected. quality: the head
-    with the largest direct effect on this text is selected. without_cue: a task whose cue's heads are removed.
+    with the largest direct effect on this text is selected. without_shortcut: a task, the heads of
+    whose shortcut are removed.
     """
 
     title: str
@@ -57,7 +58,7 @@ class TourStep:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     image: Callable[[Images], int] | None = None
     quality: str = ""
-    without_cue: str = ""
+    without_shortcut: str = ""
 
 
 @dataclass(frozen=True)

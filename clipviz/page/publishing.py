@@ -216,7 +216,7 @@ def _elsewhere(name: str, drawn: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, dict[str, Any]] = {
         "query": {"n_steps": 0},
         "heatmap": {"show": "effect"},
-        "ablate": {"mlps": [], "class_token": False, "cue": "", "cue_b": "", "visible": False},
+        "ablate": {"mlps": [], "class_token": False, "shortcut": "", "shortcut_b": "", "visible": False},
     }
     return {**drawn, **options.get(name, {}), "view": {**drawn["view"], **views.get(name, {})}}
 

@@ -48,9 +48,9 @@ class Evaluation:
     """Everything that the chapter is measured on; birds and masks may be missing.
 
     tasks: of the images, each with a classifier. birds: pictures in groups of class and background, and their task with
-    the classifiers of its names and of examples (Table 2.3); cue: the directions whose difference is the background.
-    masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its mask alone.
-    published: which of the thesis's data sets these are.
+    the classifiers of its names and of examples (Table 2.3); shortcut: the directions whose difference is the
+    background. masks: pictures with the mask of their class. pairs: pictures of two classes, once for each with its
+    mask alone. published: which of the thesis's data sets these are.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Evaluation:
     tasks: list[Task]
     pools: dict[str, Texts]
     birds: tuple[Images, Task] | None = None
-    cue: Tensor | None = None
+    shortcut: Tensor | None = None
     masks: MaskedImages | None = None
     pairs: MaskedImages | None = None
     class_prompts: dict[str, list[str]] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def demo_evaluation(model: ClipModel, limit: int | None = None, with_birds: bool
             "class names": _flat(list(prompts.values())),
         },
         birds=birds,
-        cue=None if birds is None else classifiers.of_cue(model, birds[1]),
+        shortcut=None if birds is None else classifiers.of_shortcut(model, birds[1]),
         masks=_demo_masks(everything, min(DEMO_MASKS, limit or DEMO_MASKS)),
         pairs=_demo_pairs(everything, min(DEMO_MASKS, limit or DEMO_MASKS)),
         class_prompts=prompts,
@@ -142,7 +142,7 @@ def folder_evaluation(
         tasks=[classifiers.by_name(model, task)],
         pools={"descriptions": pool, "common words": single_words(pool), "class names": _flat(prompts)},
         birds=found,
-        cue=None if found is None else classifiers.of_cue(model, found[1]),
+        shortcut=None if found is None else classifiers.of_shortcut(model, found[1]),
         masks=None if masks is None else _masks(masks, limit),
         class_prompts=dict(zip(folders, prompts, strict=True)),
         notes=[

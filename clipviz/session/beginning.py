@@ -54,18 +54,18 @@ def step_selection(state: State, heads: HeadTopic, ablation: AblationTopic, step
     if step.quality and selection.image is not None:
         layer, head = heads.strongest(step.quality, selection.image)
         selection = selection.replace(layer=layer, head=head)
-    if not step.without_cue:
+    if not step.without_shortcut:
         return selection
     tasks = ablation.tasks()
-    if step.without_cue not in tasks:
+    if step.without_shortcut not in tasks:
         raise ValueError(
-            f"This step needs images with the classes of {step.without_cue!r}; these pose "
+            f"This step needs images with the classes of {step.without_shortcut!r}; these pose "
             f"{', '.join(tasks) or 'no task'}."
         )
-    cue = [one for one in ablation.presets(task=tasks[step.without_cue]) if one.kind == "cue"]
-    if not cue:
+    shortcut = [one for one in ablation.presets(task=tasks[step.without_shortcut]) if one.kind == "shortcut"]
+    if not shortcut:
         read, n_images = state.collection.n_ready, len(state.images)
         raise ValueError(
             f"The collection is being read ({read:,} of {n_images:,} images). Press Next when it is complete."
         )
-    return selection.replace(ablation=Ablation(heads=frozenset(cue[0].heads)))
+    return selection.replace(ablation=Ablation(heads=frozenset(shortcut[0].heads)))

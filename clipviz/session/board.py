@@ -20,7 +20,7 @@ from clipviz.session.session import Session
 from clipviz.session.topics.labels import Labels
 from clipviz.session.topics.readings import Reading, reading_of
 from clipviz.session.topics.spans import Spans
-from clipviz.values import Selection
+from clipviz.values import Progress, Selection
 from clipviz.waits import Work
 from clipviz.worker import Stale
 
@@ -168,9 +168,9 @@ class Board:
         """Advance steps behind everything else."""
         self._state.worker.background(steps)
 
-    def telling(self, what: str, n_all: int) -> Callable[[int], None]:
+    def progress(self, what: str, n_all: int) -> Progress:
         """For work in steps, called with how many are done: the panel that waits says so."""
-        return self._state.telling(what, n_all)
+        return self._state.progress(what, n_all)
 
     # -- refreshing --------------------------------------------------------------------------------------------
 

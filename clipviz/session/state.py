@@ -17,7 +17,7 @@ from clipviz.lens.trace import Trace
 from clipviz.models.numbers import check_default_device
 from clipviz.models.towers.anatomy import unmixed
 from clipviz.session import checks, opening
-from clipviz.values import Ablation, Head, Selection, check_characters
+from clipviz.values import Ablation, Head, Progress, Selection, check_characters
 from clipviz.waits import Work
 from clipviz.worker import Overtaken, Stale, Worker
 
@@ -96,21 +96,23 @@ class State:
         """
         if self.worker.answering:
             screen = self.screen()
-            if work.worth_telling and screen is not None:
+            if work.worth_showing and screen is not None:
                 screen.say(work)
         elif threading.current_thread() is threading.main_thread():
             self.line.say(work.line, work.seconds)
 
-    def telling(self, what: str, n_all: int) -> Callable[[int], None]:
-        """For work in steps, called with how many are done: has the panel that waits say so, and ends the work once it
-        has been overtaken."""
+    def progress(self, what: str, n_all: int) -> Progress:
+        """The progress of work in n_all steps, shown by the panel that waits for it.
+
+        Called with the number of steps done, it ends the work once a newer request has overtaken it.
+        """
         work = Work(what, n_all)
 
-        def between(n_done: int) -> None:
+        def reached(n_done: int) -> None:
             self.tell(work.reached(n_done))
             self.checkpoint()
 
-        return between
+        return reached
 
     def checkpoint(self) -> None:
         """Called by long computations between their stages: ends them in the worker once they have been overtaken."""
@@ -179,11 +181,11 @@ class State:
     def pool(self) -> Tensor:
         """Unit directions of every text of the pool, [text, d_embed]."""
 
-        def between(work: Work) -> None:
+        def progress(work: Work) -> None:
             self.tell(work)
             self.checkpoint()
 
-        return self.remember("pool", lambda: self.encoder.directions(between))
+        return self.remember("pool", lambda: self.encoder.directions(progress))
 
     # -- arguments ---------------------------------------------------------------------------------------------
 

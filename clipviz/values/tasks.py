@@ -16,7 +16,7 @@ class Task:
 
     groups: [image] a group's name, "" where there is no label; by: what the groups are. examples: [class] the images
     that the classes are learnt from, none of them labelled; empty where the classes are what their prompts say. note:
-    the examples in words. cue: two names with their texts, for what goes with the classes but is not what they are.
+    the examples in words. shortcut: two names with their texts, for what goes with the classes without being them.
     classifiers: what the classes are made of ("names", "examples") -> their directions [class, d_embed], once they
     have been made (analysis.collection.classifiers).
     """
@@ -29,7 +29,7 @@ class Task:
     by: str = ""
     examples: tuple[tuple[int, ...], ...] = ()
     note: str = ""
-    cue: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    shortcut: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classifiers: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 import clipviz
 from clipviz.analysis.cues import attacks, pairs, words
-from clipviz.lens import cues as lens
+from clipviz.lens import cues
 from clipviz.lens.sparse import prepare_dictionary, sparse_code
 from clipviz.models.bundle import Studio
 from clipviz.values import SparseCode
@@ -63,7 +63,7 @@ def test_chance_is_the_most_that_rotated_neurons_reach(model, found):
     encoded, target = pairs.target_direction(model, *PAIR)
     banned = words.banned_words(found, *PAIR, encoded[1])
     dictionary, m = prepare_dictionary(found.encoded), found.codes.atoms.shape[1]
-    turned = lens.rotated_scores(found.directions, dictionary, target, words.N_NEURONS, m, words.N_ROTATIONS)
+    turned = cues.rotated_scores(found.directions, dictionary, target, words.N_NEURONS, m, words.N_ROTATIONS)
     tops = turned[:, ~banned].clamp_min(0).sort(dim=1, descending=True).values
     answers = words.cues(model, found, *PAIR)
     for rank, cue in enumerate(answers):

@@ -110,13 +110,13 @@ def test_accuracy_and_random_heads_are_the_kernels(desk, tmp_path):
     saved.close()
 
 
-def test_classes_by_example_and_the_heads_that_carry_their_cue(desk):
+def test_classes_by_example_and_the_heads_that_carry_their_shortcut(desk):
     page = desk.page
     page.get_by_role("button", name="Birds by example").click()
     settle(desk, task="birds by example")
     about = page.locator('[data-panel="ablate"] .all')
     expect(about).to_contain_text("other pictures, of which 80% show the bird in its usual habitat")
-    preset = page.locator('[data-panel="ablate"] .preset[data-kind="cue"]')
+    preset = page.locator('[data-panel="ablate"] .preset[data-kind="shortcut"]')
     expect(preset).to_contain_text("heads that tell water from forest")
     preset.click()
     settle(desk, heads=6, measured=6)

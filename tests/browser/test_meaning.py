@@ -176,9 +176,9 @@ def test_maps_keep_their_scale_and_say_what_the_cosine_is_compared_with(dashboar
     dashboard.kernel(f"session.select(image={swan}, text='a swan'); session.wait(60)")
     dashboard.panel("heatmap", text="a swan", far="false").wait_for()
     expect(page.locator("[data-panel=heatmap] .truth")).to_be_visible()
-    standing = python(dashboard, "session.images.percentiles('a swan')._asdict()")
-    expect(dashboard.panel("heatmap")).to_have_attribute("data-rank", str(standing["rank"]))
-    expect(dashboard.panel("heatmap")).to_have_attribute("data-share", f"{standing['share']:.6f}")
+    percentiles = python(dashboard, "session.images.percentiles('a swan')._asdict()")
+    expect(dashboard.panel("heatmap")).to_have_attribute("data-rank", str(percentiles["rank"]))
+    expect(dashboard.panel("heatmap")).to_have_attribute("data-share", f"{percentiles['share']:.6f}")
     assert page.locator("[data-panel=heatmap] .near").count() == 5
     shown = python(dashboard, "[text for text, _ in session.texts.nearest(session.selection.image, 5)]")
     known = python(

@@ -43,16 +43,17 @@ def test_the_tours_head_has_a_label_and_its_text_is_above_its_tick(session):
     assert told["written"] in above_their_ticks(session, told["layer"], told["head"])
 
 
-def test_the_tours_bird_is_a_waterbird_again_without_the_heads_of_the_cue(session):
+def test_the_tours_bird_is_a_waterbird_again_without_the_heads_of_the_shortcut(session):
     step, task = Board.of(session).tour[-1], session.ablation.tasks()[BIRDS]
     image = Board.of(session).tour[0].image(session.images.opened)
     assert session.images.opened.attributes["class"][image] == chosen()["tour"]["bird"]
-    cue = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "cue")
-    desk = session.ablation.desk(step.without_cue, image)
+    shortcut = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "shortcut")
+    desk = session.ablation.desk(step.without_shortcut, image)
     assert task.classes[desk.label] == "waterbird"
     assert task.classes[desk.probabilities(clipviz.Ablation()).argmax()] == "landbird"
     assert (
-        task.classes[desk.probabilities(clipviz.Ablation(heads=frozenset(cue.heads))).argmax()] == "waterbird"
+        task.classes[desk.probabilities(clipviz.Ablation(heads=frozenset(shortcut.heads))).argmax()]
+        == "waterbird"
     )
 
 

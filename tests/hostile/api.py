@@ -179,7 +179,7 @@ ASKED = {
     "ablation.presets": 3, "ablation.n_labelled": 1, "open": 3, "neurons.histogram": 3, "heads.find": 1,
     "images.percentiles": 3, "heads.spans": 1, "cues.attack": 1, "cues.map": 2, "cues.check_pair": 1,
     "ablation.project_heads": 2, "texts.nearest": 2, "maps.agreement": 2, "heads.set_role": 3,
-    "neurons.map": 4, "neurons.find": 3, "neurons.effects": 2, "images.top": 4, "ablation.cue_heads": 3,
+    "neurons.map": 4, "neurons.find": 3, "neurons.effects": 2, "images.top": 4, "ablation.shortcut_heads": 3,
     "cues.can_draw": 1, "heads.textspan": 5, "heads.label": 2, "images.neighbours": 4, "images.atlas": 2,
     "heads.effects": 2, "maps.tokens": 2, "maps.compare": 2, "maps.joint": 3, "images.search": 2,
     "images.trace": 1, "images.pixels": 1, "images.picture": 1, "maps.attention": 1, "maps.truth": 1,

@@ -184,7 +184,10 @@ def test_a_long_list_of_something_else_is_refused_at_once(session, door):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda s: s.ablation.cue_heads(2, "a forest"), r"a cue as two texts, .*got \(2, 'a forest'\)"),
+        (
+            lambda s: s.ablation.shortcut_heads(2, "a forest"),
+            r"a shortcut as two texts, .*got \(2, 'a forest'\)",
+        ),
         (lambda s: s.rosetta.units(4), "the folder of a dictionary, got 4"),
         (lambda s: s.maps.agreement([[0, 1]]), r"a map as an array \[rows, cols\], got list"),
         (lambda s: s.images.add(range(9)), "one image, got 9 of them"),

@@ -1,4 +1,4 @@
-"""Retrieval, projection on texts, roles, spurious cues and joint maps against the plain arithmetic on effects."""
+"""Retrieval, projection on texts, roles, shortcuts and joint maps against the plain arithmetic on effects."""
 
 import pytest
 import torch
@@ -216,7 +216,7 @@ def test_texts_that_explain_more_decide_between_equal_counts():
     assert not roles.role_of(early, [late] * 40, families).clear  # the count alone decides
 
 
-# -- spurious cues ----------------------------------------------------------------------------------------------
+# -- shortcuts ----------------------------------------------------------------------------------------------
 
 
 def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
@@ -262,20 +262,20 @@ def test_spurious_comparison_evaluates_the_three_cases(trace, texts):
     assert nothing.random == ()
 
 
-def test_cue_heads_are_those_of_most_variance_along_the_cue_alone(trace, texts):
+def test_shortcut_heads_are_those_of_most_variance_along_the_shortcut_alone(trace, texts):
     terms = ablate.terms_of(trace, layers=[4, 5])
     effects = trace.head_effects([4, 5]).double().flatten(1, 2)
-    cue, classes = texts[:2].double(), texts[2:4].double()
+    shortcut, classes = texts[:2].double(), texts[2:4].double()
     shares = []
-    for pair in (cue, classes):
+    for pair in (shortcut, classes):
         variance = (effects @ (pair[0] - pair[1])).var(0, unbiased=False)
         shares.append(variance / variance.sum())
     order = (shares[0] - shares[1]).argsort(descending=True).tolist()
     heads = [(4 + i // 8, i % 8) for i in order]
-    assert spurious.cue_heads(terms, texts[:2], texts[2:4], 3) == frozenset(heads[:3])
+    assert spurious.shortcut_heads(terms, texts[:2], texts[2:4], 3) == frozenset(heads[:3])
     last = [head for head in heads if head[0] == 5]
-    assert spurious.cue_heads(terms, texts[:2], texts[2:4], 2, layers=[5]) == frozenset(last[:2])
-    assert spurious.cue_heads(terms, texts[:2], texts[2:4], 99, layers=[5]) == frozenset(last)
+    assert spurious.shortcut_heads(terms, texts[:2], texts[2:4], 2, layers=[5]) == frozenset(last[:2])
+    assert spurious.shortcut_heads(terms, texts[:2], texts[2:4], 99, layers=[5]) == frozenset(last)
 
 
 # -- joint maps -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import clipviz
-from clipviz.lens import textspan as lens
+from clipviz.lens import textspan
 from clipviz.lens.covariance import augmented_codes
 from clipviz.lens.decompose import effects_from_codes
 
@@ -24,7 +24,7 @@ def problem(seed: int, n_images: int = 200, d_embed: int = 40, rank: int = 12, n
 @pytest.mark.parametrize("seed", range(20))
 def test_choices_equal_the_literal_algorithm(seed):
     effects, pool = problem(seed)
-    chosen = lens.textspan(effects, pool, 12)
+    chosen = textspan.textspan(effects, pool, 12)
     order, explained = naive.textspan(effects, pool, 12)
     assert chosen.order.tolist() == order
     assert torch.allclose(chosen.explained.double(), torch.tensor(explained, dtype=torch.float64), atol=1e-5)
@@ -34,18 +34,21 @@ def test_choices_equal_the_literal_algorithm(seed):
 def test_float32_effects_held_in_float64_choose_the_same_texts(seed):
     """What float32 rounded off is no span, also where float64 could hold it."""
     effects, pool = problem(seed)
-    single, double = lens.textspan(effects, pool, 12), lens.textspan(effects.double(), pool.double(), 12)
+    single, double = (
+        textspan.textspan(effects, pool, 12),
+        textspan.textspan(effects.double(), pool.double(), 12),
+    )
     assert double.order.tolist() == single.order.tolist()
     torch.testing.assert_close(double.explained.float(), single.explained, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match=r"within 1\.\.12 "):  # the span has as many directions
-        lens.textspan(effects.double(), pool.double(), 13)
+        textspan.textspan(effects.double(), pool.double(), 13)
 
 
 @pytest.mark.parametrize("rank", [5, 20])
 def test_a_fixed_rank_equals_the_literal_algorithm_at_that_rank(rank):
     effects, pool = problem(3, rank=30)
     chosen, (order, explained) = (
-        lens.textspan(effects, pool, 5, rank=rank),
+        textspan.textspan(effects, pool, 5, rank=rank),
         naive.textspan(effects, pool, 5, rank),
     )
     assert chosen.order.tolist() == order
@@ -57,7 +60,8 @@ def test_a_rank_wider_than_the_span_chooses_as_the_authors_code_does(seed):
     """In float64, where the surplus directions are the same rounding in both."""
     effects, pool = (tensor.double() for tensor in problem(seed, d_embed=96, rank=64, n_pool=800))
     assert (
-        lens.textspan(effects, pool, 30, rank=80).order.tolist() == naive.textspan(effects, pool, 30, 80)[0]
+        textspan.textspan(effects, pool, 30, rank=80).order.tolist()
+        == naive.textspan(effects, pool, 30, 80)[0]
     )
 
 
@@ -67,9 +71,9 @@ def test_the_span_is_cut_at_the_precision_of_the_data():
     codes = torch.randn(60, 3, generator=draw).double() * torch.tensor([1.0, 1e-2, 1e-6]).double()
     effects = codes @ torch.eye(3, 9).double()
     pool = torch.eye(9).double()
-    assert lens.textspan(effects, pool, 3).order.tolist() == [0, 1, 2]
+    assert textspan.textspan(effects, pool, 3).order.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match=r"span 2 directions\), got 3"):
-        lens.textspan(effects.float(), pool.float(), 3)
+        textspan.textspan(effects.float(), pool.float(), 3)
 
 
 def distinct(pool: torch.Tensor, kind: str) -> torch.Tensor:
@@ -87,8 +91,8 @@ def distinct(pool: torch.Tensor, kind: str) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["duplicates", "combinations"])
 def test_texts_of_which_nothing_is_left_gain_nothing(kind, normalised):
     effects, pool = problem(9)
-    alone = lens.textspan(effects, pool[:2], 2, normalised=normalised)
-    chosen = lens.textspan(effects, distinct(pool, kind), 5, normalised=normalised)
+    alone = textspan.textspan(effects, pool[:2], 2, normalised=normalised)
+    chosen = textspan.textspan(effects, distinct(pool, kind), 5, normalised=normalised)
     assert sorted(chosen.order.tolist()) == [0, 1, 2, 3, 4]
     span = torch.linalg.qr(pool[:2].T.double())[0].T  # whichever texts are taken, they span two directions
     inside = torch.linalg.svd(effects.double() - effects.double().mean(0), full_matrices=False)[2][:12]
@@ -104,12 +108,12 @@ def test_texts_of_which_nothing_is_left_gain_nothing(kind, normalised):
 def test_texts_orthogonal_to_the_span_gain_nothing_and_are_counted():
     effects = torch.randn(50, 4, generator=torch.Generator().manual_seed(1)) @ torch.eye(4, 10)
     pool = torch.eye(10)
-    chosen = lens.textspan(effects, pool[[0, 1, 5, 6, 7, 0, 2]], 4)
+    chosen = textspan.textspan(effects, pool[[0, 1, 5, 6, 7, 0, 2]], 4)
     assert (
         int(chosen.n_used_up) == 3 + 1 - 1
     )  # three orthogonal, one duplicate, of which one fills the fourth place
     assert float(chosen.gains[3]) == 0
-    more = lens.textspan(effects, pool, 3)
+    more = textspan.textspan(effects, pool, 3)
     assert int(more.n_used_up) == 6
 
 
@@ -118,7 +122,7 @@ def test_a_text_of_which_little_lies_in_the_span_is_not_used_up():
     effects = torch.randn(50, 2, generator=torch.Generator().manual_seed(1)) @ torch.eye(2, 6)
     pool = torch.eye(6)[[0, 2, 3]].clone()
     pool[1, 1] = 1e-3
-    chosen = lens.textspan(effects, pool, 2)
+    chosen = textspan.textspan(effects, pool, 2)
     assert chosen.order.tolist() == [0, 1]
     assert float(chosen.explained[-1]) == pytest.approx(1, abs=1e-4)
     assert int(chosen.n_used_up) == 1
@@ -128,13 +132,13 @@ def test_the_count_of_texts_used_up_is_a_heads_own():
     draw = torch.Generator().manual_seed(1)
     narrow = torch.randn(50, 3, generator=draw) @ torch.eye(3, 10)
     wide = torch.randn(50, 10, generator=draw)
-    chosen = lens.textspan(torch.stack([narrow, wide], 1), torch.eye(10), 3)
+    chosen = textspan.textspan(torch.stack([narrow, wide], 1), torch.eye(10), 3)
     assert chosen.n_used_up.tolist() == [7, 0]
 
 
 def test_many_rounds_beyond_the_refresh_equal_the_literal_algorithm():
     effects, pool = problem(1, d_embed=96, rank=64, n_pool=800)
-    assert lens.textspan(effects, pool, 60).order.tolist() == naive.textspan(effects, pool, 60)[0]
+    assert textspan.textspan(effects, pool, 60).order.tolist() == naive.textspan(effects, pool, 60)[0]
 
 
 class Operations(TorchDispatchMode):
@@ -156,7 +160,7 @@ def test_a_round_is_few_operations(normalised, most):
     counts = []
     for n_texts in (3, 13):
         with Operations() as operations:
-            lens.textspan_from_covariance(covariance, span, pool, n_texts, normalised=normalised)
+            textspan.textspan_from_covariance(covariance, span, pool, n_texts, normalised=normalised)
         counts.append(operations.n)
     assert (counts[1] - counts[0]) / 10 <= most
 
@@ -164,16 +168,16 @@ def test_a_round_is_few_operations(normalised, most):
 def test_heads_in_one_batch_equal_heads_alone():
     heads = [problem(seed)[0] for seed in range(4)]
     pool = problem(0)[1]
-    together = lens.textspan(torch.stack(heads, 1).unflatten(1, (2, 2)), pool, 8)
+    together = textspan.textspan(torch.stack(heads, 1).unflatten(1, (2, 2)), pool, 8)
     for i, effects in enumerate(heads):
-        alone = lens.textspan(effects, pool, 8)
+        alone = textspan.textspan(effects, pool, 8)
         assert together.order.flatten(0, 1)[i].tolist() == alone.order.tolist()
         assert torch.allclose(together.explained.flatten(0, 1)[i], alone.explained, atol=1e-5)
 
 
 def test_directions_are_orthonormal_and_explain_what_is_said():
     effects, pool = problem(7)
-    chosen = lens.textspan(effects, pool, 10)
+    chosen = textspan.textspan(effects, pool, 10)
     assert torch.allclose(chosen.directions @ chosen.directions.T, torch.eye(10), atol=1e-4)
     centred = effects - effects.mean(0)
     share = (centred @ chosen.directions.T).square().sum() / centred.square().sum()
@@ -185,7 +189,7 @@ def test_directions_are_orthonormal_and_explain_what_is_said():
 def test_by_hand():
     effects = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     pool = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]])
-    chosen = lens.textspan(effects, pool, 2)
+    chosen = textspan.textspan(effects, pool, 2)
     assert chosen.order.tolist() == [1, 0]  # variances 4.5 and 0.5; the third text mixes both, 3.06
     assert torch.allclose(chosen.explained, torch.tensor([0.9, 1.0]))
 
@@ -193,14 +197,14 @@ def test_by_hand():
 def test_normalised_scores_ignore_the_length_of_texts():
     effects, pool = problem(11)
     lengths = torch.linspace(0.1, 5, len(pool))[:, None]
-    plain = lens.textspan(effects, pool, 6, normalised=True).order
-    assert torch.equal(lens.textspan(effects, pool * lengths, 6, normalised=True).order, plain)
+    plain = textspan.textspan(effects, pool, 6, normalised=True).order
+    assert torch.equal(textspan.textspan(effects, pool * lengths, 6, normalised=True).order, plain)
 
 
 def test_a_centred_pool_does_not_care_about_a_common_direction():
     effects, pool = problem(12)
-    shifted = lens.textspan(effects, pool + torch.randn(40), 6, centre_pool=True).order
-    assert torch.equal(shifted, lens.textspan(effects, pool, 6, centre_pool=True).order)
+    shifted = textspan.textspan(effects, pool + torch.randn(40), 6, centre_pool=True).order
+    assert torch.equal(shifted, textspan.textspan(effects, pool, 6, centre_pool=True).order)
 
 
 def test_streamed_moments_give_the_choices_of_the_raw_effects():
@@ -209,11 +213,11 @@ def test_streamed_moments_give_the_choices_of_the_raw_effects():
     vectors = augmented_codes(trace.codes, trace.mean, trace.std).double()
     centred = vectors - vectors.mean(0)
     moments = torch.einsum("ilha,ilhb->lhab", centred, centred) / len(vectors)
-    covariance, span = lens.head_span(model.head_basis(), moments)
+    covariance, span = textspan.head_span(model.head_basis(), moments)
     pool = torch.nn.functional.normalize(torch.randn(200, 128), dim=-1)
     effects = effects_from_codes(trace.codes, trace.mean, trace.std, model.head_basis())
-    streamed = lens.textspan_from_covariance(covariance, span, pool, 10)
-    raw = lens.textspan(effects, pool, 10)
+    streamed = textspan.textspan_from_covariance(covariance, span, pool, 10)
+    raw = textspan.textspan(effects, pool, 10)
     assert torch.equal(streamed.order, raw.order.flatten(0, 1))
     assert torch.allclose(streamed.explained, raw.explained.flatten(0, 1), atol=1e-3)
 
@@ -225,12 +229,12 @@ def test_the_null_keeps_the_spectrum_and_breaks_the_relation():
     span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None]
     coordinates = data @ span[0]
     covariance = (coordinates.T @ coordinates / len(data))[None]
-    real = lens.textspan_from_covariance(covariance, span, planted, 3)
-    null, order = lens.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)
+    real = textspan.textspan_from_covariance(covariance, span, planted, 3)
+    null, order = textspan.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)
     assert null.shape == order.shape == (20, 1, 3)
     assert (null <= 1 + 1e-5).all()
     assert real.explained[0, -1] > null[:, 0, -1].max()
-    assert torch.equal(null, lens.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)[0])
+    assert torch.equal(null, textspan.null_explained(covariance, span, planted, 3, n_draws=20, seed=1)[0])
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
@@ -261,12 +265,12 @@ def test_the_null_keeps_the_spectrum_and_breaks_the_relation():
 )
 def test_wrong_input_is_told_what_was_expected(effects, pool, n_texts, message):
     with pytest.raises(ValueError, match=message):
-        lens.textspan(effects, pool, n_texts)
+        textspan.textspan(effects, pool, n_texts)
 
 
 def test_rank_is_checked():
     with pytest.raises(ValueError, match="rank within"):
-        lens.textspan(torch.randn(9, 8), torch.randn(5, 8), 2, rank=40)
+        textspan.textspan(torch.randn(9, 8), torch.randn(5, 8), 2, rank=40)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
@@ -276,16 +280,16 @@ def test_every_draw_of_the_null_is_the_search_of_a_rotated_head(monkeypatch, nor
     data = effects - effects.mean(0)
     span = torch.linalg.svd(data, full_matrices=False)[2][:12].T[None].repeat(2, 1, 1)
     covariance = (span[0].T @ data.T @ data @ span[0] / len(data))[None].repeat(2, 1, 1)
-    monkeypatch.setattr(lens, "DRAWS_AT_ONCE", 3)
-    monkeypatch.setattr(lens, "NUMBERS_AT_ONCE", 12 * 13 // 2 * 7)  # of seven texts
-    monkeypatch.setattr(lens, "REFRESH", 2)
-    shares, order = lens.null_explained(
+    monkeypatch.setattr(textspan, "DRAWS_AT_ONCE", 3)
+    monkeypatch.setattr(textspan, "NUMBERS_AT_ONCE", 12 * 13 // 2 * 7)  # of seven texts
+    monkeypatch.setattr(textspan, "REFRESH", 2)
+    shares, order = textspan.null_explained(
         covariance, span, pool, 5, n_draws=7, seed=2, centre_pool=True, normalised=normalised
     )
     gaussian = torch.randn(7, 2, 12, 12, generator=torch.Generator().manual_seed(2))
     turned = torch.linalg.qr(gaussian)[0].to(covariance)
     for draw in range(7):
-        alone = lens.textspan_from_covariance(
+        alone = textspan.textspan_from_covariance(
             turned[draw] @ covariance @ turned[draw].mT, span, pool, 5, True, normalised
         )
         assert torch.equal(order[draw], alone.order)
@@ -300,9 +304,9 @@ def test_variance_along_a_text_is_that_of_the_projected_effects():
     texts = torch.nn.functional.normalize(torch.randn(3, 10, generator=generator, dtype=torch.float64), dim=1)
     span = torch.linalg.svd(effects.transpose(0, 1).transpose(1, 2), full_matrices=False)[0][:, :, :6]
     within = [torch.cov((effects[:, head] @ span[head]).T, correction=0) for head in range(2)]
-    found = lens.variance_along(torch.stack(within), span, texts)
+    found = textspan.variance_along(torch.stack(within), span, texts)
     for head in range(2):
         centred = effects[:, head] - effects[:, head].mean(0)
         expected = (centred @ texts.T).square().sum(0) / centred.square().sum()
         torch.testing.assert_close(found[head], expected)
-    assert not lens.variance_along(torch.zeros(1, 6, 6).double(), span[:1], texts).any()
+    assert not textspan.variance_along(torch.zeros(1, 6, 6).double(), span[:1], texts).any()

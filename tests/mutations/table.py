@@ -69,7 +69,7 @@ MUTATIONS = [
     _of("Figure A.5", "lens/retrieve", "found = scores.topk(min(k, scores.shape[1]), dim=1)", "found = scores.abs().topk(min(k, scores.shape[1]), dim=1)", "images written away from the text are among the best"),
     _of("Figure A.6", "lens/retrieve", "asked = vectors[index] @ linear", "asked = vectors[index.flip(0)] @ linear", "each query has another's neighbours"),
     _of("Table 2.2", "reproduce/chapter2/chapter", "for head, role in labelled.items()\n        ],", "for head, role in zip(labelled, reversed(labelled.values()))\n        ],", "heads have each other's roles in the report"),
-    _of("Table 2.3, A.7, A.8, A.9, A.10", "reproduce/chapter2/spurious", "worst_of(cue.before), worst_of(cue.after)", "worst_of(cue.after), worst_of(cue.before)", "before is after in the report"),
+    _of("Table 2.3, A.7, A.8, A.9, A.10", "reproduce/chapter2/spurious", "worst_of(shortcut.before), worst_of(shortcut.after)", "worst_of(shortcut.after), worst_of(shortcut.before)", "before is after in the report"),
     _of("Table 2.4", "reproduce/chapter2/segmenting", '"mIoU": s.miou, "mAP": s.map', '"mIoU": s.map, "mAP": s.miou', "measures have each other's names in the report"),
     _of("Figure 2.3, A.1", "reproduce/chapter2/chapter", "measured.of(embedding).items()", "measured.of(late.embedding).items()", "nothing is projected in the report"),
     _of("Figure 2.4, A.5", "reproduce/chapter2/pictures", "direction = model.encode_texts([text]).cpu()", "direction = -model.encode_texts([text]).cpu()", "the report shows the images written least"),

@@ -113,9 +113,9 @@ def test_typed_texts_answer_as_in_python(demo, opened):
         maps = demo.maps.tokens(text, image, other, Ablation()).map("late")
         assert int(opened.told("heatmap", "peak")) == int(maps.argmax())
         assert opened.told("images", "first") == str(demo.images.search(text, 1, other, Ablation())[0][0])
-        standing = demo.images.percentiles(text, image, other, Ablation())
-        assert abs(float(opened.told("heatmap", "share")) - standing.share) < 1e-5
-        assert opened.told("heatmap", "rank") == ("" if standing.rank is None else str(standing.rank))
+        percentiles = demo.images.percentiles(text, image, other, Ablation())
+        assert abs(float(opened.told("heatmap", "share")) - percentiles.share) < 1e-5
+        assert opened.told("heatmap", "rank") == ("" if percentiles.rank is None else str(percentiles.rank))
         assert opened.told("heatmap", "nearest") == demo.texts.nearest(image, 1, Ablation())[0][0]
     assert opened.complaints == []
     assert opened.asked == []

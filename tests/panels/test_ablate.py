@@ -215,11 +215,11 @@ def test_classes_are_learnt_from_examples_that_are_no_part_of_the_test(model):
     assert shown["before"] == pytest.approx(float(hits.double().mean()))
     assert shown["n_images"] == len(hits) == 80 - 20
     assert "learnt from 20 other pictures, of which 80%" in panel.view["note"]
-    cue = next(preset for preset in panel.view["presets"] if preset["kind"] == "cue")
+    shortcut = next(preset for preset in panel.view["presets"] if preset["kind"] == "shortcut")
     late = session.images.codes.layers[-N_LATE:]
-    assert cue["name"] == "water from forest"
-    assert len(cue["heads"]) == 4 * session.model.n_heads // 5
-    assert {layer for layer, _ in cue["heads"]} <= set(late)
+    assert shortcut["name"] == "water from forest"
+    assert len(shortcut["heads"]) == 4 * session.model.n_heads // 5
+    assert {layer for layer, _ in shortcut["heads"]} <= set(late)
     session.close()
 
 
@@ -279,7 +279,7 @@ def test_what_the_desk_cannot_take_out_is_said(session, panel):
     session.wait(60)
     assert not panel.error
     assert panel.view["outcome"]["n_heads"] == 8
-    with pytest.raises(TypeError, match="class_token, classes, cue, cue_b, mlps, task, visible"):
+    with pytest.raises(TypeError, match="class_token, classes, shortcut, shortcut_b, mlps, task, visible"):
         Ablate(session, wrong=1)
 
 

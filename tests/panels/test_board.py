@@ -124,7 +124,7 @@ def test_undo_and_redo_are_asked_by_the_query_panel(session):
 STEPS = (
     TourStep("One", "says", "heatmap", {"text": "a dog"}, {"heatmap": {"scope": "late"}}, image=lambda images: 3),
     TourStep("Two", "says", "ablate", {"text": "a cat"}, {"ablate": {"task": "birds"}},
-             quality="a red circle", without_cue="birds"),
+             quality="a red circle", without_shortcut="birds"),
 )  # fmt: skip
 
 
@@ -176,8 +176,10 @@ def test_a_step_that_cannot_be_shown_yet_changes_nothing_and_says_why(board, ses
     assert "within 1..2" in board.tour.error["message"]
 
 
-def test_the_strongest_head_is_selected_and_the_cues_heads_are_removed(board, session):
-    preset = [p for p in session.ablation.presets(task=session.ablation.tasks()["birds"]) if p.kind == "cue"]
+def test_the_strongest_head_is_selected_and_the_shortcuts_heads_are_removed(board, session):
+    preset = [
+        p for p in session.ablation.presets(task=session.ablation.tasks()["birds"]) if p.kind == "shortcut"
+    ]
     board.tour.go(2)
     effects = session.heads.effects("a red circle").heads
     assert effects[session.selection.layer, session.selection.head] == effects.max()

@@ -276,10 +276,10 @@ def test_pictures_of_two_are_asked_for_each_with_its_own_mask(measured):
         assert {*found.pairs.labels[place : place + 2]} <= set(found.class_prompts)
 
 
-def test_cue_heads_look_at_no_label(measured):
+def test_shortcut_heads_look_at_no_label(measured):
     found, terms, _ = measured
     late = chapter2_pictures_late(terms)
-    heads = spurious.cue_heads(late, found.cue, found.birds[1].classifiers["names"], 5)
+    heads = spurious.shortcut_heads(late, found.shortcut, found.birds[1].classifiers["names"], 5)
     assert len(heads) == 5
     assert {layer for layer, _ in heads} <= {2, 3, 4, 5}
 

@@ -17,7 +17,7 @@ from clipviz.demo.tasks import world_tasks
 from clipviz.figures import style
 from clipviz.lens import ablate, roles
 from clipviz.lens.decompose import effects_from_codes
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.lens.textspan import describe_heads
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.reproduce import evaluation
@@ -300,9 +300,9 @@ def test_the_spurious_table_says_before_random_and_after(tmp_path, few_traced, d
 
     before, after = accuracy(0.71, 0.9, 0.5, 0.6, 0.84), accuracy(0.83, 0.86, 0.74, 0.8, 0.92)
     random = [accuracy(0.7, 0.9, worst, 0.9, 0.9) for worst in (0.44, 0.52, 0.4, 0.56, 0.5, 0.58, 0.8)]
-    cue = SpuriousCue(Ablation(heads={(5, 1), (4, 2)}), before, after, tuple(random))
+    removal = ShortcutRemoval(Ablation(heads={(5, 1), (4, 2)}), before, after, tuple(random))
     report = Report(tmp_path, "birds")
-    spurious.add_table(report, {spurious.Way("names", "text query"): cue})
+    spurious.add_table(report, {spurious.Way("names", "text query"): removal})
     (table,) = tables(report)
     (row,) = table["rows"]
     said = dict(zip(table["head"], row, strict=True))
@@ -316,7 +316,7 @@ def test_the_spurious_table_says_before_random_and_after(tmp_path, few_traced, d
     assert said["p"] == "0.250"  # (1 + 1) / (1 + 7)
     assert (said["all"], said["all, ablated"]) == ("0.710", "0.830")
     assert said["which"] == "L4.H2, L5.H1"
-    groups, worst = spurious.shown_groups(cue)
+    groups, worst = spurious.shown_groups(removal)
     assert worst == (0.5, 0.52, 0.74)
     assert groups == {
         "a": (0.9, 0.9, 0.86),

@@ -80,7 +80,7 @@ def test_told_texts_are_the_largest_of_the_code_with_their_signs(study):
     known = study.layer(LAYER)
     dictionary = neuron_texts.Dictionary(study, study.evaluation.pools[GENERAL][:60])
     neurons = [5, 700, 31, 8]
-    found = neuron_texts.told(known, dictionary, neurons)
+    found = neuron_texts.texts_of(known, dictionary, neurons)
     assert list(found) == neurons
     for pairs, code in zip(found.values(), codes_of(dictionary, known.line.directions[neurons]), strict=True):
         best = largest(code, neuron_texts.N_WORDS)
@@ -225,7 +225,7 @@ def test_a_neurons_pictures_are_those_of_its_largest_effects_under_its_map(
     sheets = drawn["contact_sheets"][0][0]
     assert len(shown) == 2 * neuron_texts.N_GALLERY
     second = model.second_order(list(study.reference), LAYER)
-    texts = neuron_texts.told(known, neuron_texts.Dictionary(study, pools[GENERAL]), range(len(norms[0])))
+    texts = neuron_texts.texts_of(known, neuron_texts.Dictionary(study, pools[GENERAL]), range(len(norms[0])))
     strength = (known.line.share * known.line.variance).sqrt()
     order = [int(row.name.removeprefix("neuron ")) for row in shown]
     assert order == sorted(order, key=lambda neuron: -float(strength[neuron]))

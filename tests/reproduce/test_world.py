@@ -308,16 +308,16 @@ def test_background_heads_of_a_made_up_bird_model_are_found(model, run, measured
         "names": evaluation.birds[1].classifiers["names"].cpu(),
         "examples": learnt / learnt.norm(dim=1, keepdim=True),
     }
-    for (classes, heads), cue in found.items():
-        assert len(cue.ablation.heads) == 3
-        assert heads == "text query" or cue.ablation.heads == frozenset(late[:3])
+    for (classes, heads), removal in found.items():
+        assert len(removal.ablation.heads) == 3
+        assert heads == "text query" or removal.ablation.heads == frozenset(late[:3])
         plain = (encoder.images(birds.images) @ directions[classes].T).argmax(1).numpy()
         right = plain == (birds.groups >= 2)
         worst = min(right[birds.groups == group].mean() for group in range(4))
-        assert cue.before.worst_accuracy == pytest.approx(worst)
-        by_layer = Counter(layer for layer, _ in cue.ablation.heads).values()
+        assert removal.before.worst_accuracy == pytest.approx(worst)
+        by_layer = Counter(layer for layer, _ in removal.ablation.heads).values()
         n_sets = math.prod(math.comb(8 - n, n) for n in by_layer)  # of as many others in the same layers
-        assert len(cue.random) == min(20, n_sets)
+        assert len(removal.random) == min(20, n_sets)
 
 
 def test_token_map_scores_are_higher_for_maps_of_the_truth(model, measured, monkeypatch):

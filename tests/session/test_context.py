@@ -22,7 +22,7 @@ def session(lend, model):
 
 
 @pytest.mark.parametrize("ablation", [Ablation(), Ablation(heads={(5, 1), (3, 2)})])
-def test_standing_is_a_rank_among_texts_and_a_share_of_images(session, ablation):
+def test_percentiles_are_a_rank_among_texts_and_a_share_of_images(session, ablation):
     session.select(ablation=ablation)
     cosines = np.array([session.heads.effects("a dog", i).cosine for i in range(N_IMAGES)])
     others = [session.heads.effects(text, 7).cosine for text in TEXTS if text != "a dog"]

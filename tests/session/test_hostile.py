@@ -69,7 +69,7 @@ def session(model):
         (lambda s: s.ablation.presets(task="shapes"), r"a task of these images \(objects, .*got 'shapes'"),
         (lambda s: s.ablation.n_labelled("shapes"), r"a task of these images \(objects, .*got 'shapes'"),
         (lambda s: s.ablation.run(task=["objects"]), r"a task of these images .*got \['objects'\]"),
-        (lambda s: s.ablation.presets(cue="ab"), "cue as two texts, .*got 'ab'"),
+        (lambda s: s.ablation.presets(shortcut="ab"), "shortcut as two texts, .*got 'ab'"),
         (lambda s: s.cues.find(pair="ab"), "pair as two texts, .*got 'ab'"),
         (lambda s: s.cues.find(pair=("dog",)), r"pair as two texts, .*got \('dog',\)"),
         (lambda s: s.cues.attack(pair="ab"), "pair as two texts, .*got 'ab'"),

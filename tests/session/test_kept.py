@@ -151,7 +151,7 @@ def test_what_is_kept_is_the_same_whatever_autocast_the_caller_is_in(model, eage
 
 
 def test_a_panel_says_what_it_waits_for(model, monkeypatch):
-    monkeypatch.setattr(waits, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr(waits, "WORTH_SHOWING", 0.0)
     session = clipviz.Session(model, texts=[f"text {i}" for i in range(70)])
     said = []
     panel = clipviz.panels.TextSpan(session)

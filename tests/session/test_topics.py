@@ -34,7 +34,6 @@ PLUMBING = {
     "session",
     "state",
     "tell",
-    "telling",
     "tour",
     "update",
     "waiting",
@@ -92,7 +91,7 @@ def test_a_session_says_model_images_texts_and_device(session):
 def test_panels_find_one_board_which_goes_with_the_last_of_them(session):
     board = Board.of(session)
     assert Board.of(session) is board
-    for name in ("watch", "note", "telling", "waiting", "tour"):
+    for name in ("watch", "note", "progress", "waiting", "tour"):
         assert hasattr(board, name)
     del board
     assert session._state.screen() is None

@@ -6,7 +6,7 @@ the README's words on the tour's last step, so that all of them hold for whateve
 - its first head has a label that random rotations do not give, and texts of that label above their ticks: among the
   texts that are true of the picture, the one whose strongest head is such a head and writes most towards it;
 - the bird of the tour is a waterbird in a forest that is taken for a landbird, and for a waterbird again without the
-  heads of the cue; the text of its place, and the text of that head which takes its turn, are chosen likewise;
+  heads of the shortcut; the text of its place, and the text of that head which takes its turn, are chosen likewise;
 - the neuron of the gallery is one with a text that is true of most of the images where it acts most.
 """
 
@@ -121,8 +121,8 @@ def first_view(session: clipviz.Session) -> dict[str, Any]:
 def tour(session: clipviz.Session) -> dict[str, Any]:
     """Return the bird that is named right again, where it stands, and what the head of that place writes."""
     table, task = session.images.opened.attributes, session.ablation.tasks()[BIRDS]
-    cue = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "cue")
-    after = clipviz.Ablation(heads=frozenset(cue.heads))
+    shortcut = next(preset for preset in session.ablation.presets(task=task) if preset.kind == "shortcut")
+    after = clipviz.Ablation(heads=frozenset(shortcut.heads))
     mended = []
     for i in range(len(session.images)):
         lone = table["bird group"][i] == "waterbird/forest" and table["treatment"][i] == "none"

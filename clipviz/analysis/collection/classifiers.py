@@ -60,8 +60,8 @@ def by_name(model: ClipModel, task: Task) -> Task:
     return replace(task, classifiers={**task.classifiers, "names": from_prompts(model, task.prompts)})
 
 
-def of_cue(model: ClipModel, task: Task) -> Float[Tensor, "2 d_embed"]:
-    """Return the two directions whose difference is the task's spurious cue. Raises ValueError where it has none."""
-    if not task.cue:
-        raise ValueError(f"expected a task with a cue, got {task.name!r}, which has none")
-    return from_prompts(model, [texts for _, texts in task.cue])
+def of_shortcut(model: ClipModel, task: Task) -> Float[Tensor, "2 d_embed"]:
+    """Return the two directions whose difference is the task's shortcut. Raises ValueError where it has none."""
+    if not task.shortcut:
+        raise ValueError(f"expected a task with a shortcut, got {task.name!r}, which has none")
+    return from_prompts(model, [texts for _, texts in task.shortcut])

@@ -97,7 +97,7 @@ def rows_of(values: Sequence[Any]) -> dict[Any, list[int]]:
     return rows
 
 
-WATERBIRD_CUE = (
+WATERBIRD_SHORTCUT = (
     ("water", ("a photo of water", "the sea", "a lake")),
     ("land", ("a photo of land", "a forest", "a bamboo forest")),
 )
@@ -114,7 +114,7 @@ def waterbird_task(images: Images) -> Task:
     task = named_task(
         "birds", classes, class_texts(classes), table["label"], table["group"], "bird and background"
     )
-    return replace(task, cue=WATERBIRD_CUE)
+    return replace(task, shortcut=WATERBIRD_SHORTCUT)
 
 
 def class_labels(images: Images) -> list[str | None]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 N_DRAWS = 20
 MIN_GROUP = 8  # images below which a group's accuracy is chance
-CUE_SHARE = 5  # one in so many of the late heads is removed with a cue
+SHORTCUT_SHARE = 5  # one in so many of the late heads is removed with a shortcut
 MOST_TRACED = 1024  # images traced again for an ablation of single MLPs or tokens
 LARGE = 1 << 29  # bytes of unablated logits above which they are made again for each ablation
 
@@ -305,16 +305,16 @@ def outcome(part: Part, means: Means, ablation: Ablation, progress: Progress = u
     return Outcome(part.before, found[0], *changes, tuple(found[1:]), n_heads, tuple(layers))
 
 
-def cue_heads(
+def shortcut_heads(
     terms: Terms,
-    cue: Float[Tensor, "2 d_embed"],
+    shortcut: Float[Tensor, "2 d_embed"],
     classes: Float[Tensor, "class d_embed"],
     layers: Sequence[int],
 ) -> tuple[Head, ...]:
-    """Return a fifth of the heads of `layers`: those that a text query finds to vary most with a cue."""
-    n_heads = max(1, len(layers) * terms.codes.codes.shape[2] // CUE_SHARE)
-    cue = cue.to(terms.embedding)
-    return tuple(sorted(spurious.cue_heads(terms, cue, classes.to(cue), n_heads, layers)))
+    """Return a fifth of the heads of `layers`: those that a text query finds to vary most with a shortcut."""
+    n_heads = max(1, len(layers) * terms.codes.codes.shape[2] // SHORTCUT_SHARE)
+    shortcut = shortcut.to(terms.embedding)
+    return tuple(sorted(spurious.shortcut_heads(terms, shortcut, classes.to(shortcut), n_heads, layers)))
 
 
 def largest(scores: Float[np.ndarray, "layer head"], layers: Sequence[int], k: int) -> tuple[Head, ...]:

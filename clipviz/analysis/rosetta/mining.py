@@ -68,11 +68,11 @@ def mine(
     if not partners:
         raise ValueError('expected at least one partner, got none; load_partner("cnn") is embedded')
     pivot, partners = as_partner(pivot), [as_partner(partner) for partner in partners]
-    passed = counted(progress)
+    step = counted(progress)
     seen = [(own or {}).get(partner.name, (images, heldout)) for partner in partners]
     kept = KeptMaps(*(collection for both in seen for collection in both))
     mined_on = [mined for mined, _ in seen]
-    found, units = _rows(pivot, partners, mined_on, how, passed, kept)
+    found, units = _rows(pivot, partners, mined_on, how, step, kept)
     all_matches = [matches for matches, _, _ in found]
     # Mined and other images of each partner; `images` come last, since what follows reads them once more.
     looks = [(i, which) for i in range(len(partners)) for which in (0, 1)]
@@ -86,7 +86,7 @@ def mine(
             pivot, partners[i], seen[i][which], all_matches[i], pairs, how.batch, kept=kept
         )
         if which == 0:
-            passed()
+            step()
     correlation, other = tables
     order = (other[:, 1:].sum(1) / (units[:, 1:] >= 0).sum(1).clamp_min(1)).argsort(descending=True)
     units, correlation, other = units[order], correlation[order], other[order]
@@ -99,7 +99,7 @@ def mine(
         units,
         own_pairs(pivot, images, units[:, 0].unique(), how.k, how.same, how.batch, how.memory, kept),
     )
-    passed()
+    step()
     return Concepts(
         models=(pivot.name, *(partner.name for partner in partners)),
         layers=layers,
@@ -150,12 +150,12 @@ def _rows(
     partners: Sequence[Any],
     mined_on: Sequence[Any],
     how: Mining,
-    passed: Callable[[], None],
+    step: Callable[[], None],
     kept: KeptMaps,
 ) -> tuple[list[tuple[Matches, int, float]], Tensor]:
     """`pairs_above_chance` of every partner, and the pivot's units that enough of them share [row, 1 + model]."""
     found = [
-        pairs_above_chance(pivot, partner, mined, how, passed, kept)
+        pairs_above_chance(pivot, partner, mined, how, step, kept)
         for partner, mined in zip(partners, mined_on, strict=True)
     ]
     needed = len(partners) if how.at_least is None else max(1, how.at_least)
@@ -167,7 +167,7 @@ def pairs_above_chance(
     partner: Any,
     images: Any,
     how: Mining = Mining(),
-    passed: Callable[[], None] = lambda: None,
+    step: Callable[[], None] = lambda: None,
     kept: KeptMaps | None = None,
 ) -> tuple[Matches, int, float]:
     """Best buddies that share more than places: the matches, how many chance pairs are as good, and the threshold.
@@ -175,16 +175,16 @@ def pairs_above_chance(
     Units may correlate by where they light up alone (centre, borders), with any pictures. So a pair counts by its
     excess: its correlation minus the same pair's when the partner's images are shuffled. how.above: the excess that a
     pair must have; "chance" takes the 99% quantile of the excesses of the best buddies that arise from shuffled images
-    (minus the same pairs' correlation under another shuffle). passed: called after each of two passes.
+    (minus the same pairs' correlation under another shuffle). step: called after each of two passes.
     """
     matches, chance = match_and_shuffled(
         pivot, partner, images, how.k, batch=how.batch, memory=how.memory, kept=kept
     )
-    passed()
+    step()
     both = torch.cat([chance.pairs, matches.pairs])
     by_place = heldout_correlation(pivot, partner, images, matches, both, how.batch, permute=1, kept=kept)
     null = chance.strength - by_place[: len(chance.pairs)]
-    passed()
+    step()
     if isinstance(how.above, str):
         threshold = max(0.0, float(null.quantile(0.99))) if len(null) else 0.0
     else:

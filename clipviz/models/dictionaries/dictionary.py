@@ -128,7 +128,7 @@ class Dictionary:
         k: int,
         point: Point = "residual",
         path: str | Path | None = None,
-        between: Callable[[TrainingLog], None] | None = None,
+        progress: Callable[[TrainingLog], None] | None = None,
         **how: Any,
     ) -> Dictionary:
         """Return a TopK dictionary of n features, of which k are active for a token, trained on all tokens of some
@@ -136,13 +136,13 @@ class Dictionary:
 
         images: PIL images, a folder, a tensor that `model.prepare` takes, or an Index. The run takes place on the
         model's device, a GPU or a CPU. path: a folder that the dictionary is saved to, and on the way the run's state,
-        from which the same call goes on after an interruption. between: told the log every `noted` steps; what it
-        raises ends the run. how: see models.dictionaries.training.Recipe (batch, passes, rate, dead_after, seed, noted,
-        kept). The result's `log` says how it went, and figures.dictionaries.training draws it.
+        from which the same call goes on after an interruption. progress: called with the log every `noted` steps; what
+        it raises ends the run. how: see models.dictionaries.training.Recipe (batch, passes, rate, dead_after, seed,
+        noted, kept). The result's `log` says how it went, and figures.dictionaries.training draws it.
         """
         from clipviz.models.dictionaries.training import CHECKPOINT, train
 
-        trained = cls(**train(model, images, layer, n, k, point, path, between, **how))
+        trained = cls(**train(model, images, layer, n, k, point, path, progress, **how))
         if path is not None:
             trained.save(path)
             (Path(path) / CHECKPOINT).unlink(missing_ok=True)

@@ -118,7 +118,7 @@ def train(
     k: int,
     point: Point = "residual",
     path: str | Path | None = None,
-    between: Callable[[TrainingLog], None] | None = None,
+    progress: Callable[[TrainingLog], None] | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """Return the fields of a TopK dictionary trained on the tokens of some images; see Dictionary.train."""
@@ -137,8 +137,8 @@ def train(
     run = Run(tokens, recipe, None if path is None else Path(path))
     while not run.finished:
         run.step()
-        if between is not None and run.n_steps % recipe.noted == 0:
-            between(run.log())
+        if progress is not None and run.n_steps % recipe.noted == 0:
+            progress(run.log())
     source = f"trained on {len(images):,} images"
     return run.fields() | {
         "layer": layer,

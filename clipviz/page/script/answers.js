@@ -268,14 +268,14 @@ export class Answers {
     const cosines = removes(s.ablation) ? against(collection.left(image, s.ablation).embedding) : whole;
     const nearest = ranked(cosines, 5).map((j) => [texts[j], cosines[j]]);
     const others = collection.published.filter((i) => i !== image);
-    let standing = null;
+    let percentiles = null;
     if (s.text) {
       const { cosine } = await this.#scores(s, s.ablation);
       const over = collection.cosines(await engine.contrast(s.text, s.text_b), s.ablation);
       const rank = s.text_b
         ? null
         : 1 + cosines.filter((value, j) => texts[j] !== s.text && value > cosine).length;
-      standing = {
+      percentiles = {
         cosine,
         rank,
         n_texts: texts.length,
@@ -295,7 +295,7 @@ export class Answers {
       : `Its best text scores ${own.toFixed(3)}, lower than on all but ${(100 * share).toFixed(1)}% of this collection's images.`;
     return {
       nearest,
-      standing,
+      percentiles,
       far: far ? { known: false, why, cosine: own, share, n_images: others.length } : null,
     };
   }

@@ -14,13 +14,13 @@ const unpacked = (/** @type {any} */ value) =>
     : value;
 const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
-/** The worker, one question after the other. @param {(message: any) => void} told what comes unasked */
-const beside = (told) => {
+/** The worker, one question after the other. @param {(message: any) => void} unasked what comes without a question */
+const beside = (unasked) => {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const waiting = new Map();
   let last = 0;
   worker.addEventListener("message", ({ data }) => {
-    if (!("id" in data)) return told(data);
+    if (!("id" in data)) return unasked(data);
     const { resolve, reject } = waiting.get(data.id);
     waiting.delete(data.id);
     if (data.error) reject(data.error);

@@ -7,12 +7,12 @@ const digest = async (packed) =>
   ).join("");
 
 /**
- * Fetches a part, or takes it from what the browser keeps; told(bytes) after each.
+ * Fetches a part, or takes it from what the browser keeps; progress(bytes) after each.
  * @param {string} base
  * @param {any} manifest
- * @param {(bytes: number) => void} told
+ * @param {(bytes: number) => void} progress
  */
-export const keeping = async (base, manifest, told) => {
+export const keeping = async (base, manifest, progress) => {
   const wanted = new Set(
     Object.values(manifest.contents).flatMap(({ parts }) =>
       parts.map((/** @type {string} */ part) => new URL(`parts/${part}`, base).href),
@@ -33,7 +33,7 @@ export const keeping = async (base, manifest, told) => {
     const known = await kept?.match(url);
     const stored = known && (await known.arrayBuffer());
     if (stored && (await right(stored))) {
-      told(stored.byteLength);
+      progress(stored.byteLength);
       return stored;
     }
     const answer = await fetch(url);
@@ -49,7 +49,7 @@ export const keeping = async (base, manifest, told) => {
     } catch {
       kept = null; // no room: fetched again next time
     }
-    told(packed.byteLength);
+    progress(packed.byteLength);
     return packed;
   };
 };

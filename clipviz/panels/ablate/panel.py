@@ -27,8 +27,8 @@ MOST_CLASSES = 400  # sent to the browser; beyond that the classes nearest to th
 class AblateOptions(TypedDict, total=False):
     task: str
     classes: str
-    cue: str
-    cue_b: str
+    shortcut: str
+    shortcut_b: str
     mlps: list[int]
     class_token: bool
     visible: bool
@@ -38,10 +38,11 @@ class Ablate(Desk):
     """Heads and MLPs removed from one image's class scores, exactly and in the browser; the collection beside it.
 
     task: one of the tasks that the images pose ("objects", "birds", ...) or "typed"; classes: class names with
-    commas between them, for "typed". cue, cue_b: two texts whose heads are a set of their own, see
-    session.ablation.cue_heads. Removed heads, and all MLPs together, are the selection's ablation, shared with every
-    panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token writes by
-    attending to itself (Table A.1); both are removed on this desk alone, whose images are traced again for them.
+    commas between them, for "typed". shortcut, shortcut_b: two texts whose heads are a set of their own, see
+    session.ablation.shortcut_heads. Removed heads, and all MLPs together, are the selection's ablation, shared with
+    every panel. mlps: single MLP terms (0 = the input, 1 + layer = an MLP), and class_token: what the class token
+    writes by attending to itself (Table A.1); both are removed on this desk alone, whose images are traced again for
+    them.
     """
 
     name = "ablate"
@@ -53,8 +54,8 @@ class Ablate(Desk):
 
     task = traitlets.Unicode("").tag(**ASKED)
     classes = traitlets.Unicode("").tag(**ASKED)
-    cue = traitlets.Unicode("").tag(**ASKED)
-    cue_b = traitlets.Unicode("").tag(**ASKED)
+    shortcut = traitlets.Unicode("").tag(**ASKED)
+    shortcut_b = traitlets.Unicode("").tag(**ASKED)
     mlps = traitlets.List(traitlets.Int(), []).tag(**ASKED)
     class_token = traitlets.Bool(False).tag(**ASKED)
     desk = traitlets.Bytes(
@@ -115,8 +116,12 @@ class Ablate(Desk):
         if view["desk"] is None:
             view["message"] = self.board.waiting
             return view, {}
-        cue = (self.cue, self.cue_b) if self.cue.strip() and self.cue_b.strip() else ("", "")
-        presets = session.ablation.presets(selection.text, selection.image, task, cue)
+        shortcut = (
+            (self.shortcut, self.shortcut_b)
+            if self.shortcut.strip() and self.shortcut_b.strip()
+            else ("", "")
+        )
+        presets = session.ablation.presets(selection.text, selection.image, task, shortcut)
         view["presets"] = [preset._asdict() for preset in presets]
         if not self.view.get("outcome"):
             self._show(selection, view, {})  # the image's bars need not wait for the collection

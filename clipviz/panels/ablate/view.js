@@ -803,7 +803,7 @@ const presetButtons = (api, removed) => {
   const names = {
     text: (name) => `towards “${name}”`,
     property: (name) => `${name} heads`,
-    cue: (name) => `heads that tell ${name}`,
+    shortcut: (name) => `heads that tell ${name}`,
     role: (name) => `heads you called ${name}`,
   };
   const paint = () => {
@@ -839,31 +839,35 @@ const presetButtons = (api, removed) => {
 };
 
 /** Two texts whose heads make a set of their own: "heads that tell … from …". @param {AblateApi} api */
-const cueForm = (api) => {
+const shortcutForm = (api) => {
   /**
    * @param {string} placeholder
    * @param {string} label
    */
   const box = (placeholder, label) =>
     h("input", { type: "text", placeholder, "aria-label": label, spellcheck: "false", maxlength: 300 });
-  const first = box("the sea", "First text of the cue");
-  const second = box("a forest", "Second text of the cue");
+  const first = box("the sea", "First text of the shortcut");
+  const second = box("a forest", "Second text of the shortcut");
   const hint = h("small", { role: "status" });
   const tell = () => {
-    const cue = first.value.trim();
+    const shortcut = first.value.trim();
     const other = second.value.trim();
-    const half = Boolean(cue) !== Boolean(other);
-    hint.textContent = half ? "type both texts" : cue && cue === other ? "type two different texts" : "";
+    const half = Boolean(shortcut) !== Boolean(other);
+    hint.textContent = half
+      ? "type both texts"
+      : shortcut && shortcut === other
+        ? "type two different texts"
+        : "";
     if (half && document.activeElement !== second) second.focus();
-    if (!hint.textContent) api.ask({}, { options: { cue, cue_b: other } });
+    if (!hint.textContent) api.ask({}, { options: { shortcut, shortcut_b: other } });
   };
   for (const input of [first, second]) input.addEventListener("keydown", onEnter(tell));
   const part = h(
     "div",
     {
-      class: "cue",
+      class: "shortcut",
       role: "group",
-      "aria-label": "Your own cue",
+      "aria-label": "Your own shortcut",
       title:
         "Name the shortcut: two texts that differ as the backgrounds do, such as “the sea” and “a forest”. Enter finds the late heads that vary along their difference.",
     },
@@ -875,8 +879,8 @@ const cueForm = (api) => {
   );
   const draw = () => {
     if (part.contains(document.activeElement)) return;
-    first.value = api.option("cue");
-    second.value = api.option("cue_b");
+    first.value = api.option("shortcut");
+    second.value = api.option("shortcut_b");
   };
   return { part, draw };
 };
@@ -902,7 +906,7 @@ function build(api) {
     },
   );
   const sets = presetButtons(api, removed);
-  const cue = cueForm(api);
+  const shortcut = shortcutForm(api);
   const grid = removalGrid(api, removed, desk);
   const bars = classBars(api, desk);
   const all = collectionPlot();
@@ -913,7 +917,7 @@ function build(api) {
     h("h2", {}, "Ablation", hint),
     h("div", { class: "controls" }, ...task.parts, hows, sets.clear),
     sets.presets,
-    cue.part,
+    shortcut.part,
     empty,
     parts,
   );
@@ -951,8 +955,8 @@ function build(api) {
     removed.adopt(view);
     says(view);
     parts.hidden = !view.desk;
-    cue.part.hidden = !view.desk || !view.complete || api.standalone || Boolean(api.model.live);
-    cue.draw();
+    shortcut.part.hidden = !view.desk || !view.complete || api.standalone || Boolean(api.model.live);
+    shortcut.draw();
     grid.make(view);
     if (desk.load(view)) bars.reset();
     paint();

@@ -74,7 +74,7 @@ def page(panels: Sequence[Saveable], title: str, extra: Iterable[str] = (), kept
     )
     below, parts = set(extra), []
     for panel in panels:
-        answers = store.add(panel, kept, session.selection, panels[0].board.telling)
+        answers = store.add(panel, kept, session.selection, panels[0].board.progress)
         drawn = traits(panel)
         if answers is not None:
             drawn |= (

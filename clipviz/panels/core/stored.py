@@ -19,7 +19,7 @@ import numpy as np
 
 from clipviz import waits
 from clipviz.session import Session, checks
-from clipviz.values import Head, Selection
+from clipviz.values import Head, Progress, Selection
 
 MOST_TEXTS = 60
 SAYING = ("message", "waits", "work")  # fields of a view that may say how far some work is
@@ -51,8 +51,8 @@ class Answering(Protocol):
     def stored(self, kept: Kept) -> list[Stored] | None: ...
 
 
-Telling = Callable[[str, int], Callable[[int], None]]
-"""Says what is done and how many times, as Board.telling does."""
+ProgressOf = Callable[[str, int], Progress]
+"""The progress of some work and its number of steps, as Board.progress makes it."""
 
 
 class Choices(TypedDict, total=False):
@@ -129,20 +129,20 @@ class Store:
         self._known: dict[Any, int] = {}
 
     def add(
-        self, panel: Answering, kept: Kept, start: Selection, telling: Telling
+        self, panel: Answering, kept: Kept, start: Selection, progress_of: ProgressOf
     ) -> list[dict[str, Any]] | None:
         """The parts of a panel, each with its answers by key; None for a panel that shows one view alone."""
         parts = panel.stored(kept)
         if parts is None:
             return None
         asked = [(part, list(kept.selections(part.of, start))) for part in parts]
-        between = telling(f"Answers of the panel {panel.name!r}", sum(len(found) for _, found in asked))
+        progress = progress_of(f"Answers of the panel {panel.name!r}", sum(len(found) for _, found in asked))
         n_done, stored = itertools.count(1), []
         for part, selections in asked:
             answers = {}
             for s in selections:
                 answers[key(part.of, s)] = self._kept(part.make(s))
-                between(next(n_done))
+                progress(next(n_done))
             stored.append({"of": part.of, "answers": answers})
         return stored
 

@@ -126,7 +126,7 @@ def context(board: Board, selection: Selection) -> Part:
     familiar = board.session.images.familiarity(s.image)
     about["far"] = None if familiar.known else familiar._asdict()
     found = board.session.images.percentiles(s.text, s.image, s.text_b, s.ablation) if s.text else None
-    return {"context": about | {"standing": None if found is None else found._asdict()}}, {}
+    return {"context": about | {"percentiles": None if found is None else found._asdict()}}, {}
 
 
 def joint(board: Board, selection: Selection, n_texts: int) -> Part:

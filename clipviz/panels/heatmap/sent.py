@@ -17,7 +17,7 @@ class Far(TypedDict):
     n_images: int
 
 
-class StandingShown(TypedDict):
+class PercentilesShown(TypedDict):
     """The image's place among the pool's texts and among the images."""
 
     cosine: float
@@ -33,7 +33,7 @@ class ContextShown(TypedDict):
     nearest: list[tuple[str, float]]
     true: list[bool | None] | None
     far: Far | None
-    standing: StandingShown | None
+    percentiles: PercentilesShown | None
 
 
 class JointShown(TypedDict):

@@ -741,7 +741,7 @@ const comparison = (api) => {
   const part = h("div", { class: "part context" });
   const banner = h("p", { class: "stranger", role: "status", hidden: true });
   /**
-   * @param {StandingShown} given
+   * @param {PercentilesShown} given
    * @param {SelectionShown} given
    */
   const stands = ({ rank, n_texts: pool, share, n_images: n }, { text, text_b: other }) => {
@@ -750,7 +750,7 @@ const comparison = (api) => {
       rank === null ? "" : ` is text ${count(rank)} of ${count(pool)} for this image, and its cosine`;
     return h(
       "p",
-      { class: "standing" },
+      { class: "percentiles" },
       `${what}${among} is higher than on `,
       h("b", { class: "num" }, percent(share)),
       ` of ${counted(n, "other image")}.`,
@@ -760,7 +760,7 @@ const comparison = (api) => {
   const draw = ({ context: about, selection, removed }) => {
     part.classList.toggle("pending", !about);
     if (!about) return;
-    const { nearest, standing, far, true: known } = about;
+    const { nearest, percentiles, far, true: known } = about;
     const tick = () => h("span", { class: "tick", "aria-hidden": "true" }, "✓");
     /**
      * @param {[string, number]} given
@@ -794,7 +794,7 @@ const comparison = (api) => {
         ),
       ),
       roving(h("div", { class: "nears" }, ...nearest.map(one))),
-      ...(standing ? [stands(standing, selection)] : []),
+      ...(percentiles ? [stands(percentiles, selection)] : []),
     );
     banner.hidden = !far;
     banner.textContent = far
@@ -802,8 +802,8 @@ const comparison = (api) => {
       : "";
     Object.assign(api.root.dataset, {
       far: String(Boolean(far)),
-      rank: standing?.rank ?? "",
-      share: standing?.share.toFixed(6) ?? "",
+      rank: percentiles?.rank ?? "",
+      share: percentiles?.share.toFixed(6) ?? "",
       nearest: nearest[0]?.[0] ?? "",
     });
   };

@@ -337,7 +337,7 @@ interface Far {
 }
 
 /** The image's place among the pool's texts and among the images. */
-interface StandingShown {
+interface PercentilesShown {
   cosine: number;
   rank: number | null;
   n_texts: number;
@@ -350,7 +350,7 @@ interface ContextShown {
   nearest: [string, number][];
   true: (boolean | null)[] | null;
   far: Far | null;
-  standing: StandingShown | null;
+  percentiles: PercentilesShown | null;
 }
 
 /** The texts of the head that the image agrees with most and least. */

@@ -65,10 +65,10 @@ class TextSpan(Panel):
     def stored(self, kept: Kept) -> list[Stored]:
         """The texts of every head; images that several of them share are kept once, in one sheet."""
         fields, found = ("layer", "head"), {}
-        between = self.board.telling("Describing the heads in texts", len(kept.heads))
+        progress = self.board.progress("Describing the heads in texts", len(kept.heads))
         for s in kept.selections(fields, self.session.selection):
             found[s.layer, s.head] = self._described(s)
-            between(len(found))
+            progress(len(found))
         every = sorted({i for _, ids in found.values() for row in ids for i in row})
         place = {image: i for i, image in enumerate(every)}
         sheet, columns = self.board.images.sprite(every, THUMBNAIL, 24)

@@ -1,1 +1,1 @@
-"""Chapter 2: attention heads. Ablations, texts, neighbours, segmentation and spurious cues."""
+"""Chapter 2: attention heads. Ablations, texts, neighbours, segmentation and shortcuts."""

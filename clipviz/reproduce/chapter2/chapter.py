@@ -315,7 +315,7 @@ def spurious_section(
 ) -> None:
     """Tables 2.3 and A.7-A.10."""
     report.section("Spurious background (Tables 2.3, A.7-A.10)")
-    if evaluation.birds is None or evaluation.cue is None:
+    if evaluation.birds is None or evaluation.shortcut is None:
         report.needs(
             "--waterbirds FOLDER", "the Waterbirds data, or images in that layout with a metadata.csv"
         )
@@ -324,7 +324,7 @@ def spurious_section(
     birds, kept, _ = trace_terms(model, images, steps, "birds", quiet)
     means = ablate.means_of(terms)
     late = late_terms(model, terms)
-    found = spurious.spurious_cues(task, evaluation.cue, kept, birds, late, roles, means)
+    found = spurious.shortcuts(task, evaluation.shortcut, kept, birds, late, roles, means)
     report.text(
         f"Classes by their names, as in the thesis, and by the mean of examples, {task.note}. Means come from "
         f"{means.n_images} general images."

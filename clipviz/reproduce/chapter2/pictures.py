@@ -216,7 +216,7 @@ def joint_section(
     for head in _varied(roles, 6):
         texts = [pool[i] for i in chosen.order[heads.index(head)].tolist()]
         directions = model.encode_texts(texts)
-        row = _telling(late, head, (directions - background.mean(0)).cpu(), kept, shown)
+        row = _most_spread(late, head, (directions - background.mean(0)).cpu(), kept, shown)
         shown.add(row)
         trace = model.trace([evaluation.images[row]])
         found = joint.joint_maps(trace, 0, *head, directions, background)
@@ -241,7 +241,7 @@ def joint_section(
             report.figure(name, figures.joint_examples(some), caption)
 
 
-def _telling(
+def _most_spread(
     late: Terms, head: Head, directions: Float[Tensor, "text d_embed"], kept: Sequence[int], shown: set[int]
 ) -> int:
     """Return the image, not shown yet, on which a head's most and least similar texts are furthest apart (cosine

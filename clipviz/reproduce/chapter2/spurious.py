@@ -1,4 +1,4 @@
-"""Spurious cues (thesis 2.4, Tables 2.3 and A.7-A.10): heads that carry a background, and what ablating them repairs.
+"""Shortcuts (thesis 2.4, Tables 2.3 and A.7-A.10): heads that carry a background, and what ablating them repairs.
 
 Measured for every classifier of the task, classes by their names and by the mean of examples, and for heads found in
 two ways, neither of which looks at a group or a label.
@@ -15,14 +15,14 @@ from clipviz.lens import roles, spurious
 from clipviz.lens.ablate import Means, Terms
 from clipviz.lens.intervals import Estimate, share, spread
 from clipviz.lens.roles import Role
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.lens.zeroshot import Accuracy
 from clipviz.reproduce.chapter2.pictures import name_of
 from clipviz.reproduce.report import Report
 from clipviz.values import Ablation, Head, Task
 
 FAMILIES = frozenset({"background", "place"})
-"""Broad families of texts that name a background: the spurious cue of birds."""
+"""Broad families of texts that name a background: the shortcut of birds."""
 
 HOWS = ("TextSpan label", "text query")
 MEDIAN = "other heads, median draw"
@@ -39,9 +39,9 @@ N_DRAWS, N_THESIS_DRAWS = 200, 5
 """Draws of other heads; the thesis reports the best of five."""
 
 
-def spurious_cues(
+def shortcuts(
     task: Task,
-    cue: Tensor,
+    shortcut: Tensor,
     kept: list[int],
     birds: Terms,
     late: Terms,
@@ -49,10 +49,10 @@ def spurious_cues(
     means: Means,
     n_draws: int = N_DRAWS,
     only_others: bool = True,
-) -> dict[Way, SpuriousCue]:
+) -> dict[Way, ShortcutRemoval]:
     """Accuracy by group before and after ablating the background heads, beside draws of as many late heads.
 
-    cue: the two directions whose difference is the background; birds: terms of the images of the task that could be
+    shortcut: the two directions whose difference is the background; birds: terms of the images of the task that could be
     read, `kept`; late: terms of the general images' last layers;
     found: role of each late head. Ways for which no head qualifies are left out. only_others: False also draws the
     ablated heads, a stricter null.
@@ -62,7 +62,7 @@ def spurious_cues(
     measured = {}
     for classes, directions in task.classifiers.items():
         directions = directions.cpu()
-        by_query = spurious.cue_heads(late, cue.cpu(), directions, len(by_label) or len(found) // 4)
+        by_query = spurious.shortcut_heads(late, shortcut.cpu(), directions, len(by_label) or len(found) // 4)
         for how, heads in zip(HOWS, (by_label, by_query), strict=True):
             if heads:
                 measured[Way(classes, how)] = spurious.compare(
@@ -79,12 +79,12 @@ def spurious_cues(
     return measured
 
 
-def best_of(found: Mapping[Way, SpuriousCue]) -> dict[str, SpuriousCue]:
+def best_of(found: Mapping[Way, ShortcutRemoval]) -> dict[str, ShortcutRemoval]:
     """Return what the classes are made of -> the measurement whose worst group gains most."""
-    best: dict[str, SpuriousCue] = {}
-    for way, cue in found.items():
-        if way.classes not in best or cue.gain > best[way.classes].gain:
-            best[way.classes] = cue
+    best: dict[str, ShortcutRemoval] = {}
+    for way, shortcut in found.items():
+        if way.classes not in best or shortcut.gain > best[way.classes].gain:
+            best[way.classes] = shortcut
     return best
 
 
@@ -94,38 +94,38 @@ def worst_of(accuracy: Accuracy) -> Estimate:
     return share(round(value * n), n)
 
 
-def random_worst(cue: SpuriousCue) -> Estimate:
+def random_worst(shortcut: ShortcutRemoval) -> Estimate:
     """Return the worst group under other heads of the same layers: the median draw, and the range of 95% of the
     draws.
     """
-    return spread([draw.worst_accuracy for draw in cue.random])
+    return spread([draw.worst_accuracy for draw in shortcut.random])
 
 
-def median_draw(cue: SpuriousCue) -> Accuracy:
+def median_draw(shortcut: ShortcutRemoval) -> Accuracy:
     """Return the draw of other heads whose worst group is in the middle."""
-    return sorted(cue.random, key=lambda draw: draw.worst_accuracy)[len(cue.random) // 2]
+    return sorted(shortcut.random, key=lambda draw: draw.worst_accuracy)[len(shortcut.random) // 2]
 
 
-def draws_as_good(cue: SpuriousCue) -> float:
+def draws_as_good(shortcut: ShortcutRemoval) -> float:
     """Share of the draws whose worst group is at least as good as after ablating the background heads (a p-value:
     the observation is counted in)."""
-    as_good = sum(draw.worst_accuracy >= cue.after.worst_accuracy for draw in cue.random)
-    return (1 + as_good) / (1 + len(cue.random))
+    as_good = sum(draw.worst_accuracy >= shortcut.after.worst_accuracy for draw in shortcut.random)
+    return (1 + as_good) / (1 + len(shortcut.random))
 
 
 def shown_groups(
-    cue: SpuriousCue,
+    shortcut: ShortcutRemoval,
 ) -> tuple[dict[str, tuple[float, float, float]], tuple[float, float, float]]:
     """Accuracy before, under other heads (the median draw), after: of each group, and of the worst group of each."""
-    median = median_draw(cue)
+    median = median_draw(shortcut)
     rows = {
-        name: (value, median.groups[name][0], cue.after.groups[name][0])
-        for name, (value, _) in cue.before.groups.items()
+        name: (value, median.groups[name][0], shortcut.after.groups[name][0])
+        for name, (value, _) in shortcut.before.groups.items()
     }
-    return rows, (cue.before.worst_accuracy, median.worst_accuracy, cue.after.worst_accuracy)
+    return rows, (shortcut.before.worst_accuracy, median.worst_accuracy, shortcut.after.worst_accuracy)
 
 
-def add_table(report: Report, found: Mapping[Way, SpuriousCue]) -> None:
+def add_table(report: Report, found: Mapping[Way, ShortcutRemoval]) -> None:
     """One row per way: worst group before, under random heads and after, with intervals; all images; which heads.
 
     Says for which ways of finding heads there are none.
@@ -134,15 +134,20 @@ def add_table(report: Report, found: Mapping[Way, SpuriousCue]) -> None:
         if how not in {way.heads for way in found}:
             report.text(f"By {how}: no late head qualifies.")
     rows = []
-    for way, cue in found.items():
-        before, after, random = worst_of(cue.before), worst_of(cue.after), random_worst(cue)
-        best = max(draw.worst_accuracy for draw in cue.random[:N_THESIS_DRAWS])
-        heads = ", ".join(map(name_of, sorted(cue.ablation.heads)))
+    for way, shortcut in found.items():
+        before, after, random = worst_of(shortcut.before), worst_of(shortcut.after), random_worst(shortcut)
+        best = max(draw.worst_accuracy for draw in shortcut.random[:N_THESIS_DRAWS])
+        heads = ", ".join(map(name_of, sorted(shortcut.ablation.heads)))
         rows.append(
             [
-                *(*way, len(cue.ablation.heads), f"{before} ({before.interval})"),
-                *(f"{after} ({after.interval})", f"{random} ({random.interval})", draws_as_good(cue), best),
-                *(cue.before.top1, cue.after.top1, heads),
+                *(*way, len(shortcut.ablation.heads), f"{before} ({before.interval})"),
+                *(
+                    f"{after} ({after.interval})",
+                    f"{random} ({random.interval})",
+                    draws_as_good(shortcut),
+                    best,
+                ),
+                *(shortcut.before.top1, shortcut.after.top1, heads),
             ]
         )
     report.table(

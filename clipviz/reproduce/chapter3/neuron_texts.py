@@ -48,9 +48,9 @@ def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[s
     pools: by name; the descriptions, and the largest pool of words, which the tables set beside them.
     """
     dictionary = Dictionary(study, pools[GENERAL])
-    shown = telling_neurons(known, dictionary, 2 * N_GALLERY)
+    shown = strongest_neurons(known, dictionary, 2 * N_GALLERY)
     words = next((name for name in reversed(list(pools)) if name.endswith(COMMON)), None)
-    in_words = {} if words is None else told(known, Dictionary(study, pools[words]), list(shown))
+    in_words = {} if words is None else texts_of(known, Dictionary(study, pools[words]), list(shown))
     report.section(
         "What neurons say (Tables 3.2, B.1, Figures 3.5, B.6, B.7)",
         f"The neurons of layer {known.stats.layer} with the largest effects on their own top images, one for each "
@@ -96,10 +96,10 @@ def gallery_section(report: Report, study: Study, known: Layer, pools: Mapping[s
     )
 
 
-def telling_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int, list[tuple[str, float]]]:
+def strongest_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int, list[tuple[str, float]]]:
     """Return the neurons with the largest effects on their own top images, one for each first text, and their texts."""
     strength = (known.line.share * known.line.variance).clamp_min(0).sqrt()
-    found = told(known, dictionary, strength.argsort(descending=True)[: 20 * n].tolist())
+    found = texts_of(known, dictionary, strength.argsort(descending=True)[: 20 * n].tolist())
     chosen: dict[str, int] = {}
     for neuron, pairs in found.items():
         if pairs and len(chosen) < n:
@@ -107,7 +107,9 @@ def telling_neurons(known: Layer, dictionary: Dictionary, n: int) -> dict[int, l
     return {neuron: found[neuron] for neuron in chosen.values()}
 
 
-def told(known: Layer, dictionary: Dictionary, neurons: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+def texts_of(
+    known: Layer, dictionary: Dictionary, neurons: Sequence[int]
+) -> dict[int, list[tuple[str, float]]]:
     """neuron -> the N_WORDS largest texts of its code, with their weights."""
     codes = dictionary.codes(known.line.directions[list(neurons)])
     found = {}

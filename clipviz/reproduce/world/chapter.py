@@ -17,7 +17,7 @@ from clipviz.demo.world.truth import TRUE, truths
 from clipviz.figures import chapter2 as thesis_figures
 from clipviz.figures import world as figures
 from clipviz.lens.intervals import Estimate, share
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.loading import load
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.chapter2 import spurious
@@ -268,7 +268,7 @@ def depths_section(
     )
 
 
-def birds_section(report: Report, birds: dict[Way, SpuriousCue], evaluation: Evaluation) -> None:
+def birds_section(report: Report, birds: dict[Way, ShortcutRemoval], evaluation: Evaluation) -> None:
     """Worst group of birds and places before and after ablating the background heads (thesis 2.4)."""
     assert evaluation.birds is not None
     task = evaluation.birds[1]

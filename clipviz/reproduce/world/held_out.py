@@ -102,7 +102,7 @@ def held_out(model: ClipModel, encoder: Encoder, sizes: HeldOutSizes) -> tuple[E
         tasks=family_tasks(encoder, scenes),
         pools={"descriptions": demo.texts()},
         birds=birds,
-        cue=classifiers.of_cue(model, birds[1]),
+        shortcut=classifiers.of_shortcut(model, birds[1]),
         masks=masked_objects(scenes, sizes.masks * sizes.n_seeds),
         pairs=paired_objects(scenes, sizes.masks * sizes.n_seeds),
         class_prompts=dict(zip(words.OBJECT_NAMES, map(list, FACTS["object"]), strict=True)),
@@ -135,7 +135,7 @@ def bird_groups(model: ClipModel, n_per_group: int, seeds: Sequence[int]) -> tup
         groups=tuple(words.BIRD_GROUP_PHRASES[group] for group in birds.groups),
         by="bird and background",
         note=f"learnt from {len(examples):,} pictures in their own colours, 80% in their usual habitat",
-        cue=tuple((place, tuple(words.BACKGROUND_PHRASES[place])) for place in ("water", "forest")),
+        shortcut=tuple((place, tuple(words.BACKGROUND_PHRASES[place])) for place in ("water", "forest")),
     )
     learnt = classifiers.from_pictures(model, _pictures(examples.images), shown)
     known = classifiers.by_name(model, task)

@@ -35,7 +35,7 @@ from clipviz.lens.neuron_stats import NeuronStats, rank_one
 from clipviz.lens.roles import Chosen, Role
 from clipviz.lens.rotations import random_rotations
 from clipviz.lens.sparse import prepare_dictionary
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.lens.trace import Trace
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.chapter2 import spurious
@@ -353,18 +353,20 @@ def background_ablation(
     steps: Steps,
     quiet: bool = False,
     only_others: bool = True,
-) -> dict[spurious.Way, SpuriousCue]:
+) -> dict[spurious.Way, ShortcutRemoval]:
     """Birds by group before and after ablating the background heads; means come from the held-out scenes.
 
     only_others: False also draws the background heads as the null's, which is stricter.
     """
     assert evaluation.birds is not None
-    assert evaluation.cue is not None
+    assert evaluation.shortcut is not None
     images, task = evaluation.birds
     birds, kept, _ = trace_terms(model, images, steps, "world-birds", quiet)
     late, means = late_terms(model, terms), ablate.means_of(terms)
     found = table.roles
-    return spurious.spurious_cues(task, evaluation.cue, kept, birds, late, found, means, N_DRAWS, only_others)
+    return spurious.shortcuts(
+        task, evaluation.shortcut, kept, birds, late, found, means, N_DRAWS, only_others
+    )
 
 
 @dataclass(frozen=True, eq=False)

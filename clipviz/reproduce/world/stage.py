@@ -21,7 +21,7 @@ from clipviz.analysis.neurons.replacement import CONDITIONS
 from clipviz.lens import segment
 from clipviz.lens.baselines import METHODS
 from clipviz.lens.intervals import Estimate, mean, paired, share, share_of, spread
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.models.clip import ClipModel
 from clipviz.reproduce.chapter2 import spurious
 from clipviz.reproduce.chapter2.segmenting import TOKENS_POOL, all_methods
@@ -108,7 +108,7 @@ def sum_finding(model: ClipModel, evaluation: Evaluation, sizes: HeldOutSizes) -
     )
 
 
-def head_findings(table: HeadTable, birds: Mapping[Way, SpuriousCue]) -> list[Finding]:
+def head_findings(table: HeadTable, birds: Mapping[Way, ShortcutRemoval]) -> list[Finding]:
     """Return what late heads are about, and what removing those of the background does."""
     n_heads = len(table.heads)
     labelled = share(sum(role.clear for role in table.roles.values()), n_heads)

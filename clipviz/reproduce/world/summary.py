@@ -7,7 +7,7 @@ from collections import Counter
 from clipviz.analysis.heads.labels import AT_LEAST, LEVEL, N_FIRST
 from clipviz.demo.model import evaluate
 from clipviz.lens.intervals import Estimate, mean, share, spread
-from clipviz.lens.spurious import SpuriousCue
+from clipviz.lens.spurious import ShortcutRemoval
 from clipviz.reproduce.chapter2 import spurious
 from clipviz.reproduce.chapter2.spurious import Way
 from clipviz.reproduce.report import Report
@@ -24,7 +24,7 @@ def summary_section(
     families: dict[str, dict[str, FamilyScore]],
     nearest: dict[str, Estimate],
     table: HeadTable,
-    birds: dict[Way, SpuriousCue],
+    birds: dict[Way, ShortcutRemoval],
     depths: dict[str, dict[int, MapScore]],
     pairs: dict[str, dict[str, Estimate]],
     neurons: list[NeuronLayer],
@@ -61,7 +61,7 @@ def main_rows(
     families: dict[str, dict[str, FamilyScore]],
     nearest: dict[str, Estimate],
     table: HeadTable,
-    birds: dict[Way, SpuriousCue],
+    birds: dict[Way, ShortcutRemoval],
 ) -> list[list[str]]:
     """Return what the README shows."""
     rows = [
@@ -155,19 +155,19 @@ def head_rows(table: HeadTable) -> list[list[str]]:
     ]
 
 
-def bird_rows(birds: dict[Way, SpuriousCue]) -> list[list[str]]:
+def bird_rows(birds: dict[Way, ShortcutRemoval]) -> list[list[str]]:
     """Return the worst group before and after ablating the background heads, and under as many other heads of their
     layers.
     """
     rows = []
     for classes in dict.fromkeys(way.classes for way in birds):
-        found = {way.heads: cue for way, cue in birds.items() if way.classes == classes}
+        found = {way.heads: shortcut for way, shortcut in birds.items() if way.classes == classes}
         group = f"worst group of painted birds and places, classes by {classes}"
         before = spurious.worst_of(next(iter(found.values())).before)
         rows.append(row(f"{group}: unchanged model", before, "birds in it"))
-        for heads, cue in found.items():
-            n_heads = len(cue.ablation.heads)
-            after, random = spurious.worst_of(cue.after), spurious.random_worst(cue)
+        for heads, shortcut in found.items():
+            n_heads = len(shortcut.ablation.heads)
+            after, random = spurious.worst_of(shortcut.after), spurious.random_worst(shortcut)
             rows.append(row(f"{group}: {n_heads} background heads ({heads}) ablated", after, "birds in it"))
             rows.append(row(f"{group}: {n_heads} other heads of the same layers ablated", random, "draws"))
     return rows

@@ -25,8 +25,8 @@ from clipviz.session.topics.removal import Removal
 from clipviz.values import N_LATE, Ablation, Head, Task, late_layers
 
 N_TOWARDS = 5
-Cue = tuple[tuple[str, tuple[str, ...]], ...]
-"""Two names with their texts."""
+Shortcut = tuple[tuple[str, tuple[str, ...]], ...]
+"""What goes with the classes of a task without being them: two names with their texts."""
 UNREAD = "expected labelled images that have been read, got none; wait with session.wait()"
 
 
@@ -152,8 +152,8 @@ class AblationTopic:
     def _measured(self, part: Part, means: Means, ablation: Ablation) -> Outcome:
         """The outcome; the panel that waits for it says how far it is."""
         n_steps = 1 + analysis.N_DRAWS
-        between = self._state.telling("Measuring, here and with random heads removed", n_steps)
-        return analysis.outcome(part, means, ablation, between)
+        progress = self._state.progress("Measuring, here and with random heads removed", n_steps)
+        return analysis.outcome(part, means, ablation, progress)
 
     def _part(self, task: Task) -> Part | None:
         """The task's labelled images among those read."""
@@ -177,8 +177,8 @@ class AblationTopic:
         newest: dict[Any, Traced] = state.keep("ablation traced", dict)
         key = tuple(chosen), tokens, state.images.fingerprint
         if key not in newest:
-            between = state.telling("Tracing images again, with their MLPs", len(chosen))
-            found = analysis.traced_terms(state.model, state.images, chosen, sorted(tokens), between)
+            progress = state.progress("Tracing images again, with their MLPs", len(chosen))
+            found = analysis.traced_terms(state.model, state.images, chosen, sorted(tokens), progress)
             if found is None:
                 return None
             newest.clear()
@@ -284,18 +284,18 @@ class AblationTopic:
         text: str = "",
         image: int | None = None,
         task: Task | str | None = None,
-        cue: tuple[str, str] = ("", ""),
+        shortcut: tuple[str, str] = ("", ""),
     ) -> list[Preset]:
-        """Sets of heads worth ablating: those that carry the task's cue or a typed one (see cue_heads), those of each
-        role and property, the heads that write most towards a text on an image, and the early layers.
+        """Sets of heads worth ablating: those that carry the task's shortcut or a typed one (see shortcut_heads), those
+        of each role and property, the heads that write most towards a text on an image, and the early layers.
 
-        task: None for none. cue: two texts, or ("", "").
+        task: None for none. shortcut: two texts, or ("", "").
         """
         state, model = self._state, self._state.model
-        chosen, sides = None if task is None else self.task(task), checks.texts("cue", cue)
+        chosen, sides = None if task is None else self.task(task), checks.texts("shortcut", shortcut)
         i = None if image is None else state.an_image(image)
         layers = state.collection.layers
-        found = self._of_cues(chosen, sides)
+        found = self._of_shortcuts(chosen, sides)
         by_role: dict[str, list[Head]] = {}
         for at, role in self._heads.roles().items():
             if at[0] in layers and at[1] < model.n_heads:
@@ -311,12 +311,12 @@ class AblationTopic:
             found.append(Preset("early", f"all but the last {N_LATE} layers", everyone))
         return found
 
-    def _of_cues(self, task: Task | None, sides: tuple[str, str]) -> list[Preset]:
-        """The heads of the task's cue, and of the typed one, once the collection has been read."""
+    def _of_shortcuts(self, task: Task | None, sides: tuple[str, str]) -> list[Preset]:
+        """The heads of the task's shortcut, and of the typed one, once the collection has been read."""
         if task is None or not self._state.collection.complete:
             return []
-        cues = [task.cue, _typed_cue(*sides) if any(sides) else ()]
-        return [one for one in (self._carriers(task, named) for named in cues if named) if one]
+        shortcuts = [task.shortcut, _typed_shortcut(*sides) if any(sides) else ()]
+        return [one for one in (self._carriers(task, named) for named in shortcuts if named) if one]
 
     def _of_labels(self) -> list[Preset]:
         """The heads of each label, once all heads have been labelled."""
@@ -333,16 +333,19 @@ class AblationTopic:
             if label != NO_ROLE
         ]
 
-    def cue_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
-        """The late heads that tell one typed cue from another, such as "the sea" from "a forest" (thesis 2.4).
+    def shortcut_heads(self, text: str, text_b: str, task: Task | str | None = None) -> Preset:
+        """The late heads that carry a shortcut, given by two texts such as "the sea" and "a forest" (thesis 2.4).
 
         A fifth of the heads of the last layers: those whose direct effects vary most along the difference of the two
-        texts and least along the classes of `task` (see lens.spurious.cue_heads). Each side is one text, or several
-        with commas between them. Raises ValueError until the collection has been read.
+        texts and least along the classes of `task` (see lens.spurious.shortcut_heads). Each side is one text, or
+        several with commas between them. Raises ValueError until the collection has been read.
         """
-        cue, collection = _typed_cue(*checks.texts("a cue", (text, text_b))), self._state.collection
+        shortcut, collection = (
+            _typed_shortcut(*checks.texts("a shortcut", (text, text_b))),
+            self._state.collection,
+        )
         chosen = self.task(task)
-        found = self._carriers(chosen, cue) if collection.complete else None
+        found = self._carriers(chosen, shortcut) if collection.complete else None
         if found is None:
             raise ValueError(
                 f"expected a collection that has been read, got {collection.n_ready} of {len(self._state.images)} "
@@ -350,28 +353,31 @@ class AblationTopic:
             )
         return found
 
-    def _carriers(self, task: Task, cue: Cue) -> Preset | None:
-        """A fifth of the late heads: those that vary most with a cue, and not with the classes."""
+    def _carriers(self, task: Task, shortcut: Shortcut) -> Preset | None:
+        """A fifth of the late heads: those that vary most with a shortcut, and not with the classes."""
         state, read, classes = self._state, self._removal.read(), self.classifier(task)
         if read is None or classes is None:
             return None
         layers = state.collection.layers[-N_LATE:]
 
         def make() -> Preset:
-            sides = self._of_prompts(tuple(texts for _, texts in cue))
-            heads = analysis.cue_heads(read.terms, sides, classes, layers)
-            return Preset("cue", " from ".join(name for name, _ in cue), heads)
+            sides = self._of_prompts(tuple(texts for _, texts in shortcut))
+            heads = analysis.shortcut_heads(read.terms, sides, classes, layers)
+            return Preset("shortcut", " from ".join(name for name, _ in shortcut), heads)
 
-        key = ("ablation cue", task.name, task.classes, cue, read.version, len(state.images))
+        key = ("ablation shortcut", task.name, task.classes, shortcut, read.version, len(state.images))
         return state.remember(key, make)
 
 
-def _typed_cue(text: str, text_b: str) -> Cue:
-    """A cue from two typed sides, each one text or several with commas between them. ValueError where one is empty."""
+def _typed_shortcut(text: str, text_b: str) -> Shortcut:
+    """A shortcut from two typed sides, each one text or several with commas between them.
+
+    Raises ValueError where one is empty.
+    """
     sides = [tuple(part.strip() for part in side.split(",") if part.strip()) for side in (text, text_b)]
     if not all(sides) or sides[0] == sides[1]:
         raise ValueError(
-            f"expected two different texts for a cue, got {text!r} and {text_b!r}; type both, such as "
+            f"expected two different texts for a shortcut, got {text!r} and {text_b!r}; type both, such as "
             '"the sea" and "a forest"'
         )
     return tuple((", ".join(side), side) for side in sides)

@@ -87,8 +87,8 @@ class CueTopic:
 
         def make() -> Source:
             n_parts = -(-sum(one.n_neurons for one in known) // words.CODED)
-            between = state.telling("Coding the neurons in texts", n_parts)
-            return words.source(known, state.pool(), m, between)
+            progress = state.progress("Coding the neurons in texts", n_parts)
+            return words.source(known, state.pool(), m, progress)
 
         return state.keep(key, make)
 
@@ -108,9 +108,9 @@ class CueTopic:
         self.check_pair(pair)
         source = self.source(layers, m) if source is None else source
         what = "Comparing the words with those of rotated neurons"
-        between = self._state.telling(what, words.N_ROTATIONS)
+        progress = self._state.progress(what, words.N_ROTATIONS)
         n_words = checks.count("n_words", n_words)
-        return words.cues(self._state.model, source, *pair, n_words=n_words, progress=between)
+        return words.cues(self._state.model, source, *pair, n_words=n_words, progress=progress)
 
     def attack(
         self,

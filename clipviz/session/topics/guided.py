@@ -107,8 +107,8 @@ class Guided:
         def make() -> Guides:
             bundle, readers = state.model.bundle, self.readers
             shipped = bundle.guides if bundle is not None else None
-            between = state.telling("Matching the generator's units with other models", len(readers))
-            return shared.guides_between(generator, readers, shipped, state.model.device, between)
+            progress = state.progress("Matching the generator's units with other models", len(readers))
+            return shared.guides_between(generator, readers, shipped, state.model.device, progress)
 
         return state.keep(self._key("guides"), make)
 
@@ -137,10 +137,10 @@ class Guided:
                 if kept is not None:
                     return kept
             latents = generator.sample(shared.N_SAMPLES, seed=shared.SEED)
-            between = state.telling("Naming the generator's concepts", len(latents))
+            progress = state.progress("Naming the generator's concepts", len(latents))
             texts = list(state.texts)
             return named.generator_concepts(
-                state.model, generator, self.guides, latents, texts, progress=between
+                state.model, generator, self.guides, latents, texts, progress=progress
             )
 
         return state.keep(self._key("generator concepts"), make)
@@ -190,9 +190,9 @@ class Guided:
         if label is None and classes:
             label = self.nearest_class(tuple(classes), i)
         labels = None if label is None else [label]
-        between = state.telling("Choosing where the search begins", inversion.N_STARTS)
+        choosing = state.progress("Choosing where the search begins", inversion.N_STARTS)
         n_tried = 1 if pixels else inversion.N_SEARCHED
-        start = inversion.starts_for(generator, readers, found, picture, labels, seed, n_tried, between)
+        start = inversion.starts_for(generator, readers, found, picture, labels, seed, n_tried, choosing)
         size = generator.images(start).shape[2:]
         target = F.interpolate(picture, size, mode="bilinear", antialias=True) if pixels else None
         how: SearchOptions = {"alpha": alpha, "beta": beta, "schedule": schedule}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clipviz.lens import textspan as lens
+from clipviz.lens import textspan
 from clipviz.models.threads import spare_core
 from clipviz.session import checks
 from clipviz.session.state import State
@@ -136,7 +136,7 @@ class HeadTopic:
 
     def varies(self, layer: int, head: int, images: Sequence[int] = ()) -> bool:
         """Whether a head writes differently on the images, so that texts can explain how."""
-        return lens.varies(self._spans.of(layer, head, images)[1][0])
+        return textspan.varies(self._spans.of(layer, head, images)[1][0])
 
     def textspan(
         self, layer: int, head: int, n_texts: int = SHOWN_TEXTS, images: Sequence[int] = (), n_draws: int = 20
@@ -154,12 +154,12 @@ class HeadTopic:
     @spare_core()
     def _described(self, at: Head, n_texts: int, images: Sequence[int], n_draws: int) -> Description:
         (covariance, span), pool, texts = self._spans.of(*at, images), self._state.pool(), self._state.texts
-        lens.check_varies(span[0])
+        textspan.check_varies(span[0])
         n_texts = min(n_texts, len(texts), self._state.model.weights.d_code, covariance.shape[-1])
-        basis = lens.textspan_from_covariance(covariance, span, pool, n_texts)
+        basis = textspan.textspan_from_covariance(covariance, span, pool, n_texts)
         null_gains, null_order = np.zeros((0, n_texts)), np.zeros((0, n_texts), int)
         if n_draws:
-            explained, order = lens.null_explained(covariance, span, pool, n_texts, n_draws)
+            explained, order = textspan.null_explained(covariance, span, pool, n_texts, n_draws)
             null_gains = np.diff(to_numpy(explained[:, 0]), axis=1, prepend=0)
             null_order = to_numpy(order[:, 0])
         chosen = to_numpy(basis.order[0])
@@ -188,12 +188,12 @@ class HeadTopic:
     def summaries(self) -> dict[Head, Summary]:
         """Label, first texts and a person's own role of every head kept, by (layer, head)."""
         found, roles, heads = {}, self.roles(), self.kept
-        between = self._state.telling("Labelling the heads", len(heads))
+        progress = self._state.progress("Labelling the heads", len(heads))
         for place, at in enumerate(heads):
-            between(place)
+            progress(place)
             label = self.label(*at)
             found[at] = Summary(label.name, label.texts, label.p_value, roles.get(at, ""))
-        between(len(heads))
+        progress(len(heads))
         return found
 
     def find(self, text: str) -> list[HeadFound]:
@@ -210,11 +210,11 @@ class HeadTopic:
         mean = pool.mean(0)
 
         def pool_shares() -> Tensor:
-            return lens.variance_along(covariance, span, normalize(pool - mean, dim=-1))
+            return textspan.variance_along(covariance, span, normalize(pool - mean, dim=-1))
 
         others = state.keep(("variance along pool", state.collection.version), pool_shares)
         direction = normalize(state.direction(text) - mean, dim=-1)
-        shares = lens.variance_along(covariance, span, direction[None])[:, 0]
+        shares = textspan.variance_along(covariance, span, direction[None])[:, 0]
         above = (others < shares[:, None]).double().mean(1)
         rows = zip(self.kept, shares.tolist(), above.tolist(), strict=True)
         found = [HeadFound(layer, head, share, rank) for (layer, head), share, rank in rows if rank >= FOUND]

@@ -106,8 +106,8 @@ class Removal:
             return collection.embedding
         if read.after is None or read.after[0] != chosen:
             found = collection.embedding.clone()
-            between = self._state.telling("Removing heads from the images", len(read.rows))
-            after = analysis.embeddings_after(read.terms, chosen, means, between)
+            progress = self._state.progress("Removing heads from the images", len(read.rows))
+            after = analysis.embeddings_after(read.terms, chosen, means, progress)
             found[torch.tensor(read.rows, device=found.device)] = after.to(found)
             read.after = chosen, found
         return read.after[1]

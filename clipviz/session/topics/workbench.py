@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipviz.analysis.generation import editing, searching
-from clipviz.lens import invert as lens
-from clipviz.lens import verdicts
+from clipviz.lens import invert, verdicts
 from clipviz.lens.invert import Schedule
 from clipviz.models.generator import as_image
 from clipviz.models.threads import spare_core, with_spare_core
@@ -129,7 +128,7 @@ class Workbench:
         self.distance = 0.0
         self._asked: Callable[[], float] = float
         self._edit: Asked | None = None
-        self._held: tuple[Any, Any, lens.Maps] = (
+        self._held: tuple[Any, Any, invert.Maps] = (
             None,
             None,
             {},
@@ -221,7 +220,7 @@ class Workbench:
         targets: dict[str, Tensor] = {}
         self._aim(now, targets, chosen, others)
         schedule = Following()
-        steps = lens.search(
+        steps = invert.search(
             searching.generate_from(self.generator, now.base),
             numbers_of(self.latents),
             target_maps=targets,
@@ -243,7 +242,7 @@ class Workbench:
             elif since >= LIVE.n_steps:
                 return
 
-    def _compared(self, concept: int) -> tuple[tuple[lens.UnitPairs, ...], tuple[lens.UnitPairs, ...]]:
+    def _compared(self, concept: int) -> tuple[tuple[invert.UnitPairs, ...], tuple[invert.UnitPairs, ...]]:
         """The units that a goal changes, and those that it asks to stay."""
         guides, units = self._guided.guides, self.units(concept)
         if units is None:
@@ -261,10 +260,10 @@ class Workbench:
         self._edit = Asked("zoom", *goal)
         maps = self._recorded(goal.base)
         wanted = editing.asked_maps(maps, chosen, "zoom", goal.right, goal.down, goal.factor)
-        self._asked = lru_cache(lambda: float(lens.map_distance(maps, wanted, [*chosen, *others]).mean()))
+        self._asked = lru_cache(lambda: float(invert.map_distance(maps, wanted, [*chosen, *others]).mean()))
         targets.update(wanted)
 
-    def _recorded(self, latents: Any) -> lens.Maps:
+    def _recorded(self, latents: Any) -> invert.Maps:
         """The generator's maps of latents; a hand asks for many changes of the picture that was shown last."""
         generator, known, maps = self._held
         if generator is not self.generator or known is not latents:

@@ -1,4 +1,4 @@
-"""A person's own spurious cue on files of his own: groups from the table, typed cues, roles given by hand."""
+"""A person's own shortcut on files of his own: groups from the table, typed shortcuts, roles given by hand."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_single_mlps_and_the_class_token_are_measured_on_traces(
 
 def test_two_typed_texts_find_the_heads_that_tell_them_apart(session, head_effects):
     task, layers = session.ablation.tasks()["birds"], session.images.codes.layers[-N_LATE:]
-    found = session.ablation.cue_heads(" the sea, a lake", "a forest")
-    assert (found.kind, found.name) == ("cue", "the sea, a lake from a forest")
+    found = session.ablation.shortcut_heads(" the sea, a lake", "a forest")
+    assert (found.kind, found.name) == ("shortcut", "the sea, a lake from a forest")
     assert len(found.heads) == N_LATE * session.model.n_heads // 5
     effects = head_effects.double()
 
@@ -134,17 +134,17 @@ def test_two_typed_texts_find_the_heads_that_tell_them_apart(session, head_effec
     assert set(found.heads) == {(layers[i // 8], i % 8) for i in best}
     for sides in (("the sea", " "), ("a forest", "a forest")):
         with pytest.raises(
-            ValueError, match=r'two different texts for a cue, got .* type both, such as "the sea"'
+            ValueError, match=r'two different texts for a shortcut, got .* type both, such as "the sea"'
         ):
-            session.ablation.cue_heads(*sides)
+            session.ablation.shortcut_heads(*sides)
 
 
-def test_the_desk_offers_typed_cues_and_given_roles(session):
+def test_the_desk_offers_typed_shortcuts_and_given_roles(session):
     panel, heads, spans = Ablate(session), Heads(session), TextSpan(session, n_texts=3, n_images=1)
-    ask(panel, options={"cue": "the sea", "cue_b": ""})
-    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "cue"] == ["water from land"]
-    ask(panel, options={"cue": "the sea", "cue_b": "a forest"})
-    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "cue"][1] == "the sea from a forest"
+    ask(panel, options={"shortcut": "the sea", "shortcut_b": ""})
+    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "shortcut"] == ["water from land"]
+    ask(panel, options={"shortcut": "the sea", "shortcut_b": "a forest"})
+    assert [p["name"] for p in panel.view["presets"] if p["kind"] == "shortcut"][1] == "the sea from a forest"
     assert {row["name"] for row in panel.view["outcome"]["groups"]} == GROUPS
     assert panel.view["outcome"]["by"] == "bird and background"
     ask(spans, {"layer": 5, "head": 3}, action="role", head=[5, 3], role="  back<b>ground ")

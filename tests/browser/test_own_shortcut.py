@@ -1,4 +1,4 @@
-"""A folder of one's own with a metadata.csv, in a real JupyterLab: group rows, a typed cue, a role given by hand."""
+"""A folder of one's own with a metadata.csv, in a real JupyterLab: group rows, a typed shortcut, a given role."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def desk(notebook, birds):
     return opened
 
 
-def test_groups_cue_and_role_of_ones_own(desk):
+def test_groups_shortcut_and_role_of_ones_own(desk):
     page, ablate = desk.page, desk.page.locator('[data-panel="ablate"]')
     lines = ablate.locator(".line .group")
     expect(lines).to_have_count(6)
     kinds = [f"{bird} on {place}" for bird in ("landbird", "waterbird") for place in ("land", "water")]
     assert sorted(lines.all_inner_texts()) == sorted(["all images", "worst group", *kinds])
-    expect(ablate.locator('.preset[data-kind="cue"]')).to_contain_text("heads that tell water from land")
-    page.get_by_label("First text of the cue").fill("the <b>sea</b>")
-    page.get_by_label("First text of the cue").press("Enter")
-    expect(ablate.locator(".cue small")).to_have_text("type both texts")
-    page.get_by_label("Second text of the cue").fill("a forest")
-    page.get_by_label("Second text of the cue").press("Enter")
-    preset = ablate.locator('.preset[data-kind="cue"]').nth(1)
+    expect(ablate.locator('.preset[data-kind="shortcut"]')).to_contain_text("heads that tell water from land")
+    page.get_by_label("First text of the shortcut").fill("the <b>sea</b>")
+    page.get_by_label("First text of the shortcut").press("Enter")
+    expect(ablate.locator(".shortcut small")).to_have_text("type both texts")
+    page.get_by_label("Second text of the shortcut").fill("a forest")
+    page.get_by_label("Second text of the shortcut").press("Enter")
+    preset = ablate.locator('.preset[data-kind="shortcut"]').nth(1)
     expect(preset).to_contain_text("heads that tell the <b>sea</b> from a forest")
     preset.click()
     settle(desk, heads=6, measured=6)
